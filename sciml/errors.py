@@ -1,0 +1,92 @@
+"""Exception and warning families.
+
+Every error a user can cause derives from `SciMLError` *and* from the builtin a caller would
+catch anyway (`ValueError`, `TypeError`, `RuntimeError`). A message has three parts: what was
+received, what was expected, and what to type instead.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class SciMLError(Exception):
+    """Root of all errors raised on purpose by sciml.
+
+    Args:
+        received: What came, with its name and value.
+        expected: What would have been accepted; empty if `received` says it all.
+        hint: What to type or do instead; may be empty.
+    """
+
+    def __init__(self, received: str, expected: str = "", hint: str = "") -> None:
+        self.received, self.expected, self.hint = received, expected, hint
+        text = received.rstrip(".") + "."
+        if expected:
+            text += f" Expected {expected.rstrip('.')}."
+        if hint:
+            text += f" {hint.rstrip('.')}."
+        super().__init__(text)
+
+    def __reduce__(self) -> tuple:
+        """Keep the three parts when an error crosses a process boundary."""
+        return type(self), (self.received, self.expected, self.hint)
+
+
+class InvalidArgument(SciMLError, ValueError):
+    """A value of the right type that cannot be used."""
+
+
+class InvalidType(SciMLError, TypeError):
+    """A value of the wrong type."""
+
+
+class ConfigError(SciMLError, ValueError):
+    """A run configuration that names something unknown or combines things that do not fit."""
+
+
+class CheckpointError(SciMLError, RuntimeError):
+    """A training checkpoint that is missing, truncated or of another run."""
+
+
+class PretrainedError(SciMLError, RuntimeError):
+    """A pretrained folder that is incomplete, damaged or names something outside the table."""
+
+
+class TrainingDiverged(SciMLError, RuntimeError):
+    """A loss that stopped being finite."""
+
+
+class ConvergenceError(SciMLError, RuntimeError):
+    """A solver that stopped before reaching its tolerance."""
+
+
+class SciMLWarning(UserWarning):
+    """Root of all warnings issued by sciml."""
+
+
+class NumericalWarning(SciMLWarning):
+    """The result may be less accurate than asked for."""
+
+
+class PerformanceWarning(SciMLWarning):
+    """The result is right, but a faster way exists."""
+
+
+class RangeWarning(SciMLWarning):
+    """Inputs lie outside the range a model was trained on."""
+
+
+def nearest(name: str, options: Iterable[str]) -> str | None:
+    """Return the entry of `options` closest in spelling to `name`, or None if none is close."""
+    found = difflib.get_close_matches(name, list(options), n=1, cutoff=0.5)
+    return found[0] if found else None
+
+
+def did_you_mean(name: str, options: Iterable[str]) -> str:
+    """Return a sentence that names the nearest option and lists them all."""
+    options = sorted(options)
+    close = nearest(name, options)
+    lead = f"Did you mean '{close}'? " if close else ""
+    return f"{lead}Available: {', '.join(options)}"
