@@ -1,0 +1,294 @@
+"""Hamilton-Jacobi-Bellman equations with known solutions.
+
+    u_t + Lap u - mu |grad u|^2 = 0      on [0, T] x R^d,      u(T, x) = g(x)
+
+is the value of steering `dX = 2 sqrt(mu) a dt + sqrt(2) dW` at cost `int |a|^2 dt + g(X_T)`.
+Three terminal costs: logarithmic and radial (`HJBLQG`), logarithmic over an anisotropic
+quadratic form of Rosenbrock type (`HJBRosenbrock`), and a linear one with the Hamiltonian
+`(1/d) sum |d_i u|^c` (`HJBLinear`). The unknown is written `u = (1 - t/T) n + g`.
+
+Where to sample: u(t, x) depends on g at `x + sqrt(2 (T - t)) W`, that is at |x|^2 up to 3d for
+x drawn from N(0, I). `sampling="dependence"` (default) therefore draws training points along
+the diffusion that starts from the evaluation law, x ~ N(0, (1 + 2s) I) with s ~ U[0, t];
+`sampling="evaluation"` is the published law x ~ N(0, I), kept for comparison: on that thin
+shell alone the equation does not determine u.
+
+Reference: Hu, Shukla, Karniadakis, Kawaguchi 2023, arXiv 2307.12306, section 5.2 (problems);
+the deterministic references are in `sciml.physics.quadrature`.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sciml.errors import InvalidArgument, did_you_mean
+from sciml.physics.pde import PDE, Fields, LiftTerms, Points, check_dim
+from sciml.physics.quadrature import LogQuadraticReference, Tridiagonal, lqg_value
+
+SAMPLING = ("dependence", "evaluation")
+
+
+def check_positive(name: str, value: float) -> float:
+    """Return `value` as a float, or refuse what is not a positive finite number."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not (value > 0 and math.isfinite(value)):
+        raise InvalidArgument(f"{name}={value}", "a positive number")
+    return float(value)
+
+
+def check_sampling(sampling: str) -> str:
+    """Return `sampling`, or refuse an unknown law."""
+    if sampling not in SAMPLING:
+        raise InvalidArgument(
+            f"problem.sampling={sampling}", " or ".join(SAMPLING), did_you_mean(sampling, SAMPLING)
+        )
+    return sampling
+
+
+class TerminalCost(PDE):
+    """Shared part of the three problems: sampling, hard terminal condition, baselines.
+
+    Subclasses define `terminal(x)` (polymorphic, `(N, 1)`), `terminal_laplacian(x)` `(N,)`,
+    `residual` and `exact`.
+
+    Residuals are of order one at every dimension (`Lap g` and `|grad g|^2` stay bounded), so
+    `residual_scale` is 1.
+
+    Args:
+        dim: Number of space dimensions d.
+        final_time: T, positive.
+        sampling: Law of the training points, "dependence" or "evaluation".
+    """
+
+    time_dependent = True
+    residual_scale = 1.0
+    feature_names = ("terminal", "radius")
+
+    def __init__(self, *, dim: int, final_time: float = 1.0, sampling: str = "dependence") -> None:
+        super().__init__(dim=dim)
+        self.final_time = check_positive("problem.final_time", final_time)
+        self.sampling = check_sampling(sampling)
+
+    def terminal(self, x):
+        """Return the terminal cost g(x) `(N, 1)`; tensors or coordinates."""
+        raise InvalidArgument(f"{type(self).__name__} has no terminal cost", "a subclass with one")
+
+    def terminal_laplacian(self, x: Tensor) -> Tensor | None:
+        """Return Lap g `(N,)`, or None for zero."""
+        return None
+
+    def to_go(self, t: Tensor) -> Tensor:
+        """Return tau = T - t `(N,)` from t `(N, 1)`."""
+        return self.final_time - t[:, 0]
+
+    def sample(self, n: int, generator: torch.Generator) -> Points:
+        """Return `n` training points, float32."""
+        device = generator.device
+        x = torch.randn(n, self.dim, generator=generator, device=device)
+        t = self.final_time * torch.rand(n, 1, generator=generator, device=device)
+        if self.sampling == "dependence":
+            s = t * torch.rand(n, 1, generator=generator, device=device)
+            x = x * (1.0 + 2.0 * s).sqrt()
+        return Points(x, t)
+
+    def sample_test(self, n: int, generator: torch.Generator) -> Points:
+        """Return `n` evaluation points, x ~ N(0, I) and t ~ U[0, T], float64."""
+        kind = {"generator": generator, "device": generator.device, "dtype": torch.float64}
+        x = torch.randn(n, self.dim, **kind)
+        return Points(x, self.final_time * torch.rand(n, 1, **kind))
+
+    def lift(self, x, t):
+        """Return A = 1 - t/T and B = g(x)."""
+        return 1.0 - t / self.final_time, self.terminal(x)
+
+    def lift_terms(self, p: Points) -> LiftTerms:
+        """Return the closed form; only the Laplacian of the network is left to estimate."""
+        a = 1.0 - p.t[:, 0] / self.final_time
+        return LiftTerms(
+            value=a,
+            dt=torch.full_like(a, -1.0 / self.final_time),
+            offset=self.terminal(p.x)[:, 0],
+            offset_trace=self.terminal_laplacian(p.x),
+        )
+
+    def feature(self, name: str, x, t):
+        """Return "terminal" g(x) or "radius" |x|^2 / d, each `(N, 1)`."""
+        if name == "terminal":
+            return self.terminal(x)
+        if name == "radius":
+            from sciml.autodiff import squared_norm
+
+            return squared_norm(x) / self.dim
+        return super().feature(name, x, t)
+
+    def baselines(self, p: Points) -> dict[str, Tensor]:
+        """Return u = g, what an untrained network gives."""
+        return {"terminal": self.terminal(p.x)[:, 0]}
+
+    def constant_basis(self, p: Points) -> tuple[Tensor, Tensor]:
+        """Return (1, 0): the trivial answer is the best constant u, not the best constant n."""
+        return torch.ones_like(p.x[:, 0]), torch.zeros_like(p.x[:, 0])
+
+
+class HJBLQG(TerminalCost):
+    """Linear-quadratic-Gaussian control with g = log((1 + |x|^2) / 2).
+
+    Args:
+        dim: Number of space dimensions d.
+        mu: Weight of |grad u|^2, positive.
+        final_time: T, positive.
+        sampling: Law of the training points, "dependence" or "evaluation".
+    """
+
+    reference_accuracy = 1e-12
+
+    def __init__(
+        self,
+        *,
+        dim: int,
+        mu: float = 1.0,
+        final_time: float = 1.0,
+        sampling: str = "dependence",
+    ) -> None:
+        super().__init__(dim=dim, final_time=final_time, sampling=sampling)
+        self.mu = check_positive("problem.mu", mu)
+
+    def terminal(self, x):
+        """Return g = log((1 + |x|^2) / 2) `(N, 1)`."""
+        from sciml.autodiff import squared_norm
+
+        return torch.log(0.5 + 0.5 * squared_norm(x))
+
+    def terminal_laplacian(self, x: Tensor) -> Tensor:
+        """Return Lap g = 2d/(1 + |x|^2) - 4|x|^2/(1 + |x|^2)^2 `(N,)`."""
+        rho = x.square().sum(-1)
+        return (2.0 * self.dim - 4.0 * rho / (1.0 + rho)) / (1.0 + rho)
+
+    def residual(self, u: Fields, p: Points) -> Tensor:
+        """Return u_t + Lap u - mu |grad u|^2 `(N,)`."""
+        return u.dt + u.trace - self.mu * u.grad.square().sum(-1)
+
+    def exact(self, x: Tensor, t: Tensor) -> Tensor:
+        """Return u by quadrature `(N,)`, float64."""
+        x, t = x.double(), t.double()
+        return lqg_value(x.square().sum(-1), self.to_go(t), dim=self.dim, mu=self.mu)
+
+    def baselines(self, p: Points) -> dict[str, Tensor]:
+        """Return u = g, and log of the mean argument (exact as d grows)."""
+        rho = p.x.square().sum(-1)
+        closed = torch.log((1.0 + rho + 2.0 * self.dim * self.to_go(p.t)) / 2.0)
+        return super().baselines(p) | {"closed_form": closed}
+
+
+class HJBRosenbrock(TerminalCost):
+    """Anisotropic, inseparable cost g = log(1 + sum_i a_i (x_i - x_{i+1})^2 + b_i x_{i+1}^2).
+
+    Args:
+        dim: Number of space dimensions d, at least 2.
+        coefficient_seed: NumPy seed of a, b ~ U[0.5, 1.5] (a drawn first); part of the problem,
+            independent of the run's seed.
+        mu: Weight of |grad u|^2, positive.
+        final_time: T, positive.
+        sampling: Law of the training points, "dependence" or "evaluation".
+    """
+
+    reference_accuracy = 1e-11
+
+    def __init__(
+        self,
+        *,
+        dim: int,
+        coefficient_seed: int = 0,
+        mu: float = 1.0,
+        final_time: float = 1.0,
+        sampling: str = "dependence",
+    ) -> None:
+        check_dim(dim, least=2)
+        super().__init__(dim=dim, final_time=final_time, sampling=sampling)
+        self.mu = check_positive("problem.mu", mu)
+        if not isinstance(coefficient_seed, int) or coefficient_seed < 0:
+            raise InvalidArgument(
+                f"problem.coefficient_seed={coefficient_seed}", "a non-negative integer"
+            )
+        rng = np.random.RandomState(coefficient_seed)
+        a = torch.from_numpy(rng.uniform(0.5, 1.5, dim - 1))
+        b = torch.from_numpy(rng.uniform(0.5, 1.5, dim - 1))
+        pad = torch.nn.functional.pad
+        self.matrix = Tridiagonal(pad(a, (0, 1)) + pad(a + b, (1, 0)), -a)
+        self.trace = float(self.matrix.diagonal.sum())
+        self.reference = LogQuadraticReference(self.matrix, self.mu)
+
+    def terminal(self, x):
+        """Return g = log(1 + x.A x) `(N, 1)`."""
+        from sciml.autodiff import quadratic_form
+
+        return torch.log1p(quadratic_form(x, self.matrix.matvec, self.matrix.diagonal))
+
+    def terminal_laplacian(self, x: Tensor) -> Tensor:
+        """Return Lap g = 2 tr A/(1 + x.Ax) - 4|Ax|^2/(1 + x.Ax)^2 `(N,)`."""
+        ax = self.matrix.matvec(x)
+        whole = 1.0 + (x * ax).sum(-1)
+        return (2.0 * self.trace - 4.0 * ax.square().sum(-1) / whole) / whole
+
+    def residual(self, u: Fields, p: Points) -> Tensor:
+        """Return u_t + Lap u - mu |grad u|^2 `(N,)`."""
+        return u.dt + u.trace - self.mu * u.grad.square().sum(-1)
+
+    def exact(self, x: Tensor, t: Tensor) -> Tensor:
+        """Return u by quadrature `(N,)`, float64."""
+        return self.reference(x.double(), self.to_go(t.double()))
+
+    def baselines(self, p: Points) -> dict[str, Tensor]:
+        """Return u = g, and log of the mean argument (exact as d grows)."""
+        form = (p.x * self.matrix.matvec(p.x)).sum(-1)
+        closed = torch.log1p(form + 2.0 * self.trace * self.to_go(p.t))
+        return super().baselines(p) | {"closed_form": closed}
+
+
+class HJBLinear(TerminalCost):
+    """Linear cost: u_t + Lap u - (1/d) sum |d_i u|^c = -2, g = sum x_i, u = sum x_i + T - t.
+
+    A check of the machinery rather than of accuracy: the network has to become the constant T.
+    Its trivial baseline is therefore g plus the best constant.
+
+    Args:
+        dim: Number of space dimensions d.
+        exponent: c, at least 1.
+        final_time: T, positive.
+        sampling: Law of the training points, "dependence" or "evaluation".
+    """
+
+    def __init__(
+        self,
+        *,
+        dim: int,
+        exponent: float = 1.75,
+        final_time: float = 1.0,
+        sampling: str = "dependence",
+    ) -> None:
+        super().__init__(dim=dim, final_time=final_time, sampling=sampling)
+        if check_positive("problem.exponent", exponent) < 1:
+            raise InvalidArgument(f"problem.exponent={exponent}", "a number of at least 1")
+        self.exponent = float(exponent)
+
+    def terminal(self, x):
+        """Return g = sum x_i `(N, 1)`."""
+        from sciml.autodiff import sum_coordinates
+
+        return sum_coordinates(x)
+
+    def residual(self, u: Fields, p: Points) -> Tensor:
+        """Return u_t + Lap u - (1/d) sum |d_i u|^c + 2 `(N,)`."""
+        return u.dt + u.trace - u.grad.abs().pow(self.exponent).mean(-1) + 2.0
+
+    def exact(self, x: Tensor, t: Tensor) -> Tensor:
+        """Return sum x_i + T - t `(N,)`."""
+        return x.double().sum(-1) + self.to_go(t.double())
+
+    def constant_basis(self, p: Points) -> tuple[Tensor, Tensor]:
+        """Return (1, g)."""
+        return torch.ones_like(p.x[:, 0]), p.x.sum(-1)
