@@ -1,0 +1,288 @@
+"""Taylor jets that travel through ordinary torch code.
+
+A `Jet` is the value of a function of (x, t) together with its derivatives along K directions, up
+to order four. It implements torch's function protocol, so a plain `nn.Module` with an ordinary
+`forward` (linear layers, activations, sums, products) is differentiated by calling it. All of it
+is plain tensor arithmetic: it runs under `no_grad`, compiles, and has one ordinary backward.
+
+The highest order may be collapsed: instead of K channels it carries the single weighted sum over
+directions, because it enters every rule linearly.
+
+Reference: STDE (arXiv 2412.00088) for jets as estimators; arXiv 2505.13644 for collapsing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sciml.autodiff import elementwise
+from sciml.autodiff.pushforward import push_through
+from sciml.autodiff.taylor import compose, product
+from sciml.errors import InvalidArgument
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What all jets of one evaluation share.
+
+    Attributes:
+        order: Highest derivative, 1 to 4.
+        num: Number of directions K.
+        weights: Collapse weights `(K,)` or `(K, N, 1)`; None keeps the top order per direction.
+    """
+
+    order: int
+    num: int
+    weights: Tensor | None = None
+
+    def collapse(self, terms: Tensor) -> Tensor:
+        """Return `sum_k w_k terms_k` for `(K, N, h)`; the identity where nothing collapses."""
+        if self.weights is None:
+            return terms
+        if self.weights.dim() == 1:
+            return torch.tensordot(self.weights.to(terms.dtype), terms, dims=1)
+        return (self.weights.to(terms.dtype) * terms).sum(0)
+
+
+class Jet:
+    """Value and directional derivatives of a function of (x, t).
+
+    Attributes:
+        value: `(N, h)`.
+        derivatives: Orders one to k; `(K, N, h)` each, the last `(N, h)` if collapsed. N may be 1
+            where all points share a tangent.
+        frame: Order, number of directions and collapse weights.
+    """
+
+    __slots__ = ("derivatives", "frame", "value")
+
+    def __init__(self, value: Tensor, derivatives: list[Tensor], frame: Frame) -> None:
+        self.value, self.derivatives, self.frame = value, derivatives, frame
+
+    @property
+    def first(self) -> Tensor:
+        """Directional first derivatives `(K, N, h)`."""
+        return self.derivatives[0]
+
+    @property
+    def top(self) -> Tensor:
+        """Highest order: `(N, h)` if collapsed, else `(K, N, h)`."""
+        return self.derivatives[-1]
+
+    @property
+    def shape(self) -> torch.Size:
+        """Shape of the value."""
+        return self.value.shape
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Dtype of the value."""
+        return self.value.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the value."""
+        return self.value.device
+
+    def map_linear(self, function: Callable[[Tensor], Tensor]) -> Jet:
+        """Return the jet after a linear map of the last axis, without bias."""
+        return Jet(function(self.value), [function(z) for z in self.derivatives], self.frame)
+
+    def apply(self, rule: Callable[[Tensor, int], list[Tensor]]) -> Jet:
+        """Return the jet of an elementwise function given by its derivative rule."""
+        f = rule(self.value, self.frame.order)
+        return Jet(f[0], compose(f, self.derivatives, self.frame.collapse), self.frame)
+
+    @classmethod
+    def __torch_function__(cls, function, types, args=(), kwargs=None):
+        """Differentiate a torch function that was called with jets."""
+        kwargs = kwargs or {}
+        if function in RULES:
+            return RULES[function](*args, **kwargs)
+        if function in elementwise.RULES and _is_plain(kwargs):
+            return args[0].apply(elementwise.RULES[function])
+        return push_through(function, args, kwargs, cls)
+
+    # --- operators --------------------------------------------------------------------------
+    def __add__(self, other):
+        """Add a jet, tensor or number."""
+        return add(self, other)
+
+    __radd__ = __add__
+
+    def __neg__(self):
+        """Negate."""
+        return mul(self, -1.0)
+
+    def __sub__(self, other):
+        """Subtract a jet, tensor or number."""
+        return add(self, -other)
+
+    def __rsub__(self, other):
+        """Subtract from a tensor or number."""
+        return add(-self, other)
+
+    def __mul__(self, other):
+        """Multiply by a jet, tensor or number."""
+        return mul(self, other)
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, other):
+        """Divide by a jet, tensor or number."""
+        return div(self, other)
+
+    def __rtruediv__(self, other):
+        """Divide a tensor or number."""
+        return mul(self.apply(elementwise.reciprocal), other)
+
+    def __pow__(self, exponent: float):
+        """Raise to a fixed power."""
+        if exponent == 2:
+            return mul(self, self)
+        return self.apply(lambda z, order: elementwise.power(z, order, exponent))
+
+    def __matmul__(self, matrix: Tensor):
+        """Multiply by a constant matrix from the right."""
+        return linear(self, matrix.t())
+
+    def __getitem__(self, index):
+        """Select along the last axis: `jet[..., index]` or `jet[:, index]`."""
+        if not isinstance(index, tuple) or len(index) != 2 or index[0] not in (..., slice(None)):
+            raise InvalidArgument(
+                f"the index {index!r} on a jet", "a selection of features", "Write jet[..., 2:5]"
+            )
+        return self.map_linear(lambda z: z[..., index[1]])
+
+    def sum(self, dim: int = -1, keepdim: bool = False):
+        """Sum over the last axis."""
+        return self.map_linear(lambda z: z.sum(_last(dim), keepdim=keepdim))
+
+    def mean(self, dim: int = -1, keepdim: bool = False):
+        """Average over the last axis."""
+        return self.map_linear(lambda z: z.mean(_last(dim), keepdim=keepdim))
+
+
+def linear(jet: Jet, weight: Tensor, bias: Tensor | None = None) -> Jet:
+    """Return the jet after `z W^T + b`: all channels in one matrix product."""
+    n, frame = jet.value.shape[0], jet.frame
+    rows = [jet.value[None]]
+    rows += [z.expand(-1, n, -1) if z.dim() == 3 else z.expand(n, -1)[None] for z in jet.derivatives]
+    sizes = [r.shape[0] for r in rows]
+    value, *derivatives = F.linear(torch.cat(rows), weight).split(sizes)
+    value = value[0] if bias is None else value[0] + bias
+    if frame.weights is not None:
+        derivatives[-1] = derivatives[-1][0]
+    return Jet(value, derivatives, frame)
+
+
+def add(a, b) -> Jet:
+    """Return the sum; tensors and numbers are constants."""
+    if isinstance(a, Jet) and isinstance(b, Jet):
+        pairs = zip(a.derivatives, b.derivatives, strict=True)
+        return Jet(a.value + b.value, [p + q for p, q in pairs], a.frame)
+    jet, constant = (a, b) if isinstance(a, Jet) else (b, a)
+    value = jet.value + constant
+    if value.shape == jet.value.shape:
+        return Jet(value, jet.derivatives, jet.frame)
+    return Jet(value, [z.expand(*z.shape[:-1], value.shape[-1]) for z in jet.derivatives], jet.frame)
+
+
+def sub(a, b) -> Jet:
+    """Return the difference."""
+    return add(a, -b)
+
+
+def mul(a, b) -> Jet:
+    """Return the product; tensors and numbers are constants."""
+    if isinstance(a, Jet) and isinstance(b, Jet):
+        f, g = [a.value, *a.derivatives], [b.value, *b.derivatives]
+        return Jet(a.value * b.value, product(f, g, a.frame.collapse), a.frame)
+    jet, constant = (a, b) if isinstance(a, Jet) else (b, a)
+    return jet.map_linear(lambda z: z * constant)
+
+
+def div(a, b) -> Jet:
+    """Return the quotient."""
+    if isinstance(b, Jet):
+        return mul(b.apply(elementwise.reciprocal), a)
+    return mul(a, 1 / b)
+
+
+def neg(a: Jet) -> Jet:
+    """Return the negative."""
+    return -a
+
+
+def cat(tensors, dim: int = 0) -> Jet:
+    """Join along the last axis; plain tensors are constants."""
+    frame = next(j.frame for j in tensors if isinstance(j, Jet))
+    if dim not in (-1, 1):
+        raise InvalidArgument(f"torch.cat of jets along dim={dim}", "the feature axis, dim=-1")
+    jets = [j if isinstance(j, Jet) else constant(j, frame) for j in tensors]
+    n = max(j.value.shape[0] for j in jets)
+    derivatives = []
+    for orders in zip(*(j.derivatives for j in jets), strict=True):
+        derivatives.append(torch.cat([z.expand(*z.shape[:-2], n, -1) for z in orders], -1))
+    return Jet(torch.cat([j.value for j in jets], -1), derivatives, frame)
+
+
+def constant(value: Tensor, frame: Frame) -> Jet:
+    """Return a jet whose derivatives are zero."""
+    return Jet(value, zeros(value, frame, 1), frame)
+
+
+def zeros(value: Tensor, frame: Frame, start: int) -> list[Tensor]:
+    """Return zero derivatives of orders `start` to k."""
+    out = [value.new_zeros(frame.num, *value.shape) for _ in range(start, frame.order + 1)]
+    if out and frame.weights is not None:
+        out[-1] = torch.zeros_like(value)
+    return out
+
+
+def _power(base: Jet, exponent: float) -> Jet:
+    return base**exponent
+
+
+def _last(dim: int) -> int:
+    if dim not in (-1, 1):
+        raise InvalidArgument(f"a reduction of a jet over dim={dim}", "the feature axis, dim=-1")
+    return -1
+
+
+def _is_plain(kwargs: dict) -> bool:
+    """Whether an activation was called with its standard options."""
+    return all(v in (None, False, "none") for k, v in kwargs.items())
+
+
+RULES: dict[Callable, Callable] = {
+    F.linear: linear,
+    torch.add: add,
+    torch.Tensor.add: add,
+    torch.Tensor.__add__: add,
+    torch.Tensor.__radd__: add,
+    torch.sub: sub,
+    torch.Tensor.sub: sub,
+    torch.Tensor.__sub__: sub,
+    torch.Tensor.__rsub__: lambda a, b: add(-a, b),
+    torch.mul: mul,
+    torch.Tensor.mul: mul,
+    torch.Tensor.__mul__: mul,
+    torch.Tensor.__rmul__: mul,
+    torch.div: div,
+    torch.Tensor.__truediv__: div,
+    torch.Tensor.__rtruediv__: lambda a, b: div(b, a),
+    torch.neg: neg,
+    torch.Tensor.__neg__: neg,
+    torch.pow: _power,
+    torch.Tensor.__pow__: _power,
+    torch.cat: cat,
+    torch.sum: Jet.sum,
+    torch.mean: Jet.mean,
+    torch.matmul: lambda a, b: linear(a, b.t()),
+}
