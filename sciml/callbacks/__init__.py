@@ -1,0 +1,6 @@
+"""Lightning callbacks: run record, progress, plots, finite losses."""
+
+from sciml.callbacks.finite import StopOnNonFinite as StopOnNonFinite
+from sciml.callbacks.plots import Plots as Plots
+from sciml.callbacks.progress import Progress as Progress
+from sciml.callbacks.run_record import RunRecord as RunRecord

@@ -1,0 +1,256 @@
+"""Pictures of a run: losses, the solution along a ray, predicted against reference values.
+
+The data come from `metrics.csv` and from `module.test_report`, a dictionary with
+
+    reference   (N,)                    reference values at the test points
+    prediction  (N,)                    the model's values there
+    baselines   {name: relative L2 error}
+    metrics     {name: number}
+    ray         {"s" (M,), "prediction" (M,), "reference" (M,), "label": axis label of s}
+    unit        unit of the solution, "" if dimensionless (optional)
+
+Entries that are missing leave out their picture. A picture that cannot be made is a warning in the
+log, never the end of a run.
+"""
+
+from __future__ import annotations
+
+import csv
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+
+log = logging.getLogger(__name__)
+
+NOT_A_LOSS = ("points_per_s", "lr", "grad_norm", "rel_l2", "skill", "dimensions", "seconds")
+MAX_CURVES = 8
+INK, SECOND, MUTED = "#1f4e79", "#c0504d", "#7f7f7f"
+
+
+class Plots(pl.Callback):
+    """Draws `plots/*.png` in the run folder at the end of fit and of test, on rank 0.
+
+    Args:
+        run_dir: The run folder; its `metrics.csv` is read, history of resumed runs included.
+        dpi: Resolution.
+    """
+
+    def __init__(self, run_dir: str | Path, dpi: int = 130) -> None:
+        self.run_dir, self.dpi = Path(run_dir), int(dpi)
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Draw what this stage made known."""
+        # Not in on_test_end: the module fills its report in that very hook, after the callbacks.
+        if trainer.is_global_zero and stage in ("fit", "test"):
+            self._draw(trainer, getattr(pl_module, "test_report", None))
+
+    def on_exception(self, trainer, pl_module, exception: BaseException) -> None:
+        """Draw the losses of a run that failed: they usually show why."""
+        if trainer.is_global_zero:
+            self._draw(trainer, None)
+
+    def _draw(self, trainer: pl.Trainer, report: Mapping[str, Any] | None) -> None:
+        try:
+            for logger in trainer.loggers:
+                logger.save()  # rows not yet on disk belong into the curves
+        except OSError as error:
+            log.warning("the newest losses are missing in the plots (%s)", error)
+        draw(self.run_dir, report, self.dpi)
+
+
+def draw(run_dir: Path, report: Mapping[str, Any] | None, dpi: int = 130) -> list[Path]:
+    """Draw every picture there are data for and return the files written.
+
+    Args:
+        run_dir: The run folder.
+        report: See the top of this file; None draws the losses only.
+        dpi: Resolution.
+    """
+    report = report or {}
+    jobs = {
+        "losses.png": lambda figure: plot_losses(figure, run_dir / "metrics.csv", report),
+        "ray.png": lambda figure: plot_ray(figure, report),
+        "scatter.png": lambda figure: plot_scatter(figure, report),
+    }
+    written = []
+    for name, job in jobs.items():
+        try:
+            # The figure object, not pyplot: no global state, no back end chosen for the caller.
+            from matplotlib.backends.backend_agg import FigureCanvasAgg
+            from matplotlib.figure import Figure
+
+            figure = Figure(layout="constrained")
+            FigureCanvasAgg(figure)
+            if job(figure):
+                path = run_dir / "plots" / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                figure.savefig(path, dpi=dpi)
+                written.append(path)
+        except Exception as error:  # any: a picture must not end an hour of training
+            log.warning("plots/%s was not drawn (%s: %s)", name, type(error).__name__, error)
+    return written
+
+
+def read_history(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Return (steps, values) of every column of a metrics CSV file, in order of steps.
+
+    Rows of a run continued from a checkpoint may repeat steps; the last one written counts.
+    """
+    columns: dict[str, dict[int, float]] = {}
+    if path.is_file():
+        with path.open(newline="", encoding="utf-8") as file:
+            for row in csv.DictReader(file):
+                for name, value in row.items():
+                    if name and value and name not in ("step", "epoch"):
+                        columns.setdefault(name, {})[int(float(row["step"]))] = float(value)
+    history = {}
+    for name, points in columns.items():
+        steps = np.array(sorted(points))
+        history[name] = steps, np.array([points[s] for s in steps])
+    return history
+
+
+def plot_losses(figure, path: Path, report: Mapping[str, Any]) -> bool:
+    """Draw losses per term and, where it was measured on the way, the error against baselines."""
+    history = read_history(path)
+    losses = {
+        name.removeprefix("train/"): curve
+        for name, curve in history.items()
+        if name.startswith("train/") and not any(word in name for word in NOT_A_LOSS)
+    }
+    errors = {name: curve for name, curve in history.items() if name.endswith("/rel_l2")}
+    errors = {name: curve for name, curve in errors.items() if len(curve[0]) > 1}
+    if not losses:
+        return False
+    figure.set_size_inches(7.0 + 4.5 * bool(errors), 4.2)
+    axes = np.atleast_1d(figure.subplots(1, 1 + bool(errors)))
+    ranked = sorted(losses.items(), key=lambda item: (item[0] != "loss", item[0]))[:MAX_CURVES]
+    for name, (steps, values) in ranked:
+        _curve(axes[0], steps, values, name)
+    _label(axes[0], "training loss", "optimizer step", "loss (mean squared residual, scaled)")
+    axes[0].legend(frameon=False, fontsize=9)
+    if errors:
+        for name, (steps, values) in errors.items():
+            _curve(axes[1], steps, values, name)
+        _baseline_lines(axes[1], report)
+        _label(axes[1], "error during training", "optimizer step", "relative L2 error")
+        axes[1].legend(frameon=False, fontsize=9)
+    return True
+
+
+def plot_ray(figure, report: Mapping[str, Any]) -> bool:
+    """Draw solution and absolute error along the report's ray."""
+    ray = report.get("ray")
+    if not ray:
+        return False
+    s, prediction, reference = (_array(ray[key]) for key in ("s", "prediction", "reference"))
+    unit = _in_unit(report)
+    figure.set_size_inches(7.0, 6.0)
+    top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[3, 2])
+    top.plot(s, reference, color=MUTED, linewidth=3.5, alpha=0.6, label="reference")
+    top.plot(s, prediction, color=INK, linewidth=1.4, label="prediction")
+    _label(top, "solution along a ray", "", f"u{unit}", log_scale=False)
+    top.legend(frameon=False, fontsize=9)
+    error = np.abs(prediction - reference)
+    bottom.plot(s, np.maximum(error, np.finfo(float).tiny), color=SECOND, linewidth=1.2)
+    positive = error[error > 0]
+    if len(positive):  # an exact hit (hard constraint) would stretch the axis to 1e-308
+        bottom.set_ylim(max(positive.min() / 2, positive.max() * 1e-6), positive.max() * 2)
+    _label(bottom, "", str(ray.get("label", "s")), f"|prediction - reference|{unit}")
+    return True
+
+
+def plot_scatter(figure, report: Mapping[str, Any]) -> bool:
+    """Draw predicted against reference values, and the error beside every baseline's."""
+    if "prediction" not in report or "reference" not in report:
+        return False
+    prediction, reference = _array(report["prediction"]), _array(report["reference"])
+    keep = slice(None, None, max(1, len(reference) // 5000))
+    unit = _in_unit(report)
+    error = float(np.linalg.norm(prediction - reference) / np.linalg.norm(reference))
+    bars = {"this model": error, **{k: float(v) for k, v in report.get("baselines", {}).items()}}
+    figure.set_size_inches(10.5 if len(bars) > 1 else 5.2, 4.6)
+    axes = np.atleast_1d(figure.subplots(1, 1 + (len(bars) > 1)))
+    low = min(prediction.min(), reference.min())
+    high = max(prediction.max(), reference.max())
+    axes[0].plot([low, high], [low, high], color=MUTED, linewidth=1.0, label="exact")
+    axes[0].scatter(reference[keep], prediction[keep], s=5, color=INK, alpha=0.35, linewidths=0)
+    title = f"test points, relative L2 error {error:.3g}"
+    _label(axes[0], title, f"reference u{unit}", f"predicted u{unit}", log_scale=False)
+    axes[0].set_aspect("equal", adjustable="datalim")
+    if len(bars) > 1:
+        names = sorted(bars, key=bars.get, reverse=True)
+        colors = [INK if name == "this model" else MUTED for name in names]
+        axes[1].barh(names, [bars[name] for name in names], color=colors, height=0.6)
+        axes[1].set_xscale("log")
+        least = min(v for v in bars.values() if v > 0)
+        axes[1].set_xlim(least / 3, max(bars.values()) * 6)
+        for row, name in enumerate(names):
+            axes[1].annotate(
+                f"{bars[name]:.2e}",
+                (bars[name], row),
+                xytext=(4, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize=9,
+            )
+        axes[1].set_xlabel("relative L2 error")
+        axes[1].set_title("this model and its baselines", fontsize=11)
+        _bare(axes[1])
+    return True
+
+
+def _curve(axis, steps: np.ndarray, values: np.ndarray, name: str) -> None:
+    """Draw a positive series; long noisy ones faintly, with their running median on top."""
+    keep = np.isfinite(values) & (values > 0)
+    steps, values = steps[keep], values[keep]
+    if len(steps) < 60:
+        axis.plot(steps, values, linewidth=1.6, label=name, marker="o", markersize=2.5)
+        return
+    window = max(5, len(values) // 40)
+    blocks = [values[max(0, i - window) : i + window + 1] for i in range(len(values))]
+    (line,) = axis.plot(steps, [np.median(b) for b in blocks], linewidth=1.6, label=name)
+    axis.plot(steps, values, linewidth=0.5, alpha=0.3, color=line.get_color())
+
+
+def _baseline_lines(axis, report: Mapping[str, Any]) -> None:
+    for name, value in report.get("baselines", {}).items():
+        axis.axhline(float(value), color=MUTED, linewidth=1.0, linestyle="--")
+        axis.annotate(
+            name,
+            (0.99, float(value)),
+            xycoords=("axes fraction", "data"),
+            xytext=(0, 2),
+            textcoords="offset points",
+            ha="right",
+            fontsize=8,
+            color=MUTED,
+        )
+
+
+def _label(axis, title: str, x: str, y: str, log_scale: bool = True) -> None:
+    axis.set_title(title, fontsize=11)
+    axis.set_xlabel(x)
+    axis.set_ylabel(y)
+    if log_scale:
+        axis.set_yscale("log")
+    axis.grid(True, alpha=0.25)
+    _bare(axis)
+
+
+def _bare(axis) -> None:
+    axis.spines[["top", "right"]].set_visible(False)
+
+
+def _in_unit(report: Mapping[str, Any]) -> str:
+    return f" [{report['unit']}]" if report.get("unit") else " [-]"
+
+
+def _array(values) -> np.ndarray:
+    """Return a tensor or sequence as a flat float64 array."""
+    values = values.detach().cpu().double().numpy() if hasattr(values, "detach") else values
+    return np.asarray(values, dtype=float).reshape(-1)

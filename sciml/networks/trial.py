@@ -1,0 +1,83 @@
+"""The trial solution `u = A n + B`: a network, its problem-informed inputs and the hard constraint.
+
+`A` and `B` come from the problem (`lift`), so boundary and terminal data hold exactly whatever the
+network does. The known functions a network takes besides x and t come from `problem.feature`.
+Everything here works on tensors and on Taylor jets alike; the problem is used by its methods only,
+so this file depends on no particular equation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from sciml.errors import InvalidArgument, did_you_mean
+
+COORDINATES = ("x", "t")
+
+
+def check_inputs(inputs: Sequence[str], problem) -> tuple[str, ...]:
+    """Return `inputs` as a tuple after comparing it with what the problem offers.
+
+    Args:
+        inputs: Any of "x", "t" and the problem's `feature_names`, each once.
+        problem: Has `time_dependent` and `feature_names`.
+
+    Raises:
+        InvalidArgument: If the list is empty, repeats a name, names something the problem does
+            not offer, or asks for the time of a static problem.
+    """
+    inputs = tuple(inputs)
+    known = COORDINATES[: 1 + bool(problem.time_dependent)] + tuple(problem.feature_names)
+    if not inputs or len(set(inputs)) != len(inputs):
+        raise InvalidArgument(f"network inputs {list(inputs)}", "at least one name, each once")
+    for name in inputs:
+        if name not in known:
+            raise InvalidArgument(
+                f"network input '{name}' for {type(problem).__name__}",
+                "a coordinate or one of the problem's features",
+                did_you_mean(name, known),
+            )
+    return inputs
+
+
+class TrialSolution(nn.Module):
+    """`u(x, t) = A(x, t) n(x, t, f(x, t)) + B(x, t)`.
+
+    Args:
+        problem: Offers `lift(x, t) -> (A, B)`, `feature(name, x, t)`, `feature_names`,
+            `time_dependent` and `dim`.
+        network: Called as `network(x, t, f)`; every argument it does not take is None.
+        inputs: What the network sees: "x", "t" and names of the problem's features, which are
+            handed over in this order as `f` `(N, m)`.
+
+    Raises:
+        InvalidArgument: If `inputs` names something the problem does not offer.
+    """
+
+    def __init__(self, problem, network: nn.Module, inputs: Sequence[str] = ("x", "t")) -> None:
+        super().__init__()
+        self.problem = problem
+        self.network = network
+        self.inputs = check_inputs(inputs, problem)
+        self.features = tuple(name for name in self.inputs if name not in COORDINATES)
+
+    def raw(self, x, t=None):
+        """Return the network's output n `(N, 1)` at x `(N, d)` and t `(N, 1)`."""
+        columns = [self.problem.feature(name, x, t) for name in self.features]
+        if len(columns) > 1:
+            columns = [torch.cat(columns, dim=-1)]
+        return self.network(
+            x if "x" in self.inputs else None,
+            t if "t" in self.inputs else None,
+            columns[0] if columns else None,
+        )
+
+    def forward(self, x, t=None):
+        """Return the solution u `(N, 1)` at x `(N, d)` and t `(N, 1)` or None."""
+        n = self.raw(x, t)
+        a, b = self.problem.lift(x, t)
+        u = n if a is None else a * n
+        return u if b is None else u + b

@@ -1,0 +1,7 @@
+"""Trained models as folders of data: save, load, predict. Imports neither lightning nor hydra."""
+
+from sciml.pretrained.folder import list_pretrained as list_pretrained
+from sciml.pretrained.folder import load_pretrained as load_pretrained
+from sciml.pretrained.folder import save_pretrained as save_pretrained
+from sciml.pretrained.predictor import PretrainedPINN as PretrainedPINN
+from sciml.pretrained.predictor import training_ranges as training_ranges

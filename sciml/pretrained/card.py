@@ -1,0 +1,61 @@
+"""The card: a README for people, written from `model.json`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+
+def render(spec: Mapping) -> str:
+    """Return the card in Markdown for a `model.json`."""
+    problem, network = spec["arguments"]["problem"], spec["arguments"]["network"]
+    dim = spec["inputs"]["x"]["shape"][1]
+    timed = "t" in spec["inputs"]
+    lines = [f"# {spec['name']}", ""]
+    if spec["description"]:
+        lines += [spec["description"], ""]
+    lines += [
+        f"`{spec['class']}` of `{network['class']}` for `{problem['class']}` in {dim} dimensions.",
+        "",
+        "```python",
+        "import sciml",
+        "",
+        'model = sciml.load_pretrained("path/to/this/folder")',
+        f"out = model.predict(x{', t' if timed else ''})"
+        '  # out["value"] (N,), out["gradient"] (N, d)',
+        "```",
+        "",
+        "## Inputs and outputs",
+        "",
+        "| name | shape | unit | seen in training |",
+        "|---|---|---|---|",
+    ]
+    for name, entry in {**spec["inputs"], **spec["outputs"]}.items():
+        ranges = ", ".join(
+            f"{_quantity(name, quantity)} in [{low:.6g}, {high:.6g}]"
+            for quantity, (low, high) in entry.get("ranges", {}).items()
+        )
+        shape = ", ".join(map(str, entry["shape"]))
+        lines.append(f"| {name} | ({shape}) | {entry['unit']} | {ranges or '–'} |")
+    if spec["metrics"]:
+        lines += ["", "## Measured quality", "", "| metric | value |", "|---|---|"]
+        lines += [
+            f"| {name} | {'not finite' if value is None else format(value, '.4g')} |"
+            for name, value in sorted(spec["metrics"].items())
+        ]
+    lines += ["", "## How it was made", ""]
+    for title, content in (
+        ("Problem", problem["arguments"]),
+        ("Network", network["arguments"]),
+        ("Network inputs", spec["arguments"]["inputs"]),
+        ("Data", spec["data"]),
+        ("Versions", spec["versions"]),
+    ):
+        lines.append(f"- {title}: `{json.dumps(content, ensure_ascii=False)}`")
+    return "\n".join(lines) + "\n"
+
+
+def _quantity(name: str, quantity: str) -> str:
+    return {"norm": f"|{name}|", "coordinate": f"each {name}_i", "value": name}.get(
+        quantity, quantity
+    )

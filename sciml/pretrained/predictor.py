@@ -1,0 +1,176 @@
+"""Prediction with a trained solution: checks, chunks, gradients, range warnings."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from sciml.errors import InvalidArgument, InvalidType, RangeWarning
+
+RANGE_SLACK = 1e-5  # relative to the width of a range: rounding of the points is not a warning
+MAX_POINTS_PER_CHUNK = 8192
+
+
+def training_ranges(x: Tensor, t: Tensor | None = None) -> dict[str, tuple[float, float]]:
+    """Return what a sample of training points covers.
+
+    In high dimension points concentrate on a shell, so |x| says more than the coordinates do.
+
+    Args:
+        x: Points `(N, d)`.
+        t: Times `(N, 1)` or None.
+
+    Returns:
+        `x.norm` and `x.coordinate`, and `t.value` where there is a time: (least, greatest).
+    """
+    values = {"x.norm": torch.linalg.vector_norm(x, dim=1), "x.coordinate": x}
+    if t is not None:
+        values["t.value"] = t
+    return {name: (float(v.min()), float(v.max())) for name, v in values.items()}
+
+
+class PretrainedPINN(nn.Module):
+    """A trained solution of a PDE with its description.
+
+    Attributes:
+        solution: The `TrialSolution`; `model.solution.problem` is the PDE.
+        spec: The content of `model.json`.
+        dim: Number of space dimensions d.
+        time_dependent: Whether `predict` wants a time.
+    """
+
+    def __init__(self, solution: nn.Module, spec: Mapping) -> None:
+        super().__init__()
+        self.solution, self.spec = solution.eval().requires_grad_(False), spec
+        self.dim: int = solution.problem.dim
+        self.time_dependent = bool(solution.problem.time_dependent)
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Measured quality as recorded at save time."""
+        return dict(self.spec["metrics"])
+
+    def forward(self, x: Tensor, t: Tensor | None = None) -> Tensor:
+        """Return u `(N, 1)`, differentiable, without checks or chunks."""
+        return self.solution(x, t)
+
+    def predict(
+        self,
+        x: Tensor,
+        t: Tensor | float | None = None,
+        gradient: bool = True,
+        chunk: int | None = None,
+    ) -> dict[str, Tensor]:
+        """Return the solution and its space gradient in physical units.
+
+        Args:
+            x: Points `(N, d)`, anything `torch.as_tensor` takes.
+            t: Times `(N, 1)` or `(N,)`, or one number for all points; None for a static problem.
+            gradient: Whether to compute the gradient as well.
+            chunk: Points evaluated at once; by default what keeps memory moderate.
+
+        Returns:
+            "value" `(N,)` and, if asked for, "gradient" `(N, d)`, on the device of `x` and in the
+            precision of the weights.
+
+        Raises:
+            InvalidArgument: If a shape is wrong, a time is missing or not wanted, or numbers are
+                not finite.
+            InvalidType: If `x` or `t` is not real.
+        """
+        x, t = self._check_points(x, t)
+        self._check_ranges(x, t)
+        if chunk is None:
+            chunk = max(16, min(MAX_POINTS_PER_CHUNK, 2**22 // self.dim))
+        elif not isinstance(chunk, int) or chunk < 1:
+            raise InvalidArgument(f"chunk={chunk!r}", "a positive number of points")
+        weight = next(self.parameters(), torch.empty(0))
+        target, device = {"device": weight.device, "dtype": weight.dtype.to_real()}, x.device
+        x = x.split(chunk)
+        t = (None,) * len(x) if t is None else t.split(chunk)
+        parts = [
+            self._evaluate(*(None if v is None else v.to(**target) for v in pair), gradient)
+            for pair in zip(x, t, strict=True)
+        ]
+        return {key: torch.cat([p[key] for p in parts]).to(device) for key in parts[0]}
+
+    def _evaluate(self, x: Tensor, t: Tensor | None, gradient: bool) -> dict[str, Tensor]:
+        with torch.inference_mode(False), torch.set_grad_enabled(gradient):
+            # inference tensors cannot require gradients: a caller may sit in inference mode
+            x = x.clone().requires_grad_(gradient) if gradient else x
+            t = t.clone() if t is not None and gradient else t
+            value = self.solution(x, t)[:, 0]
+            if not gradient:
+                return {"value": value}
+            (slope,) = torch.autograd.grad(value.sum(), x)
+            return {"value": value.detach(), "gradient": slope}
+
+    def _check_points(self, x, t) -> tuple[Tensor, Tensor | None]:
+        x = _real_tensor("x", x)
+        if x.ndim != 2 or x.shape[1] != self.dim or not len(x):
+            raise InvalidArgument(
+                f"x has shape {tuple(x.shape)}",
+                f"(N, {self.dim}): one row per point, at least one row",
+                f"For a single point write x[None], shape (1, {self.dim})"
+                if tuple(x.shape) == (self.dim,)
+                else "",
+            )
+        if not self.time_dependent:
+            if t is not None:
+                raise InvalidArgument(
+                    "a time was given", "none: this problem is static", "Call predict(x)"
+                )
+            return _finite("x", x), None
+        if t is None:
+            raise InvalidArgument(
+                "no time was given", f"t of shape ({len(x)}, 1)", "Call predict(x, t)"
+            )
+        t = _real_tensor("t", t).to(x.device)
+        if t.numel() == 1:
+            t = t.reshape(1, 1).expand(len(x), 1)
+        if tuple(t.shape) not in ((len(x),), (len(x), 1)):
+            raise InvalidArgument(
+                f"t has shape {tuple(t.shape)}", f"({len(x)}, 1) for {len(x)} points, or one number"
+            )
+        return _finite("x", x), _finite("t", t.reshape(-1, 1))
+
+    def _check_ranges(self, x: Tensor, t: Tensor | None) -> None:
+        seen = training_ranges(x, t)
+        for name, entry in self.spec["inputs"].items():
+            for quantity, (low, high) in entry.get("ranges", {}).items():
+                if f"{name}.{quantity}" not in seen:
+                    continue
+                least, greatest = seen[f"{name}.{quantity}"]
+                slack = RANGE_SLACK * max(high - low, abs(low), abs(high))
+                if least < low - slack or greatest > high + slack:
+                    label = {"norm": f"|{name}|", "value": name}.get(
+                        quantity, f"{quantity} of {name}"
+                    )
+                    warnings.warn(
+                        f"{label} covers [{least:.4g}, {greatest:.4g}]; training covered "
+                        f"[{low:.4g}, {high:.4g}]. Values outside are extrapolated.",
+                        RangeWarning,
+                        stacklevel=3,
+                    )
+
+
+def _real_tensor(name: str, value) -> Tensor:
+    try:
+        value = torch.as_tensor(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InvalidType(
+            f"{name} is a {type(value).__name__} ({error})", "a real array"
+        ) from error
+    if value.is_complex() or value.dtype == torch.bool:
+        raise InvalidType(f"{name} has dtype {value.dtype}", "real numbers")
+    return value if value.is_floating_point() else value.to(torch.get_default_dtype())
+
+
+def _finite(name: str, value: Tensor) -> Tensor:
+    bad = int((~torch.isfinite(value)).any(dim=1).sum())
+    if bad:
+        raise InvalidArgument(f"{name} is not finite in {bad} of {len(value)} points", "numbers")
+    return value

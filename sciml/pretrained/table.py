@@ -1,0 +1,86 @@
+"""The classes a pretrained folder may name, and nothing else.
+
+A folder's `model.json` holds short names; this table says which class each one is. A name that is
+not here is refused, so a file can never choose code to run. Add a line when a class becomes part
+of what is published.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+
+from sciml.errors import PretrainedError, did_you_mean
+
+CLASSES: dict[str, dict[str, str]] = {
+    "solution": {
+        "TrialSolution": "sciml.networks.trial:TrialSolution",
+    },
+    "problem": {
+        "HJBLQG": "sciml.physics.hjb:HJBLQG",
+    },
+    "network": {
+        "MLP": "sciml.networks.mlp:MLP",
+    },
+}
+
+
+def resolve(kind: str, name: object) -> type:
+    """Return the class that `name` stands for.
+
+    Args:
+        kind: "solution", "problem" or "network".
+        name: What the file says.
+
+    Raises:
+        PretrainedError: If the table has no such name.
+    """
+    known = CLASSES[kind]
+    if not isinstance(name, str) or name not in known:
+        raise PretrainedError(
+            f"model.json names the {kind} class {name!r}",
+            f"a name from the table of {kind} classes; paths and modules are never followed",
+            did_you_mean(str(name), known),
+        )
+    module, _, attribute = known[name].partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def build(kind: str, spec: object) -> object:
+    """Return the object described by `{"class": name, "arguments": {...}}`.
+
+    Args:
+        kind: "problem" or "network".
+        spec: The description; arguments are plain numbers, strings and lists.
+
+    Raises:
+        PretrainedError: If the description is malformed, names a class outside the table, or the
+            class refuses the arguments.
+    """
+    if not isinstance(spec, dict) or set(spec) != {"class", "arguments"}:
+        raise PretrainedError(
+            f"model.json describes the {kind} as {str(spec)[:80]}",
+            'an object with the keys "class" and "arguments"',
+        )
+    cls, arguments = resolve(kind, spec["class"]), spec["arguments"]
+    if not isinstance(arguments, dict):
+        raise PretrainedError(
+            f"the arguments of {kind} class '{spec['class']}' are {str(arguments)[:80]}",
+            "an object of argument names and plain values",
+        )
+    accepted = inspect.signature(cls).parameters
+    for argument in arguments:
+        if argument not in accepted:
+            raise PretrainedError(
+                f"model.json passes '{argument}' to {spec['class']}",
+                "an argument of that class",
+                did_you_mean(argument, accepted),
+            )
+    try:
+        return cls(**arguments)
+    except (ValueError, TypeError, RuntimeError, MemoryError, OverflowError) as error:
+        raise PretrainedError(
+            f"{spec['class']} refuses its arguments in model.json: {error}",
+            "the arguments it was saved with",
+            "Restore model.json from where the folder came from",
+        ) from error

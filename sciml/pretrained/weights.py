@@ -1,0 +1,106 @@
+"""Weights as a safetensors file: write, hash, read strictly.
+
+safetensors has no complex128, so such tensors are stored as real views with a last axis of two and
+their names are listed in `model.json`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from sciml.errors import PretrainedError
+
+FILE = "weights.safetensors"
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file as 64 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write(path: Path, state: Mapping[str, Tensor]) -> list[str]:
+    """Write a state dict and return the names stored as real views of complex128 tensors."""
+    paired = sorted(name for name, value in state.items() if value.dtype == torch.complex128)
+    # clone: safetensors refuses tensors that share memory, contiguous or not
+    plain = {
+        name: (torch.view_as_real(value) if name in paired else value).detach().cpu().clone()
+        for name, value in state.items()
+    }
+    safetensors.torch.save_file({k: v.contiguous() for k, v in plain.items()}, path)
+    return paired
+
+
+def read(path: Path, digest: str, paired: Sequence[str]) -> dict[str, Tensor]:
+    """Return the tensors of a weights file whose content has the given SHA-256.
+
+    Raises:
+        PretrainedError: If the checksum differs or the file is not in safetensors format.
+    """
+    found = sha256(path)
+    if found != digest:
+        raise PretrainedError(
+            f"{path} has SHA-256 {found[:12]}…",
+            f"{digest[:12]}… as recorded in model.json",
+            "The file is damaged or was exchanged; copy the folder again from its source",
+        )
+    try:
+        state = safetensors.torch.load_file(path)
+    except SafetensorError as error:
+        raise PretrainedError(
+            f"{path} cannot be read as safetensors ({error})",
+            "a safetensors file",
+            "Pickled weights are refused because reading them can run code; save the model again "
+            "with sciml.save_pretrained",
+        ) from error
+    for name in paired:
+        value = state.get(name)
+        if value is None or value.dtype != torch.float64 or value.shape[-1:] != (2,):
+            raise PretrainedError(
+                f"model.json lists '{name}' as complex128",
+                f"a float64 tensor of that name with a last axis of 2 in {path.name}",
+            )
+        state[name] = torch.view_as_complex(value.contiguous())
+    return state
+
+
+def assign(model: nn.Module, state: dict[str, Tensor]) -> None:
+    """Give `model` exactly the tensors in `state`, dtype included.
+
+    Raises:
+        PretrainedError: If a name is missing or extra, or a shape or kind of number differs.
+    """
+    wanted = model.state_dict()
+    findings = [f"'{name}' is missing" for name in wanted if name not in state]
+    findings += [f"'{name}' is not part of the model" for name in state if name not in wanted]
+    for name, value in state.items():
+        own = wanted.get(name)
+        if own is None:
+            continue
+        if own.shape != value.shape:
+            findings.append(f"'{name}' has shape {tuple(value.shape)}, not {tuple(own.shape)}")
+        elif _kind(own) != _kind(value):
+            findings.append(f"'{name}' is {value.dtype}, the model has {own.dtype}")
+    if findings:
+        more = f" and {len(findings) - 5} more" if len(findings) > 5 else ""
+        raise PretrainedError(
+            f"the weights do not fit the model described in model.json: "
+            f"{'; '.join(findings[:5])}{more}",
+            "the same names and shapes on both sides",
+            "Use model.json and weights.safetensors from the same save",
+        )
+    # assign keeps the stored dtype; copying into the fresh float32 weights would round float64
+    model.load_state_dict(state, strict=True, assign=True)
+
+
+def _kind(value: Tensor) -> str:
+    if value.is_complex():
+        return "complex"
+    return "float" if value.is_floating_point() else "integer"
