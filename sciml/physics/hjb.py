@@ -19,34 +19,17 @@ the deterministic references are in `sciml.physics.quadrature`.
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import torch
 from torch import Tensor
 
-from sciml.errors import InvalidArgument, did_you_mean
+from sciml.errors import InvalidArgument
+from sciml.physics.checks import check_choice, check_positive, check_seed
 from sciml.physics.pde import PDE, Fields, LiftTerms, Points, check_dim
 from sciml.physics.quadrature import LogQuadraticReference, Tridiagonal, lqg_value
+from sciml.physics.samplers import gaussian, uniform
 
 SAMPLING = ("dependence", "evaluation")
-
-
-def check_positive(name: str, value: float) -> float:
-    """Return `value` as a float, or refuse what is not a positive finite number."""
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not (value > 0 and math.isfinite(value)):
-        raise InvalidArgument(f"{name}={value}", "a positive number")
-    return float(value)
-
-
-def check_sampling(sampling: str) -> str:
-    """Return `sampling`, or refuse an unknown law."""
-    if sampling not in SAMPLING:
-        raise InvalidArgument(
-            f"problem.sampling={sampling}", " or ".join(SAMPLING), did_you_mean(sampling, SAMPLING)
-        )
-    return sampling
 
 
 class TerminalCost(PDE):
@@ -71,7 +54,7 @@ class TerminalCost(PDE):
     def __init__(self, *, dim: int, final_time: float = 1.0, sampling: str = "dependence") -> None:
         super().__init__(dim=dim)
         self.final_time = check_positive("problem.final_time", final_time)
-        self.sampling = check_sampling(sampling)
+        self.sampling = check_choice("problem.sampling", sampling, SAMPLING)
 
     def terminal(self, x):
         """Return the terminal cost g(x) `(N, 1)`; tensors or coordinates."""
@@ -87,19 +70,16 @@ class TerminalCost(PDE):
 
     def sample(self, n: int, generator: torch.Generator) -> Points:
         """Return `n` training points, float32."""
-        device = generator.device
-        x = torch.randn(n, self.dim, generator=generator, device=device)
-        t = self.final_time * torch.rand(n, 1, generator=generator, device=device)
-        if self.sampling == "dependence":
-            s = t * torch.rand(n, 1, generator=generator, device=device)
-            x = x * (1.0 + 2.0 * s).sqrt()
-        return Points(x, t)
+        t = uniform(n, generator, high=self.final_time)
+        if self.sampling == "evaluation":
+            return Points(gaussian(n, self.dim, generator), t)
+        s = t * uniform(n, generator)
+        return Points(gaussian(n, self.dim, generator, 1.0 + 2.0 * s), t)
 
     def sample_test(self, n: int, generator: torch.Generator) -> Points:
         """Return `n` evaluation points, x ~ N(0, I) and t ~ U[0, T], float64."""
-        kind = {"generator": generator, "device": generator.device, "dtype": torch.float64}
-        x = torch.randn(n, self.dim, **kind)
-        return Points(x, self.final_time * torch.rand(n, 1, **kind))
+        t = uniform(n, generator, high=self.final_time, dtype=torch.float64)
+        return Points(gaussian(n, self.dim, generator, dtype=torch.float64), t)
 
     def lift(self, x, t):
         """Return A = 1 - t/T and B = g(x)."""
@@ -210,11 +190,7 @@ class HJBRosenbrock(TerminalCost):
         check_dim(dim, least=2)
         super().__init__(dim=dim, final_time=final_time, sampling=sampling)
         self.mu = check_positive("problem.mu", mu)
-        if not isinstance(coefficient_seed, int) or coefficient_seed < 0:
-            raise InvalidArgument(
-                f"problem.coefficient_seed={coefficient_seed}", "a non-negative integer"
-            )
-        rng = np.random.RandomState(coefficient_seed)
+        rng = np.random.RandomState(check_seed("problem.coefficient_seed", coefficient_seed))
         a = torch.from_numpy(rng.uniform(0.5, 1.5, dim - 1))
         b = torch.from_numpy(rng.uniform(0.5, 1.5, dim - 1))
         pad = torch.nn.functional.pad
