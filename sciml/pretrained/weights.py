@@ -52,7 +52,9 @@ def read(path: Path, digest: str, paired: Sequence[str]) -> dict[str, Tensor]:
             "The file is damaged or was exchanged; copy the folder again from its source",
         )
     try:
-        state = safetensors.torch.load_file(path)
+        # Clone: the file is mapped into memory and its tensors sit at any multiple of 4 bytes,
+        # where complex matrix products crash and others may round differently.
+        state = {k: v.clone() for k, v in safetensors.torch.load_file(path).items()}
     except SafetensorError as error:
         raise PretrainedError(
             f"{path} cannot be read as safetensors ({error})",
@@ -67,7 +69,7 @@ def read(path: Path, digest: str, paired: Sequence[str]) -> dict[str, Tensor]:
                 f"model.json lists '{name}' as complex128",
                 f"a float64 tensor of that name with a last axis of 2 in {path.name}",
             )
-        state[name] = torch.view_as_complex(value.contiguous())
+        state[name] = torch.view_as_complex(value)
     return state
 
 

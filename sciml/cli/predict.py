@@ -1,0 +1,189 @@
+"""`sciml predict`: a trained model on a file of points, no training code imported."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from sciml.errors import InvalidArgument, SciMLError, SciMLWarning
+from sciml.pretrained import load_pretrained
+
+EXAMPLES = """examples:
+  sciml predict runs/pinn_hjb/2026-01-31_12-00-00 points.npz -o out.npz
+  sciml predict my_model/ points.csv -o out.csv --no-gradient
+
+input:  .npz with arrays x (N, d) and, for a problem in time, t (N, 1), (N,) or one number;
+        or .csv with one point per line, the time in a column headed t (without a header: the last)
+output: value (N,) and gradient (N, d) in the same units as the model's card says
+"""
+
+
+def main(argv: list[str]) -> int:
+    """Run the verb.
+
+    Args:
+        argv: Arguments after `sciml predict`.
+
+    Returns:
+        Exit code: 0, or 2 after one line on stderr that says what to change.
+    """
+    parser = argparse.ArgumentParser(
+        prog="sciml predict",
+        description="Evaluate a trained model and its gradient on a file of points.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("model", metavar="PATH", help="pretrained folder, run folder or name")
+    parser.add_argument("input", type=Path, help="points, .npz or .csv")
+    parser.add_argument("-o", "--output", type=Path, help="default: INPUT_prediction.npz")
+    parser.add_argument("--no-gradient", action="store_true", help="value only")
+    parser.add_argument("--chunk", type=int, help="points evaluated at once")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, …")
+    try:
+        arguments = parser.parse_args(argv)
+    except SystemExit as stop:  # argparse has printed help or what is wrong
+        return int(stop.code or 0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", SciMLWarning)
+        warnings.showwarning = _show_warning
+        try:
+            print(_predict(arguments))
+        except (SciMLError, OSError) as error:
+            print(f"sciml predict: {error}", file=sys.stderr)
+            return 2
+    return 0
+
+
+def _predict(arguments: argparse.Namespace) -> str:
+    output = arguments.output or arguments.input.with_name(f"{arguments.input.stem}_prediction.npz")
+    if output.suffix not in (".npz", ".csv"):
+        raise InvalidArgument(f"output {output}", "a file name ending in .npz or .csv")
+    model = load_pretrained(arguments.model, device=_device(arguments.device))
+    x, t = read_points(arguments.input, model.time_dependent, model.dim)
+    found = model.predict(x, t, gradient=not arguments.no_gradient, chunk=arguments.chunk)
+    write_fields(output, {name: value.numpy() for name, value in found.items()})
+    return f"{len(x)} points, {', '.join(found)} -> {output}"
+
+
+def read_points(path: Path, timed: bool, dim: int) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Return x `(N, d)` and t `(N, 1)`, `(1,)` or None from a file.
+
+    Args:
+        path: .npz or .csv.
+        timed: Whether the model wants a time.
+        dim: Its number of space dimensions.
+
+    Raises:
+        InvalidArgument: If the file cannot be read or lacks an array.
+    """
+    if path.suffix not in (".npz", ".csv"):
+        raise InvalidArgument(f"input {path}", "a file name ending in .npz or .csv")
+    if not path.is_file():
+        raise InvalidArgument(f"there is no file {path}", "points as .npz or .csv")
+    try:
+        arrays = _read_npz(path) if path.suffix == ".npz" else _read_csv(path, timed, dim)
+    except (ValueError, EOFError, OSError) as error:
+        raise InvalidArgument(f"{path} cannot be read ({error})", "numbers only") from error
+    if "x" not in arrays:
+        raise InvalidArgument(
+            f"{path} holds {', '.join(arrays) or 'nothing'}",
+            f"an array x of shape (N, {dim})"
+            + (" and an array t of shape (N, 1)" if timed else ""),
+            "Write it with numpy.savez(path, x=x" + (", t=t)" if timed else ")"),
+        )
+    unknown = sorted(set(arrays) - {"x", "t"})
+    if unknown:
+        raise InvalidArgument(f"{path} holds {', '.join(unknown)} as well", "x and t only")
+    t = arrays.get("t")
+    return torch.from_numpy(arrays["x"]), None if t is None else torch.from_numpy(np.atleast_1d(t))
+
+
+def _read_npz(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except (KeyError, AttributeError, TypeError) as error:
+        raise ValueError("not an .npz archive") from error
+    except Exception as error:  # zipfile raises its own families for damaged archives
+        raise ValueError(str(error)) from error
+    for name, value in arrays.items():
+        if value.dtype.kind not in "fiu":
+            raise ValueError(f"array {name} has dtype {value.dtype}")
+    # float64 and native byte order: files come from anywhere
+    return {name: np.ascontiguousarray(value, dtype=np.float64) for name, value in arrays.items()}
+
+
+def _read_csv(path: Path, timed: bool, dim: int) -> dict[str, np.ndarray]:
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        rows = [row for row in csv.reader(file) if row]
+    if not rows:
+        raise ValueError("it is empty")
+    header = None if _is_number(rows[0][0]) else [name.strip() for name in rows.pop(0)]
+    width = len(header or rows[0]) if header or rows else 0
+    for line, row in enumerate(rows, start=1 + bool(header)):
+        if len(row) != width:
+            raise ValueError(f"line {line} has {len(row)} columns, the first has {width}")
+    table = np.array([[float(v) for v in row] for row in rows], dtype=np.float64)
+    table = table.reshape(len(rows), width)
+    if header is None:
+        column = dim if timed and width == dim + 1 else None
+    else:
+        column = header.index("t") if "t" in header else None
+    if column is None:
+        return {"x": table}
+    return {"x": np.delete(table, column, axis=1), "t": table[:, column : column + 1]}
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def write_fields(path: Path, fields: dict[str, np.ndarray]) -> None:
+    """Write arrays as .npz, or as .csv with columns value, du_dx1, …, as a whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    try:
+        if path.suffix == ".npz":
+            np.savez(temporary, **fields)
+        else:
+            columns = np.column_stack(list(fields.values()))
+            names = ["value", *(f"du_dx{j + 1}" for j in range(columns.shape[1] - 1))]
+            digits = 9 if fields["value"].dtype == np.float32 else 17
+            np.savetxt(
+                temporary,
+                columns,
+                fmt=f"%.{digits}g",
+                delimiter=",",
+                header=",".join(names),
+                comments="",
+            )
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise InvalidArgument(
+            f"--device {name} ({reason})", "cpu, or an accelerator here"
+        ) from error
+    return device
+
+
+def _show_warning(message, category, filename, lineno, file=None, line=None) -> None:
+    print(f"sciml predict: warning: {message}", file=sys.stderr)
