@@ -25,7 +25,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sciml.errors import InvalidArgument, InvalidType, did_you_mean
+from sciml.errors import InvalidType
+from sciml.physics.checks import check_choice, check_seed
 from sciml.physics.pde import check_dim
 
 SIN1, COS1 = math.sin(1.0), math.cos(1.0)
@@ -79,11 +80,7 @@ class ManyBody(ABC):
         check_dim(dim, least=self.bodies)
         if not isinstance(centred, bool):
             raise InvalidType(f"problem.centred={centred}", "true or false")
-        is_int = isinstance(coefficient_seed, int) and not isinstance(coefficient_seed, bool)
-        if not is_int or not 0 <= coefficient_seed < 2**32:
-            raise InvalidArgument(
-                f"problem.coefficient_seed={coefficient_seed}", "an integer from 0 to 2**32 - 1"
-            )
+        check_seed("problem.coefficient_seed", coefficient_seed)
         self.dim, self.centred = dim, centred
         draw = np.random.RandomState(coefficient_seed).randn(dim + 1 - self.bodies)
         self.coefficients = torch.from_numpy(draw)
@@ -277,8 +274,7 @@ def many_body(solution: str, *, dim: int, centred: bool, coefficient_seed: int) 
     Raises:
         InvalidArgument: For an unknown name, a dimension too small for it or a bad seed.
     """
-    if solution not in SUMS:
-        raise InvalidArgument(f"problem.solution='{solution}'", hint=did_you_mean(solution, SUMS))
+    check_choice("problem.solution", solution, tuple(SUMS))
     return SUMS[solution](dim=dim, centred=centred, coefficient_seed=coefficient_seed)
 
 

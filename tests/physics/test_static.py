@@ -8,7 +8,7 @@ import torch
 from torch.func import hessian, vmap
 
 from sciml.errors import InvalidArgument
-from sciml.physics import ball, many_body, samplers
+from sciml.physics import ball, biharmonic, many_body, samplers
 from sciml.physics.pde import Fields
 
 BALL = (ball.Poisson, ball.AllenCahn, ball.SineGordon)
@@ -117,3 +117,72 @@ def test_squared_norm_is_offered_as_a_feature():
 def test_unusable_arguments_are_named(arguments, words):
     with pytest.raises(InvalidArgument, match=words):
         ball.SineGordon(**arguments)
+
+
+def bilaplacian(problem, x):
+    """Return the bilaplacian of the exact solution by nested dense differentiation."""
+
+    def laplacian(v):
+        return hessian(lambda z: problem.exact(z[None], None)[0])(v).trace()
+
+    return vmap(lambda v: hessian(laplacian)(v).trace())(x)
+
+
+@pytest.mark.parametrize("dim", [3, 5, 10])
+@pytest.mark.parametrize("centred", [False, True])
+def test_biharmonic_residual_of_exact_solution_vanishes(dim, centred):
+    problem = biharmonic.Biharmonic(dim=dim, centred=centred, coefficient_seed=1)
+    p = problem.sample_test(10, generator())
+    u = Fields(problem.exact(p.x), bilaplacian(problem, p.x))
+    assert problem.residual(u, p).abs().max() < 1e-9
+    assert problem.order == 4 and u.bilaplacian is u.trace
+
+
+def test_biharmonic_vanishes_on_both_spheres():
+    problem = biharmonic.Biharmonic(dim=5)
+    for radius in (1.0, 2.0):
+        x = samplers.sphere(8, 5, generator(), radius, torch.float64)
+        assert problem.exact(x).abs().max() < 1e-12
+        assert problem.lift(x, None)[0].abs().max() < 1e-12
+
+
+@pytest.mark.parametrize("centred", [False, True])
+def test_biharmonic_float32_source_keeps_its_digits(centred):
+    problem = biharmonic.Biharmonic(dim=500, centred=centred)
+    p = problem.sample(50, generator())
+    reference = problem.source(p.x.double())
+    assert (p.source - reference).norm() < 2e-6 * reference.norm()
+
+
+def test_biharmonic_needs_three_dimensions():
+    with pytest.raises(InvalidArgument, match="problem.dim=2.*at least 3"):
+        biharmonic.Biharmonic(dim=2)
+
+
+def test_biharmonic_normal_derivative_closes_the_problem():
+    problem = biharmonic.Biharmonic(dim=5, centred=True)
+    p = problem.sample_condition("normal_derivative", 64, generator()).to(torch.float64)
+    assert {round(r) for r in p.x.norm(dim=1).tolist()} == {1, 2}
+    slope = vmap(torch.func.grad(lambda v: problem.exact(v[None])[0]))(p.x)
+    u = Fields(problem.exact(p.x), gradient=lambda: slope)
+    assert (
+        problem.condition_residual("normal_derivative", u, p).abs().max() < 1e-4
+    )  # float32 points
+
+    def invisible(v):
+        r = (v * v).sum().sqrt()
+        return r**2 - 1 + 24 / 7 * (r**-3 - 1)
+
+    assert abs(invisible(2 * torch.eye(5, dtype=torch.float64)[0])) < 1e-12
+    interior = problem.sample_test(4, generator()).x
+    twice = vmap(lambda v: hessian(lambda z: hessian(invisible)(z).trace())(v).trace())(interior)
+    assert twice.abs().max() < 1e-9
+    extra = vmap(torch.func.grad(invisible))(p.x)
+    u = Fields(problem.exact(p.x), gradient=lambda: slope + extra)
+    assert problem.condition_residual("normal_derivative", u, p).abs().min() > 1
+
+
+def test_biharmonic_weight_zero_is_the_published_problem():
+    assert not biharmonic.Biharmonic(dim=5, normal_weight=0.0).conditions
+    with pytest.raises(InvalidArgument, match="normal_weight=-1"):
+        biharmonic.Biharmonic(dim=5, normal_weight=-1.0)
