@@ -1,0 +1,1 @@
+"""Command line: composing configurations, checking them, running verbs."""

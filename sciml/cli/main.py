@@ -1,0 +1,60 @@
+"""The `sciml` command: a table of verbs, each imported only when it is used."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from sciml import __version__
+from sciml.errors import ConfigError, SciMLError, did_you_mean
+
+# verb -> (function, one line of help). A function takes the arguments after the verb and returns
+# the exit code. Verbs that only evaluate stay free of lightning and hydra.
+VERBS: dict[str, tuple[str, str]] = {
+    "train": ("sciml.cli.train:main", "train, evaluate, plot and save: sciml train model=pinn_hjb"),
+    "list": ("sciml.cli.listing:main", "models, optimizers and pretrained networks"),
+    "predict": ("sciml.cli.predict:main", "evaluate a pretrained network on a file of points"),
+}
+
+
+def usage() -> str:
+    """Return the text of `sciml --help`."""
+    width = max(map(len, VERBS))
+    lines = [f"  {verb:<{width}}  {text}" for verb, (_, text) in VERBS.items()]
+    return "\n".join(
+        [
+            "usage: sciml VERB ...",
+            "",
+            *lines,
+            "",
+            "`sciml VERB --help` says more.  `sciml --version` prints the version.",
+        ]
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb and return its exit code: 0 done, 1 failed, 2 wrong input.
+
+    Args:
+        argv: Arguments after the program's name; those of the process by default.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(usage())
+        return 0
+    if arguments[0] in ("-V", "--version"):
+        print(f"sciml {__version__}")
+        return 0
+    verb, *rest = arguments
+    try:
+        if verb not in VERBS:
+            raise ConfigError(f"'{verb}' is not a verb of sciml", hint=did_you_mean(verb, VERBS))
+        module, _, function = VERBS[verb][0].partition(":")
+        return getattr(import_module(module), function)(rest)
+    except SciMLError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # `sciml list | head`
+        sys.stderr.close()
+        return 0

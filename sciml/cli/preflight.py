@@ -1,0 +1,212 @@
+"""Checks of a configuration before anything is built.
+
+Every `_target_` must lie in an allowed package and be defined there; every key must be an
+argument of its target and of the type the signature says; no required argument may be missing.
+All findings are returned together, each with its full key. Nothing is constructed here.
+"""
+
+from __future__ import annotations
+
+import collections.abc
+import importlib
+import inspect
+import types
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Literal, Union
+
+from sciml.errors import ConfigError, did_you_mean, nearest
+
+ALLOWED = ("sciml", "torch.optim", "lightning", "pytorch_optimizer")
+
+# Arguments that the builder supplies; a configuration need not (and for those marked by the
+# builder's order of construction cannot) give them.
+SUPPLIED: dict[str, tuple[str, ...]] = {
+    "network": ("dim", "time", "features"),
+    "module": ("problem", "network", "estimator", "optimizer", "schedule"),
+    "data": ("problem", "seed"),
+    "optimizer": ("params",),
+    "trainer": ("callbacks", "logger", "default_root_dir"),
+    "callbacks": ("run_dir", "model", "optimizer", "config"),
+    "logger": ("run_dir", "save_dir"),
+}
+
+# Above this number a list of options no longer helps beside the nearest one.
+MANY = 15
+
+INSTALL = {"pytorch_optimizer": "pip install 'sciml[optimizers]'"}
+
+
+def resolve(target: object) -> Callable[..., Any]:
+    """Return the class or function a `_target_` names.
+
+    Args:
+        target: Dotted path, e.g. `torch.optim.Adam`.
+
+    Raises:
+        ConfigError: If it lies outside the allowed packages, does not exist, or is something the
+            package only imported from elsewhere.
+    """
+    packages = f"a class from {', '.join(ALLOWED)}"
+    if not isinstance(target, str) or not _inside(target):
+        raise ConfigError(f"{target!r} is outside the allowed packages", packages)
+    module, _, name = target.rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except ModuleNotFoundError as error:
+        missing = error.name or module
+        hint = INSTALL.get(missing.partition(".")[0], "")
+        raise ConfigError(f"{target}: no module named {missing}", hint=hint) from error
+    except AttributeError as error:
+        names = [k for k, v in vars(importlib.import_module(module)).items() if inspect.isclass(v)]
+        close = nearest(name, names)
+        hint = f"Did you mean {module}.{close}?" if close else ""
+        raise ConfigError(f"{module} has no {name}", hint=hint) from error
+    home = getattr(found, "__module__", None)
+    constructible = inspect.isclass(found) or inspect.isfunction(found)
+    if not constructible or not isinstance(home, str) or not _inside(home + "."):
+        raise ConfigError(f"{target} is not defined in an allowed package ({home})", packages)
+    return found
+
+
+def _inside(path: str) -> bool:
+    return any(path.startswith(f"{package}.") for package in ALLOWED)
+
+
+def arguments(target: Callable[..., Any]) -> tuple[dict[str, inspect.Parameter], bool]:
+    """Return the named arguments of a target, and whether it also takes any other name."""
+    parameters = inspect.signature(target).parameters
+    free = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    return {
+        k: p for k, p in parameters.items() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+    }, free
+
+
+def annotations(target: Callable[..., Any]) -> dict[str, Any]:
+    """Return resolved annotations of a target's arguments; empty where they cannot be resolved."""
+    function = target.__init__ if inspect.isclass(target) else target
+    try:
+        return typing.get_type_hints(inspect.unwrap(function))
+    except (NameError, TypeError, AttributeError):  # names imported for type checkers only
+        return {}
+
+
+def targets(tree: Any, path: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield every node with a `_target_`, with its full key, outer ones first."""
+    if isinstance(tree, Mapping):
+        if "_target_" in tree:
+            yield path, tree
+        for key, value in tree.items():
+            yield from targets(value, f"{path}.{key}" if path else str(key))
+    elif isinstance(tree, list | tuple):
+        for i, value in enumerate(tree):
+            yield from targets(value, f"{path}.{i}")
+
+
+def check(config: Mapping[str, Any]) -> list[str]:
+    """Return everything wrong with a resolved configuration, one sentence or two each.
+
+    Args:
+        config: The configuration as plain dictionaries and lists.
+    """
+    found = []
+    for path, node in targets(config):
+        try:
+            target = resolve(node["_target_"])
+        except ConfigError as error:
+            found.append(f"{path}._target_: {error}")
+            continue
+        found += check_node(path, node, target)
+    return found
+
+
+def check_node(path: str, node: Mapping[str, Any], target: Callable[..., Any]) -> list[str]:
+    """Return what is wrong with the keys of one node."""
+    group = path.partition(".")[0]
+    known, free = arguments(target)
+    supplied = set(SUPPLIED.get(group, ()))
+    hints, found = annotations(target), []
+    for key, value in node.items():
+        if key == "_target_":
+            continue
+        if key not in known and not free:
+            found.append(unknown_key(f"{path}.{key}", [k for k in known if k not in supplied]))
+        elif not matches(value, hints.get(key, Any)):
+            wanted = describe(hints[key])
+            found.append(f"{path}.{key}={value!r} is a {type(value).__name__}. Expected {wanted}.")
+    for key, parameter in known.items():
+        required = parameter.default is parameter.empty
+        if required and key not in node and key not in supplied:
+            found.append(f"{path}.{key} is missing: {target.__name__} needs it.")
+    return found
+
+
+def unknown_key(key: str, options: list[str]) -> str:
+    """Return the message for a key that nothing takes."""
+    head, _, last = key.rpartition(".")
+    close = nearest(last, options)
+    lead = f"{key} is unknown."
+    if close:
+        lead += f" Did you mean {head}.{close}?" if head else f" Did you mean {close}?"
+    if close and len(options) > MANY:
+        return lead
+    return f"{lead} Available: {', '.join(sorted(options))}."
+
+
+def unknown_choice(group: str, value: str, names: list[str]) -> str:
+    """Return the message for an option a config group does not have."""
+    return f"{group}={value} is unknown. {did_you_mean(value, names)}."
+
+
+def matches(value: Any, annotation: Any) -> bool:
+    """Return whether a plain value can be passed where `annotation` stands.
+
+    Only what is surely wrong is refused: annotations that are classes of objects, callables or
+    type variables accept everything.
+    """
+    origin, inner = typing.get_origin(annotation), typing.get_args(annotation)
+    if annotation is Any or isinstance(value, Mapping) and "_target_" in value:
+        return True
+    if annotation is None or annotation is type(None):
+        return value is None
+    if origin in (Union, types.UnionType):
+        return any(matches(value, option) for option in inner)
+    if origin is Literal:
+        return value in inner and any(value == i and type(value) is type(i) for i in inner)
+    if annotation is bool:
+        return isinstance(value, bool)
+    if annotation is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    if annotation is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if annotation is str:
+        return isinstance(value, str)
+    sequences = (list, tuple, collections.abc.Sequence, collections.abc.Iterable)
+    if annotation in sequences or origin in sequences:
+        if not isinstance(value, list | tuple):
+            return False
+        kinds = [k for k in inner if k is not Ellipsis]
+        if origin is tuple and Ellipsis not in inner and kinds:
+            return len(value) == len(kinds) and all(map(matches, value, kinds))
+        return not kinds or all(matches(v, kinds[0]) for v in value)
+    mappings = (dict, collections.abc.Mapping)
+    if annotation in mappings or origin in mappings:
+        return isinstance(value, Mapping)
+    return True
+
+
+def describe(annotation: Any) -> str:
+    """Return an annotation in words a user types by."""
+    origin, inner = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin in (Union, types.UnionType):
+        return " or ".join(describe(option) for option in inner)
+    if origin is Literal:
+        return " or ".join(str(option) for option in inner)
+    if annotation is type(None) or annotation is None:
+        return "null"
+    names = {int: "an integer", float: "a number", bool: "true or false", str: "a word"}
+    if annotation in names:
+        return names[annotation]
+    if origin is not None and inner:
+        return f"a list of {describe(inner[0])}" if origin is not dict else "a dictionary"
+    return getattr(annotation, "__name__", str(annotation))

@@ -1,0 +1,145 @@
+"""Combinations of choices that do not fit, each a function, all in the table at the end.
+
+A rule takes the resolved configuration and returns what is wrong, a sentence or two with the full
+key, or None. A rule about classes that may be absent asks for them by `_target_`. Add a rule here
+rather than a check that fails an hour into a run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from importlib.util import find_spec
+from typing import Any
+
+from sciml.cli import preflight
+from sciml.errors import ConfigError
+
+Config = Mapping[str, Any]
+
+# Loggers of Lightning and what they import.
+LOGGER_PACKAGES = {
+    "TensorBoardLogger": ("tensorboard", "tensorboardX"),
+    "MLFlowLogger": ("mlflow",),
+    "WandbLogger": ("wandb",),
+}
+
+
+def name_of(node: Any) -> str:
+    """Return the class name a node's `_target_` ends in, or an empty string."""
+    return str(node.get("_target_", "")).rpartition(".")[2] if isinstance(node, Mapping) else ""
+
+
+def get(config: Config, key: str, default: Any = None) -> Any:
+    """Return the value at a dotted key, or the target's own default, or `default`."""
+    group, _, last = key.partition(".")
+    node = config.get(group)
+    if not isinstance(node, Mapping):
+        return default
+    if last in node:
+        return node[last]
+    try:
+        known, _ = preflight.arguments(preflight.resolve(node.get("_target_")))
+    except ConfigError:
+        return default
+    parameter = known.get(last)
+    return (
+        default if parameter is None or parameter.default is parameter.empty else parameter.default
+    )
+
+
+def problem_order(config: Config) -> int:
+    """Return the order of the problem's operator, 2 where it cannot be told."""
+    try:
+        cls = preflight.resolve((config.get("problem") or {}).get("_target_"))
+    except ConfigError:
+        return 2
+    return int(getattr(cls, "order", 2))
+
+
+def sampled_dimensions(config: Config) -> str | None:
+    """More sampled dimensions than there are."""
+    if name_of(config.get("estimator")) != "SDGD" or problem_order(config) != 2:
+        return None
+    num, dim = get(config, "estimator.num_dims"), get(config, "problem.dim")
+    if not isinstance(num, int) or not isinstance(dim, int) or dim < 1 or num <= dim:
+        return None
+    return (
+        f"estimator.num_dims={num} samples more dimensions than problem.dim={dim} has. "
+        f"Type estimator.num_dims={dim}, or estimator=exact for all of them."
+    )
+
+
+def fourth_order_probes(config: Config) -> str | None:
+    """Rademacher probes on a fourth-order operator, where they estimate something else."""
+    if name_of(config.get("estimator")) != "Hutchinson" or problem_order(config) != 4:
+        return None
+    law = get(config, "estimator.law")
+    if law != "rademacher":
+        return None
+    return (
+        f"estimator.law={law} is biased for the fourth-order operator of "
+        f"{name_of(config.get('problem'))}: E[v_i^4] must be 3, it is 1. "
+        "Type estimator.law=gaussian or estimator.law=pair."
+    )
+
+
+def installed_loggers(config: Config) -> list[str]:
+    """Loggers whose package is not installed."""
+    found = []
+    for key, node in (config.get("logger") or {}).items():
+        packages = LOGGER_PACKAGES.get(name_of(node), ())
+        if packages and not any(find_spec(package) for package in packages):
+            found.append(
+                f"logger={key} needs the package {packages[0]}, which is not installed. "
+                "Type pip install 'sciml[loggers]', or logger=csv."
+            )
+    return found
+
+
+def inference_mode(config: Config) -> str | None:
+    """Residuals differentiate the network, which inference mode forbids."""
+    if get(config, "trainer.inference_mode", True) is not True:
+        return None
+    return (
+        "trainer.inference_mode=true would stop every residual in validation and test "
+        "(they need gradients). Type trainer.inference_mode=false."
+    )
+
+
+def line_search_accumulation(config: Config) -> str | None:
+    """An optimizer that evaluates the loss several times per step cannot accumulate batches."""
+    batches = get(config, "trainer.accumulate_grad_batches", 1)
+    if name_of(config.get("optimizer")) != "LBFGS" or batches == 1:
+        return None
+    return (
+        f"trainer.accumulate_grad_batches={batches} does not go with optimizer=lbfgs, which "
+        "evaluates one batch several times per step. Type data.points=N for more points instead."
+    )
+
+
+def resume_in_sweep(config: Config, *, multirun: bool) -> str | None:
+    """One checkpoint cannot be continued by several runs."""
+    if not multirun or config.get("ckpt_path") != "last":
+        return None
+    return (
+        "ckpt_path=last with -m: which run of the sweep continues is not defined. "
+        "Continue them one by one with ckpt_path=RUN_FOLDER."
+    )
+
+
+RULES: tuple[Callable[[Config], str | list[str] | None], ...] = (
+    sampled_dimensions,
+    fourth_order_probes,
+    installed_loggers,
+    inference_mode,
+    line_search_accumulation,
+)
+
+
+def check(config: Config) -> list[str]:
+    """Return what every rule finds."""
+    found: list[str] = []
+    for rule in RULES:
+        answer = rule(config)
+        found += [answer] if isinstance(answer, str) else list(answer or ())
+    return found

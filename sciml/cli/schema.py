@@ -1,0 +1,40 @@
+"""Schema of the root of a run's configuration: wrong types and unknown keys are refused."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING
+
+
+@dataclass
+class TrainConfig:
+    """Keys at the root of `configs/train.yaml`, where each has its help text.
+
+    The groups are dictionaries with a `_target_`; preflight checks their keys and types against
+    the signature of the target, which knows more than a second declaration here would.
+    """
+
+    model: str = MISSING
+    scale: str = "default"
+    seed: int = 0
+    ckpt_path: str | None = None
+    matmul_precision: str = "highest"
+    problem: Any = None
+    network: Any = None
+    estimator: Any = None
+    module: Any = None
+    data: Any = None
+    optimizer: Any = None
+    schedule: Any = None
+    trainer: Any = None
+    callbacks: Any = None
+    logger: Any = None
+    reference: Any = None
+
+
+def register() -> None:
+    """Make the schema known to Hydra under the name `schema`."""
+    ConfigStore.instance().store(name="schema", node=TrainConfig)
