@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sciml.autodiff import quadratic_form, squared_norm, sum_coordinates
 from sciml.errors import InvalidArgument
 from sciml.physics.checks import check_choice, check_positive, check_seed
 from sciml.physics.pde import PDE, Fields, LiftTerms, Points, check_dim
@@ -100,8 +101,6 @@ class TerminalCost(PDE):
         if name == "terminal":
             return self.terminal(x)
         if name == "radius":
-            from sciml.autodiff import squared_norm
-
             return squared_norm(x) / self.dim
         return super().feature(name, x, t)
 
@@ -139,8 +138,6 @@ class HJBLQG(TerminalCost):
 
     def terminal(self, x):
         """Return g = log((1 + |x|^2) / 2) `(N, 1)`."""
-        from sciml.autodiff import squared_norm
-
         return torch.log(0.5 + 0.5 * squared_norm(x))
 
     def terminal_laplacian(self, x: Tensor) -> Tensor:
@@ -200,8 +197,6 @@ class HJBRosenbrock(TerminalCost):
 
     def terminal(self, x):
         """Return g = log(1 + x.A x) `(N, 1)`."""
-        from sciml.autodiff import quadratic_form
-
         return torch.log1p(quadratic_form(x, self.matrix.matvec, self.matrix.diagonal))
 
     def terminal_laplacian(self, x: Tensor) -> Tensor:
@@ -253,8 +248,6 @@ class HJBLinear(TerminalCost):
 
     def terminal(self, x):
         """Return g = sum x_i `(N, 1)`."""
-        from sciml.autodiff import sum_coordinates
-
         return sum_coordinates(x)
 
     def residual(self, u: Fields, p: Points) -> Tensor:
