@@ -43,7 +43,7 @@ class BallProblem(PDE):
         InvalidArgument: For an unknown solution, a dimension too small for it or a bad seed.
     """
 
-    feature_names = ("squared_norm",)
+    feature_names = ("radius",)
 
     def __init__(
         self,
@@ -94,8 +94,8 @@ class BallProblem(PDE):
         return LiftTerms(value=envelope(p.x), trace=-2 * self.dim * one, direction=-2 * one)
 
     def feature(self, name: str, x, t):
-        """Return |x|^2 `(N, 1)`."""
-        if name != "squared_norm":
+        """Return "radius" |x|^2 `(N, 1)`."""
+        if name != "radius":
             return super().feature(name, x, t)
         return squared_norm(x)
 

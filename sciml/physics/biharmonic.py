@@ -50,7 +50,7 @@ class Biharmonic(PDE):
     """
 
     order = 4
-    feature_names = ("squared_norm",)
+    feature_names = ("radius",)
 
     def __init__(
         self,
@@ -114,8 +114,8 @@ class Biharmonic(PDE):
         return (1 - rho) * (4 - rho), None
 
     def feature(self, name: str, x, t):
-        """Return |x|^2 `(N, 1)`."""
-        if name != "squared_norm":
+        """Return "radius" |x|^2 `(N, 1)`."""
+        if name != "radius":
             return super().feature(name, x, t)
         return squared_norm(x)
 

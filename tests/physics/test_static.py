@@ -8,7 +8,7 @@ import torch
 from torch.func import hessian, vmap
 
 from sciml.errors import InvalidArgument
-from sciml.physics import ball, biharmonic, many_body, samplers
+from sciml.physics import ball, biharmonic, elliptic, low_dim_time, many_body, samplers
 from sciml.physics.pde import Fields
 
 BALL = (ball.Poisson, ball.AllenCahn, ball.SineGordon)
@@ -95,13 +95,13 @@ def test_tiles_cover_everything_once():
     assert (count == 1).all()
 
 
-def test_squared_norm_is_offered_as_a_feature():
+def test_radius_is_offered_as_a_feature():
     problem = ball.Poisson(dim=4)
     x = samplers.ball(5, 4, generator(), dtype=torch.float64)
-    value = problem.feature("squared_norm", x, None)
+    value = problem.feature("radius", x, None)
     assert torch.allclose(value[:, 0], (x * x).sum(1)) and value.shape == (5, 1)
-    with pytest.raises(InvalidArgument, match="Did you mean 'squared_norm'"):
-        problem.feature("square_norm", x, None)
+    with pytest.raises(InvalidArgument, match="Did you mean 'radius'"):
+        problem.feature("radiu", x, None)
 
 
 @pytest.mark.parametrize(
@@ -186,3 +186,85 @@ def test_biharmonic_weight_zero_is_the_published_problem():
     assert not biharmonic.Biharmonic(dim=5, normal_weight=0.0).conditions
     with pytest.raises(InvalidArgument, match="normal_weight=-1"):
         biharmonic.Biharmonic(dim=5, normal_weight=-1.0)
+
+
+@pytest.mark.parametrize("solution", elliptic.SOLUTIONS)
+@pytest.mark.parametrize("dim", [3, 5, 10])
+def test_poisson_box_residual_of_exact_solution_vanishes(solution, dim):
+    problem = elliptic.PoissonBox(
+        dim=dim + dim % 2 * (solution == "pair_products"), solution=solution
+    )
+    p = problem.sample_test(20, generator())
+    assert problem.residual(fields(problem, p.x), p).abs().max() < 1e-9
+    wall = problem.sample_condition("boundary", 30, generator())
+    u = Fields(problem.exact(wall.x))
+    assert problem.condition_residual("boundary", u, wall).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("solution", elliptic.SOLUTIONS)
+def test_poisson_box_closed_affine_part_is_the_least_squares_fit(solution):
+    problem = elliptic.PoissonBox(dim=4, solution=solution)
+    p = problem.sample_test(60_000, generator())
+    u = problem.exact(p.x)
+    columns = torch.cat([torch.ones_like(p.x[:, :1]), p.x], 1)
+    fit = torch.linalg.lstsq(columns, u[:, None]).solution
+    best = (u - (columns @ fit)[:, 0]).norm()
+    closed = (u - problem.baselines(p)["linearised"]).norm()
+    assert best <= closed < 1.001 * best
+
+
+def evolution_fields(problem, p):
+    """Return value, gradient, Laplacian and time derivative of the exact solution."""
+
+    def u(x, t):
+        return problem.exact(x[None], t[None])[0]
+
+    matrix = vmap(hessian(u))(p.x, p.t)
+    slope = vmap(torch.func.grad(u))(p.x, p.t)
+    dt = vmap(torch.func.grad(u, argnums=1))(p.x, p.t)[:, 0]
+    trace = matrix.diagonal(dim1=1, dim2=2).sum(1)
+    return Fields(problem.exact(p.x, p.t), trace, dt, gradient=lambda: slope)
+
+
+@pytest.mark.parametrize("dim", [3, 5, 10])
+@pytest.mark.parametrize(
+    "build",
+    [
+        low_dim_time.Heat,
+        lambda dim: low_dim_time.Heat(dim=dim, solution="sin_product", conductivity=0.1),
+        low_dim_time.LogFokkerPlanck,
+    ],
+)
+def test_evolution_residual_of_exact_solution_vanishes(build, dim):
+    problem = build(dim=dim)
+    p = problem.sample_test(20, generator())
+    assert problem.residual(evolution_fields(problem, p), p).abs().max() < 1e-9
+    for name in problem.conditions:
+        q = problem.sample_condition(name, 30, generator())
+        u = Fields(problem.exact(q.x, q.t))
+        assert problem.condition_residual(name, u, q).abs().max() < 1e-4
+        assert (q.t == 0).all() == (name == "initial")
+
+
+def test_log_fokker_planck_is_a_density():
+    problem = low_dim_time.LogFokkerPlanck(dim=2, final_time=3.0)
+    axis = torch.linspace(-12, 12, 241, dtype=torch.float64)
+    x = torch.cartesian_prod(axis, axis)
+    for time in (0.0, 0.4, 3.0):
+        q = problem.exact(x, torch.full_like(x[:, :1], time))
+        assert abs(float(q.exp().sum()) * 0.1**2 - 1) < 1e-9
+
+
+@pytest.mark.parametrize(
+    ("build", "words"),
+    [
+        (lambda: elliptic.PoissonBox(dim=5, solution="pair_products"), "problem.dim=5.*even"),
+        (lambda: elliptic.PoissonBox(dim=5, solution="cossum"), "Did you mean 'cos_sum'"),
+        (lambda: elliptic.PoissonBox(dim=5, boundary_weight=-1.0), "boundary_weight=-1"),
+        (lambda: low_dim_time.Heat(conductivity=0.0), "conductivity=0"),
+        (lambda: low_dim_time.LogFokkerPlanck(final_time=-1.0), "final_time=-1"),
+    ],
+)
+def test_unusable_box_arguments_are_named(build, words):
+    with pytest.raises(InvalidArgument, match=words):
+        build()
