@@ -42,6 +42,11 @@ class Sparse:
         self.coefficient = coefficient  # (K, m) or None
         self.num = index.shape[1]
 
+    @property
+    def is_shared_one_hot(self) -> bool:
+        """Whether these are plain coordinate directions, the same for all points."""
+        return self.index.shape[0] == self.index.shape[2] == 1 and self.coefficient is None
+
     def linear(self, x: Tensor, forward: Callable, columns: Callable, value: Tensor) -> Tensor:
         """Return the tangents `(K, 1 or N, h)` of a linear map with the given columns."""
         if self.index.shape[2] == 1 and self.coefficient is None:

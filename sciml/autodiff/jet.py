@@ -34,11 +34,14 @@ class Frame:
         order: Highest derivative, 1 to 4.
         num: Number of directions K.
         weights: Collapse weights `(K,)` or `(K, N, 1)`; None keeps the top order per direction.
+        laplacian: Whether the collapsed channel estimates the Laplacian. A module that knows the
+            exact Laplacian of its output may then deliver it instead of the sampled one.
     """
 
     order: int
     num: int
     weights: Tensor | None = None
+    laplacian: bool = False
 
     def collapse(self, terms: Tensor) -> Tensor:
         """Return `sum_k w_k terms_k` for `(K, N, h)`; the identity where nothing collapses."""

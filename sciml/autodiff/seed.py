@@ -20,6 +20,7 @@ def seed(
     parts: list[Part],
     weights: Tensor | None = None,
     order: int = 2,
+    laplacian: bool = False,
 ) -> tuple[Coordinates, Jet | None]:
     """Return x and t seeded with directions.
 
@@ -31,6 +32,7 @@ def seed(
             remaining rows get weight zero, they are there for their first derivative. None keeps
             the top order of every direction.
         order: Highest derivative, 1 to 4. With order 1 nothing is collapsed.
+        laplacian: Whether the weights make the collapsed channel an estimate of the Laplacian.
 
     Raises:
         InvalidArgument: If the order is outside 1 to 4 or there are more weights than directions.
@@ -45,7 +47,7 @@ def seed(
             rest = weights.new_zeros(num - weights.shape[0], *weights.shape[1:])
             weights = torch.cat([weights, rest])
         weights = weights[..., None] if weights.dim() == 2 else weights
-    frame = Frame(order, num, weights if order > 1 else None)
+    frame = Frame(order, num, weights if order > 1 else None, laplacian)
     coordinates = Coordinates(x, parts, frame, [x, 1.0, *([0.0] * (order - 1))])
     return coordinates, None if t is None else _seed_time(t, parts, frame)
 
@@ -65,9 +67,10 @@ def push(
     parts: list[Part],
     weights: Tensor | None = None,
     order: int = 2,
+    laplacian: bool = False,
 ) -> Jet:
     """Return the jet of `function(x)` or `function(x, t)` with values `(N, h)`; see `seed`."""
-    coordinates, time = seed(x, t, parts, weights, order)
+    coordinates, time = seed(x, t, parts, weights, order, laplacian)
     out = function(coordinates) if t is None else function(coordinates, time)
     if isinstance(out, Coordinates):
         return out.expand_tangents()

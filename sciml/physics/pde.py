@@ -198,6 +198,18 @@ class PDE:
         """Return the residual `(N,)` or `(N, m)` of the soft condition `name`."""
         raise missing(self, "condition_residual")
 
+    def source(self, x: Tensor) -> Tensor | None:
+        """Return the right-hand side `(N,)` at x `(N, d)` that `sample` fills in, or None."""
+        return None
+
+    def source_gradient(self, p: Points) -> Tensor | float:
+        """Return the space gradient of the source `(N, d)`; gradient-enhanced losses need it."""
+        return 0.0
+
+    def moved(self, p: Points) -> Points:
+        """Return points that were moved, with their sources brought up to date."""
+        return p if p.source is None else with_source(p, self.source(p.x))
+
     # --- answers ----------------------------------------------------------------------------
     def exact(self, x: Tensor, t: Tensor | None) -> Tensor:
         """Return the exact or reference solution `(N,)`."""

@@ -1,0 +1,175 @@
+"""Collocation points: drawn fresh for every step on the device that uses them.
+
+The points of step s on rank r are a function of (seed, r, s) alone. A resumed run draws what the
+interrupted one would have drawn, and no generator state is saved; only the step counter is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import torch
+from lightning import LightningDataModule
+from torch.utils.data import DataLoader, IterableDataset
+
+from sciml.autodiff.streams import Streams
+from sciml.errors import InvalidArgument
+from sciml.physics.pde import PDE, Points
+
+_TEST_ELEMENTS = 2**28  # numbers drawn for the test set where its size is left open
+_CHUNK_ELEMENTS = 2**23  # numbers in one chunk of test points
+
+
+@dataclass
+class Batch:
+    """What one training step works on.
+
+    Attributes:
+        points: Collocation points of this rank.
+        conditions: Points of the soft conditions by name.
+        streams: Random streams of the step, for directions.
+        counts: Number of points in the global batch: "interior" and the conditions' names.
+    """
+
+    points: Points
+    conditions: dict[str, Points] = field(default_factory=dict)
+    streams: Streams = Streams(0, 0)
+    counts: dict[str, int] = field(default_factory=dict)
+
+
+class _Steps(IterableDataset):
+    """An endless supply of nothing: the data module fills it in on the device."""
+
+    def __init__(self, length: int | None = None) -> None:
+        self.length = length
+
+    def __iter__(self) -> Iterator[int]:
+        step = 0
+        while self.length is None or step < self.length:
+            yield step
+            step += 1
+
+
+class CollocationData(LightningDataModule):
+    """Training, validation and test points of a problem.
+
+    Args:
+        problem: The PDE, which knows where to sample.
+        points: Collocation points per step and rank.
+        condition_points: Points per soft condition, step and rank.
+        test_points: Test points in all; None for 20 000, fewer above 10 000 dimensions.
+        val_points: Validation points.
+        share_points: Whether all ranks draw the same points (parallel over dimensions).
+        candidates: Points drawn per point used; above 1 the module keeps those with large
+            residuals.
+        fixed_for: Steps for which a batch is kept before it is redrawn, 1 for fresh points.
+        seed: Seed of all points.
+
+    Raises:
+        InvalidArgument: For sizes that are not positive.
+    """
+
+    def __init__(
+        self,
+        *,
+        problem: PDE,
+        points: int = 100,
+        condition_points: int = 100,
+        test_points: int | None = None,
+        val_points: int = 256,
+        share_points: bool = False,
+        candidates: int = 1,
+        fixed_for: int = 1,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        sizes = {"points": points, "condition_points": condition_points, "val_points": val_points}
+        sizes |= {"candidates": candidates, "fixed_for": fixed_for}
+        if test_points is not None:
+            sizes["test_points"] = test_points
+        for name, value in sizes.items():
+            if value < 1:
+                raise InvalidArgument(f"data.{name}={value}", "a positive integer")
+        self.problem, self.points, self.condition_points = problem, points, condition_points
+        self.val_points, self.share_points, self.candidates = val_points, share_points, candidates
+        self.fixed_for, self.seed = fixed_for, seed
+        open_size = min(20_000, max(1000, _TEST_ELEMENTS // problem.dim))
+        self.test_points = test_points or open_size
+        self.drawn = 0
+
+    # --- loaders: counters only -----------------------------------------------------------
+    def train_dataloader(self) -> DataLoader:
+        """Return an endless loader of step numbers."""
+        return DataLoader(_Steps(), batch_size=None)
+
+    def val_dataloader(self) -> DataLoader:
+        """Return a loader of one validation batch."""
+        return DataLoader(_Steps(1), batch_size=None)
+
+    def test_dataloader(self) -> DataLoader:
+        """Return a loader over the chunks of the test set that this rank evaluates."""
+        return DataLoader(_Steps(self._my_chunks()), batch_size=None)
+
+    def on_after_batch_transfer(self, batch: int, dataloader_idx: int) -> Batch | Points:
+        """Replace the step number by points drawn on the module's device."""
+        trainer = self.trainer
+        if trainer.testing:
+            return self.test_chunk(int(batch) * trainer.world_size + trainer.global_rank)
+        if trainer.validating or trainer.sanity_checking or not trainer.training:
+            return self.val_batch(trainer.global_rank, trainer.world_size)
+        step, self.drawn = self.drawn // self.fixed_for, self.drawn + 1
+        return self.batch(step, trainer.global_rank, trainer.world_size)
+
+    # --- points -----------------------------------------------------------------------------
+    def batch(self, step: int, rank: int = 0, world: int = 1) -> Batch:
+        """Return the points of a step on a rank: always the same for the same arguments."""
+        streams = Streams(self.seed, step, rank, world, self._device())
+        n = self.points * self.candidates
+        points = self.problem.sample(n, streams.generator("points", common=self.share_points))
+        conditions = {
+            name: self.problem.sample_condition(
+                name, self.condition_points, streams.generator(name, common=self.share_points)
+            )
+            for name in self.problem.conditions
+        }
+        counts = {"interior": self.points * world}
+        counts |= {name: self.condition_points * world for name in conditions}
+        return Batch(points, conditions, streams, counts)
+
+    def val_batch(self, rank: int = 0, world: int = 1) -> Batch:
+        """Return this rank's validation points, the same at every validation."""
+        streams = Streams(self.seed + 1, 0, rank, world, self._device())
+        n = max(1, min(self.val_points, _CHUNK_ELEMENTS // self.problem.dim) // world)
+        points = self.problem.sample(n, streams.generator("validation"))
+        return Batch(points, {}, streams, {"interior": n * world})
+
+    def test_chunk(self, index: int) -> Points:
+        """Return chunk `index` of the test set, float64, independent of the run's seed."""
+        size = self._chunk_size()
+        n = min(size, self.test_points - index * size)
+        if n <= 0:
+            return self.test_chunk(0)[:0]
+        streams = Streams(20_231, index, device=self._device())
+        return self.problem.sample_test(n, streams.generator("test"))
+
+    def _chunk_size(self) -> int:
+        return min(self.test_points, max(1, _CHUNK_ELEMENTS // self.problem.dim))
+
+    def _my_chunks(self) -> int:
+        """Return the number of chunks per rank; ranks past the end get empty ones."""
+        chunks = -(-self.test_points // self._chunk_size())
+        return -(-chunks // (self.trainer.world_size if self.trainer else 1))
+
+    def _device(self) -> torch.device:
+        module = self.trainer.lightning_module if self.trainer else None
+        return module.device if module is not None else torch.device("cpu")
+
+    # --- resume -----------------------------------------------------------------------------
+    def state_dict(self) -> dict[str, int]:
+        """Return the number of batches drawn so far."""
+        return {"drawn": self.drawn}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Continue after the batches drawn so far."""
+        self.drawn = state_dict["drawn"]

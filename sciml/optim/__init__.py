@@ -1,0 +1,1 @@
+"""Optimizers and what a loss tells them."""
