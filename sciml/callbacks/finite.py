@@ -36,11 +36,16 @@ class StopOnNonFinite(pl.Callback):
         self.every = int(every)
         self._names: tuple[str, ...] = ()
         self._ring: Tensor | None = None
-        self._filled = 0
+        self._steps: list[int] = []  # optimizer step of every row in use
+        self._step = 0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start with an empty ring."""
-        self._ring, self._filled = None, 0
+        self._ring, self._steps = None, []
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
+        """Note the step this batch belongs to; afterwards it may or may not have been counted."""
+        self._step = trainer.global_step
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
         """Keep the losses of this step; look at them when it is time."""
@@ -51,12 +56,15 @@ class StopOnNonFinite(pl.Callback):
         values = torch.stack([v.detach().float().reshape(()) for v in (loss, *terms.values())])
         if self._ring is None or self._ring.shape[1] != len(values):
             self.check(trainer)
-            rows = 1 if values.device.type == "cpu" and trainer.world_size == 1 else self.every
+            rows = self._rows(values, trainer)
             self._ring, self._names = values.new_zeros(rows, len(values)), ("loss", *terms)
-        self._ring[self._filled].copy_(values)
-        self._filled += 1
-        if self._filled == len(self._ring):
+        self._ring[len(self._steps)].copy_(values)
+        self._steps.append(self._step)
+        if len(self._steps) == len(self._ring):
             self.check(trainer)
+
+    def _rows(self, values: Tensor, trainer: pl.Trainer) -> int:
+        return 1 if values.device.type == "cpu" and trainer.world_size == 1 else self.every
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Look at the steps since the last look."""
@@ -77,19 +85,20 @@ class StopOnNonFinite(pl.Callback):
 
     def check(self, trainer: pl.Trainer) -> None:
         """Look at the steps in the ring and empty it; all ranks call this at the same steps."""
-        if self._ring is None or not self._filled:
+        if not self._steps:
             return
-        rows, self._filled = self._ring[: self._filled], 0
+        steps, self._steps = self._steps, []
+        rows = self._ring[: len(steps)]
         fine = bool(torch.isfinite(rows).all())
         if trainer.world_size > 1:
             fine = trainer.strategy.reduce_boolean_decision(fine, all=True)
         if not fine:
-            self._stop(trainer, rows)
+            self._stop(trainer, rows, steps)
 
-    def _stop(self, trainer: pl.Trainer, rows: Tensor) -> None:
+    def _stop(self, trainer: pl.Trainer, rows: Tensor, steps: list[int]) -> None:
         bad = ~torch.isfinite(rows)
         hit = torch.nonzero(bad.any(dim=1))
-        row = int(hit[0]) if len(hit) else len(rows)
+        row = int(hit[0]) if len(hit) else len(rows)  # behind all rows: another rank saw it
         # term 1 … are the named ones; 0 is the loss itself, the culprit only if no term is
         terms = torch.nonzero(bad[row]) if len(hit) else bad.new_zeros(0, 1)
         column = int(terms[-1 if len(terms) == 1 else 1]) if len(terms) else 0
@@ -99,8 +108,7 @@ class StopOnNonFinite(pl.Callback):
             every = trainer.strategy.all_gather(found)
             found = every[int(every[:, 0].argmin())]
         row, column, value = int(found[0]), int(found[1]), float(found[2])
-        step = trainer.global_step - len(rows) + row
-        name = self._names[column]
+        step, name = steps[row], self._names[column]
         what = "the loss" if name == "loss" else f"the loss term '{name}'"
         raise TrainingDiverged(
             f"{what} is {value} at step {step}", "finite numbers", _advice(trainer)

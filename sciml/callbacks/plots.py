@@ -186,9 +186,10 @@ def plot_scatter(figure, report: Mapping[str, Any]) -> bool:
         names = sorted(bars, key=bars.get, reverse=True)
         colors = [INK if name == "this model" else MUTED for name in names]
         axes[1].barh(names, [bars[name] for name in names], color=colors, height=0.6)
-        axes[1].set_xscale("log")
-        least = min(v for v in bars.values() if v > 0)
-        axes[1].set_xlim(least / 3, max(bars.values()) * 6)
+        shown = [v for v in bars.values() if v > 0]
+        if shown:
+            axes[1].set_xscale("log")
+            axes[1].set_xlim(min(shown) / 3, max(shown) * 6)
         for row, name in enumerate(names):
             axes[1].annotate(
                 f"{bars[name]:.2e}",

@@ -1,0 +1,70 @@
+import logging
+
+import numpy as np
+
+from sciml.callbacks import Plots
+from sciml.callbacks.plots import draw, read_history
+
+
+def names(folder):
+    return sorted(p.name for p in (folder / "plots").glob("*"))
+
+
+def test_all_pictures_of_a_run(module, make_trainer, batches, few_batches, tmp_path):
+    model = module()
+    trainer = make_trainer(Plots(tmp_path))
+    trainer.fit(model, batches)
+    assert names(tmp_path) == ["losses.png"]
+    trainer.test(model, few_batches, verbose=False)
+    assert names(tmp_path) == ["losses.png", "ray.png", "scatter.png"]
+    for path in (tmp_path / "plots").glob("*"):
+        assert path.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n" and path.stat().st_size > 5000
+
+
+def test_losses_of_a_failed_run(module, make_trainer, batches, tmp_path):
+    class Fails(module):
+        def on_train_batch_start(self, batch, batch_idx):
+            if batch_idx == 6:
+                raise RuntimeError("stop")
+
+    try:
+        make_trainer(Plots(tmp_path)).fit(Fails(), batches)
+    except RuntimeError:
+        assert names(tmp_path) == ["losses.png"]
+
+
+def test_history_of_a_resumed_run_keeps_the_later_row(tmp_path):
+    path = tmp_path / "metrics.csv"
+    path.write_text("step,train/loss,val/rel_l2\n1,4,\n3,2,\n3,,0.5\n3,1,\n5,0.5,\n")
+    history = read_history(path)
+    assert np.array_equal(history["train/loss"], [[1, 3, 5], [4, 1, 0.5]])
+    assert np.array_equal(history["val/rel_l2"], [[3], [0.5]])
+    assert read_history(tmp_path / "absent.csv") == {}
+
+
+def test_a_picture_that_cannot_be_made_is_a_warning(tmp_path, caplog):
+    report = {"prediction": [1.0, 2.0], "reference": [1.0], "ray": {"s": [0.0]}}
+    (tmp_path / "metrics.csv").write_text("step,train/loss\n1,x\n")
+    with caplog.at_level(logging.WARNING):
+        assert draw(tmp_path, report) == []
+    assert sum("was not drawn" in r.message for r in caplog.records) == 3
+
+
+def test_a_folder_that_cannot_be_written_is_a_warning(tmp_path, caplog):
+    (tmp_path / "plots").write_text("a file in the way")
+    (tmp_path / "metrics.csv").write_text("step,train/loss\n1,0.5\n2,0.25\n")
+    with caplog.at_level(logging.WARNING):
+        assert draw(tmp_path, None) == []
+    assert "losses.png was not drawn" in caplog.text
+
+
+def test_degenerate_numbers_still_make_pictures(tmp_path):
+    flat = np.zeros(30)
+    report = {
+        "prediction": np.ones(30),
+        "reference": np.ones(30),
+        "baselines": {"constant": 0.0},
+        "ray": {"s": np.arange(30.0), "prediction": flat, "reference": flat, "label": "s"},
+    }
+    (tmp_path / "metrics.csv").write_text("step,train/loss\n1,nan\n2,0\n3,1\n")
+    assert len(draw(tmp_path, report)) == 3
