@@ -22,10 +22,11 @@ SHARE = 20.0  # saving takes at most one twentieth of the time between two saves
 class RunCheckpoint(Checkpoint):
     """Writes `checkpoints/` of a run folder.
 
-    `last.ckpt` is written every few seconds or steps and when training ends; what it replaces stays
-    as `previous.ckpt`, so a file damaged later does not lose the run. `best.ckpt` holds the state
-    with the lowest monitored validation metric. Each appears under its name only when it is
-    complete and on disk. Every checkpoint names the run's configuration under `sciml`.
+    `last.ckpt` is written before the first step, every few seconds or steps, and when training
+    ends; what it replaces stays as `previous.ckpt`, so a file damaged later does not lose the
+    run. `best.ckpt` holds the state with the lowest monitored validation metric. Each appears under
+    its name only when it is complete and on disk. Every checkpoint names the run's configuration
+    under `sciml`.
 
     A checkpoint is taken between two steps. Ctrl-C may stop a step halfway, so nothing is saved
     then; SIGTERM lets the step end and saves.
@@ -62,7 +63,10 @@ class RunCheckpoint(Checkpoint):
         }
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start the clock; take over the files of the run being continued."""
+        """Save the beginning, or take over the files of the run being continued.
+
+        A run killed in its first seconds can thus be continued like any other.
+        """
         self._saved_at, self._saved_step = time.monotonic(), trainer.global_step
         for name in ("last", "best"):
             path = self.folder / f"{name}.ckpt"
@@ -70,6 +74,8 @@ class RunCheckpoint(Checkpoint):
             setattr(self, f"{name}_model_path", str(path) if known else "")
         # best.ckpt may be newer than the checkpoint training continues from: it knows its value.
         self.best = _best_in(self.best_model_path) if self.best_model_path else math.inf
+        if trainer.global_step == 0:
+            self._save_last(trainer)
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
         """Save when it is time."""

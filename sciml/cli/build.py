@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from sciml.cli import preflight
 from sciml.errors import ConfigError, SciMLError
+from sciml.optim import schedules
 
 
 @dataclass
@@ -76,11 +79,12 @@ def build(config: Mapping[str, Any], run_dir: Path) -> Run:
     if config.get("network"):
         seen = inputs(config, parts.get("problem"))
         parts["network"] = make("network", config["network"], seen)
-    for group in ("estimator", "schedule"):
-        if config.get(group):
-            parts[group] = make(group, config[group], {})
+    if config.get("estimator"):
+        parts["estimator"] = make("estimator", config["estimator"], {})
     optimizer, settings = prepare("optimizer", config["optimizer"], {})
     parts["optimizer"] = functools.partial(optimizer, **settings)  # called with the parameters
+    if config.get("schedule"):
+        parts["schedule"] = scheduler(config["schedule"], config["trainer"].get("max_steps", -1))
     data = make("data", config["data"], {**parts, "seed": config["seed"]})
     module = make("module", config["module"], {**parts, "data": data})
 
@@ -99,6 +103,19 @@ def build(config: Mapping[str, Any], run_dir: Path) -> Run:
         {"callbacks": callbacks, "logger": loggers or False, "default_root_dir": str(run_dir)},
     )
     return Run(module, data, trainer)
+
+
+def scheduler(node: Mapping[str, Any], total: int) -> Callable[[Optimizer], LRScheduler]:
+    """Return what makes the learning-rate schedule once there is an optimizer.
+
+    Args:
+        node: One of `sciml.optim.schedules`, or of `torch.optim.lr_scheduler`.
+        total: Steps of the run.
+    """
+    target, given = prepare("schedule", node, {})
+    if not issubclass(target, schedules.Constant):
+        return functools.partial(target, **given)
+    return functools.partial(schedules.attach, schedule=make("schedule", node, {}), total=total)
 
 
 def chosen(config: Mapping[str, Any], group: str) -> list[tuple[str, Mapping[str, Any]]]:

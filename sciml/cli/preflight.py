@@ -26,6 +26,7 @@ SUPPLIED: dict[str, tuple[str, ...]] = {
     "module": ("problem", "network", "estimator", "optimizer", "schedule"),
     "data": ("problem", "seed"),
     "optimizer": ("params",),
+    "schedule": ("optimizer",),
     "trainer": ("callbacks", "logger", "default_root_dir"),
     "callbacks": ("run_dir", "model", "optimizer", "config"),
     "logger": ("run_dir", "save_dir"),
@@ -114,7 +115,7 @@ def check(config: Mapping[str, Any]) -> list[str]:
         try:
             target = resolve(node["_target_"])
         except ConfigError as error:
-            found.append(f"{path}._target_: {error}")
+            found.append(f"{path}._target_: {str(error).rstrip('.')}.")
             continue
         found += check_node(path, node, target)
     return found

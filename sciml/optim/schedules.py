@@ -2,13 +2,16 @@
 
 A schedule is a callable `factor(step, total) -> float` in [0, 1] that multiplies `optimizer.lr`.
 It holds only numbers, so it needs no state in a checkpoint: the factor follows from the step.
-With torch: `LambdaLR(optimizer, lambda step: schedule(step, trainer.max_steps))`.
+`attach` makes an ordinary torch scheduler of it.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
 
 from sciml.errors import InvalidArgument
 
@@ -78,3 +81,23 @@ class Exponential(Constant):
     def decay(self, done: float) -> float:
         """Return `final ** done`."""
         return self.final**done
+
+
+def attach(optimizer: Optimizer, schedule: Constant, total: int) -> LambdaLR:
+    """Return a torch scheduler, to be stepped after every optimizer step.
+
+    Args:
+        optimizer: Whose learning rates are multiplied.
+        schedule: Factor of the step.
+        total: Steps of the run; 0 or less if unknown, which only a constant schedule accepts.
+
+    Raises:
+        InvalidArgument: If the schedule needs to know the end and there is none.
+    """
+    if total <= 0 and type(schedule) is not Constant:
+        raise InvalidArgument(
+            f"a {type(schedule).__name__.lower()} schedule for a run without a number of steps",
+            "a run that ends",
+            "Type trainer.max_steps=N, or schedule=constant",
+        )
+    return LambdaLR(optimizer, lambda step: schedule(step, total))
