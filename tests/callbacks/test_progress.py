@@ -42,9 +42,9 @@ def test_rate_is_in_the_csv_file(module, make_trainer, batches, tmp_path):
 
 def test_points_of_a_batch():
     class Batch:
-        n_points = 12
+        counts = {"interior": 10, "origin": 2}  # of the global batch
 
-    assert points_in(Batch()) == 12 and points_in([1, 2, 3]) == 3
+    assert points_in(Batch(), 4) == 12 and points_in([1, 2, 3], 4) == 12
 
 
 def test_rate_leaves_pauses_out(monkeypatch):

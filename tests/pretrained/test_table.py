@@ -1,0 +1,40 @@
+import pytest
+import torch
+
+from sciml.networks.trial import TrialSolution
+from sciml.pretrained import load_pretrained, save_pretrained, training_ranges
+from sciml.pretrained.table import CLASSES, build, name_of, resolve
+
+
+@pytest.mark.parametrize(("kind", "name"), [(k, n) for k in CLASSES for n in CLASSES[k]])
+def test_every_name_is_a_class_defined_where_the_table_says(kind, name):
+    cls = resolve(kind, name)
+    module, _, attribute = CLASSES[kind][name].partition(":")
+    assert (cls.__module__, cls.__name__) == (module, attribute)
+    assert name_of(kind, f"{module}.{attribute}") == name
+
+
+def test_names_outside_the_table():
+    assert name_of("network", "torch.nn.Linear") is None
+    assert name_of("network", "MLP") is None
+
+
+@pytest.mark.parametrize("name", sorted(CLASSES["problem"]))
+def test_every_problem_saves_and_predicts_bit_equal(name, tmp_path):
+    spec = {"class": name, "arguments": {"dim": 4}}
+    problem = build("problem", spec)
+    inputs = ("x", "t") if problem.time_dependent else ("x",)
+    network = {
+        "class": "MLP",
+        "arguments": {"dim": 4, "time": "t" in inputs, "features": 0, "width": 8, "depth": 3},
+    }
+    solution = TrialSolution(problem, build("network", network), inputs)
+    p = problem.sample(20, torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        before = solution(p.x, p.t)[:, 0]
+    ranges = training_ranges(p.x, p.t)
+    kind = {"problem": spec, "network": network, "ranges": ranges, "name": name}
+    model = load_pretrained(save_pretrained(tmp_path / "m", solution, **kind))
+    after = model.predict(p.x, p.t)
+    assert torch.equal(after["value"], before)
+    assert after["gradient"].shape == (20, 4) and after["gradient"].isfinite().all()
