@@ -145,13 +145,22 @@ def hydra_run(words: list[str], folder: Path, job: Any) -> int:
     from omegaconf.errors import OmegaConfBaseException
 
     codes: list[int] = []
+    errors: list[BaseException] = []
+
+    def guarded(config: Any) -> None:
+        # Hydra would announce an error of the job itself before passing it on.
+        try:
+            codes.append(job(config))
+        except (SciMLError, KeyboardInterrupt) as error:
+            errors.append(error)
+
     before = sys.argv
     sys.argv = [before[0], *words]
     # Hydra would print its errors itself and exit with 1; this makes it raise them.
     debug, os.environ["HYDRA_FULL_ERROR"] = os.environ.get("HYDRA_FULL_ERROR"), "1"
     try:
         decorate = hydra.main(version_base="1.3", config_path=str(folder), config_name="train")
-        decorate(lambda config: codes.append(job(config)))()
+        decorate(guarded)()
     except (HydraException, OmegaConfBaseException, OSError) as error:
         if debug == "1":
             raise
@@ -162,6 +171,8 @@ def hydra_run(words: list[str], folder: Path, job: Any) -> int:
         os.environ.pop("HYDRA_FULL_ERROR")
         if debug is not None:
             os.environ["HYDRA_FULL_ERROR"] = debug
+    if errors:
+        raise errors[0]
     return max(codes, default=0)
 
 
