@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from sciml.autodiff import squared_norm
-from sciml.physics.checks import check_positive
+from sciml.physics.checks import check_number, check_positive
 from sciml.physics.pde import PDE, Fields, LiftTerms, Points
 from sciml.physics.samplers import gaussian, uniform
 
@@ -49,7 +49,7 @@ class BlackScholesBarenblatt(PDE):
     ) -> None:
         super().__init__(dim=dim)
         self.volatility = check_positive("problem.volatility", volatility)
-        self.rate = float(rate)
+        self.rate = check_number("problem.rate", rate)
         self.final_time = check_positive("problem.final_time", final_time)
         self.residual_scale = 1.0 / dim
 

@@ -8,6 +8,15 @@ from collections.abc import Sequence
 from sciml.errors import InvalidArgument, did_you_mean
 
 
+def check_number(name: str, value: float, least: float = -math.inf) -> float:
+    """Return `value` as a float, or refuse what is not a finite number of at least `least`."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not math.isfinite(value) or value < least:
+        bound = "" if least == -math.inf else f" of at least {least:g}"
+        raise InvalidArgument(f"{name}={value}", f"a finite number{bound}")
+    return float(value)
+
+
 def check_positive(name: str, value: float) -> float:
     """Return `value` as a float, or refuse what is not a positive finite number."""
     number = isinstance(value, int | float) and not isinstance(value, bool)

@@ -24,9 +24,8 @@ import torch
 from torch import Tensor
 
 from sciml.autodiff import quadratic_form, squared_norm, sum_coordinates
-from sciml.errors import InvalidArgument
-from sciml.physics.checks import check_choice, check_positive, check_seed
-from sciml.physics.pde import PDE, Fields, LiftTerms, Points, check_dim
+from sciml.physics.checks import check_choice, check_number, check_positive, check_seed
+from sciml.physics.pde import PDE, Fields, LiftTerms, Points, check_dim, missing
 from sciml.physics.quadrature import LogQuadraticReference, Tridiagonal, lqg_value
 from sciml.physics.samplers import gaussian, uniform
 
@@ -59,7 +58,7 @@ class TerminalCost(PDE):
 
     def terminal(self, x):
         """Return the terminal cost g(x) `(N, 1)`; tensors or coordinates."""
-        raise InvalidArgument(f"{type(self).__name__} has no terminal cost", "a subclass with one")
+        raise missing(self, "terminal")
 
     def terminal_laplacian(self, x: Tensor) -> Tensor | None:
         """Return Lap g `(N,)`, or None for zero."""
@@ -242,9 +241,7 @@ class HJBLinear(TerminalCost):
         sampling: str = "dependence",
     ) -> None:
         super().__init__(dim=dim, final_time=final_time, sampling=sampling)
-        if check_positive("problem.exponent", exponent) < 1:
-            raise InvalidArgument(f"problem.exponent={exponent}", "a number of at least 1")
-        self.exponent = float(exponent)
+        self.exponent = check_number("problem.exponent", exponent, least=1)
 
     def terminal(self, x):
         """Return g = sum x_i `(N, 1)`."""

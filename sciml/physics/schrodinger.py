@@ -23,7 +23,6 @@ Reference: Wang, Jin, Xie 2022, arXiv 2207.02754, section 5.1; Hu et al. 2023, a
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -31,7 +30,7 @@ from torch import Tensor
 
 from sciml.autodiff import squared_norm
 from sciml.errors import InvalidArgument
-from sciml.physics.checks import check_choice
+from sciml.physics.checks import check_choice, check_number
 from sciml.physics.pde import PDE, Fields, Points
 from sciml.physics.samplers import gaussian
 
@@ -52,9 +51,8 @@ class HarmonicOscillator(PDE):
     def __init__(self, *, dim: int, form: str = "log", origin_weight: float = 1.0) -> None:
         super().__init__(dim=dim)
         self.form = check_choice("problem.form", form, ("log", "wave"))
-        if not origin_weight >= 0:
-            raise InvalidArgument(f"problem.origin_weight={origin_weight}", "a number >= 0")
-        self.conditions = MappingProxyType({"origin": float(origin_weight)})
+        weight = check_number("problem.origin_weight", origin_weight, least=0)
+        self.conditions = {"origin": weight}
         self.eigenvalue = float(dim)
         self.residual_scale = 1.0 / dim
 

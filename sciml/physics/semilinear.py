@@ -20,7 +20,6 @@ Jentzen 2017, arXiv 1706.04702 (the rational terminal data).
 from __future__ import annotations
 
 from functools import cached_property
-from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -60,7 +59,7 @@ class SemilinearProblem(PDE):
         self.final_time = check_positive("problem.final_time", final_time)
         self.constraint = check_choice("problem.constraint", constraint, ("soft", "hard"))
         if constraint == "soft":
-            self.conditions = MappingProxyType({"terminal": 20.0, "terminal_gradient": 1.0})
+            self.conditions = {"terminal": 20.0, "terminal_gradient": 1.0}
 
     # --- the equation -----------------------------------------------------------------------
     def reaction(self, u):
