@@ -171,7 +171,9 @@ def matches(value: Any, annotation: Any) -> bool:
     if annotation is None or annotation is type(None):
         return value is None
     if origin in (Union, types.UnionType):
-        return any(matches(value, option) for option in inner)
+        # YAML cannot hold an instance of a class such as Tensor: the plain options decide
+        plain = [option for option in inner if not _is_object(option)]
+        return not plain or any(matches(value, option) for option in plain)
     if origin is Literal:
         return value in inner and any(value == i and type(value) is type(i) for i in inner)
     if annotation is bool:
@@ -196,11 +198,18 @@ def matches(value: Any, annotation: Any) -> bool:
     return True
 
 
+def _is_object(annotation: Any) -> bool:
+    plain = (bool, int, float, str, list, tuple, dict, type(None))
+    if not inspect.isclass(annotation) or typing.get_origin(annotation) is not None:
+        return False
+    return annotation not in plain and annotation.__module__ != "collections.abc"
+
+
 def describe(annotation: Any) -> str:
     """Return an annotation in words a user types by."""
     origin, inner = typing.get_origin(annotation), typing.get_args(annotation)
     if origin in (Union, types.UnionType):
-        return " or ".join(describe(option) for option in inner)
+        return " or ".join(describe(option) for option in inner if not _is_object(option))
     if origin is Literal:
         return " or ".join(str(option) for option in inner)
     if annotation is type(None) or annotation is None:

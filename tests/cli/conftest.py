@@ -1,0 +1,66 @@
+"""A folder of configurations with a toy model beside the real ones."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from sciml.cli import paths, preflight
+from sciml.cli.train import main
+
+FILES = {
+    "model/toy.yaml": """\
+# @package _global_
+# python train.py model=toy
+# A line fitted to noisy points
+defaults:
+  - override /problem: toy
+  - override /network: toy
+  - override /module: toy
+  - override /data: toy
+  - override /callbacks: toy
+model: toy
+trainer: {max_steps: 12, log_every_n_steps: 1, val_check_interval: null}
+""",
+    "problem/toy.yaml": "_target_: toy.Problem\ndim: 3\n",
+    "problem/fourth.yaml": "_target_: toy.FourthOrder\ndim: 3\n",
+    "network/toy.yaml": "_target_: toy.Network\n",
+    "module/toy.yaml": "_target_: toy.Module\ninputs: [x]\n",
+    "data/toy.yaml": "_target_: toy.Data\npoints: 8\n",
+    "callbacks/toy.yaml": """\
+random_streams: {_target_: sciml.callbacks.random_streams.RandomStreams}
+record: {_target_: sciml.callbacks.run_record.RunRecord}
+checkpoint: {_target_: sciml.callbacks.checkpoint.RunCheckpoint, every_steps: 4, monitor: null}
+""",
+    "size/toy_paper.yaml": "# @package _global_\nproblem: {dim: 7}\ntrainer: {max_steps: 9}\n",
+    "recipe/toy_sgd.yaml": "# @package _global_\noptimizer: {lr: 0.125}\n",
+}
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """The real configurations and the toy's, whose classes are allowed here."""
+    folder = tmp_path / "configs"
+    shutil.copytree(paths.config_dir(), folder)
+    for name, text in FILES.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(text)
+    monkeypatch.setattr(preflight, "ALLOWED", (*preflight.ALLOWED, "toy"))
+    return folder
+
+
+@pytest.fixture
+def run(folder, tmp_path, monkeypatch, capsys):
+    """Return a function that runs the command line in an empty folder: (code, output, errors)."""
+    work = tmp_path / "work"
+    work.mkdir()
+    monkeypatch.chdir(work)
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+
+    def call(*words: str) -> tuple[int, str, str]:
+        code = main(list(words), folder=folder)
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    call.work = Path(work)
+    return call

@@ -1,0 +1,102 @@
+"""Every wrong input gets one message and exit code 2, and leaves no run folder behind."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], ["No model given", "pinn_hjb"]),
+        (["pinn_hjb"], ["'pinn_hjb' is not of the form key=value", "model=pinn_hjb"]),
+        (["model=pinn_hbj"], ["model=pinn_hbj is unknown", "Did you mean 'pinn_hjb'?"]),
+        (["model=toy", "optimizer=admw"], ["Did you mean 'adamw'?", "lbfgs"]),
+        (["model=toy", "problem.dimm=4"], ["problem.dimm is unknown", "problem.dim?"]),
+        (["model=toy", "+problem.dimm=4"], ["problem.dimm is unknown", "problem.dim?"]),
+        (["model=toy", "lr=1e-2"], ["lr is unknown", "Did you mean optimizer.lr?"]),
+        (["model=toy", "optimiser.lr=1"], ["Did you mean optimizer.lr?"]),
+        (["model=toy", "trainer.max_stepz=1"], ["Did you mean trainer.max_steps?"]),
+        (["model=toy", "optimizer.lr=fast"], ["optimizer.lr='fast' is a str", "a number"]),
+        (["model=toy", "problem.dim=3.5"], ["problem.dim=3.5 is a float", "an integer"]),
+        (["model=toy", "problem.law=c"], ["problem.law='c'", "a or b"]),
+        (["model=toy", "seed=x"], ["seed=x", "Integer"]),
+        (["model=toy", "problem.dim=-3"], ["problem.dim=-3", "positive integer"]),
+        (["model=toy", "trainer.accelerator=abacus"], ["trainer: Trainer refuses", "abacus"]),
+        (["model=toy", "trainer.inference_mode=true"], ["trainer.inference_mode=false"]),
+        (["model=toy", "optimizer=lbfgs", "trainer.accumulate_grad_batches=2"], ["lbfgs"]),
+        (["model=toy", "estimator=sdgd", "estimator.num_dims=4"], ["problem.dim=3", "exact"]),
+        (["model=toy", "problem=fourth", "estimator=hutchinson"], ["estimator.law=gaussian"]),
+        (["model=toy", "scale=papr"], ["Did you mean 'paper'?"]),
+        (["model=toy", "seed={"], ["'seed={' cannot be read"]),
+        (["model=toy", "hydra.runn.dir=x"], ["runn"]),
+        (["-m", "model=toy", "optimizer=adam,admw"], ["optimizer=admw is unknown"]),
+        (["-m", "model=toy", "ckpt_path=last"], ["ckpt_path=last with -m"]),
+        (["model=toy", "ckpt_path=last"], ["no run below", "Leave ckpt_path out"]),
+        (["model=toy", "ckpt_path=none.ckpt"], ["none.ckpt: it does not exist"]),
+        (["model=toy", "problem._target_=os.system"], ["problem._target_", "allowed packages"]),
+        (["model=toy", "problem._target_=sciml.cli.train.subprocess"], ["not defined in"]),
+        (["model=toy", "problem._target_=sciml.errors.Nothing"], ["has no Nothing"]),
+        (["model=toy", "module.inputs=x"], ["module.inputs='x'", "a list"]),
+    ],
+)
+def test_message(run, words, said):
+    code, out, err = run(*words)
+    assert code == 2 and out == ""
+    assert err.startswith("error: ") and "Traceback" not in err
+    assert all(text in err for text in said), err
+    assert not (run.work / "runs").exists() or words[1:] in (
+        ["problem.dim=-3"],
+        ["trainer.accelerator=abacus"],
+    )
+
+
+def test_all_findings_together(run):
+    words = ["model=toy", "problem.dimm=4", "optimizer=admw", "seed=x", "optimizer.lr=y", "lrr=1"]
+    code, _, err = run(*words)
+    assert code == 2 and "5 things to mend" in err
+    for text in ("problem.dimm", "optimizer=admw", "seed=x", "optimizer.lr='y'", "lrr"):
+        assert text in err
+
+
+def test_read_only_run_folder(run):
+    folder = run.work / "locked"
+    folder.mkdir(mode=0o555)
+    code, _, err = run("model=toy", f"hydra.run.dir={folder}/x")
+    assert code == 2 and "cannot write the run folder" in err and "hydra.run.dir=" in err
+    (run.work / "file").touch()
+    code, _, err = run("model=toy", f"hydra.run.dir={run.work}/file/x")
+    assert code == 2 and "is a file" in err
+
+
+def test_logger_that_is_not_installed(run, monkeypatch):
+    monkeypatch.setattr("sciml.cli.rules.find_spec", lambda name: None)
+    code, _, err = run("model=toy", "logger=tensorboard")
+    assert code == 2 and "pip install 'sciml[loggers]'" in err
+
+
+def test_optimizer_that_is_not_installed(run, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pytorch_optimizer", None)
+    code, _, err = run("model=toy", "optimizer._target_=pytorch_optimizer.Lion")
+    assert code == 2 and "pip install 'sciml[optimizers]'" in err
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (["train.py", "model=pinn_hbj"], "Did you mean 'pinn_hjb'?"),
+        (["-m", "sciml", "train", "model=pinn_hbj"], "Did you mean 'pinn_hjb'?"),
+        (["-m", "sciml", "trian"], "Did you mean 'train'?"),
+        (["-m", "sciml", "list", "model"], "Did you mean 'models'?"),
+    ],
+)
+def test_as_a_program(command, said):
+    done = subprocess.run(
+        [sys.executable, *command], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 2 and done.stdout == ""
+    assert said in done.stderr and "Traceback" not in done.stderr

@@ -1,0 +1,78 @@
+"""What configurations compose to."""
+
+import pytest
+
+from sciml.cli import overrides, paths, preflight, rules, schema
+
+MODELS = paths.options("model")
+
+
+@pytest.fixture(autouse=True)
+def registered(monkeypatch):
+    schema.register()
+    monkeypatch.setenv(paths.STAMP, "now")
+
+
+def compose(*words, folder=None):
+    line = overrides.read(list(words), (folder or paths.config_dir()).resolve())
+    assert line.findings == []
+    return line
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("scale", ["default", "paper"])
+def test_every_model_passes_preflight(model, scale):
+    line = compose(f"model={model}", f"scale={scale}")
+    assert line.config["model"] == model and line.config["scale"] == scale
+    assert preflight.check(line.config) + rules.check(line.config) == []
+    assert str(line.run_dir) == f"runs/{model}/now"
+
+
+@pytest.mark.parametrize(
+    ("group", "option"),
+    [
+        (group, option)
+        for group in ("optimizer", "schedule", "trainer", "callbacks", "debug", "estimator")
+        for option in paths.options(group)
+    ],
+)
+def test_every_option_passes_preflight(group, option):
+    config = compose("model=pinn_hjb", f"{group}={option}").config
+    assert preflight.check(config) + rules.check(config) == []
+
+
+def test_every_config_says_how_to_use_it_and_explains_its_keys():
+    for file in sorted(paths.config_dir().rglob("*.yaml")):
+        lines = file.read_text().splitlines()
+        head = [line for line in lines if not line.startswith("# @package")]
+        commands = ("# python train.py model=", "# hydra/job_logging=")
+        assert head[0].startswith(commands), f"{file}: first line is the command that uses it"
+        assert file.parent.name not in ("model", "optimizer") or paths.describe(
+            file.parent.name, file.stem
+        )
+
+
+def test_what_is_typed_beats_size_recipe_and_model(folder):
+    size = compose("model=toy", "scale=paper", folder=folder).config
+    assert size["problem"]["dim"] == 7 and size["trainer"]["max_steps"] == 9
+    typed = compose("model=toy", "scale=paper", "problem.dim=5", folder=folder).config
+    assert typed["problem"]["dim"] == 5 and typed["trainer"]["max_steps"] == 9
+    assert compose("model=toy", folder=folder).config["optimizer"]["lr"] == 1e-3
+    recipe = compose("model=toy", "optimizer=sgd", folder=folder).config["optimizer"]
+    assert recipe["lr"] == 0.125 and recipe["_target_"] == "torch.optim.SGD"
+    typed = compose("optimizer.lr=2.0", "optimizer=sgd", "model=toy", folder=folder).config
+    assert typed["optimizer"]["lr"] == 2.0
+    chosen = compose("problem=hjb_lqg", "model=toy", folder=folder).config["problem"]
+    assert chosen["_target_"].endswith("HJBLQG")
+
+
+def test_arguments_no_file_lists_need_no_plus(folder):
+    config = compose("model=toy", "trainer.limit_val_batches=2", "problem.noise=1", folder=folder)
+    assert config.config["trainer"]["limit_val_batches"] == 2
+    assert config.config["problem"]["noise"] == 1
+
+
+def test_callbacks_can_be_added_and_switched_off(folder):
+    words = ["+callbacks.ema._target_=lightning.pytorch.callbacks.EMAWeightAveraging"]
+    config = compose("model=toy", *words, "callbacks.record=null", folder=folder).config
+    assert preflight.check(config) == [] and config["callbacks"]["record"] is None
