@@ -69,10 +69,19 @@ class BallProblem(PDE):
 
     def source(self, x: Tensor) -> Tensor:
         """Return f `(N,)` in the dtype of x, for x `(N, d)`; not differentiable."""
-        s, euler, laplacian = self.sum.derivatives(x)
         w = 1 - torch.linalg.vector_norm(x, dim=1).double().square()  # needs no temporary
-        f = w * laplacian - 4 * euler - 2 * self.dim * s + self.reaction(w * s)
-        return f.to(x.dtype)
+        return self._source(w, *self.sum.derivatives(x)).to(x.dtype)
+
+    def source_gradient(self, p: Points) -> Tensor:
+        """Return grad f `(N, d)`, by differentiation in float64."""
+        with torch.enable_grad():
+            x = p.x.detach().double().requires_grad_()
+            f = self._source(envelope(x), *self.sum.smooth_derivatives(x))
+            return torch.autograd.grad(f.sum(), x)[0].to(p.x.dtype)
+
+    def _source(self, w: Tensor, s: Tensor, euler: Tensor, laplacian: Tensor) -> Tensor:
+        """Return f from w = 1 - |x|^2, s, x . grad s and Laplacian s, each `(N,)`."""
+        return w * laplacian - 4 * euler - 2 * self.dim * s + self.reaction(w * s)
 
     def sample(self, n: int, generator: torch.Generator) -> Points:
         """Return `n` float32 points: direction uniform, |x| uniform on [0, 1], with source."""

@@ -75,14 +75,31 @@ class Biharmonic(PDE):
 
     def source(self, x: Tensor) -> Tensor:
         """Return f `(N,)` in the dtype of x, for x `(N, d)`; not differentiable."""
-        d = self.dim
-        s, euler, hessian, lap, euler_lap, bilap = self.sum.fourth_order(x)
         rho = torch.linalg.vector_norm(x, dim=1).double().square()
-        b = 8 * rho - 20
-        k = (4 * d + 8) * rho - 10 * d
-        f = (1 - rho) * (4 - rho) * bilap + 2 * b * euler_lap + 2 * (b + k) * lap
-        f += 32 * hessian + (32 * d + 64) * euler + 8 * d * (d + 2) * s
-        return f.to(x.dtype)
+        return self._source(rho, *self.sum.fourth_order(x)).to(x.dtype)
+
+    def source_gradient(self, p: Points) -> Tensor:
+        """Return grad f `(N, d)`, by differentiation in float64."""
+        with torch.enable_grad():
+            x = p.x.detach().double().requires_grad_()
+            f = self._source((x * x).sum(1), *self.sum.fourth_order(x, smooth=True))
+            return torch.autograd.grad(f.sum(), x)[0].to(p.x.dtype)
+
+    def _source(
+        self,
+        rho: Tensor,
+        s: Tensor,
+        euler: Tensor,
+        hessian: Tensor,
+        lap: Tensor,
+        euler_lap: Tensor,
+        bilap: Tensor,
+    ) -> Tensor:
+        """Return f by the formula above, all arguments `(N,)`."""
+        d = self.dim
+        b, k = 8 * rho - 20, (4 * d + 8) * rho - 10 * d
+        inner = (1 - rho) * (4 - rho) * bilap + 2 * b * euler_lap + 2 * (b + k) * lap
+        return inner + 32 * hessian + (32 * d + 64) * euler + 8 * d * (d + 2) * s
 
     def sample(self, n: int, generator: torch.Generator) -> Points:
         """Return `n` float32 points: direction uniform, |x| uniform on [1, 2], with source."""

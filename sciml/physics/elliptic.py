@@ -119,18 +119,30 @@ class PoissonBox(PDE):
 
     def residual(self, u: Fields, p: Points) -> Tensor:
         """Return `Laplacian u - f`, `(N,)`; f is computed if the points carry none."""
-        source = self._functions.laplacian(p.x) if p.source is None else p.source
+        source = self.source(p.x) if p.source is None else p.source
         return u.laplacian - source
+
+    def source(self, x: Tensor) -> Tensor:
+        """Return f `(N,)` for x `(N, d)`."""
+        return self._functions.laplacian(x)
+
+    def source_gradient(self, p: Points) -> Tensor:
+        """Return grad f `(N, d)`."""
+        with torch.enable_grad():
+            x = p.x.detach().requires_grad_()
+            # the product keeps constant sources differentiable
+            f = self.source(x).sum() + 0 * x.sum()
+            return torch.autograd.grad(f, x)[0]
 
     def sample(self, n: int, generator: torch.Generator) -> Points:
         """Return `n` float32 points uniform in the box, with source."""
         x = samplers.box(n, self.dim, generator)
-        return with_source(Points(x), self._functions.laplacian(x))
+        return with_source(Points(x), self.source(x))
 
     def sample_test(self, n: int, generator: torch.Generator) -> Points:
         """Return `n` float64 points uniform in the box, with source."""
         x = samplers.box(n, self.dim, generator, dtype=torch.float64)
-        return with_source(Points(x), self._functions.laplacian(x))
+        return with_source(Points(x), self.source(x))
 
     def sample_condition(self, name: str, n: int, generator: torch.Generator) -> Points:
         """Return `n` points uniform on the surface; `source` is the value there."""

@@ -19,44 +19,19 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.func import jvp
 
 from sciml.errors import InvalidType
 from sciml.physics.checks import check_choice, check_seed
 from sciml.physics.pde import check_dim
+from sciml.physics.tiling import Scratch, tiles
 
 SIN1, COS1 = math.sin(1.0), math.cos(1.0)
-
-
-class Scratch:
-    """Reused memory for the temporaries of a tile.
-
-    Fresh temporaries of this size cost page faults, which take longer than the arithmetic.
-
-    Args:
-        like: Tensor that gives dtype and device.
-        count: Number of temporaries.
-    """
-
-    def __init__(self, like: Tensor, count: int = 6) -> None:
-        self._like, self._count = like, count
-        self._memory: list[Tensor] = []
-        self._views: dict[tuple[int, ...], list[Tensor]] = {}
-
-    def __call__(self, shape: tuple[int, ...]) -> list[Tensor]:
-        """Return the temporaries as contiguous tensors of `shape`, contents undefined."""
-        shape = tuple(shape)
-        if shape not in self._views:
-            size = math.prod(shape)
-            if not self._memory or self._memory[0].numel() < size:
-                self._memory = [self._like.new_empty(size) for _ in range(self._count)]
-                self._views.clear()
-            self._views[shape] = [m[:size].view(shape) for m in self._memory]
-        return self._views[shape]
 
 
 class ManyBody(ABC):
@@ -107,6 +82,26 @@ class ManyBody(ABC):
         if not self.centred:
             s = s + self.at_zero * float(self.coefficients.sum())
         return s, euler, laplacian
+
+    def smooth_derivatives(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return what `derivatives` returns, in the dtype of x, slower but differentiable.
+
+        Coordinates further apart than a summand reaches do not interact, so the Laplacian is a
+        sum of v^T H v over 2 bodies - 1 directions v, each the indicator of every
+        (2 bodies - 1)-th coordinate.
+        """
+        _, euler = jvp(self.value, (x,), (x,))
+        colours = 2 * self.bodies - 1
+        position = torch.arange(self.dim, device=x.device) % colours
+        laplacian = torch.zeros_like(x[:, 0])
+        for colour in range(colours):
+            v = (position == colour).to(x.dtype).expand_as(x)
+
+            def along(z: Tensor, v: Tensor = v) -> Tensor:
+                return jvp(self.value, (z,), (v,))[1]
+
+            laplacian = laplacian + jvp(along, (x,), (v,))[1]
+        return self.value(x), euler, laplacian
 
     @abstractmethod
     def block(self, x: Tensor, scratch: Scratch) -> tuple[Tensor, Tensor, Tensor]:
@@ -224,33 +219,37 @@ class ThreeBody(ManyBody):
         p, q, value, e = self._products(x, scratch)
         return value, p.mul_(3).mul_(e), q.mul_(e)
 
-    def fourth_order(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Return what the bilaplacian of `A(|x|^2) s` needs, each `(N,)` float64.
+    def fourth_order(self, x: Tensor, smooth: bool = False) -> tuple[Tensor, ...]:
+        """Return what the bilaplacian of `A(|x|^2) s` needs, each `(N,)`.
+
+        Args:
+            x: Points `(N, d)`.
+            smooth: Differentiable and in the dtype of x, instead of fast and in float64.
 
         Returns:
             s, x . grad s, x^T (Hessian s) x, F = Laplacian s, x . grad F, Laplacian F.
         """
-        s, *rest = self.accumulate(x, self._fourth_order_block, 6)
+        if smooth:
+            s, *rest = (part @ self.weights(x) for part in self._fourth_order_block(x))
+        else:
+            s, *rest = self.accumulate(x, self._fourth_order_block, 6)
         if not self.centred:
             s = s + float(self.coefficients.sum())
         return s, *rest
 
-    def _fourth_order_block(self, x: Tensor, scratch: Scratch) -> tuple[Tensor, ...]:
+    @staticmethod
+    def _fourth_order_block(x: Tensor, scratch: Scratch | None = None) -> tuple[Tensor, ...]:
         """With rho = x_i^2 + x_{i+1}^2 + x_{i+2}^2: x^T (HE) x = (9 p^2 + 6 p) E,
         x . grad(qE) = (4 q + 3 p q) E, Laplacian(qE) = (4 rho + 8 p rho + q^2) E.
         """  # noqa: D205
-        p, q, value, e = self._products(x, scratch)
-        square = x * x
-        rho = square[:, :-2] + square[:, 1:-1] + square[:, 2:]
-        p3, qe = 3 * p, q * e
-        return (
-            value,
-            p3 * e,
-            (p3 + 2) * p3 * e,
-            qe,
-            (4 + p3) * qe,
-            (rho * (4 + 8 * p)).addcmul_(q, q).mul_(e),
-        )
+        x, y, z = x[:, :-2], x[:, 1:-1], x[:, 2:]
+        xx, yy, zz = x * x, y * y, z * z
+        p, rho, q = x * y * z, xx + yy + zz, xx * yy + xx * zz + yy * zz
+        value = torch.expm1(p)
+        e, p3 = 1 + value, 3 * p
+        qe = q * e
+        bilaplacian = (rho * (4 + 8 * p) + q * q) * e
+        return value, p3 * e, (p3 + 2) * p3 * e, qe, (4 + p3) * qe, bilaplacian
 
     @staticmethod
     def _products(x: Tensor, scratch: Scratch) -> tuple[Tensor, ...]:
@@ -276,19 +275,3 @@ def many_body(solution: str, *, dim: int, centred: bool, coefficient_seed: int) 
     """
     check_choice("problem.solution", solution, tuple(SUMS))
     return SUMS[solution](dim=dim, centred=centred, coefficient_seed=coefficient_seed)
-
-
-def tiles(rows: int, columns: int, device: torch.device) -> Iterator[tuple[slice, int, int]]:
-    """Cut a `(rows, columns)` array into tiles that stay in cache while being worked on.
-
-    Yields:
-        Row slice, first and one-past-last column.
-    """
-    # 2^16 elements per core, ten passes deep, is about where the cache still helps and the
-    # cost of a call has faded; an accelerator wants few launches instead
-    budget = 2**16 * torch.get_num_threads() if device.type == "cpu" else 2**24
-    width = min(columns, budget // 4)
-    height = budget // width
-    for top in range(0, rows, height):
-        for first in range(0, columns, width):
-            yield slice(top, min(top + height, rows)), first, min(first + width, columns)

@@ -8,7 +8,15 @@ import torch
 from torch.func import hessian, vmap
 
 from sciml.errors import InvalidArgument
-from sciml.physics import ball, biharmonic, elliptic, low_dim_time, many_body, samplers
+from sciml.physics import (
+    ball,
+    biharmonic,
+    elliptic,
+    low_dim_time,
+    many_body,
+    samplers,
+    tiling,
+)
 from sciml.physics.pde import Fields
 
 BALL = (ball.Poisson, ball.AllenCahn, ball.SineGordon)
@@ -90,7 +98,7 @@ def small_tiles(rows, columns, device):
 
 def test_tiles_cover_everything_once():
     count = torch.zeros(300, 70_000)
-    for rows, first, last in many_body.tiles(300, 70_000, count.device):
+    for rows, first, last in tiling.tiles(300, 70_000, count.device):
         count[rows, first:last] += 1
     assert (count == 1).all()
 
@@ -268,3 +276,32 @@ def test_log_fokker_planck_is_a_density():
 def test_unusable_box_arguments_are_named(build, words):
     with pytest.raises(InvalidArgument, match=words):
         build()
+
+
+@pytest.mark.parametrize(
+    "problem",
+    [
+        ball.SineGordon(dim=7),
+        ball.AllenCahn(dim=7, solution="three_body", centred=True),
+        biharmonic.Biharmonic(dim=4),
+        elliptic.PoissonBox(dim=3),
+        elliptic.PoissonBox(dim=3, solution="squared_norm"),
+    ],
+)
+def test_source_gradient_against_differences(problem):
+    p = problem.sample_test(6, generator())
+    slope = problem.source_gradient(p)
+    v, h = torch.randn(6, problem.dim, generator=generator(), dtype=torch.float64), 1e-5
+    difference = (problem.source(p.x + h * v) - problem.source(p.x - h * v)) / (2 * h)
+    assert torch.allclose((slope * v).sum(1), difference, rtol=1e-7, atol=1e-6)
+    moved = problem.moved(p)
+    assert torch.equal(moved.source, p.source)
+    assert problem.source_gradient(p.to(torch.float32)).dtype == torch.float32
+
+
+@pytest.mark.parametrize("cls", [many_body.TwoBody, many_body.ThreeBody])
+def test_differentiable_derivatives_equal_the_fast_ones(cls):
+    one = cls(dim=11, centred=True, coefficient_seed=3)
+    x = samplers.ball(5, 11, generator(), dtype=torch.float64)
+    for fast, smooth in zip(one.derivatives(x), one.smooth_derivatives(x), strict=True):
+        assert torch.allclose(fast, smooth, rtol=1e-12, atol=1e-12)
