@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from sciml.autodiff.estimators import Draw, Operator
 from sciml.data.collocation import Batch
 from sciml.errors import InvalidArgument
-from sciml.modules.evaluation import Report, gather_rows
+from sciml.modules.evaluation import Report
 from sciml.networks.trial import TrialSolution
 from sciml.optim.terms import LossTerm
 from sciml.physics.fields import evaluate, operator_of, second_derivatives
@@ -103,7 +103,7 @@ class SDGDPINN(LightningModule):
         self.gradient_enhanced, self.adaptive_power = gradient_enhanced, adaptive_power
         self.dimension_parallel = dimension_parallel
         self.evaluate = torch.compile(evaluate, dynamic=False) if compile else evaluate
-        self.report = Report(problem)
+        self.report: Report | None = None
         self.last_terms: dict[str, Tensor] = {}
 
     def forward(self, x: Tensor, t: Tensor | None = None) -> Tensor:
@@ -141,7 +141,7 @@ class SDGDPINN(LightningModule):
         count = batch.counts["interior"]
         terms = [LossTerm("residual", r, 1.0, count)]
         if self.gradient_enhanced:
-            slope = self._source_free_slope(r, p)
+            slope = self._slope(r, p)
             terms.append(LossTerm("slope", slope, self.gradient_enhanced, count))
         for name, weight in self.problem.conditions.items():
             q = batch.conditions[name]
@@ -204,8 +204,8 @@ class SDGDPINN(LightningModule):
             t = t.clamp(0.0, self.problem.final_time)
         return self.problem.moved(Points(x, t, p.source))
 
-    def _source_free_slope(self, r: Tensor, p: Points) -> Tensor:
-        """Return grad_x r `(N, d)`; the source's own gradient is part of the problem."""
+    def _slope(self, r: Tensor, p: Points) -> Tensor:
+        """Return grad_x r `(N, d)`; the points carry only the value of the source."""
         (slope,) = torch.autograd.grad(r.sum(), p.x, create_graph=True)
         return slope - self.problem.residual_scale * self.problem.source_gradient(p)
 
@@ -221,7 +221,7 @@ class SDGDPINN(LightningModule):
 
     def on_test_start(self) -> None:
         """Start an empty report."""
-        self.report = Report(self.problem)
+        self.report = Report(self.problem, self.trainer.datamodule.test_points)
 
     def test_step(self, p: Points, batch_idx: int) -> None:
         """Evaluate one chunk of test points."""
@@ -230,13 +230,13 @@ class SDGDPINN(LightningModule):
 
     def on_test_epoch_end(self) -> None:
         """Compare with the reference solution and the baselines."""
-        self.report.finish(gather_rows, self.predict_points)
-        self.log_dict(self.report.metrics, sync_dist=False)
+        self.report.finish(self.predict_points)
+        self.log_dict(self.report.metrics)
 
     @property
     def test_report(self) -> dict:
         """Return what plots and tables show: see `Report.as_dict`."""
-        return self.report.as_dict()
+        return {} if self.report is None else self.report.as_dict()
 
     @torch.no_grad()
     def predict_points(self, p: Points) -> Tensor:
