@@ -1,12 +1,17 @@
 """A folder of configurations with a toy model beside the real ones."""
 
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from sciml.cli import paths, preflight
 from sciml.cli.train import main
+
+HERE = Path(__file__).resolve().parent
 
 FILES = {
     "model/toy.yaml": """\
@@ -64,3 +69,17 @@ def run(folder, tmp_path, monkeypatch, capsys):
 
     call.work = Path(work)
     return call
+
+
+@pytest.fixture
+def program(run, folder):
+    """Return a function that starts the same as a process of its own."""
+
+    def start(*words: str, **more) -> subprocess.Popen:
+        environ = {**os.environ, "TOY_CONFIGS": str(folder), "OMP_NUM_THREADS": "1"}
+        environ["PYTHONPATH"] = os.pathsep.join([str(HERE.parents[1]), str(HERE)])
+        command = [sys.executable, str(HERE / "toy_program.py"), *words]
+        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        return subprocess.Popen(command, cwd=run.work, env=environ, **streams, **more)
+
+    return start
