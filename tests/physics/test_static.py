@@ -1,12 +1,17 @@
 """Static problems: sources against differentiation, sampling laws, refusals."""
 
+import importlib
+import inspect
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
 from torch.func import hessian, vmap
 
+from sciml.autodiff import Dense, push
 from sciml.errors import InvalidArgument
 from sciml.physics import (
     ball,
@@ -305,3 +310,39 @@ def test_differentiable_derivatives_equal_the_fast_ones(cls):
     x = samplers.ball(5, 11, generator(), dtype=torch.float64)
     for fast, smooth in zip(one.derivatives(x), one.smooth_derivatives(x), strict=True):
         assert torch.allclose(fast, smooth, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("problem", [ball.Poisson(dim=5), biharmonic.Biharmonic(dim=5)])
+@pytest.mark.parametrize("name", ["lift", "radius"])
+def test_lift_and_feature_take_jets(problem, name):
+    def function(x):
+        return problem.lift(x, None)[0] if name == "lift" else problem.feature(name, x, None)
+
+    x = problem.sample_test(6, generator()).x
+    v = torch.randn(3, 5, generator=generator(), dtype=torch.float64)
+    out = push(function, x, None, [Dense(v)], order=4)
+
+    # a polynomial of degree 4 in h: its Taylor coefficients from five values
+    h = torch.arange(-2.0, 3.0, dtype=torch.float64)
+    values = torch.stack([function((x[None] + s * v[:, None]).flatten(0, 1)) for s in h])
+    powers = torch.linalg.solve(torch.vander(h, increasing=True), values.reshape(5, -1))
+    factorial = 1.0
+    for order, derivative in enumerate(out.derivatives, start=1):
+        factorial *= order
+        assert torch.allclose(derivative.flatten(), factorial * powers[order], atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "name",
+    "sine_gordon allen_cahn poisson_ball biharmonic poisson2d poisson5d poisson10d poisson100d "
+    "poisson_box heat4d log_fokker_planck".split(),
+)
+def test_config_builds_and_shows_every_argument(name):
+    path = Path(__file__).parents[2] / "configs" / "problem" / f"{name}.yaml"
+    assert path.read_text().startswith("# python train.py model=")
+    arguments = OmegaConf.to_container(OmegaConf.load(path))
+    module, _, cls = arguments.pop("_target_").rpartition(".")
+    cls = getattr(importlib.import_module(module), cls)
+    assert set(arguments) == set(inspect.signature(cls).parameters)
+    p = cls(**arguments).sample(3, generator())
+    assert p.x.shape == (3, arguments["dim"]) and p.x.dtype == torch.float32
