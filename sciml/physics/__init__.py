@@ -1,0 +1,1 @@
+"""Partial differential equations that know an answer, where to sample them and what is trivial."""
