@@ -75,7 +75,9 @@ class StopOnNonFinite(pl.Callback):
         if trainer.state.fn == "fit":
             self.check(trainer)
         # One rank's NaN reaches all weights through the gradients before the losses show it.
-        bad = [k for k, v in pl_module.named_parameters() if not bool(torch.isfinite(v).all())]
+        weights = dict(pl_module.named_parameters())
+        fine = torch.stack([torch.isfinite(v).all() for v in weights.values()]).tolist()
+        bad = [name for name, good in zip(weights, fine, strict=True) if not good]
         if bad:
             raise TrainingDiverged(
                 f"at step {trainer.global_step} the weights {', '.join(bad[:3])} are not finite",

@@ -122,8 +122,9 @@ def plot_losses(figure, path: Path, report: Mapping[str, Any]) -> bool:
         for name, curve in history.items()
         if name.startswith("train/") and not any(word in name for word in NOT_A_LOSS)
     }
-    errors = {name: curve for name, curve in history.items() if name.endswith("/rel_l2")}
+    errors = {name: curve for name, curve in history.items() if name.startswith("val/")}
     errors = {name: curve for name, curve in errors.items() if len(curve[0]) > 1}
+    measured = any(name.endswith("/rel_l2") for name in errors)
     if not losses:
         return False
     figure.set_size_inches(7.0 + 4.5 * bool(errors), 4.2)
@@ -136,8 +137,10 @@ def plot_losses(figure, path: Path, report: Mapping[str, Any]) -> bool:
     if errors:
         for name, (steps, values) in errors.items():
             _curve(axes[1], steps, values, name)
-        _baseline_lines(axes[1], report)
-        _label(axes[1], "error during training", "optimizer step", "relative L2 error")
+        if measured:
+            _baseline_lines(axes[1], report)
+        y = "relative L2 error" if measured else ", ".join(sorted(errors))
+        _label(axes[1], "error during training" if measured else "validation", "optimizer step", y)
         axes[1].legend(frameon=False, fontsize=9)
     return True
 
@@ -172,6 +175,8 @@ def plot_scatter(figure, report: Mapping[str, Any]) -> bool:
     keep = slice(None, None, max(1, len(reference) // 5000))
     unit = _in_unit(report)
     error = float(np.linalg.norm(prediction - reference) / np.linalg.norm(reference))
+    # the report may hold only some of the test points
+    error = float(report.get("metrics", {}).get("test/rel_l2", error))
     bars = {"this model": error, **{k: float(v) for k, v in report.get("baselines", {}).items()}}
     figure.set_size_inches(10.5 if len(bars) > 1 else 5.2, 4.6)
     axes = np.atleast_1d(figure.subplots(1, 1 + (len(bars) > 1)))

@@ -132,9 +132,9 @@ class RunRecord(pl.Callback):
     def table(self) -> str:
         """Return the closing table: metric, value, baseline, reference; files."""
         rows = [("metric", "value", "baseline", "reference")]
-        for name, value in sorted(self.metrics.items()):
-            if not name.startswith("test/"):
-                continue
+        for name, value in sorted(self.metrics.items(), key=_rank):
+            if not name.startswith("test/") or name.startswith("test/baseline/"):
+                continue  # baselines have a column of their own
             others = sorted(self.baselines.items(), key=lambda item: item[1])
             shown = [f"{_number(v)} {k}" for k, v in others] if name == "test/rel_l2" else []
             if name.startswith("test/skill"):
@@ -150,6 +150,11 @@ class RunRecord(pl.Callback):
             f"files: {self.run_dir}",
         ]
         return "\n".join([*aligned(rows), *foot]) if len(rows) > 1 else "\n".join(foot)
+
+
+def _rank(item: tuple[str, float]) -> tuple[bool, bool, str]:
+    """Put the error first, then what compares it with the baselines, then the rest by name."""
+    return item[0] != "test/rel_l2", not item[0].startswith("test/skill"), item[0]
 
 
 def aligned(rows: list[tuple[str, ...]]) -> list[str]:

@@ -30,11 +30,6 @@ def test_names_step_term_and_last_good_checkpoint(
     assert all(v.isfinite().all() for v in content["state_dict"].values())
 
 
-def steps_on_disk(run_dir):
-    files = (run_dir / "checkpoints").glob("*.ckpt")
-    return [torch.load(file, weights_only=True)["global_step"] for file in files]
-
-
 def test_no_checkpoint_of_a_bad_step_even_if_it_is_due(module, make_trainer, batches, tmp_path):
     trainer = make_trainer(
         StopOnNonFinite(every=50), RunCheckpoint(tmp_path, {}, every_steps=1), max_steps=20

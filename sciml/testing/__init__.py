@@ -1,0 +1,1 @@
+"""Contract tests that any method inherits: see `sciml.testing.contract`."""

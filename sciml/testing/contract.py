@@ -1,0 +1,181 @@
+"""What every training method has to satisfy, as a test class to inherit.
+
+    class TestMyMethod(ModuleContract):
+        cases = {"small": ["model=my_method", "network.width=8", "data.points=8"]}
+
+Each case is a command line; keep it small. The checks are plain functions below, usable without
+pytest; each raises AssertionError with what it found.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+
+from sciml.cli import paths
+from sciml.errors import ConfigError
+from sciml.pretrained import load_pretrained
+from sciml.testing import runs
+from sciml.testing.ranks import two_rank_steps
+
+Words = Sequence[str]
+
+
+def builds(words: Words, run_dir: Path) -> None:
+    """Check that the configuration passes preflight and its objects can be constructed."""
+    run = runs.prepare(words, run_dir)
+    assert any(p.requires_grad for p in run.module.parameters()), "nothing to train"
+
+
+def gradient_reaches_every_parameter(
+    words: Words, run_dir: Path, unused: Sequence[str] = ()
+) -> None:
+    """Check that no trainable parameter is left out of the first backward pass.
+
+    Args:
+        words: The command line.
+        run_dir: Where to run.
+        unused: Parameters that are known to stay without a gradient at the start.
+    """
+    look = runs.Gradients()
+    runs.fit(runs.prepare(words, run_dir, trainer=_short(1)), look)
+    left = [name for name in look.missing if name not in unused]
+    assert not left, f"no gradient reaches {', '.join(left)}"
+
+
+def overfits_one_batch(words: Words, run_dir: Path, steps: int = 200, factor: float = 0.1) -> None:
+    """Check that the loss on points that never change falls to `factor` of its first value."""
+    words = [*words, "debug=overfit", "schedule=constant"]
+    seen = runs.Losses()
+    runs.fit(runs.prepare(words, run_dir, trainer=_short(steps)), seen)
+    first, last = seen.values[0], min(seen.values[-10:])
+    assert last < factor * first, f"loss {first:.3g} only fell to {last:.3g} in {steps} steps"
+
+
+def predicts_the_same_after_loading(words: Words, run_dir: Path) -> None:
+    """Check that the exported model gives bit-equal values in the run's own precision."""
+    run = runs.fit(runs.prepare(words, run_dir, callbacks=["export"], trainer=_short(2)))
+    p = run.module.problem.sample(16, torch.Generator().manual_seed(5))
+    kind = next(run.module.trial.parameters()).dtype
+    x, t = p.x.to(kind), None if p.t is None else p.t.to(kind)
+    with torch.no_grad():
+        before = run.module.trial(x, t)[:, 0]
+    after = load_pretrained(run_dir).predict(x, t)["value"]
+    assert torch.equal(before, after), f"values moved by {float((before - after).abs().max()):.3g}"
+
+
+def resumes_bit_identical(words: Words, run_dir: Path, steps: int = 8, killed_at: int = 5) -> None:
+    """Check that a killed and continued run ends with the weights of one that was not killed."""
+    words = [*words, "callbacks.checkpoint.every_steps=3"]
+    keep = ["finite", "random_streams", "checkpoint"]
+
+    def prepare(name: str) -> runs.Run:
+        return runs.prepare(words, run_dir / name, callbacks=keep, trainer=_short(steps, val=4))
+
+    whole = runs.fit(prepare("whole")).module.state_dict()
+    try:
+        runs.fit(prepare("cut"), runs.KillAt(killed_at))
+    except runs.Killed:
+        pass
+    last = run_dir / "cut" / "checkpoints" / "last.ckpt"
+    done = torch.load(last, weights_only=True)["global_step"]
+    assert 0 < done <= killed_at, f"the checkpoint is of step {done}"
+    again = runs.fit(prepare("cut"), ckpt_path=last).module.state_dict()
+    moved = [name for name, value in whole.items() if not torch.equal(again[name], value)]
+    assert not moved, f"continued from step {done}, {', '.join(moved)} differ"
+
+
+def runs_or_is_refused(words: Words, run_dir: Path, optimizer: str) -> str | None:
+    """Check that an optimizer trains the method, or that preflight says why it cannot.
+
+    Returns:
+        The reason if it was refused, else None.
+    """
+    words = [*words, f"optimizer={optimizer}"]
+    try:
+        run = runs.prepare(words, run_dir, trainer=_short(2))
+    except ConfigError as error:
+        assert len(str(error)) > 20, f"refused without a reason: {error}"
+        return str(error)
+    before = {k: v.clone() for k, v in run.module.state_dict().items()}
+    after = runs.fit(run).module.state_dict()
+    assert all(v.isfinite().all() for v in after.values()), f"{optimizer} made weights not finite"
+    assert any(not torch.equal(after[k], before[k]) for k in before), f"{optimizer} did nothing"
+    return None
+
+
+def _short(steps: int, val: int = 0) -> dict[str, object]:
+    """Return trainer arguments for a few steps, validating every `val` steps or never."""
+    often = {"val_check_interval": val} if val else {"limit_val_batches": 0}
+    return {"max_steps": steps, "log_every_n_steps": 1, **often}
+
+
+@functools.cache
+def _ranks(cases: tuple[tuple[str, tuple[str, ...]], ...]) -> dict[str, dict]:
+    return two_rank_steps({name: list(words) for name, words in cases})
+
+
+class ModuleContract:
+    """Inherit, set `cases`, and pytest runs every check on every case.
+
+    Attributes:
+        cases: Name to command line.
+        overfit: Steps, and the factor by which the loss on one batch has to fall in them.
+        unused: Parameters that have no gradient in the first step, with reason in a comment.
+        rank_cases: Names of the cases to run on two ranks; None for all.
+        rank_tolerance: Relative L2 distance allowed between the two changes of the weights.
+    """
+
+    cases: ClassVar[Mapping[str, Words]] = {}
+    overfit: ClassVar[tuple[int, float]] = (200, 0.1)
+    unused: ClassVar[tuple[str, ...]] = ()
+    rank_cases: ClassVar[Sequence[str] | None] = None
+    rank_tolerance: ClassVar[float] = 1e-4
+
+    def pytest_generate_tests(self, metafunc) -> None:
+        """Cross the checks with the cases, and one of them with the optimizers."""
+        ranked = list(self.cases) if self.rank_cases is None else list(self.rank_cases)
+        names = ranked if "on_two_ranks" in metafunc.fixturenames else list(self.cases)
+        if "words" in metafunc.fixturenames:
+            metafunc.parametrize("words", [self.cases[n] for n in names], ids=names)
+        if "on_two_ranks" in metafunc.fixturenames:
+            metafunc.parametrize("on_two_ranks", names)
+        if "optimizer" in metafunc.fixturenames:
+            metafunc.parametrize("optimizer", paths.options("optimizer"))
+
+    def test_builds_from_its_config(self, words, tmp_path):
+        """See `builds`."""
+        builds(words, tmp_path)
+
+    def test_gradient_reaches_every_parameter(self, words, tmp_path):
+        """See `gradient_reaches_every_parameter`."""
+        gradient_reaches_every_parameter(words, tmp_path, self.unused)
+
+    def test_overfits_one_batch(self, words, tmp_path):
+        """See `overfits_one_batch`."""
+        overfits_one_batch(words, tmp_path, *self.overfit)
+
+    def test_predicts_the_same_after_loading(self, words, tmp_path):
+        """See `predicts_the_same_after_loading`."""
+        predicts_the_same_after_loading(words, tmp_path)
+
+    def test_resume_equals_uninterrupted(self, words, tmp_path):
+        """See `resumes_bit_identical`."""
+        resumes_bit_identical(words, tmp_path)
+
+    def test_runs_with_every_optimizer_or_is_refused(self, words, optimizer, tmp_path):
+        """See `runs_or_is_refused`."""
+        runs_or_is_refused(words, tmp_path, optimizer)
+
+    def test_two_ranks_equal_one_process(self, on_two_ranks):
+        """See `sciml.testing.ranks`: different points per rank, one global mean."""
+        asked = self.cases if self.rank_cases is None else self.rank_cases
+        found = _ranks(tuple((n, tuple(self.cases[n])) for n in asked))[on_two_ranks]
+        assert "error" not in found, found["error"]
+        assert not found["same_points"], "both ranks drew the same points"
+        for kind in ("difference", "joined"):
+            assert found[kind] < self.rank_tolerance, f"{kind}: {found[kind]:.2e}"

@@ -1,0 +1,140 @@
+"""One optimizer step on two ranks against one process on the joined batch.
+
+Runs as a program of its own, `python -m sciml.testing.ranks`: ranks are forked, which is safe only
+before the first backward pass. Cases come as JSON on stdin, results go as JSON to the file named.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sciml.cli.build import Run
+
+RANKS = 2
+
+
+def two_rank_steps(cases: Mapping[str, Sequence[str]]) -> dict[str, dict[str, Any]]:
+    """Return for every case how far a step on two ranks is from a step of one process.
+
+    Args:
+        cases: Name to command line; plain gradient descent is used whatever it says, because the
+            step then is the gradient.
+
+    Returns:
+        By name: `difference`, relative L2 distance of the two changes of the weights, against the
+        losses of both ranks added up in one process; `joined`, the same against one batch that
+        holds the points of both, with all directions (`estimator=exact`); `same_points`, whether
+        the ranks drew the same points; or `error`.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        answer = Path(folder) / "answer.json"
+        done = subprocess.run(
+            [sys.executable, "-m", "sciml.testing.ranks", str(answer)],
+            input=json.dumps({name: list(words) for name, words in cases.items()}),
+            capture_output=True,
+            text=True,
+        )
+        if not answer.exists():
+            raise RuntimeError(f"the ranks did not finish:\n{done.stdout}\n{done.stderr}")
+        return json.loads(answer.read_text())
+
+
+def joined(batches: Sequence[Any]) -> Any:
+    """Return the batches of all ranks as one batch of one process.
+
+    Tensors are concatenated along points; random streams become those of one process; numbers,
+    which describe the global batch already, stay.
+    """
+    first = batches[0]
+    if isinstance(first, Tensor):
+        return torch.cat(list(batches))
+    if isinstance(first, Mapping):
+        return {key: joined([b[key] for b in batches]) for key in first}
+    if dataclasses.is_dataclass(first):
+        if hasattr(first, "world"):
+            return dataclasses.replace(first, rank=0, world=1)
+        fields = [f.name for f in dataclasses.fields(first)]
+        return type(first)(**{f: joined([getattr(b, f) for b in batches]) for f in fields})
+    return first
+
+
+def main(answer: str) -> None:
+    """Read cases from stdin and write results to the file `answer`."""
+    from sciml.testing.runs import fit, prepare
+
+    cases: dict[str, list[str]] = json.loads(sys.stdin.read())
+    torch.set_num_threads(1)
+    forked: dict[tuple[str, str], dict[str, Tensor]] = {}
+    results: dict[str, dict[str, Any]] = {name: {} for name in cases}
+    two = {
+        "devices": RANKS,
+        "strategy": "ddp_fork",
+        "accelerator": "cpu",
+        "max_steps": 1,
+        "limit_val_batches": 0,
+    }
+    for name, words in cases.items():
+        for kind in KINDS:
+            try:
+                run = prepare(line(words, kind), Path(answer).parent, trainer=two)
+                forked[name, kind] = fit(run).module.state_dict()
+            except Exception as error:  # any: it belongs into the report of this case
+                results[name]["error"] = f"{kind}: {type(error).__name__}: {error}"
+    for name, words in cases.items():
+        for kind in KINDS:
+            if (name, kind) not in forked:
+                continue
+            one = {**two, "devices": 1, "strategy": "auto"}
+            run = prepare(line(words, kind), Path(answer).parent, trainer=one)
+            start = {k: v.clone() for k, v in run.module.state_dict().items()}
+            batches = [run.data.batch(0, rank, RANKS) for rank in range(RANKS)]
+            step(run, [joined(batches)] if kind == "joined" else batches)
+            wanted = changes(run.module.state_dict(), start)
+            found = changes(forked[name, kind], start)
+            results[name][kind] = float((found - wanted).norm() / wanted.norm())
+            a, b = (batch.points.x for batch in batches)
+            results[name]["same_points"] = bool(torch.equal(a, b))
+    Path(answer).write_text(json.dumps(results))
+
+
+KINDS = {
+    "difference": ("optimizer=sgd", "schedule=constant"),
+    "joined": ("optimizer=sgd", "schedule=constant", "estimator=exact"),
+}
+
+
+def line(words: Sequence[str], kind: str) -> list[str]:
+    """Return the command line of a case for one of the two comparisons."""
+    exact = "estimator=exact" in KINDS[kind]  # which takes none of the estimator's arguments
+    return [w for w in words if not (exact and w.startswith("estimator"))] + list(KINDS[kind])
+
+
+def step(run: Run, batches: Sequence[Any]) -> None:
+    """Take one optimizer step on the mean of the losses of some batches, without a trainer."""
+    optimizer = run.module.configure_optimizers()
+    if isinstance(optimizer, Mapping):
+        optimizer = optimizer["optimizer"]
+    run.module.log = run.module.log_dict = lambda *a, **k: None  # there is no trainer to log to
+    loss = sum(run.module.training_step(batch, 0) for batch in batches) / len(batches)
+    loss.backward()
+    optimizer.step()
+
+
+def changes(state: Mapping[str, Tensor], start: Mapping[str, Tensor]) -> Tensor:
+    """Return what a step did to the weights, as one float64 vector."""
+    parts = [(v.cpu() - start[k]).double().flatten() for k, v in state.items()]
+    return torch.cat(parts)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
