@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import tempfile
@@ -145,13 +146,13 @@ def hydra_run(words: list[str], folder: Path, job: Any) -> int:
     from omegaconf.errors import OmegaConfBaseException
 
     codes: list[int] = []
-    errors: list[BaseException] = []
+    errors: list[SciMLError] = []
 
     def guarded(config: Any) -> None:
         # Hydra would announce an error of the job itself before passing it on.
         try:
             codes.append(job(config))
-        except (SciMLError, KeyboardInterrupt) as error:
+        except SciMLError as error:
             errors.append(error)
 
     before = sys.argv
@@ -280,10 +281,11 @@ def train(config: Mapping[str, Any], run_dir: Path, command: str, found: Any = N
         found: The checkpoint to continue from, or None.
 
     Returns:
-        0, or 130 after an interrupt.
+        0.
 
     Raises:
         SciMLError: What is wrong with the input, or why training stopped.
+        KeyboardInterrupt: After Ctrl-C; the record says so.
     """
     import lightning.pytorch as pl
     import torch
@@ -294,6 +296,12 @@ def train(config: Mapping[str, Any], run_dir: Path, command: str, found: Any = N
     quiet()
     torch.set_float32_matmul_precision(config["matmul_precision"])
     pl.seed_everything(config["seed"], workers=True, verbose=False)
+    try:
+        run = build(config, run_dir)
+    except SciMLError:
+        if found is None:
+            discard(run_dir)
+        raise
     if not paths.is_worker():
         write_config(config, run_dir, command)
     if found is not None:
@@ -303,23 +311,26 @@ def train(config: Mapping[str, Any], run_dir: Path, command: str, found: Any = N
         if not paths.is_worker():
             source = (found.run_dir or run_dir) / "metrics.csv"
             csv_log.rewind(run_dir / "metrics.csv", found.step, source)
-    run = build(config, run_dir)
     checkpoint = str(found.path) if found is not None else None
-    records = [c for c in run.trainer.callbacks if hasattr(c, "finish")]
     try:
         run.trainer.fit(run.module, datamodule=run.data, ckpt_path=checkpoint, weights_only=True)
         run.trainer.test(run.module, datamodule=run.data, verbose=False)
-    except BaseException:
-        # Lightning tells its callbacks only about errors inside its own stages.
-        for record in records:
-            if record.status == "completed":
-                record.finish("failed")
-        raise
-    for record in records:
+    except SystemExit:
+        # Lightning answers Ctrl-C by leaving with code 1 and ignoring further ones.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        raise KeyboardInterrupt from None
+    for record in (c for c in run.trainer.callbacks if hasattr(c, "finish")):
         record.finish("completed")
         if run.trainer.is_global_zero:
             print(record.table())
     return 0
+
+
+def discard(run_dir: Path) -> None:
+    """Remove the run folder of a run that was refused, if there is nothing but its log in it."""
+    if {file.name for file in run_dir.iterdir()} <= {"run.log"}:
+        (run_dir / "run.log").unlink(missing_ok=True)
+        run_dir.rmdir()
 
 
 def write_config(config: Mapping[str, Any], run_dir: Path, command: str) -> None:

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import signal
+import time
 
 import pytest
 import torch
@@ -21,3 +23,69 @@ def test_run_folder(run):
         steps = [int(row["step"]) for row in csv.DictReader(file) if row["train/loss"]]
     assert steps == list(range(12))
     assert (folder / "run.log").exists() and "test/rel_l2" in out
+
+
+def test_multirun(run):
+    code, out, err = run("-m", "model=toy", "optimizer=adam,sgd", "seed=1,2")
+    assert (code, err) == (0, "")
+    found = [json.loads(f.read_text()) for f in (run.work / "runs" / "toy").glob("*/metrics.json")]
+    assert sorted((r["optimizer"], r["seed"]) for r in found) == [
+        ("adam", 1),
+        ("adam", 2),
+        ("sgd", 1),
+        ("sgd", 2),
+    ]
+
+
+def test_one_bad_run_of_a_sweep_does_not_hide_the_others(run):
+    code, _, err = run("-m", "model=toy", "problem.dim=2,-1,3")
+    assert code == 2 and "problem.dim=-1" in err
+    assert len(list((run.work / "runs" / "toy").glob("*/metrics.json"))) == 2
+
+
+@pytest.mark.parametrize("sweep", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_ranks_share_one_folder(program, run, sweep):
+    words = ["model=toy", "trainer=ddp", "trainer.max_steps=4"]
+    words = ["-m", *words, "seed=1,2"] if sweep else words
+    process = program(*words)
+    out, _ = process.communicate(timeout=240)
+    assert process.returncode == 0, out
+    folders = list((run.work / "runs" / "toy").iterdir())
+    assert len(folders) == (2 if sweep else 1), out
+    for folder in folders:
+        assert json.loads((folder / "metrics.json").read_text())["world_size"] == 2
+        assert len(torch.load(folder / "checkpoints/last.ckpt")["random_streams"]) == 2
+    assert out.count("files: ") == len(folders)
+
+
+def test_failure_is_recorded(run, monkeypatch):
+    import toy
+
+    def diverge(self, batch, batch_idx):
+        raise TrainingDiverged("the loss is nan at step 0")
+
+    monkeypatch.setattr(toy.Module, "training_step", diverge)
+    code, _, err = run("model=toy", "hydra.run.dir=it")
+    assert code == 1 and err == "error: the loss is nan at step 0.\n"
+    assert json.loads((run.work / "it" / "metrics.json").read_text())["status"] == "failed"
+
+
+def test_interrupt_is_recorded(run, program):
+    process = program("model=toy", "trainer.max_steps=1000000", "hydra.run.dir=it")
+    log = run.work / "it" / "metrics.csv"
+    while process.poll() is None and not log.exists():
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 130 and "ckpt_path=last" in out and "Traceback" not in out
+    assert json.loads((run.work / "it" / "metrics.json").read_text())["status"] == "interrupted"
+
+
+def test_help_lists_models_and_examples(run):
+    code, out, _ = run("--help")
+    assert code == 0 and "pinn_hjb" in out and out.count("  python train.py") == 3
+
+
+def test_hydra_shows_the_configuration(run):
+    code, out, _ = run("model=toy", "--cfg", "job")
+    assert code == 0 and "_target_: toy.Problem" in out
