@@ -1,0 +1,108 @@
+"""Rules of the house: who imports whom, what an import costs, what ships."""
+
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import sciml
+
+ROOT = Path(__file__).parents[1]
+ROOMS = sorted(p.parent.name for p in (ROOT / "sciml").glob("*/__init__.py"))
+TRAINING = ("lightning", "hydra", "omegaconf")
+HEAVY = ("neuralop", "torch_geometric", "matplotlib")
+FREE = ("autodiff", "networks", "optim", "physics", "pretrained", "solvers", "simulate")
+# Verbs that only evaluate or list answer without training code.
+LIGHT = [
+    "import sciml",
+    "import sciml.cli.main as m; m.main(['--help'])",
+    "import sciml.cli.main as m; assert m.main(['list', 'models']) == 0",
+    "import sciml.cli.main as m; assert m.main(['list', 'pretrained']) == 0",
+    "import sciml.cli.main as m; m.main(['predict', 'nothing', 'none.npz', '-o', 'none'])",
+    "import sciml; sciml.load_pretrained",
+]
+
+
+def loaded_by(code: str) -> set[str]:
+    """Return the top-level modules a clean process has loaded after `code`."""
+    show = "import sys; print('LOADED', *{m.partition('.')[0] for m in sys.modules})"
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", f"{code}\n{show}"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.splitlines()[-1].split()[1:])
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_each_room_imports_in_a_clean_process(room):
+    loaded = loaded_by(f"import sciml.{room}")
+    unwanted = HEAVY + (TRAINING if room in FREE else ())
+    assert not loaded & set(unwanted) - ({"matplotlib"} if room == "callbacks" else set())
+
+
+@pytest.mark.parametrize("code", LIGHT)
+def test_light_commands_load_no_training_code(code):
+    assert not loaded_by(code) & {*TRAINING, *HEAVY}
+
+
+def test_importing_sciml_alone_loads_nothing():
+    assert "torch" not in loaded_by("import sciml")
+
+
+def test_public_names_exist():
+    for name in sciml.__all__:
+        assert getattr(sciml, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'load_pretraned'"):
+        sciml.load_pretraned  # noqa: B018
+
+
+def test_imports_go_one_way():
+    program = shutil.which("lint-imports", path=str(Path(sys.executable).parent))
+    if program is None:
+        pytest.fail("lint-imports is not installed: pip install -c constraints.txt -e '.[dev]'")
+    done = subprocess.run([program, "--no-cache"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+def test_every_room_is_under_the_import_rules():
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    contracts = settings["tool"]["importlinter"]["contracts"]
+    ruled = {
+        room.strip().removeprefix("sciml.")
+        for contract in contracts
+        for layer in contract.get("layers", [])
+        for room in layer.split("|")
+    }
+    # testing builds whole runs and may import every room
+    assert set(ROOMS) - {"testing"} <= ruled
+
+
+def test_versions_agree():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["version"] == sciml.__version__
+
+
+def test_datasets_is_no_package():
+    assert not (ROOT / "datasets" / "__init__.py").exists()
+
+
+def test_malicious_uploads_are_excluded():
+    from packaging.requirements import Requirement
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    named = {r.name: r.specifier for r in map(Requirement, project["dependencies"])}
+    for version in ("2.6.2", "2.6.3", "2.6.5"):
+        assert version not in named["lightning"]
+    pinned = dict(
+        line.split("==")
+        for line in (ROOT / "constraints.txt").read_text().splitlines()
+        if "==" in line
+    )
+    assert all(pinned[name] in spec for name, spec in named.items())
