@@ -83,16 +83,40 @@ def read(words: list[str], folder: Path) -> CommandLine:
         values = [_first(p, word) for p, word in allowed]
         try:
             config = _compose(first + values)
-            line.config = plain(config)
+            line.config = settle(plain(config), first + values)
         except (HydraException, OmegaConfBaseException) as error:
             good = _blame(first, values, line.findings)
             if good == values:
                 line.findings.append(_short(error))
                 return line
             config = _compose(first + good)
-            line.config = plain(config)
+            line.config = settle(plain(config), first + good)
         line.run_dir = Path(str(config.hydra.run.dir))
     return line
+
+
+def settle(config: dict[str, Any], words: list[str]) -> dict[str, Any]:
+    """Return a configuration without what the model's file set for a choice the user replaced.
+
+    A model that uses SDGD may set `estimator.num_dims`; with `estimator=exact` typed there is no
+    such key. What the user typed stays, for preflight to judge.
+
+    Args:
+        config: The resolved configuration.
+        words: What the user typed.
+    """
+    parsed = OverridesParser.create().parse_overrides(words)
+    typed = {p.key_or_group for p in parsed}
+    settled = dict(config)
+    for group in typed & {name for name, node in config.items() if isinstance(node, dict)}:
+        node = config[group]
+        try:
+            known, free = preflight.arguments(preflight.resolve(node.get("_target_")))
+        except ConfigError:
+            continue
+        kept = {"_target_", *known, *(k for k in node if free or f"{group}.{k}" in typed)}
+        settled[group] = {key: value for key, value in node.items() if key in kept}
+    return settled
 
 
 def plain(config: DictConfig) -> dict[str, Any]:

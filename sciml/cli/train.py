@@ -241,8 +241,8 @@ def run_job(config: Any, program: list[str], found: Any, multirun: bool) -> int:
 
     settings = HydraConfig.get()
     run_dir = Path(settings.runtime.output_dir)
-    user = overrides.plain(config)
     words = list(settings.overrides.task)
+    user = overrides.settle(overrides.plain(config), words)
     if multirun:
         report(preflight.check(user) + rules.check(user))
         if several_processes(user):

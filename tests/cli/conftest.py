@@ -24,7 +24,9 @@ defaults:
   - override /module: toy
   - override /data: toy
   - override /callbacks: toy
+  - override /schedule: exponential
 model: toy
+schedule: {final: 0.5}
 trainer: {max_steps: 12, log_every_n_steps: 1, val_check_interval: null}
 """,
     "problem/toy.yaml": "_target_: toy.Problem\ndim: 3\n",

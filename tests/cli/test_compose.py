@@ -66,6 +66,15 @@ def test_what_is_typed_beats_size_recipe_and_model(folder):
     assert chosen["_target_"].endswith("HJBLQG")
 
 
+def test_a_choice_drops_what_the_model_set_for_the_one_it_replaces(folder):
+    assert compose("model=toy", folder=folder).config["schedule"]["final"] == 0.5
+    line = compose("model=toy", "schedule=constant", folder=folder)
+    assert line.config["schedule"] == {"_target_": "sciml.optim.schedules.Constant", "warmup": 0}
+    line = compose("model=toy", "schedule=constant", "schedule.final=0.1", folder=folder)
+    (finding,) = preflight.check(line.config)
+    assert finding.startswith("schedule.final is unknown")
+
+
 def test_arguments_no_file_lists_need_no_plus(folder):
     config = compose("model=toy", "trainer.limit_val_batches=2", "problem.noise=1", folder=folder)
     assert config.config["trainer"]["limit_val_batches"] == 2
