@@ -71,7 +71,7 @@ def predicts_the_same_after_loading(words: Words, run_dir: Path) -> None:
 def resumes_bit_identical(words: Words, run_dir: Path, steps: int = 8, killed_at: int = 5) -> None:
     """Check that a killed and continued run ends with the weights of one that was not killed."""
     words = [*words, "callbacks.checkpoint.every_steps=3"]
-    keep = ["finite", "random_streams", "checkpoint"]
+    keep = ["finite", "random_streams", "ema", "checkpoint"]
 
     def prepare(name: str) -> runs.Run:
         return runs.prepare(words, run_dir / name, callbacks=keep, trainer=_short(steps, val=4))
@@ -114,9 +114,11 @@ def _short(steps: int, val: int = 0) -> dict[str, object]:
     return {"max_steps": steps, "log_every_n_steps": 1, **often}
 
 
-@functools.cache
-def _ranks(cases: tuple[tuple[str, tuple[str, ...]], ...]) -> dict[str, dict]:
-    return two_rank_steps({name: list(words) for name, words in cases})
+@functools.cache  # one process runs all cases
+def _ranks(
+    cases: tuple[tuple[str, tuple[str, ...]], ...], kinds: tuple[str, ...]
+) -> dict[str, dict]:
+    return two_rank_steps({name: list(words) for name, words in cases}, kinds)
 
 
 class ModuleContract:
@@ -126,25 +128,32 @@ class ModuleContract:
         cases: Name to command line.
         overfit: Steps, and the factor by which the loss on one batch has to fall in them.
         unused: Parameters that have no gradient in the first step, with reason in a comment.
+        optimizer_cases: Names of the cases to run with every optimizer; None for all.
         rank_cases: Names of the cases to run on two ranks; None for all.
+        rank_kinds: Comparisons made, see `two_rank_steps`; "joined" holds only where every point
+            is treated alike whatever the others are.
         rank_tolerance: Relative L2 distance allowed between the two changes of the weights.
     """
 
     cases: ClassVar[Mapping[str, Words]] = {}
     overfit: ClassVar[tuple[int, float]] = (200, 0.1)
     unused: ClassVar[tuple[str, ...]] = ()
+    optimizer_cases: ClassVar[Sequence[str] | None] = None
     rank_cases: ClassVar[Sequence[str] | None] = None
+    rank_kinds: ClassVar[Sequence[str]] = ("difference", "joined")
     rank_tolerance: ClassVar[float] = 1e-4
 
     def pytest_generate_tests(self, metafunc) -> None:
         """Cross the checks with the cases, and one of them with the optimizers."""
-        ranked = list(self.cases) if self.rank_cases is None else list(self.rank_cases)
-        names = ranked if "on_two_ranks" in metafunc.fixturenames else list(self.cases)
-        if "words" in metafunc.fixturenames:
+        wanted = metafunc.fixturenames
+        some = self.rank_cases if "on_two_ranks" in wanted else None
+        some = self.optimizer_cases if "optimizer" in wanted else some
+        names = list(self.cases if some is None else some)
+        if "words" in wanted:
             metafunc.parametrize("words", [self.cases[n] for n in names], ids=names)
-        if "on_two_ranks" in metafunc.fixturenames:
+        if "on_two_ranks" in wanted:
             metafunc.parametrize("on_two_ranks", names)
-        if "optimizer" in metafunc.fixturenames:
+        if "optimizer" in wanted:
             metafunc.parametrize("optimizer", paths.options("optimizer"))
 
     def test_builds_from_its_config(self, words, tmp_path):
@@ -174,8 +183,9 @@ class ModuleContract:
     def test_two_ranks_equal_one_process(self, on_two_ranks):
         """See `sciml.testing.ranks`: different points per rank, one global mean."""
         asked = self.cases if self.rank_cases is None else self.rank_cases
-        found = _ranks(tuple((n, tuple(self.cases[n])) for n in asked))[on_two_ranks]
+        asked = tuple((n, tuple(self.cases[n])) for n in asked)
+        found = _ranks(asked, tuple(self.rank_kinds))[on_two_ranks]
         assert "error" not in found, found["error"]
         assert not found["same_points"], "both ranks drew the same points"
-        for kind in ("difference", "joined"):
+        for kind in self.rank_kinds:
             assert found[kind] < self.rank_tolerance, f"{kind}: {found[kind]:.2e}"

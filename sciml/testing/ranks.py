@@ -23,12 +23,15 @@ from sciml.cli.build import Run
 RANKS = 2
 
 
-def two_rank_steps(cases: Mapping[str, Sequence[str]]) -> dict[str, dict[str, Any]]:
+def two_rank_steps(
+    cases: Mapping[str, Sequence[str]], kinds: Sequence[str] = ("difference", "joined")
+) -> dict[str, dict[str, Any]]:
     """Return for every case how far a step on two ranks is from a step of one process.
 
     Args:
         cases: Name to command line; plain gradient descent is used whatever it says, because the
             step then is the gradient.
+        kinds: Comparisons to make.
 
     Returns:
         By name: `difference`, relative L2 distance of the two changes of the weights, against the
@@ -39,7 +42,7 @@ def two_rank_steps(cases: Mapping[str, Sequence[str]]) -> dict[str, dict[str, An
     with tempfile.TemporaryDirectory() as folder:
         answer = Path(folder) / "answer.json"
         done = subprocess.run(
-            [sys.executable, "-m", "sciml.testing.ranks", str(answer)],
+            [sys.executable, "-m", "sciml.testing.ranks", str(answer), *kinds],
             input=json.dumps({name: list(words) for name, words in cases.items()}),
             capture_output=True,
             text=True,
@@ -68,8 +71,8 @@ def joined(batches: Sequence[Any]) -> Any:
     return first
 
 
-def main(answer: str) -> None:
-    """Read cases from stdin and write results to the file `answer`."""
+def main(answer: str, kinds: Sequence[str]) -> None:
+    """Read cases from stdin and write results of these kinds to the file `answer`."""
     from sciml.testing.runs import fit, prepare
 
     cases: dict[str, list[str]] = json.loads(sys.stdin.read())
@@ -84,14 +87,14 @@ def main(answer: str) -> None:
         "limit_val_batches": 0,
     }
     for name, words in cases.items():
-        for kind in KINDS:
+        for kind in kinds:
             try:
                 run = prepare(line(words, kind), Path(answer).parent, trainer=two)
                 forked[name, kind] = fit(run).module.state_dict()
             except Exception as error:  # any: it belongs into the report of this case
                 results[name]["error"] = f"{kind}: {type(error).__name__}: {error}"
     for name, words in cases.items():
-        for kind in KINDS:
+        for kind in kinds:
             if (name, kind) not in forked:
                 continue
             one = {**two, "devices": 1, "strategy": "auto"}
@@ -137,4 +140,4 @@ def changes(state: Mapping[str, Tensor], start: Mapping[str, Tensor]) -> Tensor:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1], sys.argv[2:])

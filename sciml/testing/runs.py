@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,9 +26,14 @@ def compose(words: Sequence[str], folder: Path | None = None) -> dict[str, Any]:
     Raises:
         ConfigError: With everything preflight finds, as the command line would refuse it.
     """
+    return copy.deepcopy(_compose(tuple(words), folder or paths.config_dir()))
+
+
+@functools.cache  # composing takes most of a second, and a test asks for the same line often
+def _compose(words: tuple[str, ...], folder: Path) -> dict[str, Any]:
     os.environ.setdefault(paths.STAMP, "test")
     schema.register()
-    line = overrides.read(list(words), folder or paths.config_dir())
+    line = overrides.read(list(words), folder)
     findings = line.findings
     if line.config:
         findings = findings + preflight.check(line.config) + rules.check(line.config)
@@ -51,7 +57,7 @@ def prepare(
         callbacks: Those of the configuration to keep, by key.
         trainer: Trainer arguments that replace the configured ones.
     """
-    config = copy.deepcopy(compose(words))
+    config = compose(words)
     every = config.get("callbacks") or {}
     config["callbacks"] = {key: node for key, node in every.items() if key in callbacks}
     config["logger"] = {}
