@@ -23,7 +23,8 @@ class Sparse:
 
     Args:
         index: Coordinates, `(K,)` one-hot and shared by all points, `(K, m)` shared, or
-            `(N, K, 1)` one-hot with its own draw for every point.
+            `(N, K, 1)` one-hot with its own draw for every point. A coordinate may be named twice
+            in one direction: its entries add up.
         coefficient: Entries at those coordinates, broadcastable to `index`; None means 1.
     """
 
@@ -38,8 +39,10 @@ class Sparse:
             raise InvalidArgument(
                 f"a direction index of shape {tuple(index.shape)}", "(K,), (K, m) or (N, K, 1)"
             )
+        if index.shape[2] > 1:
+            coefficient = _merged(index, coefficient)
         self.index = index  # (P, K, m), P = 1 or N
-        self.coefficient = coefficient  # (K, m) or None
+        self.coefficient = coefficient  # broadcastable to index, or None
         self.num = index.shape[1]
 
     @property
@@ -160,7 +163,7 @@ class Time:
 
     def power_linear(self, x: Tensor, g: Tensor, m: int, columns: Callable) -> Tensor:
         """Return zero `(1, 1, h)`."""
-        return g.new_zeros(1, 1, columns(torch.zeros(1, dtype=torch.long)).shape[-1])
+        return g.new_zeros(1, 1, columns(torch.zeros_like(g[:1, 0], dtype=torch.long)).shape[-1])
 
     def dense(self, x: Tensor) -> Tensor:
         """Return zero `(1, 1, d)`."""
@@ -168,6 +171,19 @@ class Time:
 
 
 Part = Sparse | Dense | Radial | Time
+
+
+def _merged(index: Tensor, coefficient: Tensor | None) -> Tensor:
+    """Return coefficients `(P, K, m)` that name every coordinate once, the later entries zero.
+
+    Powers of entries are summed over m, so `e_i + e_i` must be the one entry 2.
+    """
+    if coefficient is None:
+        coefficient = torch.ones(index.shape, device=index.device)
+    same = index[..., :, None] == index[..., None, :]
+    total = (same * coefficient.expand(index.shape)[..., None, :]).sum(-1)
+    repeated = same.tril(-1).any(-1)
+    return total.masked_fill(repeated, 0)
 
 
 def one_hot(index: Tensor) -> Sparse:

@@ -51,7 +51,7 @@ class Draw:
             rows = slice(start, start + size)
             if isinstance(self.part, Sparse):
                 c = self.part.coefficient
-                part = Sparse(self.part.index[:, rows], None if c is None else c[rows])
+                part = Sparse(self.part.index[:, rows], None if c is None else c[..., rows, :])
             else:
                 part = Dense(self.part.vectors[rows])
             out.append(Draw(part, self.weights[rows]))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from sciml.errors import InvalidArgument
+
 
 def distinct(d: int, k: int, generator: torch.Generator, rows: int = 1) -> Tensor:
     """Return `rows` independent draws of k distinct integers below d, uniformly.
@@ -20,7 +22,14 @@ def distinct(d: int, k: int, generator: torch.Generator, rows: int = 1) -> Tenso
 
     Returns:
         Integers `(rows, k)`.
+
+    Raises:
+        InvalidArgument: If k exceeds d.
     """
+    if k > d:
+        raise InvalidArgument(
+            f"{k} distinct terms out of {d}", "at most as many as there are", "Sample fewer"
+        )
     if k * k > 4 * d:
         return torch.rand(rows, d, generator=generator).topk(k, dim=1).indices
     out = torch.randint(d, (rows, k), generator=generator)
