@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sciml.autodiff import elementwise
-from sciml.autodiff.directions import Part
+from sciml.autodiff.directions import Part, Sparse
+from sciml.autodiff.gather import linear_with_columns
 from sciml.autodiff.jet import Frame, Jet
 from sciml.autodiff.pushforward import announce
 from sciml.autodiff.taylor import compose, product
@@ -59,7 +60,7 @@ class Coordinates:
     def _tensor(self, m: int) -> Tensor:
         """Return the m-th derivative written out as `(N, d)`."""
         f = self.derivatives[m]
-        return f if isinstance(f, Tensor) else torch.full_like(self.x, f)
+        return f.expand(self.x.shape) if isinstance(f, Tensor) else torch.full_like(self.x, f)
 
     def _rows(self, contract: Callable[[Part, Tensor, int], Tensor], width: int) -> list[Tensor]:
         """Contract every order with every part and collapse the top one."""
@@ -132,7 +133,7 @@ class Coordinates:
             return _linear(*args, **kwargs)
         if function in (torch.matmul, torch.Tensor.__matmul__) and isinstance(args[0], cls):
             return args[0] @ args[1]
-        if function in elementwise.RULES and not kwargs:
+        if function in elementwise.RULES and elementwise.is_plain(function, args, kwargs):
             return args[0].apply(elementwise.RULES[function])
         if function in _OPERATORS:
             return _OPERATORS[function](*args, **kwargs)
@@ -140,6 +141,10 @@ class Coordinates:
         is_leaf = lambda a: isinstance(a, Coordinates | Jet)  # noqa: E731
         args = torch.utils._pytree.tree_map(expand, args, is_leaf=is_leaf)
         return function(*args, **kwargs)
+
+    def __getattr__(self, name: str) -> Callable:
+        """Return an elementwise function as a method, `x.sin()`, as tensors have it."""
+        return elementwise.method(self, name)
 
     # --- operators --------------------------------------------------------------------------
     def __add__(self, other):
@@ -172,7 +177,8 @@ class Coordinates:
         if isinstance(other, Coordinates):
             f, g = self.derivatives, other.derivatives
             return self._with([f[0] * g[0], *product(f, g, _identity)])
-        return self._with([f * other for f in self.derivatives])
+        is_zero = lambda f: not isinstance(f, Tensor) and f == 0  # noqa: E731
+        return self._with([f if is_zero(f) else f * other for f in self.derivatives])
 
     __rmul__ = __mul__
 
@@ -180,7 +186,11 @@ class Coordinates:
         """Divide by coordinates, a constant tensor or a number."""
         if isinstance(other, Coordinates):
             return self * other.apply(elementwise.reciprocal)
-        return self * (1 / other)
+        return self * (1 / other)  # of a jet too: its product writes the coordinates out
+
+    def __rtruediv__(self, other):
+        """Divide a constant tensor or a number."""
+        return self.apply(elementwise.reciprocal) * other
 
     def __pow__(self, exponent: float):
         """Raise to a fixed power."""
@@ -204,7 +214,16 @@ def _identity(terms):
 
 
 def _linear(x: Coordinates, weight: Tensor, bias: Tensor | None = None) -> Jet:
-    jet = x.map_linear(lambda y: F.linear(y, weight), lambda i: F.embedding(i, weight.t()))
+    sparse = [part for part in x.parts if isinstance(part, Sparse)]
+    if x.is_identity and len(sparse) == 1:
+        product, picked = linear_with_columns(x.x, weight, sparse[0].index)
+        # Every other part asks for the product with vectors of its own.
+        jet = x.map_linear(
+            lambda y: product if y is x.x else F.linear(y, weight),
+            lambda i: picked.reshape(*i.shape, -1),
+        )
+    else:
+        jet = x.map_linear(lambda y: F.linear(y, weight), lambda i: F.embedding(i, weight.t()))
     return jet if bias is None else jet + bias
 
 
@@ -251,6 +270,7 @@ def quadratic_form(x, matvec: Callable[[Tensor], Tensor], diagonal: Tensor):
     """
     if not isinstance(x, Coordinates):
         return (x * matvec(x)).sum(-1, keepdim=True)
+    _check_identity(x, "quadratic_form")
     frame, y = x.frame, matvec(x.x)
     n = x.shape[0]
     first = torch.cat([p.power_sum(x.x, 2 * y, 1) for p in x.parts])[..., None]
@@ -274,6 +294,7 @@ def max_coordinate(x):
     """Return the largest coordinate `(N, 1)`; differentiable where the maximum is unique."""
     if not isinstance(x, Coordinates):
         return x.amax(-1, keepdim=True)
+    _check_identity(x, "max_coordinate")
     winner = x.x.argmax(-1, keepdim=True)
     mask = torch.zeros_like(x.x).scatter(1, winner, 1.0)
     first = torch.cat([p.power_sum(x.x, mask, 1) for p in x.parts])[..., None]
@@ -283,12 +304,25 @@ def max_coordinate(x):
     return Jet(x.x.gather(1, winner), orders, x.frame)
 
 
+def _check_identity(x: Coordinates, name: str) -> None:
+    """Refuse functions of x where only x itself is differentiated correctly."""
+    if not x.is_identity:
+        raise InvalidArgument(
+            f"{name} of a function of the coordinates",
+            "the coordinates themselves",
+            "Apply the function to x, or write the sum out with torch functions",
+        )
+
+
 _OPERATORS: dict[Callable, Callable] = {
     torch.add: lambda a, b: b + a if isinstance(b, Coordinates) else a + b,
     torch.Tensor.__add__: lambda a, b: b + a,
     torch.Tensor.__radd__: lambda a, b: a + b,
     torch.sub: lambda a, b: (-b) + a if isinstance(b, Coordinates) else a - b,
     torch.Tensor.__sub__: lambda a, b: (-b) + a,
+    torch.pow: lambda a, b: a**b,
+    torch.div: lambda a, b: a / b,
+    torch.Tensor.__truediv__: lambda a, b: b.__rtruediv__(a),
     torch.mul: lambda a, b: b * a if isinstance(b, Coordinates) else a * b,
     torch.Tensor.__mul__: lambda a, b: b * a,
     torch.sum: Coordinates.sum,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -201,3 +202,27 @@ RULES: dict[Callable, Callable[[Tensor, int], list[Tensor]]] = {
     F.relu: relu,
     torch.relu: relu,
 }
+
+# Options that do not change what the rule computes. In-place variants return the same values.
+_PLAIN = {"inplace": (False, True), "approximate": ("none",), "beta": (1,), "threshold": (20,)}
+_METHODS = {function.__name__: rule for function, rule in RULES.items()}
+
+
+def is_plain(function: Callable, args: tuple, kwargs: dict) -> bool:
+    """Return whether a function of `RULES` was called with options that its rule is for."""
+    names = ("beta", "threshold") if function is F.softplus else ("inplace",)
+    options = dict(zip(names, args[1:], strict=False)) | kwargs
+    return all(value in _PLAIN.get(name, (None,)) for name, value in options.items())
+
+
+def method(z: object, name: str) -> Callable:
+    """Return the elementwise function `name` of z, for attribute access.
+
+    Raises:
+        AttributeError: If there is no rule of that name.
+    """
+    if name == "pow":
+        return z.__pow__
+    if name not in _METHODS:
+        raise AttributeError(f"'{type(z).__name__}' object has no attribute '{name}'")
+    return partial(z.apply, _METHODS[name])

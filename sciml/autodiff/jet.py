@@ -105,11 +105,17 @@ class Jet:
     def __torch_function__(cls, function, types, args=(), kwargs=None):
         """Differentiate a torch function that was called with jets."""
         kwargs = kwargs or {}
+        if any(hasattr(t, "expand_tangents") for t in types):
+            return NotImplemented  # coordinates know how to become a jet
         if function in RULES:
             return RULES[function](*args, **kwargs)
-        if function in elementwise.RULES and _is_plain(kwargs):
+        if function in elementwise.RULES and elementwise.is_plain(function, args, kwargs):
             return args[0].apply(elementwise.RULES[function])
         return push_through(function, args, kwargs, cls)
+
+    def __getattr__(self, name: str) -> Callable:
+        """Return an elementwise function as a method, `z.tanh()`, as tensors have it."""
+        return elementwise.method(self, name)
 
     # --- operators --------------------------------------------------------------------------
     def __add__(self, other):
@@ -184,8 +190,14 @@ def linear(jet: Jet, weight: Tensor, bias: Tensor | None = None) -> Jet:
     return Jet(value, derivatives, frame)
 
 
-def add(a, b) -> Jet:
-    """Return the sum; tensors and numbers are constants."""
+def _jet(z):
+    """Return coordinates written out as a jet; anything else unchanged."""
+    return z.expand_tangents() if hasattr(z, "expand_tangents") else z
+
+
+def add(a, b, *, alpha: float = 1) -> Jet:
+    """Return `a + alpha b`; tensors and numbers are constants."""
+    a, b = _jet(a), _jet(b) if alpha == 1 else alpha * _jet(b)
     if isinstance(a, Jet) and isinstance(b, Jet):
         pairs = zip(a.derivatives, b.derivatives, strict=True)
         return Jet(a.value + b.value, [p + q for p, q in pairs], a.frame)
@@ -196,13 +208,14 @@ def add(a, b) -> Jet:
     return Jet(value, [z.expand(*z.shape[:-1], value.shape[-1]) for z in jet.derivatives], jet.frame)
 
 
-def sub(a, b) -> Jet:
-    """Return the difference."""
-    return add(a, -b)
+def sub(a, b, *, alpha: float = 1) -> Jet:
+    """Return `a - alpha b`."""
+    return add(a, b, alpha=-alpha)
 
 
 def mul(a, b) -> Jet:
     """Return the product; tensors and numbers are constants."""
+    a, b = _jet(a), _jet(b)
     if isinstance(a, Jet) and isinstance(b, Jet):
         f, g = [a.value, *a.derivatives], [b.value, *b.derivatives]
         return Jet(a.value * b.value, product(f, g, a.frame.collapse), a.frame)
@@ -212,6 +225,7 @@ def mul(a, b) -> Jet:
 
 def div(a, b) -> Jet:
     """Return the quotient."""
+    b = _jet(b)
     if isinstance(b, Jet):
         return mul(b.apply(elementwise.reciprocal), a)
     return mul(a, 1 / b)
@@ -256,11 +270,6 @@ def _last(dim: int) -> int:
     if dim not in (-1, 1):
         raise InvalidArgument(f"a reduction of a jet over dim={dim}", "the feature axis, dim=-1")
     return -1
-
-
-def _is_plain(kwargs: dict) -> bool:
-    """Whether an activation was called with its standard options."""
-    return all(v in (None, False, "none") for k, v in kwargs.items())
 
 
 RULES: dict[Callable, Callable] = {
