@@ -64,6 +64,10 @@ class TerminalCost(PDE):
         """Return Lap g `(N,)`, or None for zero."""
         return None
 
+    def terminal_gradient(self, x: Tensor) -> Tensor:
+        """Return grad g `(N, d)`."""
+        raise missing(self, "terminal_gradient")
+
     def to_go(self, t: Tensor) -> Tensor:
         """Return tau = T - t `(N,)` from t `(N, 1)`."""
         return self.final_time - t[:, 0]
@@ -102,6 +106,14 @@ class TerminalCost(PDE):
         if name == "radius":
             return squared_norm(x) / self.dim
         return super().feature(name, x, t)
+
+    def feature_terms(self, name: str, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return gradient `(N, d)` and Laplacian `(N,)` of a feature."""
+        if name == "radius":
+            return 2.0 * x / self.dim, torch.full_like(x[:, 0], 2.0)
+        laplacian = self.terminal_laplacian(x)
+        flat = torch.zeros_like(x[:, 0]) if laplacian is None else laplacian
+        return self.terminal_gradient(x), flat
 
     def baselines(self, p: Points) -> dict[str, Tensor]:
         """Return u = g, what an untrained network gives."""
@@ -144,6 +156,10 @@ class HJBLQG(TerminalCost):
         rho = x.square().sum(-1)
         return (2.0 * self.dim - 4.0 * rho / (1.0 + rho)) / (1.0 + rho)
 
+    def terminal_gradient(self, x: Tensor) -> Tensor:
+        """Return grad g = 2x/(1 + |x|^2) `(N, d)`."""
+        return 2.0 * x / (1.0 + squared_norm(x))
+
     def residual(self, u: Fields, p: Points) -> Tensor:
         """Return u_t + Lap u - mu |grad u|^2 `(N,)`."""
         return u.dt + u.trace - self.mu * u.grad.square().sum(-1)
@@ -172,6 +188,7 @@ class HJBRosenbrock(TerminalCost):
         sampling: Law of the training points, "dependence" or "evaluation".
     """
 
+    feature_names = (*TerminalCost.feature_names, "second_moment")
     reference_accuracy = 1e-11
 
     def __init__(
@@ -192,17 +209,39 @@ class HJBRosenbrock(TerminalCost):
         pad = torch.nn.functional.pad
         self.matrix = Tridiagonal(pad(a, (0, 1)) + pad(a + b, (1, 0)), -a)
         self.trace = float(self.matrix.diagonal.sum())
+        self._squared_diagonal = self.matrix.squared_diagonal()
         self.reference = LogQuadraticReference(self.matrix, self.mu)
 
     def terminal(self, x):
         """Return g = log(1 + x.A x) `(N, 1)`."""
         return torch.log1p(quadratic_form(x, self.matrix.matvec, self.matrix.diagonal))
 
+    def feature(self, name: str, x, t):
+        """Return also "second_moment" x.A^2 x / tr A^2, next after x.A x in how u sees x."""
+        if name != "second_moment":
+            return super().feature(name, x, t)
+        diagonal = self._squared_diagonal
+        form = quadratic_form(x, lambda y: self.matrix.matvec(self.matrix.matvec(y)), diagonal)
+        return form / float(diagonal.sum())
+
     def terminal_laplacian(self, x: Tensor) -> Tensor:
         """Return Lap g = 2 tr A/(1 + x.Ax) - 4|Ax|^2/(1 + x.Ax)^2 `(N,)`."""
         ax = self.matrix.matvec(x)
         whole = 1.0 + (x * ax).sum(-1)
         return (2.0 * self.trace - 4.0 * ax.square().sum(-1) / whole) / whole
+
+    def terminal_gradient(self, x: Tensor) -> Tensor:
+        """Return grad g = 2Ax/(1 + x.Ax) `(N, d)`."""
+        ax = self.matrix.matvec(x)
+        return 2.0 * ax / (1.0 + (x * ax).sum(-1, keepdim=True))
+
+    def feature_terms(self, name: str, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return gradient `(N, d)` and Laplacian `(N,)` of a feature."""
+        if name != "second_moment":
+            return super().feature_terms(name, x)
+        size = float(self._squared_diagonal.sum())
+        gradient = 2.0 * self.matrix.matvec(self.matrix.matvec(x)) / size
+        return gradient, torch.full_like(x[:, 0], 2.0)
 
     def residual(self, u: Fields, p: Points) -> Tensor:
         """Return u_t + Lap u - mu |grad u|^2 `(N,)`."""
@@ -246,6 +285,10 @@ class HJBLinear(TerminalCost):
     def terminal(self, x):
         """Return g = sum x_i `(N, 1)`."""
         return sum_coordinates(x)
+
+    def terminal_gradient(self, x: Tensor) -> Tensor:
+        """Return grad g = (1, ..., 1) `(N, d)`."""
+        return torch.ones_like(x)
 
     def residual(self, u: Fields, p: Points) -> Tensor:
         """Return u_t + Lap u - (1/d) sum |d_i u|^c + 2 `(N,)`."""

@@ -1,4 +1,4 @@
-"""Deterministic references: logarithmic terminal costs through one-dimensional integrals.
+"""Deterministic references by one-dimensional integrals, mostly for logarithmic terminal costs.
 
 For `u_t + Lap u - mu |grad u|^2 = 0`, `u(T, x) = log((1 + Y(x)) / c)` with a quadratic form
 `Y = x.Q x`, Cole-Hopf gives `exp(-mu u) = c^mu E[(1 + Y(x + sqrt(2 tau) W))^-mu]`, and
@@ -105,6 +105,11 @@ class Tridiagonal:
         off = self.off.to(device=x.device, dtype=x.dtype)
         pad = torch.nn.functional.pad
         return diagonal * x + pad(off * x[:, 1:], (0, 1)) + pad(off * x[:, :-1], (1, 0))
+
+    def squared_diagonal(self) -> Tensor:
+        """Return the diagonal of A^2 `(d,)`."""
+        squares = torch.nn.functional.pad(self.off.square(), (1, 1))
+        return self.diagonal.square() + squares[1:] + squares[:-1]
 
     def bound(self) -> float:
         """Return an upper bound of the eigenvalues (Gershgorin)."""
@@ -263,3 +268,21 @@ class LogQuadraticReference:
             moments.append(2.0 * (current * following).sum(-1) - second)
             last, current = current, following
         return torch.stack(moments[:terms], -1)
+
+
+def mean_arctan_max(x: Tensor, tau: Tensor, nodes: int = 400) -> Tensor:
+    """Return E arctan(max_i (x_i + sqrt(2 tau) Z_i)) `(1,)` for one point x `(d,)`.
+
+    Integration by parts: `arctan(top) - int arctan'(m) P(max <= m) dm` up to a bound `top` that
+    the maximum does not exceed.
+    """
+    x, spread = x.double(), (2.0 * tau.double()).sqrt()
+    top = x.max() + 9.0 * spread
+    low = x.max() - 9.0 * spread
+    # The integrand is smooth and vanishes at the lower end; Gauss-Legendre on one interval
+    z, weight = np.polynomial.legendre.leggauss(nodes)
+    z, weight = torch.from_numpy(z).to(x.device), torch.from_numpy(weight).to(x.device)
+    m = 0.5 * (low + top) + 0.5 * (top - low) * z
+    below = torch.special.log_ndtr((m[:, None] - x) / spread.clamp_min(1e-12)).sum(-1).exp()
+    integral = (0.5 * (top - low) * weight * below / (1.0 + m * m)).sum()
+    return (torch.atan(top) - integral)[None]

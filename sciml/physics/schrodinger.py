@@ -76,8 +76,8 @@ class HarmonicOscillator(PDE):
         return Points(gaussian(n, self.dim, generator, 0.5, torch.float64))
 
     def sample_condition(self, name: str, n: int, generator: torch.Generator) -> Points:
-        """Return the origin; one point says it all."""
-        return Points(torch.zeros(1, self.dim, device=generator.device))
+        """Return the origin `n` times."""
+        return Points(torch.zeros(n, self.dim, device=generator.device))
 
     def condition_residual(self, name: str, u: Fields, p: Points) -> Tensor:
         """Return w(0), or psi(0) - 1, `(N,)`."""
@@ -86,6 +86,10 @@ class HarmonicOscillator(PDE):
     def feature(self, name: str, x, t):
         """Return "radius" |x|^2 / d `(N, 1)`."""
         return squared_norm(x) / self.dim if name == "radius" else super().feature(name, x, t)
+
+    def feature_terms(self, name: str, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return gradient `(N, d)` and Laplacian `(N,)` of "radius"."""
+        return 2.0 * x / self.dim, torch.full_like(x[:, 0], 2.0)
 
     def exact(self, x: Tensor, t: Tensor | None = None) -> Tensor:
         """Return |x|^2 / 2, or exp(-|x|^2 / 2), `(N,)`, float64."""

@@ -8,13 +8,10 @@ import torch
 
 from sciml.errors import InvalidArgument
 from sciml.physics.hjb import HJBLQG, HJBRosenbrock
+from sciml.physics.pde import Fields
+from sciml.physics.quadrature import LogQuadraticReference, Tridiagonal, mean_arctan_max
 from sciml.physics.radial_parabolic import RadialSolution, chebyshev_points, radau
-from sciml.physics.semilinear import (
-    SemilinearAllenCahn,
-    SemilinearHeat,
-    SemilinearSineGordon,
-    mean_arctan_max,
-)
+from sciml.physics.semilinear import SemilinearAllenCahn, SemilinearHeat, SemilinearSineGordon
 
 
 def generator(seed=0):
@@ -96,8 +93,6 @@ def test_methods_for_quadratic_forms_agree():
     moments = problem.reference(p.x, tau, "moments")
     assert (eigen - moments).abs().max() < 1e-11
     assert eigen[1].item() == pytest.approx(problem.terminal(p.x)[1, 0].item(), abs=1e-11)
-
-    from sciml.physics.quadrature import LogQuadraticReference, Tridiagonal
 
     identity = Tridiagonal(torch.ones(60).double(), torch.zeros(59).double())
     form, lqg = LogQuadraticReference(identity, 1.5), HJBLQG(dim=60, mu=1.5)
@@ -225,8 +220,6 @@ def test_semilinear_closed_form_improves_with_dimension(cls):
 
 @pytest.mark.parametrize("cls", [SemilinearHeat, SemilinearSineGordon])
 def test_terminal_conditions_vanish_for_the_terminal_data(cls):
-    from sciml.physics.pde import Fields
-
     problem = cls(dim=5)
     assert dict(problem.conditions) == {"terminal": 20.0, "terminal_gradient": 1.0}
     assert not cls(dim=5, constraint="hard").conditions
