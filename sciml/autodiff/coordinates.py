@@ -83,8 +83,8 @@ class Coordinates:
         """Return the jet of a linear map, see `linear_map`."""
         value = forward(self.derivatives[0])
         if not self.is_identity:
-            rows = self._rows(lambda p, g, m: p.power_linear(self.x, g, m, columns), value.shape[-1])
-            return Jet(value, rows, self.frame)
+            contract = lambda p, g, m: p.power_linear(self.x, g, m, columns)  # noqa: E731
+            return Jet(value, self._rows(contract, value.shape[-1]), self.frame)
         tangents = [p.linear(self.x, forward, columns, value) for p in self.parts]
         if len(tangents) > 1:
             size = max(z.shape[1] for z in tangents)

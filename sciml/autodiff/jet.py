@@ -34,14 +34,15 @@ class Frame:
         order: Highest derivative, 1 to 4.
         num: Number of directions K.
         weights: Collapse weights `(K,)` or `(K, N, 1)`; None keeps the top order per direction.
-        laplacian: Whether the collapsed channel estimates the Laplacian. A module that knows the
-            exact Laplacian of its output may then deliver it instead of the sampled one.
+        laplacian: Share of the Laplacian that the collapsed channel estimates: 1, or 1/n in one of
+            n chunks whose estimates are added, or 0 where it is something else. A module that
+            knows the exact Laplacian of its output may deliver that share of it instead.
     """
 
     order: int
     num: int
     weights: Tensor | None = None
-    laplacian: bool = False
+    laplacian: float = 0.0
 
     def collapse(self, terms: Tensor) -> Tensor:
         """Return `sum_k w_k terms_k` for `(K, N, h)`; the identity where nothing collapses."""
@@ -181,7 +182,8 @@ def linear(jet: Jet, weight: Tensor, bias: Tensor | None = None) -> Jet:
     """Return the jet after `z W^T + b`: all channels in one matrix product."""
     n, frame = jet.value.shape[0], jet.frame
     rows = [jet.value[None]]
-    rows += [z.expand(-1, n, -1) if z.dim() == 3 else z.expand(n, -1)[None] for z in jet.derivatives]
+    for z in jet.derivatives:
+        rows.append(z.expand(-1, n, -1) if z.dim() == 3 else z.expand(n, -1)[None])
     sizes = [r.shape[0] for r in rows]
     value, *derivatives = F.linear(torch.cat(rows), weight).split(sizes)
     value = value[0] if bias is None else value[0] + bias
@@ -205,7 +207,8 @@ def add(a, b, *, alpha: float = 1) -> Jet:
     value = jet.value + constant
     if value.shape == jet.value.shape:
         return Jet(value, jet.derivatives, jet.frame)
-    return Jet(value, [z.expand(*z.shape[:-1], value.shape[-1]) for z in jet.derivatives], jet.frame)
+    h = value.shape[-1]
+    return Jet(value, [z.expand(*z.shape[:-1], h) for z in jet.derivatives], jet.frame)
 
 
 def sub(a, b, *, alpha: float = 1) -> Jet:

@@ -51,7 +51,9 @@ def push_through(function: Callable, args: tuple, kwargs: dict, jet_type: type):
     base = [j.value for j in jets]
     # The collapsed top order enters linearly; it gets its own product with the Jacobian.
     free = frame.order - 1 if collapsed else frame.order
-    paths = [[j.derivatives[m].expand(frame.num, *j.value.shape) for m in range(free)] for j in jets]
+    paths = [
+        [j.derivatives[m].expand(frame.num, *j.value.shape) for m in range(free)] for j in jets
+    ]
 
     def along(coefficients: list[list[Tensor]]) -> tuple[Tensor, ...]:
         """Derivatives one to k at zero of `call` along one polynomial path."""

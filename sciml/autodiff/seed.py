@@ -20,7 +20,7 @@ def seed(
     parts: list[Part],
     weights: Tensor | None = None,
     order: int = 2,
-    laplacian: bool = False,
+    laplacian: float = 0.0,
 ) -> tuple[Coordinates, Jet | None]:
     """Return x and t seeded with directions.
 
@@ -32,7 +32,7 @@ def seed(
             remaining rows get weight zero, they are there for their first derivative. None keeps
             the top order of every direction.
         order: Highest derivative, 1 to 4. With order 1 nothing is collapsed.
-        laplacian: Whether the weights make the collapsed channel an estimate of the Laplacian.
+        laplacian: Share of the Laplacian that the weights make the collapsed channel estimate.
 
     Raises:
         InvalidArgument: If the order is outside 1 to 4 or there are more weights than directions.
@@ -67,7 +67,7 @@ def push(
     parts: list[Part],
     weights: Tensor | None = None,
     order: int = 2,
-    laplacian: bool = False,
+    laplacian: float = 0.0,
 ) -> Jet:
     """Return the jet of `function(x)` or `function(x, t)` with values `(N, h)`; see `seed`."""
     coordinates, time = seed(x, t, parts, weights, order, laplacian)

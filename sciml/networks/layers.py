@@ -10,7 +10,12 @@ from torch import Tensor, nn
 from sciml.autodiff import linear_map
 from sciml.errors import InvalidArgument, did_you_mean
 
-ACTIVATIONS = {"tanh": torch.tanh, "sin": torch.sin, "gelu": nn.functional.gelu, "silu": nn.functional.silu}
+ACTIVATIONS = {
+    "tanh": torch.tanh,
+    "sin": torch.sin,
+    "gelu": nn.functional.gelu,
+    "silu": nn.functional.silu,
+}
 
 
 def activation_function(name: str):
@@ -36,14 +41,14 @@ def check_sizes(**sizes: int) -> None:
 
 
 class InputLayer(nn.Module):
-    """`z = s W_x x + W_t t + W_f f + b`, each product only where the network has that input.
+    """`z = s (W_x x + b) + W_t t + W_f f`, each product only where the network has that input.
 
     Args:
         dim: Number of coordinates d, 0 if the network does not see x.
         time: Whether the network sees t.
         features: Number of known features m.
         width: Number of outputs h.
-        input_scale: Factor s on the coordinates' part.
+        input_scale: Factor s on the coordinates' part, its bias included.
         share: Block length B of a shared kernel: coordinates are first reduced to `ceil(d/B)`
             numbers by one kernel of length B (a stride-B convolution); 1 for none. Divides the
             number of first-layer parameters by B.

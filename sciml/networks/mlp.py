@@ -118,7 +118,8 @@ class ModifiedMLP(nn.Module):
         activation: tanh, sin, gelu or silu.
         input_scale: Factor on the coordinates' part of the first layer.
 
-    Reference: Wang, Teng, Perdikaris, SIAM J. Sci. Comput. 43 (2021), arXiv 2001.04536, eq. (42)-(46).
+    Reference: Wang, Teng, Perdikaris, SIAM J. Sci. Comput. 43 (2021), arXiv 2001.04536,
+    eq. (42)-(46).
     """
 
     def __init__(
@@ -191,7 +192,9 @@ class FourierMLP(nn.Module):
             parameter.requires_grad_(False)
         if self.input.x is not None:
             nn.init.uniform_(self.input.x.bias, 0, 2 * math.pi)
-        self.mlp = MLP(dim=0, features=2 * frequencies, width=width, depth=depth, activation=activation)
+        self.mlp = MLP(
+            dim=0, features=2 * frequencies, width=width, depth=depth, activation=activation
+        )
 
     def forward(self, x, t=None, f=None):
         """Return `(N, 1)`."""

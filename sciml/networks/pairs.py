@@ -123,10 +123,9 @@ class PairSum(nn.Module):
             raise InvalidArgument("PairSum with jets above order two", "a second-order problem")
         left, right = self._powers(points)
         value = self._value(left, right)
-        if frame.order == 2 and frame.laplacian and frame.weights is not None:
-            first = torch.cat([self._first(p, points, left, right) for p in x.parts])
-            return Jet(value, [first[..., None], self._laplacian(left, right)], frame)
         first = torch.cat([self._first(p, points, left, right) for p in x.parts])[..., None]
+        if frame.order == 2 and frame.laplacian and frame.weights is not None:
+            return Jet(value, [first, frame.laplacian * self._laplacian(left, right)], frame)
         if frame.order == 1:
             return Jet(value, [first], frame)
         # Second derivatives along general directions need neighbours: H is tridiagonal.

@@ -110,29 +110,30 @@ def _through_jets(trial, p, draw, reference, chunk) -> Fields:
 def _network(function, p, problem, draw, reference, extra, chunk):
     """Return value `(N,)`, first derivatives along `extra`, and the estimated operator `(N,)`."""
     order = problem.order
-    laplacian = operator_of(problem, p).is_laplacian
+    laplacian = float(operator_of(problem, p).is_laplacian)
     chunks = [] if draw is None else draw.chunk(chunk)
 
-    def run(part: Draw | None, rows: list[Part]):
+    def run(part: Draw | None, rows: list[Part], count: int = 1):
         parts = rows if part is None else [part.part, *rows]
         if not parts:
             return function(p.x, p.t)[:, 0] if p.t is not None else function(p.x)[:, 0], [], None
         weights = None if part is None else part.weights
         level = 1 if part is None else order
-        jet = push(function, p.x, p.t, parts, weights, level, laplacian=laplacian)
-        count = len(rows)
-        first = jet.first[-count:, :, 0].unbind(0) if count else []
+        jet = push(function, p.x, p.t, parts, weights, level, laplacian=laplacian / count)
+        first = jet.first[-len(rows) :, :, 0].unbind(0) if rows else []
         return jet.value[:, 0], first, None if part is None else jet.top[:, 0]
 
     if len(chunks) <= 1:
         value, first, top = run(chunks[0] if chunks else None, extra)
     else:
         value, first, _ = run(None, extra)
-        tops = [checkpoint(lambda c=c: run(c, [])[2], use_reentrant=False) for c in chunks]
+        n = len(chunks)
+        tops = [checkpoint(lambda c=c: run(c, [], n)[2], use_reentrant=False) for c in chunks]
         top = torch.stack(tops).sum(0)
     if reference is not None:
         with torch.no_grad():
-            supplied = sum(run(c, [])[2] for c in reference.chunk(chunk or 1024))
+            pieces = reference.chunk(chunk or 1024)
+            supplied = sum(run(c, [], len(pieces))[2] for c in pieces)
             shift = supplied - top
         top = top + shift
     return value, first, top
