@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -18,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+import sciml
 from sciml.cli.build import Run
 
 RANKS = 2
@@ -46,6 +48,7 @@ def two_rank_steps(
             input=json.dumps({name: list(words) for name, words in cases.items()}),
             capture_output=True,
             text=True,
+            env={**os.environ, "PYTHONPATH": str(Path(sciml.__file__).parent.parent)},
         )
         if not answer.exists():
             raise RuntimeError(f"the ranks did not finish:\n{done.stdout}\n{done.stderr}")
