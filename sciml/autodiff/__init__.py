@@ -10,6 +10,15 @@ from sciml.autodiff.coordinates import (
 )
 from sciml.autodiff.directions import Dense, Radial, Sparse, Time, one_hot
 from sciml.autodiff.jet import Jet
+from sciml.autodiff.operators import (
+    bilaplacian,
+    d_x_d_t,
+    directional,
+    laplacian,
+    mixed,
+    second_mixed,
+    trace,
+)
 from sciml.autodiff.seed import push, seed
 
 __all__ = [
@@ -19,12 +28,19 @@ __all__ = [
     "Radial",
     "Sparse",
     "Time",
+    "bilaplacian",
+    "d_x_d_t",
+    "directional",
+    "laplacian",
     "linear_map",
     "max_coordinate",
+    "mixed",
     "one_hot",
     "push",
     "quadratic_form",
+    "second_mixed",
     "seed",
     "squared_norm",
     "sum_coordinates",
+    "trace",
 ]

@@ -26,11 +26,12 @@ class Sparse:
             `(N, K, 1)` one-hot with its own draw for every point. A coordinate may be named twice
             in one direction: its entries add up.
         coefficient: Entries at those coordinates, broadcastable to `index`; None means 1.
+        time: Component of all the directions along t.
     """
 
-    time = 0.0
-
-    def __init__(self, index: Tensor, coefficient: Tensor | None = None) -> None:
+    def __init__(
+        self, index: Tensor, coefficient: Tensor | None = None, time: float = 0.0
+    ) -> None:
         if index.dim() == 1:
             index = index[:, None]
         if index.dim() == 2:
@@ -44,6 +45,7 @@ class Sparse:
         self.index = index  # (P, K, m), P = 1 or N
         self.coefficient = coefficient  # broadcastable to index, or None
         self.num = index.shape[1]
+        self.time = time
 
     @property
     def is_shared_one_hot(self) -> bool:

@@ -1,0 +1,256 @@
+"""Derivatives of plain functions and modules, without autograd graphs and without Hessians.
+
+    laplacian(f, x)                sum_j d_j^2 f
+    trace(f, x, weights=a)         sum_j a_j d_j^2 f         trace(f, x, sigma=s)   tr(s s^T H)
+    directional(f, x, v, 3)        [D f[v], D^2 f[v, v], D^3 f[v, v, v]]
+    bilaplacian(f, x)              sum_ij d_i^2 d_j^2 f
+    second_mixed(f, x, i, j)       d_i d_j f
+    mixed(f, x, i, j)              d_i^2 d_j f
+    d_x_d_t(f, x, t, i)            d_i d_t f
+
+Everything is exact. Results are differentiable in the parameters of f and, with one ordinary
+backward, work under `no_grad`, `inference_mode` and `torch.compile`. For estimates from few
+directions see `sciml.autodiff.estimators`.
+
+Functions are called as `f(x)`, or `f(x, t)` where a time is given. They take x `(N, d)` and t
+`(N, 1)`, return `(N, h)`, and treat the N rows alike: linear layers, activations, sums, products,
+as in any `torch.nn.Module`.
+
+Reference: mixed derivatives by polarisation of directional ones: Griewank, Utke, Walther,
+"Evaluating higher derivative tensors by forward propagation of univariate Taylor series",
+Math. Comp. 69 (2000).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from sciml.autodiff.directions import Dense, Sparse
+from sciml.autodiff.estimators import Draw, Operator
+from sciml.autodiff.jet import Jet
+from sciml.autodiff.seed import push
+from sciml.errors import InvalidArgument
+
+Index = int | Tensor
+
+
+def laplacian(f: Callable, x: Tensor, t: Tensor | None = None, *, chunk: int | None = None):
+    """Return the Laplacian in x.
+
+    Args:
+        f: Function or module.
+        x: `(N, d)`.
+        t: `(N, 1)`, or None for a function of x alone.
+        chunk: Directions held in memory at a time, None for all d; a backward pass then
+            evaluates f again for every chunk.
+
+    Returns:
+        `(N, h)`.
+
+    Raises:
+        InvalidArgument: If x or the output of f is not a matrix.
+    """
+    return trace(f, x, t, chunk=chunk)
+
+
+def trace(
+    f: Callable,
+    x: Tensor,
+    t: Tensor | None = None,
+    *,
+    weights: Tensor | None = None,
+    sigma: Tensor | None = None,
+    chunk: int | None = None,
+) -> Tensor:
+    """Return a weighted trace of the Hessian in x.
+
+    Args:
+        f: Function or module.
+        x: `(N, d)`.
+        t: `(N, 1)`, or None for a function of x alone.
+        weights: a in `sum_j a_j d_j^2 f`, `(d,)` or `(N, d)`, of any sign; None for ones.
+        sigma: Instead, the factor in `tr(sigma sigma^T H)`, `(d, m)` or `(N, d, m)`.
+        chunk: Directions held in memory at a time, None for all.
+
+    Returns:
+        `(N, h)`.
+
+    Raises:
+        InvalidArgument: If both weights and sigma are given, if their shape does not fit x, or if
+            x or the output of f is not a matrix.
+    """
+    if weights is not None and sigma is not None:
+        raise InvalidArgument("both weights and sigma", "one of them")
+    n, d = _shape(x)
+    if weights is not None and tuple(weights.shape) not in ((d,), (n, d)):
+        raise InvalidArgument(f"weights of shape {tuple(weights.shape)}", f"({d},) or ({n}, {d})")
+    if sigma is not None and tuple(sigma.shape[:-1]) not in ((d,), (n, d)):
+        raise InvalidArgument(f"sigma of shape {tuple(sigma.shape)}", f"({d}, m) or ({n}, {d}, m)")
+    operator = Operator(d, 2, weights=weights, sigma=sigma)
+    return _sum(f, x, t, operator.exact(x), 2, chunk, float(operator.is_laplacian))
+
+
+def bilaplacian(f: Callable, x: Tensor, t: Tensor | None = None, *, chunk: int | None = None):
+    """Return the Laplacian of the Laplacian in x, from 2 d (d + 1) directional derivatives.
+
+    Args:
+        f: Function or module.
+        x: `(N, d)`.
+        t: `(N, 1)`, or None for a function of x alone.
+        chunk: Directions held in memory at a time, None for all.
+
+    Returns:
+        `(N, h)`.
+
+    Raises:
+        InvalidArgument: If x or the output of f is not a matrix.
+    """
+    _, d = _shape(x)
+    return _sum(f, x, t, Operator(d, 4).exact(x), 4, chunk, 0.0)
+
+
+def directional(
+    f: Callable, x: Tensor, vectors: Tensor, order: int = 2, t: Tensor | None = None
+) -> list[Tensor]:
+    """Return the derivatives of orders 1 to `order` along vectors.
+
+    Args:
+        f: Function or module.
+        x: `(N, d)`.
+        vectors: `(K, d)` for all points, or `(K, N, d)`.
+        order: Highest derivative, 1 to 4.
+        t: `(N, 1)`, held fixed, or None for a function of x alone.
+
+    Returns:
+        `order` tensors `(K, N, h)`.
+
+    Raises:
+        InvalidArgument: For another order, or if shapes do not fit.
+    """
+    n, d = _shape(x)
+    if vectors.dim() not in (2, 3) or tuple(vectors.shape[1:]) not in ((d,), (n, d)):
+        raise InvalidArgument(
+            f"vectors of shape {tuple(vectors.shape)}", f"(K, {d}) or (K, {n}, {d})"
+        )
+    jet = _matrix(push(f, x, t, [Dense(vectors.to(x))], order=order))
+    return jet.derivatives
+
+
+def second_mixed(f: Callable, x: Tensor, i: Index, j: Index, t: Tensor | None = None) -> Tensor:
+    """Return `d_i d_j f = (D2[a+b] - D2[a-b]) / 4` for a, b the unit vectors i, j.
+
+    Args:
+        f: Function or module.
+        x: `(N, d)`.
+        i: Coordinate, or coordinates `(K,)`.
+        j: Coordinate, or coordinates `(K,)`, paired with `i`.
+        t: `(N, 1)`, held fixed, or None for a function of x alone.
+
+    Returns:
+        `(N, h)`, or `(K, N, h)` where i or j is a tensor.
+
+    Raises:
+        InvalidArgument: For a coordinate that does not exist.
+    """
+    i, j, single = _pair(x, i, j)
+    part = Sparse(torch.stack([i, j], 1).repeat(2, 1), _signs(x, len(i), (1, 1), (1, -1)))
+    plus, minus = _matrix(push(f, x, t, [part], order=2)).top.chunk(2)
+    return _squeezed((plus - minus) / 4, single)
+
+
+def mixed(f: Callable, x: Tensor, i: Index, j: Index, t: Tensor | None = None) -> Tensor:
+    """Return `d_i^2 d_j f = (D3[a+b] - D3[a-b] - 2 D3[b]) / 6` for a, b the unit vectors i, j.
+
+    Args:
+        f: Function or module.
+        x: `(N, d)`.
+        i: Coordinate differentiated twice, or coordinates `(K,)`.
+        j: Coordinate differentiated once, or coordinates `(K,)`, paired with `i`.
+        t: `(N, 1)`, held fixed, or None for a function of x alone.
+
+    Returns:
+        `(N, h)`, or `(K, N, h)` where i or j is a tensor.
+
+    Raises:
+        InvalidArgument: For a coordinate that does not exist.
+    """
+    i, j, single = _pair(x, i, j)
+    index = torch.stack([i, j], 1).repeat(3, 1)
+    part = Sparse(index, _signs(x, len(i), (1, 1), (1, -1), (0, 1)))
+    plus, minus, alone = _matrix(push(f, x, t, [part], order=3)).top.chunk(3)
+    return _squeezed((plus - minus - 2 * alone) / 6, single)
+
+
+def d_x_d_t(f: Callable, x: Tensor, t: Tensor, i: Index) -> Tensor:
+    """Return `d_i d_t f` by polarisation.
+
+    Args:
+        f: Function or module of x and t.
+        x: `(N, d)`.
+        t: `(N, 1)`.
+        i: Coordinate, or coordinates `(K,)`.
+
+    Returns:
+        `(N, h)`, or `(K, N, h)` where i is a tensor.
+
+    Raises:
+        InvalidArgument: For a coordinate that does not exist.
+    """
+    i, _, single = _pair(x, i, i)
+    parts = [Sparse(i, time=1.0), Sparse(i, time=-1.0)]
+    plus, minus = _matrix(push(f, x, t, parts, order=2)).top.chunk(2)
+    return _squeezed((plus - minus) / 4, single)
+
+
+def _sum(f, x, t, draw: Draw, order: int, chunk: int | None, share: float) -> Tensor:
+    """Return the weighted sum over all directions of a draw, `(N, h)`."""
+    pieces = draw.chunk(chunk)
+
+    def run(piece: Draw) -> Tensor:
+        part, weights = [piece.part], piece.weights
+        return _matrix(push(f, x, t, part, weights, order, share / len(pieces))).top
+
+    if len(pieces) == 1:
+        return run(pieces[0])
+    return sum(checkpoint(run, piece, use_reentrant=False) for piece in pieces)
+
+
+def _shape(x: Tensor) -> tuple[int, int]:
+    if x.dim() != 2:
+        raise InvalidArgument(f"x of shape {tuple(x.shape)}", "points in rows, (N, d)")
+    return x.shape[0], x.shape[1]
+
+
+def _matrix(jet: Jet) -> Jet:
+    if jet.value.dim() != 2:
+        raise InvalidArgument(
+            f"a function with values of shape {tuple(jet.value.shape)}",
+            "one row per point, (N, h)",
+            "Keep the feature axis: z.sum(-1, keepdim=True), z[..., :1]",
+        )
+    return jet
+
+
+def _pair(x: Tensor, i: Index, j: Index) -> tuple[Tensor, Tensor, bool]:
+    """Return both coordinates as tensors `(K,)`, and whether both were plain integers."""
+    single = isinstance(i, int) and isinstance(j, int)
+    _, d = _shape(x)
+    rows = [torch.as_tensor(k, device=x.device).reshape(-1) for k in (i, j)]
+    both = torch.broadcast_tensors(*rows)
+    for k in both:
+        if k.numel() == 0 or int(k.min()) < 0 or int(k.max()) >= d:
+            raise InvalidArgument(f"coordinates {k.tolist()}", f"integers from 0 to {d - 1}")
+    return both[0], both[1], single
+
+
+def _signs(x: Tensor, count: int, *pairs: tuple[int, int]) -> Tensor:
+    """Return the coefficients of `count` directions for each pair of signs."""
+    return torch.tensor(pairs, dtype=x.dtype, device=x.device).repeat_interleave(count, 0)
+
+
+def _squeezed(z: Tensor, single: bool) -> Tensor:
+    return z[0] if single else z
