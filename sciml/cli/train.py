@@ -56,9 +56,10 @@ def usage(folder: Path) -> str:
             "Groups (group=option):",
             *(f"  {g:<{group_width}}  {', '.join(paths.options(g, folder))}" for g in others),
             "",
-            "Keys (key=value): seed, ckpt_path (last, a file or a run folder), problem.*, network.*,",
-            "  estimator.*, module.*, data.*, optimizer.*, trainer.* (Lightning's own names),",
-            "  hydra.run.dir. `--cfg job` after a command prints all of them with their values.",
+            "Keys (key=value): seed, ckpt_path (last, a file or a run folder), problem.*,",
+            "  network.*, estimator.*, module.*, data.*, optimizer.*, schedule.*, callbacks.*,",
+            "  trainer.* (Lightning's own names), hydra.run.dir. `--cfg job` after a command prints",
+            "  all of them with their values.",
             "",
             "Examples:",
             EXAMPLES,
@@ -304,6 +305,7 @@ def train(config: Mapping[str, Any], run_dir: Path, command: str, found: Any = N
         raise
     if not paths.is_worker():
         write_config(config, run_dir, command)
+    log.info("%s in %s", config["model"], run_dir)
     if found is not None:
         for text in found.warnings:
             log.warning("%s", text)
@@ -321,8 +323,7 @@ def train(config: Mapping[str, Any], run_dir: Path, command: str, found: Any = N
         raise KeyboardInterrupt from None
     for record in (c for c in run.trainer.callbacks if hasattr(c, "finish")):
         record.finish("completed")
-        if run.trainer.is_global_zero:
-            print(record.table())
+        log.info("%s", record.table())
     return 0
 
 
@@ -350,6 +351,7 @@ def quiet() -> None:
     logging.captureWarnings(True)
     for text in (
         ".*does not have many workers.*",
+        ".*Trying to infer the `batch_size`.*",
         ".*Checkpoint directory .* exists and is not empty.*",
         ".*number of training batches .* is smaller than the logging interval.*",
         ".*Starting from v1.9.0, `tensorboardX`.*",
