@@ -110,8 +110,8 @@ def test_neither_lightning_nor_hydra_is_imported(saved, points, tmp_path):
     sys.meta_path.insert(0, Blocker())
     from sciml.pretrained import table
     sys.path.insert(0, {str(__file__).rpartition("/")[0]!r})
-    table.CLASSES["problem"]["TinyProblem"] = "conftest:TinyProblem"
-    table.CLASSES["network"]["TinyNetwork"] = "conftest:TinyNetwork"
+    table.CLASSES["problem"]["TinyProblem"] = "tiny_model:TinyProblem"
+    table.CLASSES["network"]["TinyNetwork"] = "tiny_model:TinyNetwork"
     import sciml
     from sciml.cli.predict import main
     sciml.load_pretrained({str(saved[0])!r})

@@ -1,0 +1,55 @@
+"""Stand-ins small enough to see through, with every kind of tensor a model may hold."""
+
+import torch
+
+
+class TinyProblem:
+    """u = (1 - t) n + sum x, with |x|^2 as a feature."""
+
+    time_dependent = True
+    feature_names = ("radius",)
+
+    def __init__(self, *, dim: int) -> None:
+        if dim < 1:
+            raise ValueError(f"dim={dim}")
+        self.dim = dim
+
+    def feature(self, name, x, t):
+        return (x * x).sum(-1, keepdim=True)
+
+    def lift(self, x, t):
+        return 1.0 - t, x.sum(-1, keepdim=True)
+
+
+class StaticProblem:
+    """No time, no lift."""
+
+    time_dependent = False
+    feature_names = ()
+
+    def __init__(self, *, dim: int) -> None:
+        self.dim = dim
+
+    def lift(self, x, t):
+        return None, None
+
+
+class TinyNetwork(torch.nn.Module):
+    def __init__(self, *, dim: int, time: bool, features: int, width: int, kind: str = "float32"):
+        super().__init__()
+        dtype = getattr(torch, kind)
+        self.x = torch.nn.Linear(dim, width, dtype=dtype)
+        self.t = torch.nn.Linear(int(time), width, bias=False, dtype=dtype) if time else None
+        self.f = torch.nn.Linear(features, width, bias=False, dtype=dtype) if features else None
+        self.out = torch.nn.Linear(width, 1, dtype=dtype)
+        self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
+
+    def forward(self, x, t=None, f=None):
+        dtype = self.out.weight.dtype
+        z = self.x(x.to(dtype))
+        if self.t is not None:
+            z = z + self.t(t.to(dtype))
+        if self.f is not None:
+            z = z + self.f(f.to(dtype))
+        n = self.out(torch.tanh(z))
+        return n.real if n.is_complex() else n
