@@ -157,6 +157,7 @@ class SDGDPINN(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return this rank's share of the loss."""
+        self._seen = batch
         batch = self._choose_points(batch)
         world = batch.streams.world
         parts = {term.name: term.loss(world) for term in self.loss_terms(batch)}
@@ -167,9 +168,15 @@ class SDGDPINN(LightningModule):
             self.log_dict({f"train/{name}": part for name, part in self.last_terms.items()})
         return loss
 
-    def on_train_batch_end(self, outputs: object, batch: Batch, batch_idx: int) -> None:
-        """Let an importance-sampling estimator look at the second derivatives it drew."""
+    def optimizer_step(self, epoch, batch_idx, optimizer, optimizer_closure=None) -> None:
+        """Take a step, then let an importance-sampling estimator look at what it drew.
+
+        Not in `on_train_batch_end`: the checkpoint of the step is written before that hook, and a
+        resumed run would miss what was seen.
+        """
+        super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
         if getattr(self.estimator, "selection", None) == "importance":
+            batch = self._seen
             p = batch.points[: batch.counts["interior"] // batch.streams.world]
             operator = operator_of(self.problem, p)
             draw = self.estimator.draw(operator, p.x, batch.streams, "dims")
@@ -222,7 +229,8 @@ class SDGDPINN(LightningModule):
         draw = self.val_estimator.draw(operator, p.x, batch.streams, "validation")
         with torch.no_grad():
             r = self.residual(p, draw)
-        self.log("val/residual", r.square().mean().sqrt(), prog_bar=True, sync_dist=True)
+        value = r.square().mean().sqrt()
+        self.log("val/residual", value, prog_bar=True, sync_dist=True, batch_size=len(p))
 
     def on_test_start(self) -> None:
         """Start an empty report."""
