@@ -85,7 +85,13 @@ class SDGDPINN(LightningModule):
     ) -> None:
         super().__init__()
         if gradient not in ("exact", "sampled"):
-            raise InvalidArgument(f"model.gradient={gradient}", "exact or sampled")
+            raise InvalidArgument(f"module.gradient={gradient}", "exact or sampled")
+        if gradient == "sampled" and not problem.squared_gradient_only:
+            raise InvalidArgument(
+                f"module.gradient=sampled for {type(problem).__name__}",
+                "a residual in which the gradient enters through |grad u|^2 alone",
+                "Type module.gradient=exact",
+            )
         self.problem = problem
         self.trial = TrialSolution(problem, network, inputs)
         self.estimator = estimator
@@ -95,7 +101,7 @@ class SDGDPINN(LightningModule):
                 e.prepare(problem.dim)
         if dimension_parallel and estimator.algorithm != 3:
             raise InvalidArgument(
-                f"model.dimension_parallel with algorithm {estimator.algorithm}",
+                f"module.dimension_parallel with algorithm {estimator.algorithm}",
                 "algorithm 3: the all-reduced residual already joins the ranks' samples",
             )
         self.make_optimizer, self.make_schedule = optimizer, schedule

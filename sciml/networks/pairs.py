@@ -49,63 +49,45 @@ class PairSum(nn.Module):
         """Return `(N, 1)`."""
         if isinstance(x, Coordinates):
             return self._jet(x)
-        return self._value(*self._powers(x))
+        return self._sums(x)[:, :-1].sum(1, keepdim=True)
 
-    def _powers(self, x: Tensor) -> tuple[list, list]:
-        """Return powers 0..p of y and of its right neighbour (0 beyond the end)."""
-        p = max(a for a, _ in self.exponents)
-        y = x * self.scale
-        z = nn.functional.pad(y[:, 1:], (0, 1))
-        left, right = [None, y], [None, z]  # the zeroth power is never multiplied
-        for _ in range(2, p + 1):
-            left.append(left[-1] * y)
-            right.append(right[-1] * z)
-        return left, right
+    def _sums(self, x: Tensor, laplacian: bool = False) -> Tensor:
+        """Return the part of every degree 1..p and, last, the Laplacian, `(N, p + 1)`.
 
-    @staticmethod
-    def _times(left: Tensor | None, right: Tensor | None) -> Tensor | None:
-        if left is None or right is None:
-            return left if right is None else right
-        return left * right
-
-    def _contract(self, left, right, terms: list[tuple[float, int, int, int]]) -> Tensor:
-        """Return `sum over terms of factor * (y^a z^b) @ w_m` `(N,)`; one product per monomial."""
-        by_monomial: dict[tuple[int, int], Tensor] = {}
-        for factor, a, b, m in terms:
-            row = factor * self.weight[m]
-            if self.exponents[m][1]:  # the last site has no right neighbour
-                row = nn.functional.pad(row[:-1], (0, 1))
-            by_monomial[a, b] = by_monomial[a, b] + row if (a, b) in by_monomial else row
-        total = 0.0
-        for (a, b), row in by_monomial.items():
-            monomial = self._times(left[a], right[b])
-            total = total + (row.sum() if monomial is None else monomial @ row)
-        return total
-
-    def _value(self, left, right) -> Tensor:
-        terms = [(1.0, a, b, m) for m, (a, b) in enumerate(self.exponents)]
-        return self._contract(left, right, terms)[:, None]
-
-    def _laplacian(self, left, right) -> Tensor:
-        s2, terms = self.scale**2, []
+        Every monomial is formed once and contracted with all the rows that use it. The scale is
+        put into the rows, so x itself is never copied.
+        """
+        p = max(a + b for a, b in self.exponents)
+        users: dict[tuple[int, int, bool], list[tuple[int, Tensor]]] = {}
         for m, (a, b) in enumerate(self.exponents):
-            if a >= 2:
-                terms.append((s2 * a * (a - 1), a - 2, b, m))
-            if b >= 2:
-                terms.append((s2 * b * (b - 1), a, b - 2, m))
-        n = left[1].shape[0]
-        if not terms:
-            return left[1].new_zeros(n, 1)
-        out = self._contract(left, right, terms)
-        return out.expand(n)[:, None]
+            row, inner = self.scale ** (a + b) * self.weight[m], b > 0
+            row = row[:-1] if inner else row  # the last site has no right neighbour
+            users.setdefault((a, b, inner), []).append((a + b - 1, row))
+            if laplacian and a >= 2:
+                users.setdefault((a - 2, b, inner), []).append((p, a * (a - 1) * row))
+            if laplacian and b >= 2:
+                users.setdefault((a, b - 2, inner), []).append((p, b * (b - 1) * row))
+        powers = [None, x]
+        for _ in range(2, p + 1):
+            powers.append(powers[-1] * x)
+        out: list = [0.0] * (p + 1)
+        for (a, b, inner), rows in users.items():
+            monomial = _monomial(powers, a, b, inner)
+            matrix = torch.stack([row for _, row in rows], 1)
+            parts = matrix.sum(0).expand(len(x), -1) if monomial is None else monomial @ matrix
+            for (slot, _), part in zip(rows, parts.unbind(1), strict=True):
+                out[slot] = out[slot] + part
+        zero = torch.zeros_like(x[:, 0])
+        return torch.stack([part if isinstance(part, Tensor) else zero for part in out], 1)
 
     def _partials(self, x: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
         """Return d_j and d_j^2 of the sum at the coordinates `index` `(K,)`, `(N, K)` each."""
-        s = self.scale
-        padded = nn.functional.pad(x, (1, 1)) * s
-        before, here, after = padded[:, index], padded[:, index + 1], padded[:, index + 2]
+        s, last = self.scale, self.dim - 1
+        before = x[:, (index - 1).clamp_min(0)] * (s * (index > 0))
+        here = x[:, index] * s
+        after = x[:, (index + 1).clamp_max(last)] * (s * (index < last))
         at = self.weight[:, index]
-        left_of = nn.functional.pad(self.weight, (1, 0))[:, index]  # weights of site j - 1
+        left_of = self.weight[:, (index - 1).clamp_min(0)] * (index > 0)  # weights of site j - 1
         first, second = torch.zeros_like(here), torch.zeros_like(here)
         for m, (a, b) in enumerate(self.exponents):
             first = first + s * a * here ** (a - 1) * after**b * at[m]
@@ -121,15 +103,17 @@ class PairSum(nn.Module):
         frame, points = x.frame, x.x
         if not x.is_identity or frame.order > 2:
             raise InvalidArgument("PairSum with jets above order two", "a second-order problem")
-        left, right = self._powers(points)
-        value = self._value(left, right)
-        first = torch.cat([self._first(p, points, left, right) for p in x.parts])[..., None]
-        if frame.order == 2 and frame.laplacian and frame.weights is not None:
-            return Jet(value, [first, frame.laplacian * self._laplacian(left, right)], frame)
+        exact = frame.order == 2 and bool(frame.laplacian) and frame.weights is not None
+        sums = self._sums(points, laplacian=exact)
+        by_degree = sums[:, :-1]
+        value = by_degree.sum(1, keepdim=True)
+        first = torch.cat([self._first(p, points, by_degree) for p in x.parts])[..., None]
+        if exact:
+            return Jet(value, [first, frame.laplacian * sums[:, -1:]], frame)
         if frame.order == 1:
             return Jet(value, [first], frame)
         # Second derivatives along general directions need neighbours: H is tridiagonal.
-        n, mixed = points.shape[0], self._mixed(points, left, right)
+        n, mixed = points.shape[0], self._mixed(points)
         _, h = self._partials(points, torch.arange(self.dim, device=points.device))
         rows = []
         for p in x.parts:
@@ -138,25 +122,33 @@ class PairSum(nn.Module):
         top = torch.cat([r.expand(-1, n) for r in rows])[..., None]
         return Jet(value, [first, frame.collapse(top)], frame)
 
-    def _first(self, part, x: Tensor, left, right) -> Tensor:
+    def _first(self, part, x: Tensor, by_degree: Tensor) -> Tensor:
         """Return first derivatives `(K, N)`, forming the whole gradient only where it is needed."""
         if isinstance(part, Radial):  # monomials are homogeneous: x . grad = degree
-            terms = [(float(a + b), a, b, m) for m, (a, b) in enumerate(self.exponents)]
-            return self._contract(left, right, terms)[None]
+            degree = torch.arange(1, by_degree.shape[1] + 1, device=x.device)
+            return (by_degree * degree).sum(1)[None]
         if isinstance(part, Sparse) and part.is_shared_one_hot:
             return self._partials(x, part.index[0, :, 0])[0].t()
         g, _ = self._partials(x, torch.arange(self.dim, device=x.device))
         return part.power_sum(x, g, 1).expand(-1, x.shape[0])
 
-    def _mixed(self, x: Tensor, left, right) -> Tensor:
+    def _mixed(self, x: Tensor) -> Tensor:
         """Return d_i d_{i+1} of the sum `(N, d-1)`."""
-        out = torch.zeros_like(x)
+        left, right = x[:, :-1] * self.scale, x[:, 1:] * self.scale
+        out = torch.zeros_like(left)
         for m, (a, b) in enumerate(self.exponents):
             if b >= 1:
-                term = self._times(left[a - 1], right[b - 1])
-                term = torch.ones_like(x) if term is None else term
-                out = out + self.scale**2 * a * b * term * self.weight[m]
-        return out[:, :-1]
+                monomial = left ** (a - 1) * right ** (b - 1)
+                out = out + self.scale**2 * a * b * monomial * self.weight[m, :-1]
+        return out
+
+
+def _monomial(powers: list, a: int, b: int, inner: bool) -> Tensor | None:
+    """Return `x_i^a x_{i+1}^b`, over the sites with a right neighbour if `inner`; None for 1."""
+    left = powers[a][:, :-1] if a and inner else powers[a]
+    if not b:
+        return left
+    return powers[b][:, 1:] if left is None else left * powers[b][:, 1:]
 
 
 class PairNetwork(nn.Module):

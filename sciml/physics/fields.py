@@ -176,7 +176,7 @@ def derive_lift_terms(problem: PDE, p: Points) -> LiftTerms:
         raise InvalidArgument(
             f"{type(problem).__name__} has a hard constraint and a full diffusion matrix",
             "lift_terms() in closed form",
-            "Define lift_terms, or train with model.closed_form=false",
+            "Define lift_terms, or train with module.closed_form=false",
         )
     every = operator.exact(p.x)
     parts = [every.part, Time()] if problem.time_dependent else [every.part]

@@ -135,6 +135,7 @@ class HJBLQG(TerminalCost):
     """
 
     reference_accuracy = 1e-12
+    squared_gradient_only = True
 
     def __init__(
         self,
@@ -190,6 +191,7 @@ class HJBRosenbrock(TerminalCost):
 
     feature_names = (*TerminalCost.feature_names, "second_moment")
     reference_accuracy = 1e-11
+    squared_gradient_only = True
 
     def __init__(
         self,

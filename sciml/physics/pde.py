@@ -140,6 +140,8 @@ class PDE:
         feature_names: Names accepted by `feature`.
         conditions: Soft terms of the loss, name to weight.
         reference_accuracy: Relative accuracy of `exact`.
+        squared_gradient_only: Whether the residual uses `Fields.grad` through |grad u|^2 alone, so
+            that sampled components may stand in for it.
     """
 
     time_dependent: bool = False
@@ -150,6 +152,7 @@ class PDE:
     feature_names: tuple[str, ...] = ()
     conditions: Mapping[str, float] = MappingProxyType({})
     reference_accuracy: float = 1e-12
+    squared_gradient_only: bool = False
 
     def __init__(self, *, dim: int) -> None:
         check_dim(dim)
