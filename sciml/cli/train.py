@@ -44,7 +44,8 @@ def usage(folder: Path) -> str:
     """Return the text of `--help`: models, groups, keys, examples."""
     models = paths.options("model", folder)
     width = max(map(len, models), default=0)
-    others = [g for g in paths.groups(folder) if g not in ("model", "hydra", "recipe", "size")]
+    hidden = ("model", "hydra", "recipe", "size")
+    others = [g for g in paths.groups(folder) if g not in hidden]
     group_width = max(map(len, others), default=0)
     return "\n".join(
         [
@@ -56,10 +57,10 @@ def usage(folder: Path) -> str:
             "Groups (group=option):",
             *(f"  {g:<{group_width}}  {', '.join(paths.options(g, folder))}" for g in others),
             "",
-            "Keys (key=value): seed, ckpt_path (last, a file or a run folder), problem.*,",
-            "  network.*, estimator.*, module.*, data.*, optimizer.*, schedule.*, callbacks.*,",
-            "  trainer.* (Lightning's own names), hydra.run.dir. `--cfg job` after a command prints",
-            "  all of them with their values.",
+            "Keys (key=value):",
+            "  (Lightning's own names). `--cfg job` after a command prints them and their values.",
+            "  estimator.*, module.*, data.*, optimizer.*, schedule.*, callbacks.*, and trainer.*",
+            "  (Lightning's own names). `--cfg job` after a command prints them with their values.",
             "",
             "Examples:",
             EXAMPLES,
