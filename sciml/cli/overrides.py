@@ -32,7 +32,8 @@ class CommandLine:
         overrides: What Hydra gets: as typed, with `++` before keys that the target accepts
             although no file lists them.
         findings: Everything wrong with it.
-        config: The composed configuration (the first of a sweep), if it could be composed.
+        config: The composed configuration (the first of a sweep); empty if it could not be
+            composed or its model is only a guess.
         run_dir: Folder of the run as composed.
         given: Whether the user named that folder.
     """
@@ -58,6 +59,7 @@ def read(words: list[str], folder: Path) -> CommandLine:
     chosen = [p for p in parsed if p.key_or_group in names]
     bad = [p for p in chosen if _check_choice(p, folder, line.findings)]
     chosen = [p for p in chosen if p not in bad]
+    guessed = False
     if not any(p.key_or_group == "model" for p in chosen):
         models = options("model", folder)
         typed = [str(v) for p in bad if p.key_or_group == "model" for v in _values(p)]
@@ -68,6 +70,7 @@ def read(words: list[str], folder: Path) -> CommandLine:
         close = [name for name in (nearest(v, models) for v in typed) if name]
         if not close:
             return line
+        guessed = True
         # the model that was probably meant serves to check the rest of the line
         chosen += OverridesParser.create().parse_overrides([f"model={close[0]}"])
     keys = [p for p in parsed if p.key_or_group not in names]
@@ -92,6 +95,8 @@ def read(words: list[str], folder: Path) -> CommandLine:
             config = _compose(first + good)
             line.config = settle(plain(config), first + good)
         line.run_dir = Path(str(config.hydra.run.dir))
+    if guessed:
+        line.config = {}
     return line
 
 

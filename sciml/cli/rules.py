@@ -117,6 +117,45 @@ def line_search_accumulation(config: Config) -> str | None:
     )
 
 
+def line_search_on_ranks(config: Config) -> str | None:
+    """Ranks that follow the line search of their own loss drift apart."""
+    if name_of(config.get("optimizer")) != "LBFGS" or not several_processes(config):
+        return None
+    return (
+        "optimizer=lbfgs on several devices: every rank would search along the loss of its own "
+        "points, and the weights would drift apart. Type trainer=default, or optimizer=adam."
+    )
+
+
+def compiled_slope(config: Config) -> str | None:
+    """Compiled code cannot be differentiated twice."""
+    weight = get(config, "module.gradient_enhanced", 0.0)
+    if get(config, "module.compile", False) is not True or not weight:
+        return None
+    return (
+        f"module.gradient_enhanced={weight} differentiates the residual once more, which "
+        "module.compile=true does not support (double backward). Type module.compile=false."
+    )
+
+
+def shared_points(config: Config) -> str | None:
+    """Ranks that split the dimensions must look at the same points."""
+    split = get(config, "module.dimension_parallel", False) is True
+    if not split or get(config, "data.share_points", True) is True:
+        return None
+    return (
+        "module.dimension_parallel=true adds up the ranks' parts of one residual, but "
+        "data.share_points=false gives every rank its own points. Type data.share_points=true."
+    )
+
+
+def several_processes(config: Config) -> bool:
+    """Return whether a run has more than one process."""
+    devices = get(config, "trainer.devices", 1)
+    count = len(devices) if isinstance(devices, list) else devices
+    return count not in (1, "1") or get(config, "trainer.num_nodes", 1) > 1
+
+
 def resume_in_sweep(config: Config, *, multirun: bool) -> str | None:
     """One checkpoint cannot be continued by several runs."""
     if not multirun or config.get("ckpt_path") != "last":
@@ -133,6 +172,9 @@ RULES: tuple[Callable[[Config], str | list[str] | None], ...] = (
     installed_loggers,
     inference_mode,
     line_search_accumulation,
+    line_search_on_ranks,
+    compiled_slope,
+    shared_points,
 )
 
 

@@ -247,7 +247,7 @@ def run_job(config: Any, program: list[str], found: Any, multirun: bool) -> int:
     user = overrides.settle(overrides.plain(config), words)
     if multirun:
         report(preflight.check(user) + rules.check(user))
-        if several_processes(user):
+        if rules.several_processes(user) and "LOCAL_RANK" not in os.environ:
             # Lightning's workers repeat the command line: they must not repeat the whole sweep.
             here = [*words, f"hydra.run.dir={quoted(run_dir)}"]
             return subprocess.run([sys.executable, *module_or_file(program), *here]).returncode
@@ -259,18 +259,6 @@ def module_or_file(program: list[str]) -> list[str]:
     """Return what follows `python` to start this program again."""
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     return ["-m", spec.name, *program[1:]] if spec else [os.path.abspath(program[0]), *program[1:]]
-
-
-def several_processes(config: Mapping[str, Any]) -> bool:
-    """Return whether this run starts further processes."""
-    trainer = config["trainer"]
-    devices = trainer.get("devices", 1)
-    many = (
-        devices not in (1, "1") and not isinstance(devices, list) or trainer.get("num_nodes", 1) > 1
-    )
-    return (
-        many or isinstance(devices, list) and len(devices) > 1
-    ) and "LOCAL_RANK" not in os.environ
 
 
 def train(config: Mapping[str, Any], run_dir: Path, command: str, found: Any = None) -> int:

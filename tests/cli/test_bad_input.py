@@ -31,6 +31,12 @@ ROOT = Path(__file__).parents[2]
         (["model=toy", "optimizer=lbfgs", "trainer.accumulate_grad_batches=2"], ["lbfgs"]),
         (["model=toy", "estimator=sdgd", "estimator.num_dims=4"], ["problem.dim=3", "exact"]),
         (["model=toy", "problem=fourth", "estimator=hutchinson"], ["estimator.law=gaussian"]),
+        (["model=toy", "optimizer=lbfgs", "trainer=ddp"], ["drift apart"]),
+        (["model=pinn_hjb", "module.dimension_parallel=true"], ["data.share_points=true"]),
+        (
+            ["model=pinn_hjb", "module.compile=true", "module.gradient_enhanced=0.1"],
+            ["double backward", "module.compile=false"],
+        ),
         (["model=toy", "scale=papr"], ["Did you mean 'paper'?"]),
         (["model=toy", "seed={"], ["'seed={' cannot be read"]),
         (["model=toy", "hydra.runn.dir=x"], ["runn"]),
