@@ -31,7 +31,6 @@ from torch.utils.checkpoint import checkpoint
 
 from sciml.autodiff.directions import Dense, Sparse
 from sciml.autodiff.estimators import Draw, Operator
-from sciml.autodiff.jet import Jet
 from sciml.autodiff.seed import push
 from sciml.errors import InvalidArgument
 
@@ -136,7 +135,7 @@ def directional(
         raise InvalidArgument(
             f"vectors of shape {tuple(vectors.shape)}", f"(K, {d}) or (K, {n}, {d})"
         )
-    jet = _matrix(push(f, x, t, [Dense(vectors.to(x))], order=order))
+    jet = push(f, x, t, [Dense(vectors.to(x))], order=order)
     return jet.derivatives
 
 
@@ -158,7 +157,7 @@ def second_mixed(f: Callable, x: Tensor, i: Index, j: Index, t: Tensor | None = 
     """
     i, j, single = _pair(x, i, j)
     part = Sparse(torch.stack([i, j], 1).repeat(2, 1), _signs(x, len(i), (1, 1), (1, -1)))
-    plus, minus = _matrix(push(f, x, t, [part], order=2)).top.chunk(2)
+    plus, minus = push(f, x, t, [part], order=2).top.chunk(2)
     return _squeezed((plus - minus) / 4, single)
 
 
@@ -181,7 +180,7 @@ def mixed(f: Callable, x: Tensor, i: Index, j: Index, t: Tensor | None = None) -
     i, j, single = _pair(x, i, j)
     index = torch.stack([i, j], 1).repeat(3, 1)
     part = Sparse(index, _signs(x, len(i), (1, 1), (1, -1), (0, 1)))
-    plus, minus, alone = _matrix(push(f, x, t, [part], order=3)).top.chunk(3)
+    plus, minus, alone = push(f, x, t, [part], order=3).top.chunk(3)
     return _squeezed((plus - minus - 2 * alone) / 6, single)
 
 
@@ -202,7 +201,7 @@ def d_x_d_t(f: Callable, x: Tensor, t: Tensor, i: Index) -> Tensor:
     """
     i, _, single = _pair(x, i, i)
     parts = [Sparse(i, time=1.0), Sparse(i, time=-1.0)]
-    plus, minus = _matrix(push(f, x, t, parts, order=2)).top.chunk(2)
+    plus, minus = push(f, x, t, parts, order=2).top.chunk(2)
     return _squeezed((plus - minus) / 4, single)
 
 
@@ -212,7 +211,7 @@ def _sum(f, x, t, draw: Draw, order: int, chunk: int | None, share: float) -> Te
 
     def run(piece: Draw) -> Tensor:
         part, weights = [piece.part], piece.weights
-        return _matrix(push(f, x, t, part, weights, order, share / len(pieces))).top
+        return push(f, x, t, part, weights, order, share / len(pieces)).top
 
     if len(pieces) == 1:
         return run(pieces[0])
@@ -223,16 +222,6 @@ def _shape(x: Tensor) -> tuple[int, int]:
     if x.dim() != 2:
         raise InvalidArgument(f"x of shape {tuple(x.shape)}", "points in rows, (N, d)")
     return x.shape[0], x.shape[1]
-
-
-def _matrix(jet: Jet) -> Jet:
-    if jet.value.dim() != 2:
-        raise InvalidArgument(
-            f"a function with values of shape {tuple(jet.value.shape)}",
-            "one row per point, (N, h)",
-            "Keep the feature axis: z.sum(-1, keepdim=True), z[..., :1]",
-        )
-    return jet
 
 
 def _pair(x: Tensor, i: Index, j: Index) -> tuple[Tensor, Tensor, bool]:

@@ -69,13 +69,23 @@ def push(
     order: int = 2,
     laplacian: float = 0.0,
 ) -> Jet:
-    """Return the jet of `function(x)` or `function(x, t)` with values `(N, h)`; see `seed`."""
+    """Return the jet of `function(x)` or `function(x, t)` with values `(N, h)`; see `seed`.
+
+    Raises:
+        InvalidArgument: If the function returns anything but one row per point.
+    """
     coordinates, time = seed(x, t, parts, weights, order, laplacian)
     out = function(coordinates) if t is None else function(coordinates, time)
     if isinstance(out, Coordinates):
         return out.expand_tangents()
     if not isinstance(out, Jet):  # the function does not depend on its inputs
         out = Jet(out, zeros(out, coordinates.frame, 1), coordinates.frame)
+    if out.value.dim() != 2:
+        raise InvalidArgument(
+            f"a function with values of shape {tuple(out.value.shape)}",
+            "one row per point, (N, h)",
+            "Keep the feature axis: z.sum(-1, keepdim=True), z[..., :1]",
+        )
     n = max(x.shape[0], out.value.shape[0])
     derivatives = [z.expand(*z.shape[:-2], n, -1) for z in out.derivatives]
     return Jet(out.value, derivatives, out.frame)
