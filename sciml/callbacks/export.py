@@ -15,8 +15,8 @@ from sciml.pretrained.folder import update_metrics
 
 log = logging.getLogger(__name__)
 
-RANGE_POINTS = 4096
-RANGE_ELEMENTS = 2**24
+RANGE_POINTS = 16384
+RANGE_ELEMENTS = 2**22
 
 
 class ExportPretrained(pl.Callback):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from sciml.errors import InvalidArgument, InvalidType, RangeWarning
 
-RANGE_SLACK = 1e-5  # relative to the width of a range: rounding of the points is not a warning
+RANGE_SLACK = 0.02  # of the width of a range: its ends were found by sampling
 MAX_POINTS_PER_CHUNK = 8192
 
 
@@ -144,7 +144,7 @@ class PretrainedPINN(nn.Module):
                 if f"{name}.{quantity}" not in seen:
                     continue
                 least, greatest = seen[f"{name}.{quantity}"]
-                slack = RANGE_SLACK * max(high - low, abs(low), abs(high))
+                slack = RANGE_SLACK * (high - low) + 1e-6 * max(abs(low), abs(high))
                 if least < low - slack or greatest > high + slack:
                     label = {"norm": f"|{name}|", "value": name}.get(
                         quantity, f"{quantity} of {name}"
