@@ -11,6 +11,10 @@ import difflib
 from collections.abc import Iterable
 
 
+def _sentence(text: str) -> str:
+    return text if text.endswith("?") else text.rstrip(".") + "."
+
+
 class SciMLError(Exception):
     """Root of all errors raised on purpose by sciml.
 
@@ -22,12 +26,8 @@ class SciMLError(Exception):
 
     def __init__(self, received: str, expected: str = "", hint: str = "") -> None:
         self.received, self.expected, self.hint = received, expected, hint
-        text = received.rstrip(".") + "."
-        if expected:
-            text += f" Expected {expected.rstrip('.')}."
-        if hint:
-            text += f" {hint.rstrip('.')}."
-        super().__init__(text)
+        parts = [received, f"Expected {expected}" if expected else "", hint]
+        super().__init__(" ".join(_sentence(part) for part in parts if part))
 
     def __reduce__(self) -> tuple:
         """Keep the three parts when an error crosses a process boundary."""
