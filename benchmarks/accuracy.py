@@ -46,6 +46,7 @@ class Row:
 
 SG = "model=pinn_sine_gordon"
 CENTRED = f"{SG} problem.centred=true"
+PAIRS = f"{CENTRED} network=pairs module.inputs=[x]"
 FEATURES = "estimator=exact module.inputs=[t,terminal] network.width=64 optimizer.lr=3e-3"
 ROWS = (
     # The defaults.
@@ -102,17 +103,17 @@ ROWS = (
         {"test/skill": 0.065},
         60,
     ),
-    Row("centred_1000_pairs", f"{CENTRED} problem.dim=1000 network=pairs", {"test/skill": 0.05}, 60),
+    Row("centred_1000_pairs", f"{PAIRS} problem.dim=1000", {"test/skill": 0.05}, 60),
     Row(
         "centred_10000_mlp",
         f"{CENTRED} problem.dim=10000 trainer.max_steps=2500",
         {"test/skill": 0.08},
         180,
     ),
-    Row("centred_10000_pairs", f"{CENTRED} problem.dim=10000 network=pairs", {"test/skill": 0.08}, 180),
+    Row("centred_10000_pairs", f"{PAIRS} problem.dim=10000", {"test/skill": 0.08}, 180),
     Row(
         "centred_100000_pairs",
-        f"{CENTRED} problem.dim=100000 network=pairs trainer.max_steps=6000",
+        f"{PAIRS} problem.dim=100000 trainer.max_steps=6000",
         {"test/skill": 1.0},
         1800,
         (0,),

@@ -83,9 +83,9 @@ class PairSum(nn.Module):
     def _partials(self, x: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
         """Return d_j and d_j^2 of the sum at the coordinates `index` `(K,)`, `(N, K)` each."""
         s, last = self.scale, self.dim - 1
-        before = x[:, (index - 1).clamp_min(0)] * (s * (index > 0))
-        here = x[:, index] * s
-        after = x[:, (index + 1).clamp_max(last)] * (s * (index < last))
+        before = s * x[:, (index - 1).clamp_min(0)] * (index > 0)
+        here = s * x[:, index]
+        after = s * x[:, (index + 1).clamp_max(last)] * (index < last)
         at = self.weight[:, index]
         left_of = self.weight[:, (index - 1).clamp_min(0)] * (index > 0)  # weights of site j - 1
         first, second = torch.zeros_like(here), torch.zeros_like(here)
@@ -156,13 +156,16 @@ class PairNetwork(nn.Module):
 
     Args:
         dim: Number of coordinates, at least 2.
-        time: Must be False: the pair sum is static.
-        features: Must be 0.
+        time: Whether the MLP sees t; the pair sum itself does not.
+        features: Number of known features of the MLP.
         degree: Highest degree of the pair monomials, 1 to 4.
         scale: Factor on the coordinates; None for sqrt(d).
         width: Hidden width of the MLP, 0 for none.
         depth: Linear layers of the MLP.
         activation: Activation of the MLP.
+
+    Raises:
+        InvalidArgument: For time or features without an MLP to take them.
     """
 
     def __init__(
@@ -178,13 +181,26 @@ class PairNetwork(nn.Module):
         activation: str = "tanh",
     ) -> None:
         super().__init__()
-        if time or features:
-            raise InvalidArgument("PairNetwork with time or features", "inputs=[x]")
+        if (time or features) and not width:
+            raise InvalidArgument(
+                "a pair sum with inputs besides x and no MLP to take them",
+                "x alone, or an MLP beside the sum",
+                "Type module.inputs=[x], or network.width=64",
+            )
         self.pairs = PairSum(dim=dim, degree=degree, scale=scale)
         self.bias = nn.Parameter(torch.zeros(1))
-        self.mlp = MLP(dim=dim, width=width, depth=depth, activation=activation) if width else None
+        self.mlp = None
+        if width:
+            self.mlp = MLP(
+                dim=dim,
+                time=time,
+                features=features,
+                width=width,
+                depth=depth,
+                activation=activation,
+            )
 
     def forward(self, x, t=None, f=None):
         """Return `(N, 1)`."""
         n = self.pairs(x) + self.bias
-        return n if self.mlp is None else n + self.mlp(x)
+        return n if self.mlp is None else n + self.mlp(x, t, f)
