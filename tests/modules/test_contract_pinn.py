@@ -53,7 +53,7 @@ class TestOptions(ModuleContract):
         "adaptive": model("pinn_poisson", *SDGD, "data.candidates=4"),
         "averaged": model("pinn_hjb", *SDGD, "callbacks=ema"),
         "pairs": ["model=pinn_poisson", *(w for w in SMALL if "network" not in w), *SDGD]
-        + ["network=pairs", "network.depth=3"],
+        + ["network=pairs", "network.depth=3", "module.inputs=[x]"],
     }
     overfit = (80, 0.6)
     optimizer_cases = ("gradient_enhanced",)

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from sciml.cli.paths import config_dir
 from sciml.networks.trial import TrialSolution
 from sciml.pretrained import load_pretrained, save_pretrained, training_ranges
 from sciml.pretrained.table import CLASSES, build, name_of, resolve
@@ -38,3 +39,15 @@ def test_every_problem_saves_and_predicts_bit_equal(name, tmp_path):
     after = model.predict(p.x, p.t)
     assert torch.equal(after["value"], before)
     assert after["gradient"].shape == (20, 4) and after["gradient"].isfinite().all()
+
+
+@pytest.mark.parametrize("kind", ["problem", "network"])
+def test_every_configured_class_has_a_name(kind):
+    """A run of a shipped configuration can always be exported."""
+    targets = {
+        line.partition(":")[2].strip()
+        for file in (config_dir() / kind).glob("*.yaml")
+        for line in file.read_text().splitlines()
+        if line.startswith("_target_:")
+    }
+    assert targets and all(name_of(kind, target) for target in targets)
