@@ -34,10 +34,12 @@ def activation_function(name: str):
 
 
 def check_sizes(**sizes: int) -> None:
-    """Refuse layer sizes that are not positive integers."""
+    """Refuse layer sizes that are not positive integers, and a depth below two."""
     for name, value in sizes.items():
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise InvalidArgument(f"network.{name}={value}", "a positive integer")
+    if sizes.get("depth", 2) < 2:
+        raise InvalidArgument("network.depth=1", "at least 2: the first and the last linear layer")
 
 
 class InputLayer(nn.Module):
@@ -69,6 +71,9 @@ class InputLayer(nn.Module):
         share: int = 1,
     ) -> None:
         super().__init__()
+        for name, value in (("dim", dim), ("features", features)):
+            if value < 0:
+                raise InvalidArgument(f"network.{name}={value}", "zero or more")
         if dim + time + features == 0:
             raise InvalidArgument("a network without inputs", "x, t or a feature")
         check_sizes(width=width, share=share)
