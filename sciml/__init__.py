@@ -10,17 +10,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sciml.pretrained import load_pretrained, save_pretrained
+    from sciml.pretrained import list_pretrained, load_pretrained, save_pretrained
 
 __version__ = "0.1.0"
 
 # Public names and the rooms they live in.
 _HOMES = {
+    "list_pretrained": "sciml.pretrained",
     "load_pretrained": "sciml.pretrained",
     "save_pretrained": "sciml.pretrained",
 }
 
-__all__ = ["__version__", "load_pretrained", "save_pretrained"]
+__all__ = ["__version__", "list_pretrained", "load_pretrained", "save_pretrained"]
 
 
 def __getattr__(name: str) -> object:

@@ -56,6 +56,6 @@ def render(spec: Mapping) -> str:
 
 
 def _quantity(name: str, quantity: str) -> str:
-    return {"norm": f"|{name}|", "coordinate": f"each {name}_i", "value": name}.get(
-        quantity, quantity
-    )
+    # no |x|: a bar ends the cell of a Markdown table
+    names = {"norm": f"norm of {name}", "coordinate": f"each {name}_i", "value": name}
+    return names.get(quantity, quantity)

@@ -210,6 +210,7 @@ def save_pretrained(
     for key, (low, high) in ranges.items():
         variable, _, quantity = key.partition(".")
         inputs[variable].setdefault("ranges", {})[quantity] = [float(low), float(high)]
+    slope = units["value"] if units["x"] == "1" else f"{units['value']}/({units['x']})"
     spec = {
         "format": FORMAT,
         "name": name,
@@ -223,7 +224,7 @@ def save_pretrained(
         "inputs": inputs,
         "outputs": {
             "value": {"shape": ["N"], "unit": units["value"]},
-            "gradient": {"shape": ["N", dim], "unit": f"{units['value']}/({units['x']})"},
+            "gradient": {"shape": ["N", dim], "unit": slope},
         },
         "metrics": {key: finite_or_none(value) for key, value in (metrics or {}).items()},
         "data": dict(data or {}),

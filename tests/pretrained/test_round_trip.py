@@ -114,7 +114,14 @@ def test_model_json_and_card_tell_the_story(saved):
     assert spec["inputs"]["x"]["shape"] == ["N", 5] and spec["inputs"]["x"]["unit"] == "1"
     assert set(spec["inputs"]["x"]["ranges"]) == {"norm", "coordinate"}
     card = (saved[0] / "README.md").read_text()
-    for text in ("# tiny", "A model for tests.", "TinyProblem", "test/rel_l2 | 0.25", "load_pre"):
+    for text in (
+        "# tiny",
+        "A model for tests.",
+        "TinyProblem",
+        "test/rel_l2 | 0.25",
+        "load_pre",
+        "norm of x in [",
+    ):
         assert text in card
 
 
