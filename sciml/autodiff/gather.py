@@ -11,7 +11,8 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd import forward_ad
+
+from sciml.autodiff.fused import differentiable_multiply, is_plain_reverse_mode, multiply
 
 
 class LinearWithColumns(torch.autograd.Function):
@@ -23,7 +24,7 @@ class LinearWithColumns(torch.autograd.Function):
     @staticmethod
     def forward(x: Tensor, weight: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
         """Return the product and the columns."""
-        return F.linear(x, weight), weight.t()[index]
+        return multiply(x, weight), weight.t()[index]
 
     @staticmethod
     def setup_context(ctx, inputs: tuple, output: tuple) -> None:
@@ -34,11 +35,12 @@ class LinearWithColumns(torch.autograd.Function):
     def backward(ctx, product: Tensor, columns: Tensor) -> tuple:
         """Return the gradients of x and W; plain tensor code, so it can be differentiated again."""
         x, weight, index = ctx.saved_tensors
+        times = differentiable_multiply if torch.is_grad_enabled() else multiply
         for_x = for_weight = None
         if ctx.needs_input_grad[0]:
-            for_x = product @ weight
+            for_x = times(product, weight.t())
         if ctx.needs_input_grad[1]:
-            for_weight = product.t() @ x
+            for_weight = times(product.t(), x.t())
             # In place: the result of the product is ours. Indices may repeat.
             for_weight.t().index_put_((index,), columns, accumulate=True)
         return for_x, for_weight, None
@@ -50,17 +52,3 @@ def linear_with_columns(x: Tensor, weight: Tensor, index: Tensor) -> tuple[Tenso
         product, columns = LinearWithColumns.apply(x, weight, index.reshape(-1))
         return product, columns.reshape(*index.shape, -1)
     return F.linear(x, weight), F.embedding(index, weight.t())
-
-
-def is_plain_reverse_mode(x: Tensor) -> bool:
-    """Whether only ordinary reverse-mode differentiation of eager code can be at work.
-
-    Otherwise plain operations are better: `torch.compile` fuses them itself, `torch.func`
-    transforms batch and differentiate them in any order, and autocast casts each of them.
-    """
-    return not (
-        torch.compiler.is_compiling()
-        or torch._C._are_functorch_transforms_active()
-        or forward_ad._current_level >= 0
-        or torch.is_autocast_enabled(x.device.type)
-    )

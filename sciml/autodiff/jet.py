@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sciml.autodiff import elementwise
+from sciml.autodiff import elementwise, fused
 from sciml.autodiff.pushforward import push_through
 from sciml.autodiff.taylor import compose, product
 from sciml.errors import InvalidArgument
@@ -61,12 +61,16 @@ class Jet:
         derivatives: Orders one to k; `(K, N, h)` each, the last `(N, h)` if collapsed. N may be 1
             where all points share a tangent.
         frame: Order, number of directions and collapse weights.
+        packed: The tensor `(C, N, h)` of which value and derivatives are views, if there is one.
     """
 
-    __slots__ = ("derivatives", "frame", "value")
+    __slots__ = ("derivatives", "frame", "packed", "value")
 
-    def __init__(self, value: Tensor, derivatives: list[Tensor], frame: Frame) -> None:
+    def __init__(
+        self, value: Tensor, derivatives: list[Tensor], frame: Frame, packed: Tensor | None = None
+    ) -> None:
         self.value, self.derivatives, self.frame = value, derivatives, frame
+        self.packed = packed
 
     @property
     def first(self) -> Tensor:
@@ -99,8 +103,26 @@ class Jet:
 
     def apply(self, rule: Callable[[Tensor, int], list[Tensor]]) -> Jet:
         """Return the jet of an elementwise function given by its derivative rule."""
+        if self._can_fuse():
+            packed = self.packed
+            if packed is None:
+                packed = fused.pack(self.value, self.derivatives)
+            weights = self.frame.weights.to(packed.dtype)
+            return _unpack(fused.Activation.apply(packed, weights, rule), self.frame)
         f = rule(self.value, self.frame.order)
         return Jet(f[0], compose(f, self.derivatives, self.frame.collapse), self.frame)
+
+    def _can_fuse(self) -> bool:
+        """Whether `fused.Activation` applies, and the jet is wide enough to gain from it."""
+        weights = self.frame.weights
+        return (
+            self.frame.order == 2
+            and weights is not None
+            and weights.dim() == 1
+            and self.value.dim() == 2
+            and self.value.shape[1] >= 8
+            and fused.is_plain_reverse_mode(self.value)
+        )
 
     @classmethod
     def __torch_function__(cls, function, types, args=(), kwargs=None):
@@ -180,16 +202,23 @@ class Jet:
 
 def linear(jet: Jet, weight: Tensor, bias: Tensor | None = None) -> Jet:
     """Return the jet after `z W^T + b`: all channels in one matrix product."""
-    n, frame = jet.value.shape[0], jet.frame
-    rows = [jet.value[None]]
-    for z in jet.derivatives:
-        rows.append(z.expand(-1, n, -1) if z.dim() == 3 else z.expand(n, -1)[None])
-    sizes = [r.shape[0] for r in rows]
-    value, *derivatives = F.linear(torch.cat(rows), weight).split(sizes)
-    value = value[0] if bias is None else value[0] + bias
+    packed = jet.packed if jet.packed is not None else fused.pack(jet.value, jet.derivatives)
+    if fused.is_plain_reverse_mode(packed):
+        return _unpack(fused.Affine.apply(packed, weight, bias), jet.frame)
+    out = _unpack(F.linear(packed, weight), jet.frame)
+    value = out.value if bias is None else out.value + bias
+    return Jet(value, out.derivatives, jet.frame)
+
+
+def _unpack(packed: Tensor, frame: Frame) -> Jet:
+    """Return the jet whose channels lie in one tensor."""
+    sizes = [1] + [frame.num] * frame.order
+    if frame.weights is not None:
+        sizes[-1] = 1
+    value, *derivatives = packed.split(sizes)
     if frame.weights is not None:
         derivatives[-1] = derivatives[-1][0]
-    return Jet(value, derivatives, frame)
+    return Jet(value[0], derivatives, frame, packed)
 
 
 def _jet(z):

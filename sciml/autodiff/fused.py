@@ -1,0 +1,130 @@
+"""The two steps of a network on second-order collapsed jets, each as one function.
+
+Value, first derivatives and the collapsed channel of a jet lie in one tensor `(K + 2, N, h)`, so a
+linear layer is one matrix product and nothing is copied between layers. An activation writes its
+result into such a tensor and has a backward pass of a few operations in place. Both compute what
+the rules of `jet` and `taylor` compute; differentiated twice, they fall back to plain operations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+# oneDNN's product, the one compiled code uses. Half the time of the default product on processors
+# for which the default library has no wide-vector kernels, the same elsewhere.
+_WIDE = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
+_WIDE = _WIDE if torch.backends.mkldnn.is_available() else None
+# Below this many multiplications the choice does not matter.
+_SMALL = 2**18
+
+
+def is_plain_reverse_mode(x: Tensor) -> bool:
+    """Whether only ordinary reverse-mode differentiation of eager code can be at work.
+
+    Otherwise plain operations are better: `torch.compile` fuses them itself, `torch.func`
+    transforms batch and differentiate them in any order, and autocast casts each of them.
+    """
+    return not (
+        torch.compiler.is_compiling()
+        or torch._C._are_functorch_transforms_active()
+        or forward_ad._current_level >= 0
+        or torch.is_autocast_enabled(x.device.type)
+    )
+
+
+def multiply(x: Tensor, weight: Tensor) -> Tensor:
+    """Return `x W^T` for x `(M, d)` and W `(h, d)`; not differentiable."""
+    wide = _WIDE is not None and x.dtype == torch.float32 and x.device.type == "cpu"
+    if wide and len(weight) > 1 and x.numel() * len(weight) > _SMALL:
+        return _WIDE(x, weight, None, "none", [], "")
+    return x @ weight.t()
+
+
+def differentiable_multiply(x: Tensor, weight: Tensor) -> Tensor:
+    """Return the same for use where the result is differentiated."""
+    return x @ weight.t()
+
+
+class Affine(torch.autograd.Function):
+    """`(a, W, b) -> a W^T`, b added to the first channel: a `(C, N, m)` to `(C, N, h)`."""
+
+    @staticmethod
+    def forward(ctx, a: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Return all channels after the layer."""
+        ctx.save_for_backward(a, weight)
+        y = multiply(a.reshape(-1, a.shape[-1]), weight).view(*a.shape[:-1], -1)
+        if bias is not None:
+            y[0] += bias
+        return y
+
+    @staticmethod
+    def backward(ctx, g: Tensor) -> tuple:
+        """Return the gradients."""
+        a, weight = ctx.saved_tensors
+        product = differentiable_multiply if torch.is_grad_enabled() else multiply
+        rows, inputs = g.reshape(-1, g.shape[-1]), a.reshape(-1, a.shape[-1])
+        need_a, need_weight, need_bias = ctx.needs_input_grad
+        for_a = product(rows, weight.t()).view(a.shape) if need_a else None
+        for_weight = product(rows.t(), inputs.t()) if need_weight else None
+        return for_a, for_weight, g[0].sum(0) if need_bias else None
+
+
+class Activation(torch.autograd.Function):
+    """An elementwise function of packed second-order collapsed jets.
+
+    With channels `(z, z_k, s)` and `c = sum_k w_k z_k^2` the result is
+    `(f, f' z_k, f' s + f'' c)`.
+    """
+
+    @staticmethod
+    def forward(ctx, y: Tensor, weights: Tensor, rule: Callable) -> Tensor:
+        """Return the packed result, for y `(K + 2, N, h)` and collapse weights `(K,)`."""
+        first, top = y[1:-1], y[-1]
+        f = rule(y[0], 3)
+        out = torch.empty_like(y)
+        out_first, out_top = out[1:-1], out[-1]
+        out[0] = f[0]
+        torch.mul(first, first, out=out_first)  # room for the squares, used before it is filled
+        square = torch.mv(out_first.view(len(weights), -1).t(), weights).view_as(top)
+        torch.mul(first, f[1], out=out_first)
+        torch.mul(top, f[1], out=out_top).addcmul_(f[2], square)
+        ctx.save_for_backward(y, weights, *f[1:], square)
+        ctx.rule = rule
+        return out
+
+    @staticmethod
+    def backward(ctx, g: Tensor) -> tuple:
+        """Return the gradient of y."""
+        y, weights, f1, f2, f3, square = ctx.saved_tensors
+        if torch.is_grad_enabled():  # to be differentiated again: from the input alone
+            (for_y,) = torch.autograd.grad(plain(y, weights, ctx.rule), y, g, create_graph=True)
+            return for_y, None, None
+        first, top, g_first, g_top = y[1:-1], y[-1], g[1:-1], g[-1]
+        for_y = torch.empty_like(y)
+        out = for_y[1:-1]
+        inner = torch.mul(g_first, first, out=out).sum(0).addcmul_(g_top, top)
+        inner.mul_(f2).addcmul_(g[0], f1).addcmul_(g_top * square, f3)
+        for_y[0] = inner
+        torch.mul(g_top, f1, out=for_y[-1])
+        torch.mul(first, weights[:, None, None], out=out).mul_(2 * g_top * f2)
+        out.addcmul_(g_first, f1)
+        return for_y, None, None
+
+
+def plain(y: Tensor, weights: Tensor, rule: Callable) -> Tensor:
+    """Return what `Activation` computes, by operations that can be differentiated at will."""
+    f = rule(y[0], 2)
+    first, top = y[1:-1], y[-1]
+    square = torch.tensordot(weights, first * first, dims=1)
+    return torch.cat([f[0][None], f[1] * first, (f[1] * top + f[2] * square)[None]])
+
+
+def pack(value: Tensor, derivatives: list[Tensor]) -> Tensor:
+    """Return value and derivatives as channels `(C, N, h)` of one tensor."""
+    n = value.shape[0]
+    rows = [z.expand(-1, n, -1) if z.dim() == 3 else z.expand(n, -1)[None] for z in derivatives]
+    return torch.cat([value[None], *rows])

@@ -1,0 +1,132 @@
+"""Fused layers on packed jets: the numbers of the plain rules, to second gradients."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from sciml.autodiff import Dense, Time, elementwise, fused, one_hot, push
+from sciml.networks.mlp import MLP, ModifiedMLP, ResidualMLP
+
+RULES = {"tanh": elementwise.tanh, "sin": elementwise.sin, "gelu": elementwise.gelu}
+K, N, H = 3, 2, 4
+
+
+def packed(seed: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    y = torch.randn(K + 2, N, H, generator=generator, dtype=torch.float64)
+    return y.requires_grad_()
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_activation_gradients(name):
+    y, weights = packed(), torch.tensor([2.0, 0.5, 0.0], dtype=torch.float64)
+
+    def function(y):
+        return fused.Activation.apply(y, weights, RULES[name])
+
+    torch.testing.assert_close(function(y), fused.plain(y, weights, RULES[name]))
+    assert torch.autograd.gradcheck(function, y)
+    assert torch.autograd.gradgradcheck(function, y)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_affine_gradients(bias):
+    torch.manual_seed(0)
+    weight = torch.randn(5, H, dtype=torch.float64, requires_grad=True)
+    b = torch.randn(5, dtype=torch.float64, requires_grad=True) if bias else None
+    inputs = (packed(), weight, b) if bias else (packed(), weight)
+
+    def function(a, weight, b=None):
+        return torch.sin(fused.Affine.apply(a, weight, b))
+
+    assert torch.autograd.gradcheck(function, inputs)
+    assert torch.autograd.gradgradcheck(function, inputs)
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_wide_product_is_as_accurate_as_the_default(transposed):
+    torch.manual_seed(0)
+    x, weight = torch.randn(700, 64), torch.randn(32, 64)
+    if transposed:  # as in the gradient of a weight
+        x, weight = torch.randn(512, 40).t(), torch.randn(512, 30).t()
+    exact = x.double() @ weight.double().t()
+    error = (fused.multiply(x, weight) - exact).abs().max()
+    assert error < 2e-6 * exact.abs().max()
+    assert torch.equal(fused.multiply(x, weight), fused.multiply(x, weight))
+
+
+def loss_and_gradients(net, parts, weights, x):
+    jet = push(net, x, None, parts, weights)
+    loss = (jet.top + jet.value + jet.first.square().sum(0)).square().mean()
+    return [loss, *torch.autograd.grad(loss, list(net.parameters()))]
+
+
+@pytest.mark.parametrize("network", [MLP, ResidualMLP, ModifiedMLP])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("activation", ["tanh", "sin", "gelu", "silu"])
+def test_networks_agree_with_the_plain_rules(network, dtype, activation, monkeypatch):
+    torch.manual_seed(0)
+    net = network(dim=6, width=16, activation=activation).to(dtype)
+    x = torch.randn(5, 6, dtype=dtype)
+    parts = [one_hot(torch.tensor([0, 3, 5])), Dense(torch.randn(2, 6, dtype=dtype))]
+    weights = torch.tensor([2.0, 1.0, 0.5], dtype=dtype)  # the dense rows carry no weight
+    ours = loss_and_gradients(net, parts, weights, x)
+    monkeypatch.setattr(fused, "is_plain_reverse_mode", lambda x: False)
+    plain = loss_and_gradients(net, parts, weights, x)
+    tolerance = 1e-4 if dtype == torch.float32 else 1e-12
+    for a, b in zip(ours, plain, strict=True):
+        torch.testing.assert_close(a, b, rtol=tolerance, atol=tolerance * float(b.detach().abs().max()))
+
+
+def test_gradient_of_the_gradient_through_a_network(monkeypatch):
+    """The gradient-enhanced loss needs the x-gradient of the residual, then its own gradient."""
+    torch.manual_seed(0)
+    net = MLP(dim=4, width=12, depth=3).double()
+    x = torch.randn(3, 4, dtype=torch.float64, requires_grad=True)
+
+    def gradients():
+        jet = push(net, x, None, [one_hot(torch.tensor([1, 2]))], torch.ones(2).double())
+        (slope,) = torch.autograd.grad(jet.top.sum(), x, create_graph=True)
+        return torch.autograd.grad(slope.square().sum(), list(net.parameters()), allow_unused=True)
+
+    ours = gradients()
+    monkeypatch.setattr(fused, "is_plain_reverse_mode", lambda x: False)
+    for a, b in zip(ours, gradients(), strict=True):
+        assert (a is None) == (b is None)
+        if a is not None:
+            torch.testing.assert_close(a, b)
+
+
+def test_without_gradients_and_with_time():
+    net = MLP(dim=4, time=True, width=12, depth=3)
+    x, t = torch.randn(3, 4), torch.rand(3, 1)
+    parts = [one_hot(torch.tensor([1, 2])), Time()]
+    with torch.no_grad():
+        jet = push(net, x, t, parts, torch.ones(2))
+    (slope,) = torch.autograd.grad(net(x, t.requires_grad_()).sum(), t)
+    torch.testing.assert_close(jet.first[-1], slope)
+    assert not jet.top.requires_grad
+
+
+def test_compiled_network_takes_the_plain_rules_and_agrees():
+    torch.manual_seed(0)
+    net = MLP(dim=4, width=12, depth=3)
+    x, parts, weights = torch.randn(3, 4), [one_hot(torch.tensor([1, 2]))], torch.ones(2)
+
+    def top(x):
+        return push(net, x, None, parts, weights).top
+
+    compiled = torch.compile(top, backend="aot_eager", fullgraph=True)
+    torch.testing.assert_close(compiled(x), top(x), rtol=1e-5, atol=1e-5)
+
+
+def test_linear_on_jets_without_collapse():
+    """Order one and order four jets share the linear layer; their channels are counted right."""
+    torch.manual_seed(0)
+    weight, x = torch.randn(7, 5).double(), torch.randn(3, 5).double()
+    for order in (1, 2, 4):
+        jet = push(lambda y: F.linear(torch.tanh(y @ weight.t()), weight.t()), x, None,
+                   [one_hot(torch.tensor([0, 4]))], None, order)  # fmt: skip
+        assert [z.shape for z in jet.derivatives] == [(2, 3, 5)] * order
