@@ -131,7 +131,9 @@ def plot_losses(figure, path: Path, report: Mapping[str, Any]) -> bool:
     axes = np.atleast_1d(figure.subplots(1, 1 + bool(errors)))
     ranked = sorted(losses.items(), key=lambda item: (item[0] != "loss", item[0]))[:MAX_CURVES]
     for name, (steps, values) in ranked:
-        _curve(axes[0], steps, values, name)
+        # the sum lies on top of its largest term: draw it as a band behind
+        band = {"linewidth": 4.5, "color": "#c9c9c9"} if name == "loss" and len(ranked) > 1 else {}
+        _curve(axes[0], steps, values, name, **band)
     _label(axes[0], "training loss", "optimizer step", "loss (mean squared residual, scaled)")
     axes[0].legend(frameon=False, fontsize=9)
     if errors:
@@ -210,16 +212,25 @@ def plot_scatter(figure, report: Mapping[str, Any]) -> bool:
     return True
 
 
-def _curve(axis, steps: np.ndarray, values: np.ndarray, name: str) -> None:
+def _curve(
+    axis,
+    steps: np.ndarray,
+    values: np.ndarray,
+    name: str,
+    linewidth: float = 1.6,
+    color: str | None = None,
+) -> None:
     """Draw a positive series; long noisy ones faintly, with their running median on top."""
     keep = np.isfinite(values) & (values > 0)
     steps, values = steps[keep], values[keep]
     if len(steps) < 60:
-        axis.plot(steps, values, linewidth=1.6, label=name, marker="o", markersize=2.5)
+        style = {"linewidth": linewidth, "color": color, "label": name}
+        axis.plot(steps, values, marker="o", markersize=2.5, **style)
         return
     window = max(5, len(values) // 40)
     blocks = [values[max(0, i - window) : i + window + 1] for i in range(len(values))]
-    (line,) = axis.plot(steps, [np.median(b) for b in blocks], linewidth=1.6, label=name)
+    middle = [np.median(b) for b in blocks]
+    (line,) = axis.plot(steps, middle, linewidth=linewidth, color=color, label=name)
     axis.plot(steps, values, linewidth=0.5, alpha=0.3, color=line.get_color())
 
 
