@@ -341,6 +341,7 @@ def quiet() -> None:
     for text in (
         ".*does not have many workers.*",
         ".*Trying to infer the `batch_size`.*",
+        ".*It is recommended to use `self.log.*sync_dist=True.*",  # modules join ranks themselves
         ".*Checkpoint directory .* exists and is not empty.*",
         ".*number of training batches .* is smaller than the logging interval.*",
         ".*Starting from v1.9.0, `tensorboardX`.*",
