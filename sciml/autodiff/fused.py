@@ -38,8 +38,10 @@ def is_plain_reverse_mode(x: Tensor) -> bool:
 
 def multiply(x: Tensor, weight: Tensor) -> Tensor:
     """Return `x W^T` for x `(M, d)` and W `(h, d)`; not differentiable."""
+    if x.shape[1] == 1:
+        return x * weight.t()
     wide = _WIDE is not None and x.dtype == torch.float32 and x.device.type == "cpu"
-    if wide and len(weight) > 1 and x.numel() * len(weight) > _SMALL:
+    if wide and min(len(x), len(weight)) > 1 and x.numel() * len(weight) > _SMALL:
         return _WIDE(x, weight, None, "none", [], "")
     return x @ weight.t()
 
