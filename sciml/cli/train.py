@@ -293,6 +293,8 @@ def train(config: Mapping[str, Any], run_dir: Path, command: str, found: Any = N
             discard(run_dir)
         raise
     if not paths.is_worker():
+        if found is None:
+            clear(run_dir)
         write_config(config, run_dir, command)
     log.info("%s in %s", config["model"], run_dir)
     if found is not None:
@@ -321,6 +323,19 @@ def discard(run_dir: Path) -> None:
     if {file.name for file in run_dir.iterdir()} <= {"run.log"}:
         (run_dir / "run.log").unlink(missing_ok=True)
         run_dir.rmdir()
+
+
+def clear(run_dir: Path) -> None:
+    """Remove what an earlier run left in the folder that a new one would take for its own.
+
+    Its metrics would precede the new ones, and `ckpt_path=last` could fall back to its checkpoint.
+    """
+    old = [run_dir / "metrics.csv", *(run_dir / "checkpoints").glob("*.ckpt")]
+    old = [file for file in old if file.exists()]
+    if old:
+        log.warning("replacing the run in %s (ckpt_path=last would continue it)", run_dir)
+    for file in old:
+        file.unlink()
 
 
 def write_config(config: Mapping[str, Any], run_dir: Path, command: str) -> None:
