@@ -137,9 +137,13 @@ class SDGDPINN(LightningModule):
     def residual(self, p: Points, draw: Draw, reference: Draw | None = None) -> Tensor:
         """Return the scaled residual `(N,)`."""
         u = self.fields(p, draw, reference)
-        if self.dimension_parallel and dist.is_initialized():
-            u.trace = _joined(u.trace)
+        u.trace = self._over_ranks(u.trace)
         return self.problem.residual_scale * self.problem.residual(u, p)
+
+    def _over_ranks(self, estimate: Tensor) -> Tensor:
+        """Join what ranks with the same points estimated; validation points are each rank's own."""
+        shared = self.dimension_parallel and self.training and dist.is_initialized()
+        return _joined(estimate) if shared else estimate
 
     def loss_terms(self, batch: Batch) -> list[LossTerm]:
         """Return the terms of the loss: interior residual, its gradient, soft conditions."""
@@ -216,6 +220,7 @@ class SDGDPINN(LightningModule):
         q = Points(x, t, p.source)
         leaves = [x] if t is None else [x, t]
         slopes = torch.autograd.grad(self.residual(q, draw).square().sum(), leaves)
+        slopes = [self._over_ranks(slope) for slope in slopes]
         x = x.detach() + self.adversarial_size * slopes[0].sign()
         if t is not None:
             t = (t.detach() + self.adversarial_size * slopes[1].sign())
@@ -225,6 +230,7 @@ class SDGDPINN(LightningModule):
     def _slope(self, r: Tensor, p: Points) -> Tensor:
         """Return grad_x r `(N, d)`; the points carry only the value of the source."""
         (slope,) = torch.autograd.grad(r.sum(), p.x, create_graph=True)
+        slope = self._over_ranks(slope)
         return slope - self.problem.residual_scale * self.problem.source_gradient(p)
 
     # --- evaluation -------------------------------------------------------------------------
@@ -274,14 +280,14 @@ class SDGDPINN(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": schedule}
 
 
-def _joined(trace: Tensor) -> Tensor:
+def _joined(estimate: Tensor) -> Tensor:
     """Return the mean of all ranks' estimates in value, this rank's part in gradient.
 
     Every rank's draw is an unbiased estimate of the whole sum, so the mean over ranks is the
     estimate from the union. Gradients are averaged over ranks by DDP, which makes
     `mean_p 2 r grad(trace_p) = 2 r grad(mean trace)`: exact, and the bias of algorithm 3 falls
-    with the number of ranks.
+    with the number of ranks. The same holds for what is linear in the trace, as slopes of r are.
     """
-    total = trace.detach().clone()
+    total = estimate.detach().clone()
     dist.all_reduce(total)
-    return trace + (total / dist.get_world_size() - trace.detach())
+    return estimate + (total / dist.get_world_size() - estimate.detach())
