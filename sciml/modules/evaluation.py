@@ -89,8 +89,13 @@ class Report:
 
     @torch.no_grad()
     def _along(self, through: Points, predict: Callable[[Points], Tensor]) -> dict:
-        """Return the solution along x = s x_0 for s from -1 to 1, x_0 the first test point."""
-        s = torch.linspace(-1, 1, RAY, dtype=torch.float64, device=through.x.device)
+        """Return the solution along x = s x_0, x_0 the first test point.
+
+        s runs over [-1, 1] for a static problem; over [1/2, 3/2] for a time-dependent one, whose
+        points lie around a shell and not near the origin.
+        """
+        low, high = (-1.0, 1.0) if through.t is None else (0.5, 1.5)
+        s = torch.linspace(low, high, RAY, dtype=torch.float64, device=through.x.device)
         t = None if through.t is None else through.t.expand(RAY, 1)
         p = Points(s[:, None] * through.x, t)
         when = "" if t is None else f", t = {float(through.t):.2f}"

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from sciml.autodiff import squared_norm
 from sciml.physics import samplers
+from sciml.physics.checks import check_positive
 from sciml.physics.many_body import TwoBody, many_body
 from sciml.physics.pde import PDE, Fields, LiftTerms, Points, missing, with_source
 
@@ -38,6 +39,9 @@ class BallProblem(PDE):
         centred: Remove from the solution the constant to which it collapses in high dimension.
         coefficient_seed: NumPy seed of the coefficients of the solution; it fixes the problem
             instance, and runs with different seeds of training should share it.
+        radius_power: Training points have |x| = U^(1/radius_power) with U uniform on [0, 1]: 1 is
+            the published law and that of the test points; larger values bring points near the
+            sphere, which say more about the linear part of the solution.
 
     Raises:
         InvalidArgument: For an unknown solution, a dimension too small for it or a bad seed.
@@ -52,8 +56,10 @@ class BallProblem(PDE):
         solution: str = "two_body",
         centred: bool = False,
         coefficient_seed: int = 0,
+        radius_power: float = 1.0,
     ) -> None:
         super().__init__(dim=dim)
+        self.radius_power = check_positive("problem.radius_power", radius_power)
         self.sum = many_body(solution, dim=dim, centred=centred, coefficient_seed=coefficient_seed)
         self.solution, self.centred, self.coefficient_seed = solution, centred, coefficient_seed
         self.residual_scale = 1.0 / dim
@@ -84,8 +90,10 @@ class BallProblem(PDE):
         return w * laplacian - 4 * euler - 2 * self.dim * s + self.reaction(w * s)
 
     def sample(self, n: int, generator: torch.Generator) -> Points:
-        """Return `n` float32 points: direction uniform, |x| uniform on [0, 1], with source."""
+        """Return `n` float32 points: direction uniform, |x| by `radius_power`, with source."""
         x = samplers.ball(n, self.dim, generator)
+        if self.radius_power != 1.0:
+            x *= torch.linalg.vector_norm(x, dim=1, keepdim=True) ** (1 / self.radius_power - 1)
         return with_source(Points(x), self.source(x))
 
     def sample_test(self, n: int, generator: torch.Generator) -> Points:
