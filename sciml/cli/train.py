@@ -1,4 +1,4 @@
-"""`python train.py ...` and `sciml train ...`: compose, check, build, train, evaluate.
+"""`python train.py ...` and `sciml train ...`: compose, check, hand over to Hydra.
 
 Order of events: read the command line and find everything wrong with it; find the checkpoint to
 continue from; see that the run folder can be written; only then let Hydra create the folder (or
@@ -7,19 +7,16 @@ the folders of a sweep) and run. A refused command line leaves nothing on the di
 
 from __future__ import annotations
 
-import logging
 import os
 import shlex
-import signal
 import subprocess
 import sys
 import tempfile
-import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sciml.cli import paths
+from sciml.cli import paths, resume
 from sciml.errors import (
     CheckpointError,
     ConfigError,
@@ -27,8 +24,6 @@ from sciml.errors import (
     SciMLError,
     TrainingDiverged,
 )
-
-log = logging.getLogger("sciml")
 
 EXAMPLES = """\
   python train.py model=pinn_hjb                                   # minutes on two CPU cores
@@ -83,10 +78,9 @@ def main(argv: Sequence[str] | None = None, *, folder: Path | None = None) -> in
     if "--help" in words or "-h" in words:
         print(usage(folder))
         return 0
-    command = [sys.argv[0], *(sys.argv[1:] if argv is None else command_of(words))]
     try:
         os.environ[paths.STAMP] = paths.run_stamp()
-        return launch(words, folder, command)
+        return launch(words, folder)
     except (TrainingDiverged, ConvergenceError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -98,15 +92,15 @@ def main(argv: Sequence[str] | None = None, *, folder: Path | None = None) -> in
         return 130
 
 
-def command_of(words: list[str]) -> list[str]:
-    """Return the arguments that make this program do the same again, verb included."""
+def program() -> list[str]:
+    """Return what starts this program again, without the user's words: file, and verb if any."""
     verb = ["train"] if Path(sys.argv[0]).stem in ("sciml", "__main__") else []
-    return [*verb, *words]
+    return [sys.argv[0], *verb]
 
 
-def launch(words: list[str], folder: Path, command: list[str]) -> int:
+def launch(words: list[str], folder: Path) -> int:
     """Check the command line and hand it to Hydra."""
-    from sciml.cli import overrides, preflight, resume, rules, schema
+    from sciml.cli import overrides, preflight, rules, schema
 
     schema.register()
     flags = [w for w in words if w.startswith("-")]
@@ -135,13 +129,13 @@ def launch(words: list[str], folder: Path, command: list[str]) -> int:
     if paths.is_worker():
         keys.append("hydra/job_logging=worker")
 
-    def job(config: Any) -> int:
-        return run_job(config, command[: -len(words)] if words else command, found, multirun)
+    start = program()
+    return hydra_run(
+        [*flags, *keys], folder, lambda config: run_job(config, start, found, multirun)
+    )
 
-    return hydra_run([*flags, *keys], folder, job)
 
-
-def hydra_run(words: list[str], folder: Path, job: Any) -> int:
+def hydra_run(words: list[str], folder: Path, job: Callable[[Any], int]) -> int:
     """Run `job` under Hydra with these arguments and return the worst exit code of its runs."""
     import hydra
     from hydra.errors import HydraException
@@ -216,14 +210,12 @@ def writable(run_dir: Path) -> None:
         raise ConfigError(f"cannot write the run folder {run_dir}: {error}", hint=hint) from error
 
 
-def same_training(found: Any, config: Mapping[str, Any]) -> None:
+def same_training(found: resume.Checkpoint, config: Mapping[str, Any]) -> None:
     """Refuse a checkpoint of another problem or network.
 
     Raises:
         CheckpointError: Naming what differs.
     """
-    from sciml.cli import resume
-
     if not found.config:
         raise CheckpointError(f"{found.path} was not written by this program")
     differ = resume.differences(found.config, config)
@@ -235,11 +227,11 @@ def same_training(found: Any, config: Mapping[str, Any]) -> None:
         )
 
 
-def run_job(config: Any, program: list[str], found: Any, multirun: bool) -> int:
+def run_job(config: Any, start: list[str], found: resume.Checkpoint | None, multirun: bool) -> int:
     """Run one job: alone in this process, or as its own program where a sweep meets DDP."""
     from hydra.core.hydra_config import HydraConfig
 
-    from sciml.cli import overrides, preflight, rules
+    from sciml.cli import job, overrides, preflight, rules
 
     settings = HydraConfig.get()
     run_dir = Path(settings.runtime.output_dir)
@@ -250,116 +242,12 @@ def run_job(config: Any, program: list[str], found: Any, multirun: bool) -> int:
         if rules.several_processes(user) and "LOCAL_RANK" not in os.environ:
             # Lightning's workers repeat the command line: they must not repeat the whole sweep.
             here = [*words, f"hydra.run.dir={quoted(run_dir)}"]
-            return subprocess.run([sys.executable, *module_or_file(program), *here]).returncode
-    sys.argv = [*program, *words]
-    return train(user, run_dir, " ".join(map(shlex.quote, words)), found)
+            return subprocess.run([sys.executable, *module_or_file(start), *here]).returncode
+    sys.argv = [*start, *words]
+    return job.train(user, run_dir, " ".join(map(shlex.quote, words)), found)
 
 
-def module_or_file(program: list[str]) -> list[str]:
+def module_or_file(start: list[str]) -> list[str]:
     """Return what follows `python` to start this program again."""
     spec = getattr(sys.modules["__main__"], "__spec__", None)
-    return ["-m", spec.name, *program[1:]] if spec else [os.path.abspath(program[0]), *program[1:]]
-
-
-def train(config: Mapping[str, Any], run_dir: Path, command: str, found: Any = None) -> int:
-    """Build, fit and test one run, and leave its record in the run folder.
-
-    Args:
-        config: The resolved and checked configuration.
-        run_dir: The run folder.
-        command: The user's arguments, for the record.
-        found: The checkpoint to continue from, or None.
-
-    Returns:
-        0.
-
-    Raises:
-        SciMLError: What is wrong with the input, or why training stopped.
-        KeyboardInterrupt: After Ctrl-C; the record says so.
-    """
-    import lightning.pytorch as pl
-    import torch
-
-    from sciml.callbacks import csv_log
-    from sciml.cli.build import build
-
-    quiet()
-    torch.set_float32_matmul_precision(config["matmul_precision"])
-    pl.seed_everything(config["seed"], workers=True, verbose=False)
-    try:
-        run = build(config, run_dir)
-    except SciMLError:
-        if found is None:
-            discard(run_dir)
-        raise
-    if not paths.is_worker():
-        if found is None:
-            clear(run_dir)
-        write_config(config, run_dir, command)
-    log.info("%s in %s", config["model"], run_dir)
-    if found is not None:
-        for text in found.warnings:
-            log.warning("%s", text)
-        log.info("continuing %s at step %d", found.path, found.step)
-        if not paths.is_worker():
-            source = (found.run_dir or run_dir) / "metrics.csv"
-            csv_log.rewind(run_dir / "metrics.csv", found.step, source)
-    checkpoint = str(found.path) if found is not None else None
-    try:
-        run.trainer.fit(run.module, datamodule=run.data, ckpt_path=checkpoint, weights_only=True)
-        run.trainer.test(run.module, datamodule=run.data, verbose=False)
-    except SystemExit:
-        # Lightning answers Ctrl-C by leaving with code 1 and ignoring further ones.
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        raise KeyboardInterrupt from None
-    for record in (c for c in run.trainer.callbacks if hasattr(c, "finish")):
-        record.finish("completed")
-        log.info("%s", record.table())
-    return 0
-
-
-def discard(run_dir: Path) -> None:
-    """Remove the run folder of a run that was refused, if there is nothing but its log in it."""
-    if {file.name for file in run_dir.iterdir()} <= {"run.log"}:
-        (run_dir / "run.log").unlink(missing_ok=True)
-        run_dir.rmdir()
-
-
-def clear(run_dir: Path) -> None:
-    """Remove what an earlier run left in the folder that a new one would take for its own.
-
-    Its metrics would precede the new ones, and `ckpt_path=last` could fall back to its checkpoint.
-    """
-    old = [run_dir / "metrics.csv", *(run_dir / "checkpoints").glob("*.ckpt")]
-    old = [file for file in old if file.exists()]
-    if old:
-        log.warning("replacing the run in %s (ckpt_path=last would continue it)", run_dir)
-    for file in old:
-        file.unlink()
-
-
-def write_config(config: Mapping[str, Any], run_dir: Path, command: str) -> None:
-    """Write `config.yaml`: the command on the first line, then every resolved value."""
-    from omegaconf import OmegaConf
-
-    text = f"# python train.py {command}\n" + OmegaConf.to_yaml(OmegaConf.create(dict(config)))
-    temporary = run_dir / f".config.yaml.{os.getpid()}"
-    temporary.write_text(text)
-    os.replace(temporary, run_dir / "config.yaml")
-
-
-def quiet() -> None:
-    """Keep Lightning's advice about hardware and loaders out of the user's terminal."""
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    logging.captureWarnings(True)
-    for text in (
-        ".*does not have many workers.*",
-        ".*Trying to infer the `batch_size`.*",
-        ".*It is recommended to use `self.log.*sync_dist=True.*",  # modules join ranks themselves
-        ".*Checkpoint directory .* exists and is not empty.*",
-        ".*number of training batches .* is smaller than the logging interval.*",
-        ".*Starting from v1.9.0, `tensorboardX`.*",
-        ".*isinstance.treespec, LeafSpec.*",
-    ):
-        warnings.filterwarnings("ignore", message=text)
+    return ["-m", spec.name, *start[1:]] if spec else [os.path.abspath(start[0]), *start[1:]]
