@@ -1,0 +1,29 @@
+"""What the README and the examples show works, at reduced size."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def test_own_pde_of_the_readme_in_fifteen_lines() -> None:
+    section = (ROOT / "README.md").read_text().split("## Your own PDE")[1]
+    code = re.search(r"```python\n(.*?)```", section, re.DOTALL).group(1)
+    own = code[code.index("class") : code.index("print")]
+    assert len([line for line in own.splitlines() if line.strip()]) <= 15
+    names: dict = {}
+    exec(code.replace("steps=1000", "steps=300"), names)  # our own README
+    metrics = names["solution"].metrics
+    assert metrics["test/rel_l2"] < 0.08
+    assert metrics["test/skill"] < 1.0
+
+
+def test_the_example_is_the_same_problem() -> None:
+    spec = importlib.util.spec_from_file_location("own_pde", ROOT / "examples" / "own_pde.py")
+    example = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(example)
+    solution = example.solve(example.Helmholtz(dim=5), steps=400)
+    assert solution.metrics["test/skill"] < 0.5
