@@ -1,8 +1,10 @@
 """Solve a PDE of your own from Python: the whole run in one call.
 
     solution = solve(MyPDE(dim=20), steps=1000)
-    solution(x)                      # u at points x (N, d)
+    solution(x)  # u at points x (N, d)
     solution.metrics["test/rel_l2"]  # where the problem has an exact solution
+
+The command line (`python train.py`) does the same for configured problems and keeps a run folder.
 """
 
 from __future__ import annotations
