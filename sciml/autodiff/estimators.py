@@ -240,10 +240,22 @@ class SDGD(nn.Module):
             self.scores = torch.ones(dim)
 
     def draw(self, operator: Operator, like: Tensor, streams: Streams, purpose: str) -> Draw:
-        """Return K terms with weights d/K (or 1/(K p_j))."""
+        """Return K terms with weights d/K (or 1/(K p_j)).
+
+        Raises:
+            InvalidArgument: For more terms than there are, and for options that a fourth-order
+                operator does not have.
+        """
         k = self.reference_dims if purpose == "reference" else self.num_dims
         d = operator.terms
         if operator.order == 4:
+            dims, selection, ranks = self.dims, self.selection, self.ranks
+            if (dims, selection, ranks) != ("shared", "uniform", "independent"):
+                raise InvalidArgument(
+                    f"dims={dims}, selection={selection}, ranks={ranks} for pairs of dimensions",
+                    "dims=shared, selection=uniform and ranks=independent",
+                    "Leave them out, or type estimator=hutchinson estimator.law=pair",
+                )
             generator = streams.generator(purpose, cpu=True)
             i, j = torch.randint(operator.dim, (2, k), generator=generator).to(like.device)
             return operator.pairs(i, j, operator.dim**2 / k, like)

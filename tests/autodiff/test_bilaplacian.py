@@ -113,3 +113,12 @@ def test_rademacher_would_miss_the_pure_fourth_derivatives():
         Hutchinson(law="rademacher").draw(OPERATOR, torch.zeros(N, D), Streams(0, 0), "dims")
     with pytest.raises(InvalidArgument, match="single coordinates"):
         OPERATOR.along(torch.tensor([0]), 1.0, torch.zeros(N, D))
+
+
+@pytest.mark.parametrize(
+    "options", [{"dims": "per_point"}, {"selection": "swept"}, {"ranks": "disjoint"}]
+)
+def test_options_that_pairs_do_not_have_are_refused(options):
+    estimator = SDGD(num_dims=2, **options)
+    with pytest.raises(InvalidArgument, match="for pairs of dimensions"):
+        estimator.draw(OPERATOR, torch.zeros(N, D), Streams(0, 0), "dims")
