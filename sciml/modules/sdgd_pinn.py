@@ -20,7 +20,7 @@ points come from the domain of dependence (see `sciml.physics.hjb`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -30,7 +30,7 @@ from torch import Tensor, nn
 
 from sciml.autodiff.estimators import Draw, Exact, Operator
 from sciml.data.collocation import Batch
-from sciml.errors import InvalidArgument
+from sciml.errors import InvalidArgument, did_you_mean
 from sciml.modules.evaluation import Report
 from sciml.networks.trial import TrialSolution
 from sciml.optim.terms import LossTerm
@@ -59,6 +59,8 @@ class SDGDPINN(LightningModule):
             `data.candidates` above 1.
         dimension_parallel: Whether ranks share the points and split the dimensions.
         compile: Whether to compile the residual.
+        weights: Weights of loss terms by name ("residual", "slope", the problem's conditions)
+            instead of the ones they have.
 
     Raises:
         InvalidArgument: For combinations that cannot be right.
@@ -82,6 +84,7 @@ class SDGDPINN(LightningModule):
         adaptive_power: float = 1.0,
         dimension_parallel: bool = False,
         compile: bool = False,
+        weights: Mapping[str, float] | None = None,
     ) -> None:
         super().__init__()
         if gradient not in ("exact", "sampled"):
@@ -92,7 +95,14 @@ class SDGDPINN(LightningModule):
                 "a residual in which the gradient enters through |grad u|^2 alone",
                 "Type module.gradient=exact",
             )
+        known = ("residual", *(["slope"] if gradient_enhanced else []), *problem.conditions)
+        for name in weights or {}:
+            if name not in known:
+                raise InvalidArgument(
+                    f"module.weights={{{name}: ...}}", "the name of a loss term", did_you_mean(name, known)
+                )
         self.problem = problem
+        self.weights = dict(weights or {})
         self.trial = TrialSolution(problem, network, inputs)
         self.estimator = estimator
         self.val_estimator = val_estimator or estimator
@@ -154,14 +164,16 @@ class SDGDPINN(LightningModule):
             p = Points(p.x.detach().requires_grad_(), p.t, p.source)
         r = self.residual(p, draw, reference)
         count = batch.counts["interior"]
-        terms = [LossTerm("residual", r, 1.0, count)]
+        terms = [LossTerm("residual", r, self.weights.get("residual", 1.0), count)]
         if self.gradient_enhanced:
             slope = self._slope(r, p)
-            terms.append(LossTerm("slope", slope, self.gradient_enhanced, count))
+            weight = self.weights.get("slope", self.gradient_enhanced)
+            terms.append(LossTerm("slope", slope, weight, count))
         for name, weight in self.problem.conditions.items():
             q = batch.conditions[name]
             u = self.fields(q, None)
             value = self.problem.condition_residual(name, u, q)
+            weight = self.weights.get(name, weight)
             terms.append(LossTerm(name, value, weight, batch.counts[name]))
         return terms
 
