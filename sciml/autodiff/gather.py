@@ -48,7 +48,7 @@ class LinearWithColumns(torch.autograd.Function):
 
 def linear_with_columns(x: Tensor, weight: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
     """Return `x W^T` `(N, h)` and the columns `W[:, index]` `(*, h)` for an index of any shape."""
-    if is_plain_reverse_mode(x):
+    if torch.compiler.is_compiling() or is_plain_reverse_mode(x):
         product, columns = LinearWithColumns.apply(x, weight, index.reshape(-1))
         return product, columns.reshape(*index.shape, -1)
     return F.linear(x, weight), F.embedding(index, weight.t())
