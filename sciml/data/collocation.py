@@ -154,7 +154,9 @@ class CollocationData(LightningDataModule):
         return self.problem.sample_test(n, streams.generator("test"))
 
     def _chunk_size(self) -> int:
-        return min(self.test_points, max(1, _CHUNK_ELEMENTS // self.problem.dim))
+        # At least 16 chunks, so that ranks share the work; the points must not depend on ranks.
+        share = -(-self.test_points // 16)
+        return max(1, min(share, _CHUNK_ELEMENTS // self.problem.dim))
 
     def _my_chunks(self) -> int:
         """Return the number of chunks per rank; ranks past the end get empty ones."""

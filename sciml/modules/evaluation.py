@@ -42,9 +42,9 @@ class Report:
         reference = self.problem.exact(p.x, p.t).double()
         error = (prediction - reference).abs()
         sums = [error.square(), reference.square(), error, reference.abs()]
-        sums = torch.stack([s.sum() for s in sums])
+        sums = torch.stack([s.sum() for s in sums]).cpu()
         self._sums = sums if self._sums is None else self._sums + sums
-        largest = error.max()
+        largest = error.max().cpu()
         self._largest = largest if self._largest is None else torch.maximum(self._largest, largest)
         self._baselines.update(p, reference)
         if sum(len(s) for s in self._shown) < SCATTER:
@@ -54,26 +54,31 @@ class Report:
 
     def finish(self, predict: Callable[[Points], Tensor]) -> None:
         """Join the ranks, compute the metrics and evaluate a ray through the first test point."""
-        if self._sums is None:
+        own = None if self._sums is None else (self._sums, self._largest, self._baselines)
+        ranks = [rank for rank in _gather(own) if rank is not None]  # some may have had no points
+        if not ranks:
             return
-        for total in (self._sums, *self._baselines.sums()):
-            _reduce(total, "sum")
-        _reduce(self._largest, "max")
-        e2, r2, e1, r1 = self._sums.tolist()
+        (sums, largest, self._baselines), *others = ranks
+        for more, peak, baselines in others:
+            sums, largest = sums + more, torch.maximum(largest, peak)
+            for total, part in zip(self._baselines.sums(), baselines.sums(), strict=True):
+                total += part
+        e2, r2, e1, r1 = sums.tolist()
         error = (e2 / r2) ** 0.5
         baselines = self._baselines.errors()
         self.metrics = {
             "test/rel_l2": error,
             "test/rel_l1": e1 / r1,
-            "test/max_abs": float(self._largest),
+            "test/max_abs": float(largest),
         }
         self.metrics |= {f"test/{name}": v for name, v in skills(error, baselines).items()}
         self.metrics |= {f"test/baseline/{name}": v for name, v in baselines.items()}
-        self._ray = self._along(self._ray["through"], predict)
+        if self._ray:
+            self._ray = self._along(self._ray["through"], predict)
 
     def as_dict(self) -> dict:
         """Return what tables and plots show: reference, prediction, baselines, metrics, ray."""
-        if not self.metrics:
+        if not self.metrics or not self._shown:
             return {}
         prefix = "test/baseline/"
         shown = torch.cat(self._shown)[:SCATTER].cpu()
@@ -107,7 +112,10 @@ class Report:
         }
 
 
-def _reduce(total: Tensor, how: str) -> None:
-    """Sum or maximise a tensor over ranks, in place."""
-    if dist.is_initialized() and dist.get_world_size() > 1:
-        dist.all_reduce(total, dist.ReduceOp.SUM if how == "sum" else dist.ReduceOp.MAX)
+def _gather(own: object) -> list:
+    """Return what every rank has, in order of ranks, on the CPU's side of the process."""
+    if not dist.is_initialized() or dist.get_world_size() == 1:
+        return [own]
+    everyone: list = [None] * dist.get_world_size()
+    dist.all_gather_object(everyone, own)
+    return everyone

@@ -1,0 +1,70 @@
+"""Test metrics: against direct formulas, and the same however the points fall to ranks."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+
+from sciml.data.collocation import CollocationData
+from sciml.modules import evaluation
+from sciml.modules.evaluation import Report
+from sciml.physics.ball import SineGordon
+from sciml.physics.pde import Points
+
+
+def predict(p: Points) -> torch.Tensor:
+    """A wrong solution: affine in x, times the envelope."""
+    return (1 - p.x.square().sum(1)) * (0.3 + p.x[:, 0])
+
+
+@pytest.fixture
+def chunks() -> list[Points]:
+    data = CollocationData(problem=SineGordon(dim=6), test_points=400)
+    return [data.test_chunk(i) for i in range(16)]
+
+
+def fill(report: Report, chunks: list[Points]) -> Report:
+    for p in chunks:
+        report.add(p, predict(p))
+    return report
+
+
+def test_metrics_follow_their_definitions(chunks: list[Points]) -> None:
+    problem = SineGordon(dim=6)
+    report = fill(Report(problem, 400), chunks)
+    report.finish(predict)
+    x = torch.cat([p.x for p in chunks])
+    p = Points(x)
+    u, v = problem.exact(x), predict(p)
+    a = 1 - x.square().sum(1)
+    constant = (u - a * (a @ u) / (a @ a)).norm() / u.norm()
+    columns = a[:, None] * torch.cat([torch.ones(400, 1), x], 1)
+    affine = (u - columns @ torch.linalg.lstsq(columns, u).solution).norm() / u.norm()
+    metrics = report.metrics
+    error = float((u - v).norm() / u.norm())
+    assert metrics["test/rel_l2"] == pytest.approx(error, rel=1e-12)
+    assert metrics["test/max_abs"] == pytest.approx(float((u - v).abs().max()), rel=1e-12)
+    assert metrics["test/rel_l1"] == pytest.approx(float((u - v).abs().sum() / u.abs().sum()))
+    # The library divides out the fitted unknowns: 1 of 400 and 7 of 400.
+    assert metrics["test/skill"] == pytest.approx(error / float(constant), rel=3e-3)
+    assert metrics["test/skill_affine"] == pytest.approx(error / float(affine), rel=2e-2)
+    assert len(report.as_dict()["ray"]["s"]) == evaluation.RAY
+
+
+@pytest.mark.parametrize("split", [(8, 8), (16, 0), (0, 16), (3, 13)])
+def test_ranks_join_to_the_metrics_of_one_process(monkeypatch, chunks, split) -> None:
+    problem = SineGordon(dim=6)
+    whole = fill(Report(problem, 400), chunks)
+    whole.finish(predict)
+    ranks = [fill(Report(problem, 400), chunks[: split[0]])]
+    ranks.append(fill(Report(problem, 400), chunks[split[0] :]))
+    owned = [
+        None if r._sums is None else (r._sums, r._largest, copy.deepcopy(r._baselines))
+        for r in ranks
+    ]
+    monkeypatch.setattr(evaluation, "_gather", lambda own: owned)
+    ranks[0].finish(predict)
+    for name, value in whole.metrics.items():
+        assert ranks[0].metrics[name] == pytest.approx(value, rel=1e-9), name
