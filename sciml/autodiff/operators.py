@@ -30,7 +30,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from sciml.autodiff.directions import Dense, Sparse
-from sciml.autodiff.estimators import Draw, Operator
+from sciml.autodiff.draws import Draw, Operator
 from sciml.autodiff.seed import push
 from sciml.errors import InvalidArgument
 

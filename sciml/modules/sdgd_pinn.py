@@ -28,7 +28,8 @@ import torch.distributed as dist
 from lightning import LightningModule
 from torch import Tensor, nn
 
-from sciml.autodiff.estimators import Draw, Exact, Operator
+from sciml.autodiff.draws import Draw, Operator
+from sciml.autodiff.estimators import Exact
 from sciml.data.collocation import Batch
 from sciml.errors import InvalidArgument, did_you_mean
 from sciml.modules.evaluation import Report

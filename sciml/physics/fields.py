@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from sciml.autodiff.directions import Dense, Part, Radial, Sparse, Time
-from sciml.autodiff.estimators import Draw, Operator
+from sciml.autodiff.draws import Draw, Operator
 from sciml.autodiff.seed import push
 from sciml.errors import InvalidArgument
 from sciml.physics.pde import PDE, Factor, Fields, LiftTerms, Points
