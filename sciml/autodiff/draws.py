@@ -130,6 +130,12 @@ class Operator:
             else:
                 v = torch.einsum("vm,ndm->vnd", v, self.sigma)
         elif self.weights is not None:
+            if bool((self.weights < 0).any()):
+                raise InvalidArgument(
+                    "random probes for an operator with negative weights",
+                    "weights a_j >= 0, of which they take the square root",
+                    "Use estimator=sdgd, which takes any weights",
+                )
             root = self.weights.sqrt()
             v = v * root if root.dim() == 1 else v[:, None] * root
         return Draw(Dense(v), like.new_full((v.shape[0],), scale))

@@ -176,7 +176,13 @@ class SDGD(nn.Module):
             sweep, slot = divmod(streams.step * streams.world + streams.rank, per_pass)
             seed = Streams(streams.seed, sweep).generator(purpose, common=True, cpu=True)
             return torch.randperm(d, generator=seed)[slot * k : (slot + 1) * k]
-        if self.ranks == "disjoint" and k * streams.world <= d:
+        if self.ranks == "disjoint":
+            if k * streams.world > d:
+                raise InvalidArgument(
+                    f"estimator.ranks=disjoint with {k} dimensions on {streams.world} ranks each",
+                    f"at most {d} in all",
+                    f"Type estimator.num_dims={d // streams.world}, or estimator.ranks=independent",
+                )
             generator = streams.generator(purpose, common=True, cpu=True)
             every = distinct(d, k * streams.world, generator)[0]
             return every[streams.rank * k : (streams.rank + 1) * k]

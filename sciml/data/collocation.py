@@ -121,15 +121,23 @@ class CollocationData(LightningDataModule):
         step, self.drawn = self.drawn // self.fixed_for, self.drawn + 1
         return self.batch(step, trainer.global_rank, trainer.world_size)
 
+    def _cast(self, p: Points) -> Points:
+        """Return points in the precision of the module being trained."""
+        module = self.trainer.lightning_module if self.trainer else None
+        return p if module is None or module.dtype == p.x.dtype else p.to(module.dtype)
+
     # --- points -----------------------------------------------------------------------------
     def batch(self, step: int, rank: int = 0, world: int = 1) -> Batch:
         """Return the points of a step on a rank: always the same for the same arguments."""
         streams = Streams(self.seed, step, rank, world, self._device())
         n = self.points * self.candidates
         points = self.problem.sample(n, streams.generator("points", common=self.share_points))
+        points = self._cast(points)
         conditions = {
-            name: self.problem.sample_condition(
-                name, self.condition_points, streams.generator(name, common=self.share_points)
+            name: self._cast(
+                self.problem.sample_condition(
+                    name, self.condition_points, streams.generator(name, common=self.share_points)
+                )
             )
             for name in self.problem.conditions
         }
@@ -141,7 +149,7 @@ class CollocationData(LightningDataModule):
         """Return this rank's validation points, the same at every validation."""
         streams = Streams(self.seed + 1, 0, rank, world, self._device())
         n = max(1, min(self.val_points, _CHUNK_ELEMENTS // self.problem.dim) // world)
-        points = self.problem.sample(n, streams.generator("validation"))
+        points = self._cast(self.problem.sample(n, streams.generator("validation")))
         return Batch(points, {}, streams, {"interior": n * world})
 
     def test_chunk(self, index: int) -> Points:

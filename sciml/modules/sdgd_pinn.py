@@ -100,7 +100,9 @@ class SDGDPINN(LightningModule):
         for name in weights or {}:
             if name not in known:
                 raise InvalidArgument(
-                    f"module.weights={{{name}: ...}}", "the name of a loss term", did_you_mean(name, known)
+                    f"module.weights={{{name}: ...}}",
+                    "the name of a loss term",
+                    did_you_mean(name, known),
                 )
         self.problem = problem
         self.weights = dict(weights or {})
@@ -222,9 +224,7 @@ class SDGDPINN(LightningModule):
         return Batch(p, batch.conditions, batch.streams, batch.counts)
 
     def _draw(self, p: Points, batch: Batch, purpose: str) -> Draw:
-        return self.estimator.draw(
-            operator_of(self.problem, p), p.x, batch.streams, purpose
-        )
+        return self.estimator.draw(operator_of(self.problem, p), p.x, batch.streams, purpose)
 
     def _ascend(self, p: Points, draw: Draw) -> Points:
         """Move points one sign-gradient step up the squared residual; t stays in its interval."""
@@ -232,11 +232,15 @@ class SDGDPINN(LightningModule):
         t = None if p.t is None else p.t.detach().requires_grad_()
         q = Points(x, t, p.source)
         leaves = [x] if t is None else [x, t]
-        slopes = torch.autograd.grad(self.residual(q, draw).square().sum(), leaves)
+        r = self.residual(q, draw)
+        slopes = list(torch.autograd.grad(r.square().sum(), leaves))
+        # The points carry only the value of the source: r contains -s f.
+        source = self.problem.residual_scale * self.problem.source_gradient(q)
+        slopes[0] = slopes[0] - 2 * r.detach()[:, None] * source
         slopes = [self._over_ranks(slope) for slope in slopes]
         x = x.detach() + self.adversarial_size * slopes[0].sign()
         if t is not None:
-            t = (t.detach() + self.adversarial_size * slopes[1].sign())
+            t = t.detach() + self.adversarial_size * slopes[1].sign()
             t = t.clamp(0.0, self.problem.final_time)
         return self.problem.moved(Points(x, t, p.source))
 

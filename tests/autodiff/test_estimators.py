@@ -112,7 +112,8 @@ LAWS = {
         (law, name)
         for law in LAWS
         for name in ("laplacian", "weights (N, d)", "sigma (d, m)")
-        if name != "sigma (d, m)" or law not in ("per point", "importance")  # not offered
+        # not offered, or (disjoint) fewer columns than three ranks would draw
+        if name != "sigma (d, m)" or law not in ("per point", "importance", "disjoint")
     ],
 )
 def test_mean_over_draws(law, name):
@@ -149,6 +150,17 @@ def test_three_disjoint_ranks_of_two_are_exact_for_six_dimensions():
         assert sorted(torch.cat([d.index for d in draws]).tolist()) == list(range(D))
         mean = sum(estimate(net, x, d) for d in draws) / 3
         assert error(mean, wanted) < 1e-12
+
+
+def test_disjoint_ranks_need_enough_dimensions():
+    with pytest.raises(InvalidArgument, match="num_dims=1, or estimator.ranks=independent"):
+        LAWS["disjoint"].draw(Operator(5), torch.zeros(1, 5), Streams(0, 0, 0, 3), "dims")
+
+
+def test_random_probes_refuse_negative_weights():
+    operator = Operator(3, weights=torch.tensor([1.0, -1.0, 1.0]))
+    with pytest.raises(InvalidArgument, match="negative weights"):
+        LAWS["gaussian"].draw(operator, torch.zeros(1, 3), Streams(0, 0), "dims")
 
 
 def test_swept_covers_every_dimension_once_per_pass():

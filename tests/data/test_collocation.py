@@ -115,12 +115,15 @@ def test_validation_points_are_fixed_and_not_training_points():
 
 def test_test_points_are_cut_into_chunks_and_do_not_depend_on_the_seed(monkeypatch):
     monkeypatch.setattr("sciml.data.collocation._CHUNK_ELEMENTS", 4 * D)
-    a, b = data(test_points=10, seed=1), data(test_points=10, seed=2)
-    chunks = [a.test_chunk(i) for i in range(4)]
-    assert [len(c) for c in chunks] == [4, 4, 2, 0]
+    a, b = data(test_points=70, seed=1), data(test_points=70, seed=2)
+    chunks = [a.test_chunk(i) for i in range(19)]
+    assert [len(c) for c in chunks] == [4] * 17 + [2, 0]
     assert all(c.x.dtype == torch.float64 for c in chunks)
     assert all(torch.equal(c.x, b.test_chunk(i).x) for i, c in enumerate(chunks))
-    assert len(torch.cat([c.x for c in chunks]).unique(dim=0)) == 10
+    assert len(torch.cat([c.x for c in chunks]).unique(dim=0)) == 70
+    # Small sets are cut too, so that ranks share the work.
+    small = data(test_points=32, seed=1)
+    assert [len(small.test_chunk(i)) for i in range(17)] == [2] * 16 + [0]
 
 
 def test_default_number_of_test_points_falls_with_the_dimension():

@@ -322,3 +322,11 @@ def test_predictions_take_any_dtype_and_return_float64():
     wanted = module(p.x.float(), p.t.float())[:, 0].double()
     assert torch.equal(u, wanted)
     assert torch.equal(module.predict_points(Points(p.x.float(), p.t.float())), u)
+
+
+def test_runs_in_double_precision(tmp_path) -> None:
+    from sciml.cli.train import main
+
+    words = ["model=pinn_hjb", "problem.dim=6", "estimator.num_dims=4", "trainer.max_steps=3"]
+    words += ["trainer.precision=64-true", "data.test_points=50", "callbacks.plots=null"]
+    assert main([*words, f"hydra.run.dir={tmp_path}/run"]) == 0
