@@ -91,7 +91,13 @@ class Cell:
         row |= self.answer["memory"] | {"setup_s": self.answer["setup_s"]}
         row |= {"relative_difference": self.answer["difference"], "steps": len(self.wall)}
         row["min_ms"], row["median_ms"] = 1e3 * min(self.wall), 1e3 * statistics.median(self.wall)
-        row["cpu_min_ms"] = 1e3 * min(self.cpu)
+        row["cpu_min_ms"], row["cpu_median_ms"] = (
+            1e3 * min(self.cpu),
+            1e3 * statistics.median(self.cpu),
+        )
+        # One thread's processor time does not depend on who else runs; of two it counts waiting.
+        clock = "cpu_min_ms" if self.case["threads"] == 1 else "min_ms"
+        row["cost_ms"] = row[clock]
         return row
 
 
@@ -154,7 +160,8 @@ def describe(row: dict) -> str:
     if "error" in row:
         return f"{head} {row['error']}"
     return (
-        f"{head} {row['min_ms']:9.2f} ms (median {row['median_ms']:.2f}), "
+        f"{head} {row['min_ms']:9.2f} ms (median {row['median_ms']:.2f}, "
+        f"processor {row['cpu_min_ms']:.2f}), "
         f"{row['steady_mb']:.0f} MB more, first step {row['extra_mb']:.0f} MB"
     )
 
@@ -212,6 +219,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=4.0, help="measured time per cell")
     parser.add_argument("--rounds", type=int, default=8, help="turns of every cell")
     parser.add_argument("--together", action="store_true", help="start the workers side by side")
+    parser.add_argument("--keep", action="store_true", help="keep rows of other thread counts")
     parser.add_argument("--out", type=Path, default=HERE / "results")
     options = parser.parse_args()
     options.sides = [s for s in SIDES if s.startswith("sciml") or s in options.peers]
@@ -222,6 +230,10 @@ def main() -> None:
     """Run the benchmark."""
     options = arguments()
     results = {"environment": environment(), "rows": []}
+    file = options.out / "sdgd.json"
+    if options.keep and file.exists():
+        before = json.loads(file.read_text())
+        results["rows"] = [r for r in before["rows"] if r["threads"] not in options.threads]
     results["settings"] = {"seconds": options.seconds, "rounds": options.rounds}
     for threads in options.threads:
         for dim in options.dims:
@@ -231,12 +243,13 @@ def main() -> None:
                 cases = [
                     {"dim": dim, "points": n, "sampled": k, "threads": threads} for _, n, k in group
                 ]
-                results["rows"] += measure([side for side, _, _ in group], cases, options)
+                rows = measure([side for side, _, _ in group], cases, options)
+                results["rows"] += [r | {"load": os.getloadavg()[0]} for r in rows]
     results["environment"]["load_after"] = os.getloadavg()
     results["targets"] = targets(results["rows"])
     print(tables(results["rows"], results["targets"]))
     options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "sdgd.json").write_text(json.dumps(results, indent=1) + "\n")
+    file.write_text(json.dumps(results, indent=1) + "\n")
     plot(results["rows"], options.out / "sdgd.png")
 
 
