@@ -17,7 +17,7 @@ def find(rows: list[dict], threads: int, side: str, dim: int, sampled: int = 16)
 
 
 def targets(rows: list[dict]) -> list[dict]:
-    """Return every target with what was measured; ratios are of `cost_ms`."""
+    """Return every target with what was measured; ratios are of minimum step times."""
     out = []
 
     def add(threads: int, text: str, value: float | None, limit: float, below: bool = True) -> None:
@@ -28,7 +28,7 @@ def targets(rows: list[dict]) -> list[dict]:
             )
 
     def ratio(a: dict | None, b: dict | None) -> float | None:
-        return a["cost_ms"] / b["cost_ms"] if a and b else None
+        return a["min_ms"] / b["min_ms"] if a and b else None
 
     for threads in sorted({row["threads"] for row in rows}):
 
@@ -57,7 +57,7 @@ def targets(rows: list[dict]) -> list[dict]:
                 found = [cell(s, dim) for s in ("jax", "jax_sampled_lift")]
                 found = [row for row in found if row]
                 if found:
-                    best = min(found, key=lambda row: row["cost_ms"])
+                    best = min(found, key=lambda row: row["min_ms"])
                     value = ratio(best, cell(side, dim))
                     add(threads, f"JAX (faster form) / {name}, d={dim} > 1", value, 1, below=False)
     return out
@@ -69,7 +69,7 @@ def tables(rows: list[dict], checked: list[dict]) -> str:
     lines = []
     for threads in sorted({row["threads"] for row in rows}):
         for title, key in (
-            ("step time in ms, minimum (1 thread: processor time) / wall median, K = 16", "time"),
+            ("step time in ms, minimum / median, K = 16", "time"),
             ("extra memory in MB: first step with compiler / later steps, K = 16", "memory"),
         ):
             lines += ["", f"{threads} thread(s): {title}"]
@@ -98,7 +98,7 @@ def _entry(row: dict | None, key: str) -> str:
     if row is None:
         return "-"
     if key == "time":
-        return f"{row['cost_ms']:.3g} / {row['median_ms']:.3g}"
+        return f"{row['min_ms']:.3g} / {row['median_ms']:.3g}"
     return f"{row['extra_mb']:.0f} / {row['steady_mb']:.0f}"
 
 
@@ -119,11 +119,11 @@ def plot(rows: list[dict], path: Path) -> None:
             style = {"color": f"C{number}", "linewidth": 2.2 if ours else 1.2}
             mine = [r for r in rows if r["threads"] == threads and r["side"] == side]
             mine = [r for r in mine if "error" not in r]
-            points = sorted((r["dim"], r["cost_ms"]) for r in mine if r["sampled"] == 16)
+            points = sorted((r["dim"], r["min_ms"]) for r in mine if r["sampled"] == 16)
             if points:
                 label = SIDES[side].label
                 axis.loglog(*zip(*points, strict=True), "o-", ms=4, label=label, **style)
-            full = [(r["dim"], r["cost_ms"]) for r in mine if r["sampled"] == r["dim"] == 100]
+            full = [(r["dim"], r["min_ms"]) for r in mine if r["sampled"] == r["dim"] == 100]
             if full:
                 label = f"{SIDES[side].label}, full Laplacian"
                 axis.loglog(*zip(*full, strict=True), "x", ms=8, mew=2, label=label, **style)

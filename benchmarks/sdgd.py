@@ -95,9 +95,6 @@ class Cell:
             1e3 * min(self.cpu),
             1e3 * statistics.median(self.cpu),
         )
-        # One thread's processor time does not depend on who else runs; of two it counts waiting.
-        clock = "cpu_min_ms" if self.case["threads"] == 1 else "min_ms"
-        row["cost_ms"] = row[clock]
         return row
 
 
@@ -219,7 +216,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=4.0, help="measured time per cell")
     parser.add_argument("--rounds", type=int, default=8, help="turns of every cell")
     parser.add_argument("--together", action="store_true", help="start the workers side by side")
-    parser.add_argument("--keep", action="store_true", help="keep rows of other thread counts")
+    parser.add_argument("--keep", action="store_true", help="keep rows of other sizes")
     parser.add_argument("--out", type=Path, default=HERE / "results")
     options = parser.parse_args()
     options.sides = [s for s in SIDES if s.startswith("sciml") or s in options.peers]
@@ -233,7 +230,8 @@ def main() -> None:
     file = options.out / "sdgd.json"
     if options.keep and file.exists():
         before = json.loads(file.read_text())
-        results["rows"] = [r for r in before["rows"] if r["threads"] not in options.threads]
+        again = {(threads, dim) for threads in options.threads for dim in options.dims}
+        results["rows"] = [r for r in before["rows"] if (r["threads"], r["dim"]) not in again]
     results["settings"] = {"seconds": options.seconds, "rounds": options.rounds}
     for threads in options.threads:
         for dim in options.dims:
