@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sciml.autodiff import elementwise
-from sciml.autodiff.directions import Part, Sparse
+from sciml.autodiff.directions import Part, Radial, Sparse, squared_length
 from sciml.autodiff.gather import linear_with_columns
 from sciml.autodiff.jet import Frame, Jet
 from sciml.autodiff.pushforward import announce
@@ -252,7 +252,23 @@ def linear_map(x, forward: Callable[[Tensor], Tensor], columns: Callable[[Tensor
 
 def squared_norm(x):
     """Return |x|^2 `(N, 1)` of a tensor or of coordinates."""
-    return (x * x).sum(-1, keepdim=True)
+    if not isinstance(x, Coordinates) or not x.is_identity:
+        return (x * x).sum(-1, keepdim=True)
+    # Along v: 2 x.v, then 2 |v|^2. Nothing of the size of x is formed.
+    frame, n = x.frame, x.shape[0]
+    value = squared_length(x.x)[:, None]
+    radial = [isinstance(p, Radial) for p in x.parts]
+    rows = zip(x.parts, radial, strict=True)
+    first = [value.t() if r else p.power_sum(x.x, x.x, 1) for p, r in rows]
+    orders = [2 * torch.cat([row.expand(-1, n) for row in first])[..., None]]
+    if frame.order > 1:
+        rows = zip(x.parts, radial, strict=True)
+        second = [value.t() if r else p.squared_length(x.x) for p, r in rows]
+        orders.append(2 * torch.cat([row.expand(-1, n) for row in second])[..., None])
+        orders += [torch.zeros_like(orders[0]) for _ in range(2, frame.order)]
+        if frame.weights is not None:
+            orders[-1] = frame.collapse(orders[-1])
+    return Jet(value, orders, frame)
 
 
 def sum_coordinates(x):

@@ -18,6 +18,13 @@ from torch import Tensor
 from sciml.errors import InvalidArgument
 
 
+def squared_length(x: Tensor) -> Tensor:
+    """Return |x|^2 `(N,)` for x `(N, d)`, without a temporary of the size of x where possible."""
+    if x.requires_grad:  # the norm has no second derivative at zero
+        return (x * x).sum(-1)
+    return torch.linalg.vector_norm(x, dim=-1).square()
+
+
 class Sparse:
     """Directions with few non-zero entries: `v_k = sum_m coefficient[k, m] e_{index[k, m]}`.
 
@@ -29,9 +36,7 @@ class Sparse:
         time: Component of all the directions along t.
     """
 
-    def __init__(
-        self, index: Tensor, coefficient: Tensor | None = None, time: float = 0.0
-    ) -> None:
+    def __init__(self, index: Tensor, coefficient: Tensor | None = None, time: float = 0.0) -> None:
         if index.dim() == 1:
             index = index[:, None]
         if index.dim() == 2:
@@ -71,6 +76,12 @@ class Sparse:
         if self.coefficient is not None:
             picked = picked * self._coefficient(m, x)
         return (picked[..., None] * columns(self.index)).sum(2).transpose(0, 1)
+
+    def squared_length(self, x: Tensor) -> Tensor:
+        """Return |v|^2 `(K, 1 or N)`."""
+        if self.coefficient is None and self.index.shape[2] == 1:
+            return x.new_ones(self.num, 1)
+        return self._coefficient(2, x).expand(self.index.shape).sum(2).t().to(x)
 
     def dense(self, x: Tensor) -> Tensor:
         """Return the vectors written out, `(K, 1 or N, d)`: for checks and fallbacks."""
@@ -121,6 +132,10 @@ class Dense:
         every = torch.arange(x.shape[1], device=x.device)
         return (self.vectors**m * g) @ columns(every)
 
+    def squared_length(self, x: Tensor) -> Tensor:
+        """Return |v|^2 `(K, 1 or N)`."""
+        return self.vectors.square().sum(-1)
+
     def dense(self, x: Tensor) -> Tensor:
         """Return the vectors, `(K, 1 or N, d)`."""
         return self.vectors
@@ -144,6 +159,10 @@ class Radial:
         """Return `sum_i g_i x_i^m w_i` `(1, N, h)`."""
         return ((g * x**m) @ columns(torch.arange(x.shape[1], device=x.device)))[None]
 
+    def squared_length(self, x: Tensor) -> Tensor:
+        """Return |x|^2 `(1, N)`."""
+        return squared_length(x)[None]
+
     def dense(self, x: Tensor) -> Tensor:
         """Return x as `(1, N, d)`."""
         return x[None]
@@ -166,6 +185,10 @@ class Time:
     def power_linear(self, x: Tensor, g: Tensor, m: int, columns: Callable) -> Tensor:
         """Return zero `(1, 1, h)`."""
         return g.new_zeros(1, 1, columns(torch.zeros_like(g[:1, 0], dtype=torch.long)).shape[-1])
+
+    def squared_length(self, x: Tensor) -> Tensor:
+        """Return zero `(1, 1)`."""
+        return x.new_zeros(1, 1)
 
     def dense(self, x: Tensor) -> Tensor:
         """Return zero `(1, 1, d)`."""

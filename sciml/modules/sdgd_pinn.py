@@ -39,6 +39,9 @@ from sciml.physics.fields import evaluate, operator_of, second_derivatives
 from sciml.physics.pde import PDE, Fields, Points
 from sciml.physics.reduced import evaluate_reduced, reducible
 
+# Points over which features are standardised; few, because sources are computed there too.
+FEATURE_POINTS = 64
+
 
 class SDGDPINN(LightningModule):
     """PINN whose second- or fourth-order operator is estimated from few directions per step.
@@ -107,6 +110,10 @@ class SDGDPINN(LightningModule):
         self.problem = problem
         self.weights = dict(weights or {})
         self.trial = TrialSolution(problem, network, inputs)
+        if self.trial.features:
+            # A fixed generator: all ranks and a resumed run standardise alike.
+            sample = problem.sample(FEATURE_POINTS, torch.Generator().manual_seed(0))
+            self.trial.standardise(sample.x, sample.t)
         self.estimator = estimator
         self.val_estimator = val_estimator or estimator
         for e in {self.estimator, self.val_estimator}:

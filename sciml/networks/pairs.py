@@ -38,9 +38,7 @@ class PairSum(nn.Module):
         check_sizes(dim=dim, degree=degree)
         if dim < 2 or degree > 4:
             raise InvalidArgument(f"dim={dim}, degree={degree}", "dim >= 2 and degree <= 4")
-        self.exponents = [
-            (a, b) for a in range(1, degree + 1) for b in range(0, degree + 1 - a)
-        ]
+        self.exponents = [(a, b) for a in range(1, degree + 1) for b in range(0, degree + 1 - a)]
         self.scale = math.sqrt(dim) if scale is None else float(scale)
         self.weight = nn.Parameter(torch.zeros(len(self.exponents), dim))
         self.dim = dim

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from sciml.autodiff import squared_norm
+from sciml.autodiff.directions import squared_length
 from sciml.physics import samplers
 from sciml.physics.checks import check_positive
 from sciml.physics.many_body import TwoBody, many_body
@@ -166,4 +167,4 @@ class SineGordon(BallProblem):
 
 def envelope(x: Tensor) -> Tensor:
     """Return `1 - |x|^2`, `(N,)`."""
-    return 1 - (x * x).sum(-1)
+    return 1 - squared_length(x)

@@ -66,7 +66,7 @@ def evaluate_reduced(trial, p: Points) -> Fields:
         parts.append(Time())
 
     def network(y, t=None):
-        return trial.network(None, t if "t" in trial.inputs else None, y)
+        return trial.network_of(None, t, y)
 
     jet = push(network, f, p.t, parts, weights, 2)
     n, first = jet.value[:, 0], jet.first[len(directions) :, :, 0]
