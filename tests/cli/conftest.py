@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -82,6 +83,11 @@ def program(run, folder):
         environ["PYTHONPATH"] = os.pathsep.join([str(HERE.parents[1]), str(HERE)])
         command = [sys.executable, str(HERE / "toy_program.py"), *words]
         streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-        return subprocess.Popen(command, cwd=run.work, env=environ, **streams, **more)
+        # A shell starts background jobs, and with them a whole test run, with Ctrl-C ignored.
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            return subprocess.Popen(command, cwd=run.work, env=environ, **streams, **more)
+        finally:
+            signal.signal(signal.SIGINT, before)
 
     return start
