@@ -108,7 +108,7 @@ class Jet:
             if packed is None:
                 packed = fused.pack(self.value, self.derivatives)
             weights = self.frame.weights.to(packed.dtype)
-            return _unpack(fused.Activation.apply(packed, weights, rule), self.frame)
+            return unpack(fused.Activation.apply(packed, weights, rule), self.frame)
         f = rule(self.value, self.frame.order)
         return Jet(f[0], compose(f, self.derivatives, self.frame.collapse), self.frame)
 
@@ -204,14 +204,14 @@ def linear(jet: Jet, weight: Tensor, bias: Tensor | None = None) -> Jet:
     """Return the jet after `z W^T + b`: all channels in one matrix product."""
     packed = jet.packed if jet.packed is not None else fused.pack(jet.value, jet.derivatives)
     if fused.is_plain_reverse_mode(packed):
-        return _unpack(fused.Affine.apply(packed, weight, bias), jet.frame)
-    out = _unpack(F.linear(packed, weight), jet.frame)
+        return unpack(fused.Affine.apply(packed, weight, bias), jet.frame)
+    out = unpack(F.linear(packed, weight), jet.frame)
     value = out.value if bias is None else out.value + bias
     return Jet(value, out.derivatives, jet.frame)
 
 
-def _unpack(packed: Tensor, frame: Frame) -> Jet:
-    """Return the jet whose channels lie in one tensor."""
+def unpack(packed: Tensor, frame: Frame) -> Jet:
+    """Return the jet whose channels lie in one tensor `(C, N, h)`, as `fused.pack` puts them."""
     sizes = [1] + [frame.num] * frame.order
     if frame.weights is not None:
         sizes[-1] = 1

@@ -1,18 +1,34 @@
-"""The terms of a loss in the form curvature needs: residuals before they are squared."""
+"""The terms of a loss in the form curvature needs: residuals before they are squared.
+
+Every kind of term is a sum over samples n of a function of the outputs f_n (residuals, or logits),
+
+    loss = scale * sum_n phi(f_n),     Hessian of phi at f_n = Lambda_n = sum_c l_c l_c^T,
+
+with the scale of `LossTerm.scale`. Gradient and Gauss-Newton matrix in the parameters follow from
+the Jacobians J_n of the outputs: `g = scale sum_n J_n^T slope_n`, `H = scale sum_n J_n^T Lambda_n
+J_n`. For residuals phi = |f|^2 / 2, slope = f and Lambda = 1.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor
+
+from sciml.errors import InvalidArgument
 
 
 @dataclass
 class LossTerm:
     """One weighted term of a loss over the global batch.
 
-    For kind `residual` the loss is `weight / count * sum(residual^2)`.
+    Kinds: `residual` and `gaussian` (a prediction minus its target), with the loss
+    `weight / count * sum(residual^2)`; `categorical` (logits with class numbers as target), with
+    the loss `weight / count * sum(cross entropy)`.
 
     Attributes:
         name: Name in the logs.
@@ -20,6 +36,7 @@ class LossTerm:
         weight: Weight of the term.
         count: Number of samples in the global batch, all ranks together.
         kind: What the residual is.
+        target: Class numbers `(n,)` of a categorical term.
     """
 
     name: str
@@ -27,7 +44,73 @@ class LossTerm:
     weight: float
     count: int
     kind: Literal["residual", "gaussian", "categorical"] = "residual"
+    target: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        """Check that the parts fit.
+
+        Raises:
+            InvalidArgument: For an unknown kind, or logits without targets.
+        """
+        if self.kind not in ("residual", "gaussian", "categorical"):
+            raise InvalidArgument(f"a loss term of kind {self.kind!r}", "residual or categorical")
+        if self.kind == "categorical" and self.target is None:
+            raise InvalidArgument(
+                f"the categorical loss term '{self.name}' without target",
+                "class numbers (n,)",
+                "Write LossTerm(..., kind='categorical', target=labels)",
+            )
+
+    @property
+    def outputs(self) -> Tensor:
+        """Residuals or logits as `(n, m)`, with graph."""
+        return self.residual.reshape(len(self.residual), -1)
+
+    @property
+    def scale(self) -> float:
+        """Factor of the sum over samples: `2 weight / count`, or `weight / count` for logits."""
+        return (1.0 if self.kind == "categorical" else 2.0) * self.weight / self.count
 
     def loss(self, world: int = 1) -> Tensor:
         """Return this rank's share of the loss, scaled for gradients averaged over ranks."""
-        return self.weight * world / self.count * self.residual.square().sum()
+        if self.kind == "categorical":
+            total = F.cross_entropy(self.outputs, self.target, reduction="sum")
+        else:
+            total = self.residual.square().sum()
+        return self.weight * world / self.count * total
+
+    def slope(self) -> Tensor:
+        """Return the derivative of phi at every sample's outputs `(n, m)`, without graph."""
+        f = self.outputs.detach()
+        if self.kind != "categorical":
+            return f
+        return f.softmax(1) - F.one_hot(self.target, f.shape[1]).to(f)
+
+    def roots(self) -> Tensor:
+        """Return columns `l_c` `(c, n, m)` of a square root of every sample's Lambda."""
+        f = self.outputs.detach()
+        n, m = f.shape
+        if self.kind != "categorical":
+            return torch.eye(m, dtype=f.dtype, device=f.device)[:, None].expand(m, n, m)
+        p = f.softmax(1)
+        root = p.sqrt()
+        return torch.diag_embed(root).movedim(1, 0) - root.t()[:, :, None] * p[None]
+
+    def draw(self, generator: torch.Generator) -> Tensor:
+        """Return random vectors `(n, m)` with mean zero and covariance Lambda, sample by sample.
+
+        Rademacher for residuals; for logits `softmax - onehot(y)` with y drawn from the softmax.
+        """
+        f = self.outputs.detach()
+        if self.kind != "categorical":
+            shape, device = f.shape, generator.device
+            signs = torch.randint(0, 2, shape, generator=generator, device=device)
+            return (2 * signs - 1).to(f)
+        p = f.softmax(1)
+        drawn = torch.multinomial(p.to(generator.device), 1, generator=generator)[:, 0]
+        return p - F.one_hot(drawn.to(p.device), f.shape[1]).to(f)
+
+
+def total_loss(terms: Iterable[LossTerm], world: int = 1) -> Tensor:
+    """Return the sum of the terms' losses, see `LossTerm.loss`."""
+    return sum(term.loss(world) for term in terms)
