@@ -36,12 +36,18 @@ def is_plain_reverse_mode(x: Tensor) -> bool:
     )
 
 
+def _is_batched(x: Tensor) -> bool:
+    """Whether this belongs to a backward pass for many cotangents at once."""
+    return torch._C._functorch.is_batchedtensor(x)
+
+
 def multiply(x: Tensor, weight: Tensor) -> Tensor:
     """Return `x W^T` for x `(M, d)` and W `(h, d)`; not differentiable."""
     if x.shape[1] == 1:
         return x * weight.t()
     wide = _WIDE is not None and x.dtype == torch.float32 and x.device.type == "cpu"
-    wide = wide and not torch.compiler.is_compiling()  # the compiler wants constant weights there
+    # The compiler wants constant weights there, and there is no rule for batched tensors.
+    wide = wide and not (torch.compiler.is_compiling() or _is_batched(x) or _is_batched(weight))
     if wide and min(len(x), len(weight)) > 1 and x.numel() * len(weight) > _SMALL:
         return _WIDE(x, weight, None, "none", [], "")
     return x @ weight.t()
@@ -107,6 +113,11 @@ class Activation(torch.autograd.Function):
             (for_y,) = torch.autograd.grad(plain(y, weights, ctx.rule), y, g, create_graph=True)
             return for_y, None, None
         first, top, g_first, g_top = y[1:-1], y[-1], g[1:-1], g[-1]
+        if _is_batched(g):  # nothing may be written in place
+            inner = (g_first * first).sum(0) + g_top * top
+            value = inner * f2 + g[0] * f1 + g_top * square * f3
+            slopes = g_first * f1 + weights[:, None, None] * first * (2 * g_top * f2)
+            return torch.cat([value[None], slopes, (g_top * f1)[None]]), None, None
         for_y = torch.empty_like(y)
         out = for_y[1:-1]
         inner = torch.mul(g_first, first, out=out).sum(0).addcmul_(g_top, top)

@@ -119,6 +119,8 @@ class Capture(TorchFunctionMode):
 
     # --- kinds of use -------------------------------------------------------------------------
     def _linear(self, name: str, input, weight: Tensor, bias: Tensor | None = None):
+        if isinstance(input, Coordinates) and input.x.requires_grad:
+            input = input.write_out()  # a reverse pass down to x will use the weight again
         if isinstance(input, Coordinates):
             # The rules gather the columns they need; only what went in is written out, gradless.
             with torch.no_grad():
