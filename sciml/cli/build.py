@@ -94,6 +94,7 @@ def build(config: Mapping[str, Any], run_dir: Path) -> Run:
         "model": config["model"],
         "optimizer": preflight.resolve(config["optimizer"]["_target_"]).__name__.lower(),
         "config": config,
+        "seed": config["seed"],
     }
     callbacks = [make(f"callbacks.{k}", v, about) for k, v in chosen(config, "callbacks")]
     loggers = [make(f"logger.{k}", v, about) for k, v in chosen(config, "logger")]

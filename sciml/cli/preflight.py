@@ -25,7 +25,7 @@ SUPPLIED: dict[str, tuple[str, ...]] = {
     "network": ("dim", "time", "features"),
     "module": ("problem", "network", "estimator", "optimizer", "schedule"),
     "data": ("problem", "seed"),
-    "optimizer": ("params",),
+    "optimizer": ("params", "module"),
     "schedule": ("optimizer",),
     "trainer": ("callbacks", "logger", "default_root_dir"),
     "callbacks": ("run_dir", "model", "optimizer", "config"),

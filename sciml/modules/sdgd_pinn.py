@@ -20,7 +20,7 @@ points come from the domain of dependence (see `sciml.physics.hjb`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -34,6 +34,7 @@ from sciml.data.collocation import Batch
 from sciml.errors import InvalidArgument, did_you_mean
 from sciml.modules.evaluation import Report
 from sciml.networks.trial import TrialSolution
+from sciml.optim.construct import construct
 from sciml.optim.terms import LossTerm
 from sciml.physics.fields import evaluate, operator_of, second_derivatives
 from sciml.physics.pde import PDE, Fields, Points
@@ -50,7 +51,8 @@ class SDGDPINN(LightningModule):
         problem: The PDE.
         network: Called as `network(x, t, f)`.
         estimator: Draws directions: `SDGD`, `Hutchinson` or `Exact`.
-        optimizer: Makes the optimizer from the parameters.
+        optimizer: Makes the optimizer from the parameters, or from the module where its first
+            argument is called `module`.
         schedule: Makes the learning-rate schedule from the optimizer, stepped every step.
         inputs: What the network sees: "x", "t", names of the problem's features.
         val_estimator: Estimator of the validation residual; None for `estimator`.
@@ -76,7 +78,7 @@ class SDGDPINN(LightningModule):
         problem: PDE,
         network: nn.Module,
         estimator: nn.Module,
-        optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer],
+        optimizer: Callable[..., torch.optim.Optimizer],
         schedule: Callable[[torch.optim.Optimizer], object] | None = None,
         inputs: Sequence[str] = ("x", "t"),
         val_estimator: nn.Module | None = None,
@@ -297,7 +299,7 @@ class SDGDPINN(LightningModule):
     # --- optimisation -----------------------------------------------------------------------
     def configure_optimizers(self) -> object:
         """Return the optimizer and, if there is one, the schedule stepped every step."""
-        optimizer = self.make_optimizer([p for p in self.trial.parameters() if p.requires_grad])
+        optimizer = construct(self.make_optimizer, self.trial)
         if self.make_schedule is None:
             return optimizer
         schedule = {"scheduler": self.make_schedule(optimizer), "interval": "step"}

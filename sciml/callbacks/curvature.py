@@ -1,0 +1,157 @@
+"""One layer between training and every optimizer that looks at curvature.
+
+Any module whose `training_step` calls its own `loss_terms(batch)` once gets curvature without
+knowing about it. On steps where the optimizer is due, the call is recorded (`Capture`), and before
+the backward pass, while the graph is alive, the optimizer's `update_curvature` sees terms and graph
+of that very evaluation. Nothing else changes: no hooks on modules, no `.backward()`, no `.grad`.
+
+Optimizers that supply their own direction need no backward pass; it is then left out, and with it
+DDP's gradient reduction.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import lightning.pytorch as pl
+import torch
+
+from sciml.errors import InvalidArgument
+from sciml.optim.base import CurvatureOptimizer
+from sciml.optim.capture import Capture
+from sciml.optim.construct import curvature_of
+from sciml.optim.objective import Objective
+
+
+class CurvatureCallback(pl.Callback):
+    """Feeds loss terms to the optimizer; does nothing for optimizers that want none.
+
+    Args:
+        seed: Seed of the probes.
+    """
+
+    def __init__(self, *, seed: int = 0) -> None:
+        self.seed = seed
+        self.optimizer: CurvatureOptimizer | None = None
+        self._undo: list[Callable[[], None]] = []
+        self._capture: Capture | None = None
+        self._seen: tuple | None = None
+        self._objective: Objective | None = None
+        self._seconds = {"curvature": 0.0, "all": 0.0}
+        self._started = 0.0
+
+    # --- watching the module ------------------------------------------------------------------
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start to watch, if the optimizer is one of ours.
+
+        Raises:
+            InvalidArgument: If the module has no `loss_terms`.
+        """
+        found = [curvature_of(o) for o in trainer.optimizers]
+        self.optimizer = found[0] if found else None
+        if self.optimizer is None:
+            return
+        if not hasattr(pl_module, "loss_terms"):
+            raise InvalidArgument(
+                f"{type(self.optimizer).__name__} on {type(pl_module).__name__}",
+                "a module with loss_terms(batch), which curvature is derived from",
+                "Type optimizer=adam",
+            )
+        original = pl_module.loss_terms
+
+        def watched(batch):
+            terms = original(batch)
+            if self._capture is not None or self._wanted:
+                self._seen = (batch, terms)
+            return terms
+
+        self._evaluate = original
+        self._wanted = False
+        pl_module.loss_terms = watched
+        self._undo.append(lambda: delattr(pl_module, "loss_terms"))
+        if self.optimizer.own_gradient:
+            pl_module.backward = lambda loss, *args, **kwargs: None
+            self._undo.append(lambda: delattr(pl_module, "backward"))
+            wrapped = trainer.strategy.model
+            if hasattr(wrapped, "require_backward_grad_sync"):
+                wrapped.require_backward_grad_sync = False
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Leave the module as it was."""
+        self._release()
+        while self._undo:
+            self._undo.pop()()
+
+    def on_exception(self, trainer, pl_module, exception) -> None:
+        """Leave the module as it was."""
+        self.teardown(trainer, pl_module, "fit")
+
+    # --- one step -------------------------------------------------------------------------------
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
+        """Start recording on steps where curvature is due."""
+        if self.optimizer is None:
+            return
+        self._started = time.perf_counter()
+        self._release()
+        if not self.optimizer.due():
+            return
+        self._wanted = True
+        if self.optimizer.layers is not None:
+            self._capture = Capture(self.optimizer.layers)
+            self._capture.__enter__()
+
+    def on_before_backward(self, trainer, pl_module, loss: torch.Tensor) -> None:
+        """Let the optimizer look at the terms while their graph is alive.
+
+        Raises:
+            InvalidArgument: If the training step did not call `loss_terms`.
+        """
+        if self.optimizer is None or not self._wanted:
+            return
+        uses = None
+        if self._capture is not None:
+            self._capture.__exit__(None, None, None)
+            uses, self._capture = self._capture.uses, None
+        self._wanted = False
+        if self._seen is None:
+            raise InvalidArgument(
+                f"a training step of {type(pl_module).__name__} without loss_terms",
+                "training_step to call self.loss_terms(batch)",
+            )
+        start = time.perf_counter()
+        batch, terms = self._seen
+        self._seen = None
+        self._objective = Objective(
+            lambda: self._evaluate(batch),
+            seed=self.seed,
+            step=trainer.fit_loop.epoch_loop.total_batch_idx,
+            given=terms,
+            uses=uses,
+        )
+        self.optimizer.update_curvature(self._objective)
+        self._seconds["curvature"] += time.perf_counter() - start
+
+    def on_before_zero_grad(self, trainer, pl_module, optimizer) -> None:
+        """Nothing: gradients are the trainer's business."""
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+        """Drop terms and graph, and log what the optimizer has to say."""
+        if self.optimizer is None:
+            return
+        self._release()
+        self._seconds["all"] += time.perf_counter() - self._started
+        every = trainer.log_every_n_steps
+        if every and trainer.global_step % every == 0:
+            numbers = self.optimizer.statistics()
+            numbers["share"] = self._seconds["curvature"] / max(self._seconds["all"], 1e-12)
+            pl_module.log_dict({f"curvature/{name}": float(v) for name, v in numbers.items()})
+
+    def _release(self) -> None:
+        if self._capture is not None:
+            self._capture.__exit__(None, None, None)
+            self._capture = None
+        if self._objective is not None:
+            self._objective.forget()
+            self._objective = None
+        self._seen, self._wanted = None, False
