@@ -32,8 +32,11 @@ from sciml.errors import ConvergenceError
 
 Scalar = Callable[[np.ndarray], np.ndarray]
 
-STAGES = 6
+STAGES = 8
 TIME_TERMS = 64
+# More points than the solution needs do harm: near the ends of [-1, 1] the second derivative of
+# the degree-n term, and with it the term's rounding error, grows like n^4.
+MOST_POINTS = 128
 
 
 def radau(stages: int) -> tuple[np.ndarray, np.ndarray]:
@@ -75,7 +78,7 @@ class RadialSolution:
         reaction: F.
         reaction_prime: F'.
         pole: Distance `|x|^2 = -pole` of the nearest singularity of g; sets the map.
-        points: Chebyshev points in z.
+        points: Chebyshev points in z; None for what g needs to be resolved to rounding.
         steps: Steps in logarithmic time.
     """
 
@@ -88,12 +91,13 @@ class RadialSolution:
         reaction: Scalar,
         reaction_prime: Scalar,
         pole: float,
-        points: int = 128,
+        points: int | None = None,
         steps: int = 16,
     ) -> None:
         self.dim, self.final_time = dim, final_time
         # The pole starts at y = -pole/d and drifts to -pole/d - 2 T: stay apart from both.
         self.length = math.sqrt(pole / dim * (2.0 * final_time + pole / dim))
+        points = points or _enough_points(self.length, pole / dim, final_time)
         z, first = chebyshev_points(points)
         y = self.length * (1.0 + z[:-1]) / (1.0 - z[:-1])
         slope = (1.0 - z) ** 2 / (2.0 * self.length)  # dz/dy
@@ -126,6 +130,17 @@ class RadialSolution:
         in_time = _polynomials(2.0 * w - 1.0, rows)
         weights = in_time @ self.coefficients.to(z.device)
         return (weights * _polynomials(z, columns)).sum(-1)
+
+
+def _enough_points(length: float, pole: float, final_time: float) -> int:
+    """Return how many points resolve a pole at y = -pole to rounding, as far as 128 do.
+
+    Coefficients of g fall like r^-n for the Bernstein ellipse through the image of its pole. The
+    reaction, of order one, makes poles of its own as time goes on.
+    """
+    far, near = math.sqrt(length), math.sqrt(pole)
+    decay = math.log((far + near) / (far - near))
+    return min(MOST_POINTS, math.ceil(max(36.0 / decay, 32.0 * (1.0 + final_time))))
 
 
 def _polynomials(z: Tensor, n: int) -> Tensor:

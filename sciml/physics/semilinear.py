@@ -155,7 +155,10 @@ class SemilinearProblem(PDE):
     # --- answers ----------------------------------------------------------------------------
     @cached_property
     def radial(self) -> RadialSolution:
-        """The one-dimensional reference, solved on first use (half a second)."""
+        """The one-dimensional reference, solved on first use.
+
+        One core, T = 0.3: 0.1 s up to d = 1000, 0.6 s at 10 000.
+        """
         return RadialSolution(
             dim=self.dim,
             final_time=self.final_time,

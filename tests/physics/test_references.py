@@ -175,6 +175,24 @@ def test_radial_reference_is_converged_everywhere(dim):
         assert error < problem.reference_accuracy * fine(r, tau).abs().max()
 
 
+@pytest.mark.parametrize("dim", [1, 3, 10, 100, 1000])
+@pytest.mark.parametrize("cls", [SemilinearHeat, SemilinearAllenCahn, SemilinearSineGordon])
+def test_radial_reference_solves_its_equation_everywhere(cls, dim):
+    """v_tau = 4 rho v_rho_rho + 2 d v_rho + F(v), differentiated by autograd in (rho, tau)."""
+    data = {"terminal_data": "rational"} if cls is SemilinearAllenCahn else {}
+    problem = cls(dim=dim, **data)
+    p = problem.sample_test(2000, generator())
+    far = torch.linspace(0, 5 * dim, 2000, dtype=torch.float64)
+    for squared in (p.x.square().sum(1), far):
+        rho = squared.clone().requires_grad_()
+        tau = (0.3 - p.t[:, 0]).requires_grad_()
+        v = problem.radial(rho, tau)
+        slope, speed = torch.autograd.grad(v.sum(), (rho, tau), create_graph=True)
+        (curvature,) = torch.autograd.grad(slope.sum(), rho)
+        right = 4 * rho * curvature + 2 * dim * slope + problem.reaction(v)
+        assert (speed - right).abs().max() < 1e-9 * max(1.0, speed.abs().max().item())
+
+
 def test_unscaled_sine_gordon_is_the_same_function():
     scaled, plain = SemilinearSineGordon(dim=7), SemilinearSineGordon(dim=7, rescaled=False)
     p = scaled.sample_test(10, generator())
