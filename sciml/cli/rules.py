@@ -106,14 +106,87 @@ def inference_mode(config: Config) -> str | None:
     )
 
 
+def optimizer_class(config: Config) -> Any:
+    """Return the configured optimizer class, None where it cannot be told."""
+    try:
+        return preflight.resolve((config.get("optimizer") or {}).get("_target_"))
+    except ConfigError:
+        return None
+
+
+def looks_at_terms(config: Config) -> bool:
+    """Return whether the optimizer sees loss terms, not only gradients."""
+    return hasattr(optimizer_class(config), "update_curvature")
+
+
 def line_search_accumulation(config: Config) -> str | None:
     """An optimizer that evaluates the loss several times per step cannot accumulate batches."""
     batches = get(config, "trainer.accumulate_grad_batches", 1)
-    if name_of(config.get("optimizer")) != "LBFGS" or batches == 1:
+    name = name_of(config.get("optimizer"))
+    if batches == 1 or (name != "LBFGS" and getattr(optimizer_class(config), "accumulates", True)):
         return None
     return (
-        f"trainer.accumulate_grad_batches={batches} does not go with optimizer=lbfgs, which "
-        "evaluates one batch several times per step. Type data.points=N for more points instead."
+        f"trainer.accumulate_grad_batches={batches} does not go with optimizer={name.lower()}, "
+        "which works on one batch per step. Type data.points=N for more points instead."
+    )
+
+
+def scaled_gradients(config: Config) -> str | None:
+    """Half precision skips steps and scales the loss behind the optimizer's back."""
+    precision = str(get(config, "trainer.precision", "32-true"))
+    if precision not in ("16-mixed", "16") or not looks_at_terms(config):
+        return None
+    return (
+        f"trainer.precision={precision} with a curvature optimizer: gradient scaling skips steps "
+        "and runs the loss before the optimizer is asked. Type trainer.precision=32-true, or "
+        "bf16-mixed."
+    )
+
+
+def sharded_weights(config: Config) -> str | None:
+    """Methods on layer matrices need the layers whole."""
+    strategy = str(get(config, "trainer.strategy", "auto"))
+    sharding = ("fsdp", "deepspeed", "model_parallel")
+    if not strategy.startswith(sharding) or not looks_at_terms(config):
+        return None
+    return (
+        f"trainer.strategy={strategy} splits or flattens weights, and this optimizer needs whole "
+        "weight matrices. Type trainer.strategy=ddp, or optimizer=adam."
+    )
+
+
+def clipped_directions(config: Config) -> str | None:
+    """Clipping the raw gradient does nothing, or breaks the scale of what is made from it."""
+    value = get(config, "trainer.gradient_clip_val")
+    cls = optimizer_class(config)
+    own = getattr(cls, "own_gradient", False) or getattr(cls, "preconditions", False)
+    if not value or not own:
+        return None
+    return (
+        f"trainer.gradient_clip_val={value} clips the gradient before the optimizer turns it into "
+        "a step, which has a scale of its own. Type trainer.gradient_clip_val=null, and bound the "
+        "step by the optimizer's own options."
+    )
+
+
+def compiled_terms(config: Config) -> str | None:
+    """Layer uses inside compiled code cannot be recorded, nor differentiated twice."""
+    if get(config, "module.compile", False) is not True or not looks_at_terms(config):
+        return None
+    return (
+        "module.compile=true hides the layers from an optimizer that looks at curvature (and "
+        "compiled code cannot be differentiated twice). Type module.compile=false."
+    )
+
+
+def split_dimensions(config: Config) -> str | None:
+    """One residual from all ranks has no Jacobian on any of them."""
+    if get(config, "module.dimension_parallel", False) is not True or not looks_at_terms(config):
+        return None
+    return (
+        "module.dimension_parallel=true joins the ranks' parts of every residual, and a curvature "
+        "optimizer needs the whole residual on one rank. Type module.dimension_parallel=false: "
+        "ranks then draw points of their own."
     )
 
 
@@ -172,6 +245,11 @@ RULES: tuple[Callable[[Config], str | list[str] | None], ...] = (
     installed_loggers,
     inference_mode,
     line_search_accumulation,
+    scaled_gradients,
+    sharded_weights,
+    clipped_directions,
+    compiled_terms,
+    split_dimensions,
     line_search_on_ranks,
     compiled_slope,
     shared_points,

@@ -169,6 +169,18 @@ class SDGDPINN(LightningModule):
 
     def loss_terms(self, batch: Batch) -> list[LossTerm]:
         """Return the terms of the loss: interior residual, its gradient, soft conditions."""
+        # The slope needs a graph even where a line search asks for the loss alone.
+        with torch.set_grad_enabled(torch.is_grad_enabled() or self.gradient_enhanced > 0):
+            terms = self._interior_terms(batch)
+        for name, weight in self.problem.conditions.items():
+            q = batch.conditions[name]
+            u = self.fields(q, None)
+            value = self.problem.condition_residual(name, u, q)
+            weight = self.weights.get(name, weight)
+            terms.append(LossTerm(name, value, weight, batch.counts[name]))
+        return terms
+
+    def _interior_terms(self, batch: Batch) -> list[LossTerm]:
         p, operator = batch.points, operator_of(self.problem, batch.points)
         draw = self.estimator.draw(operator, p.x, batch.streams, "dims")
         reference = self.estimator.reference(operator, p.x, batch.streams)
@@ -181,12 +193,6 @@ class SDGDPINN(LightningModule):
             slope = self._slope(r, p)
             weight = self.weights.get("slope", self.gradient_enhanced)
             terms.append(LossTerm("slope", slope, weight, count))
-        for name, weight in self.problem.conditions.items():
-            q = batch.conditions[name]
-            u = self.fields(q, None)
-            value = self.problem.condition_residual(name, u, q)
-            weight = self.weights.get(name, weight)
-            terms.append(LossTerm(name, value, weight, batch.counts[name]))
         return terms
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:

@@ -17,6 +17,7 @@ Reference for slots: Eschenhagen et al. 2023, arXiv 2311.00636; Dangel et al. 20
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -169,7 +170,8 @@ class _Affine(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor | None, capture, name, jet) -> Tensor:
         ctx.save_for_backward(x, weight)
-        ctx.capture, ctx.name, ctx.jet = capture, name, jet
+        # Weak: the capture holds handles, whose graph holds this context; nothing collects that.
+        ctx.capture, ctx.name, ctx.jet = weakref.ref(capture), name, jet
         y = fused.multiply(x.reshape(-1, x.shape[-1]), weight).view(*x.shape[:-1], -1)
         if bias is not None:
             if jet:
@@ -188,8 +190,9 @@ class _Affine(torch.autograd.Function):
         for_x = for_weight = for_bias = None
         if need_x:
             for_x = times(rows, weight.t()).view(x.shape)
-            if again:
-                ctx.capture.record_transposed(ctx.name, g, for_x, ctx.jet)
+            capture = ctx.capture() if again else None
+            if capture is not None:
+                capture.record_transposed(ctx.name, g, for_x, ctx.jet)
         if need_weight:
             for_weight = times(rows.t(), inputs.t())
         if need_bias:

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from sciml.autodiff import fused
 from sciml.errors import InvalidArgument
 from sciml.optim.capture import Use
 from sciml.optim.objective import Objective
@@ -90,7 +91,9 @@ def _joined(name: str, layer: nn.Module, pieces: list[tuple[Tensor, Tensor]]) ->
             "as many rows as samples in every use",
             "Split the term, or type optimizer=adam",
         )
-    z, gamma = (torch.cat(parts) if len(parts) > 1 else parts[0] for parts in zip(*pieces))
+    z, gamma = (
+        torch.cat(parts) if len(parts) > 1 else parts[0] for parts in zip(*pieces, strict=True)
+    )
     return Slots(z, gamma, getattr(layer, "groups", 1))
 
 
@@ -332,10 +335,10 @@ def _pair_kernel(left: Slots, right: Slots) -> Tensor:
     if left.groups > 1 or rows_cost < s * t * n * n * (k + o):
         a = layer_rows(left).flatten(1)
         b = a if right is left else layer_rows(right).flatten(1)
-        return (a @ b.t()).double()
+        return fused.multiply(a, b).double()
     za, ga = left.inputs.flatten(0, 1), left.cotangents.flatten(0, 1)
     zb, gb = right.inputs.flatten(0, 1), right.cotangents.flatten(0, 1)
-    gram = (za @ zb.t()).mul_(ga @ gb.t())
+    gram = fused.multiply(za, zb).mul_(fused.multiply(ga, gb))
     return gram.view(s, n, t, -1).sum((0, 2)).double()
 
 

@@ -59,7 +59,8 @@ def prepare(
     """
     config = compose(words)
     every = config.get("callbacks") or {}
-    config["callbacks"] = {key: node for key, node in every.items() if key in callbacks}
+    kept = {"curvature", *callbacks}  # without the first, some optimizers do not train
+    config["callbacks"] = {key: node for key, node in every.items() if key in kept}
     config["logger"] = {}
     config["trainer"] |= {"enable_progress_bar": False, **(trainer or {})}
     if not any(key == "checkpoint" for key in callbacks):

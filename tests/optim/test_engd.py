@@ -1,0 +1,268 @@
+"""ENGD and SPRING against dense algebra, line by line."""
+
+import io
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch import nn
+
+from sciml.errors import InvalidArgument
+from sciml.optim.engd import ENGD, SPRING
+from sciml.optim.objective import Objective
+from sciml.optim.terms import LossTerm
+
+torch.set_num_threads(1)
+
+
+class Net(nn.Module):
+    """Two layers and a parameter that belongs to none."""
+
+    def __init__(self, width=4):
+        super().__init__()
+        self.a = nn.Linear(3, width)
+        self.b = nn.Linear(width, 1)
+        self.scale = nn.Parameter(torch.ones(1))
+
+    def forward(self, x):
+        return self.scale * self.b(torch.tanh(self.a(x)))
+
+
+def setup(rows=7, width=4):
+    torch.manual_seed(0)
+    net = Net(width).double()
+    x = torch.randn(rows, 3, dtype=torch.float64)
+    y = torch.sin(x.sum(1))
+    q = torch.randn(3, 3, dtype=torch.float64)
+
+    def terms():
+        return [
+            LossTerm("data", net(x)[:, 0] - y, 0.7, rows),
+            LossTerm("other", net(q)[:, 0], 2.0, 3),
+        ]
+
+    return net, terms
+
+
+def dense(net, terms):
+    """Return r and J of the scaled residuals, one reverse pass per row."""
+    parameters = list(net.parameters())
+    rows, residuals = [], []
+    for term in terms():
+        for r in term.residual * (2 * term.weight / term.count) ** 0.5:
+            grads = torch.autograd.grad(r, parameters, retain_graph=True)
+            rows.append(torch.cat([g.flatten() for g in grads]))
+            residuals.append(r.detach())
+    return torch.stack(residuals), torch.stack(rows)
+
+
+def flat(net):
+    return torch.cat([p.detach().flatten() for p in net.parameters()])
+
+
+@pytest.mark.parametrize("rows", [7, 60])  # fewer and more residuals than parameters (22)
+@pytest.mark.parametrize("relative", [True, False])
+def test_a_step_is_the_damped_gauss_newton_step(rows, relative):
+    net, terms = setup(rows)
+    r, jac = dense(net, terms)
+    gramian = jac.t() @ jac
+    size = (jac @ jac.t() if len(r) <= 22 else gramian).diagonal().mean()
+    shift = 1e-3 * size if relative else 1e-3
+    eye = torch.eye(len(gramian), dtype=torch.float64)
+    expected = flat(net) - 0.5 * torch.linalg.solve(gramian + shift * eye, jac.t() @ r)
+    optimizer = ENGD(net, lr=0.5, damping=1e-3, relative=relative, line_search=False)
+    optimizer.update_curvature(Objective(terms))
+    optimizer.step()
+    torch.testing.assert_close(flat(net), expected, rtol=1e-10, atol=1e-12)
+
+
+def test_one_step_solves_a_linear_least_squares_problem():
+    torch.manual_seed(1)
+    net = nn.Linear(4, 1).double()
+    x = torch.randn(30, 4, dtype=torch.float64) * torch.tensor([1e3, 1.0, 1.0, 1e-3])
+    y = torch.randn(30, dtype=torch.float64)
+    ones = torch.cat([x, torch.ones(30, 1, dtype=torch.float64)], 1)
+    best = (ones @ torch.linalg.lstsq(ones, y).solution - y).square().mean()
+    optimizer = ENGD(net, damping=1e-20, relative=False)
+    objective = Objective(lambda: [LossTerm("data", net(x)[:, 0] - y, 1.0, 30)])
+    optimizer.update_curvature(objective)
+    optimizer.step()
+    assert objective.loss() - best <= 1e-12
+
+
+def test_the_line_search_halves_until_the_loss_rises_again():
+    net, terms = setup()
+    objective = Objective(terms)
+    optimizer = ENGD(net, lr=64.0, damping=1e-6)
+    optimizer.update_curvature(objective)
+    start = [p.detach().clone() for p in net.parameters()]
+    directions = [optimizer.state[p]["direction"] for p in optimizer.treated]
+
+    def loss_at(length):
+        with torch.no_grad():
+            for p, s, d in zip(net.parameters(), start, directions, strict=True):
+                p.copy_(s + length * d)
+        return float(objective.loss())
+
+    losses = [loss_at(64.0 / 2**k) for k in range(24)]
+    falls = [k for k in range(24) if losses[k] < loss_at(0.0)]
+    best = falls[0]
+    while losses[best + 1] < losses[best]:
+        best += 1
+    loss_at(0.0)
+    optimizer.step()
+    assert optimizer.statistics()["step"] == 64.0 / 2**best
+    assert float(objective.loss()) == losses[best]
+
+
+def test_spring_is_its_algorithm():
+    net, terms = setup()
+    optimizer = SPRING(net, lr=0.1, damping=1e-2, relative=False, momentum=0.9, max_norm=0.05)
+    theta, phi = flat(net), torch.zeros_like(flat(net))
+    for _ in range(4):
+        r, jac = dense(net, terms)
+        kernel = jac @ jac.t() + 1e-2 * torch.eye(len(r), dtype=torch.float64)
+        zeta = -r - 0.9 * jac @ phi
+        phi = 0.9 * phi + jac.t() @ torch.linalg.solve(kernel, zeta)
+        theta = theta + min(0.1, 0.05 / float(phi.norm())) * phi
+        optimizer.update_curvature(Objective(terms))
+        optimizer.step()
+        torch.testing.assert_close(flat(net), theta, rtol=1e-9, atol=1e-11)
+
+
+def test_without_memory_spring_is_engd():
+    results = []
+    for make in (
+        lambda net: SPRING(net, lr=0.3, damping=1e-4, momentum=0.0),
+        lambda net: ENGD(net, lr=0.3, damping=1e-4, line_search=False),
+    ):
+        net, terms = setup()
+        optimizer = make(net)
+        for _ in range(3):
+            optimizer.update_curvature(Objective(terms))
+            optimizer.step()
+        results.append(flat(net))
+    torch.testing.assert_close(results[0], results[1], rtol=1e-12, atol=0)
+
+
+def test_a_saved_state_continues_bit_for_bit():
+    def run(steps, net, terms, optimizer):
+        for _ in range(steps):
+            optimizer.update_curvature(Objective(terms))
+            optimizer.step()
+
+    net, terms = setup()
+    whole = SPRING(net)
+    run(20, net, terms, whole)
+    expected = flat(net)
+    net, terms = setup()
+    first = SPRING(net)
+    run(13, net, terms, first)
+    buffer = io.BytesIO()
+    torch.save({"net": net.state_dict(), "optimizer": first.state_dict()}, buffer)
+    buffer.seek(0)
+    saved = torch.load(buffer, weights_only=True)
+    net, terms = setup()
+    net.load_state_dict(saved["net"])
+    second = SPRING(net)
+    second.load_state_dict(saved["optimizer"])
+    run(7, net, terms, second)
+    assert torch.equal(flat(net), expected)
+
+
+def test_damping_below_rounding_is_raised_not_fatal():
+    net, terms = setup()
+    net.float()
+    x = torch.ones(6, 3)  # equal rows: a singular kernel
+
+    def same():
+        return [LossTerm("data", net(x)[:, 0] - 1.0, 1.0, 6)]
+
+    optimizer = ENGD(net, damping=1e-30)
+    optimizer.update_curvature(Objective(same))
+    optimizer.step()
+    assert flat(net).isfinite().all()
+    assert optimizer.statistics()["damping"] > 1e-30
+
+
+def test_complex_parameters_go_to_adam():
+    net = nn.Module()
+    net.layer = nn.Linear(2, 1).double()
+    net.spectral = nn.Parameter(torch.ones(1, dtype=torch.complex128))
+    x = torch.randn(5, 2, dtype=torch.float64)
+
+    def terms():
+        return [LossTerm("data", net.layer(x)[:, 0] + net.spectral.real, 1.0, 5)]
+
+    optimizer = SPRING(net, fallback_lr=0.25)
+    assert [name for name, *_ in optimizer.unregistered_parameters()] == ["spectral"]
+    loss = sum(t.loss() for t in terms())
+    (slope,) = torch.autograd.grad(loss, net.spectral)
+    optimizer.update_curvature(Objective(terms))
+    optimizer.step()
+    moved = net.spectral.detach() - 1.0
+    assert torch.allclose(moved.real, -0.25 * slope.real.sign(), atol=1e-6)
+
+
+def test_wrong_use_is_answered():
+    net, _ = setup()
+    with pytest.raises(InvalidArgument, match="damping"):
+        ENGD(net, damping=0.0)
+    with pytest.raises(InvalidArgument, match="momentum"):
+        SPRING(net, momentum=1.0)
+    with pytest.raises(InvalidArgument, match="update_curvature"):
+        SPRING(net).step()
+
+
+ROWS = 8  # three ranks: 3, 3 and 2 samples
+
+
+def _worker(rank, world, folder):
+    os.environ |= {"GLOO_SOCKET_IFNAME": "lo"}
+    torch.set_num_threads(1)
+    dist.init_process_group(
+        "gloo", init_method=f"file://{folder}/store{world}", rank=rank, world_size=world
+    )
+    for name, make in MAKERS.items():
+        torch.manual_seed(0)
+        net = Net().double()
+        optimizer = make(net)
+        generator = torch.Generator().manual_seed(3)
+        for _ in range(5):
+            x = torch.randn(ROWS, 3, generator=generator, dtype=torch.float64)
+            mine = x.tensor_split(world)[rank]
+
+            def terms(mine=mine, net=net):
+                out = net(mine)
+                vector = torch.cat([out, out**2], 1)
+                return [
+                    LossTerm("a", net(mine)[:, 0] - mine.sum(1), 1.0, ROWS),
+                    LossTerm("b", vector, 0.5, ROWS),
+                ]
+
+            optimizer.update_curvature(Objective(terms))
+            optimizer.step()
+        torch.save(flat(net), Path(folder) / f"{name}-{world}-{rank}.pt")
+    dist.destroy_process_group()
+
+
+MAKERS = {
+    "engd": lambda net: ENGD(net, damping=1e-6),
+    "spring": lambda net: SPRING(net),
+}
+
+
+def test_one_two_and_three_ranks_agree():
+    with tempfile.TemporaryDirectory() as folder:
+        for world in (1, 2, 3):
+            mp.spawn(_worker, (world, folder), nprocs=world)
+        for name in MAKERS:
+            load = lambda w, r, n=name: torch.load(Path(folder) / f"{n}-{w}-{r}.pt")  # noqa: E731
+            one = load(1, 0)
+            for world in (2, 3):
+                for rank in range(world):
+                    torch.testing.assert_close(load(world, rank), one, rtol=1e-11, atol=1e-12)
