@@ -293,7 +293,7 @@ def _gathered(objective: Objective, slots: Slots, passes: int) -> Slots:
 
 
 # --- algebra of one layer -----------------------------------------------------------------------
-def _blocks(s: Slots) -> tuple[Tensor, Tensor]:
+def split_groups(s: Slots) -> tuple[Tensor, Tensor]:
     """Return z `(S, N, g, k)` and gamma `(S, N, g, o)` by group; the bias entry goes to each."""
     if s.groups == 1:
         return s.inputs[:, :, None], s.cotangents[:, :, None]
@@ -307,21 +307,21 @@ def _blocks(s: Slots) -> tuple[Tensor, Tensor]:
 
 def layer_rows(s: Slots) -> Tensor:
     """Return per-sample gradients `(N, d_out, d_in + 1)`."""
-    z, gamma = _blocks(s)
+    z, gamma = split_groups(s)
     rows = torch.einsum("sngo,sngk->ngok", gamma, z)
     return rows.flatten(1, 2)
 
 
 def weighted_sum(s: Slots, v: Tensor) -> Tensor:
     """Return `sum_n v_n dr_n/dW` `(d_out, d_in + 1)` for v `(N,)`."""
-    z, gamma = _blocks(s)
+    z, gamma = split_groups(s)
     gamma = gamma * v[:, None, None]
     total = gamma.flatten(0, 1).permute(1, 2, 0) @ z.flatten(0, 1).transpose(0, 1)
     return total.flatten(0, 1)
 
 
 def _row_products(s: Slots, w: Tensor) -> Tensor:
-    z, gamma = _blocks(s)
+    z, gamma = split_groups(s)
     w = w.view(s.groups, -1, w.shape[-1])
     image = torch.einsum("sngk,gok->sngo", z, w) if s.groups > 1 else z @ w[0].t()
     return (image * gamma).sum((0, 2, 3))
