@@ -1,0 +1,277 @@
+"""Error against wall time for every optimizer on the same problems.
+
+    python benchmarks/optimizers.py                                   # everything (hours)
+    python benchmarks/optimizers.py --problems poisson2d hjb100 --optimizers adam spring engd
+
+Every optimizer gets the same wall time as Adam (`--budget` scales it), once all of it and once a
+fifth of it, with the learning-rate schedule stretched over the run: a few pilot steps measure the
+time of a step. Its settings are those of `python train.py model=M optimizer=X`, recipes included.
+Evaluation is not on the clock. Errors are relative L2 on 2000 points that no optimizer sees; skill
+is the error over the best constant's error. Runs use one thread each; `--jobs 2` runs two at once.
+Results are kept in benchmarks/results/optimizers.json, beside a plot; later calls add to them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import concurrent.futures
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results" / "optimizers.json"
+FRACTIONS = (1.0, 0.2)
+MARKS = 24  # evaluations per run, evenly spread over the logarithm of time
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One problem: its command line and the seconds Adam is given."""
+
+    words: str
+    seconds: float
+
+
+PROBLEMS = {
+    "poisson2d": Problem("model=pinn_poisson2d", 20),
+    "poisson2d_deep": Problem("model=pinn_poisson2d network.depth=5", 30),
+    "poisson5d": Problem("model=pinn_poisson5d", 60),
+    "heat4d": Problem("model=pinn_heat4d", 60),
+    "hjb100": Problem("model=pinn_hjb", 60),
+    "sg100": Problem("model=pinn_sine_gordon problem.centred=true problem.dim=100", 36),
+}
+
+
+# --- one run, in a process of its own -------------------------------------------------------------
+def one(words: list[str], budget: float) -> dict:
+    """Train for `budget` seconds and return the curve."""
+    import lightning.pytorch as pl
+    import torch
+
+    from sciml.modules.evaluation import Report
+    from sciml.testing import runs
+
+    torch.set_num_threads(1)
+
+    class Clock(pl.Callback):
+        """Counts training seconds, evaluates at marks, stops at the end."""
+
+        def __init__(self, marks: list[float], end: float, warm: int = 0) -> None:
+            self.marks, self.end, self.warm = list(marks), end, warm
+            self.curve: list[tuple[float, float]] = []
+            self.spent, self.steps = 0.0, 0
+
+        def on_train_start(self, trainer, pl_module) -> None:
+            self.since = time.perf_counter()
+
+        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+            now = time.perf_counter()
+            self.steps += 1
+            if self.steps == self.warm:
+                self.spent, self.since = 0.0, now
+                return
+            self.spent += now - self.since
+            last = trainer.global_step >= trainer.max_steps or self.spent >= self.end
+            if last or (self.marks and self.spent >= self.marks[0]):
+                while self.marks and self.spent >= self.marks[0]:
+                    self.marks.pop(0)
+                self.curve.append((self.spent, error(pl_module)))
+            if last:
+                trainer.should_stop = True
+            self.since = time.perf_counter()
+
+    points = {}
+
+    def error(module) -> float:
+        if not points:
+            p = module.problem.sample_test(2000, torch.Generator().manual_seed(99))
+            p = p.to(torch.float64)
+            points["p"], points["u"] = p, module.problem.exact(p.x, p.t).reshape(-1).double()
+        module.eval()
+        u = module.predict_points(points["p"])
+        module.train()
+        return float((u - points["u"]).norm() / points["u"].norm())
+
+    def fit(steps: int, clock: Clock, schedule: int):
+        trainer = {"max_steps": steps, "limit_val_batches": 0, "logger": False}
+        more = [f"trainer.max_steps={schedule}"]
+        run = runs.prepare([*words, *more], Path("."), trainer=trainer)
+        runs.fit(run, clock)
+        return run
+
+    pilot = Clock([], min(max(0.1 * budget, 1.0), 3.0), warm=8)
+    fit(10_000, pilot, 10_000)
+    step = pilot.spent / max(pilot.steps - pilot.warm, 1)
+    steps = max(round(budget / step), 1)
+    marks = [budget * 10 ** (-2 + 2 * i / MARKS) for i in range(MARKS)]
+    clock = Clock(marks, 1.2 * budget)
+    run = fit(steps, clock, steps)
+    p = points["p"]
+    report = Report(run.module.problem, len(p))
+    run.module.eval()
+    report.add(p, run.module.predict_points(p))
+    report.finish(run.module.predict_points)
+    return {
+        "budget": budget,
+        "steps": clock.steps,
+        "step_ms": round(1e3 * step, 3),
+        "curve": [(round(s, 3), e) for s, e in clock.curve],
+        "rel_l2": clock.curve[-1][1],
+        "skill": report.metrics.get("test/skill"),
+    }
+
+
+# --- all runs -------------------------------------------------------------------------------------
+def launch(problem: str, optimizer: str, seed: int, fraction: float, scale: float) -> dict:
+    """Run one cell in a fresh process."""
+    budget = PROBLEMS[problem].seconds * fraction * scale
+    words = [*PROBLEMS[problem].words.split(), f"optimizer={optimizer}", f"seed={seed}"]
+    command = [sys.executable, __file__, "--one", str(budget), *words]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    limit = 6 * budget + 120
+    cell = {"problem": problem, "optimizer": optimizer, "seed": seed, "fraction": fraction}
+    try:
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=limit
+        )
+    except subprocess.TimeoutExpired:
+        return {**cell, "error": f"no result in {limit:.0f} s"}
+    if done.returncode:
+        return {**cell, "error": done.stderr.strip().splitlines()[-1][:300]}
+    return {**cell, **json.loads(done.stdout.strip().splitlines()[-1])}
+
+
+def seconds_to(rows: list[dict], target: float) -> float | None:
+    """Return the earliest time at which any of an optimizer's runs reached an error."""
+    times = [s for row in rows for s, e in row.get("curve", []) if e <= target]
+    return min(times, default=None)
+
+
+def table(rows: list[dict]) -> str:
+    """Return one Markdown table per problem, best first; medians over seeds."""
+    lines = []
+    for problem in PROBLEMS:
+        here = [r for r in rows if r["problem"] == problem]
+        adam = [r for r in here if r["optimizer"] == "adam" and r["fraction"] == 1.0]
+        if not adam:
+            continue
+        lines += ["", f"**{problem}**", ""]
+        lines += ["| optimizer | error | skill | in a fifth | step | to Adam's error |"]
+        lines += ["| --- | --- | --- | --- | --- | --- |"]
+        found = []
+        for name in dict.fromkeys(r["optimizer"] for r in here):
+            mine = [r for r in here if r["optimizer"] == name]
+            whole = [r for r in mine if r["fraction"] == 1.0 and "error" not in r]
+            if not whole:
+                said = next((r["error"] for r in mine if "error" in r), "not run")
+                found.append((float("inf"), f"| {name} | {said[:80]} | | | | |"))
+                continue
+            fifth = [r["rel_l2"] for r in mine if r["fraction"] == 0.2 and "error" not in r]
+            times = []
+            for a in adam:
+                same = [r for r in mine if r["seed"] == a["seed"]]
+                if same:
+                    times.append((seconds_to(same, a["rel_l2"]), a["budget"]))
+            reached = [t for t, _ in times if t is not None]
+            speed = "never"
+            if times and len(reached) == len(times):
+                ratio = sorted(b / t for t, b in times)
+                speed = f"{median([t for t, _ in times]):.1f} s ({median(ratio):.1f}x faster)"
+            error = median([r["rel_l2"] for r in whole])
+            skill = [r["skill"] for r in whole if r["skill"] is not None]
+            shown = f"{median(skill):.2e}" if skill else "-"
+            short = f"{median(fifth):.2e}" if fifth else "-"
+            step = median([r["step_ms"] for r in whole])
+            line = f"| {name} | {error:.2e} | {shown} | {short} | {step:.1f} ms | {speed} |"
+            found.append((error, line))
+        lines += [line for _, line in sorted(found, key=lambda f: f[0])]
+    return "\n".join(lines).strip()
+
+
+def median(values: list[float]) -> float:
+    """Return the lower median."""
+    return sorted(values)[(len(values) - 1) // 2]
+
+
+def plot(rows: list[dict], path: Path) -> None:
+    """Draw error against seconds, one panel per problem."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    names = list(dict.fromkeys(r["optimizer"] for r in rows))
+    shown = [p for p in PROBLEMS if any(r["problem"] == p for r in rows)]
+    figure, axes = plt.subplots(2, 3, figsize=(15, 9), squeeze=False)
+    colours = plt.get_cmap("tab20")
+    for axis, problem in zip(axes.flat, shown, strict=False):
+        for row in rows:
+            if row["problem"] != problem or "curve" not in row or row["seed"] != 0:
+                continue
+            i = names.index(row["optimizer"])
+            curve = [(s, e) for s, e in row["curve"] if e == e and e < 10]
+            style = "-" if row["fraction"] == 1.0 else ":"
+            label = row["optimizer"] if row["fraction"] == 1.0 else None
+            wide = 2.5 if row["optimizer"] == "adam" else 1.2
+            colour = "black" if row["optimizer"] == "adam" else colours(i % 20)
+            axis.loglog(*zip(*curve, strict=True), style, label=label, lw=wide, color=colour)
+        axis.set_title(problem)
+        axis.set_xlabel("seconds of training, one thread")
+        axis.set_ylabel("relative L2 error")
+        axis.grid(True, which="both", alpha=0.2)
+        axis.legend(fontsize=6, ncol=2)
+    for axis in axes.flat[len(shown) :]:
+        axis.axis("off")
+    figure.suptitle("solid: Adam's time; dotted: a fifth of it, with a schedule of its own")
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+
+
+def main() -> int:
+    """Run the cells asked for, then print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--problems", nargs="*", default=list(PROBLEMS), choices=list(PROBLEMS))
+    parser.add_argument("--optimizers", nargs="*", help="all of configs/optimizer by default")
+    parser.add_argument("--seeds", nargs="*", type=int, default=[0])
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--budget", type=float, default=1.0, help="factor on all wall times")
+    parser.add_argument("--report", action="store_true", help="tables of stored results only")
+    parser.add_argument("--one", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.one:
+        print(json.dumps(one(args.one[1:], float(args.one[0]))))
+        return 0
+    stored = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"rows": []}
+    names = args.optimizers or sorted(p.stem for p in (HERE.parent / "configs/optimizer").iterdir())
+    cells = [
+        (p, o, s, f) for p in args.problems for s in args.seeds for o in names for f in FRACTIONS
+    ]
+    if not args.report:
+        with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
+            jobs = {pool.submit(launch, *cell, args.budget): cell for cell in cells}
+            for job in concurrent.futures.as_completed(jobs):
+                row, cell = job.result(), jobs[job]
+                key = lambda r: (r["problem"], r["optimizer"], r["seed"], r["fraction"])  # noqa: E731
+                stored["rows"] = [r for r in stored["rows"] if key(r) != cell] + [row]
+                stored["machine"] = {
+                    "processor": platform.machine(),
+                    "cores": os.cpu_count(),
+                    "threads": 1,
+                    "jobs": args.jobs,
+                }
+                RESULTS.parent.mkdir(parents=True, exist_ok=True)
+                RESULTS.write_text(json.dumps(stored, indent=1) + "\n")
+                print(*cell, row.get("error") or f"{row['rel_l2']:.3e}", flush=True)
+    plot(stored["rows"], RESULTS.with_suffix(".png"))
+    print(table(stored["rows"]))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
