@@ -145,10 +145,14 @@ class ENGD(CurvatureOptimizer):
             p.add_(d * length)
 
     def _search(self, objective: Objective, directions: list[Tensor], lr: float) -> float:
-        """Return the best of lr, lr/2, lr/4, ... before the loss rises again; 0 if none helps."""
+        """Return the best of L, L/2, L/4, ... before the loss rises again; 0 if none helps.
+
+        L is lr, or twice the length of the last step where that is shorter: steps on small batches
+        settle far below lr, and every length tried costs an evaluation.
+        """
         start = [p.clone() for p in self.treated]
         best, best_loss = 0.0, objective.loss()
-        length = lr
+        length = min(lr, 2 * (self.memory.get("length") or lr))
         for _ in range(31):
             for p, s, d in zip(self.treated, start, directions, strict=True):
                 torch.add(s, d, alpha=length, out=p)
@@ -160,6 +164,7 @@ class ENGD(CurvatureOptimizer):
             length /= 2
         for p, s in zip(self.treated, start, strict=True):
             p.copy_(s)
+        self.memory["length"] = best
         return best
 
     def _rest_gradients(self, objective: Objective) -> None:
