@@ -1,0 +1,109 @@
+"""Optimizers of gradients alone whose state comes back from a checkpoint bit for bit.
+
+torch casts floating-point state to the parameter's dtype when it loads a state: a float64 matrix of
+inner products beside float32 weights, or a bfloat16 history, would return changed. Here tensors
+keep the dtype they were saved with. State that belongs to no single parameter lives in `memory`, a
+dictionary of tensors and numbers that travels with `state_dict`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sciml.errors import InvalidArgument
+
+
+class ExactOptimizer(torch.optim.Optimizer):
+    """Base of our first-order optimizers; subclasses define `update`.
+
+    Attributes:
+        memory: State beside the per-parameter state.
+    """
+
+    def __init__(self, params: Any, defaults: dict[str, Any]) -> None:
+        self.memory: dict[str, Any] = {}
+        super().__init__(params, defaults)
+
+    def update(self) -> None:
+        """Change the parameters by their gradients; runs without grad mode."""
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        """Take one step; the closure, if there is one, is called once."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        self.update()
+        return loss
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return torch's dictionary with `memory` beside it."""
+        return {**super().state_dict(), "memory": dict(self.memory)}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Restore a state, every tensor in the dtype it was saved with.
+
+        Raises:
+            InvalidArgument: If the dictionary is of another kind of optimizer.
+        """
+        if "memory" not in state_dict:
+            raise InvalidArgument(
+                f"the state of another optimizer for {type(self).__name__}",
+                "a state saved by the same optimizer",
+            )
+        super().load_state_dict({k: v for k, v in state_dict.items() if k != "memory"})
+        ours = [p for group in self.param_groups for p in group["params"]]
+        keys = [k for group in state_dict["param_groups"] for k in group["params"]]
+        for p, key in zip(ours, keys, strict=True):
+            for name, value in state_dict["state"].get(key, {}).items():
+                self.state[p][name] = _at(value, p.device)
+        device = ours[0].device if ours else None
+        self.memory = {k: _at(v, device) for k, v in state_dict["memory"].items()}
+
+
+def dense_gradient(parameter: Tensor, owner: str) -> Tensor:
+    """Return the gradient of a parameter.
+
+    Raises:
+        InvalidArgument: If it is sparse.
+    """
+    if parameter.grad.is_sparse:
+        raise InvalidArgument(
+            f"a sparse gradient for {owner}",
+            "dense gradients",
+            "Build embeddings with sparse=False",
+        )
+    return parameter.grad
+
+
+DTYPES = {
+    "float64": torch.float64,
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+
+
+def dtype_named(name: str | torch.dtype | None, parameter: Tensor) -> torch.dtype:
+    """Return the real dtype of that name; None is the one of the parameter's components.
+
+    Raises:
+        InvalidArgument: For an unknown name.
+    """
+    if name is None:
+        return parameter.dtype.to_real() if parameter.is_complex() else parameter.dtype
+    if isinstance(name, torch.dtype):
+        return name
+    if name not in DTYPES:
+        raise InvalidArgument(f"history_dtype={name}", f"one of {', '.join(DTYPES)}, or null")
+    return DTYPES[name]
+
+
+def _at(value: Any, device: torch.device | None) -> Any:
+    return value.detach().to(device, copy=True) if isinstance(value, Tensor) else value
