@@ -1,0 +1,99 @@
+"""How far to go along a preconditioned direction: three rules, and the damping that adapts.
+
+    KL clip           nu = min(1, sqrt(kappa / (lr^2 <F^-1 g, g>)))
+    quadratic model   (alpha, mu) minimise the model of the loss with the exact Gauss-Newton matrix
+                      over alpha d + mu delta, d the direction and delta the last update
+    grid search       the best of 2^0, 2^-1, ..., 2^-30 by the loss of the batch itself
+
+References: KL clip, Ba et al. 2017 and Pauloski et al. 2021, arXiv 2107.01739; quadratic model and
+Levenberg-Marquardt rule, Martens and Grosse 2015, arXiv 1503.05671, sections 6.4-7; both in Dangel
+et al. 2024, arXiv 2405.15603 (KFAC*). Departures: the very first step uses the model's own
+minimiser alpha instead of 1e-6, and the grid is walked from the last step's best entry instead of
+evaluated in full (some four evaluations instead of 31).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+# The grid: exponents 0, -1, ..., -30.
+LOWEST = -30
+# A second direction with a larger squared cosine to the first one is left out of the model.
+PARALLEL = 1 - 1e-10
+
+
+def inner(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
+    """Return the inner product of two lists of tensors, float64."""
+    return sum((x.double() * y.double()).sum() for x, y in zip(a, b, strict=True))
+
+
+def kl_factor(direction: Sequence[Tensor], gradient: Sequence[Tensor], lr: float, kappa: float):
+    """Return the factor nu of the KL clip."""
+    size = inner(direction, gradient).abs() * lr**2
+    return (kappa / size.clamp_min(1e-300)).sqrt().clamp_max(1.0)
+
+
+def quadratic_model(curvature: Tensor, linear: Tensor) -> Tensor:
+    """Return the minimiser `(2,)` of `linear x + x curvature x / 2`.
+
+    Args:
+        curvature: Positive semi-definite `(2, 2)`, float64.
+        linear: `(2,)`; a second direction that is zero or parallel to the first gets weight 0.
+    """
+    size = curvature.diagonal()
+    tiny = torch.finfo(size.dtype).tiny
+    alone = torch.stack([-linear[0] / size[0].clamp_min(tiny), torch.zeros_like(size[0])])
+    root = size.clamp_min(tiny).sqrt()
+    cosine = curvature[0, 1] / (root[0] * root[1])
+    rest = 1 - cosine.square()
+    a, b = -linear / root
+    both = torch.stack([a - cosine * b, b - cosine * a]) / (rest * root)
+    usable = (size[1] > tiny) & (cosine.square() < PARALLEL)
+    return torch.where(usable, both, alone)
+
+
+def walk(loss_at: Callable[[int], float], present: float, start: int = 0) -> tuple[int, float]:
+    """Return the exponent with the least loss found on the grid, and that loss.
+
+    From `start` downhill to a local minimum. If that does not lie below the present loss, from the
+    best entry of the whole grid.
+
+    Args:
+        loss_at: Loss at step length 2^exponent.
+        present: Loss at step length 0.
+        start: First exponent tried.
+    """
+    seen: dict[int, float] = {}
+
+    def loss(exponent: int) -> float:
+        if not LOWEST <= exponent <= 0:
+            return math.inf
+        if exponent not in seen:
+            value = loss_at(exponent)
+            seen[exponent] = value if math.isfinite(value) else math.inf
+        return seen[exponent]
+
+    best = start
+    while True:
+        near = min((best, best - 1, best + 1), key=loss)
+        if near == best:
+            break
+        best = near
+    if not loss(best) < present:
+        best = min(range(0, LOWEST - 1, -1), key=loss)
+    return best, loss(best)
+
+
+def adapted(
+    damping: Tensor, change: Tensor, model: Tensor, every: int, low: float = 1e-20
+) -> tuple[Tensor, Tensor]:
+    """Return the new damping and the ratio rho of the loss's change to the model's."""
+    ratio = change / torch.where(model < 0, model, torch.full_like(model, -1e-300))
+    factor = (19 / 20) ** every
+    up = (ratio < 0.25) | ~torch.isfinite(ratio)
+    damping = torch.where(ratio > 0.75, damping * factor, damping)
+    return torch.where(up, damping / factor, damping).clamp(low, 1e8), ratio
