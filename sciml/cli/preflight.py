@@ -35,7 +35,7 @@ SUPPLIED: dict[str, tuple[str, ...]] = {
 # Above this number a list of options no longer helps beside the nearest one.
 MANY = 15
 
-INSTALL = {"pytorch_optimizer": "pip install 'sciml[optimizers]'"}
+INSTALL = {"pytorch_optimizer": "pip install pytorch_optimizer"}
 
 
 def resolve(target: object) -> Callable[..., Any]:

@@ -50,9 +50,11 @@ def construct(
         else:
             rest.append(p)
             log.info("%s: %s %s goes to Adam: %s", name, key, tuple(p.shape), reason)
+    # pytorch_optimizer's Muon wants every group to say that its parameters are Muon's.
+    groups = [{"params": treated, "use_muon": True}] if name in MATRIX_ONLY else treated
     if not rest:
-        return make(treated)
-    return Routed(make(treated) if treated else None, torch.optim.Adam(rest, lr=fallback_lr))
+        return make(groups)
+    return Routed(make(groups) if treated else None, torch.optim.Adam(rest, lr=fallback_lr))
 
 
 def refused(name: str, parameter: Tensor) -> str | None:

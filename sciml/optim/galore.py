@@ -22,6 +22,7 @@ includes it, and one log line states it.
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
@@ -75,6 +76,8 @@ class GaLore(ExactOptimizer):
         InvalidArgument: For a value outside its range, or a budget that cannot be met.
     """
 
+    _more: Mapping[str, Any] = {}  # what a subclass adds to the groups' options
+
     def __init__(
         self,
         params: Any,
@@ -88,9 +91,8 @@ class GaLore(ExactOptimizer):
         scale: float = 0.25,
         side: Literal["short", "long", "left", "right", "full"] = "short",
         basis: Literal["svd", "random"] = "svd",
-        budget: int | None = None,
+        budget: float | None = None,
         seed: int = 0,
-        **options: Any,
     ) -> None:
         if rank < 1:
             raise InvalidArgument(f"optimizer.rank={rank}", "1 or more")
@@ -112,7 +114,7 @@ class GaLore(ExactOptimizer):
             "side": side,
             "basis": basis,
         }
-        super().__init__(params, defaults | options)
+        super().__init__(params, {**defaults, **self._more})
         if budget is not None:
             self._fit(int(budget))
         log.info("%s: %s", type(self).__name__, self.account())
@@ -253,7 +255,7 @@ class NaturalGaLore(GaLore):
         relative: bool = False,
         on_refresh: Literal["rotate", "clear", "keep"] = "rotate",
         history_dtype: str | None = None,
-        budget: int | None = None,
+        budget: float | None = None,
         seed: int = 0,
     ) -> None:
         if history < 0:
@@ -265,6 +267,13 @@ class NaturalGaLore(GaLore):
             hint = did_you_mean(on_refresh, choices)
             raise InvalidArgument(f"optimizer.on_refresh={on_refresh}", hint=hint)
         dtype_named(history_dtype, torch.empty(0))
+        self._more = {
+            "history": history,
+            "damping": damping,
+            "relative": relative,
+            "on_refresh": on_refresh,
+            "history_dtype": history_dtype,
+        }
         super().__init__(
             params,
             lr,
@@ -278,11 +287,6 @@ class NaturalGaLore(GaLore):
             basis=basis,
             budget=budget,
             seed=seed,
-            history=history,
-            damping=damping,
-            relative=relative,
-            on_refresh=on_refresh,
-            history_dtype=history_dtype,
         )
 
     def _account(self, parameter: Tensor, group: dict[str, Any]) -> Account:
