@@ -6,6 +6,8 @@ import importlib.util
 import re
 from pathlib import Path
 
+import torch
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -27,3 +29,17 @@ def test_the_example_is_the_same_problem() -> None:
     spec.loader.exec_module(example)
     solution = example.solve(example.Helmholtz(dim=5), steps=400)
     assert solution.metrics["test/skill"] < 0.5
+
+
+def test_a_curvature_optimizer_in_a_plain_loop_of_25_lines(capsys) -> None:
+    path = ROOT / "examples" / "optimizer_loop.py"
+    assert len(path.read_text().splitlines()) <= 35  # 25 of code, the rest blank or docstring
+    lines = [x for x in path.read_text().splitlines() if x.strip() and not x.startswith('"""')]
+    assert len(lines) <= 25
+    default = torch.get_default_dtype()
+    try:
+        torch.manual_seed(0)
+        exec(compile(path.read_text(), str(path), "exec"), {})  # our own example
+    finally:
+        torch.set_default_dtype(default)
+    assert float(capsys.readouterr().out.split()[-1]) < 1e-3

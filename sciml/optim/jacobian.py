@@ -339,7 +339,7 @@ def _pair_kernel(left: Slots, right: Slots) -> Tensor:
     za, ga = left.inputs.flatten(0, 1), left.cotangents.flatten(0, 1)
     zb, gb = right.inputs.flatten(0, 1), right.cotangents.flatten(0, 1)
     gram = fused.multiply(za, zb).mul_(fused.multiply(ga, gb))
-    return gram.view(s, n, t, -1).sum((0, 2)).double()
+    return gram.view(s, n, t, -1).sum(0).sum(1).double()
 
 
 def joined_weight(layer: nn.Module, given: Mapping[int, Tensor]) -> Tensor:
