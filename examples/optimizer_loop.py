@@ -13,6 +13,7 @@ pi = torch.pi
 
 
 def loss_terms(x, b):
+    """Return the squared errors in the square and on its edge."""
     f = -2 * pi**2 * torch.sin(pi * x).prod(1)
     interior = (laplacian(network, x)[:, 0] - f) / 10
     return [LossTerm("interior", interior, 1.0, len(x)), LossTerm("edge", network(b), 1.0, len(b))]
