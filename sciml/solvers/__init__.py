@@ -1,0 +1,55 @@
+"""Equations solved in batches, with implicit derivatives."""
+
+from sciml.solvers.attach import Implicit, WarmStart
+from sciml.solvers.broyden import Broyden
+from sciml.solvers.dense import Dense
+from sciml.solvers.fixed_point import Anderson, FixedPointIteration
+from sciml.solvers.krylov import CG, GMRES, MINRES, BiCGStab, NormalCG, jacobi
+from sciml.solvers.layout import Rows, Segments
+from sciml.solvers.lbfgs import LBFGS
+from sciml.solvers.levenberg_marquardt import LevenbergMarquardt
+from sciml.solvers.newton import Newton, NewtonKrylov
+from sciml.solvers.operators import Operator
+from sciml.solvers.series import JacobianFree, Neumann
+from sciml.solvers.solution import Outcome, Solution, Status
+from sciml.solvers.solve import (
+    fixed_point,
+    implicit_derivative,
+    least_squares,
+    linear_solve,
+    minimise,
+    root,
+)
+
+__all__ = [
+    "Anderson",
+    "BiCGStab",
+    "Broyden",
+    "CG",
+    "Dense",
+    "FixedPointIteration",
+    "GMRES",
+    "Implicit",
+    "JacobianFree",
+    "LBFGS",
+    "LevenbergMarquardt",
+    "MINRES",
+    "Neumann",
+    "Newton",
+    "NewtonKrylov",
+    "NormalCG",
+    "Operator",
+    "Outcome",
+    "Rows",
+    "Segments",
+    "Solution",
+    "Status",
+    "WarmStart",
+    "fixed_point",
+    "implicit_derivative",
+    "jacobi",
+    "least_squares",
+    "linear_solve",
+    "minimise",
+    "root",
+]

@@ -1,0 +1,128 @@
+"""Fixed-point iterations: damped, and with Anderson's acceleration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sciml.errors import InvalidArgument
+from sciml.solvers.problem import Task
+from sciml.solvers.progress import Progress
+from sciml.solvers.solution import Outcome
+
+
+@dataclass(frozen=True)
+class FixedPointIteration:
+    """`x <- x - damping (x - T(x))`; for a root F, `x <- x - damping F(x)`.
+
+    Converges if the map is a contraction in some norm. The residual tested is the undamped one.
+
+    Args:
+        rtol: Tolerance on |x - T(x)| / |T(x)| (for a root: over |F(x0)|); None takes 1e-10 in
+            float64, 1e-5 below.
+        atol: Absolute tolerance.
+        max_iter: Largest number of iterations.
+        damping: Step tau in (0, 1].
+        every: Iterations between looks at the device; None chooses.
+    """
+
+    rtol: float | None = None
+    atol: float = 0.0
+    max_iter: int = 1000
+    damping: float = 1.0
+    every: int | None = None
+
+    def __call__(self, task: Task, x: Tensor) -> Outcome:
+        """Iterate from `x`."""
+        progress = Progress(task.layout, x, self.rtol, self.atol, self.max_iter, self.every)
+        r = task.residual(x)
+        progress.update(x, task.layout.norm(r), task.scale(x, r))
+        while progress.go_on():
+            x = progress.keep(x - self.damping * r)
+            r = task.residual(x)
+            progress.update(x, task.layout.norm(r), task.scale(x, r))
+        return progress.outcome(task.evaluations)
+
+
+@dataclass(frozen=True)
+class Anderson:
+    """Anderson acceleration, type II, with coefficients per problem.
+
+    With residuals r and differences X, R of the last `window` iterates and residuals,
+
+        x <- x - beta r - (X - beta R) gamma,    gamma = argmin |r - R gamma|.
+
+    The normal equations are equilibrated before the ridge is added, so it is relative however small
+    the residuals get; they are kept and solved in float64. A residual `growth` times the best one
+    drops the history.
+
+    Source: Walker & Ni 2011, SIAM J. Numer. Anal. 49(4), eq. 2.2.
+
+    Args:
+        rtol: Tolerance on |x - T(x)| / |T(x)| (for a root: over |F(x0)|); None takes 1e-10 in
+            float64, 1e-5 below.
+        atol: Absolute tolerance.
+        max_iter: Largest number of iterations.
+        window: Differences kept, m.
+        mixing: beta in (0, 1].
+        ridge: Relative ridge; None takes 1e-12 in float64, 1e-8 below.
+        growth: Growth of the residual that restarts.
+        every: Iterations between looks at the device; None chooses.
+
+    Raises:
+        InvalidArgument: If `window` is below 1.
+    """
+
+    rtol: float | None = None
+    atol: float = 0.0
+    max_iter: int = 200
+    window: int = 5
+    mixing: float = 1.0
+    ridge: float | None = None
+    growth: float = 2.0
+    every: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check the window."""
+        if self.window < 1:
+            raise InvalidArgument(
+                f"window={self.window}", "at least 1", "Or type FixedPointIteration()"
+            )
+
+    def __call__(self, task: Task, x: Tensor) -> Outcome:
+        """Iterate from `x`."""
+        layout, m, beta = task.layout, self.window, self.mixing
+        progress = Progress(layout, x, self.rtol, self.atol, self.max_iter, self.every)
+        ridge = self.ridge or (1e-12 if x.dtype == torch.float64 else 1e-8)
+        r = task.residual(x)
+        norm = layout.norm(r)
+        progress.update(x, norm, task.scale(x, r))
+        residuals, updates = x.new_zeros(m, *x.shape), x.new_zeros(m, *x.shape)
+        shape = layout.problems(x)
+        gram = torch.zeros(*shape, m, m, dtype=torch.float64, device=x.device)
+        valid = torch.zeros(*shape, m, dtype=torch.bool, device=x.device)
+        identity = ridge * torch.eye(m, dtype=torch.float64, device=x.device)
+        step = beta * r
+        while progress.go_on():
+            new = progress.keep(x - step)
+            new_r = task.residual(new)
+            norm = layout.norm(new_r)
+            progress.update(new, norm, task.scale(new, new_r))
+            j = (progress.step - 1) % m
+            residuals[j] = new_r - r
+            updates[j] = (new - x) - beta * residuals[j]
+            x, r = new, new_r
+            row = layout.dots(residuals, residuals[j]).movedim(0, -1).double()
+            gram[..., j, :] = row
+            gram[..., :, j] = row
+            valid[..., j] = True
+            valid &= (norm <= self.growth * progress.residual)[..., None]
+            size = gram.diagonal(dim1=-2, dim2=-1).sqrt()
+            inverse = torch.where(valid & (size > 0), 1 / size, 0.0)
+            matrix = inverse[..., :, None] * gram * inverse[..., None, :] + identity
+            rhs = inverse * layout.dots(residuals, r).movedim(0, -1)
+            gamma = inverse * torch.linalg.solve_ex(matrix, rhs[..., None])[0][..., 0]
+            step = beta * r + layout.combine(gamma.movedim(-1, 0).to(x.dtype), updates)
+        return progress.outcome(task.evaluations)

@@ -1,0 +1,125 @@
+"""Limited-memory BFGS, one line search per problem."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sciml.errors import InvalidArgument
+from sciml.solvers.layout import Layout
+from sciml.solvers.problem import Task
+from sciml.solvers.progress import Progress
+from sciml.solvers.solution import Outcome, Status
+
+ARMIJO, CURVATURE = 1e-4, 0.9
+TRIALS = 25
+
+
+@dataclass(frozen=True)
+class LBFGS:
+    """L-BFGS with a bisecting weak-Wolfe line search, all per problem.
+
+    Near a minimum differences of the objective drown in round-off; a rise below `4 eps |f|` is
+    accepted there, so gradients can fall to their own precision.
+
+    Sources: Nocedal 1980, Math. Comp. 35 (two loops); Lewis & Overton 2013, Math. Program. 141
+    (line search, algorithm 2.6).
+
+    Args:
+        rtol: Tolerance on |grad f| / |grad f(x0)|; None takes 1e-10 in float64, 1e-5 below.
+        atol: Absolute tolerance on |grad f|.
+        max_iter: Largest number of steps.
+        memory: Pairs kept.
+        every: Steps between looks at the device; None chooses.
+    """
+
+    rtol: float | None = None
+    atol: float = 0.0
+    max_iter: int = 500
+    memory: int = 10
+    every: int | None = None
+
+    def __call__(self, task: Task, x: Tensor) -> Outcome:
+        """Iterate from `x`.
+
+        Raises:
+            InvalidArgument: If the problem has no objective.
+        """
+        if task.kind not in ("minimise", "least_squares"):
+            raise InvalidArgument(f"LBFGS on a {task.kind} problem", "minimise or least_squares")
+        layout, m = task.layout, self.memory
+        progress = Progress(layout, x, self.rtol, self.atol, self.max_iter, self.every)
+        f, g = task.objective(x)
+        norm = layout.norm(g)
+        progress.update(x, norm, task.scale(x, g))
+        s, y = x.new_zeros(m, *x.shape), x.new_zeros(m, *x.shape)
+        rho = x.new_zeros(m, *norm.shape)  # 0 where a slot holds no pair
+        gamma = 1 / norm.clamp_min(torch.finfo(x.dtype).tiny).clamp_min(1e-12)
+        gamma = gamma.clamp_max(1.0)
+        while progress.go_on():
+            order = [(progress.step - 1 - i) % m for i in range(min(progress.step, m))]
+            d = -_two_loops(layout, g, s, y, rho, order, gamma)
+            downhill = layout.dot(d, g) < 0
+            d = torch.where(layout.spread(downhill, x), d, -layout.spread(gamma, x) * g)
+            rho = rho * downhill
+            new, new_f, new_g, moved = _line_search(task, progress.active, x, f, g, d)
+            new = progress.keep(new)
+            slot = progress.step % m
+            s[slot], y[slot] = new - x, new_g - g
+            sy, yy = layout.dot(s[slot], y[slot]), layout.dot(y[slot], y[slot])
+            size = layout.norm(s[slot]) * yy.sqrt()
+            usable = moved & (sy > 10 * torch.finfo(x.dtype).eps * size)
+            rho[slot] = torch.where(usable, 1 / torch.where(usable, sy, 1.0), 0.0)
+            gamma = torch.where(usable, sy / torch.where(usable, yy, 1.0), gamma)
+            fresh = (rho == 0).all(0)
+            x, f, g = new, new_f, new_g
+            progress.update(x, layout.norm(g), task.scale(x, g))
+            # no way down even along the gradient
+            progress.finish(~moved & fresh, Status.STALLED)
+            rho = rho * moved
+        return progress.outcome(task.evaluations)
+
+
+def _two_loops(
+    layout: Layout, g: Tensor, s: Tensor, y: Tensor, rho: Tensor, order: list[int], gamma: Tensor
+) -> Tensor:
+    """Return the inverse Hessian estimate times g; `order` runs from the newest pair."""
+    q, alphas = g, []
+    for i in order:
+        alpha = rho[i] * layout.dot(s[i], q)
+        q = q - layout.spread(alpha, g) * y[i]
+        alphas.append(alpha)
+    q = layout.spread(gamma, g) * q
+    for i, alpha in zip(reversed(order), reversed(alphas), strict=True):
+        beta = rho[i] * layout.dot(y[i], q)
+        q = q + layout.spread(alpha - beta, g) * s[i]
+    return q
+
+
+def _line_search(
+    task: Task, active: Tensor, x: Tensor, f: Tensor, g: Tensor, d: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return iterate, objective and gradient at a weak-Wolfe step, and where one was found."""
+    layout, slope = task.layout, task.layout.dot(g, d)
+    slack = 4 * torch.finfo(f.dtype).eps * f.abs()
+    low, high = torch.zeros_like(f), torch.full_like(f, torch.inf)
+    t, done = torch.ones_like(f), ~active
+    best, best_f, best_g, moved = x, f, g, torch.zeros_like(active)
+    for _ in range(TRIALS):
+        new = x + layout.spread(t, x) * d
+        new_f, new_g = task.objective(new)
+        fall = new_f <= f + ARMIJO * t * slope + slack
+        flat = layout.dot(new_g, d) >= CURVATURE * slope
+        take = fall & ~done
+        wide = layout.spread(take, x)
+        best = torch.where(wide, new, best)
+        best_f, best_g = torch.where(take, new_f, best_f), torch.where(wide, new_g, best_g)
+        moved, done = moved | take, done | (fall & flat)
+        if bool(done.all()):
+            break
+        high = torch.where(fall, high, t)
+        low = torch.where(fall, t, low)
+        t = torch.where(done, t, torch.where(high.isfinite(), 0.5 * (low + high), 2 * t))
+    return best, best_f, best_g, moved

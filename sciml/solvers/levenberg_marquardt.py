@@ -1,0 +1,119 @@
+"""Levenberg-Marquardt for nonlinear least squares."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sciml.errors import InvalidArgument
+from sciml.solvers.layout import Rows
+from sciml.solvers.operators import Linearised
+from sciml.solvers.problem import Task
+from sciml.solvers.progress import Progress
+from sciml.solvers.solution import Outcome, Status
+
+
+@dataclass(frozen=True)
+class LevenbergMarquardt:
+    """Damped Gauss-Newton steps with damping, gain ratio and acceptance per problem.
+
+    The Jacobian is compressed once per iteration by QR; damped steps then cost `n x n` work and
+    the condition number is not squared. Columns are scaled by their largest norm so far, so units
+    of the unknowns do not matter. Converged is a problem whose residual is orthogonal to all
+    columns, `max_j |J_j^T r| / |J_j| <= rtol |r|`, or has fallen below `atol + rtol |r(x0)|`.
+
+    Sources: Moré 1978 (scaling, stop test); Nielsen 1999, report IMM-REP-1999-05 (damping).
+
+    Args:
+        rtol: See above; None takes 1e-10 in float64, 1e-5 below.
+        atol: Absolute tolerance on |r|.
+        max_iter: Largest number of iterations, accepted or not.
+        damping: First damping, relative to the squared column norms.
+        every: Iterations between looks at the device; None chooses.
+    """
+
+    rtol: float | None = None
+    atol: float = 0.0
+    max_iter: int = 200
+    damping: float = 1e-3
+    every: int | None = None
+
+    def __call__(self, task: Task, x: Tensor) -> Outcome:
+        """Iterate from `x`.
+
+        Raises:
+            InvalidArgument: If the problem is of another kind or has no dense layout.
+        """
+        if task.kind != "least_squares" or not isinstance(task.layout, Rows):
+            raise InvalidArgument(
+                f"LevenbergMarquardt on a {task.kind} problem with {task.layout!r}",
+                "least_squares with Rows",
+                "Type solver=Newton() or solver=LBFGS()",
+            )
+        layout = task.layout
+        progress = Progress(layout, x, self.rtol, 0.0, self.max_iter, self.every)
+        mu = x.new_full(layout.problems(x), self.damping)
+        nu = torch.full_like(mu, 2.0)
+        width: Tensor | None = None  # scale of the unknowns
+        first: Tensor | None = None  # |r| at the start
+        while True:
+            triangle, q, columns = _compressed(task, x)
+            width = columns if width is None else width.maximum(columns)
+            size = torch.linalg.vector_norm(q, dim=-1)
+            first = size if first is None else first
+            slope = (triangle.mT @ q[..., None])[..., 0].abs()
+            angle = torch.where(columns > 0, slope / columns, 0.0)
+            worst = angle.amax(-1) if angle.shape[-1] else torch.zeros_like(size)
+            # without a residual at the minimum the angle never closes; then |r| itself counts
+            small = size * (size / first.clamp_min(torch.finfo(x.dtype).tiny))
+            progress.update(x, worst.minimum(small), size, size <= self.atol)
+            if not progress.go_on():
+                return progress.outcome(task.evaluations)
+            d = _damped_step(triangle, q, width, mu)
+            gone = (triangle @ d[..., None])[..., 0] + q
+            predicted = 0.5 * (size.square() - gone.square().sum(-1))
+            dx = layout.unpack(d, x)
+            trial = layout.pack(task.rows(x + dx))
+            value = 0.5 * torch.linalg.vector_norm(trial, dim=-1).square()
+            gain = (0.5 * size.square() - value) / predicted.clamp_min(1e-300)
+            accepted = (gain > 1e-4) & value.isfinite()
+            unmoved = ~accepted & (layout.norm(dx) <= torch.finfo(x.dtype).eps * layout.norm(x))
+            progress.finish(unmoved, Status.STALLED)
+            x = progress.keep(torch.where(layout.spread(accepted, x), x + dx, x))
+            better = (1 - (2 * gain - 1) ** 3).clamp(1 / 3, 2.0)
+            mu = torch.where(accepted, mu * better, mu * nu).clamp(1e-20, 1e20)
+            nu = torch.where(accepted, 2.0, 2 * nu).clamp_max(1e10)
+
+
+def _compressed(task: Task, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return R `(*P, k, n)`, q `(*P, k)` with |R d + q| = |J d + r|, and column norms `(*P, n)`."""
+    layout = task.layout
+    rows = Linearised(task.rows, x)
+    r = layout.pack(rows.value)
+    n, m = layout.pack(x).shape[-1], r.shape[-1]
+    if n <= m:
+        products = torch.vmap(rows.times)(layout.basis(x))
+        jacobian = torch.stack([layout.pack(c) for c in products], -1)
+    else:
+        products = torch.vmap(rows.transposed_times)(layout.basis(rows.value))
+        jacobian = torch.stack([layout.pack(c) for c in products], -2)
+    both = torch.cat([jacobian, r[..., None]], -1)
+    bad = ~both.isfinite().all(-1).all(-1)
+    both = both.masked_fill(bad[..., None, None], 0.0)  # LAPACK may not return from NaN
+    upper = torch.linalg.qr(both, mode="r")[1]
+    upper = upper.masked_fill(bad[..., None, None], torch.nan)
+    columns = torch.linalg.vector_norm(jacobian, dim=-2)
+    return upper[..., :n], upper[..., n], columns
+
+
+def _damped_step(triangle: Tensor, q: Tensor, width: Tensor, mu: Tensor) -> Tensor:
+    """Return the minimiser `(*P, n)` of `|R d + q|^2 + mu |width d|^2`."""
+    floor = torch.where(width > 0, width, torch.ones_like(width))
+    stacked = torch.cat([triangle, torch.diag_embed(mu.sqrt()[..., None] * floor)], -2)
+    rhs = torch.cat([-q, torch.zeros_like(width)], -1)
+    bad = ~stacked.isfinite().all(-1).all(-1)
+    basis, upper = torch.linalg.qr(stacked.masked_fill(bad[..., None, None], 1.0))
+    d = torch.linalg.solve_triangular(upper, basis.mT @ rhs[..., None], upper=True)[..., 0]
+    return d.masked_fill(bad[..., None], torch.nan)

@@ -1,0 +1,120 @@
+"""Problem kinds, each with its optimality mapping F(x, theta) = 0.
+
+    root            F itself
+    fixed point     x - T(x, theta)
+    minimise        grad_x f(x, theta), f one number per problem
+    least squares   J^T r, the gradient of |r(x, theta)|^2 / 2
+
+The sign of the fixed point's residual makes its Jacobian I - dT/dx, close to the identity, which is
+what quasi-Newton methods start from and what truncated series expand around.
+
+Reference: Blondel et al. 2021, arXiv 2105.15183 (table 1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from sciml.solvers.layout import Layout
+from sciml.solvers.operators import Linearised, Operator
+
+Kind = Literal["root", "fixed_point", "least_squares", "minimise"]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A batch of problems with parameters still open.
+
+    Attributes:
+        kind: What `function` means, see above.
+        function: `function(x, *theta)`.
+        layout: Splits x into problems.
+        symmetric: Whether the Jacobian of F is symmetric; always so for minimise, least squares.
+        positive_definite: Whether it is positive definite at the solution.
+    """
+
+    kind: Kind
+    function: Callable[..., Tensor]
+    layout: Layout
+    symmetric: bool = False
+    positive_definite: bool = False
+
+    def residual(self, x: Tensor, *theta: Tensor) -> Tensor:
+        """Return F, shape of x; differentiable in x and theta under every transform."""
+        if self.kind == "root":
+            return self.function(x, *theta)
+        if self.kind == "fixed_point":
+            return x - self.function(x, *theta)
+        if self.kind == "minimise":
+            return torch.func.grad(lambda y: self.function(y, *theta).sum())(x)
+        rows, pull = torch.func.vjp(lambda y: self.function(y, *theta), x)
+        return pull(rows)[0]
+
+    def stacked(self, in_dims: tuple[int | None, ...], randomness: str) -> Problem:
+        """Return the problem with one more leading axis; `in_dims` of theta as in vmap."""
+        function = torch.vmap(self.function, in_dims=(0, *in_dims), randomness=randomness)
+        return replace(self, function=function, layout=self.layout.stacked())
+
+    def operator(self, x: Tensor, theta: tuple[Tensor, ...], *, gauss_newton: bool) -> Operator:
+        """Return dF/dx at a point, or `J^T J` for the Gauss-Newton approximation."""
+        if gauss_newton:
+            rows = Linearised(lambda y: self.function(y, *theta), x)
+            return rows.normal_operator(self.layout)
+        symmetric = self.symmetric or self.kind in ("minimise", "least_squares")
+        return Linearised(lambda y: self.residual(y, *theta), x).operator(
+            self.layout, symmetric=symmetric, positive_definite=self.positive_definite
+        )
+
+
+class Task:
+    """A problem with its parameters bound: what a forward solver sees.
+
+    Attributes:
+        kind: Of the problem.
+        layout: Splits x into problems.
+        evaluations: Calls of the function so far.
+    """
+
+    def __init__(self, problem: Problem, theta: tuple[Tensor, ...]) -> None:
+        self.problem, self.theta = problem, theta
+        self.kind, self.layout = problem.kind, problem.layout
+        self.evaluations = 0
+        self._first: Tensor | None = None
+
+    def residual(self, x: Tensor) -> Tensor:
+        """Return F(x), shape of x."""
+        self.evaluations += 1
+        return self.problem.residual(x, *self.theta)
+
+    def scale(self, x: Tensor, residual: Tensor) -> Tensor:
+        """Return what a relative tolerance refers to: |T(x)|, or |F| at the first iterate."""
+        if self.kind == "fixed_point":
+            return self.layout.norm(x - residual)
+        if self._first is None:
+            self._first = self.layout.norm(residual)
+        return self._first
+
+    def rows(self, x: Tensor) -> Tensor:
+        """Return r(x) of a least-squares problem."""
+        self.evaluations += 1
+        return self.problem.function(x, *self.theta)
+
+    def objective(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the objective `(*P)` and its gradient, for minimise and least squares."""
+        self.evaluations += 1
+        with torch.enable_grad():
+            x = x.detach().requires_grad_()
+            y = self.problem.function(x, *self.theta)
+            value = 0.5 * self.layout.dot(y, y) if self.kind == "least_squares" else y
+            grad = torch.autograd.grad(value.sum(), x, allow_unused=True, materialize_grads=True)[0]
+        return value.detach(), grad
+
+    def linearise(self, x: Tensor) -> Operator:
+        """Return dF/dx at x."""
+        self.evaluations += 1
+        return self.problem.operator(x, self.theta, gauss_newton=False)

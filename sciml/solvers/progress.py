@@ -1,0 +1,120 @@
+"""Bookkeeping that all iterations share: who is done, why, and the best iterate so far."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from sciml.errors import InvalidArgument
+from sciml.solvers.layout import Layout
+from sciml.solvers.solution import Outcome, Status
+
+GROWTH = 1e8  # a residual this much above its best counts as diverged
+PATIENCE = 50  # iterations without a new best residual count as stalled
+
+
+def default_tolerance(dtype: torch.dtype) -> float:
+    """Return the relative tolerance of a dtype: 1e-10 in float64, 1e-5 below."""
+    return 1e-10 if dtype == torch.float64 else 1e-5
+
+
+class Progress:
+    """Status, iteration count and best iterate per problem.
+
+    A problem is converged once `norm <= atol + rtol * scale`. What counts as best is the residual
+    over that bound. Finished problems are put back to their best iterate by `keep` and stay there.
+
+    Args:
+        layout: Splits the unknown into problems.
+        x: First iterate.
+        rtol: Relative tolerance, one number or `(*P)`; None takes that of the dtype.
+        atol: Absolute tolerance in the units of the residual.
+        max_iter: Largest number of iterations.
+        every: Iterations between two looks of the host at the device; None takes 1 on a CPU and 8
+            elsewhere.
+
+    Raises:
+        InvalidArgument: If tolerances can never be met or `max_iter` is negative.
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        x: Tensor,
+        rtol: float | Tensor | None,
+        atol: float,
+        max_iter: int,
+        every: int | None = None,
+    ) -> None:
+        self.rtol = default_tolerance(x.dtype) if rtol is None else rtol
+        self.atol, self.max_iter, self.layout = atol, max_iter, layout
+        self.every = every or (1 if x.device.type == "cpu" else 8)
+        known = not isinstance(self.rtol, Tensor)
+        if known and (self.rtol < 0 or atol < 0 or self.rtol + atol == 0 or max_iter < 0):
+            raise InvalidArgument(
+                f"rtol={self.rtol}, atol={atol}, max_iter={max_iter}",
+                "tolerances >= 0, one of them positive, and max_iter >= 0",
+            )
+        shape = layout.problems(x)
+        self.best = x
+        self.merit = x.new_full(shape, torch.inf)
+        self.residual = x.new_full(shape, torch.nan)
+        self.relative = x.new_full(shape, torch.nan)
+        self.status = torch.full(shape, Status.RUNNING, device=x.device)
+        self.iterations = torch.zeros(shape, dtype=torch.long, device=x.device)
+        self.improved = torch.zeros_like(self.iterations)
+        self.active = torch.ones(shape, dtype=torch.bool, device=x.device)
+        self.step = -1  # update() is first called on the first iterate
+
+    def update(self, x: Tensor, norm: Tensor, scale: Tensor, also: Tensor | None = None) -> None:
+        """Record an iterate.
+
+        Args:
+            x: Iterate; entries of finished problems are ignored.
+            norm: `(*P)` norm of its residual.
+            scale: `(*P)` what the relative tolerance refers to.
+            also: `(*P)` booleans, a second sufficient condition for convergence.
+        """
+        self.step += 1
+        tiny = torch.finfo(norm.dtype).tiny
+        bound = (self.atol + self.rtol * scale).clamp_min(tiny)
+        merit = norm / bound
+        done = merit <= 1
+        better = (merit < self.merit) & self.active
+        if also is not None:
+            done = done | (also & norm.isfinite())
+            better = better | (done & self.active)
+        self.best = torch.where(self.layout.spread(better, x), x, self.best)
+        self.merit = torch.where(better, merit, self.merit)
+        self.residual = torch.where(better, norm, self.residual)
+        self.relative = torch.where(better, norm / scale.clamp_min(tiny), self.relative)
+        self.improved.masked_fill_(better, self.step)
+        self.iterations = torch.where(self.active, self.step, self.iterations)
+        self.finish(done, Status.CONVERGED)
+        self.finish(~norm.isfinite(), Status.NONFINITE)
+        if self.step % 8 == 0 and self.step:
+            self.finish(merit > GROWTH * self.merit, Status.DIVERGED)
+            self.finish(self.step - self.improved >= PATIENCE, Status.STALLED)
+
+    def finish(self, which: Tensor, status: Status) -> None:
+        """Give running problems a final status."""
+        which = which & self.active
+        self.status.masked_fill_(which, int(status))
+        self.active = self.active & ~which
+
+    def keep(self, x: Tensor) -> Tensor:
+        """Return `x` with finished problems put back to their best iterate."""
+        return torch.where(self.layout.spread(self.active, x), x, self.best)
+
+    def go_on(self) -> bool:
+        """Return whether there is something left to do; looks at the device now and then."""
+        if self.step >= self.max_iter:
+            return False
+        return self.step % self.every != 0 or bool(self.active.any())
+
+    def outcome(self, evaluations: int) -> Outcome:
+        """Return the result; problems still running have used all iterations."""
+        self.finish(self.active, Status.MAX_ITER)
+        return Outcome(
+            self.best, self.status, self.iterations, self.residual, self.relative, evaluations
+        )

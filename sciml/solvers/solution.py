@@ -1,0 +1,160 @@
+"""What a solve returns, per problem, and what happens to problems that failed."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from sciml.errors import ConvergenceError, InvalidArgument, NumericalWarning
+
+Policy = Literal["raise", "warn", "mask", "best"]
+POLICIES = ("raise", "warn", "mask", "best")
+
+
+class Status(IntEnum):
+    """How a problem ended."""
+
+    RUNNING = -1
+    CONVERGED = 0
+    MAX_ITER = 1
+    STALLED = 2
+    DIVERGED = 3
+    NONFINITE = 4
+    SINGULAR = 5
+
+
+MEANING = {
+    Status.MAX_ITER: "used all iterations",
+    Status.STALLED: "stopped improving (a tolerance below round-off, or no solution)",
+    Status.DIVERGED: "had a growing residual",
+    Status.NONFINITE: "met NaN or infinity",
+    Status.SINGULAR: "met a singular matrix",
+}
+
+
+@dataclass
+class Outcome:
+    """The result of an iteration, before policies; P is the shape of the problems.
+
+    Attributes:
+        value: Best iterate, shape of the unknown.
+        status: `(*P)` integers, see `Status`.
+        iterations: `(*P)` integers.
+        residual: `(*P)` norm of the residual at `value`.
+        relative: `(*P)` the same over the scale the tolerance refers to.
+        evaluations: How often the function (or operator) was applied to the whole batch.
+    """
+
+    value: Tensor
+    status: Tensor
+    iterations: Tensor
+    residual: Tensor
+    relative: Tensor
+    evaluations: int = 0
+
+
+@dataclass
+class LinearReport:
+    """What the newest linear solve of the derivative did; None before the first backward pass."""
+
+    outcome: Outcome | None = None
+
+
+@dataclass
+class Solution:
+    """Solution of a batch of problems; P is the shape of the problems.
+
+    Attributes:
+        value: Shape of the unknown; carries the implicit derivative.
+        status: `(*P)` integers, see `Status`.
+        iterations: `(*P)` integers.
+        residual: `(*P)` norm of the optimality residual at `value`, in the units of the function.
+        stats: `relative`: `(*P)`, residual over the scale its tolerance refers to; `evaluations`:
+            calls of the function on the whole batch.
+        adjoint: The newest linear solve of the derivative, filled by the backward pass.
+    """
+
+    value: Any
+    status: Tensor
+    iterations: Tensor
+    residual: Tensor
+    stats: dict[str, Any] = field(default_factory=dict)
+    adjoint: LinearReport = field(default_factory=LinearReport)
+
+    @property
+    def converged(self) -> Tensor:
+        """Return `(*P)` booleans: multiply a loss per problem by it to leave failures out."""
+        return self.status == Status.CONVERGED
+
+    def log(self, layer: str) -> dict[str, Tensor]:
+        """Return `implicit/<layer>/...` scalars for `LightningModule.log_dict`.
+
+        `bwd_residual` and `bwd_iters` appear after a backward pass. Nothing is synchronised.
+        """
+        out = {
+            "fail_frac": (~self.converged).double().mean(),
+            "iters_mean": self.iterations.double().mean(),
+            "iters_max": self.iterations.amax() if self.iterations.numel() else torch.tensor(0),
+        }
+        done = self.adjoint.outcome
+        if done is not None and done.relative.numel():
+            out |= {"bwd_residual": done.relative.amax(), "bwd_iters": done.iterations.amax()}
+        return {f"implicit/{layer}/{name}": value for name, value in out.items()}
+
+
+def check_policy(policy: str) -> None:
+    """Refuse an unknown policy.
+
+    Raises:
+        InvalidArgument: Listing the known ones.
+    """
+    if policy not in POLICIES:
+        raise InvalidArgument(
+            f"on_failure={policy!r}", f"one of {', '.join(POLICIES)}", "Type on_failure='raise'"
+        )
+
+
+def settle(outcome: Outcome, policy: Policy, what: str, tolerance: str) -> None:
+    """Raise or warn if problems failed and the policy says so.
+
+    Args:
+        outcome: What the solver did.
+        policy: `raise` and `warn` act here, `mask` and `best` where the derivative is attached.
+        what: Name of the solve and its solver, for the message.
+        tolerance: The tolerances in words.
+
+    Raises:
+        ConvergenceError: Under `raise`, with counts, causes and cures.
+    """
+    if policy not in ("raise", "warn"):
+        return
+    failed = outcome.status != Status.CONVERGED
+    if not bool(failed.any()):
+        return
+    if policy == "warn":
+        # constant text: Python's own filter then shows it once
+        warnings.warn(
+            f"{what} left problems unsolved; Solution.status, .iterations and .residual say which. "
+            "on_failure='raise' stops there, 'mask' drops their gradient",
+            NumericalWarning,
+            stacklevel=2,
+        )
+        return
+    found = outcome.status[failed].unique().tolist()
+    causes = "; ".join(f"{int((outcome.status == s).sum())} {MEANING[Status(s)]}" for s in found)
+    worst = outcome.relative[failed]
+    worst = worst[worst.isfinite()]
+    residual = f"{float(worst.max()):.1e}" if worst.numel() else "not finite"
+    longest = int(outcome.iterations.max())
+    raise ConvergenceError(
+        f"{what} failed for {int(failed.sum())} of {failed.numel()} problems after up to {longest} "
+        f"iterations ({causes}); worst relative residual {residual}",
+        tolerance,
+        "Raise max_iter, damp the iteration or start closer; on_failure='warn', 'mask' or 'best' "
+        "carries on",
+    )
