@@ -12,13 +12,30 @@ result does not depend on the number of ranks.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from sciml.autodiff.streams import Streams
+from sciml.optim.flat import assign, flatten, unflatten
 from sciml.optim.terms import LossTerm, total_loss
+
+
+class Evaluation(NamedTuple):
+    """Global loss and gradient at one point, in float64.
+
+    Attributes:
+        loss: The loss.
+        gradient: `(n,)`, laid out as by `sciml.optim.flat.flatten`.
+        marks: Every term's loss and sum of outputs: equal on the same batch at the same
+            parameters, different on another batch.
+    """
+
+    loss: Tensor
+    gradient: Tensor
+    marks: Tensor
 
 
 class Objective:
@@ -32,6 +49,8 @@ class Objective:
         given: Terms already evaluated at the present parameters, with graph.
         uses: Layer uses recorded while `given` was evaluated.
         group: Process group; None for the default group.
+        batched: Maps parameters with a leading axis of K variants to this rank's K losses, see
+            `sciml.optim.zeroth_order.forward_parallel`; None where variants go one by one.
 
     Attributes:
         rank, world: This process and their number; 0 and 1 without `torch.distributed`.
@@ -48,7 +67,9 @@ class Objective:
         given: Sequence[LossTerm] | None = None,
         uses: list | None = None,
         group: dist.ProcessGroup | None = None,
+        batched: Callable[[Sequence[Tensor]], Tensor] | None = None,
     ) -> None:
+        self.batched = batched
         self._evaluate, self._given, self._uses = evaluate, given, uses
         self.seed, self.step, self.group = seed, step, group
         joined = dist.is_available() and dist.is_initialized()
@@ -82,6 +103,61 @@ class Objective:
         with torch.no_grad():
             value = total_loss(self._evaluate()).double().reshape(1)
         return self.sum([value])[0][0]
+
+    def loss_and_gradient(
+        self, parameters: Sequence[Tensor], known: Evaluation | None = None
+    ) -> Evaluation:
+        """Return global loss and gradient at the present parameters, the same on all ranks.
+
+        Terms that are there already are taken, and their graph is freed.
+
+        Args:
+            parameters: In the order of the gradient; complex ones count as pairs.
+            known: An earlier evaluation, returned if its marks are those of the present terms.
+        """
+        terms = self.terms()
+        self.forget()
+        with torch.enable_grad():
+            parts = [term.loss() for term in terms]
+            loss = sum(parts)
+        marks = torch.stack([*parts, *(term.residual.sum() for term in terms)]).detach().double()
+        (marks,) = self.sum([marks])
+        if known is not None and torch.equal(marks, known.marks):
+            return known
+        grads: Sequence[Tensor | None] = [None] * len(parameters)
+        if loss.requires_grad:
+            grads = torch.autograd.grad(loss, parameters, allow_unused=True)
+        pairs = zip(grads, parameters, strict=True)
+        gradient = flatten([torch.zeros_like(p) if g is None else g for g, p in pairs])
+        (gradient,) = self.sum([gradient])
+        return Evaluation(marks[: len(terms)].sum(), gradient, marks)
+
+    def losses(self, points: Tensor, parameters: Sequence[Tensor], chunk: int = 1) -> Tensor:
+        """Return the global losses `(K,)`, float64, at K points in one message over the ranks.
+
+        Without gradients anywhere. The parameters are as before afterwards.
+
+        Args:
+            points: `(K, n)`, laid out as `sciml.optim.flat.flatten(parameters)`.
+            parameters: What the points replace.
+            chunk: Points evaluated at once, where the objective has a `batched` evaluation.
+        """
+        self.evaluations += len(points)
+        with torch.no_grad():
+            if self.batched is not None:
+                parts = [self.batched(unflatten(p, parameters)) for p in points.split(chunk)]
+                found = torch.cat(parts).double()
+            else:
+                before = [p.detach().clone() for p in parameters]
+                found = torch.empty(len(points), dtype=torch.float64, device=points.device)
+                try:
+                    for k, point in enumerate(points):
+                        assign(point, parameters)
+                        found[k] = total_loss(self._evaluate())
+                finally:
+                    for p, value in zip(parameters, before, strict=True):
+                        p.copy_(value)
+        return self.sum([found])[0]
 
     def forget(self) -> None:
         """Drop terms and graph, after the parameters have changed or the step is over."""
