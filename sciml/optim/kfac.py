@@ -195,7 +195,7 @@ class KFAC(CurvatureOptimizer):
         """Return `F~^-1 v` for one tensor per treated parameter."""
         given = {id(p): v for p, v in zip(self.treated, vector, strict=True)}
         joined = self.preconditioner.divide(self.memory, given)
-        return [d for name, layer in self.layers.items() for d in _split(layer, joined[name])]
+        return [d for name, layer in self.layers.items() for d in split_joined(layer, joined[name])]
 
     def _remember(self, direction: list[Tensor]) -> list[Tensor]:
         """Return momentum times the last direction plus this one, and keep it."""
@@ -313,7 +313,7 @@ class KFAC(CurvatureOptimizer):
         self.preconditioner.prune(self.memory)
 
 
-def _split(layer: nn.Module, joined: Tensor) -> list[Tensor]:
+def split_joined(layer: nn.Module, joined: Tensor) -> list[Tensor]:
     """Return the parts of `[W, b]` in the order of the layer's parameters."""
     if layer.bias is None:
         return [joined.reshape(layer.weight.shape)]

@@ -112,7 +112,9 @@ def decompose(pairs: Sequence[Pair], damping: Tensor, mode: Damping) -> list[Ten
 def _simultaneous(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
     """Return s and K with `K^T first K = 1` and `K^T second K = diag(s)`."""
     ((values, vectors),) = eigen([first])
-    root = vectors / values.clamp_min(torch.finfo(values.dtype).tiny).sqrt()[..., None, :]
+    info = torch.finfo(values.dtype)  # below the rounding error eigenvalues mean nothing
+    floor = (info.eps * values.amax(-1, keepdim=True)).clamp_min(info.tiny)
+    root = vectors / torch.maximum(values, floor).sqrt()[..., None, :]
     ((s, turn),) = eigen([root.mT @ second @ root])
     return s, root @ turn
 
