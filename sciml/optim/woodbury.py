@@ -31,7 +31,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-# Numbers converted to float64 at a time: what stays in a processor's cache; on accelerators, 128 MB.
+# Numbers converted to float64 at a time: what stays in a cache; on accelerators, 128 MB.
 BLOCK = 1 << 18
 BLOCK_ACCELERATOR = 1 << 24
 
