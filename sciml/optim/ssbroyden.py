@@ -37,6 +37,8 @@ from sciml.optim.line_search import Point, strong_wolfe
 from sciml.optim.objective import Evaluation, Objective
 
 VARIANTS = ("ssbroyden", "ssbfgs", "bfgs")
+# Each update is symmetric up to rounding; what rounding leaves is removed now and then.
+SYMMETRISE_EVERY = 100
 
 
 class SSBroyden(CurvatureOptimizer):
@@ -199,7 +201,7 @@ class SSBroyden(CurvatureOptimizer):
         self.memory["failures"] += 1
 
     def _update(self, s: Tensor, y: Tensor, g: Tensor, length: float) -> None:
-        """Apply the update to H in place; every term is exactly symmetric."""
+        """Apply the update to H in place, in three passes over it."""
         inverse = self.memory["inverse"]
         ys, yy, ss = torch.stack([y @ s, y @ y, s @ s]).tolist()
         if not ys > 1e-15 * math.sqrt(yy * ss):
@@ -220,6 +222,8 @@ class SSBroyden(CurvatureOptimizer):
         inverse.addr_(*(hy / math.sqrt(yhy * tau),) * 2, beta=1 / tau, alpha=-1)
         inverse.addr_(*(v * math.sqrt(abs(phi) * yhy / tau),) * 2, alpha=math.copysign(1, phi))
         inverse.addr_(*(s / math.sqrt(ys),) * 2)
+        if self.steps % SYMMETRISE_EVERY == SYMMETRISE_EVERY - 1:
+            inverse.add_(inverse.t().clone()).mul_(0.5)
 
 
 def coefficients(variant: str, b: float, h: float, n: int) -> tuple[float, float]:
