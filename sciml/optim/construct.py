@@ -42,9 +42,10 @@ def construct(
         return make(module)
     named = [(n, p) for n, p in module.named_parameters() if p.requires_grad]
     name = getattr(target, "__name__", "")
+    foreign = not getattr(target, "__module__", "").startswith("sciml.")  # ours say so themselves
     treated, rest = [], []
     for key, p in named:
-        reason = refused(name, p)
+        reason = refused(name, p) if foreign else None
         if reason is None:
             treated.append(p)
         else:

@@ -229,9 +229,15 @@ def fit_budget(
     Raises:
         InvalidArgument: If not even rank 1 without history fits.
     """
+    alike: dict[tuple, list[Tensor]] = {}
+    for p in parameters:
+        alike.setdefault((p.shape, p.dtype), []).append(p)
 
     def size(r: int, s: int) -> int:
-        return total_account(parameters, r, side, s, history_dtype).total
+        accounts = (
+            (len(same), account_of(same[0], r, side, s, history_dtype)) for same in alike.values()
+        )
+        return sum(number * account.total for number, account in accounts)
 
     for r in range(rank, 0, -1):
         s = history * r // rank

@@ -325,12 +325,14 @@ def _train(rank, world):
         # without the second tanh the middle gradient has rank one and its basis is rounding
         net = torch.nn.Sequential(affine[0], torch.nn.Tanh(), affine[1], torch.nn.Tanh(), affine[2])
         net = net.double()
-        params = list(net.parameters())
+        spectral = torch.nn.Parameter(torch.randn(5, 4, dtype=torch.complex128))
+        params = [*net.parameters(), spectral]
         optimizer = make(params)
         batches = torch.randn(5, 11, 4, dtype=torch.float64)
         for batch in batches:
             mine = batch[rank::world]  # 11 points: never the same number on all ranks
             loss = (net(mine) - mine.sin().sum(1, keepdim=True)).square().sum() / len(batch)
+            loss = loss + ((mine + 0j) @ spectral.mT - 1).abs().square().sum() / len(batch)
             for p, g in zip(params, torch.autograd.grad(loss, params), strict=True):
                 if world > 1:
                     dist.all_reduce(g)

@@ -123,6 +123,12 @@ def test_schedule_reaches_every_group(name):
         assert torch.equal(a, b)
 
 
+def test_our_galore_treats_complex_matrices_itself():
+    net = torch.nn.ParameterDict({"spectral": torch.zeros(6, 5, dtype=torch.complex64)})
+    optimizer = construct(make("galore", rank=2), net)
+    assert optimizer.param_groups[0]["params"] == [net["spectral"]]
+
+
 @pytest.mark.parametrize("name", [*NAMES, "galore", "natural_galore", "mfac"])
 def test_config_passes_preflight(name):
     assert preflight.check({"optimizer": settings(name)}) == []
