@@ -136,10 +136,13 @@ class NormalCG(_Krylov):
         progress = self._progress(operator, x)
         progress.update(x, layout.norm(r), scale)
         products = int(x0 is not None)
+        size, small = torch.zeros_like(scale), 100 * torch.finfo(b.dtype).eps
         while progress.go_on():
             ap = operator.matvec(p)
             # A^T r = 0 with r != 0: the least-squares solution, the system is inconsistent
-            progress.finish(zz == 0, Status.SINGULAR)
+            size = size.maximum(_divide(layout.norm(ap), layout.norm(p)))
+            orthogonal = zz.sqrt() <= small * size * layout.norm(r)
+            progress.finish(orthogonal, Status.SINGULAR)
             alpha = layout.spread(_divide(zz, layout.dot(ap, ap)), x)
             x = progress.keep(x + alpha * p)
             r = r - alpha * ap

@@ -174,11 +174,7 @@ class Segments:
     def norm(self, x: Tensor, p: float = 2.0) -> Tensor:
         """Return the p-norm per problem; p is 1, 2 or inf."""
         if p == 2:
-            # scaled, so that squares neither overflow nor vanish
-            top = self.norm(x, math.inf)
-            safe = torch.where((top > 0) & top.isfinite(), top, torch.ones_like(top))
-            y = x / self.spread(safe, x)
-            return safe * self.dot(y, y).sqrt()
+            return self.dot(x, x).sqrt()
         if p == 1:
             return self._sum(x.abs(), self.ndim)
         rows = x.abs()
@@ -186,7 +182,8 @@ class Segments:
             rows = rows.flatten(self.ndim + 1)
             rows = rows.amax(-1) if rows.shape[-1] else rows.sum(-1)
         shape = (*rows.shape[: self.ndim], self.count, *rows.shape[self.ndim + 1 :])
-        return rows.new_zeros(shape).index_reduce_(self.ndim, self.index, rows, "amax")
+        where = self.index.reshape(-1, *(1,) * (rows.dim() - self.ndim - 1)).expand(rows.shape)
+        return rows.new_zeros(shape).scatter_reduce(self.ndim, where, rows, "amax")
 
     def spread(self, c: Tensor, x: Tensor) -> Tensor:
         """Return a coefficient in a shape that multiplies `x`."""

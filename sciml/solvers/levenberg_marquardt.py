@@ -76,8 +76,13 @@ class LevenbergMarquardt:
             predicted = 0.5 * (size.square() - gone.square().sum(-1))
             dx = layout.unpack(d, x)
             trial = layout.pack(task.rows(x + dx))
+            here = 0.5 * size.square()
             value = 0.5 * torch.linalg.vector_norm(trial, dim=-1).square()
-            gain = (0.5 * size.square() - value) / predicted.clamp_min(1e-300)
+            gain = (here - value) / predicted.clamp_min(1e-300)
+            # near the minimum the gain drowns in round-off while the step is still good
+            noise = 10 * torch.finfo(x.dtype).eps * here
+            blind = (predicted <= noise) & (value <= here + noise)
+            gain = torch.where(blind, 1.0, gain)
             accepted = (gain > 1e-4) & value.isfinite()
             unmoved = ~accepted & (layout.norm(dx) <= torch.finfo(x.dtype).eps * layout.norm(x))
             progress.finish(unmoved, Status.STALLED)

@@ -111,7 +111,7 @@ def _advance(
     finite = layout.norm(dx).isfinite()
     progress.finish(~finite, Status.SINGULAR)
     size = layout.norm(dx)
-    tiny = size <= progress.rtol * layout.norm(x)
+    tiny = (size <= progress.rtol * layout.norm(x)) & (solved.status == Status.CONVERGED)
     t, new, new_r, fine = _line_search(task, progress.active & ~tiny, x, dx, layout.norm(r))
     new = progress.keep(new)
     norm = layout.norm(new_r)

@@ -21,8 +21,8 @@ def default_tolerance(dtype: torch.dtype) -> float:
 class Progress:
     """Status, iteration count and best iterate per problem.
 
-    A problem is converged once `norm <= atol + rtol * scale`. What counts as best is the residual
-    over that bound. Finished problems are put back to their best iterate by `keep` and stay there.
+    A problem is converged once `norm <= atol + rtol * scale`; else the iterate of smallest norm is
+    the best. Finished problems are put back to their best iterate by `keep` and stay there.
 
     Args:
         layout: Splits the unknown into problems.
@@ -57,8 +57,7 @@ class Progress:
             )
         shape = layout.problems(x)
         self.best = x
-        self.merit = x.new_full(shape, torch.inf)
-        self.residual = x.new_full(shape, torch.nan)
+        self.residual = x.new_full(shape, torch.inf)
         self.relative = x.new_full(shape, torch.nan)
         self.status = torch.full(shape, Status.RUNNING, device=x.device)
         self.iterations = torch.zeros(shape, dtype=torch.long, device=x.device)
@@ -76,24 +75,20 @@ class Progress:
             also: `(*P)` booleans, a second sufficient condition for convergence.
         """
         self.step += 1
-        tiny = torch.finfo(norm.dtype).tiny
-        bound = (self.atol + self.rtol * scale).clamp_min(tiny)
-        merit = norm / bound
-        done = merit <= 1
-        better = (merit < self.merit) & self.active
+        done = norm <= self.atol + self.rtol * scale
         if also is not None:
             done = done | (also & norm.isfinite())
-            better = better | (done & self.active)
+        better = ((norm < self.residual) | done) & self.active
         self.best = torch.where(self.layout.spread(better, x), x, self.best)
-        self.merit = torch.where(better, merit, self.merit)
         self.residual = torch.where(better, norm, self.residual)
-        self.relative = torch.where(better, norm / scale.clamp_min(tiny), self.relative)
+        relative = norm / scale.clamp_min(torch.finfo(norm.dtype).tiny)
+        self.relative = torch.where(better, relative, self.relative)
         self.improved.masked_fill_(better, self.step)
         self.iterations = torch.where(self.active, self.step, self.iterations)
         self.finish(done, Status.CONVERGED)
         self.finish(~norm.isfinite(), Status.NONFINITE)
         if self.step % 8 == 0 and self.step:
-            self.finish(merit > GROWTH * self.merit, Status.DIVERGED)
+            self.finish(norm > GROWTH * self.residual, Status.DIVERGED)
             self.finish(self.step - self.improved >= PATIENCE, Status.STALLED)
 
     def finish(self, which: Tensor, status: Status) -> None:
