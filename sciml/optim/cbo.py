@@ -5,7 +5,8 @@
 
 with independent normal numbers xi in every coordinate (anisotropic noise, whose effect does not
 grow with the dimension). The noise vanishes as the particles agree: `2 lambda > sigma^2` makes them
-do so. The network's parameters are the consensus c.
+do so; close to equality they contract slowly and find minima outside the initial cloud. The
+network's parameters are the consensus c.
 
 Reference: Pinnau, Totzeck, Tse, Martin 2017; anisotropic noise Carrillo, Jin, Li, Zhu 2021, "A
 consensus-based global optimization method for high dimensional machine learning problems", arXiv
@@ -51,11 +52,11 @@ class CBO(ZerothOrder):
         *,
         lr: float = 0.1,
         particles: int = 100,
-        alpha: float = 10.0,
+        alpha: float = 100.0,
         relative: bool = True,
         drift: float = 1.0,
-        noise: float = 1.0,
-        spread: float = 0.1,
+        noise: float = 1.2,
+        spread: float = 0.3,
         chunk: int = 64,
     ) -> None:
         check("particles", particles, particles >= 2, "2 or more")

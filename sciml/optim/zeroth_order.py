@@ -129,7 +129,8 @@ def forward_parallel(
         values = dict(zip(names, parameters, strict=True))
         return torch.func.functional_call(whole, values, ())
 
-    return lambda parameters: torch.vmap(loss)(list(parameters))
+    # Random numbers inside the loss are the same for all variants, as they are one by one.
+    return lambda parameters: torch.vmap(loss, randomness="same")(list(parameters))
 
 
 class _Whole(nn.Module):
