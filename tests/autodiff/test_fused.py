@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
+import platform
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -131,3 +135,31 @@ def test_linear_on_jets_without_collapse():
         jet = push(lambda y: F.linear(torch.tanh(y @ weight.t()), weight.t()), x, None,
                    [one_hot(torch.tensor([0, 4]))], None, order)  # fmt: skip
         assert [z.shape for z in jet.derivatives] == [(2, 3, 5)] * order
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries keep their ways")
+def test_steps_reuse_the_memory_of_the_step_before(monkeypatch):
+    resource = pytest.importorskip("resource")
+    for name in [n for n in os.environ if n.startswith(("MALLOC_", "GLIBC_TUNABLES"))]:
+        monkeypatch.delenv(name)
+    fused.keep_freed_memory.cache_clear()
+    net, x = MLP(dim=64, width=128), torch.randn(64, 64)
+    parts, weights = [one_hot(torch.arange(64))], torch.ones(64)
+
+    def step():
+        push(net, x, None, parts, weights).top.square().mean().backward()
+
+    for _ in range(3):
+        step()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(5):
+        step()
+    faults = (resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) / 5
+    assert faults * 4096 < 2 * x.shape[0] * 64 * 128 * 4  # two tensors of a dozen
+
+
+@pytest.mark.parametrize("name", ["MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES"])
+def test_settings_of_the_user_win(name, monkeypatch):
+    monkeypatch.setenv(name, "0")
+    monkeypatch.setattr(ctypes, "CDLL", lambda _: pytest.fail("the allocator was set"))
+    fused.keep_freed_memory.__wrapped__()
