@@ -8,8 +8,11 @@ It holds only numbers, so it needs no state in a checkpoint: the factor follows 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
 
+import numpy as np
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -81,6 +84,87 @@ class Exponential(Constant):
     def decay(self, done: float) -> float:
         """Return `final ** done`."""
         return self.final**done
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refined(Constant):
+    """The schedule that the gradient norms G_t of an earlier, similar run call for.
+
+    With the norms smoothed by a running median and `w_t = G_t^-2` (SGD) or `w_t = G_t^-1` (Adam),
+    the learning rate is `w_t sum_{s>t} w_s`, scaled to a maximum of one: constant norms give the
+    linear decay; norms that fall give a warm-up and a late drop by themselves.
+
+    Reference: Defazio, Cutkosky, Mehta, Mishchenko, "Optimal Linear Decay Learning Rate Schedules
+    and Further Refinements", arXiv 2310.07831, algorithm 1 and its form for Adam. Departures: long
+    records are first reduced to medians over 2000 intervals; a run of another length is read at
+    the same share of its steps; both ends are continued by their last value.
+
+    Attributes:
+        gradients: Run folder, or the `gradient_norm.npy` in it (type callbacks=gradient_norm in
+            the earlier run).
+        law: `adam`, for the 1-norm of optimizers that scale every coordinate, or `sgd`, for the
+            2-norm.
+        smoothing: Width of the running median as a share of the run.
+    """
+
+    gradients: str
+    law: Literal["adam", "sgd"] = "adam"
+    smoothing: float = 0.1
+    table: tuple[float, ...] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Read the norms.
+
+        Raises:
+            InvalidArgument: For numbers out of range, or a file that is none.
+        """
+        super().__post_init__()
+        if self.law not in ("adam", "sgd"):
+            raise InvalidArgument(f"schedule.law={self.law}", "adam or sgd")
+        if not 0 < self.smoothing < 1:
+            raise InvalidArgument(f"schedule.smoothing={self.smoothing}", "a share of the run")
+        path = Path(self.gradients)
+        path = path / "gradient_norm.npy" if path.is_dir() else path
+        try:
+            norms = np.load(path, allow_pickle=False)
+        except (OSError, ValueError, EOFError):
+            norms = np.zeros(0)
+        if norms.ndim != 2 or norms.shape[1] != 2 or len(norms) < 2:
+            raise InvalidArgument(
+                f"schedule.gradients={self.gradients}",
+                "the folder of a run that recorded its gradient norms",
+                "Type callbacks=gradient_norm in that run",
+            )
+        table = refined(norms[:, int(self.law == "adam")], self.law, self.smoothing)
+        object.__setattr__(self, "table", tuple(table.tolist()))
+
+    def decay(self, done: float) -> float:
+        """Return the refined factor, between two recorded steps on the line through them."""
+        place = done * len(self.table)
+        i = min(int(place), len(self.table) - 1)
+        after = self.table[i + 1] if i + 1 < len(self.table) else 0.0
+        return self.table[i] + (after - self.table[i]) * min(place - i, 1.0)
+
+
+def refined(norms: np.ndarray, law: str, smoothing: float) -> np.ndarray:
+    """Return the factor of every step, at most one, from gradient norms in order.
+
+    Args:
+        norms: One per step; those that are no positive number are left out.
+        law: `adam` or `sgd`.
+        smoothing: Width of the running median as a share of the run.
+    """
+    norms = norms[np.isfinite(norms) & (norms > 0)].astype(np.float64)
+    if len(norms) > 2000:
+        cuts = np.linspace(0, len(norms), 2001).astype(int)[1:-1]  # evenly, unlike array_split
+        norms = np.array([np.median(part) for part in np.split(norms, cuts)])
+    half = int(smoothing * len(norms)) // 2
+    windows = np.lib.stride_tricks.sliding_window_view(np.pad(norms, half, "edge"), 2 * half + 1)
+    smooth = np.median(windows, axis=1)
+    weights = (smooth / smooth.min()) ** (-1.0 if law == "adam" else -2.0)
+    left = np.cumsum(weights[::-1])[::-1] - weights
+    factor = weights * left
+    return factor / factor.max()
 
 
 def attach(optimizer: Optimizer, schedule: Constant, total: int) -> LambdaLR:
