@@ -1,5 +1,6 @@
 """Sophia and AdaHessian: formulas, state, accumulation, ranks."""
 
+import gc
 import math
 import tempfile
 from pathlib import Path
@@ -228,6 +229,19 @@ def test_thirteen_and_seven_steps_equal_twenty(tmp_path, make, options):
     optimizer.load_state_dict(state)
     train(net, optimizer, range(13, 20))
     assert torch.equal(parameters_of(net), wanted)
+
+
+@pytest.mark.parametrize(("make", "options"), ALL)
+def test_two_hundred_refreshes_leave_nothing_behind(make, options):
+    net, x = Net(), torch.randn(6, 3, dtype=F64)
+    optimizer = make(net.parameters(), **{**options, "curvature_every": 1})
+    counts = []
+    for i in range(200):
+        advance(optimizer, lambda: net.terms(x), i)
+        if i in (20, 199):
+            gc.collect()
+            counts.append(sum(issubclass(type(o), torch.Tensor) for o in gc.get_objects()))
+    assert counts[0] == counts[1]
 
 
 @pytest.mark.parametrize(
