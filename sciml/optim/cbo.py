@@ -10,7 +10,7 @@ network's parameters are the consensus c.
 
 Reference: Pinnau, Totzeck, Tse, Martin 2017; anisotropic noise Carrillo, Jin, Li, Zhu 2021, "A
 consensus-based global optimization method for high dimensional machine learning problems", arXiv
-1909.09249, equation (2.4). Departures: weights are normalised through log-sum-exp; alpha is
+1909.09249. Departures: weights are normalised through log-sum-exp; alpha is
 relative to the spread of the losses unless asked otherwise; dt is the learning rate, so that a
 schedule cools the particles.
 """

@@ -15,9 +15,9 @@ batch the next step takes loss and gradient anew and keeps H.
 
 Reference: Al-Baali, Spedicato, Maggioni 2014, "Broyden's quasi-Newton methods for a nonlinear
 system of equations and unconstrained optimization"; for physics-informed networks Urban, Stefanou,
-Pons 2024, arXiv 2405.04230, section 3, and Kiyani et al. 2025, arXiv 2501.16371. Departures: the
-first step tried is at most one in length (in the sum of absolute values); a pair with y^T s <= 0 is
-skipped; where the search finds no lower loss, the weights stay and H starts again.
+Pons 2024, arXiv 2405.04230, and Kiyani et al. 2025, arXiv 2501.16371. Departures: the first step is
+tried with the sum of absolute changes given by the learning rate; a pair with y^T s <= 0 is skipped;
+where the search finds no lower loss, the weights stay and H starts again.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ class SSBroyden(CurvatureOptimizer):
 
     Args:
         params: Parameters; complex ones count as pairs of real numbers.
-        lr: Length the search tries first.
+        lr: Sum of absolute changes of the step tried first where H is the identity; later
+            searches start from the full quasi-Newton step.
         variant: `ssbroyden`, `ssbfgs` or `bfgs`.
         c1: Share of the predicted decrease that a step must reach.
         c2: Share of the slope that may remain after a step.
@@ -78,7 +79,7 @@ class SSBroyden(CurvatureOptimizer):
             hint = did_you_mean(str(variant), VARIANTS)
             raise InvalidArgument(f"optimizer.variant={variant}", "a quasi-Newton update", hint)
         if lr <= 0:
-            raise InvalidArgument(f"optimizer.lr={lr}", "a positive first step length")
+            raise InvalidArgument(f"optimizer.lr={lr}", "a positive first step")
         if not 0 < c1 < c2 < 1:
             raise InvalidArgument(f"optimizer.c1={c1}, optimizer.c2={c2}", "0 < c1 < c2 < 1")
         if max_evaluations < 1:
@@ -145,11 +146,12 @@ class SSBroyden(CurvatureOptimizer):
             there = objective.loss_and_gradient(self.treated)
             return *torch.stack([there.loss, direction @ there.gradient]).tolist(), there
 
-        lr = self.param_groups[0]["lr"]
+        first = 1.0  # whatever a schedule says: the length of quasi-Newton steps is in H
         if self.memory["fresh"]:
-            lr = min(lr, lr / float(now.gradient.abs().sum().clamp_min(1e-300)))
+            size = float(now.gradient.abs().sum().clamp_min(1e-300))
+            first = min(1.0, (self.param_groups[0]["lr"] or 1.0) / size)
         search = strong_wolfe(
-            evaluate, start, first=lr, c1=self.c1, c2=self.c2, limit=self.max_evaluations
+            evaluate, start, first=first, c1=self.c1, c2=self.c2, limit=self.max_evaluations
         )
         self.memory["evaluations"] += search.evaluations
         self._numbers |= {"step": search.point.length, "loss": search.point.loss}
