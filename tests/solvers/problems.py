@@ -92,10 +92,10 @@ def bowl_unrolled(w: Tensor, b: Tensor) -> Tensor:
 
 
 def fit(w: Tensor, b: Tensor, rule: Implicit) -> Tensor:
-    """Return the least-squares solution of (x + w x - b, sin x - b / 2), residuals not zero."""
+    """Return the least-squares fit to (x + w x - b, (sin x - b / 2) / 2); residuals stay."""
 
     def rows(x, w, b):
-        return torch.cat([x + x @ w.mT - b, x.sin() - 0.5 * b], -1)
+        return torch.cat([x + x @ w.mT - b, 0.5 * (x.sin() - 0.5 * b)], -1)
 
     return least_squares(
         rows,
@@ -111,8 +111,8 @@ def fit_unrolled(w: Tensor, b: Tensor) -> Tensor:
     x, eye = 0.5 * b.detach(), torch.eye(D)
     for _ in range(25):
         m = eye + w
-        slope = (x @ m.mT - b) @ m + (x.sin() - 0.5 * b) * x.cos()
-        curved = x.cos() ** 2 - (x.sin() - 0.5 * b) * x.sin()
+        slope = (x @ m.mT - b) @ m + 0.25 * (x.sin() - 0.5 * b) * x.cos()
+        curved = 0.25 * (x.cos() ** 2 - (x.sin() - 0.5 * b) * x.sin())
         x = x - torch.linalg.solve(m.mT @ m + torch.diag_embed(curved), slope)
     return x
 
@@ -125,7 +125,8 @@ def linear(w: Tensor, b: Tensor, rule: Implicit) -> Tensor:
 
 
 def linear_unrolled(w: Tensor, b: Tensor) -> Tensor:
-    return torch.linalg.solve(torch.eye(D) + w, b.mT).mT
+    # not torch.linalg.solve: torch 2.13 has its Hessian wrong under vmap
+    return b @ torch.linalg.inv(torch.eye(D) + w).mT
 
 
 KINDS = {
