@@ -12,9 +12,9 @@ a finite-difference form of theta * H g; the smallest scores are kept, as removi
 would cost most of the gradient's norm. Cost of a step: 1 + |S| losses (2 |S| for central
 differences).
 
-Reference: Chen et al. 2024, "DeepZero", arXiv 2310.02025, sections 3 and 4; the score is that of Wang,
-Zhang, Grosse 2020, arXiv 2002.07376. Departures: in the score, ghat is scaled to length one before
-it is added; central differences are offered; features of unperturbed layers are not reused.
+Reference: Chen et al. 2024, "DeepZero", arXiv 2310.02025, sections 3 and 4; the score is that of
+Wang, Zhang, Grosse 2020, arXiv 2002.07376. Departures: in the score, ghat is scaled to length one
+before it is added; central differences are offered; features of unperturbed layers are not reused.
 """
 
 from __future__ import annotations

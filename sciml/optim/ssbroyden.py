@@ -16,8 +16,8 @@ batch the next step takes loss and gradient anew and keeps H.
 Reference: Al-Baali, Spedicato, Maggioni 2014, "Broyden's quasi-Newton methods for a nonlinear
 system of equations and unconstrained optimization"; for physics-informed networks Urban, Stefanou,
 Pons 2024, arXiv 2405.04230, and Kiyani et al. 2025, arXiv 2501.16371. Departures: the first step is
-tried with the sum of absolute changes given by the learning rate; a pair with y^T s <= 0 is skipped;
-where the search finds no lower loss, the weights stay and H starts again.
+tried with the sum of absolute changes given by the learning rate; a pair with y^T s <= 0 is
+skipped; where the search finds no lower loss, the weights stay and H starts again.
 """
 
 from __future__ import annotations
