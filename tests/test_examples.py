@@ -43,3 +43,14 @@ def test_a_curvature_optimizer_in_a_plain_loop_of_25_lines(capsys) -> None:
     finally:
         torch.set_default_dtype(default)
     assert float(capsys.readouterr().out.split()[-1]) < 1e-3
+
+
+def test_bilevel_problems_improve_on_held_out_data() -> None:
+    spec = importlib.util.spec_from_file_location("bilevel", ROOT / "examples" / "bilevel.py")
+    bilevel = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(bilevel)
+    before, after = bilevel.tune_logistic(steps=8)
+    assert after < 0.5 * before
+    found = bilevel.reweight(steps=25)
+    assert found["reweighted"] > found["plain"] + 0.05
+    assert found["wrong labels among the lowest weights"] > 0.5  # 0.35 by chance
