@@ -107,7 +107,7 @@ class Refined(Constant):
         smoothing: Width of the running median as a share of the run.
     """
 
-    gradients: str
+    gradients: str | None = None
     law: Literal["adam", "sgd"] = "adam"
     smoothing: float = 0.1
     table: tuple[float, ...] = field(init=False, repr=False)
@@ -123,8 +123,8 @@ class Refined(Constant):
             raise InvalidArgument(f"schedule.law={self.law}", "adam or sgd")
         if not 0 < self.smoothing < 1:
             raise InvalidArgument(f"schedule.smoothing={self.smoothing}", "a share of the run")
-        path = Path(self.gradients)
-        path = path / "gradient_norm.npy" if path.is_dir() else path
+        path = Path(self.gradients or "")
+        path = path / "gradient_norm.npy" if self.gradients and path.is_dir() else path
         try:
             norms = np.load(path, allow_pickle=False)
         except (OSError, ValueError, EOFError):
