@@ -26,12 +26,12 @@ from torch import Tensor, nn
 from sciml.errors import InvalidArgument, NumericalWarning
 from sciml.optim import kronecker, step_size
 from sciml.optim.base import CurvatureOptimizer, gradients
-from sciml.optim.capture import affine_layers, require_layers
-from sciml.optim.factors import Kind, factor_sizes
+from sciml.optim.capture import require_layers
+from sciml.optim.factors import Kind
 from sciml.optim.jacobian import Jacobian, check_uses, jacobian_of
 from sciml.optim.objective import Objective
 from sciml.optim.placement import fraction_of
-from sciml.optim.preconditioner import Preconditioner
+from sciml.optim.preconditioner import Preconditioner, split_joined, treatable
 from sciml.optim.terms import total_loss
 
 CHOICES = {
@@ -78,11 +78,11 @@ class KFAC(CurvatureOptimizer):
         module: nn.Module,
         *,
         lr: float = 1.0,
-        momentum: float = 0.9,
-        damping: float = 1e-3,
+        momentum: float = 0.5,
+        damping: float = 1e-2,
         inverse: kronecker.Damping = "exact",
         step: Literal["lr", "kl_clip", "quadratic", "line_search"] = "kl_clip",
-        kl_clip: float = 1e-3,
+        kl_clip: float = 1e-2,
         adapt_every: int = 0,
         kind: Kind = "auto",
         sharing: Literal["expand", "reduce"] = "expand",
@@ -128,7 +128,9 @@ class KFAC(CurvatureOptimizer):
         self.adapt_every, self.inverse_every = adapt_every, inverse_every
         self.searches = step == "line_search" or adapt_every > 0
         self.accumulates = not self.searches and step != "quadratic"
-        self.memory |= {"damping": torch.tensor(damping, dtype=torch.float64), "bases": {}}
+        device = treated[0].device
+        lambda_ = torch.tensor(damping, dtype=torch.float64, device=device)
+        self.memory |= {"damping": lambda_, "bases": {}}
         self.preconditioner = Preconditioner(
             layers,
             kind=kind,
@@ -202,9 +204,8 @@ class KFAC(CurvatureOptimizer):
         if not self.momentum:
             return direction
         for p, d in zip(self.treated, direction, strict=True):
-            state = self.state[p]
-            old = state.get("direction")
-            state["direction"] = d if old is None else old.mul_(self.momentum).add_(d)
+            old = self.state[p].get("direction")
+            self.state[p]["direction"] = d if old is None else d + self.momentum * old
         return [self.state[p]["direction"] for p in self.treated]
 
     def _move(self, direction: Sequence[Tensor], length: float | Tensor) -> None:
@@ -241,7 +242,7 @@ class KFAC(CurvatureOptimizer):
     def _step_line_search(self, direction, gradient, objective, jacobian) -> None:
         present = float(objective.sum([total_loss(objective.terms()).detach().double()])[0])
         start = [p.clone() for p in self.treated]
-        kept = self._remember([d.clone() for d in direction])
+        kept = self._remember(direction)
         found, loss = 0, present
         for tried in [kept, direction] if self.momentum else [kept]:
 
@@ -260,7 +261,7 @@ class KFAC(CurvatureOptimizer):
                 self._numbers["alpha"] = 2.0**found
                 return
             for p, d in zip(self.treated, direction, strict=True):
-                self.state[p]["direction"] = d.clone()
+                self.state[p]["direction"] = d
         place(0.0)
         self._numbers["alpha"] = 0.0
         warnings.warn(
@@ -311,37 +312,6 @@ class KFAC(CurvatureOptimizer):
         """Restore a state, and keep of the inverses what this rank holds."""
         super().load_state_dict(state_dict)
         self.preconditioner.prune(self.memory)
-
-
-def split_joined(layer: nn.Module, joined: Tensor) -> list[Tensor]:
-    """Return the parts of `[W, b]` in the order of the layer's parameters."""
-    if layer.bias is None:
-        return [joined.reshape(layer.weight.shape)]
-    return [joined[:, :-1].reshape(layer.weight.shape), joined[:, -1]]
-
-
-def treatable(
-    module: nn.Module, max_factor: int
-) -> tuple[dict[str, nn.Module], list[tuple[str, Tensor, str]]]:
-    """Return the layers that are preconditioned, and the other parameters with the reason."""
-    layers, reasons = {}, {}
-    for name, layer in affine_layers(module).items():
-        _, o, k = factor_sizes(layer)
-        if max(o, k) > max_factor:
-            reason = f"a factor of size {max(o, k)} above optimizer.max_factor={max_factor}"
-        elif layer.bias is not None and not layer.bias.requires_grad:
-            reason = "the bias of the layer is frozen"
-        else:
-            layers[name] = layer
-            continue
-        reasons |= {id(p): reason for p in layer.parameters(recurse=False)}
-    inside = {id(p) for layer in layers.values() for p in layer.parameters(recurse=False)}
-    rest = []
-    for name, p in module.named_parameters():
-        if p.requires_grad and id(p) not in inside:
-            other = "complex" if p.is_complex() else "not of an affine layer"
-            rest.append((name, p, reasons.get(id(p), other)))
-    return layers, rest
 
 
 def _check_numbers(lr: float, momentum: float, damping: float, kl_clip: float, decay: float):

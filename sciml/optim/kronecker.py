@@ -85,10 +85,10 @@ def damped(pair: Pair, damping: Tensor, mode: Damping) -> Pair:
     """Return a pair in float64 with damped factors, for use beside another pair."""
     a, g = (m.double() for m in pair)
     if mode == "same":
-        left = right = damping.double().expand(len(a))
+        left = right = damping.to(a).expand(len(a))
     else:
         pi = balance(_trace(a) / a.shape[-1], _trace(g) / g.shape[-1])
-        root = (damping.double() / 2).sqrt()
+        root = (damping.to(a) / 2).sqrt()
         right, left = pi * root, root / pi
     eye = [torch.eye(m.shape[-1], dtype=m.dtype, device=m.device) for m in (a, g)]
     return [a + right[:, None, None] * eye[0], g + left[:, None, None] * eye[1]]

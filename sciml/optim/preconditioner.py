@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from sciml.errors import InvalidArgument
 from sciml.optim import kronecker
+from sciml.optim.capture import affine_layers
 from sciml.optim.factors import FactorSums, Kind, Seen, average, factor_sizes, look
 from sciml.optim.jacobian import Jacobian, joined_weight
 from sciml.optim.objective import Objective
@@ -201,12 +202,44 @@ class Preconditioner:
             traces = [m.diagonal(dim1=-2, dim2=-1).sum(-1).mean() for m in ms]
             out[f"trace_{which}"] = float(torch.stack(traces).mean())
             tiny = torch.finfo(ms[0].dtype).eps
-            worst = [0.0]
+            worst = []
             for name, basis in memory["bases"].items():
                 if not memory["joint"][name]:
                     v = basis[3 - i]
                     worst.append(
                         float((v.amax(-1) / v.amin(-1).clamp_min(tiny * v.amax(-1))).max())
                     )
-            out[f"condition_{which}"] = max(worst)
+            if worst:  # of layers with one pair; two are never decomposed by themselves
+                out[f"condition_{which}"] = max(worst)
         return out
+
+
+def split_joined(layer: nn.Module, joined: Tensor) -> list[Tensor]:
+    """Return the parts of `[W, b]` in the order of the layer's parameters."""
+    if layer.bias is None:
+        return [joined.reshape(layer.weight.shape)]
+    return [joined[:, :-1].reshape(layer.weight.shape), joined[:, -1]]
+
+
+def treatable(
+    module: nn.Module, max_factor: int
+) -> tuple[dict[str, nn.Module], list[tuple[str, Tensor, str]]]:
+    """Return the layers that are preconditioned, and the other parameters with the reason."""
+    layers, reasons = {}, {}
+    for name, layer in affine_layers(module).items():
+        _, o, k = factor_sizes(layer)
+        if max(o, k) > max_factor:
+            reason = f"a factor of size {max(o, k)} above optimizer.max_factor={max_factor}"
+        elif layer.bias is not None and not layer.bias.requires_grad:
+            reason = "the bias of the layer is frozen"
+        else:
+            layers[name] = layer
+            continue
+        reasons |= {id(p): reason for p in layer.parameters(recurse=False)}
+    inside = {id(p) for layer in layers.values() for p in layer.parameters(recurse=False)}
+    rest = []
+    for name, p in module.named_parameters():
+        if p.requires_grad and id(p) not in inside:
+            other = "complex" if p.is_complex() else "not of an affine layer"
+            rest.append((name, p, reasons.get(id(p), other)))
+    return layers, rest
