@@ -16,7 +16,7 @@ from torch import Tensor
 from sciml.autodiff import elementwise
 from sciml.autodiff.directions import Part, Radial, Sparse, squared_length
 from sciml.autodiff.gather import linear_with_columns
-from sciml.autodiff.jet import Frame, Jet
+from sciml.autodiff.jet import Frame, Jet, LinearJet
 from sciml.autodiff.pushforward import announce
 from sciml.autodiff.taylor import compose, product
 from sciml.errors import InvalidArgument
@@ -86,14 +86,7 @@ class Coordinates:
             contract = lambda p, g, m: p.power_linear(self.x, g, m, columns)  # noqa: E731
             return Jet(value, self._rows(contract, value.shape[-1]), self.frame)
         tangents = [p.linear(self.x, forward, columns, value) for p in self.parts]
-        if len(tangents) > 1:
-            size = max(z.shape[1] for z in tangents)
-            tangents = [torch.cat([z.expand(-1, size, -1) for z in tangents])]
-        frame = self.frame
-        higher = [value.new_zeros(frame.num, 1, value.shape[-1]) for _ in range(2, frame.order + 1)]
-        if higher and frame.weights is not None:
-            higher[-1] = torch.zeros_like(value)
-        return Jet(value, tangents + higher, frame)
+        return LinearJet(value, tangents, self.frame)
 
     def sum(self, dim: int = -1, keepdim: bool = False) -> Jet:
         """Return the sum over coordinates as a jet `(N, 1)`; `keepdim` must be True."""

@@ -155,6 +155,56 @@ class Activation(torch.autograd.Function):
         return for_y, None, None
 
 
+class FirstActivation(torch.autograd.Function):
+    """`Activation` behind the first layer: second derivatives are zero, tangents mostly shared.
+
+    First derivatives come in blocks `(k, 1 or N, h)`, as different kinds of directions make them,
+    and are written out for every point in the result only.
+    """
+
+    @staticmethod
+    def forward(ctx, z: Tensor, weights: Tensor, rule: Callable, *blocks: Tensor) -> Tensor:
+        """Return the packed result `(K + 2, N, h)` for a value z `(N, h)`, K directions in all."""
+        keep_freed_memory()
+        f = rule(z, 3)
+        sizes = [len(b) for b in blocks]
+        out = z.new_empty(sum(sizes) + 2, *z.shape)
+        square = torch.zeros_like(z)
+        pairs = zip(blocks, weights.split(sizes), out[1:-1].split(sizes), strict=True)
+        for block, w, room in pairs:
+            square += torch.tensordot(w, block * block, dims=1)
+            torch.mul(block, f[1], out=room)
+        out[0] = f[0]
+        torch.mul(f[2], square, out=out[-1])
+        ctx.save_for_backward(z, weights, *f[1:], square, *blocks)
+        ctx.rule, ctx.sizes = rule, sizes
+        return out
+
+    @staticmethod
+    def backward(ctx, g: Tensor) -> tuple:
+        """Return the gradients of z and of the blocks."""
+        z, weights, f1, f2, f3, square, *blocks = ctx.saved_tensors
+        needed = ctx.needs_input_grad[3:]
+        if torch.is_grad_enabled():  # to be differentiated again: from the inputs alone
+            inputs = [z, *(b for b, need in zip(blocks, needed, strict=True) if need)]
+            out = plain(pack(z, [*blocks, torch.zeros_like(z)]), weights, ctx.rule)
+            for_z, *rest = torch.autograd.grad(out, inputs, g, create_graph=True)
+            return for_z, None, None, *(rest.pop(0) if need else None for need in needed)
+        # Nothing in place: g may be many cotangents at once.
+        for_z, bend, out = g[0] * f1 + g[-1] * square * f3, 2 * g[-1] * f2, []
+        pairs = zip(blocks, weights.split(ctx.sizes), g[1:-1].split(ctx.sizes), strict=True)
+        for (block, w, g_block), need in zip(pairs, needed, strict=True):
+            for_z = torch.addcmul(for_z, (g_block * block).sum(0), f2)
+            if not need:
+                out.append(None)
+                continue
+            slopes, curved = g_block * f1, bend
+            if block.shape[1] == 1:  # one tangent for all points
+                slopes, curved = slopes.sum(1, True), bend.sum(0)
+            out.append(torch.addcmul(slopes, w[:, None, None] * block, curved))
+        return for_z, None, None, *out
+
+
 def plain(y: Tensor, weights: Tensor, rule: Callable) -> Tensor:
     """Return what `Activation` computes, by operations that can be differentiated at will."""
     f = rule(y[0], 2)

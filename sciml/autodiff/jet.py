@@ -97,6 +97,10 @@ class Jet:
         """Device of the value."""
         return self.value.device
 
+    def shift(self, value: Tensor) -> Jet:
+        """Return a jet with another value and the same derivatives."""
+        return Jet(value, self.derivatives, self.frame)
+
     def map_linear(self, function: Callable[[Tensor], Tensor]) -> Jet:
         """Return the jet after a linear map of the last axis, without bias."""
         return Jet(function(self.value), [function(z) for z in self.derivatives], self.frame)
@@ -134,7 +138,7 @@ class Jet:
             return RULES[function](*args, **kwargs)
         if function in elementwise.RULES and elementwise.is_plain(function, args, kwargs):
             return args[0].apply(elementwise.RULES[function])
-        return push_through(function, args, kwargs, cls)
+        return push_through(function, args, kwargs, Jet)
 
     def __getattr__(self, name: str) -> Callable:
         """Return an elementwise function as a method, `z.tanh()`, as tensors have it."""
@@ -200,6 +204,44 @@ class Jet:
         return self.map_linear(lambda z: z.mean(_last(dim), keepdim=keepdim))
 
 
+class LinearJet(Jet):
+    """The jet of a linear map of x: zero from the second derivative on.
+
+    Attributes:
+        blocks: First derivatives `(k, 1 or N, h)`, one block for each kind of directions. They
+            are written out side by side where something other than an activation asks.
+    """
+
+    __slots__ = ("blocks",)
+
+    def __init__(self, value: Tensor, blocks: list[Tensor], frame: Frame) -> None:
+        self.value, self.blocks, self.frame, self.packed = value, blocks, frame, None
+
+    @property
+    def derivatives(self) -> list[Tensor]:
+        """Orders one to k, as `Jet` has them."""
+        blocks, frame, h = self.blocks, self.frame, self.value.shape[-1]
+        if len(blocks) > 1:
+            size = max(z.shape[1] for z in blocks)
+            blocks = [torch.cat([z.expand(-1, size, -1) for z in blocks])]
+        higher = [self.value.new_zeros(frame.num, 1, h) for _ in range(2, frame.order + 1)]
+        if higher and frame.weights is not None:
+            higher[-1] = torch.zeros_like(self.value)
+        return [*blocks, *higher]
+
+    def shift(self, value: Tensor) -> LinearJet:
+        """Return the same with another value."""
+        return LinearJet(value, self.blocks, self.frame)
+
+    def apply(self, rule: Callable[[Tensor, int], list[Tensor]]) -> Jet:
+        """Return the jet of an elementwise function given by its derivative rule."""
+        if not self._can_fuse():
+            return super().apply(rule)
+        weights = self.frame.weights.to(self.value.dtype)
+        packed = fused.FirstActivation.apply(self.value, weights, rule, *self.blocks)
+        return unpack(packed, self.frame)
+
+
 def linear(jet: Jet, weight: Tensor, bias: Tensor | None = None) -> Jet:
     """Return the jet after `z W^T + b`: all channels in one matrix product."""
     packed = jet.packed if jet.packed is not None else fused.pack(jet.value, jet.derivatives)
@@ -235,7 +277,7 @@ def add(a, b, *, alpha: float = 1) -> Jet:
     jet, constant = (a, b) if isinstance(a, Jet) else (b, a)
     value = jet.value + constant
     if value.shape == jet.value.shape:
-        return Jet(value, jet.derivatives, jet.frame)
+        return jet.shift(value)
     h = value.shape[-1]
     return Jet(value, [z.expand(*z.shape[:-1], h) for z in jet.derivatives], jet.frame)
 

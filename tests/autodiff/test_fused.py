@@ -35,6 +35,28 @@ def test_activation_gradients(name):
     assert torch.autograd.gradgradcheck(function, y)
 
 
+@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("needed", [(True, True, True), (True, False, True), (False, True, False)])
+def test_first_activation_gradients(name, needed):
+    """Shared tangents, tangents of every point and tangents without gradient, as time's are."""
+    torch.manual_seed(0)
+    shapes = [(2, 1, H), (1, N, H), (1, 1, H)]
+    blocks = [
+        torch.randn(shape, dtype=torch.float64).requires_grad_(need)
+        for shape, need in zip(shapes, needed, strict=True)
+    ]
+    z = torch.randn(N, H, dtype=torch.float64, requires_grad=True)
+    weights = torch.tensor([2.0, 0.5, 0.0, -1.0], dtype=torch.float64)
+
+    def function(z, *blocks):
+        return fused.FirstActivation.apply(z, weights, RULES[name], *blocks)
+
+    y = fused.pack(z, [torch.cat([b.expand(-1, N, -1) for b in blocks]), torch.zeros_like(z)])
+    torch.testing.assert_close(function(z, *blocks), fused.plain(y, weights, RULES[name]))
+    assert torch.autograd.gradcheck(function, (z, *blocks), check_batched_grad=True)
+    assert torch.autograd.gradgradcheck(function, (z, *blocks))
+
+
 @pytest.mark.parametrize("bias", [True, False])
 def test_affine_gradients(bias):
     torch.manual_seed(0)
@@ -83,6 +105,19 @@ def test_networks_agree_with_the_plain_rules(network, dtype, activation, monkeyp
     for a, b in zip(ours, plain, strict=True):
         size = float(b.detach().abs().max())
         torch.testing.assert_close(a, b, rtol=tolerance, atol=tolerance * size)
+
+
+def test_tangents_of_the_first_layer_are_written_out_on_demand():
+    """One block for each kind of directions until anything but an activation asks for them."""
+    torch.manual_seed(0)
+    layer, x = torch.nn.Linear(6, 9), torch.randn(5, 6)
+    parts = [one_hot(torch.tensor([0, 3, 5])), Dense(torch.randn(1, 5, 6))]
+    jet = push(lambda y: layer(y), x, None, parts, torch.ones(3))
+    assert jet.first.shape == (4, 5, 9)
+    torch.testing.assert_close(jet.first[:3, 2], layer.weight.t()[[0, 3, 5]])
+    torch.testing.assert_close(jet.first[3], parts[1].vectors[0] @ layer.weight.t())
+    assert jet.top.shape == (5, 9) and not jet.top.any()
+    torch.testing.assert_close(jet.value, layer(x))
 
 
 def test_gradient_of_the_gradient_through_a_network(monkeypatch):

@@ -92,5 +92,5 @@ def test_unknown_attributes_are_refused():
     def f(x):
         return F.linear(x, torch.ones(1, 2)).frobnicate()
 
-    with pytest.raises(AttributeError, match="'Jet' object has no attribute 'frobnicate'"):
+    with pytest.raises(AttributeError, match="Jet' object has no attribute 'frobnicate'"):
         push(f, torch.zeros(1, 2), None, [one_hot(torch.tensor([0]))])
