@@ -103,6 +103,8 @@ def build(config: Mapping[str, Any], run_dir: Path) -> Run:
         config["trainer"],
         {"callbacks": callbacks, "logger": loggers or False, "default_root_dir": str(run_dir)},
     )
+    # Lightning converts weights after it has restored a checkpoint, which would round it.
+    trainer.precision_plugin.convert_module(module)
     return Run(module, data, trainer)
 
 

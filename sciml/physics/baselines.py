@@ -74,6 +74,10 @@ class Baselines:
         self._names: list[str] = []
         self._sums: list[Tensor] | None = None
 
+    def __getstate__(self) -> dict:
+        """Leave the problem out: processes send each other sums, and a problem may not pickle."""
+        return {key: value for key, value in vars(self).items() if key != "_problem"}
+
     @torch.no_grad()
     def update(self, p: Points, reference: Tensor) -> None:
         """Add a chunk of points with the reference solution `(N,)` there."""

@@ -1,5 +1,6 @@
 """Baselines: fits against plain least squares, published figures, edge cases."""
 
+import pickle
 from typing import ClassVar
 
 import numpy as np
@@ -139,3 +140,11 @@ def test_constant_of_a_pair_of_boxes():
 def test_no_points_no_errors():
     fit = baselines.Baselines(ball.Poisson(dim=4), 10)
     assert fit.errors() == {} and fit.sums() == []
+
+
+def test_processes_can_send_each_other_their_sums():
+    problem = elliptic.PoissonBox(dim=2)
+    found = baselines.Baselines(problem, 50)
+    p = problem.sample_test(50, torch.Generator().manual_seed(0))
+    found.update(p, problem.exact(p.x, p.t))
+    assert pickle.loads(pickle.dumps(found)).errors() == found.errors()
