@@ -4,9 +4,7 @@
     optimizer.update_curvature(objective)      # on steps where optimizer.due()
     optimizer.step()
 
-`step` alone is an ordinary step with the curvature as it is. State that is not one tensor per
-parameter, or that must keep its own precision, lives in `memory`, a nested dictionary of tensors,
-numbers and lists; it travels with `state_dict` and loads with `weights_only=True`.
+`step` alone is an ordinary step with the curvature as it is.
 """
 
 from __future__ import annotations
@@ -19,12 +17,13 @@ import torch
 from torch import Tensor, nn
 
 from sciml.errors import InvalidArgument
+from sciml.optim.exact import ExactOptimizer
 from sciml.optim.objective import Objective
 
 log = logging.getLogger("sciml")
 
 
-class CurvatureOptimizer(torch.optim.Optimizer):
+class CurvatureOptimizer(ExactOptimizer):
     """Base of the optimizers that look at loss terms as well as at gradients.
 
     Args:
@@ -40,7 +39,6 @@ class CurvatureOptimizer(torch.optim.Optimizer):
         accumulates: Whether several `update_curvature` calls before one step add up.
         searches: Whether `step` evaluates the loss again (line search, trial points).
         layers: Modules whose uses must be recorded, or None.
-        memory: State beside the per-parameter state; see above.
         steps: Steps taken.
     """
 
@@ -61,7 +59,6 @@ class CurvatureOptimizer(torch.optim.Optimizer):
         if curvature_every < 1:
             raise InvalidArgument(f"optimizer.curvature_every={curvature_every}", "1 or more steps")
         self.curvature_every = curvature_every
-        self.memory: dict[str, Any] = {}
         self._unregistered = list(rest)
         for name, parameter, reason in self._unregistered:
             shape = tuple(parameter.shape)
@@ -116,49 +113,17 @@ class CurvatureOptimizer(torch.optim.Optimizer):
         """Return whether the coming step wants `update_curvature` first."""
         return self.steps % self.curvature_every == 0
 
-    @torch.no_grad()
-    def step(self, closure=None):
-        """Take one step; the closure, if there is one, is called once."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+    def update(self) -> None:
+        """Take one step: the method's own, then the fallback's."""
         self.direction_step()
         if self.fallback is not None:
             self.fallback.step()
         self.memory["steps"] += 1
-        return loss
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return torch's dictionary with `memory` beside it."""
-        return {**super().state_dict(), "memory": _copied(self.memory)}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Restore a state.
-
-        Raises:
-            InvalidArgument: If the dictionary is of another kind of optimizer.
-        """
-        if "memory" not in state_dict:
-            raise InvalidArgument(
-                f"the state of another optimizer for {type(self).__name__}",
-                "a state saved by the same optimizer",
-            )
-        super().load_state_dict({k: v for k, v in state_dict.items() if k != "memory"})
-        device = next((p.device for g in self.param_groups for p in g["params"]), None)
-        self.memory = _copied(state_dict["memory"], device)
+        """Restore a state; see `ExactOptimizer.load_state_dict`."""
+        super().load_state_dict(state_dict)
         self._share()
-
-
-def _copied(value: Any, device: torch.device | None = None) -> Any:
-    if isinstance(value, Tensor):
-        value = value.detach().clone()
-        return value if device is None else value.to(device)
-    if isinstance(value, Mapping):
-        return {k: _copied(v, device) for k, v in value.items()}
-    if isinstance(value, list):
-        return [_copied(v, device) for v in value]
-    return value
 
 
 def gradients(parameters: Iterable[Tensor]) -> list[Tensor]:

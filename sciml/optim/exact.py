@@ -1,9 +1,10 @@
-"""Optimizers of gradients alone whose state comes back from a checkpoint bit for bit.
+"""Optimizers whose state comes back from a checkpoint bit for bit.
 
 torch casts floating-point state to the parameter's dtype when it loads a state: a float64 matrix of
 inner products beside float32 weights, or a bfloat16 history, would return changed. Here tensors
-keep the dtype they were saved with. State that belongs to no single parameter lives in `memory`, a
-dictionary of tensors and numbers that travels with `state_dict`.
+keep the dtype they were saved with. State that belongs to no single parameter lives in `memory`,
+nested dictionaries and lists of tensors and numbers that travel with `state_dict` and load with
+`weights_only=True`.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from sciml.errors import InvalidArgument
 
 
 class ExactOptimizer(torch.optim.Optimizer):
-    """Base of our first-order optimizers; subclasses define `update`.
+    """Base of our optimizers; subclasses define `update`.
 
     Attributes:
         memory: State beside the per-parameter state.
@@ -44,7 +45,7 @@ class ExactOptimizer(torch.optim.Optimizer):
 
     def state_dict(self) -> dict[str, Any]:
         """Return torch's dictionary with `memory` beside it."""
-        return {**super().state_dict(), "memory": dict(self.memory)}
+        return {**super().state_dict(), "memory": _copy(self.memory)}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Restore a state, every tensor in the dtype it was saved with.
@@ -62,9 +63,9 @@ class ExactOptimizer(torch.optim.Optimizer):
         keys = [k for group in state_dict["param_groups"] for k in group["params"]]
         for p, key in zip(ours, keys, strict=True):
             for name, value in state_dict["state"].get(key, {}).items():
-                self.state[p][name] = _at(value, p.device)
-        device = ours[0].device if ours else None
-        self.memory = {k: _at(v, device) for k, v in state_dict["memory"].items()}
+                if name != "step":  # which torch keeps where it wants it
+                    self.state[p][name] = _copy(value, p.device)
+        self.memory = _copy(state_dict["memory"], ours[0].device if ours else None)
 
 
 def dense_gradient(parameter: Tensor, owner: str) -> Tensor:
@@ -105,5 +106,13 @@ def dtype_named(name: str | torch.dtype | None, parameter: Tensor) -> torch.dtyp
     return DTYPES[name]
 
 
-def _at(value: Any, device: torch.device | None) -> Any:
-    return value.detach().to(device, copy=True) if isinstance(value, Tensor) else value
+def _copy(value: Any, device: torch.device | None = None) -> Any:
+    """Return nested dictionaries and lists with their tensors copied, to a device if given."""
+    if isinstance(value, Tensor):
+        value = value.detach()
+        return value.clone() if device is None else value.to(device, copy=True)
+    if isinstance(value, Mapping):
+        return {k: _copy(v, device) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_copy(v, device) for v in value]
+    return value
