@@ -2,7 +2,7 @@
 
 from sciml.solvers.attach import Implicit, WarmStart
 from sciml.solvers.broyden import Broyden
-from sciml.solvers.dense import Dense
+from sciml.solvers.dense import Dense, LaggedFactor
 from sciml.solvers.fixed_point import Anderson, FixedPointIteration
 from sciml.solvers.krylov import CG, GMRES, MINRES, BiCGStab, NormalCG, jacobi
 from sciml.solvers.layout import Rows, Segments
@@ -32,6 +32,7 @@ __all__ = [
     "Implicit",
     "JacobianFree",
     "LBFGS",
+    "LaggedFactor",
     "LevenbergMarquardt",
     "MINRES",
     "Neumann",

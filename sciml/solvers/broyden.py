@@ -31,7 +31,8 @@ class Broyden:
             float64, 1e-5 below.
         atol: Absolute tolerance.
         max_iter: Largest number of iterations.
-        memory: Updates kept; each costs two unknowns.
+        memory: Updates kept; each costs two unknowns, and with fewer than the steps needed the
+            method may stall.
         inverse: First guess of the inverse Jacobian.
         every: Iterations between looks at the device; None chooses.
 
@@ -42,7 +43,7 @@ class Broyden:
     rtol: float | None = None
     atol: float = 0.0
     max_iter: int = 200
-    memory: int = 20
+    memory: int = 50
     inverse: float = 1.0
     every: int | None = None
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sciml.errors import InvalidArgument
-from sciml.solvers.operators import Operator
+from sciml.solvers.operators import Operator, Product
 from sciml.solvers.progress import default_tolerance
 from sciml.solvers.solution import Outcome, Status
 
@@ -130,6 +130,37 @@ class Dense:
         if "bad" in factor:
             out = out.masked_fill(factor["bad"][..., None], torch.nan)
         return out
+
+
+class LaggedFactor:
+    """Preconditioner for Krylov solvers: the dense factor of an operator met earlier.
+
+    For slowly changing matrices (time steps, training steps, Newton steps) one factor serves many
+    solves. Transposed solves use the transposed factor.
+
+    Args:
+        refresh: Uses after which a new factor is made.
+    """
+
+    def __init__(self, refresh: int = 50) -> None:
+        self.refresh, self.uses = refresh, 0
+        self.dense, self.factor = Dense(), None
+        self.shape: torch.Size | None = None
+
+    def __call__(self, operator: Operator) -> Product:
+        """Return the product with the inverse of the factored matrix."""
+        shape = operator.base.like.shape
+        if self.factor is None or self.uses >= self.refresh or shape != self.shape:
+            self.factor, self.shape = self.dense._factor(operator.base), shape
+            self.uses = 0
+        self.uses += 1
+        layout, factor = operator.layout, self.factor
+
+        def apply(v: Tensor) -> Tensor:
+            packed = self.dense._solve(factor, layout.pack(v), operator.transposed)
+            return layout.unpack(packed, v)
+
+        return apply
 
 
 def _pseudo_inverse(a: Tensor) -> Tensor:

@@ -78,7 +78,7 @@ class Anderson:
     rtol: float | None = None
     atol: float = 0.0
     max_iter: int = 200
-    window: int = 5
+    window: int = 6
     mixing: float = 1.0
     ridge: float | None = None
     growth: float = 2.0

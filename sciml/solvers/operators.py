@@ -8,12 +8,13 @@ torch refuses.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from sciml.errors import InvalidArgument
+from sciml.errors import InvalidArgument, PerformanceWarning
 from sciml.solvers.layout import Layout
 
 Product = Callable[[Tensor], Tensor]
@@ -65,7 +66,15 @@ class Operator:
         if not self.like.numel():
             n = layout.pack(self.like).shape[-1]
             return self.like.new_zeros(*layout.problems(self.like), n, n)
-        rows = torch.vmap(self.rmatvec)(units)  # e_k^T A of every problem at once
+        try:
+            rows = torch.vmap(self.rmatvec)(units)  # e_k^T A of every problem at once
+        except RuntimeError as error:  # an operation without a batching rule, or too little memory
+            warnings.warn(
+                f"a matrix is assembled row by row, because torch.vmap failed: {error}",
+                PerformanceWarning,
+                stacklevel=2,
+            )
+            rows = [self.rmatvec(unit) for unit in units]
         a = torch.stack([layout.pack(row) for row in rows], -2)
         pad = layout.padding(self.like)
         return a if pad is None else a + torch.diag_embed(pad.to(a.dtype))

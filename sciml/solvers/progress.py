@@ -10,7 +10,8 @@ from sciml.solvers.layout import Layout
 from sciml.solvers.solution import Outcome, Status
 
 GROWTH = 1e8  # a residual this much above its best counts as diverged
-PATIENCE = 50  # iterations without a new best residual count as stalled
+CHECK = 8  # iterations between looks for NaN and growth
+PATIENCE = 48  # iterations without a better residual count as stalled
 
 
 def default_tolerance(dtype: torch.dtype) -> float:
@@ -58,10 +59,9 @@ class Progress:
         shape = layout.problems(x)
         self.best = x
         self.residual = x.new_full(shape, torch.inf)
-        self.relative = x.new_full(shape, torch.nan)
+        self.norm = self.scale = self.earlier = self.residual
         self.status = torch.full(shape, Status.RUNNING, device=x.device)
         self.iterations = torch.zeros(shape, dtype=torch.long, device=x.device)
-        self.improved = torch.zeros_like(self.iterations)
         self.active = torch.ones(shape, dtype=torch.bool, device=x.device)
         self.step = -1  # update() is first called on the first iterate
 
@@ -75,26 +75,27 @@ class Progress:
             also: `(*P)` booleans, a second sufficient condition for convergence.
         """
         self.step += 1
+        self.norm, self.scale = norm, scale
         done = norm <= self.atol + self.rtol * scale
         if also is not None:
             done = done | (also & norm.isfinite())
         better = ((norm < self.residual) | done) & self.active
         self.best = torch.where(self.layout.spread(better, x), x, self.best)
         self.residual = torch.where(better, norm, self.residual)
-        relative = norm / scale.clamp_min(torch.finfo(norm.dtype).tiny)
-        self.relative = torch.where(better, relative, self.relative)
-        self.improved.masked_fill_(better, self.step)
-        self.iterations = torch.where(self.active, self.step, self.iterations)
         self.finish(done, Status.CONVERGED)
-        self.finish(~norm.isfinite(), Status.NONFINITE)
-        if self.step % 8 == 0 and self.step:
+        # NaN never becomes the best iterate, so these may wait
+        if self.step % CHECK == 0:
+            self.finish(~norm.isfinite(), Status.NONFINITE)
             self.finish(norm > GROWTH * self.residual, Status.DIVERGED)
-            self.finish(self.step - self.improved >= PATIENCE, Status.STALLED)
+        if self.step % PATIENCE == 0:
+            self.finish(~(self.residual < self.earlier), Status.STALLED)
+            self.earlier = self.residual
 
     def finish(self, which: Tensor, status: Status) -> None:
         """Give running problems a final status."""
         which = which & self.active
         self.status.masked_fill_(which, int(status))
+        self.iterations.masked_fill_(which, self.step)
         self.active = self.active & ~which
 
     def keep(self, x: Tensor) -> Tensor:
@@ -109,7 +110,8 @@ class Progress:
 
     def outcome(self, evaluations: int) -> Outcome:
         """Return the result; problems still running have used all iterations."""
+        self.finish(~self.norm.isfinite(), Status.NONFINITE)
         self.finish(self.active, Status.MAX_ITER)
-        return Outcome(
-            self.best, self.status, self.iterations, self.residual, self.relative, evaluations
-        )
+        residual = torch.where(self.residual < torch.inf, self.residual, self.norm)
+        relative = residual / self.scale.clamp_min(torch.finfo(residual.dtype).tiny)
+        return Outcome(self.best, self.status, self.iterations, residual, relative, evaluations)

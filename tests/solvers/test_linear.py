@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from sciml.errors import InvalidArgument
+from sciml.errors import InvalidArgument, PerformanceWarning
 from sciml.solvers import (
     CG,
     GMRES,
@@ -11,6 +11,7 @@ from sciml.solvers import (
     BiCGStab,
     Dense,
     JacobianFree,
+    LaggedFactor,
     Neumann,
     NormalCG,
     Operator,
@@ -18,6 +19,7 @@ from sciml.solvers import (
     Segments,
     Status,
     jacobi,
+    root,
 )
 
 B, N = 4, 12
@@ -185,3 +187,41 @@ def test_empty_batch():
     operator = operator_of(torch.zeros(0, N, N))
     for solver in (Dense(), GMRES(), BiCGStab()):
         assert solver(operator, torch.zeros(0, N)).value.shape == (0, N)
+
+
+def test_a_lagged_factor_serves_nearby_matrices():
+    a, b = matrices("general"), torch.randn(B, N)
+    lagged = LaggedFactor(refresh=4)
+    solver = GMRES(rtol=1e-12, preconditioner=lagged)
+    plain = GMRES(rtol=1e-12)(operator_of(a), b).iterations
+    for k in range(4):
+        near = a + 1e-6 * k * torch.randn(B, N, N)
+        operator = operator_of(near)
+        for matrix, turned in ((near, operator), (near.mT, operator.T)):
+            out = solver(turned, b)
+            assert torch.allclose(out.value, torch.linalg.solve(matrix, b), atol=1e-9)
+            assert (out.iterations <= 3).all() and (plain > 6).all()
+    assert lagged.uses == 4  # eight solves, refreshed once
+
+
+class Stubborn(torch.autograd.Function):
+    """A cube that leaves torch in its backward, as wrapped simulators do."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x**3
+
+    @staticmethod
+    def backward(ctx, g):
+        (x,) = ctx.saved_tensors
+        return torch.from_numpy(3 * x.detach().numpy() ** 2 * g.detach().numpy())
+
+
+def test_functions_without_batching_rules_fall_back_to_rows():
+    x0, t = torch.ones(2, 3), torch.tensor([[8.0], [27.0]], requires_grad=True)
+    with pytest.warns(PerformanceWarning, match="row by row"):
+        out = root(lambda x, t: Stubborn.apply(x) - t, x0, (t,), on_failure="raise")
+        (g,) = torch.autograd.grad(out.value.sum(), t)
+    assert torch.allclose(out.value, torch.tensor([[2.0], [3.0]]).expand(2, 3))
+    assert torch.allclose(g, torch.tensor([[3 / 12], [3 / 27]]))
