@@ -12,11 +12,12 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.multiprocessing as mp
 from torch import Tensor
 
 import sciml
@@ -53,6 +54,16 @@ def two_rank_steps(
         if not answer.exists():
             raise RuntimeError(f"the ranks did not finish:\n{done.stdout}\n{done.stderr}")
         return json.loads(answer.read_text())
+
+
+def run_ranks(worker: Callable[..., None], args: tuple, world: int) -> None:
+    """Run `worker(rank, *args)` in `world` processes and wait for them.
+
+    Forked, because importing everything anew takes most of the time of a short test; spawned where
+    there is an accelerator, whose threads do not survive a fork.
+    """
+    method = "spawn" if torch.accelerator.is_available() else "fork"
+    mp.start_processes(worker, args, nprocs=world, start_method=method)
 
 
 def joined(batches: Sequence[Any]) -> Any:

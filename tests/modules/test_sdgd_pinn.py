@@ -8,7 +8,6 @@ import lightning
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 
 from sciml.autodiff.estimators import SDGD, Exact, Hutchinson
 from sciml.autodiff.streams import Streams
@@ -21,6 +20,7 @@ from sciml.physics.biharmonic import Biharmonic
 from sciml.physics.fields import operator_of
 from sciml.physics.hjb import HJBLQG
 from sciml.physics.pde import Points
+from sciml.testing.ranks import run_ranks
 
 torch.set_num_threads(1)
 D, N = 6, 5
@@ -261,7 +261,7 @@ class _Union(SDGD):
 @pytest.fixture(scope="module")
 def two_ranks():
     with tempfile.TemporaryDirectory() as folder:
-        mp.spawn(_rank, args=(2, folder), nprocs=2)
+        run_ranks(_rank, (2, folder), 2)
         return [torch.load(Path(folder) / f"{rank}.pt") for rank in range(2)]
 
 

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import nn
 
 from sciml.errors import InvalidArgument
 from sciml.optim.engd import ENGD, SPRING
 from sciml.optim.objective import Objective
 from sciml.optim.terms import LossTerm
+from sciml.testing.ranks import run_ranks
 
 torch.set_num_threads(1)
 
@@ -259,7 +259,7 @@ MAKERS = {
 def test_one_two_and_three_ranks_agree():
     with tempfile.TemporaryDirectory() as folder:
         for world in (1, 2, 3):
-            mp.spawn(_worker, (world, folder), nprocs=world)
+            run_ranks(_worker, (world, folder), world)
         for name in MAKERS:
             load = lambda w, r, n=name: torch.load(Path(folder) / f"{n}-{w}-{r}.pt")  # noqa: E731
             one = load(1, 0)

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 
 from sciml.errors import InvalidArgument
 from sciml.optim.galore import GaLore, NaturalGaLore
@@ -21,6 +20,7 @@ from sciml.optim.projection import (
     singular_basis,
     total_account,
 )
+from sciml.testing.ranks import run_ranks
 
 torch.set_num_threads(1)
 SHAPES = [(6, 9), (9, 6), (7, 7), (5,), (8, 3, 2), (2, 11), ()]
@@ -355,7 +355,7 @@ def _rank(rank, folder):
 def test_ranks_equal_one_process():
     wanted = _train(0, 1)
     with tempfile.TemporaryDirectory() as folder:
-        mp.spawn(_rank, args=(folder,), nprocs=3)
+        run_ranks(_rank, (folder,), 3)
         for world in (2, 3):
             found = [torch.load(Path(folder) / f"{world}-{rank}.pt") for rank in range(world)]
             for name in wanted:

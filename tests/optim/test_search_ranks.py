@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import nn
 
 from sciml.optim.cbo import CBO
@@ -17,6 +16,7 @@ from sciml.optim.objective import Objective
 from sciml.optim.polystep import PolyStep
 from sciml.optim.ssbroyden import SSBroyden
 from sciml.optim.terms import LossTerm
+from sciml.testing.ranks import run_ranks
 
 ROWS = 8  # two ranks: 4 and 4 samples; three: 3, 3 and 2
 MAKERS = {
@@ -68,7 +68,7 @@ def found():
     with tempfile.TemporaryDirectory() as folder:
         out = {}
         for world in (2, 3):
-            mp.spawn(_worker, (world, folder), nprocs=world)
+            run_ranks(_worker, (world, folder), world)
             for rank in range(world):
                 out[world, rank] = torch.load(Path(folder) / f"{world}-{rank}.pt")
         yield out

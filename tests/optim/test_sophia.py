@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import nn
 
 from sciml.autodiff.streams import Streams
@@ -18,6 +17,7 @@ from sciml.optim.objective import Objective
 from sciml.optim.probes import gauss_newton_bartlett, hutchinson, squared_probe
 from sciml.optim.sophia import SophiaG, SophiaH, add_estimate
 from sciml.optim.terms import LossTerm, total_loss
+from sciml.testing.ranks import run_ranks
 
 torch.set_num_threads(1)
 F64 = torch.float64
@@ -321,7 +321,7 @@ def one_process(make, options, world):
 @pytest.mark.parametrize("world", [2, 3])
 def test_ranks_with_ragged_batches_equal_one_process(world):
     with tempfile.TemporaryDirectory() as folder:
-        mp.spawn(worker, (world, folder), nprocs=world)
+        run_ranks(worker, (world, folder), world)
         found = [torch.load(Path(folder) / f"{world}.{r}.pt") for r in range(world)]
     for k, (make, options) in enumerate(ALL):
         wanted = one_process(make, options, world)
