@@ -7,9 +7,9 @@ Every optimizer gets the same time as Adam (`--budget` scales it), all of it or 
 (`--fractions`), with the learning-rate schedule stretched over the run: a few pilot steps measure
 the time of a step. Its settings are those of `python train.py model=M optimizer=X`, recipes
 included. Time is processor time of one thread, which is wall time on a quiet machine and nearly so
-on a busy one. Evaluation is not on the clock. Errors are relative L2 on 2000 points that no optimizer sees; skill
-is the error over the best constant's error. Runs use one thread each; `--jobs 2` runs two at once.
-Results are kept in benchmarks/results/optimizers.json, beside a plot; later calls add to them.
+on a busy one. Evaluation is not on the clock. Errors are relative L2 on 2000 points that no
+optimizer sees; skill is the error over the best constant's error. Results are kept in
+benchmarks/results/optimizers.json, beside a plot; later calls add to them.
 """
 
 from __future__ import annotations
