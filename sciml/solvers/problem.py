@@ -36,6 +36,8 @@ class Problem:
         layout: Splits x into problems.
         symmetric: Whether the Jacobian of F is symmetric; always so for minimise, least squares.
         positive_definite: Whether it is positive definite at the solution.
+        product: Where F is affine in x, its linear part `product(x, *theta)`: products with the
+            Jacobian then need no differentiation.
     """
 
     kind: Kind
@@ -43,6 +45,7 @@ class Problem:
     layout: Layout
     symmetric: bool = False
     positive_definite: bool = False
+    product: Callable[..., Tensor] | None = None
 
     def residual(self, x: Tensor, *theta: Tensor) -> Tensor:
         """Return F, shape of x; differentiable in x and theta under every transform."""
@@ -57,8 +60,13 @@ class Problem:
 
     def stacked(self, in_dims: tuple[int | None, ...], randomness: str) -> Problem:
         """Return the problem with one more leading axis; `in_dims` of theta as in vmap."""
-        function = torch.vmap(self.function, in_dims=(0, *in_dims), randomness=randomness)
-        return replace(self, function=function, layout=self.layout.stacked())
+
+        def wider(f: Callable[..., Tensor]) -> Callable[..., Tensor]:
+            return torch.vmap(f, in_dims=(0, *in_dims), randomness=randomness)
+
+        product = None if self.product is None else wider(self.product)
+        function, layout = wider(self.function), self.layout.stacked()
+        return replace(self, function=function, product=product, layout=layout)
 
     def operator(self, x: Tensor, theta: tuple[Tensor, ...], *, gauss_newton: bool) -> Operator:
         """Return dF/dx at a point, or `J^T J` for the Gauss-Newton approximation."""
@@ -66,8 +74,24 @@ class Problem:
             rows = Linearised(lambda y: self.function(y, *theta), x)
             return rows.normal_operator(self.layout)
         symmetric = self.symmetric or self.kind in ("minimise", "least_squares")
+        if self.product is not None:
+            return self._affine(x, theta)
         return Linearised(lambda y: self.residual(y, *theta), x).operator(
             self.layout, symmetric=symmetric, positive_definite=self.positive_definite
+        )
+
+    def _affine(self, x: Tensor, theta: tuple[Tensor, ...]) -> Operator:
+        def matvec(v: Tensor) -> Tensor:
+            return self.product(v, *theta)
+
+        symmetric = self.symmetric or self.positive_definite
+        return Operator(
+            matvec,
+            None if symmetric else Linearised(matvec, x).transposed_times,
+            x,
+            self.layout,
+            symmetric=self.symmetric,
+            positive_definite=self.positive_definite,
         )
 
 

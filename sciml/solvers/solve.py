@@ -30,7 +30,6 @@ from sciml.solvers.layout import Layout, Rows
 from sciml.solvers.lbfgs import LBFGS
 from sciml.solvers.levenberg_marquardt import LevenbergMarquardt
 from sciml.solvers.newton import Newton
-from sciml.solvers.operators import Operator
 from sciml.solvers.problem import Kind, Problem, Task
 from sciml.solvers.progress import default_tolerance
 from sciml.solvers.solution import (
@@ -183,26 +182,29 @@ def linear_solve(
     def residual(x: Tensor, b: Tensor, *theta: Any) -> Tensor:
         return product(x, *theta) - b
 
+    def linear_part(x: Tensor, b: Tensor, *theta: Any) -> Tensor:
+        return product(x, *theta)
+
     def solver(task: Task, x: Tensor) -> Outcome:
-        # F is affine, so its Jacobian anywhere is A and b = -F(0)
-        operator: Operator = task.linearise(torch.zeros_like(x))
         rhs = -task.residual(torch.zeros_like(x))
-        out = linear(operator, rhs, None if x0 is None else x)
+        out = linear(task.linearise(x), rhs, None if x0 is None else x)
         out.evaluations += task.evaluations
         return out
 
     solver.__name__ = type(linear).__name__
-    start = torch.zeros_like(b) if x0 is None else x0
-    return root(
+    if not isinstance(theta, (tuple, list)):
+        raise _theta_type(theta)
+    return _solve(
+        "root",
         residual,
-        start,
+        torch.zeros_like(b) if x0 is None else x0,
         (b, *theta),
-        on_failure=on_failure,
-        solver=solver,
-        adjoint=adjoint or Implicit(linear, on_failure=on_failure),
-        layout=layout,
-        symmetric=symmetric,
-        positive_definite=positive_definite,
+        on_failure,
+        solver,
+        adjoint or Implicit(linear, on_failure=on_failure),
+        layout,
+        {"symmetric": symmetric, "positive_definite": positive_definite},
+        linear_part,
     )
 
 
@@ -304,12 +306,11 @@ def _solve(
     adjoint: Implicit | None,
     layout: Layout | None,
     tags: dict[str, bool],
+    product: Callable[..., Any] | None = None,
 ) -> Solution:
     check_policy(on_failure)
     if not isinstance(theta, (tuple, list)):
-        raise InvalidType(
-            f"theta of type {type(theta).__name__}", "a tuple of arguments", "Type theta=(a,)"
-        )
+        raise _theta_type(theta)
     if not isinstance(x0, Tensor):
         return _solve_tree(kind, function, x0, theta, on_failure, solver, adjoint, layout, tags)
     layout = _layout_for(x0, layout)
@@ -317,7 +318,9 @@ def _solve(
     x0, leaves = _lifted(x0), tuple(_lifted(t) for t in leaves)
     problem = Problem(kind, bound, layout, **tags)
     if kind in ("root", "fixed_point"):
-        problem = Problem(kind, _same_shape(bound), layout, **tags)
+        if product is not None:
+            product = _flat_theta(product, theta)[0]
+        problem = Problem(kind, _same_shape(bound), layout, product=product, **tags)
     rule = adjoint or Implicit()
     if rule.hessian == "gauss_newton" and kind != "least_squares":
         raise InvalidArgument(
@@ -394,6 +397,12 @@ def _flat_theta(
 
 def _lifted(t: Tensor) -> Tensor:
     return t.float() if t.dtype in (torch.float16, torch.bfloat16) else t
+
+
+def _theta_type(theta: Any) -> InvalidType:
+    return InvalidType(
+        f"theta of type {type(theta).__name__}", "a tuple of arguments", "Type theta=(a,)"
+    )
 
 
 def _same_shape(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
