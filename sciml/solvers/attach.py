@@ -65,7 +65,7 @@ class Implicit:
         hessian: For least squares: `exact` or `gauss_newton`, which drops the curvature of the
             residuals and is therefore approximate unless they vanish.
         on_failure: What happens if the linear solve fails; `mask` zeroes the gradient of the
-            problem, `best` keeps what was reached.
+            problem, `best` keeps what was reached. None takes the policy of the forward solve.
         warm_start: Start of iterative solves in the backward pass.
 
     Raises:
@@ -75,12 +75,13 @@ class Implicit:
     linear: Any = None
     order: int = 1
     hessian: Literal["exact", "gauss_newton"] = "exact"
-    on_failure: Policy = "raise"
+    on_failure: Policy | None = None
     warm_start: WarmStart | None = None
 
     def __post_init__(self) -> None:
         """Check the combination."""
-        check_policy(self.on_failure)
+        if self.on_failure is not None:
+            check_policy(self.on_failure)
         if self.hessian not in ("exact", "gauss_newton"):
             raise InvalidArgument(f"hessian={self.hessian!r}", "exact or gauss_newton")
         if self.order < 1:
@@ -139,7 +140,7 @@ class _Inverse:
             )
             settle(
                 out,
-                self.rule.on_failure,
+                self.rule.on_failure or "raise",
                 f"the linear solve of the derivative by {type(linear).__name__}",
                 "a linear solver that reaches its tolerance: another one, a preconditioner, or "
                 "Dense('min_norm') where A is singular",

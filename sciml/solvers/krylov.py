@@ -21,7 +21,7 @@ from torch import Tensor
 
 from sciml.errors import InvalidArgument
 from sciml.solvers.operators import Operator, Product
-from sciml.solvers.progress import Progress
+from sciml.solvers.progress import CHECK, Progress
 from sciml.solvers.solution import Outcome, Status
 
 Preconditioner = Callable[[Operator], Product]
@@ -37,7 +37,7 @@ def jacobi(operator: Operator) -> Product:
 
 def _divide(a: Tensor, b: Tensor) -> Tensor:
     """Return a / b, and 0 where b is 0: the problem has broken down or is done."""
-    return torch.where(b == 0, torch.zeros_like(a), a / torch.where(b == 0, torch.ones_like(b), b))
+    return a / b.masked_fill(b == 0, torch.inf)
 
 
 def _start(operator: Operator, b: Tensor, x0: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -100,14 +100,16 @@ class CG(_Krylov):
         x, r = _start(operator, b, x0)
         z = precondition(r)
         p, rz, scale = z, layout.dot(r, z), layout.norm(b)
+        indefinite = torch.zeros_like(rz, dtype=torch.bool)
         progress = self._progress(operator, x)
         progress.update(x, layout.norm(r), scale)
         products = int(x0 is not None)
         while progress.go_on():
             ap = operator.matvec(p)
             curvature = layout.dot(p, ap)
-            # no descent along a direction of non-positive curvature: A is not definite
-            progress.finish(~(curvature > 0), Status.SINGULAR)
+            indefinite = indefinite | ~(curvature > 0)
+            if products % CHECK == 0:
+                progress.finish(indefinite, Status.SINGULAR)
             alpha = layout.spread(_divide(rz, curvature), x)
             x = progress.keep(x + alpha * p)
             r = r - alpha * ap
@@ -116,6 +118,7 @@ class CG(_Krylov):
             rz, old = layout.dot(r, z), rz
             p = z + layout.spread(_divide(rz, old), x) * p
             products += 1
+        progress.finish(indefinite, Status.SINGULAR)
         return _verified(operator, b, progress, products)
 
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -61,7 +62,8 @@ def root(
 
     Args:
         function: F; returns the shape of x and does not mix problems.
-        x0: First iterate `(B, ...)`, a number (one problem), or a tree of `(B, ...)` tensors.
+        x0: First iterate `(B, ...)`, a scalar tensor (one problem), or a tree of `(B, ...)`
+            tensors; it gets no gradient.
         theta: Further arguments, see the module's text.
         on_failure: `raise` an error, `warn`, `mask` (best iterate, no gradient; multiply losses
             by `solution.converged`), or `best` (best iterate with its gradient).
@@ -201,7 +203,7 @@ def linear_solve(
         (b, *theta),
         on_failure,
         solver,
-        adjoint or Implicit(linear, on_failure=on_failure),
+        adjoint or Implicit(linear),
         layout,
         {"symmetric": symmetric, "positive_definite": positive_definite},
         linear_part,
@@ -326,6 +328,8 @@ def _solve(
         raise InvalidArgument(
             f"hessian='gauss_newton' on a {kind} problem", "least_squares", "Type hessian='exact'"
         )
+    if rule.on_failure is None:
+        rule = replace(rule, on_failure=on_failure)
     run = _Run(problem, solver, on_failure)
     try:
         found = _Search.apply(run, x0.detach(), *(t.detach() for t in leaves))

@@ -25,6 +25,7 @@ from sciml.solvers import (
     fixed_point,
     implicit_derivative,
     least_squares,
+    minimise,
     root,
 )
 
@@ -403,3 +404,39 @@ def test_lasso_by_its_proximal_map():
     gram = a_s.mT @ a_s
     slope = -torch.linalg.solve(gram, log.exp() * x[active].sign())
     assert abs(g - 2 * (x[active] * slope).sum()) < 1e-8
+
+
+def test_the_backward_pass_follows_the_policy_of_the_forward_one():
+    t = torch.tensor([[1.0], [2.0]], requires_grad=True)
+
+    def f(x, t):  # the second problem has a double root, dF/dx = 0
+        return torch.stack([x[0] - t[0], (x[1] - 1) ** 2 * t[1]])
+
+    start = torch.tensor([[1.0], [1.0]])
+    with pytest.raises(ConvergenceError, match="linear solve of the derivative by Dense"):
+        root(f, start, (t,), on_failure="raise").value.sum().backward()
+    x = root(f, start, (t,), on_failure="mask").value
+    (g,) = torch.autograd.grad(x.sum(), t)
+    assert g.flatten().tolist() == [1.0, 0.0]
+
+
+def test_minima_on_graphs():
+    index = torch.tensor([1, 0, 1, 1, 0])
+    y = torch.randn(5, 2, requires_grad=True)
+
+    def distances(x, y):
+        losses = (x - y).square().sum(1) + (x - y).pow(4).sum(1)
+        return torch.zeros(3).index_add(0, index, losses)
+
+    out = minimise(
+        distances,
+        torch.zeros(5, 2),
+        (y,),
+        layout=Segments(index, 3),
+        positive_definite=True,
+        adjoint=Implicit(CG()),
+        on_failure="raise",
+    )
+    assert (out.value - y).abs().max() < 1e-9 and out.status.shape == (3,)
+    (g,) = torch.autograd.grad(out.value.square().sum(), y)
+    assert (g - 2 * y).abs().max() < 1e-9
