@@ -29,6 +29,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from sciml.autodiff import fused
 from sciml.optim.capture import Use
 from sciml.optim.jacobian import Jacobian, Slots, split_groups, term_slots
 from sciml.optim.objective import Objective
@@ -213,8 +214,8 @@ def _squares(x: Tensor, like: Tensor) -> Tensor:
     """Return `sum x x^T` `(g, k, k)` for x `(S, N, g, k)`."""
     x = x.flatten(0, 1).to(like.dtype)
     if x.shape[1] == 1:
-        x = x[:, 0]
-        return (x.t() @ x)[None]
+        columns = x[:, 0].t().contiguous()
+        return fused.multiply(columns, columns)[None]
     x = x.transpose(0, 1)
     return x.transpose(1, 2) @ x
 
