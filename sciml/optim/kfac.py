@@ -57,7 +57,7 @@ class KFAC(CurvatureOptimizer):
         adapt_every: Steps between adaptations of lambda (Levenberg-Marquardt); 0 for never.
         kind: What the curvature is made from: `type2`, `mc`, `empirical`, `forward_only` or
             `auto`, see `factors`.
-        sharing: `expand` or `reduce`, for layers used at several positions.
+        sharing: `expand`, `reduce` or `trace`, for layers used at several positions or by jets.
         ekfac: Whether the eigenvalues are second moments of projected per-sample gradients.
         decay: Largest share of the old factors in the running means.
         start: Multiple of the identity at which the running means begin, a damping that fades
@@ -85,7 +85,7 @@ class KFAC(CurvatureOptimizer):
         kl_clip: float = 1e-2,
         adapt_every: int = 0,
         kind: Kind = "auto",
-        sharing: Literal["expand", "reduce"] = "expand",
+        sharing: Literal["expand", "reduce", "trace"] = "expand",
         ekfac: bool = False,
         decay: float = 0.95,
         start: float = 0.0,

@@ -50,7 +50,7 @@ class Preconditioner:
         layers: Mapping[str, nn.Module],
         *,
         kind: Kind,
-        sharing: Literal["expand", "reduce"],
+        sharing: Literal["expand", "reduce", "trace"],
         inverse: kronecker.Damping,
         ekfac: bool,
         decay: float,
