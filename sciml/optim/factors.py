@@ -5,7 +5,7 @@ layer in the curvature of one term is approximated by `G x A` (rows of `[W, b]` 
 
     expand   A = 1/(N S) sum_{n,s} z z^T            G = scale sum_{n,s} gamma gamma^T
     reduce   A = 1/N sum_n (mean_s z)(mean_s z)^T   G = scale sum_n (sum_s gamma)(sum_s gamma)^T
-    trace    A = sum_n B_n^T B_n / t    G = scale sum_n B_n B_n^T,  t = sum_n |B_n|^2,  B_n = dr_n/dW
+    trace    A = sum_n B_n^T B_n / sum_n |B_n|^2    G = scale sum_n B_n B_n^T,   B_n = dr_n/dW
 
 over the global batch; `scale` is that of `LossTerm`, so G carries weights and means. What is fed
 back as gamma: `type2` the columns of a root of the loss Hessian (one pass per output), `mc` one
@@ -17,10 +17,10 @@ Every term has its own pair. From three terms on there are two: one of the terms
 
 References: Martens and Grosse 2015, arXiv 1503.05671 (running means, section 5); Grosse and Martens
 2016, arXiv 1602.01407 (convolutions); Eschenhagen et al. 2023, arXiv 2311.00636 (expand, reduce);
-Dangel et al. 2024, arXiv 2405.15603, section 3.3 (terms of a physics loss). `trace`, ours for slots (cf. Ren and Goldfarb 2021, arXiv 2106.02925),
-has the partial traces of the exact block, and is exact where the residual is linear in a layer
-through one slot. Departures: A and G of
-`mc` come from one draw per term; transposed slots (see `capture`) enter like all others.
+Dangel et al. 2024, arXiv 2405.15603, section 3.3 (terms of a physics loss). Departures: A and G of
+`mc` come from one draw per term; transposed slots (see `capture`) enter like all others; `trace`,
+which has the partial traces of the exact block (cf. Ren and Goldfarb 2021, arXiv 2106.02925) and is
+the exact block where residuals are linear in a layer and use one of its slots.
 """
 
 from __future__ import annotations

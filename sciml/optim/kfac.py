@@ -113,6 +113,12 @@ class KFAC(CurvatureOptimizer):
                 "every rank to keep every basis, which projects its own samples",
                 "Type optimizer.grad_worker_fraction=comm",
             )
+        if kind == "forward_only" and (ekfac or sharing == "trace"):
+            raise InvalidArgument(
+                "optimizer.kind=forward_only with ekfac or sharing=trace",
+                "per-sample gradients, which this kind does not compute",
+                "Type optimizer.kind=auto",
+            )
         layers, rest = treatable(module, max_factor)
         require_layers(layers, type(self).__name__)
         treated = [p for layer in layers.values() for p in layer.parameters(recurse=False)]

@@ -402,6 +402,8 @@ def test_a_curvature_pass_leaves_gradients_alone_and_nothing_behind():
         ({"step": "newton"}, "kl_clip, quadratic"),
         ({"curvature_every": 3, "inverse_every": 4}, "multiple of optimizer.curvature_every=3"),
         ({"ekfac": True, "grad_worker_fraction": "mem"}, "grad_worker_fraction=comm"),
+        ({"kind": "forward_only", "sharing": "trace"}, "optimizer.kind=auto"),
+        ({"kind": "forward_only", "ekfac": True}, "optimizer.kind=auto"),
         ({"grad_worker_fraction": "fast"}, "comm, hybrid, mem"),
     ],
 )
