@@ -4,7 +4,8 @@ from sciml.solvers.attach import Implicit, WarmStart
 from sciml.solvers.broyden import Broyden
 from sciml.solvers.dense import Dense, LaggedFactor
 from sciml.solvers.fixed_point import Anderson, FixedPointIteration
-from sciml.solvers.krylov import CG, GMRES, MINRES, BiCGStab, NormalCG, jacobi
+from sciml.solvers.gmres import GMRES
+from sciml.solvers.krylov import CG, MINRES, BiCGStab, NormalCG, jacobi
 from sciml.solvers.layout import Rows, Segments
 from sciml.solvers.lbfgs import LBFGS
 from sciml.solvers.levenberg_marquardt import LevenbergMarquardt

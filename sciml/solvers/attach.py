@@ -30,7 +30,8 @@ from torch import Tensor
 
 from sciml.errors import InvalidArgument
 from sciml.solvers.dense import Dense
-from sciml.solvers.krylov import CG, GMRES, MINRES
+from sciml.solvers.gmres import GMRES
+from sciml.solvers.krylov import CG, MINRES
 from sciml.solvers.operators import Operator
 from sciml.solvers.problem import Problem
 from sciml.solvers.solution import LinearReport, Outcome, Policy, Status, check_policy, settle

@@ -8,7 +8,7 @@ A preconditioner is a function `operator -> (v -> M^{-1} v)`; it is called with 
 solved, which in a backward pass is the transpose. `jacobi` below and `LaggedFactor` are two.
 
 References: Saad, Iterative Methods for Sparse Linear Systems, 2nd ed. 2003, algorithms 6.18 (CG),
-6.9 (GMRES), 7.7 (BiCGStab), 8.4 (CGNR); Paige & Saunders 1975 (MINRES).
+7.7 (BiCGStab), 8.4 (CGNR); Paige & Saunders 1975 (MINRES).
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ def jacobi(operator: Operator) -> Product:
     return lambda v: layout.unpack(inverse * layout.pack(v), v)
 
 
-def _divide(a: Tensor, b: Tensor) -> Tensor:
+def divide(a: Tensor, b: Tensor) -> Tensor:
     """Return a / b, and 0 where b is 0: the problem has broken down or is done."""
     return a / b.masked_fill(b == 0, torch.inf)
 
 
-def _start(operator: Operator, b: Tensor, x0: Tensor | None) -> tuple[Tensor, Tensor]:
+def start(operator: Operator, b: Tensor, x0: Tensor | None) -> tuple[Tensor, Tensor]:
     """Return a start and its residual; a start worse than zero is dropped."""
     if x0 is None:
         return torch.zeros_like(b), b
@@ -64,7 +64,9 @@ def _verified(operator: Operator, b: Tensor, progress: Progress, products: int) 
 
 
 @dataclass(frozen=True)
-class _Krylov:
+class Krylov:
+    """Tolerances of all Krylov solvers; see `CG` for their meaning."""
+
     rtol: float | None = None
     atol: float = 0.0
     max_iter: int = 500
@@ -76,7 +78,7 @@ class _Krylov:
 
 
 @dataclass(frozen=True)
-class CG(_Krylov):
+class CG(Krylov):
     """Conjugate gradients, for symmetric positive (semi-)definite A.
 
     Args:
@@ -96,8 +98,8 @@ class CG(_Krylov):
         """Solve `A x = b`."""
         _need_symmetric(operator, "CG")
         layout = operator.layout
-        precondition = self.preconditioner(operator) if self.preconditioner else _same
-        x, r = _start(operator, b, x0)
+        precondition = self.preconditioner(operator) if self.preconditioner else same
+        x, r = start(operator, b, x0)
         z = precondition(r)
         p, rz, scale = z, layout.dot(r, z), layout.norm(b)
         indefinite = torch.zeros_like(rz, dtype=torch.bool)
@@ -110,20 +112,20 @@ class CG(_Krylov):
             indefinite = indefinite | ~(curvature > 0)
             if products % CHECK == 0:
                 progress.finish(indefinite, Status.SINGULAR)
-            alpha = layout.spread(_divide(rz, curvature), x)
+            alpha = layout.spread(divide(rz, curvature), x)
             x = progress.keep(x + alpha * p)
             r = r - alpha * ap
             progress.update(x, layout.norm(r), scale)
             z = precondition(r)
             rz, old = layout.dot(r, z), rz
-            p = z + layout.spread(_divide(rz, old), x) * p
+            p = z + layout.spread(divide(rz, old), x) * p
             products += 1
         progress.finish(indefinite, Status.SINGULAR)
         return _verified(operator, b, progress, products)
 
 
 @dataclass(frozen=True)
-class NormalCG(_Krylov):
+class NormalCG(Krylov):
     """CG on the normal equations (CGNR), for any square A.
 
     The condition number is squared: right up to about 1e6 in float64, useless beyond. The stop is
@@ -133,7 +135,7 @@ class NormalCG(_Krylov):
     def __call__(self, operator: Operator, b: Tensor, x0: Tensor | None = None) -> Outcome:
         """Solve `A x = b`."""
         layout = operator.layout
-        x, r = _start(operator, b, x0)
+        x, r = start(operator, b, x0)
         z = operator.rmatvec(r)
         p, zz, scale = z, layout.dot(z, z), layout.norm(b)
         progress = self._progress(operator, x)
@@ -143,22 +145,22 @@ class NormalCG(_Krylov):
         while progress.go_on():
             ap = operator.matvec(p)
             # A^T r = 0 with r != 0: the least-squares solution, the system is inconsistent
-            size = size.maximum(_divide(layout.norm(ap), layout.norm(p)))
+            size = size.maximum(divide(layout.norm(ap), layout.norm(p)))
             orthogonal = zz.sqrt() <= small * size * layout.norm(r)
             progress.finish(orthogonal, Status.SINGULAR)
-            alpha = layout.spread(_divide(zz, layout.dot(ap, ap)), x)
+            alpha = layout.spread(divide(zz, layout.dot(ap, ap)), x)
             x = progress.keep(x + alpha * p)
             r = r - alpha * ap
             progress.update(x, layout.norm(r), scale)
             z = operator.rmatvec(r)
             zz, old = layout.dot(z, z), zz
-            p = z + layout.spread(_divide(zz, old), x) * p
+            p = z + layout.spread(divide(zz, old), x) * p
             products += 2
         return _verified(operator, b, progress, products)
 
 
 @dataclass(frozen=True)
-class MINRES(_Krylov):
+class MINRES(Krylov):
     """Minimum residuals, for symmetric A, definite or not; singular consistent systems too.
 
     Raises:
@@ -169,12 +171,12 @@ class MINRES(_Krylov):
         """Solve `A x = b`."""
         _need_symmetric(operator, "MINRES")
         layout = operator.layout
-        x, r = _start(operator, b, x0)
+        x, r = start(operator, b, x0)
         beta = layout.norm(r)
         scale, progress = layout.norm(b), self._progress(operator, x)
         progress.update(x, beta, scale)
         zero = torch.zeros_like(beta)
-        v, old_v = r * layout.spread(_divide(torch.ones_like(beta), beta), x), torch.zeros_like(x)
+        v, old_v = r * layout.spread(divide(torch.ones_like(beta), beta), x), torch.zeros_like(x)
         d, old_d = torch.zeros_like(x), torch.zeros_like(x)
         # Givens rotations of the last two columns of the Lanczos matrix
         c, s, old_c, old_s = zero - 1, zero, zero - 1, zero
@@ -192,15 +194,15 @@ class MINRES(_Krylov):
             gamma = s * shifted - c * alpha
             rho = torch.hypot(gamma, new_beta)
             old_c, old_s = c, s
-            c, s = _divide(gamma, rho), _divide(new_beta, rho)
+            c, s = divide(gamma, rho), divide(new_beta, rho)
             progress.finish(rho == 0, Status.SINGULAR)
             spread = layout.spread
             new_d = v - spread(delta, x) * d - spread(epsilon, x) * old_d
-            new_d = new_d * spread(_divide(torch.ones_like(rho), rho), x)
+            new_d = new_d * spread(divide(torch.ones_like(rho), rho), x)
             x = progress.keep(x + spread(c * eta, x) * new_d)
             eta = s * eta
             old_d, d = d, new_d
-            old_v, v = v, w * spread(_divide(torch.ones_like(rho), new_beta), x)
+            old_v, v = v, w * spread(divide(torch.ones_like(rho), new_beta), x)
             beta = new_beta
             products += 1
             progress.update(x, eta.abs(), scale)
@@ -208,7 +210,7 @@ class MINRES(_Krylov):
 
 
 @dataclass(frozen=True)
-class BiCGStab(_Krylov):
+class BiCGStab(Krylov):
     """Stabilised bi-conjugate gradients, for any square A; short recurrences, two products each.
 
     Args:
@@ -224,8 +226,8 @@ class BiCGStab(_Krylov):
     def __call__(self, operator: Operator, b: Tensor, x0: Tensor | None = None) -> Outcome:
         """Solve `A x = b`."""
         layout = operator.layout
-        precondition = self.preconditioner(operator) if self.preconditioner else _same
-        x, r = _start(operator, b, x0)
+        precondition = self.preconditioner(operator) if self.preconditioner else same
+        x, r = start(operator, b, x0)
         shadow, p, rho, scale = r, r, layout.dot(r, r), layout.norm(b)
         progress = self._progress(operator, x)
         progress.update(x, layout.norm(r), scale)
@@ -234,15 +236,15 @@ class BiCGStab(_Krylov):
         while progress.go_on():
             y = precondition(p)
             v = operator.matvec(y)
-            alpha = layout.spread(_divide(rho, layout.dot(shadow, v)), x)
+            alpha = layout.spread(divide(rho, layout.dot(shadow, v)), x)
             s = r - alpha * v
             z = precondition(s)
             t = operator.matvec(z)
-            omega = layout.spread(_divide(layout.dot(t, s), layout.dot(t, t)), x)
+            omega = layout.spread(divide(layout.dot(t, s), layout.dot(t, t)), x)
             x = progress.keep(x + alpha * y + omega * z)
             r = s - omega * t
             new_rho = layout.dot(shadow, r)
-            beta = layout.spread(_divide(new_rho, rho), x) * torch.where(
+            beta = layout.spread(divide(new_rho, rho), x) * torch.where(
                 omega == 0, torch.zeros_like(omega), alpha / omega
             )
             p = r + beta * (p - omega * v)
@@ -256,122 +258,8 @@ class BiCGStab(_Krylov):
         return _verified(operator, b, progress, products)
 
 
-@dataclass(frozen=True)
-class GMRES(_Krylov):
-    """Restarted generalised minimum residuals, for any square A.
-
-    The residual norm inside a cycle comes from the left null vector w of the Hessenberg matrix,
-    |r_k| = |r_0| |w_0| / |w|, one small sum per step instead of rotations; the small least-squares
-    problem is solved once per cycle.
-
-    Args:
-        rtol: Tolerance on |b - A x| / |b|; None takes 1e-10 in float64, 1e-5 below.
-        atol: Absolute tolerance.
-        max_iter: Largest number of products, over all cycles.
-        every: Products between looks at the device; None chooses.
-        preconditioner: Applied from the right, so residuals stay true ones.
-        restart: Products per cycle; memory is `restart + 1` unknowns.
-    """
-
-    preconditioner: Preconditioner | None = None
-    restart: int = 40
-
-    def __call__(self, operator: Operator, b: Tensor, x0: Tensor | None = None) -> Outcome:
-        """Solve `A x = b`."""
-        layout = operator.layout
-        precondition = self.preconditioner(operator) if self.preconditioner else _same
-        x, r = _start(operator, b, x0)
-        scale, products = layout.norm(b), int(x0 is not None)
-        progress = Progress(layout, x, self.rtol, self.atol, self.max_iter, 1)
-        look = self.every or (1 if b.device.type == "cpu" else 8)
-        progress.update(x, layout.norm(r), scale)
-        while progress.go_on():
-            before = progress.step
-            budget = min(self.restart, self.max_iter - before)
-            correction, used, steps = self._cycle(
-                operator, r, progress, scale, precondition, budget, look
-            )
-            x = progress.keep(x + correction)
-            r = b - operator.matvec(x)
-            products += used + 1
-            progress.step = before + used - 1
-            norm, active = layout.norm(r), progress.active
-            # a cycle that gains nothing will not gain later: A is singular to working precision
-            stuck = norm >= 0.999 * progress.residual
-            progress.update(x, norm, scale)
-            progress.finish(stuck, Status.SINGULAR)
-            progress.iterations = torch.where(active, before + steps, progress.iterations)
-        return progress.outcome(products)
-
-    def _cycle(
-        self,
-        operator: Operator,
-        r: Tensor,
-        progress: Progress,
-        scale: Tensor,
-        precondition: Product,
-        budget: int,
-        look: int,
-    ) -> tuple[Tensor, int, Tensor]:
-        """Return a correction, the products used, and the products each problem needed."""
-        layout = operator.layout
-        beta = layout.norm(r)
-        bound = 0.5 * (progress.atol + progress.rtol * scale)
-        active = progress.active.clone()
-        steps = torch.zeros_like(progress.iterations)
-        basis = r.new_zeros(budget + 1, *r.shape)
-        basis[0] = r * layout.spread(_divide(torch.ones_like(beta), beta), r)
-        h = r.new_zeros(budget + 1, budget, *beta.shape)
-        null = r.new_zeros(budget + 1, *beta.shape)
-        null[0] = 1
-        used = 0
-        for k in range(budget):
-            known = basis[: k + 1]
-            w = operator.matvec(precondition(basis[k]))
-            length = layout.norm(w)
-            for _ in range(2):
-                c = layout.dots(known, w)
-                w = w - layout.combine(c, known)
-                h[: k + 1, k] += c
-                new = layout.norm(w)
-                # Gram-Schmidt must be repeated where most of the vector was removed
-                if w.device.type == "cpu" and not bool((new < 0.1 * length).any()):
-                    break
-            new = torch.where(new > 10 * torch.finfo(r.dtype).eps * length, new, 0.0)
-            # columns of finished problems get a unit below the diagonal: they add nothing
-            h[: k + 1, k] *= active
-            h[k + 1, k] = torch.where(active, new, 1.0)
-            gain = -(null[: k + 1] * h[: k + 1, k]).sum(0)
-            broken = (new == 0) & active  # the space is exhausted: solved, or singular
-            null[k + 1] = torch.where(active & ~broken, _divide(gain, new), 0.0)
-            steps += active
-            used = k + 1
-            estimate = beta / torch.linalg.vector_norm(null[: k + 2], dim=0)
-            active = active & ~broken & (estimate > bound)
-            inverse = torch.where(active, _divide(torch.ones_like(new), new), 0.0)
-            basis[k + 1] = w * layout.spread(inverse, w)
-            if used % look == 0 and not bool(active.any()):
-                break
-        y = _small_least_squares(h[: used + 1, :used], beta)
-        return precondition(layout.combine(y, basis[:used])), used, steps
-
-
-def _small_least_squares(h: Tensor, beta: Tensor) -> Tensor:
-    """Return `argmin |beta e_1 - H y|` `(k, *P)` for H `(k + 1, k, *P)`, in float64."""
-    matrix = h.movedim((0, 1), (-2, -1)).double()
-    matrix = torch.where(matrix.isfinite(), matrix, torch.zeros_like(matrix))
-    q, upper = torch.linalg.qr(matrix)
-    rhs = q[..., 0, :] * beta[..., None].double()
-    # a vanishing pivot is an exhausted direction that carries no information
-    pivot = upper.diagonal(dim1=-2, dim2=-1).abs()
-    dead = pivot <= 1e-14 * pivot.amax(-1, keepdim=True)
-    upper = upper.masked_fill(torch.diag_embed(dead), 1.0)
-    rhs = rhs.masked_fill(dead, 0.0)
-    y = torch.linalg.solve_triangular(upper, rhs[..., None], upper=True)[..., 0]
-    return y.movedim(-1, 0).to(h.dtype)
-
-
-def _same(v: Tensor) -> Tensor:
+def same(v: Tensor) -> Tensor:
+    """Return v: no preconditioner."""
     return v
 
 

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from sciml.solvers.dense import Dense
-from sciml.solvers.krylov import GMRES, BiCGStab
+from sciml.solvers.gmres import GMRES
+from sciml.solvers.krylov import BiCGStab
 from sciml.solvers.layout import Layout
 from sciml.solvers.problem import Task
 from sciml.solvers.progress import Progress

@@ -1,0 +1,284 @@
+"""The forward solve as one opaque step, and everything between the user's call and the solver.
+
+`_Search` hides the loop from `torch.func`: gradients and tangents stop at its door (the derivative
+is attached afterwards), and `vmap` turns into one more axis of problems.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from sciml.errors import InvalidArgument, InvalidType
+from sciml.solvers.attach import Implicit, attach
+from sciml.solvers.layout import Layout, Rows
+from sciml.solvers.problem import Kind, Problem, Task
+from sciml.solvers.progress import default_tolerance
+from sciml.solvers.solution import (
+    LinearReport,
+    Outcome,
+    Policy,
+    Solution,
+    Status,
+    check_policy,
+    settle,
+)
+
+Solver = Callable[[Task, Tensor], Outcome | Tensor]
+
+
+class _Search(torch.autograd.Function):
+    """The forward solve as one opaque step, so that `torch.func` transforms can wrap it."""
+
+    @staticmethod
+    def forward(run: _Run, x: Tensor, *theta: Tensor) -> tuple[Tensor, ...]:
+        return run.outcome(x, theta)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
+        ctx.mark_non_differentiable(*output)
+
+    @staticmethod
+    def backward(ctx: Any, *_grads: Any) -> tuple:  # pragma: no cover (nothing is differentiable)
+        raise AssertionError("the forward solve has no derivative")
+
+    @staticmethod
+    def vmap(
+        info: Any, in_dims: tuple, run: _Run, x: Tensor, *theta: Tensor
+    ) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
+        _, x_dim, *dims = in_dims
+        x = x.expand(info.batch_size, *x.shape) if x_dim is None else x.movedim(x_dim, 0)
+        problem = run.problem.stacked(tuple(dims), info.randomness)
+        wider = _Run(problem, run.solver, run.on_failure)
+        return _Search.apply(wider, x, *theta), (0,) * 5
+
+
+class _Run:
+    """A forward solve with its policy."""
+
+    def __init__(self, problem: Problem, solver: Solver, on_failure: Policy) -> None:
+        self.problem, self.solver, self.on_failure = problem, solver, on_failure
+        self.evaluations = 0
+
+    def outcome(self, x: Tensor, theta: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Return value, status, iterations, residual and relative residual."""
+        name = getattr(self.solver, "__name__", type(self.solver).__name__)
+        with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
+            task = Task(self.problem, theta)
+            out = self.solver(task, x)
+            if isinstance(out, Tensor):
+                out = _judged(task, x, out, self.solver)
+        self.evaluations = out.evaluations
+        settle(
+            out,
+            self.on_failure,
+            f"the {self.problem.kind} solve by {name}",
+            f"relative residuals within the solver's rtol (default {default_tolerance(x.dtype):g})",
+        )
+        # fresh tensors: a Function must not return its input
+        return out.value.clone(), out.status, out.iterations, out.residual, out.relative
+
+
+def _judged(task: Task, x0: Tensor, x: Tensor, solver: Solver) -> Outcome:
+    """Judge the tensor a foreign solver returned by its residual."""
+    layout = task.layout
+    scale = task.scale(x0, task.residual(x0))
+    r = task.residual(x)
+    residual = layout.norm(r)
+    if task.kind == "fixed_point":
+        scale = task.scale(x, r)
+    relative = residual / scale.clamp_min(torch.finfo(x.dtype).tiny)
+    rtol = getattr(solver, "rtol", None) or default_tolerance(x.dtype)
+    status = torch.where(relative <= rtol, int(Status.CONVERGED), int(Status.STALLED))
+    status = torch.where(residual.isfinite(), status, int(Status.NONFINITE))
+    return Outcome(x, status, torch.zeros_like(status), residual, relative, task.evaluations)
+
+
+@torch.compiler.disable
+def solve_problem(
+    kind: Kind,
+    function: Callable[..., Any],
+    x0: Any,
+    theta: Sequence[Any],
+    on_failure: Policy,
+    solver: Solver,
+    adjoint: Implicit | None,
+    layout: Layout | None,
+    tags: dict[str, bool],
+    product: Callable[..., Any] | None = None,
+) -> Solution:
+    """Solve, report, and attach the derivative; arguments and errors as in `solve.root`.
+
+    `tags` are the structure of dF/dx; `product` is the linear part of F where it is affine.
+    """
+    check_policy(on_failure)
+    if not isinstance(theta, (tuple, list)):
+        raise theta_type(theta)
+    if not isinstance(x0, Tensor):
+        return _solve_tree(kind, function, x0, theta, on_failure, solver, adjoint, layout, tags)
+    layout = layout_for(x0, layout)
+    bound, leaves = flat_theta(function, theta)
+    x0, leaves = _lifted(x0), tuple(_lifted(t) for t in leaves)
+    problem = Problem(kind, bound, layout, **tags)
+    if kind in ("root", "fixed_point"):
+        if product is not None:
+            product = flat_theta(product, theta)[0]
+        problem = Problem(kind, _same_shape(bound), layout, product=product, **tags)
+    rule = adjoint or Implicit()
+    if rule.hessian == "gauss_newton" and kind != "least_squares":
+        raise InvalidArgument(
+            f"hessian='gauss_newton' on a {kind} problem", "least_squares", "Type hessian='exact'"
+        )
+    if rule.on_failure is None:
+        rule = replace(rule, on_failure=on_failure)
+    run = _Run(problem, solver, on_failure)
+    try:
+        found = _Search.apply(run, x0.detach(), *(t.detach() for t in leaves))
+    except RuntimeError as error:
+        if "escaped from inside a function being vmapped" not in str(error):
+            raise
+        raise InvalidArgument(
+            "a function that captures a tensor batched by torch.func.vmap",
+            "batched tensors among its arguments",
+            "Pass it through theta=(...)",
+        ) from error
+    value, status, iterations, residual, relative = found
+    report = LinearReport()
+    mask = status == Status.CONVERGED if on_failure == "mask" else None
+    value = attached(problem, value, leaves, rule, mask, report)
+    stats = {"relative": relative, "evaluations": run.evaluations}
+    return Solution(value, status, iterations, residual, stats, report)
+
+
+def attached(
+    problem: Problem,
+    x: Tensor,
+    theta: tuple[Tensor, ...],
+    rule: Implicit,
+    mask: Tensor | None,
+    report: LinearReport,
+) -> Tensor:
+    """Return `x` with its derivative, or as it is where no gradients are recorded."""
+    if not torch.is_grad_enabled() or torch.is_inference_mode_enabled():
+        return x
+    return attach(problem, x, theta, rule, mask=mask, report=report)
+
+
+def layout_for(x: Tensor, layout: Layout | None) -> Layout:
+    """Return the layout after checking that `x` fits.
+
+    Raises:
+        InvalidType: If `x` is not real.
+        InvalidArgument: If `x` is a vector and nothing says what its entries are.
+    """
+    if not x.is_floating_point():
+        raise InvalidType(f"an unknown of dtype {x.dtype}", "a real floating-point dtype")
+    if layout is None:
+        if x.dim() == 1:
+            raise InvalidArgument(
+                f"an unknown of shape {tuple(x.shape)} without a layout",
+                "(B, n)",
+                "Type layout=Rows(0) for one problem with n unknowns, or layout=Rows(1) for n "
+                "problems with one unknown",
+            )
+        layout = Rows(min(x.dim(), 1))
+    layout.check(x)
+    return layout
+
+
+def flat_theta(
+    function: Callable[..., Any], theta: Sequence[Any]
+) -> tuple[Callable[..., Any], tuple[Tensor, ...]]:
+    """Return the function of x and the tensors in theta, and these tensors."""
+    leaves, tree = pytree.tree_flatten(tuple(theta))
+    tensor = [isinstance(leaf, Tensor) for leaf in leaves]
+    if all(tensor) and len(leaves) == len(theta):
+        return function, tuple(leaves)
+    rest = [None if is_tensor else leaf for leaf, is_tensor in zip(leaves, tensor, strict=True)]
+
+    def bound(x: Any, *given: Tensor) -> Any:
+        given_iter = iter(given)
+        full = [
+            next(given_iter) if is_tensor else leaf
+            for leaf, is_tensor in zip(rest, tensor, strict=True)
+        ]
+        return function(x, *pytree.tree_unflatten(full, tree))
+
+    return bound, tuple(leaf for leaf in leaves if isinstance(leaf, Tensor))
+
+
+def _lifted(t: Tensor) -> Tensor:
+    return t.float() if t.dtype in (torch.float16, torch.bfloat16) else t
+
+
+def theta_type(theta: Any) -> InvalidType:
+    """Return the error for parameters that are not a tuple."""
+    return InvalidType(
+        f"theta of type {type(theta).__name__}", "a tuple of arguments", "Type theta=(a,)"
+    )
+
+
+def _same_shape(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    def checked(x: Tensor, *theta: Tensor) -> Tensor:
+        y = function(x, *theta)
+        if y.shape != x.shape:
+            raise InvalidArgument(
+                f"a function that maps shape {tuple(x.shape)} to {tuple(y.shape)}",
+                "as many equations as unknowns",
+                "Type least_squares for more residuals than unknowns",
+            )
+        return y
+
+    return checked
+
+
+def _solve_tree(
+    kind: Kind,
+    function: Callable[..., Any],
+    x0: Any,
+    theta: Sequence[Any],
+    on_failure: Policy,
+    solver: Solver,
+    adjoint: Implicit | None,
+    layout: Layout | None,
+    tags: dict[str, bool],
+) -> Solution:
+    """Solve for a tree of tensors `(*P, ...)` as one vector `(*P, n)`."""
+    leaves, tree = pytree.tree_flatten(x0)
+    if isinstance(x0, (int, float)) or not leaves or not all(isinstance(t, Tensor) for t in leaves):
+        raise InvalidType(
+            f"an unknown of type {type(x0).__name__}", "a tensor or a tree of tensors"
+        )
+    layout = Rows(1) if layout is None else layout
+    if not isinstance(layout, Rows):
+        raise InvalidArgument(f"a tree of unknowns with {layout!r}", "Rows")
+    for leaf in leaves:
+        layout.check(leaf)
+    shapes = [leaf.shape[layout.ndim :] for leaf in leaves]
+    sizes = [math.prod(shape) for shape in shapes]
+
+    def join(tree_of_x: Any) -> Tensor:
+        parts = pytree.tree_leaves(tree_of_x)
+        return torch.cat(
+            [p.reshape(*p.shape[: layout.ndim], n) for p, n in zip(parts, sizes, strict=True)], -1
+        )
+
+    def split(x: Tensor) -> Any:
+        parts = x.split(sizes, -1)
+        return pytree.tree_unflatten(
+            [p.reshape(*p.shape[:-1], *s) for p, s in zip(parts, shapes, strict=True)], tree
+        )
+
+    def flat(x: Tensor, *theta: Any) -> Tensor:
+        y = function(split(x), *theta)
+        return join(y) if kind in ("root", "fixed_point") else y
+
+    solution = solve_problem(kind, flat, join(x0), theta, on_failure, solver, adjoint, layout, tags)
+    solution.value = split(solution.value)
+    return solution
