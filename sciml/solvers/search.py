@@ -55,16 +55,18 @@ class _Search(torch.autograd.Function):
         _, x_dim, *dims = in_dims
         x = x.expand(info.batch_size, *x.shape) if x_dim is None else x.movedim(x_dim, 0)
         problem = run.problem.stacked(tuple(dims), info.randomness)
-        wider = _Run(problem, run.solver, run.on_failure)
+        wider = _Run(problem, run.solver, run.on_failure, run.evaluations)
         return _Search.apply(wider, x, *theta), (0,) * 5
 
 
 class _Run:
     """A forward solve with its policy."""
 
-    def __init__(self, problem: Problem, solver: Solver, on_failure: Policy) -> None:
+    def __init__(
+        self, problem: Problem, solver: Solver, on_failure: Policy, evaluations: list[int]
+    ) -> None:
         self.problem, self.solver, self.on_failure = problem, solver, on_failure
-        self.evaluations = 0
+        self.evaluations = evaluations  # filled by the solve, whoever runs it
 
     def outcome(self, x: Tensor, theta: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Return value, status, iterations, residual and relative residual."""
@@ -74,7 +76,7 @@ class _Run:
             out = self.solver(task, x)
             if isinstance(out, Tensor):
                 out = _judged(task, x, out, self.solver)
-        self.evaluations = out.evaluations
+        self.evaluations.append(out.evaluations)
         settle(
             out,
             self.on_failure,
@@ -125,11 +127,9 @@ def solve_problem(
     layout = layout_for(x0, layout)
     bound, leaves = flat_theta(function, theta)
     x0, leaves = _lifted(x0), tuple(_lifted(t) for t in leaves)
-    problem = Problem(kind, bound, layout, **tags)
-    if kind in ("root", "fixed_point"):
-        if product is not None:
-            product = flat_theta(product, theta)[0]
-        problem = Problem(kind, _same_shape(bound), layout, product=product, **tags)
+    if product is not None:
+        product = flat_theta(product, theta)[0]
+    problem = Problem(kind, _checked(kind, bound, layout), layout, product=product, **tags)
     rule = adjoint or Implicit()
     if rule.hessian == "gauss_newton" and kind != "least_squares":
         raise InvalidArgument(
@@ -137,7 +137,7 @@ def solve_problem(
         )
     if rule.on_failure is None:
         rule = replace(rule, on_failure=on_failure)
-    run = _Run(problem, solver, on_failure)
+    run = _Run(problem, solver, on_failure, [])
     try:
         found = _Search.apply(run, x0.detach(), *(t.detach() for t in leaves))
     except RuntimeError as error:
@@ -152,7 +152,7 @@ def solve_problem(
     report = LinearReport()
     mask = status == Status.CONVERGED if on_failure == "mask" else None
     value = attached(problem, value, leaves, rule, mask, report)
-    stats = {"relative": relative, "evaluations": run.evaluations}
+    stats = {"relative": relative, "evaluations": sum(run.evaluations)}
     return Solution(value, status, iterations, residual, stats, report)
 
 
@@ -224,14 +224,29 @@ def theta_type(theta: Any) -> InvalidType:
     )
 
 
-def _same_shape(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+def _checked(kind: Kind, function: Callable[..., Tensor], layout: Layout) -> Callable[..., Tensor]:
+    """Return the function with a check of what it returns, before anything broadcasts."""
+
     def checked(x: Tensor, *theta: Tensor) -> Tensor:
         y = function(x, *theta)
-        if y.shape != x.shape:
+        got, given = tuple(y.shape), tuple(x.shape)
+        problems = tuple(layout.problems(x))
+        if kind in ("root", "fixed_point") and got != given:
             raise InvalidArgument(
-                f"a function that maps shape {tuple(x.shape)} to {tuple(y.shape)}",
+                f"a function that maps shape {given} to {got}",
                 "as many equations as unknowns",
                 "Type least_squares for more residuals than unknowns",
+            )
+        if kind == "minimise" and got != problems:
+            raise InvalidArgument(
+                f"an objective of shape {got} for {layout!r} and unknowns {given}",
+                f"one number per problem, {problems}",
+                "Sum over the unknowns of a problem and over nothing else",
+            )
+        if kind == "least_squares" and isinstance(layout, Rows) and got[: layout.ndim] != problems:
+            raise InvalidArgument(
+                f"residuals of shape {got} for {layout!r} and unknowns {given}",
+                f"shape ({', '.join(map(str, problems))}, ...)",
             )
         return y
 

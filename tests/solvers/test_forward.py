@@ -231,6 +231,10 @@ def test_clear_refusals():
         root(torch.sin, torch.zeros(3), on_failure="raise")
     with pytest.raises(InvalidArgument, match="least_squares for more residuals"):
         root(lambda x: x[:, :1], torch.zeros(2, 3), on_failure="raise")
+    with pytest.raises(InvalidArgument, match=r"one number per problem, \(2,\)"):
+        minimise(lambda x: x.square().sum(), torch.zeros(2, 3), on_failure="raise")
+    with pytest.raises(InvalidArgument, match=r"residuals of shape \(6,\)"):
+        least_squares(lambda x: x.flatten(), torch.zeros(2, 3), on_failure="raise")
     with pytest.raises(InvalidType, match="real floating-point"):
         root(torch.sin, torch.zeros(2, 2, dtype=torch.complex128), on_failure="raise")
     with pytest.raises(InvalidType, match="theta=\\(a,\\)"):

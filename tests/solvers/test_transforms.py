@@ -70,6 +70,7 @@ def test_vmap_over_parameters_and_the_report_per_problem():
         out = fixed_point(
             lambda z, w, b: torch.tanh(z @ w.mT + b), torch.zeros(P, D), (w, b), on_failure="raise"
         )
+        assert out.stats["evaluations"] > 0
         return out.value, out.status, out.iterations
 
     values, status, iterations = func.vmap(solve)(w)
