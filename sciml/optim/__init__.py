@@ -1,7 +1,34 @@
 """Optimizers and what a loss tells them: ordinary torch optimizers, usable without Lightning."""
 
+from sciml.optim.adahessian import AdaHessian
+from sciml.optim.cbo import CBO
+from sciml.optim.deepzero import DeepZero
 from sciml.optim.engd import ENGD, SPRING
+from sciml.optim.galore import GaLore, NaturalGaLore
+from sciml.optim.kfac import KFAC
+from sciml.optim.mfac import MFAC
+from sciml.optim.mkor import MKOR
 from sciml.optim.objective import Objective
+from sciml.optim.polystep import PolyStep
+from sciml.optim.sophia import SophiaG, SophiaH
+from sciml.optim.ssbroyden import SSBroyden
 from sciml.optim.terms import LossTerm
 
-__all__ = ["ENGD", "SPRING", "LossTerm", "Objective"]
+__all__ = [
+    "CBO",
+    "ENGD",
+    "KFAC",
+    "MFAC",
+    "MKOR",
+    "SPRING",
+    "AdaHessian",
+    "DeepZero",
+    "GaLore",
+    "LossTerm",
+    "NaturalGaLore",
+    "Objective",
+    "PolyStep",
+    "SSBroyden",
+    "SophiaG",
+    "SophiaH",
+]
