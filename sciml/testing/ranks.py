@@ -114,6 +114,8 @@ def main(answer: str, kinds: Sequence[str]) -> None:
             one = {**two, "devices": 1, "strategy": "auto"}
             run = prepare(line(words, kind), Path(answer).parent, trainer=one)
             start = {k: v.clone() for k, v in run.module.state_dict().items()}
+            run.trainer.strategy.connect(run.module)  # points take the precision of the module
+            run.data.trainer = run.trainer
             batches = [run.data.batch(0, rank, RANKS) for rank in range(RANKS)]
             step(run, [joined(batches)] if kind == "joined" else batches)
             wanted = changes(run.module.state_dict(), start)
@@ -142,7 +144,8 @@ def step(run: Run, batches: Sequence[Any]) -> None:
     if isinstance(optimizer, Mapping):
         optimizer = optimizer["optimizer"]
     run.module.log = run.module.log_dict = lambda *a, **k: None  # there is no trainer to log to
-    loss = sum(run.module.training_step(batch, 0) for batch in batches) / len(batches)
+    with run.trainer.precision_plugin.train_step_context():
+        loss = sum(run.module.training_step(batch, 0) for batch in batches) / len(batches)
     loss.backward()
     optimizer.step()
 

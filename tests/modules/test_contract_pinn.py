@@ -32,10 +32,12 @@ class TestModels(ModuleContract):
         "schrodinger": model("pinn_schrodinger", *SDGD),
         "biharmonic": model("pinn_biharmonic", "estimator.probes=4"),
         "wave": model("pinn_wave", *SDGD),
+        "poisson2d": model("pinn_poisson2d", "problem.dim=2"),
+        "heat4d": model("pinn_heat4d"),
     }
     overfit = (150, 0.2)
     optimizer_cases = ("hjb", "schrodinger", "biharmonic")
-    rank_cases = ("hjb", "schrodinger", "biharmonic", "poisson")
+    rank_cases = ("hjb", "schrodinger", "biharmonic", "poisson", "poisson2d", "heat4d")
 
 
 class TestOptions(ModuleContract):
