@@ -29,6 +29,7 @@ import torch
 from torch import Tensor
 
 from sciml.errors import InvalidArgument
+from sciml.solvers.compiler import uncompiled
 from sciml.solvers.dense import Dense
 from sciml.solvers.gmres import GMRES
 from sciml.solvers.krylov import CG, MINRES
@@ -175,19 +176,19 @@ class _Apply(torch.autograd.Function):
         ctx.save_for_forward(*point)
 
     @staticmethod
-    @torch.compiler.disable
+    @uncompiled
     def backward(ctx: Any, g: Tensor) -> tuple:
         point = ctx.saved_tensors
         back = _Apply.apply(ctx.inverse, not ctx.transposed, False, g, *point)
         return None, None, None, back, *(None for _ in point)
 
     @staticmethod
-    @torch.compiler.disable
+    @uncompiled
     def jvp(ctx: Any, _inverse: None, _transposed: None, _zero: None, r: Tensor, *_: Any) -> Tensor:
         return _Apply.apply(ctx.inverse, ctx.transposed, False, r, *ctx.saved_tensors)
 
     @staticmethod
-    @torch.compiler.disable
+    @uncompiled
     def vmap(info: Any, in_dims: tuple, inverse: _Inverse, *rest: Any) -> tuple[Tensor, int]:
         transposed, known_zero, r, x, *theta = rest
         r_dim, x_dim, *dims = in_dims[3:]
@@ -225,7 +226,7 @@ class _Guard(torch.autograd.Function):
         ctx.save_for_forward(inputs[2])
 
     @staticmethod
-    @torch.compiler.disable
+    @uncompiled
     def backward(ctx: Any, g: Tensor) -> tuple:
         if ctx.left == 0:
             _too_often()
@@ -238,7 +239,7 @@ class _Guard(torch.autograd.Function):
         return None, down, zero
 
     @staticmethod
-    @torch.compiler.disable
+    @uncompiled
     def jvp(ctx: Any, _left: None, g: Tensor | None, x: Tensor | None) -> Tensor:
         if ctx.left == 0:
             _too_often()

@@ -17,6 +17,7 @@ from torch.utils import _pytree as pytree
 
 from sciml.errors import InvalidArgument, InvalidType
 from sciml.solvers.attach import Implicit, attach
+from sciml.solvers.compiler import uncompiled
 from sciml.solvers.layout import Layout, Rows
 from sciml.solvers.problem import Kind, Problem, Task
 from sciml.solvers.progress import default_tolerance
@@ -102,7 +103,7 @@ def _judged(task: Task, x0: Tensor, x: Tensor, solver: Solver) -> Outcome:
     return Outcome(x, status, torch.zeros_like(status), residual, relative, task.evaluations)
 
 
-@torch.compiler.disable
+@uncompiled
 def solve_problem(
     kind: Kind,
     function: Callable[..., Any],
