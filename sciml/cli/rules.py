@@ -196,7 +196,8 @@ def line_search_on_ranks(config: Config) -> str | None:
         return None
     return (
         "optimizer=lbfgs on several devices: every rank would search along the loss of its own "
-        "points, and the weights would drift apart. Type trainer=default, or optimizer=adam."
+        "points, and the weights would drift apart. Type trainer=default, or "
+        "optimizer=ssbroyden, which searches along the loss of all ranks."
     )
 
 
