@@ -132,18 +132,18 @@ class CurvatureCallback(pl.Callback):
         self.optimizer.update_curvature(self._objective)
         self._seconds["curvature"] += time.perf_counter() - start
 
-    def on_before_zero_grad(self, trainer, pl_module, optimizer) -> None:
-        """Nothing: gradients are the trainer's business."""
-
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
         """Drop terms and graph, and log what the optimizer has to say."""
         if self.optimizer is None:
             return
+        sent = 0 if self._objective is None else self._objective.traffic
         self._release()
         self._seconds["all"] += time.perf_counter() - self._started
         every = trainer.log_every_n_steps
         if every and trainer.global_step % every == 0:
             numbers = self.optimizer.statistics()
+            if trainer.world_size > 1:
+                numbers["traffic"] = sent
             numbers["share"] = self._seconds["curvature"] / max(self._seconds["all"], 1e-12)
             pl_module.log_dict({f"curvature/{name}": float(v) for name, v in numbers.items()})
 
