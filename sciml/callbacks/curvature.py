@@ -76,6 +76,7 @@ class CurvatureCallback(pl.Callback):
             wrapped = trainer.strategy.model
             if hasattr(wrapped, "require_backward_grad_sync"):
                 wrapped.require_backward_grad_sync = False
+                self._undo.append(lambda: setattr(wrapped, "require_backward_grad_sync", True))
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Leave the module as it was."""
