@@ -227,3 +227,30 @@ def test_functions_without_batching_rules_fall_back_to_rows():
         (g,) = torch.autograd.grad(out.value.sum(), t)
     assert torch.allclose(out.value, torch.tensor([[2.0], [3.0]]).expand(2, 3))
     assert torch.allclose(g, torch.tensor([[3 / 12], [3 / 27]]))
+
+
+def test_drifting_recurrences_start_again():
+    """float32, discount 0.99: recurrences report 1e-5 long before it is true."""
+    torch.set_default_dtype(torch.float32)
+    nodes, degree, graphs = 128, 6, 8
+    count = nodes * graphs
+    row = torch.arange(count).repeat_interleave(degree)
+    col = row // nodes * nodes + torch.randint(nodes, row.shape)
+    weight = torch.rand(len(row), 16)
+    total = torch.zeros(count, 16).index_add(0, row, weight)
+    weight = 0.99 * weight / total[row]
+
+    def product(h, into, out):
+        return h - torch.zeros_like(h).index_add(0, into, weight * h[out])
+
+    layout = Segments(torch.arange(count) // nodes, graphs, per_column=True)
+    operator = Operator(
+        lambda h: product(h, row, col), lambda h: product(h, col, row), weight.new_zeros(count, 16),
+        layout,
+    )  # fmt: skip
+    for turned in (operator, operator.T):
+        b = torch.randn(count, 16) + 1
+        out = BiCGStab(rtol=1e-5)(turned, b)
+        assert (out.status == Status.CONVERGED).all()
+        true = layout.norm(b - turned.matvec(out.value)) / layout.norm(b)
+        assert true.max() <= 2.01e-5
