@@ -440,3 +440,24 @@ def test_minima_on_graphs():
     assert (out.value - y).abs().max() < 1e-9 and out.status.shape == (3,)
     (g,) = torch.autograd.grad(out.value.square().sum(), y)
     assert (g - 2 * y).abs().max() < 1e-9
+
+
+def test_image_shaped_unknowns():
+    """A convolutional equilibrium in float32, Krylov in both directions."""
+    torch.set_default_dtype(torch.float32)
+    conv, x = torch.nn.Conv2d(3, 3, 3, padding=1), torch.randn(2, 3, 6, 6)
+    with torch.no_grad():
+        conv.weight *= 0.5
+
+    def step(z):
+        return torch.tanh(conv(z) + x)
+
+    z = torch.zeros_like(x)
+    for _ in range(60):
+        z = step(z)
+    wanted = torch.autograd.grad(z.square().sum(), list(conv.parameters()))
+    for solver in (Anderson(rtol=1e-6), Newton(), FixedPointIteration(rtol=1e-6)):
+        out = fixed_point(step, torch.zeros_like(x), solver=solver, on_failure="raise")
+        got = torch.autograd.grad(out.value.square().sum(), list(conv.parameters()))
+        for g, v in zip(got, wanted, strict=True):
+            assert (g - v).norm() < 1e-4 * v.norm()
