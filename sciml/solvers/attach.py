@@ -16,8 +16,8 @@ A: for the orders that matter (1 and 2) the number of steps is the same, one fac
 value, jvp, vjp and all orders, and F may capture parameters, which get their gradients (and
 distributed hooks) through the ordinary backward pass. Differentiating more than s times raises.
 
-Sources: Blondel et al. 2021, arXiv 2105.15183 (implicit derivative); Rader et al. 2023, arXiv
-2307.13684 (rule on the linear solve rather than the nonlinear one).
+Sources: Blondel et al. 2021, arXiv 2105.15183 (implicit derivative); Rader et al. 2024, arXiv
+2402.09983 (rule on the linear solve rather than the nonlinear one).
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ class Anderson:
     the residuals get; they are kept and solved in float64. A residual `growth` times the best one
     drops the history.
 
-    Source: Walker & Ni 2011, SIAM J. Numer. Anal. 49(4), eq. 2.2.
+    Source: Walker & Ni 2011, SIAM J. Numer. Anal. 49(4).
 
     Args:
         rtol: Tolerance on |x - T(x)| / |T(x)| (for a root: over |F(x0)|); None takes 1e-10 in
