@@ -1,0 +1,27 @@
+"""Bounded domains, B at once: signed distance, projection, inside test and sampling."""
+
+from sciml.physics.geometry.boolean import Boolean, difference, intersection, union
+from sciml.physics.geometry.curves import Ellipse, Star, star_family
+from sciml.physics.geometry.domain import Boundary, Domain
+from sciml.physics.geometry.grid import SDFGrid, Tabulated
+from sciml.physics.geometry.polygon import Polygon, l_shape
+from sciml.physics.geometry.primitives import Annulus, Ball, Box
+
+__all__ = [
+    "Annulus",
+    "Ball",
+    "Boolean",
+    "Boundary",
+    "Box",
+    "Domain",
+    "Ellipse",
+    "Polygon",
+    "SDFGrid",
+    "Star",
+    "Tabulated",
+    "difference",
+    "intersection",
+    "l_shape",
+    "star_family",
+    "union",
+]

@@ -1,0 +1,247 @@
+"""What every domain offers: distance, projection, inside test and sampling, B domains at once.
+
+Two layouts of points, converted by `Domain.columns`:
+
+    points (B, P, d)     P points in each of the B domains: what users and networks hold
+    x (d, N), i (N,)     coordinates first, with the domain each column belongs to: what walks
+                         hold, because a sum over the first axis runs over contiguous memory
+
+A kind of domain implements `level`, `nearest`, `bounds` and `sample_boundary`; the rest follows.
+Every tensor it stores leads with the B domains, which is what `to` and `select` rely on.
+"""
+
+from __future__ import annotations
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sciml.errors import InvalidArgument
+
+# Rounds of rejection, each twice as large as the one before.
+ROUNDS = 12
+
+
+@dataclass(frozen=True)
+class Boundary:
+    """Random points of the boundaries of B domains.
+
+    Attributes:
+        points: `(B, n, d)`, uniform in arc length or area.
+        normals: `(B, n, d)` unit outward normals.
+        weight: `(B, n)` length or area per point: `(weight * f).sum(1)` estimates the integral
+            of f over the boundary.
+    """
+
+    points: Tensor
+    normals: Tensor
+    weight: Tensor
+
+
+class Domain(ABC):
+    """B bounded domains of one kind in d dimensions.
+
+    Args:
+        count: B.
+        dim: d.
+    """
+
+    def __init__(self, count: int, dim: int) -> None:
+        self.count, self.dim = count, dim
+
+    @abstractmethod
+    def level(self, x: Tensor, i: Tensor) -> Tensor:
+        """Return a signed lower bound of the distance `(N,)` at `x (d, N)` in the domains `i`.
+
+        Negative inside and positive outside; its size never exceeds the distance to the boundary.
+        """
+
+    @abstractmethod
+    def nearest(self, x: Tensor, i: Tensor) -> Tensor:
+        """Return the closest boundary points `(d, N)` of `x (d, N)` in the domains `i`."""
+
+    @abstractmethod
+    def bounds(self) -> tuple[Tensor, Tensor]:
+        """Return the lower and upper corners, each `(B, d)`, of boxes around the domains."""
+
+    @abstractmethod
+    def sample_boundary(
+        self, n: int, generator: torch.Generator, dtype: torch.dtype = torch.float32
+    ) -> Boundary:
+        """Return `n` random points of each boundary, uniform in arc length or area."""
+
+    def gap(self, x: Tensor, i: Tensor) -> Tensor:
+        """Return the radius `(N,)` of a ball around each `x (d, N)` that stays in the domain.
+
+        For points inside; elsewhere the value means nothing. It may be cheaper than `level`.
+        """
+        return -self.level(x, i)
+
+    def land(self, x: Tensor, i: Tensor) -> Tensor:
+        """Return `nearest` for points already close to the boundary; it may be cheaper."""
+        return self.nearest(x, i)
+
+    def columns(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        """Return `x (d, B P)` and `i (B P,)` of `points (B, P, d)`.
+
+        Raises:
+            InvalidArgument: If the shape does not fit the domains.
+        """
+        if points.ndim != 3 or points.shape[0] != self.count or points.shape[2] != self.dim:
+            raise InvalidArgument(
+                f"points of shape {tuple(points.shape)}",
+                f"(B, P, d) with B = {self.count} domains and d = {self.dim}",
+            )
+        x = points.permute(2, 0, 1).reshape(self.dim, -1)
+        i = torch.arange(self.count, device=points.device)
+        return x, i.repeat_interleave(points.shape[1])
+
+    def pick(self, value: Tensor, x: Tensor, i: Tensor) -> Tensor:
+        """Return a parameter `(B,)` or `(B, k)` for every column, in the type of `x`.
+
+        The shape is `(N,)` or `(k, N)`, or broadcasts to it where there is one domain only, which
+        needs no gather.
+        """
+        value = value.to(x.dtype)
+        if self.count == 1:
+            return value[0] if value.ndim == 1 else value[0, :, None]
+        return (value if value.ndim == 1 else value.T).index_select(-1, i)
+
+    def signed_distance(self, points: Tensor) -> Tensor:
+        """Return the signed distance `(B, P)` to the boundary, negative inside."""
+        x, i = self.columns(points)
+        distance = length(x - self.nearest(x, i))
+        return torch.where(self.level(x, i) < 0, -distance, distance).view(self.count, -1)
+
+    def inside(self, points: Tensor) -> Tensor:
+        """Return whether each of `points (B, P, d)` lies in its open domain, `(B, P)`."""
+        return (self.level(*self.columns(points)) < 0).view(self.count, -1)
+
+    def project(self, points: Tensor) -> Tensor:
+        """Return the closest boundary points `(B, P, d)` of `points (B, P, d)`."""
+        return self.nearest(*self.columns(points)).view(self.dim, self.count, -1).permute(1, 2, 0)
+
+    def scale(self) -> Tensor:
+        """Return half the longest side `(B,)` of each bounding box: 1 for a unit ball."""
+        low, high = self.bounds()
+        return (high - low).amax(1) / 2
+
+    def sample_interior(
+        self, n: int, generator: torch.Generator, dtype: torch.dtype = torch.float32
+    ) -> Tensor:
+        """Return `n` points `(B, n, d)`, uniform in each domain, by rejection from its box."""
+        low, high = (corner.to(dtype)[:, None] for corner in self.bounds())
+
+        def draw(m: int) -> tuple[Tensor, Tensor]:
+            u = uniform((self.count, m, self.dim), generator, dtype)
+            points = low + u * (high - low)
+            return points, self.inside(points)
+
+        return accepted(n, draw)[0]
+
+    def to(self, device: torch.device | str) -> Domain:
+        """Return a copy on `device`."""
+        return self._map(lambda part: part.to(device))
+
+    def select(self, index: Tensor) -> Domain:
+        """Return the domains `index (K,)`, in that order, as one batch of K domains."""
+        chosen = self._map(lambda p: p.select(index) if isinstance(p, Domain) else p[index])
+        chosen.count = len(index)
+        return chosen
+
+    def _map(self, change: Callable) -> Domain:
+        changed = copy.copy(self)
+        for name, part in vars(self).items():
+            if isinstance(part, Tensor | Domain):
+                setattr(changed, name, change(part))
+        return changed
+
+
+def length(x: Tensor) -> Tensor:
+    """Return the Euclidean norm `(N,)` of `x (d, N)`.
+
+    Coordinate by coordinate: `torch.linalg.vector_norm` over the first axis takes many times as
+    long.
+    """
+    square = x[0] * x[0]
+    for coordinate in x[1:]:
+        square = torch.addcmul(square, coordinate, coordinate)
+    return square.sqrt_()
+
+
+def uniform(shape: tuple[int, ...], generator: torch.Generator, dtype: torch.dtype) -> Tensor:
+    """Return uniform numbers on `[0, 1)` on the generator's device."""
+    return torch.rand(shape, generator=generator, device=generator.device, dtype=dtype)
+
+
+def accepted(n: int, draw: Callable[[int], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """Return the first `n` accepted rows of every domain, and the share accepted.
+
+    Args:
+        n: Rows wanted of each domain.
+        draw: `m -> (rows (B, m, k), accepted (B, m))`.
+
+    Returns:
+        Rows `(B, n, k)` and the share of accepted rows `(B,)`.
+
+    Raises:
+        InvalidArgument: If a domain fills too little of its bounding box.
+    """
+    rows, ok = draw(2 * n + 16)
+    for _ in range(ROUNDS):
+        if int(ok.sum(1).min()) >= n:
+            first = ok.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :n]
+            first = first[..., None].expand(-1, -1, rows.shape[2])
+            return rows.gather(1, first), ok.double().mean(1)
+        more, more_ok = draw(rows.shape[1])
+        rows, ok = torch.cat([rows, more], 1), torch.cat([ok, more_ok], 1)
+    share = float(ok.float().mean(1).min())
+    raise InvalidArgument(
+        f"a domain where {share:.1e} of the candidates are accepted",
+        "domains that are not empty and not thinner than that",
+    )
+
+
+def rows_of(name: str, value, shape: tuple[int | None, ...]) -> Tensor:
+    """Return `value` as a float64 tensor `(B, *shape)`; one domain may leave B out.
+
+    Raises:
+        InvalidArgument: If the shape does not fit (None fits any length) or a number is not
+            finite.
+    """
+    value = torch.as_tensor(value, dtype=torch.float64)
+    if value.ndim == len(shape):
+        value = value[None]
+    fits = value.ndim == len(shape) + 1 and all(
+        want in (None, have) for want, have in zip(shape, value.shape[1:], strict=True)
+    )
+    if not fits or not bool(value.isfinite().all()):
+        wanted = ", ".join("n" if s is None else str(s) for s in shape)
+        raise InvalidArgument(
+            f"{name} of shape {tuple(value.shape)}", f"finite numbers of shape (B, {wanted})"
+        )
+    return value
+
+
+def batch(**parts: Tensor) -> tuple[Tensor, ...]:
+    """Return the tensors with their first axes expanded to one number of domains.
+
+    Raises:
+        InvalidArgument: If they differ and are not 1.
+    """
+    sizes = {name: len(part) for name, part in parts.items()}
+    count = max(sizes.values())
+    if any(size not in (1, count) for size in sizes.values()):
+        raise InvalidArgument(f"numbers of domains {sizes}", "one number B, or 1")
+    return tuple(part.expand(count, *part.shape[1:]).contiguous() for part in parts.values())
+
+
+def positive(name: str, value: Tensor) -> Tensor:
+    """Return `value`, or refuse numbers that are not positive."""
+    if not bool((value > 0).all()):
+        raise InvalidArgument(f"{name} with minimum {float(value.min()):g}", "positive numbers")
+    return value

@@ -1,0 +1,303 @@
+"""Signed distances on regular grids in 2D, 3D and beyond: one look-up per query.
+
+`SDFGrid` is a domain of its own, given by numbers on a grid. `Tabulated` is a faster distance for
+a domain given otherwise, whose boundary it keeps.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import torch
+from torch import Tensor
+
+from sciml.errors import InvalidArgument
+from sciml.physics.geometry.domain import (
+    Boundary,
+    Domain,
+    accepted,
+    batch,
+    length,
+    rows_of,
+    uniform,
+)
+
+# Newton steps of the projection along the gradient.
+STEPS = 8
+# The table's overestimate is measured at the cell centres and multiplied by this.
+SLACK = 1.5
+# Points evaluated at once while a table is filled.
+BLOCK = 2**20
+
+
+class SDFGrid(Domain):
+    """Domains where the multilinear interpolant of values on a grid is negative.
+
+    The zero set of the interpolant *is* the boundary, so that distances are exact statements about
+    it: `level` divides by the largest gradient of the interpolant in any cell, which makes it a
+    lower bound whatever the values are.
+
+    Args:
+        values: `(B, n_1, ..., n_d)` or `(n_1, ..., n_d)`, negative inside, positive in the
+            outermost layer; d is read from `low`.
+        low: Coordinates of the first node, `(B, d)` or `(d,)`.
+        high: Coordinates of the last node, `(B, d)` or `(d,)`.
+
+    Raises:
+        InvalidArgument: For shapes that do not fit, values that are not finite, a domain that is
+            empty or reaches the edge of the grid.
+    """
+
+    def __init__(self, values, low, high) -> None:
+        low, high = rows_of("low", low, (None,)), rows_of("high", high, (None,))
+        dim = low.shape[1]
+        values = rows_of("values", values, (None,) * dim)
+        values, self.low, self.high = batch(values=values, low=low, high=high)
+        super().__init__(len(values), dim)
+        self.sizes = tuple(values.shape[1:])
+        if min(self.sizes) < 3:
+            raise InvalidArgument(f"a grid of {self.sizes} nodes", "at least 3 along every axis")
+        flat = values.flatten(1)
+        core = values[(slice(None), *[slice(1, -1)] * dim)].flatten(1)
+        edge_free = (flat <= 0).sum(1) == (core <= 0).sum(1)
+        if not bool(((core < 0).any(1) & edge_free).all()):
+            raise InvalidArgument(
+                "values that are nowhere negative, or not positive at the edge of the grid",
+                "a domain inside the grid",
+                "Enlarge low .. high, or turn the sign if positive means inside",
+            )
+        self.values = flat.float()
+        self.lipschitz = self._largest_gradient(values)
+
+    @classmethod
+    def of(cls, domain: Domain, nodes: int, margin: float = 0.05) -> SDFGrid:
+        """Return the interpolant of `domain`'s signed distance on cubic grids.
+
+        Args:
+            domain: B domains; its `signed_distance` is evaluated at every node.
+            nodes: Nodes along every axis.
+            margin: Room around the bounding box, in units of the domain's `scale`.
+        """
+        low, high = domain.bounds()
+        middle, half = (low + high) / 2, (1 + margin) * domain.scale()[:, None]
+        low, high = middle - half, middle + half
+        axis = torch.linspace(0, 1, nodes, dtype=torch.float64, device=low.device)
+        unit = torch.stack(torch.meshgrid([axis] * domain.dim, indexing="ij"), -1)
+        unit = unit.view(-1, domain.dim)
+        values = [
+            domain.signed_distance(low[:, None] + part * (high - low)[:, None])
+            for part in unit.split(max(1, BLOCK // domain.count))
+        ]
+        shape = (domain.count, *[nodes] * domain.dim)
+        return cls(torch.cat(values, 1).view(shape), low, high)
+
+    def interpolate(self, x: Tensor, i: Tensor, gradient: bool = False) -> Tensor:
+        """Return the interpolant `(N,)`, or its gradient `(d, N)`, at `x (d, N)`.
+
+        Beyond the grid both are those of the closest point on it.
+        """
+        low, high = self.pick(self.low, x, i), self.pick(self.high, x, i)
+        cells = x.new_tensor(self.sizes)[:, None] - 1
+        per_unit = cells / (high - low)
+        position = torch.minimum(((x - low) * per_unit).clamp_(min=0), cells)
+        corner = torch.minimum(position.floor(), cells - 1)
+        share = position - corner
+        strides = self._strides()
+        base = corner[-1].long()
+        for axis in range(self.dim - 1):
+            base = torch.add(base, corner[axis].long(), alpha=strides[axis])
+        if self.count > 1:
+            base = torch.add(base, i, alpha=self.values.shape[1])
+        flat = self.values.view(-1)
+        found = [
+            flat.index_select(0, base + sum(map(int.__mul__, bits, strides))).to(x.dtype)
+            for bits in itertools.product((0, 1), repeat=self.dim)
+        ]
+        if not gradient:
+            return _reduce(found, share)
+        out = []
+        for axis in range(self.dim):
+            out.append(_reduce(found, share, axis) * per_unit[axis])
+        return torch.stack(out)
+
+    def level(self, x: Tensor, i: Tensor) -> Tensor:
+        """Return the interpolant over its largest gradient; outside the grid, added distance."""
+        outside = torch.maximum(self.pick(self.low, x, i) - x, x - self.pick(self.high, x, i))
+        bound = self.interpolate(x, i) / self.pick(self.lipschitz, x, i)
+        # a point beyond the grid is at least as far from the domain as from the grid
+        return torch.maximum(bound, outside.amax(0))
+
+    def gap(self, x: Tensor, i: Tensor) -> Tensor:
+        """Return minus the interpolant over its largest gradient."""
+        return -self.interpolate(x, i) / self.pick(self.lipschitz, x, i)
+
+    def nearest(self, x: Tensor, i: Tensor) -> Tensor:
+        """Return points of the zero set found along the gradient: closest up to the grid's error."""
+        for _ in range(STEPS):
+            slope = self.interpolate(x, i, gradient=True)
+            square = slope.square().sum(0).clamp_min(0.1)
+            x = x - slope * (self.interpolate(x, i) / square)
+        return x
+
+    def bounds(self) -> tuple[Tensor, Tensor]:
+        """Return the corners of the grid."""
+        return self.low, self.high
+
+    def sample_boundary(
+        self, n: int, generator: torch.Generator, dtype: torch.dtype = torch.float32
+    ) -> Boundary:
+        """Return points uniform in area up to the square of the spacing over the curvature radius.
+
+        Points uniform in the shell `|values| < spacing / 2` are accepted with probability
+        proportional to the gradient and projected: by the coarea formula the levels, and in the
+        mean the zero set, are then covered uniformly. `weight` carries the sampling error of the
+        area, from the share accepted.
+        """
+        spacing = (self.high - self.low) / self.low.new_tensor([s - 1 for s in self.sizes])
+        half = spacing.amin(1) / 2
+        corners = torch.stack(
+            [grid.flatten(1) for grid in _corners(self.values.view(-1, *self.sizes))]
+        )
+        low, high = corners.amin(0), corners.amax(0)
+        active = ((low < half[:, None]) & (high > -half[:, None])).float()
+        cell_sizes = [s - 1 for s in self.sizes]
+
+        def draw(m: int) -> tuple[Tensor, Tensor]:
+            cell = torch.multinomial(active, m, replacement=True, generator=generator)
+            index = []
+            for size in reversed(cell_sizes):
+                index.insert(0, cell % size)
+                cell = cell // size
+            u = uniform((self.count, m, self.dim), generator, torch.float64)
+            points = self.low[:, None] + (torch.stack(index, 2) + u) * spacing[:, None]
+            x, i = self.columns(points)
+            steep = length(self.interpolate(x, i, gradient=True))
+            steep = (steep / self.pick(self.lipschitz, x, i)).view(self.count, m)
+            keep = self.interpolate(x, i).view(self.count, m).abs() < half[:, None]
+            return points, keep & (uniform(keep.shape, generator, torch.float64) < steep)
+
+        points, share = accepted(n, draw)
+        x, i = self.columns(points)
+        on = self.nearest(x, i)
+        out = self.interpolate(on, i, gradient=True)
+        out = out / length(out).clamp_min(1e-12)
+        volume = active.sum(1).double() * spacing.prod(1)
+        area = share * volume * self.lipschitz / (2 * half)
+        shape = (self.dim, self.count, n)
+        return Boundary(
+            on.view(shape).permute(1, 2, 0).to(dtype),
+            out.view(shape).permute(1, 2, 0).to(dtype),
+            (area / n).to(dtype)[:, None].expand(-1, n),
+        )
+
+    def _strides(self) -> list[int]:
+        strides = [1]
+        for size in reversed(self.sizes[1:]):
+            strides.insert(0, strides[0] * size)
+        return strides
+
+    def _largest_gradient(self, values: Tensor) -> Tensor:
+        """Return the largest gradient `(B,)` in any cell, at least 1e-6.
+
+        Each component is affine in every other coordinate, so that the norm is convex along the
+        axes and largest at the corners of a cell.
+        """
+        spacing = (self.high - self.low) / self.low.new_tensor([s - 1 for s in self.sizes])
+        largest = values.new_zeros(self.count)
+        slopes = [values.diff(dim=a + 1) for a in range(self.dim)]
+        for bits in itertools.product((0, 1), repeat=self.dim):
+            square = 0
+            for axis, slope in enumerate(slopes):
+                cut = [
+                    slice(None) if a == axis else slice(bit, size - 1 + bit)
+                    for a, (bit, size) in enumerate(zip(bits, self.sizes, strict=True))
+                ]
+                per_unit = slope[(slice(None), *cut)].flatten(1) / spacing[:, axis, None]
+                square = square + per_unit**2
+            largest = torch.maximum(largest, square.amax(1).sqrt())
+        return largest.clamp_min(1e-6)
+
+
+class Tabulated(Domain):
+    """A domain whose `gap` is looked up in a table; everything else is the domain's own.
+
+    Worth it where distances are bounds or slow: star-shaped domains, polygons with many corners.
+    The table overestimates where the boundary curves inward; what it overestimates by at the cell
+    centres is measured once and, with half as much again, subtracted. Keep the walks' `eps` well
+    above `slack`; a step that still leaves the domain ends there and is projected back.
+
+    Args:
+        domain: B domains.
+        nodes: Nodes of the table along every axis.
+
+    Attributes:
+        slack: `(B,)` what is subtracted from the interpolated distance.
+    """
+
+    def __init__(self, domain: Domain, nodes: int = 129) -> None:
+        super().__init__(domain.count, domain.dim)
+        self.domain, self.grid = domain, SDFGrid.of(domain, nodes)
+        axis = (torch.arange(nodes - 1, dtype=torch.float64) + 0.5) / (nodes - 1)
+        unit = torch.stack(torch.meshgrid([axis] * self.dim, indexing="ij"), -1)
+        low, high = self.grid.bounds()
+        unit = unit.view(-1, self.dim).to(low.device)
+        self.slack = low.new_zeros(self.count)
+        for part in unit.split(max(1, BLOCK // self.count)):
+            points = low[:, None] + part * (high - low)[:, None]
+            exact = -domain.signed_distance(points)
+            excess = -self.grid.interpolate(*self.columns(points)).view_as(exact) - exact
+            excess = torch.where(exact > 0, excess, 0.0).amax(1)
+            self.slack = torch.maximum(self.slack, SLACK * excess)
+
+    def gap(self, x: Tensor, i: Tensor) -> Tensor:
+        """Return the interpolated distance less the slack."""
+        return -(self.grid.interpolate(x, i) + self.pick(self.slack, x, i))
+
+    def level(self, x: Tensor, i: Tensor) -> Tensor:
+        """Return the domain's own level."""
+        return self.domain.level(x, i)
+
+    def nearest(self, x: Tensor, i: Tensor) -> Tensor:
+        """Return the domain's own projection."""
+        return self.domain.nearest(x, i)
+
+    def land(self, x: Tensor, i: Tensor) -> Tensor:
+        """Return the domain's own projection of points near the boundary."""
+        return self.domain.land(x, i)
+
+    def bounds(self) -> tuple[Tensor, Tensor]:
+        """Return the domain's own boxes."""
+        return self.domain.bounds()
+
+    def sample_interior(
+        self, n: int, generator: torch.Generator, dtype: torch.dtype = torch.float32
+    ) -> Tensor:
+        """Return the domain's own samples."""
+        return self.domain.sample_interior(n, generator, dtype)
+
+    def sample_boundary(
+        self, n: int, generator: torch.Generator, dtype: torch.dtype = torch.float32
+    ) -> Boundary:
+        """Return the domain's own samples."""
+        return self.domain.sample_boundary(n, generator, dtype)
+
+
+def _reduce(corners: list[Tensor], share: Tensor, axis: int | None = None) -> Tensor:
+    """Interpolate 2^d corner values along one axis after the other; differentiate along `axis`."""
+    for a in range(len(share)):
+        half = len(corners) // 2
+        pairs = zip(corners[:half], corners[half:], strict=True)
+        if a == axis:
+            corners = [upper - lower for lower, upper in pairs]
+        else:
+            corners = [torch.lerp(lower, upper, share[a]) for lower, upper in pairs]
+    return corners[0]
+
+
+def _corners(values: Tensor) -> list[Tensor]:
+    """Return the 2^d corner values of all cells, each `(B, n_1 - 1, ..., n_d - 1)`."""
+    corners = [values]
+    for axis in range(1, values.ndim):
+        n = values.shape[axis]
+        corners = [c.narrow(axis, k, n - 1) for c in corners for k in (0, 1)]
+    return corners
