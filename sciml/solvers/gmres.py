@@ -43,6 +43,7 @@ class GMRES(Krylov):
         x, r = start(operator, b, x0)
         scale, products = layout.norm(b), int(x0 is not None)
         progress = Progress(layout, x, self.rtol, self.atol, self.max_iter, 1)
+        small = torch.finfo(b.dtype).eps ** 0.5
         look = self.every or (1 if b.device.type == "cpu" else 8)
         progress.update(x, layout.norm(r), scale)
         while progress.go_on():
@@ -56,9 +57,10 @@ class GMRES(Krylov):
             products += used + 1
             progress.step = before + used - 1
             norm, active = layout.norm(r), progress.active
-            # a cycle that gains nothing will not gain later: A is singular to working precision
+            # a cycle that gains nothing will not gain later: round-off, or A is singular
             stuck = norm >= 0.999 * progress.residual
             progress.update(x, norm, scale)
+            progress.finish(stuck & (norm <= small * scale), Status.STALLED)
             progress.finish(stuck, Status.SINGULAR)
             progress.iterations = torch.where(active, before + steps, progress.iterations)
         return progress.outcome(products)

@@ -100,7 +100,9 @@ class Krylov:
         raise NotImplementedError
 
     def _progress(self, operator: Operator, x: Tensor) -> Progress:
-        return Progress(operator.layout, x, self.rtol, self.atol, self.max_iter, self.every)
+        return Progress(
+            operator.layout, x, self.rtol, self.atol, self.max_iter, self.every, monotone=False
+        )
 
 
 @dataclass(frozen=True)

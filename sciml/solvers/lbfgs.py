@@ -50,7 +50,9 @@ class LBFGS:
         if task.kind not in ("minimise", "least_squares"):
             raise InvalidArgument(f"LBFGS on a {task.kind} problem", "minimise or least_squares")
         layout, m = task.layout, self.memory
-        progress = Progress(layout, x, self.rtol, self.atol, self.max_iter, self.every)
+        progress = Progress(
+            layout, x, self.rtol, self.atol, self.max_iter, self.every, monotone=False
+        )
         f, g = task.objective(x)
         norm = layout.norm(g)
         progress.update(x, norm, task.scale(x, g))

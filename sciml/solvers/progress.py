@@ -11,7 +11,7 @@ from sciml.solvers.solution import Outcome, Status
 
 GROWTH = 1e8  # a residual this much above its best counts as diverged
 CHECK = 8  # iterations between looks for NaN and growth
-PATIENCE = 48  # iterations without a better residual count as stalled
+PATIENCE = 200  # iterations without a better residual count as stalled
 
 
 def default_tolerance(dtype: torch.dtype) -> float:
@@ -33,6 +33,8 @@ class Progress:
         max_iter: Largest number of iterations.
         every: Iterations between two looks of the host at the device; None takes 1 on a CPU and 8
             elsewhere.
+        monotone: Whether a residual that does not fall for long is a sign of no hope; those of
+            conjugate gradients and quasi-Newton methods may rise for long.
 
     Raises:
         InvalidArgument: If tolerances can never be met or `max_iter` is negative.
@@ -46,7 +48,10 @@ class Progress:
         atol: float,
         max_iter: int,
         every: int | None = None,
+        *,
+        monotone: bool = True,
     ) -> None:
+        self.monotone = monotone
         self.rtol = default_tolerance(x.dtype) if rtol is None else rtol
         self.atol, self.max_iter, self.layout = atol, max_iter, layout
         self.every = every or (1 if x.device.type == "cpu" else 8)
@@ -87,7 +92,7 @@ class Progress:
         if self.step % CHECK == 0:
             self.finish(~norm.isfinite(), Status.NONFINITE)
             self.finish(norm > GROWTH * self.residual, Status.DIVERGED)
-        if self.step % PATIENCE == 0:
+        if self.monotone and self.step % PATIENCE == 0:
             self.finish(~(self.residual < self.earlier), Status.STALLED)
             self.earlier = self.residual
 

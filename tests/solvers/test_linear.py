@@ -254,3 +254,15 @@ def test_drifting_recurrences_start_again():
         assert (out.status == Status.CONVERGED).all()
         true = layout.norm(b - turned.matvec(out.value)) / layout.norm(b)
         assert true.max() <= 2.01e-5
+
+
+def test_a_rising_residual_is_no_reason_to_give_up():
+    """At condition 1e5 the residual of CG stays above its first value for 200 steps."""
+    n = 150
+    q = torch.linalg.qr(torch.randn(2, n, n))[0]
+    a = q @ torch.diag(torch.logspace(0, 5, n)) @ q.mT
+    b = torch.randn(2, n)
+    out = CG(max_iter=3000)(operator_of(a, positive_definite=True), b)
+    assert (out.status == Status.CONVERGED).all() and (out.iterations > n).all()
+    wanted = torch.linalg.solve(a, b)
+    assert (out.value - wanted).norm() < 1e-5 * wanted.norm()
