@@ -132,7 +132,7 @@ class SDFGrid(Domain):
         return -self.interpolate(x, i) / self.pick(self.lipschitz, x, i)
 
     def nearest(self, x: Tensor, i: Tensor) -> Tensor:
-        """Return points of the zero set found along the gradient: closest up to the grid's error."""
+        """Return points of the zero set along the gradient: closest up to the grid's error."""
         for _ in range(STEPS):
             slope = self.interpolate(x, i, gradient=True)
             square = slope.square().sum(0).clamp_min(0.1)
