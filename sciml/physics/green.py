@@ -20,10 +20,10 @@ import math
 import torch
 from torch import Tensor
 
-# Balls are shrunk to q R <= 2, t <= 1: twelve terms then reach round-off in float64, at least
-# half of the proposed radii are accepted, and a walk that is worth following loses no time.
+# Balls are shrunk to q R <= 2, t <= 1: so many terms then reach round-off, at least half of the
+# proposed radii are accepted, and a walk that is worth following loses no time.
 LARGEST_T = 1.0
-TERMS = 12
+TERMS = {torch.float32: 7, torch.float64: 12}
 
 
 def directions(n: int, dim: int, generator: torch.Generator, dtype: torch.dtype) -> Tensor:
@@ -101,7 +101,7 @@ def survival(t: Tensor, dim: int) -> tuple[Tensor, Tensor]:
 
 def _tail(t: Tensor, dim: int) -> Tensor:
     """Return A(t) = (Phi(t) - 1) / t by Horner's scheme."""
-    *rest, last = _coefficients(dim)
+    *rest, last = _coefficients(dim, TERMS[t.dtype])
     value = torch.full_like(t, last)
     for c in reversed(rest):
         value = value.mul_(t).add_(c)
@@ -109,12 +109,12 @@ def _tail(t: Tensor, dim: int) -> Tensor:
 
 
 @functools.cache
-def _coefficients(dim: int) -> tuple[float, ...]:
-    """Return the coefficients of Phi from t^1 on."""
+def _coefficients(dim: int, terms: int) -> tuple[float, ...]:
+    """Return the coefficients of Phi at t^1, ..., t^terms."""
     half = dim / 2
     return tuple(
         math.exp(math.lgamma(half) - math.lgamma(k + 1) - math.lgamma(k + half))
-        for k in range(1, TERMS + 1)
+        for k in range(1, terms + 1)
     )
 
 

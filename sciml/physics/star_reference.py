@@ -47,6 +47,10 @@ class Gaussians:
         self.amplitude = rows_of("amplitude", amplitude, (None,))
         self.center = rows_of("center", center, (self.amplitude.shape[1], None))
 
+    def to(self, device: torch.device | str) -> Gaussians:
+        """Return a copy on `device`."""
+        return Gaussians(self.amplitude.to(device), self.center.to(device))
+
     def __call__(self, x: Tensor, i: Tensor) -> Tensor:
         """Return f `(N,)` at `x (d, N)` in the instances `i (N,)`."""
         amplitude, center = self.amplitude.to(x), self.center.to(x)

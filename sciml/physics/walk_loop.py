@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-from sciml.physics.geometry import Domain
+from sciml.physics.geometry.domain import Domain, length
 from sciml.physics.green import (
     LARGEST_T,
     directions,
@@ -106,7 +106,7 @@ def walk(
     generator: torch.Generator,
     antithetic: bool = False,
     gradient: Tensor | None = None,
-) -> tuple[Tensor, Tensor, Tensor, float]:
+) -> tuple[Tensor, Tensor, Tensor, float, float]:
     """Follow every walk to the boundary.
 
     Args:
@@ -118,7 +118,8 @@ def walk(
         gradient: `(d, N)` for the control variate of the first step, or None.
 
     Returns:
-        Values `(N,)`, steps `(N,)`, which walks were stopped `(N,)`, and the largest weight.
+        Values `(N,)`, steps `(N,)`, which walks were stopped `(N,)`, the largest weight, and the
+        largest distance that any other walk had to its boundary point, in units of `limit`.
     """
     domain, ends = equation.domain, walks
     if equation.rate is not None:
@@ -155,7 +156,8 @@ def walk(
             peak = torch.maximum(peak, walks.weight.abs().max())
     if walks.slot is not None:
         ends.store(walks)
-    return _land(equation, ends, stopped), ends.steps, stopped, 1.0 if peak is None else float(peak)
+    value, farthest = _land(equation, ends, stopped)
+    return value, ends.steps, stopped, 1.0 if peak is None else float(peak), farthest
 
 
 def _directions(x: Tensor, generator: torch.Generator, antithetic: bool) -> Tensor:
@@ -218,11 +220,15 @@ def _step(
     walks.x.addcmul_(direction, r if jump is None else r * jump)
 
 
-def _land(equation: Equation, ends: Walks, stopped: Tensor) -> Tensor:
-    """Return the walks' values: what they collected and g where they ended."""
+def _land(equation: Equation, ends: Walks, stopped: Tensor) -> tuple[Tensor, float]:
+    """Return the walks' values, what they collected and g where they ended, and how far that is."""
     # a stopped walk may be far from the boundary, where the cheap projection is not enough
     project = equation.domain.nearest if bool(stopped.any()) else equation.domain.land
-    value = equation.boundary(project(ends.x, ends.i), ends.i)
+    on = project(ends.x, ends.i)
+    value = equation.boundary(on, ends.i)
     if equation.diffusion is not None:
-        value = value * equation.diffusion(project(ends.x, ends.i), ends.i).sqrt()
-    return ends.total + (value if ends.weight is None else value * ends.weight)
+        value = value * equation.diffusion(on, ends.i).sqrt()
+    away = length(ends.x - on) / equation.domain.pick(equation.limit, ends.x, ends.i)
+    ended = ~stopped if ends.weight is None else ~stopped & (ends.weight.abs() > SMALLEST_WEIGHT)
+    farthest = float(torch.where(ended, away, 0.0).max())
+    return ends.total + (value if ends.weight is None else value * ends.weight), farthest

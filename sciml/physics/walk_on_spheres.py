@@ -82,8 +82,11 @@ class Estimate:
         walks: Walks per point.
         steps: `(B, P)` mean number of steps of a walk.
         truncated: `(B, P)` share of the walks that were stopped by `max_steps` and projected.
-        inside: `(B, P)` whether the point lies in the domain.
+        inside: `(B, P)` whether the point lies in the domain, or within `eps` of it.
         max_weight: Largest weight of any walk: far above 1, a few walks decide the mean.
+        farthest: Largest distance between the end of a walk and its boundary point, in units of
+            `eps`: 1, or more where the domain knows a bound of its distance only. Walks that were
+            truncated do not count.
     """
 
     mean: Tensor
@@ -95,6 +98,7 @@ class Estimate:
     truncated: Tensor
     inside: Tensor
     max_weight: float
+    farthest: float
 
     @property
     def variance(self) -> Tensor:
@@ -181,7 +185,7 @@ class WalkOnSpheres:
                 a control variate with antithetic pairs (which cancel it) or with `diffusion`.
 
         Warns:
-            NumericalWarning: If more than 1 % of the walks were truncated.
+            NumericalWarning: If more than 1 % of the walks in a domain were truncated.
         """
         x, i = domain.columns(points.detach().to(self.dtype))
         if generator.device.type != x.device.type:
@@ -208,17 +212,18 @@ class WalkOnSpheres:
             if where is not None:
                 x, i = x[:, where], i[where]
                 gradient = None if gradient is None else gradient[:, where]
-            moments, max_weight = self._moments(equation, x, i, gradient, generator)
+            moments, max_weight, farthest = self._moments(equation, x, i, gradient, generator)
         shape = (domain.count, points.shape[1])
         if where is not None:
             full = moments.new_full((len(moments), inside.numel()), torch.nan)
             moments = full.index_copy(1, where, moments)
         mean, squares, first, second, steps, truncated = moments.view(-1, *shape)
-        share = float(truncated.nanmean()) if moments.numel() else 0.0
+        # the worst domain counts: a mean over all could hide it
+        share = float(truncated.nanmean(1).nan_to_num().max()) if moments.numel() else 0.0
         if share > TRUNCATED:
             warnings.warn(
-                f"{100 * share:.1f} % of the walks were stopped after max_steps={self.max_steps} "
-                "and projected to the boundary. Raise max_steps.",
+                f"{100 * share:.1f} % of the walks in a domain were stopped after "
+                f"max_steps={self.max_steps} and projected to the boundary. Raise max_steps.",
                 NumericalWarning,
                 stacklevel=2,
             )
@@ -232,6 +237,7 @@ class WalkOnSpheres:
             truncated,
             inside.view(shape),
             max_weight,
+            farthest,
         )
 
     def _moments(
@@ -241,14 +247,15 @@ class WalkOnSpheres:
         i: Tensor,
         gradient: Tensor | None,
         generator: torch.Generator,
-    ) -> tuple[Tensor, float]:
-        """Return the rows mean, squares, two halves, steps, truncated `(6, N)`; the top weight."""
+    ) -> tuple[Tensor, float, float]:
+        """Return the rows of `Moments` `(6, N)`, the largest weight and the farthest landing."""
         chunk = self.chunk or (2**17 if x.device.type == "cpu" else 2**22)
         # whole points where a chunk holds all their walks, else one point and some of its walks
         most = min(self.walks, chunk - chunk % 2)
         rounds = -(-self.walks // most)
         group = max(1, chunk // most)
         out, top = x.new_zeros(6, x.shape[1], dtype=torch.float64), 1.0
+        farthest = 0.0
         for first in range(0, x.shape[1], group):
             part = slice(first, first + group)
             sums = Moments(out[:, part])
@@ -258,16 +265,16 @@ class WalkOnSpheres:
                     x[:, part].repeat(1, w), i[part].repeat(w), equation.domain.count
                 )
                 slope = None if gradient is None else gradient[:, part].repeat(1, w)
-                value, steps, stopped, peak = walk(
+                value, steps, stopped, peak, away = walk(
                     equation, start, self.max_steps, generator, self.antithetic, slope
                 )
                 value = value.view(w, -1).double()
                 if self.antithetic:
                     value = (value[: w // 2] + value[w // 2 :]) / 2
                 sums.add(value, steps.view(w, -1), stopped.view(w, -1))
-                top = max(top, peak)
+                top, farthest = max(top, peak), max(farthest, away)
             sums.finish()
-        return out, top
+        return out, top, farthest
 
     def _samples(self, walks: int) -> int:
         return walks // 2 if self.antithetic else walks

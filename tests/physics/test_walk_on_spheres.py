@@ -105,6 +105,8 @@ def test_laplace(domain, field, points):
     bias = 4e-3 if isinstance(domain, SDFGrid) else 1e-3
     assert_close(estimate, values(field, points), bias)
     assert (estimate.standard_error > 0).all()
+    # exact distances end within eps; the ellipse's bound is off by its ratio of axes at most
+    assert 0.9 < estimate.farthest < (1.5 if not isinstance(domain, Ellipse | SDFGrid) else 3)
 
 
 @pytest.mark.parametrize("domain", [DISK, BALL, Ball(center=(0.0,) * 6)])
@@ -548,3 +550,22 @@ def test_one_sample_has_no_variance():
     estimate = WalkOnSpheres(1)(DISK, Dirichlet(wave), at((0.0, 0.0)), stream())
     assert estimate.variance.isnan().all() and estimate.halves.isnan().all()
     assert estimate.mean.isfinite().all()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("kind", ["poisson", "screened", "delta"])
+def test_the_accelerator_agrees(kind):
+    star = star_family(6, stream())
+    source = Gaussians(*(torch.randn(6, 2, *s, generator=stream()) for s in ((), (2,))))
+    points = star.sample_interior(16, stream(1))
+    screening = {"poisson": None, "screened": 2.0, "delta": constant(2.0)}[kind]
+    on_cpu = WalkOnSpheres(4000)(star, Dirichlet(wave, source, screening), points, stream(2))
+    device_stream = Streams(0, 0, device="cuda").generator("walks")
+    for domain in (star, Tabulated(star, 129)):
+        problem = Dirichlet(wave, source.to("cuda"), screening)
+        estimate = WalkOnSpheres(4000)(domain.to("cuda"), problem, points.to("cuda"), device_stream)
+        gap = (estimate.mean.cpu() - on_cpu.mean).abs()
+        assert (gap < 5 * (estimate.variance.cpu() + on_cpu.variance).sqrt() + 6e-3).all()
+    on = star.to("cuda").sample_boundary(10, device_stream)
+    assert on.points.device.type == "cuda"

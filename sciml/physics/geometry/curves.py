@@ -273,8 +273,9 @@ class Star(Domain):
 
     def _table(self) -> tuple[Tensor, Tensor]:
         """Return r and r' `(B, NODES)` at equal angles."""
-        t = torch.arange(NODES, dtype=torch.float64) * (2 * math.pi / NODES)
-        i = torch.arange(self.count).repeat_interleave(NODES)
+        device = self.cosine.device
+        t = torch.arange(NODES, dtype=torch.float64, device=device) * (2 * math.pi / NODES)
+        i = torch.arange(self.count, device=device).repeat_interleave(NODES)
         r, slope = self.radius(t.repeat(self.count), i, 1)
         return r.view(self.count, -1), slope.view(self.count, -1)
 

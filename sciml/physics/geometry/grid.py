@@ -237,10 +237,11 @@ class Tabulated(Domain):
     def __init__(self, domain: Domain, nodes: int = 129) -> None:
         super().__init__(domain.count, domain.dim)
         self.domain, self.grid = domain, SDFGrid.of(domain, nodes)
-        axis = (torch.arange(nodes - 1, dtype=torch.float64) + 0.5) / (nodes - 1)
-        unit = torch.stack(torch.meshgrid([axis] * self.dim, indexing="ij"), -1)
         low, high = self.grid.bounds()
-        unit = unit.view(-1, self.dim).to(low.device)
+        axis = torch.arange(nodes - 1, dtype=torch.float64, device=low.device)
+        axis = (axis + 0.5) / (nodes - 1)
+        unit = torch.stack(torch.meshgrid([axis] * self.dim, indexing="ij"), -1)
+        unit = unit.view(-1, self.dim)
         self.slack = low.new_zeros(self.count)
         for part in unit.split(max(1, BLOCK // self.count)):
             points = low[:, None] + part * (high - low)[:, None]
