@@ -137,7 +137,7 @@ def walk(
         if k == max_steps:
             stopped[walks.slot if walks.slot is not None else slice(None)] = moving
             break
-        # pairs stay side by side until they have been sent off
+        # the first step is made by all: the gradient has as many columns
         if k > 0 and k % check == 0:
             alive = int(moving.sum())
             if alive == 0:

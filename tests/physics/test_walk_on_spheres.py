@@ -227,6 +227,19 @@ def test_variable_screening(bound):
     assert_close(estimate, 1.25, 1e-3)
 
 
+def test_screening_is_read_where_the_walk_is_born_again():
+    # sigma' and u slope the same way: read at the mirror image, their product comes out wrong
+    def sigma(x, i):
+        return 8 * (1 + x[0])
+
+    def u(x, i):
+        return 1 + x[0]
+
+    problem = Dirichlet(u, lambda x, i: sigma(x, i) * u(x, i), screening=sigma)
+    points = at((0.0, 0.0), (-0.4, 0.2))
+    assert_close(WalkOnSpheres(50_000)(DISK, problem, points, stream()), values(u, points), 1e-3)
+
+
 def test_variable_diffusion():
     def alpha(x, i):
         return torch.exp(x[0] / 2)
@@ -413,9 +426,19 @@ def test_variance_reduction():
         assert other.variance.mean() < 0.7 * plain.variance.mean()
 
 
+def test_pairs_stay_together_beside_finished_walks():
+    # from the centre both walks of a pair end at once, at opposite points
+    points = at((1.0, 0.0), (0.0, 0.0), (0.0, 1.0), (-1.0, 0.0))
+    engine = WalkOnSpheres(100, antithetic=True)
+    estimate = engine(DISK, Dirichlet(lambda x, i: x[0]), points, stream())
+    assert torch.allclose(estimate.mean, points[..., 0], atol=1e-6)
+    assert estimate.squares.max() < 1e-9
+
+
 def test_control_variate_keeps_the_mean_for_any_gradient():
-    points = at((0.3, 0.2), (-0.5, 0.0))
-    gradient = torch.tensor([[[3.0, -2.0], [1.0, 5.0]]])
+    # most walks end where they start; the gradient still belongs to the right ones
+    points = at((0.3, 0.2), (1.0, 0.0), (0.0, 1.0), (-1.0, 0.0), (-0.5, 0.0))
+    gradient = torch.tensor([[[3.0, -2.0], *[[9.0, 9.0]] * 3, [1.0, 5.0]]])
     for problem in (
         Dirichlet(bowl, lambda x, i: 2 * bowl(x, i) - 4, screening=2.0),
         Dirichlet(bowl, lambda x, i: 2 * bowl(x, i) - 4, screening=constant(2.0)),
