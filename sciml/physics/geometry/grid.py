@@ -34,8 +34,8 @@ class SDFGrid(Domain):
     """Domains where the multilinear interpolant of values on a grid is negative.
 
     The zero set of the interpolant *is* the boundary, so that distances are exact statements about
-    it: `level` divides by the largest gradient of the interpolant in any cell, which makes it a
-    lower bound whatever the values are.
+    it: `level` divides by the largest gradient of the interpolant, which makes it a lower bound
+    whatever the values are.
 
     Args:
         values: `(B, n_1, ..., n_d)` or `(n_1, ..., n_d)`, negative inside, positive in the
@@ -67,7 +67,7 @@ class SDFGrid(Domain):
                 "Enlarge low .. high, or turn the sign if positive means inside",
             )
         self.values = flat.float()
-        self.lipschitz = self._largest_gradient(values)
+        self.lipschitz, self.near, self.knee = self._largest_gradients(values)
 
     @classmethod
     def of(cls, domain: Domain, nodes: int, margin: float = 0.05) -> SDFGrid:
@@ -121,15 +121,17 @@ class SDFGrid(Domain):
         return torch.stack(out)
 
     def level(self, x: Tensor, i: Tensor) -> Tensor:
-        """Return the interpolant over its largest gradient; outside the grid, added distance."""
+        """Return the interpolant over its largest gradient; beyond the grid, the distance to it."""
         outside = torch.maximum(self.pick(self.low, x, i) - x, x - self.pick(self.high, x, i))
-        bound = self.interpolate(x, i) / self.pick(self.lipschitz, x, i)
+        value = self.interpolate(x, i)
+        bound = self._size(value, x, i) * value.sign()
         # a point beyond the grid is at least as far from the domain as from the grid
         return torch.maximum(bound, outside.amax(0))
 
     def gap(self, x: Tensor, i: Tensor) -> Tensor:
-        """Return minus the interpolant over its largest gradient."""
-        return -self.interpolate(x, i) / self.pick(self.lipschitz, x, i)
+        """Return minus the bound of `level`, without the test for points beyond the grid."""
+        value = self.interpolate(x, i)
+        return -self._size(value, x, i) * value.sign()
 
     def nearest(self, x: Tensor, i: Tensor) -> Tensor:
         """Return points of the zero set along the gradient: closest up to the grid's error."""
@@ -155,11 +157,7 @@ class SDFGrid(Domain):
         """
         spacing = (self.high - self.low) / self.low.new_tensor([s - 1 for s in self.sizes])
         half = spacing.amin(1) / 2
-        corners = torch.stack(
-            [grid.flatten(1) for grid in _corners(self.values.view(-1, *self.sizes))]
-        )
-        low, high = corners.amin(0), corners.amax(0)
-        active = ((low < half[:, None]) & (high > -half[:, None])).float()
+        active = self._cells_within(half).float()
         cell_sizes = [s - 1 for s in self.sizes]
 
         def draw(m: int) -> tuple[Tensor, Tensor]:
@@ -196,15 +194,28 @@ class SDFGrid(Domain):
             strides.insert(0, strides[0] * size)
         return strides
 
-    def _largest_gradient(self, values: Tensor) -> Tensor:
-        """Return the largest gradient `(B,)` in any cell, at least 1e-6.
+    def _size(self, value: Tensor, x: Tensor, i: Tensor) -> Tensor:
+        """Return a lower bound of the distance to the zero set where the interpolant is `value`.
 
-        Each component is affine in every other coordinate, so that the norm is convex along the
-        axes and largest at the corners of a cell.
+        A path from there crosses all values in between, each at most as fast as the largest
+        gradient of any cell that holds it.
+        """
+        knee, size = self.pick(self.knee, x, i), value.abs()
+        first = torch.minimum(size, knee)
+        return first / self.pick(self.near, x, i) + (size - first) / self.pick(self.lipschitz, x, i)
+
+    def _largest_gradients(self, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the largest gradient in any cell, in cells near the boundary, and where that is.
+
+        Distances have kinks, over which the interpolant may be steeper than 1, mostly deep inside:
+        near means values up to half the lowest one. All `(B,)`, gradients at least 1e-6.
+
+        Each component of a gradient is affine in every other coordinate, so that the norm is
+        convex along the axes and largest at the corners of a cell.
         """
         spacing = (self.high - self.low) / self.low.new_tensor([s - 1 for s in self.sizes])
-        largest = values.new_zeros(self.count)
         slopes = [values.diff(dim=a + 1) for a in range(self.dim)]
+        largest = torch.zeros_like(values[(slice(None), *[slice(1, None)] * self.dim)].flatten(1))
         for bits in itertools.product((0, 1), repeat=self.dim):
             square = 0
             for axis, slope in enumerate(slopes):
@@ -214,8 +225,21 @@ class SDFGrid(Domain):
                 ]
                 per_unit = slope[(slice(None), *cut)].flatten(1) / spacing[:, axis, None]
                 square = square + per_unit**2
-            largest = torch.maximum(largest, square.amax(1).sqrt())
-        return largest.clamp_min(1e-6)
+            largest = torch.maximum(largest, square)
+        knee = -values.flatten(1).amin(1) / 2
+        near = torch.where(self._cells_within(knee), largest, 0.0)
+        return (
+            largest.amax(1).sqrt().clamp_min(1e-6),
+            near.amax(1).sqrt().clamp_min(1e-6),
+            knee,
+        )
+
+    def _cells_within(self, size: Tensor) -> Tensor:
+        """Return whether each cell has values between -size and size, `(B, cells)`."""
+        grid = self.values.view(-1, *self.sizes)
+        corners = torch.stack([corner.flatten(1) for corner in _corners(grid)])
+        low, high = corners.amin(0), corners.amax(0)
+        return (low < size[:, None]) & (high > -size[:, None])
 
 
 class Tabulated(Domain):
