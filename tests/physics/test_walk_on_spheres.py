@@ -472,6 +472,10 @@ def test_cached_labels_are_the_mean_of_all_walks():
         mean, variance = cache.update(torch.tensor([3]), part)
     assert torch.allclose(mean, torch.stack([p.mean for p in parts[:3]]).mean(0))
     exact = values(wave, points)
+    # the samples of all parts together: within the parts and between them
+    between = sum((part.mean - mean).square() * 8 for part in parts[:3])
+    squares = sum(part.squares for part in parts[:3]) + between
+    assert torch.allclose(variance, squares / (24 * 23))
     assert (mean - exact).square().mean() < 2 * variance.mean() + 1e-6
     assert (cache.count == torch.tensor([0, 0, 0, 24, 0])).all()
     # a resumed cache goes on where the saved one stopped
