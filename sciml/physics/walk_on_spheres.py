@@ -102,7 +102,11 @@ class Estimate:
 
     @property
     def variance(self) -> Tensor:
-        """Variance of `mean`, `(B, P)`; NaN with one sample."""
+        """Variance of `mean`, `(B, P)`; NaN with one sample.
+
+        Estimated from the samples: close to the boundary, where hardly any walk ends elsewhere,
+        a hundred walks may all agree and still be wrong. Means over many points are safe.
+        """
         if self.samples == 1:
             return torch.full_like(self.mean, torch.nan)
         return self.squares / (self.samples * (self.samples - 1))
@@ -225,7 +229,7 @@ class WalkOnSpheres:
                 f"{100 * share:.1f} % of the walks in a domain were stopped after "
                 f"max_steps={self.max_steps} and projected to the boundary. Raise max_steps.",
                 NumericalWarning,
-                stacklevel=2,
+                stacklevel=3,
             )
         return Estimate(
             mean,
