@@ -73,8 +73,8 @@ def one(words: list[str], budget: float) -> dict:
         def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
             now = time.process_time()
             self.steps += 1
-            if self.steps == self.warm:
-                self.spent, self.since = 0.0, now
+            if self.steps <= self.warm:  # first steps are no measure: searches are long there
+                self.since = now
                 return
             self.spent += now - self.since
             last = trainer.global_step >= trainer.max_steps or self.spent >= self.end
