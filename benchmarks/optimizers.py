@@ -147,14 +147,19 @@ def launch(problem: str, optimizer: str, seed: int, fraction: float, scale: floa
     return {**cell, **json.loads(done.stdout.strip().splitlines()[-1])}
 
 
-def seconds_to(rows: list[dict], target: float) -> float | None:
-    """Return the earliest time at which any of an optimizer's runs reached an error."""
-    times = [s for row in rows for s, e in row.get("curve", []) if e <= target]
-    return min(times, default=None)
+def seconds_to(row: dict, target: float) -> float | None:
+    """Return when a run was first seen at or below an error."""
+    return next((s for s, e in row["curve"] if e <= target), None)
+
+
+def spread(values: list[float], form: str) -> str:
+    """Return least and largest value, or the one there is."""
+    low, high = format(min(values), form), format(max(values), form)
+    return low if low == high else f"{low} – {high}"
 
 
 def table(rows: list[dict]) -> str:
-    """Return one Markdown table per problem, best first; medians over seeds."""
+    """Return one Markdown table per problem, best first; ranges over seeds."""
     lines = []
     for problem in PROBLEMS:
         here = [r for r in rows if r["problem"] == problem]
@@ -162,34 +167,30 @@ def table(rows: list[dict]) -> str:
         if not adam:
             continue
         lines += ["", f"**{problem}**", ""]
-        lines += ["| optimizer | error | skill | in a share | step | to Adam's error |"]
-        lines += ["| --- | --- | --- | --- | --- | --- |"]
+        lines += ["| optimizer | error | skill | given | step | to Adam's error | speed-up |"]
+        lines += ["| --- | --- | --- | --- | --- | --- | --- |"]
         found = []
         for name in dict.fromkeys(r["optimizer"] for r in here):
             mine = [r for r in here if r["optimizer"] == name]
-            whole = [r for r in mine if r["fraction"] == 1.0 and "error" not in r]
-            if not whole:
-                said = next((r["error"] for r in mine if "error" in r), "not run")
-                found.append((float("inf"), f"| {name} | {said[:80]} | | | | |"))
-                continue
-            fifth = [r["rel_l2"] for r in mine if r["fraction"] < 1.0 and "error" not in r]
-            times = []
-            for a in adam:
-                same = [r for r in mine if r["seed"] == a["seed"]]
-                if same:
-                    times.append((seconds_to(same, a["rel_l2"]), a["budget"]))
-            reached = [t for t, _ in times if t is not None]
-            speed = "never"
-            if times and len(reached) == len(times):
-                ratio = sorted(b / t for t, b in times)
-                speed = f"{median([t for t, _ in times]):.1f} s ({median(ratio):.1f}x faster)"
-            error = median([r["rel_l2"] for r in whole])
-            skill = [r["skill"] for r in whole if r["skill"] is not None]
-            shown = f"{median(skill):.2e}" if skill else "-"
-            short = f"{median(fifth):.2e}" if fifth else "-"
-            step = median([r["step_ms"] for r in whole])
-            line = f"| {name} | {error:.2e} | {shown} | {short} | {step:.1f} ms | {speed} |"
-            found.append((error, line))
+            for share in sorted({r["fraction"] for r in mine}, reverse=True):
+                runs = [r for r in mine if r["fraction"] == share]
+                if any("error" in r for r in runs):
+                    said = next(r["error"] for r in runs if "error" in r)
+                    found.append((float("inf"), f"| {name} | {said[:80]} | | | | | |"))
+                    continue
+                pairs = [(r, a) for r in runs for a in adam if a["seed"] == r["seed"]]
+                times = [(seconds_to(r, a["rel_l2"]), a["curve"][-1][0]) for r, a in pairs]
+                speed = "never |"
+                if times and all(t is not None for t, _ in times):
+                    taken, ratios = [t for t, _ in times], [b / t for t, b in times]
+                    speed = f"{spread(taken, '.1f')} s | {spread(ratios, '.1f')}"
+                error = spread([r["rel_l2"] for r in runs], ".1e")
+                skill = [r["skill"] for r in runs if r["skill"] is not None]
+                shown = spread(skill, ".1e") if skill else "-"
+                given = f"{runs[0]['budget']:.0f} s"
+                step = f"{median([r['step_ms'] for r in runs]):.0f} ms"
+                line = f"| {name} | {error} | {shown} | {given} | {step} | {speed} |"
+                found.append((median([r["rel_l2"] for r in runs]), line))
         lines += [line for _, line in sorted(found, key=lambda f: f[0])]
     return "\n".join(lines).strip()
 
