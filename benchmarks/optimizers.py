@@ -212,13 +212,15 @@ def plot(rows: list[dict], path: Path) -> None:
     figure, axes = plt.subplots(2, 3, figsize=(15, 9), squeeze=False)
     colours = plt.get_cmap("tab20")
     for axis, problem in zip(axes.flat, shown, strict=False):
+        named: set[str] = set()
         for row in rows:
             if row["problem"] != problem or "curve" not in row or row["seed"] != 0:
                 continue
             i = names.index(row["optimizer"])
             curve = [(s, e) for s, e in row["curve"] if e == e and e < 10]
             style = "-" if row["fraction"] == 1.0 else ":"
-            label = row["optimizer"] if row["fraction"] == 1.0 else None
+            label = None if row["optimizer"] in named else row["optimizer"]
+            named.add(row["optimizer"])
             wide = 2.5 if row["optimizer"] == "adam" else 1.2
             colour = "black" if row["optimizer"] == "adam" else colours(i % 20)
             axis.loglog(*zip(*curve, strict=True), style, label=label, lw=wide, color=colour)
@@ -226,7 +228,7 @@ def plot(rows: list[dict], path: Path) -> None:
         axis.set_xlabel("seconds of one processor")
         axis.set_ylabel("relative L2 error")
         axis.grid(True, which="both", alpha=0.2)
-        axis.legend(fontsize=6, ncol=2)
+        axis.legend(fontsize=8, ncol=2)
     for axis in axes.flat[len(shown) :]:
         axis.axis("off")
     figure.suptitle("solid: Adam's time; dotted: a share of it, with a schedule of its own")
