@@ -210,27 +210,27 @@ def plot(rows: list[dict], path: Path) -> None:
     names = list(dict.fromkeys(r["optimizer"] for r in rows))
     shown = [p for p in PROBLEMS if any(r["problem"] == p for r in rows)]
     figure, axes = plt.subplots(2, 3, figsize=(15, 9), squeeze=False)
-    colours = plt.get_cmap("tab20")
+    colours = plt.get_cmap("nipy_spectral", len(names) + 2)
+    lines = {}
     for axis, problem in zip(axes.flat, shown, strict=False):
-        named: set[str] = set()
         for row in rows:
             if row["problem"] != problem or "curve" not in row or row["seed"] != 0:
                 continue
             i = names.index(row["optimizer"])
             curve = [(s, e) for s, e in row["curve"] if e == e and e < 10]
             style = "-" if row["fraction"] == 1.0 else ":"
-            label = None if row["optimizer"] in named else row["optimizer"]
-            named.add(row["optimizer"])
             wide = 2.5 if row["optimizer"] == "adam" else 1.2
-            colour = "black" if row["optimizer"] == "adam" else colours(i % 20)
-            axis.loglog(*zip(*curve, strict=True), style, label=label, lw=wide, color=colour)
+            colour = "black" if row["optimizer"] == "adam" else colours((7 * i) % len(names) + 1)
+            (line,) = axis.loglog(*zip(*curve, strict=True), style, lw=wide, color=colour)
+            lines[row["optimizer"]] = line
         axis.set_title(problem)
         axis.set_xlabel("seconds of one processor")
         axis.set_ylabel("relative L2 error")
         axis.grid(True, which="both", alpha=0.2)
-        axis.legend(fontsize=8, ncol=2)
     for axis in axes.flat[len(shown) :]:
         axis.axis("off")
+    beside = axes.flat[len(shown)] if len(shown) < axes.size else axes.flat[-1]
+    beside.legend(lines.values(), lines.keys(), ncol=3, loc="center", fontsize=9)
     figure.suptitle("solid: Adam's time; dotted: a share of it, with a schedule of its own")
     figure.tight_layout()
     figure.savefig(path, dpi=110)
