@@ -20,13 +20,16 @@ otherwise, so it does not depend on the weight of the loss.
 
 from __future__ import annotations
 
+import warnings
+
 import torch
 from torch import Tensor, nn
 
-from sciml.errors import InvalidArgument
+from sciml.errors import InvalidArgument, NumericalWarning
 from sciml.optim.base import CurvatureOptimizer
 from sciml.optim.capture import affine_layers
 from sciml.optim.jacobian import Jacobian, check_uses, jacobian_of
+from sciml.optim.line_search import halvings
 from sciml.optim.objective import Objective
 
 
@@ -116,21 +119,34 @@ class ENGD(CurvatureOptimizer):
         size = sum(p.numel() for p in self.treated)
         if len(jacobian) <= size:
             y = self._cholesky(jacobian.kernel(), target)
-            return jacobian.transposed_times(y)
+            return self._nothing() if y is None else jacobian.transposed_times(y)
         dense = jacobian.dense()
         flat = self._cholesky(dense.t() @ dense, dense.t() @ target)
+        if flat is None:
+            return self._nothing()
         pieces = flat.split([p.numel() for p in self.treated])
         return [v.view_as(p).to(p) for v, p in zip(pieces, self.treated, strict=True)]
 
-    def _cholesky(self, system: Tensor, target: Tensor) -> Tensor:
+    def _nothing(self) -> list[Tensor]:
+        return [torch.zeros_like(p) for p in self.treated]
+
+    def _cholesky(self, system: Tensor, target: Tensor) -> Tensor | None:
+        """Return `(system + lambda)^-1 target`; None, with a warning, if that is no number."""
         diagonal = system.diagonal()
         mean = diagonal.mean()
         shift = self.damping * mean if self.relative else system.new_tensor(self.damping)
-        # Rounding of the products that made the system, which may have been float32.
         self._numbers |= {"damping": shift, "diagonal": mean}
         diagonal += shift
         factor, failed = torch.linalg.cholesky_ex(system)
         while failed:  # damping below the rounding error of the system: raise it until it is not
+            if not (system.isfinite().all() and shift > 0):
+                warnings.warn(
+                    f"{type(self).__name__}: residuals or derivatives that are not finite, or all "
+                    "zero; this batch adds nothing to the step",
+                    NumericalWarning,
+                    stacklevel=2,
+                )
+                return None
             diagonal += 9 * shift
             shift = 10 * shift
             self._numbers["damping"] = shift
@@ -151,21 +167,18 @@ class ENGD(CurvatureOptimizer):
         settle far below lr, and every length tried costs an evaluation.
         """
         start = [p.clone() for p in self.treated]
-        best, best_loss = 0.0, objective.loss()
-        length = min(lr, 2 * (self.memory.get("length") or lr))
-        for _ in range(31):
+
+        def loss_at(length: float) -> Tensor:
             for p, s, d in zip(self.treated, start, directions, strict=True):
                 torch.add(s, d, alpha=length, out=p)
-            loss = objective.loss()
-            if loss < best_loss:
-                best, best_loss = length, loss
-            elif best:
-                break
-            length /= 2
+            return objective.loss()
+
+        first = min(lr, 2 * (self.memory.get("length") or lr))
+        length, _, _ = halvings(loss_at, objective.loss(), first=first)
         for p, s in zip(self.treated, start, strict=True):
             p.copy_(s)
-        self.memory["length"] = best
-        return best
+        self.memory["length"] = length
+        return length
 
     def _rest_gradients(self, objective: Objective) -> None:
         if self.fallback is None:

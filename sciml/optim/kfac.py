@@ -9,9 +9,9 @@ has no learning rate and no momentum to tune.
 
 References: Martens and Grosse 2015, arXiv 1503.05671; Pauloski et al. 2021, arXiv 2107.01739
 (ranks); Dangel et al. 2024, arXiv 2405.15603 (differential operators; algorithm 1 and KFAC*).
-Departures: factors start from the first batch, not from the identity; loss terms of a physics loss
-may come from stochastic dimensions and from networks that are not plain perceptrons, since slots
-are recorded and not derived (`capture`).
+Departures: factors start from the first batch unless `start` says otherwise; loss terms of a
+physics loss may come from stochastic dimensions and from networks that are not plain perceptrons,
+since slots are recorded and not derived (`capture`).
 """
 
 from __future__ import annotations

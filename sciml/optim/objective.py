@@ -19,6 +19,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from sciml.autodiff.streams import Streams
+from sciml.optim.capture import Capture
 from sciml.optim.flat import assign, flatten, unflatten
 from sciml.optim.terms import LossTerm, total_loss
 
@@ -89,8 +90,6 @@ class Objective:
     def captured(self, layers) -> tuple[list[LossTerm], list]:
         """Return terms and the recorded uses of `layers` in them, see `sciml.optim.capture`."""
         if self._uses is None:
-            from sciml.optim.capture import Capture
-
             self.evaluations += 1
             with Capture(layers) as capture, torch.enable_grad():
                 self._given = list(self._evaluate())

@@ -12,7 +12,7 @@ from torch import nn
 
 from sciml.autodiff.estimators import Exact
 from sciml.data.collocation import Batch, CollocationData
-from sciml.errors import InvalidArgument
+from sciml.errors import InvalidArgument, NumericalWarning
 from sciml.modules.sdgd_pinn import SDGDPINN
 from sciml.networks.mlp import MLP
 from sciml.optim.engd import ENGD, SPRING
@@ -192,6 +192,21 @@ def test_damping_below_rounding_is_raised_not_fatal():
     optimizer.step()
     assert flat(net).isfinite().all()
     assert optimizer.statistics()["damping"] > 1e-30
+
+
+@pytest.mark.parametrize("kind", [ENGD, SPRING])
+@pytest.mark.parametrize("spoil", [float("nan"), 0.0])
+def test_a_batch_without_a_finite_jacobian_moves_nothing(kind, spoil):
+    net, _ = setup()
+    x = torch.ones(4, 3, dtype=torch.float64)
+    before = flat(net)
+    optimizer = kind(net)
+    with pytest.warns(NumericalWarning, match="not finite"):
+        optimizer.update_curvature(
+            Objective(lambda: [LossTerm("bad", spoil * net(x)[:, 0], 1.0, 4)])
+        )
+    optimizer.step()
+    assert torch.equal(flat(net), before)
 
 
 def test_complex_parameters_go_to_adam():
