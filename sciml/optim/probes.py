@@ -40,14 +40,12 @@ estimate; with one draw S the residual is r_S, its Jacobian J_S, and E r_S = r, 
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from sciml.errors import InvalidArgument
 from sciml.optim.flat import real
 from sciml.optim.objective import Objective
 from sciml.optim.terms import LossTerm, total_loss
@@ -131,31 +129,6 @@ def squared_probe(
         allow_unused=True,
     )
     return [real(g).square() for g in _filled(found, parameters)]
-
-
-def subsample(terms: Sequence[LossTerm], share: float) -> list[LossTerm]:
-    """Return the terms of the first samples alone, with their part in the count.
-
-    For probes on fewer samples. Evaluate the terms on those samples where you can: a slice of
-    terms whose graph covers all samples costs as much as the whole.
-
-    Args:
-        terms: Of this rank.
-        share: Share of the samples that is kept, at least one of each term.
-    """
-    if not 0 < share <= 1:
-        raise InvalidArgument(f"a share {share} of the samples", "a number above 0, up to 1")
-    out = []
-    for term in terms:
-        n = len(term.residual)
-        kept = min(n, max(1, math.ceil(share * n)))
-        target = None if term.target is None else term.target[:kept]
-        # Weight and count enter as a quotient: enlarging the weight leaves the count an integer.
-        weight = term.weight * n / max(kept, 1)
-        out.append(
-            dataclasses.replace(term, residual=term.residual[:kept], target=target, weight=weight)
-        )
-    return out
 
 
 def _filled(found: Sequence[Tensor | None], parameters: Sequence[Tensor]) -> list[Tensor]:

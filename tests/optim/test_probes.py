@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch import nn
 
-from sciml.errors import InvalidArgument
 from sciml.optim.flat import real
 from sciml.optim.objective import Objective
 from sciml.optim.probes import (
@@ -15,7 +14,6 @@ from sciml.optim.probes import (
     hutchinson,
     rademacher,
     squared_probe,
-    subsample,
 )
 from sciml.optim.terms import LossTerm, total_loss
 
@@ -222,19 +220,3 @@ def test_probes_are_named_by_seed_and_step():
         assert torch.equal(first, probe(function, seed=1, step=2))
         assert not torch.equal(first, probe(function, seed=1, step=3))
         assert not torch.equal(first, probe(function, seed=2, step=2))
-
-
-# --- fewer samples ------------------------------------------------------------------------------
-def test_fewer_samples_keep_the_scale_of_the_loss():
-    x = torch.ones(6, 1, dtype=F64)
-    net = nn.Linear(1, 2).double()
-    labels = torch.zeros(6, dtype=torch.long)
-    for terms in (
-        [LossTerm("r", net(x), 0.7, 12)],
-        [LossTerm("c", net(x), 0.7, 12, "categorical", labels)],
-    ):
-        fewer = subsample(terms, 0.4)
-        assert len(fewer[0].residual) == 3
-        torch.testing.assert_close(total_loss(fewer), total_loss(terms))  # samples are all alike
-    with pytest.raises(InvalidArgument, match=r"a share 1.5"):
-        subsample(terms, 1.5)
