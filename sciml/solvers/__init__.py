@@ -4,12 +4,14 @@ from sciml.solvers.attach import Implicit, WarmStart
 from sciml.solvers.broyden import Broyden
 from sciml.solvers.dense import Dense, LaggedFactor
 from sciml.solvers.fixed_point import Anderson, FixedPointIteration
+from sciml.solvers.flows import HomotopyPath, ResidualFlow
 from sciml.solvers.gmres import GMRES
 from sciml.solvers.krylov import CG, MINRES, BiCGStab, NormalCG, jacobi
 from sciml.solvers.layout import Rows, Segments
 from sciml.solvers.lbfgs import LBFGS
 from sciml.solvers.levenberg_marquardt import LevenbergMarquardt
 from sciml.solvers.newton import Newton, NewtonKrylov
+from sciml.solvers.ode import ODE, integrate
 from sciml.solvers.operators import Operator
 from sciml.solvers.series import JacobianFree, Neumann
 from sciml.solvers.solution import Outcome, Solution, Status
@@ -30,6 +32,7 @@ __all__ = [
     "Dense",
     "FixedPointIteration",
     "GMRES",
+    "HomotopyPath",
     "Implicit",
     "JacobianFree",
     "LBFGS",
@@ -40,8 +43,10 @@ __all__ = [
     "Newton",
     "NewtonKrylov",
     "NormalCG",
+    "ODE",
     "Operator",
     "Outcome",
+    "ResidualFlow",
     "Rows",
     "Segments",
     "Solution",
@@ -49,6 +54,7 @@ __all__ = [
     "WarmStart",
     "fixed_point",
     "implicit_derivative",
+    "integrate",
     "jacobi",
     "least_squares",
     "linear_solve",

@@ -1,0 +1,258 @@
+"""Initial value problems: torchdiffeq's integrators with counted evaluations and checked failures.
+
+    solution = integrate(field, z0, (x,), on_failure="raise", gradient="adjoint")
+
+solves dz/dt = field(t, z, *theta) for a batch; `theta` as in `sciml.solvers.solve`. The whole batch
+is one ODE: it shares its steps, so with an adaptive method the error of one problem depends on the
+others in the batch. Four ways to the gradient in z0, in theta and in what the field captures:
+
+    backprop     through the steps; memory grows with the number of evaluations
+    checkpoint   the same gradient, each step evaluated twice; memory of one step and all states
+    adjoint      the adjoint ODE solved backwards, memory of one evaluation; inexact where the flow
+                 contracts, since it retraces the state (`sciml.solvers.ode_adjoint`)
+    ift          at a rest point, no trajectory at all: `fixed_point` with a solver of
+                 `sciml.solvers.flows`
+
+Under autocast the field runs in half precision and the state stays in float32.
+
+Sources: Chen et al. 2018, arXiv 1806.07366 (adjoint); torchdiffeq 0.2.5 (integrators).
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from sciml.errors import ConvergenceError, InvalidArgument, NumericalWarning, did_you_mean
+from sciml.solvers.embedded import StepFailure, embedded_path
+from sciml.solvers.layout import Layout
+from sciml.solvers.ode_adjoint import adjoint_path
+from sciml.solvers.ode_field import Evaluations, Field
+from sciml.solvers.search import flat_theta, layout_for
+from sciml.solvers.solution import MEANING, Policy, Solution, Status, check_policy
+
+Gradient = Literal["backprop", "checkpoint", "adjoint"]
+GRADIENTS = ("backprop", "checkpoint", "adjoint")
+ADAPTIVE = ("dopri5", "dopri8", "bosh3", "adaptive_heun", "fehlberg2")
+ONE_STEP = ("euler", "midpoint", "heun2", "heun3", "rk4")
+MULTISTEP = ("explicit_adams", "implicit_adams")
+ROUNDS = 4  # problems may fail one after the other; after this many solves all others are given up
+
+
+@dataclass(frozen=True)
+class ODE:
+    """How an initial value problem is integrated.
+
+    Args:
+        method: Adaptive `dopri5`, `dopri8`, `bosh3`, `adaptive_heun`, `fehlberg2`; with fixed
+            steps `euler`, `midpoint`, `heun2`, `heun3`, `rk4`, `explicit_adams`, `implicit_adams`.
+        rtol: Relative tolerance of adaptive methods, on the root mean square over the batch.
+        atol: Absolute tolerance of adaptive methods.
+        steps: Steps of fixed-step methods between two times.
+        max_steps: Most steps of adaptive methods between two times.
+
+    Raises:
+        InvalidArgument: For an unknown method, or numbers that cannot work.
+    """
+
+    method: str = "dopri5"
+    rtol: float = 1e-3
+    atol: float = 1e-3
+    steps: int = 4
+    max_steps: int = 1000
+
+    def __post_init__(self) -> None:
+        """Check the combination."""
+        known = (*ADAPTIVE, *ONE_STEP, *MULTISTEP)
+        if self.method not in known:
+            raise InvalidArgument(
+                f"method={self.method!r}", "an integrator", did_you_mean(str(self.method), known)
+            )
+        if self.rtol < 0 or self.atol < 0 or self.rtol + self.atol <= 0:
+            raise InvalidArgument(
+                f"rtol={self.rtol}, atol={self.atol}", "tolerances >= 0, one of them positive"
+            )
+        if self.steps < 1 or self.max_steps < 1:
+            raise InvalidArgument(
+                f"steps={self.steps}, max_steps={self.max_steps}", "at least 1 of each"
+            )
+
+    @property
+    def adaptive(self) -> bool:
+        """Return whether the method chooses its steps."""
+        return self.method in ADAPTIVE
+
+    def path(self, field: Callable, z: Any, times: Tensor) -> Any:
+        """Return torchdiffeq's states `(T, *shape)` at the times; z may be a tuple."""
+        from torchdiffeq import odeint
+
+        if self.adaptive:
+            options = {"max_num_steps": self.max_steps}
+        else:
+            options = {"grid_constructor": lambda f, z, t: _refined(t, self.steps)}
+        settings = {"rtol": self.rtol, "atol": self.atol, "method": self.method}
+        return odeint(field, z, times, options=options, **settings)
+
+
+def integrate(
+    field: Callable[..., Tensor],
+    z0: Tensor,
+    theta: Sequence[Any] = (),
+    *,
+    on_failure: Policy,
+    ode: ODE | None = None,
+    gradient: Gradient = "backprop",
+    times: Sequence[float] = (0.0, 1.0),
+    estimates: bool = False,
+    layout: Layout | None = None,
+) -> Solution:
+    """Integrate `dz/dt = field(t, z, *theta)` from `z0` through all `times`.
+
+    Args:
+        field: Returns the shape of z and does not mix problems; must be one function during the
+            solve (freeze dropout masks and batch statistics before it).
+        z0: State at the first time `(B, ...)`; gets a gradient.
+        theta: Further arguments: tensors, or dicts, lists and tuples of them.
+        on_failure: `raise`; or leave failed problems at `z0` without gradient and solve the others
+            again, saying so (`warn`) or not (`mask`, `best`).
+        ode: Method and tolerances, by default `ODE()`.
+        gradient: See the module's text.
+        times: At least two, increasing or decreasing.
+        estimates: Whether to estimate errors and stiffness (dopri5, not `adjoint`).
+        layout: How z splits into problems, by default `Rows(1)`.
+
+    Returns:
+        Value at the last time. `iterations` is the number of steps and `residual` NaN unless
+        estimated: then the sum of the steps' error norms. `stats`: `path` `(T, *shape)`,
+        `evaluations`, an `Evaluations` whose `backward` grows in the backward pass, and with
+        estimates `error` and `stiffness` `(*P)`, see `sciml.solvers.embedded`.
+
+    Raises:
+        ConvergenceError: Under `raise`, if a problem failed.
+        InvalidArgument: For combinations that do not work.
+    """
+    ode = ode or ODE()
+    check_policy(on_failure)
+    _check_gradient(ode, gradient, estimates)
+    layout = layout_for(z0, layout)
+    bound, leaves = flat_theta(lambda at, *rest: field(*at, *rest), theta)
+    z0 = z0.float() if z0.dtype in (torch.float16, torch.bfloat16) else z0
+    t = torch.as_tensor(times, dtype=torch.float64 if ode.adaptive else z0.dtype, device=z0.device)
+    counts = Evaluations()
+    status = torch.full(layout.problems(z0), Status.CONVERGED, device=z0.device)
+    extra: dict[str, Tensor] = {}
+    run = Field(bound, leaves, z0, layout, counts)
+    for attempt in range(ROUNDS):
+        run.watch(adaptive=ode.adaptive)
+        try:
+            path, extra = _path(ode, run, z0, t, gradient, estimates)
+            bad, cause = ~_finite(path, layout), Status.NONFINITE
+        except (AssertionError, StepFailure) as error:
+            bad, cause = run.blame(error)
+        bad = bad & (status == Status.CONVERGED)
+        if not bool(bad.any()):
+            break
+        bad = bad | (status == Status.CONVERGED) if attempt == ROUNDS - 2 else bad
+        status = torch.where(bad, int(cause), status)
+        _report(status, on_failure, ode, run)
+        run.freeze(status != Status.CONVERGED)
+    run.finish()
+    if run.frozen is not None:
+        path = torch.where(layout.spread(run.frozen, z0), run.start, path)
+    residual = extra.pop("residual", None)
+    if residual is None:
+        residual = torch.full(status.shape, torch.nan, dtype=z0.dtype, device=z0.device)
+    steps = torch.full_like(status, counts.steps)
+    stats = {"path": path, "evaluations": counts, **extra}
+    return Solution(path[-1], status, steps, residual, stats)
+
+
+def _check_gradient(ode: ODE, gradient: str, estimates: bool) -> None:
+    if gradient not in GRADIENTS:
+        raise InvalidArgument(
+            f"gradient={gradient!r}",
+            f"one of {', '.join(GRADIENTS)}",
+            "At a rest point take sciml.solvers.fixed_point with solver=ResidualFlow() (ift)",
+        )
+    if gradient == "checkpoint" and ode.method not in (*ONE_STEP, "dopri5"):
+        raise InvalidArgument(
+            f"gradient='checkpoint' with method={ode.method!r}",
+            f"dopri5, or one of {', '.join(ONE_STEP)}: methods that start afresh in every step",
+        )
+    if estimates and (ode.method != "dopri5" or gradient == "adjoint"):
+        raise InvalidArgument(
+            f"estimates with method={ode.method!r} and gradient={gradient!r}",
+            "method='dopri5' and gradient backprop or checkpoint",
+            "With other methods estimate single steps: sciml.solvers.embedded.step_estimates",
+        )
+
+
+def _path(
+    ode: ODE, run: Field, z0: Tensor, t: Tensor, gradient: str, estimates: bool
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return the states at the times, and estimates."""
+    recording = torch.is_grad_enabled()
+    if estimates or (gradient == "checkpoint" and ode.adaptive and recording):
+        return embedded_path(ode, run, z0, t, checkpointed=gradient == "checkpoint" and recording)
+    if gradient == "adjoint" and recording:
+        return adjoint_path(ode, run, z0, t), {}
+    if gradient == "checkpoint" and recording:
+        return _checkpointed(ode, run, z0, t), {}
+    return ode.path(run, z0, t), {}
+
+
+def _checkpointed(ode: ODE, run: Field, z0: Tensor, t: Tensor) -> Tensor:
+    """Return the states at the times, keeping nothing but the state before each fixed step."""
+    single = ODE(ode.method, steps=1)
+    grid = _refined(t, ode.steps)
+    states = [z0]
+    for pair in grid.unfold(0, 2, 1):
+
+        def step(z: Tensor, pair: Tensor = pair) -> Tensor:
+            return single.path(run, z, pair)[-1]
+
+        # captured tensors are found by autograd itself: the graph is made again in the backward
+        states.append(checkpoint(step, states[-1], use_reentrant=False, preserve_rng_state=False))
+    return torch.stack(states[:: ode.steps])
+
+
+def _refined(t: Tensor, steps: int) -> Tensor:
+    """Return the grid with `steps` steps between two times; the times themselves are exact."""
+    share = torch.arange(steps, dtype=t.dtype, device=t.device) / steps
+    inner = t[:-1, None] + (t[1:] - t[:-1])[:, None] * share
+    return torch.cat([inner.flatten(), t[-1:]])
+
+
+def _finite(path: Tensor, layout: Layout) -> Tensor:
+    return layout.norm(path[-1].detach()).isfinite()
+
+
+def _report(status: Tensor, policy: Policy, ode: ODE, run: Field) -> None:
+    """Raise or warn about failed problems."""
+    if policy == "warn":
+        # constant text: Python's own filter then shows it once
+        warnings.warn(
+            "an ODE solve failed for some problems, which stay at their start without gradient; "
+            "Solution.status says which. on_failure='raise' stops there",
+            NumericalWarning,
+            stacklevel=3,
+        )
+    if policy != "raise":
+        return
+    failed = (status != Status.CONVERGED).flatten()
+    causes = ", ".join(MEANING.get(Status(s), "") for s in status.flatten()[failed].unique())
+    which = failed.nonzero()[:, 0].tolist()
+    names = ", ".join(map(str, which[:5])) + (", ..." if len(which) > 5 else "")
+    raise ConvergenceError(
+        f"the ODE solve by {ode.method} failed {run.where()} for problem {names} of {len(failed)} "
+        f"({causes}{run.speeds(status != Status.CONVERGED)})",
+        "a field that stays bounded and smooth along the flow",
+        "Type solver=rk4 (fixed steps), larger solver.rtol and solver.atol, or end the field with "
+        "a normalisation or tanh; on_failure='mask' goes on without these problems",
+    )

@@ -1,0 +1,144 @@
+"""The right-hand side of an ODE as the integrators see it: counted, checked, and blamed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sciml.errors import InvalidArgument
+from sciml.solvers.layout import Layout
+from sciml.solvers.solution import Status
+
+NEAR_WORST = 0.1  # problems this close to the largest scaled speed share the blame
+
+
+@dataclass
+class Evaluations:
+    """What an ODE solve cost; `backward` and `drift` grow in the backward pass.
+
+    Attributes:
+        forward: Evaluations of the field on the whole batch.
+        backward: The same in backward passes; those by automatic differentiation do not count.
+        steps: Accepted steps.
+        rejected: Rejected steps.
+        drift: By how much the adjoint ODE missed the states it retraced, relative.
+    """
+
+    forward: int = 0
+    backward: int = 0
+    steps: int = 0
+    rejected: int = 0
+    drift: float | Tensor = 0.0
+
+
+class Field:
+    """`dz/dt` of a batch at `(t, z)`, with its other arguments bound.
+
+    Args:
+        function: `function((t, z), *leaves)`.
+        leaves: Tensors it depends on.
+        z0: Where failed problems are kept.
+        layout: Splits z into problems.
+        counts: Filled by the solve.
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., Tensor],
+        leaves: tuple[Tensor, ...],
+        z0: Tensor,
+        layout: Layout,
+        counts: Evaluations,
+    ) -> None:
+        self.function, self.leaves, self.layout, self.counts = function, leaves, layout, counts
+        self.start = z0.detach()
+        self.frozen: Tensor | None = None
+        self.last: tuple[Tensor, Tensor, Tensor] | None = None
+        self.counting = True  # else in a backward pass
+        kind = z0.device.type
+        # the backward pass evaluates the field outside the user's autocast
+        self.cast = (kind, torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind))
+
+    def __call__(self, t: Tensor, z: Tensor) -> Tensor:
+        """Return the derivative, shape of z."""
+        return self.at(t, z, self.leaves)
+
+    def at(self, t: Tensor, z: Tensor, leaves: tuple[Tensor, ...]) -> Tensor:
+        """Return the derivative with other tensors in place of the bound ones."""
+        if self.counting:
+            self.counts.forward += 1
+        else:
+            self.counts.backward += 1
+        hold = None if self.frozen is None else self.layout.spread(self.frozen, z)
+        point = z if hold is None else torch.where(hold, self.start, z)
+        kind, dtype, enabled = self.cast
+        with torch.autocast(kind, dtype=dtype, enabled=enabled):
+            y = self.function((t, point), *leaves)
+        if y.shape != z.shape:
+            raise InvalidArgument(
+                f"a field that maps a state of shape {tuple(z.shape)} to {tuple(y.shape)}",
+                "the shape of the state",
+            )
+        y = y.to(z.dtype)
+        y = y if hold is None else torch.where(hold, torch.zeros_like(y), y)
+        if self.counting:
+            self.last = (t.detach(), z.detach(), y.detach())
+        return y
+
+    def watch(self, *, adaptive: bool) -> None:
+        """Count the steps of a new attempt by torchdiffeq's callbacks."""
+        self.counts.steps = self.counts.rejected = 0
+
+        def accepted(t: Tensor, z: Tensor, dt: Tensor) -> None:
+            self.counts.steps += self.counting
+
+        def refused(t: Tensor, z: Tensor, dt: Tensor) -> None:
+            self.counts.rejected += self.counting
+
+        if adaptive:
+            self.callback_accept_step, self.callback_reject_step = accepted, refused
+        else:
+            self.callback_step = accepted
+
+    def finish(self) -> None:
+        """Note that from here on evaluations belong to backward passes; keep no state."""
+        self.counting, self.last = False, None
+
+    def freeze(self, which: Tensor) -> None:
+        """Keep problems `(*P)` at their start, with a derivative of zero."""
+        self.frozen = which
+
+    def blame(self, error: Exception) -> tuple[Tensor, Status]:
+        """Return which problems `(*P)` stopped an integrator, and how, from its last evaluation.
+
+        Raises:
+            Exception: The error itself, if it is none of an integrator's.
+        """
+        text = str(error)
+        known = ("underflow in dt", "non-finite values", "max_num_steps")
+        if self.last is None or not any(words in text for words in known):
+            raise error
+        _, z, y = self.last
+        speed = self.layout.norm(y)
+        if not bool(speed.isfinite().all()):
+            return ~speed.isfinite(), Status.NONFINITE
+        scaled = speed / (1 + self.layout.norm(z))
+        steps = known[2] in text
+        cause = Status.MAX_ITER if steps else Status.DIVERGED
+        return scaled >= NEAR_WORST * scaled.amax(), cause
+
+    def where(self) -> str:
+        """Return the time of the last evaluation in words."""
+        return f"near t={float(self.last[0]):.3g}"
+
+    def speeds(self, failed: Tensor) -> str:
+        """Return how fast the failed problems and all others moved, in words."""
+        speed = self.layout.norm(self.last[2])
+        if not bool(speed[failed].isfinite().all()):
+            return ""
+        text = f"; |dz/dt| up to {float(speed[failed].max()):.1e} there"
+        rest = speed[~failed]
+        return text + (f", {float(rest.median()):.1e} elsewhere" if rest.numel() else "")
