@@ -10,7 +10,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sciml.pretrained import list_pretrained, load_pretrained, save_pretrained
+    from sciml.pretrained import (
+        list_pretrained,
+        load_pretrained,
+        save_operator,
+        save_pretrained,
+    )
 
 __version__ = "0.1.0"
 
@@ -18,10 +23,17 @@ __version__ = "0.1.0"
 _HOMES = {
     "list_pretrained": "sciml.pretrained",
     "load_pretrained": "sciml.pretrained",
+    "save_operator": "sciml.pretrained",
     "save_pretrained": "sciml.pretrained",
 }
 
-__all__ = ["__version__", "list_pretrained", "load_pretrained", "save_pretrained"]
+__all__ = [
+    "__version__",
+    "list_pretrained",
+    "load_pretrained",
+    "save_operator",
+    "save_pretrained",
+]
 
 
 def __getattr__(name: str) -> object:

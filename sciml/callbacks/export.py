@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,22 +10,24 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from torch import nn
 
-from sciml.pretrained import save_pretrained, table, training_ranges
-from sciml.pretrained.folder import update_metrics
+from sciml.pretrained import save_operator, save_pretrained, table, training_ranges
+from sciml.pretrained.save import update_metrics
 
 log = logging.getLogger(__name__)
 
 RANGE_POINTS = 16384
 RANGE_ELEMENTS = 2**22
+RANGE_BATCHES = 4  # training batches whose ranges stand for all of an operator's
 
 
 class ExportPretrained(pl.Callback):
     """Writes `pretrained/` when training ends and adds the test metrics when they are known.
 
-    The module offers the solution as `trial` (a `TrialSolution`). A run whose problem or network
-    is not in the table of published classes is not exported, and the log says so: such a class
-    could not be named in the folder.
+    The module offers a solution as `trial` (a `TrialSolution`), or an operator as `network` (with
+    a `schema`). A run whose problem or network is not in the table of published classes is not
+    exported, and the log says so: such a class could not be named in the folder.
 
     Args:
         run_dir: The run folder.
@@ -41,7 +44,10 @@ class ExportPretrained(pl.Callback):
         if not trainer.is_global_zero:
             return
         if stage == "fit":
-            self._written = self._export(pl_module)
+            solution = hasattr(pl_module, "trial")
+            self._written = (
+                self._export(pl_module) if solution else self._operator(trainer, pl_module)
+            )
         elif stage == "test" and self._written:
             metrics = {k: float(v) for k, v in trainer.callback_metrics.items()}
             update_metrics(
@@ -77,6 +83,55 @@ class ExportPretrained(pl.Callback):
         )
         return True
 
+    def _operator(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> bool:
+        network, data = getattr(pl_module, "network", None), trainer.datamodule
+        spec = describe_operator(self.config, getattr(data, "sizes", {}))
+        if not isinstance(network, nn.Module) or not hasattr(network, "schema") or spec is None:
+            log.info("no pretrained/ folder: the class of the network is not published")
+            return False
+        known = network.schema()["inputs"]
+        seen: dict[str, list[float]] = {}
+        for step in range(RANGE_BATCHES):
+            for name, value in data.batch(step).inputs.items():
+                if name in known and value.is_floating_point():
+                    seen.setdefault(name, []).extend([float(value.min()), float(value.max())])
+        save_operator(
+            self.folder,
+            network,
+            arguments=spec["arguments"],
+            ranges={name: (min(values), max(values)) for name, values in seen.items()},
+            name=self.model,
+            description=(type(network).__doc__ or "").strip().splitlines()[0],
+            data={"recipe": self.config.get("data"), "seed": self.config.get("seed")},
+        )
+        return True
+
+
+def describe_operator(config: Mapping[str, Any], sizes: Mapping[str, Any]) -> dict | None:
+    """Return `{"class", "arguments"}` of a run's network, None if it or a part has no name.
+
+    Args:
+        config: The resolved configuration.
+        sizes: What the data module tells the network.
+    """
+    node = config.get("network") or {}
+    name = table.name_of("operator", str(node.get("_target_", "")))
+    if name is None:
+        return None
+    accepted = inspect.signature(table.resolve("operator", name)).parameters
+    parts = {key: config[key] for key in ("solver", "adjoint") if config.get(key)}
+    given = {**parts, **sizes, **node}
+    arguments = {}
+    for key, value in given.items():
+        if key not in accepted:
+            continue
+        if isinstance(value, Mapping) and "_target_" in value:
+            value = describe("part", value)
+            if value is None:
+                return None
+        arguments[key] = value
+    return {"class": name, "arguments": arguments}
+
 
 def describe(kind: str, node: Mapping[str, Any] | None) -> dict[str, Any] | None:
     """Return `{"class", "arguments"}` of a configuration node, None if its class has no name."""
@@ -84,4 +139,9 @@ def describe(kind: str, node: Mapping[str, Any] | None) -> dict[str, Any] | None
     if name is None:
         return None
     arguments = {key: value for key, value in node.items() if key != "_target_"}
+    for key, value in arguments.items():
+        if isinstance(value, Mapping) and "_target_" in value:
+            arguments[key] = describe("part", value)
+            if arguments[key] is None:
+                return None
     return {"class": name, "arguments": arguments}

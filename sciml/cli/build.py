@@ -64,7 +64,7 @@ def prepare(
 
 
 def build(config: Mapping[str, Any], run_dir: Path) -> Run:
-    """Construct problem, network, estimator, module, data, callbacks, loggers and trainer.
+    """Construct problem, solver, data, network, module, callbacks, loggers and trainer.
 
     Args:
         config: The resolved and checked configuration.
@@ -74,18 +74,17 @@ def build(config: Mapping[str, Any], run_dir: Path) -> Run:
         SciMLError: If a constructor refuses its arguments.
     """
     parts: dict[str, Any] = {}
-    if config.get("problem"):
-        parts["problem"] = make("problem", config["problem"], {})
+    for name in ("problem", "solver", "adjoint", "estimator"):
+        if config.get(name):
+            parts[name] = make(name, config[name], {})
+    data = make("data", config["data"], {**parts, "seed": config["seed"]})
     if config.get("network"):
-        seen = inputs(config, parts.get("problem"))
+        seen = {**parts, **getattr(data, "sizes", {}), **inputs(config, parts.get("problem"))}
         parts["network"] = make("network", config["network"], seen)
-    if config.get("estimator"):
-        parts["estimator"] = make("estimator", config["estimator"], {})
     optimizer, settings = prepare("optimizer", config["optimizer"], {})
     parts["optimizer"] = functools.partial(optimizer, **settings)  # called with the parameters
     if config.get("schedule"):
         parts["schedule"] = scheduler(config["schedule"], config["trainer"].get("max_steps", -1))
-    data = make("data", config["data"], {**parts, "seed": config["seed"]})
     module = make("module", config["module"], {**parts, "data": data})
 
     about = {

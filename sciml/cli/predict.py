@@ -7,21 +7,23 @@ import csv
 import os
 import sys
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from sciml.errors import InvalidArgument, SciMLError, SciMLWarning
-from sciml.pretrained import load_pretrained
+from sciml.pretrained import PretrainedOperator, load_pretrained
 
 EXAMPLES = """examples:
   sciml predict runs/pinn_hjb/2026-01-31_12-00-00 points.npz -o out.npz
   sciml predict my_model/ points.csv -o out.csv --no-gradient
 
-input:  .npz with arrays x (N, d) and, for a problem in time, t (N, 1), (N,) or one number;
-        or .csv with one point per line, the time in a column headed t (without a header: the last)
-output: value (N,) and gradient (N, d) in the same units as the model's card says
+input:  .npz with the arrays that the model's card lists. For the solution of an equation these are
+        x (N, d) and, in time, t (N, 1), (N,) or one number; there a .csv will do as well, one point
+        per line, the time in a column headed t (without a header: the last)
+output: the outputs that the card lists, in its units
 """
 
 
@@ -66,10 +68,31 @@ def _predict(arguments: argparse.Namespace) -> str:
     if output.suffix not in (".npz", ".csv"):
         raise InvalidArgument(f"output {output}", "a file name ending in .npz or .csv")
     model = load_pretrained(arguments.model, device=_device(arguments.device))
+    if isinstance(model, PretrainedOperator):
+        return _predict_operator(model, arguments, output)
     x, t = read_points(arguments.input, model.time_dependent, model.dim)
     found = model.predict(x, t, gradient=not arguments.no_gradient, chunk=arguments.chunk)
     write_fields(output, {name: value.numpy() for name, value in found.items()})
     return f"{len(x)} points, {', '.join(found)} -> {output}"
+
+
+def _predict_operator(
+    model: PretrainedOperator, arguments: argparse.Namespace, output: Path
+) -> str:
+    path = arguments.input
+    for file in (path, output):
+        if file.suffix != ".npz":
+            raise InvalidArgument(f"{file} for an operator", "a file name ending in .npz")
+    if not path.is_file():
+        raise InvalidArgument(f"there is no file {path}", f"{list(model.spec['inputs'])} as .npz")
+    whole = [k for k, e in model.spec["inputs"].items() if e.get("dtype") == "int"]
+    try:
+        arrays = _read_npz(path, whole)
+    except (ValueError, EOFError, OSError) as error:
+        raise InvalidArgument(f"{path} cannot be read ({error})", "numbers only") from error
+    found = model.predict(**arrays, chunk=arguments.chunk)
+    write_fields(output, {name: value.numpy() for name, value in found.items()})
+    return f"{', '.join(f'{k} {tuple(v.shape)}' for k, v in found.items())} -> {output}"
 
 
 def read_points(path: Path, timed: bool, dim: int) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -105,7 +128,8 @@ def read_points(path: Path, timed: bool, dim: int) -> tuple[torch.Tensor, torch.
     return torch.from_numpy(arrays["x"]), None if t is None else torch.from_numpy(np.atleast_1d(t))
 
 
-def _read_npz(path: Path) -> dict[str, np.ndarray]:
+def _read_npz(path: Path, whole: Sequence[str] = ()) -> dict[str, np.ndarray]:
+    """Return the arrays of a file, float64 except those named in `whole`."""
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
@@ -117,7 +141,8 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
         if value.dtype.kind not in "fiu":
             raise ValueError(f"array {name} has dtype {value.dtype}")
     # float64 and native byte order: files come from anywhere
-    return {name: np.ascontiguousarray(value, dtype=np.float64) for name, value in arrays.items()}
+    kinds = {name: None if name in whole else np.float64 for name in arrays}
+    return {name: np.ascontiguousarray(arrays[name], dtype=kinds[name]) for name in arrays}
 
 
 def _read_csv(path: Path, timed: bool, dim: int) -> dict[str, np.ndarray]:

@@ -22,8 +22,9 @@ ALLOWED = ("sciml", "torch.optim", "lightning", "pytorch_optimizer")
 # Arguments that the builder supplies; a configuration need not (and for those marked by the
 # builder's order of construction cannot) give them.
 SUPPLIED: dict[str, tuple[str, ...]] = {
-    "network": ("dim", "time", "features"),
-    "module": ("problem", "network", "estimator", "optimizer", "schedule"),
+    "network": ("dim", "time", "features", "solver", "adjoint"),
+    "module": ("problem", "network", "estimator", "optimizer", "schedule")
+    + ("data", "solver", "adjoint"),
     "data": ("problem", "seed"),
     "optimizer": ("params", "module"),
     "schedule": ("optimizer",),
@@ -117,12 +118,23 @@ def check(config: Mapping[str, Any]) -> list[str]:
         except ConfigError as error:
             found.append(f"{path}._target_: {str(error).rstrip('.')}.")
             continue
-        found += check_node(path, node, target)
+        # A network for data is told their sizes by the data module, see sciml.data.steps.
+        by_data = path == "network" and not config.get("problem")
+        found += check_node(path, node, target, complete=not by_data)
     return found
 
 
-def check_node(path: str, node: Mapping[str, Any], target: Callable[..., Any]) -> list[str]:
-    """Return what is wrong with the keys of one node."""
+def check_node(
+    path: str, node: Mapping[str, Any], target: Callable[..., Any], *, complete: bool = True
+) -> list[str]:
+    """Return what is wrong with the keys of one node.
+
+    Args:
+        path: Full key of the node.
+        node: The node.
+        target: What it names.
+        complete: Whether a required argument that nothing gives is a finding.
+    """
     group = path.partition(".")[0]
     known, free = arguments(target)
     supplied = set(SUPPLIED.get(group, ()))
@@ -137,7 +149,7 @@ def check_node(path: str, node: Mapping[str, Any], target: Callable[..., Any]) -
             found.append(f"{path}.{key}={value!r} is a {type(value).__name__}. Expected {wanted}.")
     for key, parameter in known.items():
         required = parameter.default is parameter.empty
-        if required and key not in node and key not in supplied:
+        if complete and required and key not in node and key not in supplied:
             found.append(f"{path}.{key} is missing: {target.__name__} needs it.")
     return found
 

@@ -25,6 +25,8 @@ class TrainConfig:
     problem: Any = None
     network: Any = None
     estimator: Any = None
+    solver: Any = None
+    adjoint: Any = None
     module: Any = None
     data: Any = None
     optimizer: Any = None

@@ -6,14 +6,12 @@ interrupted one would have drawn, and no generator state is saved; only the step
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-import torch
-from lightning import LightningDataModule
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader
 
 from sciml.autodiff.streams import Streams
+from sciml.data.steps import Counted, Counter
 from sciml.errors import InvalidArgument
 from sciml.physics.pde import PDE, Points
 
@@ -38,20 +36,7 @@ class Batch:
     counts: dict[str, int] = field(default_factory=dict)
 
 
-class _Steps(IterableDataset):
-    """An endless supply of nothing: the data module fills it in on the device."""
-
-    def __init__(self, length: int | None = None) -> None:
-        self.length = length
-
-    def __iter__(self) -> Iterator[int]:
-        step = 0
-        while self.length is None or step < self.length:
-            yield step
-            step += 1
-
-
-class CollocationData(LightningDataModule):
+class CollocationData(Counted):
     """Training, validation and test points of a problem.
 
     Args:
@@ -96,20 +81,15 @@ class CollocationData(LightningDataModule):
         self.fixed_for, self.seed = fixed_for, seed
         open_size = min(20_000, max(1000, _TEST_ELEMENTS // problem.dim))
         self.test_points = test_points or open_size
-        self.drawn = 0
 
     # --- loaders: counters only -----------------------------------------------------------
-    def train_dataloader(self) -> DataLoader:
-        """Return an endless loader of step numbers."""
-        return DataLoader(_Steps(), batch_size=None)
-
     def val_dataloader(self) -> DataLoader:
         """Return a loader of one validation batch."""
-        return DataLoader(_Steps(1), batch_size=None)
+        return DataLoader(Counter(1), batch_size=None)
 
     def test_dataloader(self) -> DataLoader:
         """Return a loader over the chunks of the test set that this rank evaluates."""
-        return DataLoader(_Steps(self._my_chunks()), batch_size=None)
+        return DataLoader(Counter(self._my_chunks()), batch_size=None)
 
     def on_after_batch_transfer(self, batch: int, dataloader_idx: int) -> Batch | Points:
         """Replace the step number by points drawn on the module's device."""
@@ -118,8 +98,7 @@ class CollocationData(LightningDataModule):
             return self.test_chunk(int(batch) * trainer.world_size + trainer.global_rank)
         if trainer.validating or trainer.sanity_checking or not trainer.training:
             return self.val_batch(trainer.global_rank, trainer.world_size)
-        step, self.drawn = self.drawn // self.fixed_for, self.drawn + 1
-        return self.batch(step, trainer.global_rank, trainer.world_size)
+        return self.batch(self.next_step(), trainer.global_rank, trainer.world_size)
 
     def _cast(self, p: Points) -> Points:
         """Return points in the precision of the module being trained."""
@@ -129,7 +108,7 @@ class CollocationData(LightningDataModule):
     # --- points -----------------------------------------------------------------------------
     def batch(self, step: int, rank: int = 0, world: int = 1) -> Batch:
         """Return the points of a step on a rank: always the same for the same arguments."""
-        streams = Streams(self.seed, step, rank, world, self._device())
+        streams = Streams(self.seed, step, rank, world, self.device())
         n = self.points * self.candidates
         points = self.problem.sample(n, streams.generator("points", common=self.share_points))
         points = self._cast(points)
@@ -147,7 +126,7 @@ class CollocationData(LightningDataModule):
 
     def val_batch(self, rank: int = 0, world: int = 1) -> Batch:
         """Return this rank's validation points, the same at every validation."""
-        streams = Streams(self.seed + 1, 0, rank, world, self._device())
+        streams = Streams(self.seed + 1, 0, rank, world, self.device())
         n = max(1, min(self.val_points, _CHUNK_ELEMENTS // self.problem.dim) // world)
         points = self._cast(self.problem.sample(n, streams.generator("validation")))
         return Batch(points, {}, streams, {"interior": n * world})
@@ -158,7 +137,7 @@ class CollocationData(LightningDataModule):
         n = min(size, self.test_points - index * size)
         if n <= 0:
             return self.test_chunk(0)[:0]
-        streams = Streams(20_231, index, device=self._device())
+        streams = Streams(20_231, index, device=self.device())
         return self.problem.sample_test(n, streams.generator("test"))
 
     def _chunk_size(self) -> int:
@@ -170,16 +149,3 @@ class CollocationData(LightningDataModule):
         """Return the number of chunks per rank; ranks past the end get empty ones."""
         chunks = -(-self.test_points // self._chunk_size())
         return -(-chunks // (self.trainer.world_size if self.trainer else 1))
-
-    def _device(self) -> torch.device:
-        module = self.trainer.lightning_module if self.trainer else None
-        return module.device if module is not None else torch.device("cpu")
-
-    # --- resume -----------------------------------------------------------------------------
-    def state_dict(self) -> dict[str, int]:
-        """Return the number of batches drawn so far."""
-        return {"drawn": self.drawn}
-
-    def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Continue after the batches drawn so far."""
-        self.drawn = state_dict["drawn"]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
+from sciml.modules.scores import everyone
 from sciml.physics.baselines import Baselines, skills
 from sciml.physics.pde import PDE, Points
 
@@ -55,7 +55,7 @@ class Report:
     def finish(self, predict: Callable[[Points], Tensor]) -> None:
         """Join the ranks, compute the metrics and evaluate a ray through the first test point."""
         own = None if self._sums is None else (self._sums, self._largest, self._baselines)
-        ranks = [rank for rank in _gather(own) if rank is not None]  # some may have had no points
+        ranks = [rank for rank in everyone(own) if rank is not None]  # some may have had no points
         if not ranks:
             return
         (sums, largest, self._baselines), *others = ranks
@@ -110,12 +110,3 @@ class Report:
             "reference": self.problem.exact(p.x, p.t).double().cpu().numpy(),
             "label": f"s on the line x = s x0, |x0| = {float(through.x.norm()):.2f}{when}",
         }
-
-
-def _gather(own: object) -> list:
-    """Return what every rank has, in order of ranks, on the CPU's side of the process."""
-    if not dist.is_initialized() or dist.get_world_size() == 1:
-        return [own]
-    everyone: list = [None] * dist.get_world_size()
-    dist.all_gather_object(everyone, own)
-    return everyone

@@ -8,21 +8,22 @@ from collections.abc import Mapping
 
 def render(spec: Mapping) -> str:
     """Return the card in Markdown for a `model.json`."""
-    problem, network = spec["arguments"]["problem"], spec["arguments"]["network"]
-    dim = spec["inputs"]["x"]["shape"][1]
-    timed = "t" in spec["inputs"]
+    solution = "problem" in spec["arguments"]
     lines = [f"# {spec['name']}", ""]
     if spec["description"]:
         lines += [spec["description"], ""]
+    lines += [_sentence(spec) if solution else f"`{spec['class']}`, an operator.", ""]
+    names = [f"{k}=None" if e.get("optional") else k for k, e in spec["inputs"].items()]
+    found = "; ".join(
+        f'out["{name}"] ({", ".join(map(str, entry["shape"]))})'
+        for name, entry in spec["outputs"].items()
+    )
     lines += [
-        f"`{spec['class']}` of `{network['class']}` for `{problem['class']}` in {dim} dimensions.",
-        "",
         "```python",
         "import sciml",
         "",
         'model = sciml.load_pretrained("path/to/this/folder")',
-        f"out = model.predict(x{', t' if timed else ''})"
-        '  # out["value"] (N,), out["gradient"] (N, d)',
+        f"out = model.predict({', '.join(names)})  # {found}",
         "```",
         "",
         "## Inputs and outputs",
@@ -44,15 +45,24 @@ def render(spec: Mapping) -> str:
             for name, value in sorted(spec["metrics"].items())
         ]
     lines += ["", "## How it was made", ""]
-    for title, content in (
-        ("Problem", problem["arguments"]),
-        ("Network", network["arguments"]),
-        ("Network inputs", spec["arguments"]["inputs"]),
-        ("Data", spec["data"]),
-        ("Versions", spec["versions"]),
-    ):
+    if solution:
+        how = {
+            "Problem": spec["arguments"]["problem"]["arguments"],
+            "Network": spec["arguments"]["network"]["arguments"],
+            "Network inputs": spec["arguments"]["inputs"],
+        }
+    else:
+        how = {"Network": spec["arguments"]}
+    for title, content in {**how, "Data": spec["data"], "Versions": spec["versions"]}.items():
         lines.append(f"- {title}: `{json.dumps(content, ensure_ascii=False)}`")
     return "\n".join(lines) + "\n"
+
+
+def _sentence(spec: Mapping) -> str:
+    problem, network = spec["arguments"]["problem"], spec["arguments"]["network"]
+    dim = spec["inputs"]["x"]["shape"][1]
+    what = f"`{network['class']}` for `{problem['class']}`"
+    return f"`{spec['class']}` of {what} in {dim} dimensions."
 
 
 def _quantity(name: str, quantity: str) -> str:

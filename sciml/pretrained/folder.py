@@ -9,21 +9,18 @@ match is an error that says which file and why.
 from __future__ import annotations
 
 import json
-import math
-import os
 import re
-import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from sciml.errors import InvalidArgument, PretrainedError, did_you_mean
-from sciml.networks.trial import TrialSolution
-from sciml.pretrained import card, weights
+from sciml.pretrained import weights
+from sciml.pretrained.operator import PretrainedOperator, check_schema
 from sciml.pretrained.predictor import PretrainedPINN
-from sciml.pretrained.table import build, resolve
+from sciml.pretrained.table import CLASSES, build, resolve
 
 FORMAT = 1
 SHIPPED = Path(__file__).parent / "models"
@@ -47,7 +44,9 @@ def list_pretrained() -> list[str]:
     return sorted(path.parent.name for path in SHIPPED.glob("*/model.json"))
 
 
-def load_pretrained(path_or_name: str | Path, device: str | torch.device = "cpu") -> PretrainedPINN:
+def load_pretrained(
+    path_or_name: str | Path, device: str | torch.device = "cpu"
+) -> PretrainedPINN | PretrainedOperator:
     """Load a trained model for prediction; no training code is imported.
 
     Args:
@@ -56,7 +55,8 @@ def load_pretrained(path_or_name: str | Path, device: str | torch.device = "cpu"
         device: Where predictions are computed.
 
     Returns:
-        The model, with `predict(x, t)`.
+        The model: a solution with `predict(x, t)`, or an operator whose `predict` takes the inputs
+        that its card lists.
 
     Raises:
         PretrainedError: If there is no such model, or the folder is incomplete or damaged, or
@@ -71,10 +71,11 @@ def load_pretrained(path_or_name: str | Path, device: str | torch.device = "cpu"
     file = member(folder, spec["weights"]["file"])
     # building draws initial weights that are thrown away: leave the caller's random stream alone
     with torch.random.fork_rng(devices=[]):
-        solution = build_solution(spec)
+        model = build_model(spec)
     state = weights.read(file, spec["weights"]["sha256"], spec["weights"]["complex128"])
-    weights.assign(solution, state)
-    return PretrainedPINN(solution, spec).to(device)
+    weights.assign(model, state)
+    kind = PretrainedPINN if spec["class"] in CLASSES["solution"] else PretrainedOperator
+    return kind(model, spec).to(device)
 
 
 def find(path_or_name: str | Path) -> Path:
@@ -152,8 +153,12 @@ def _check_keys(path: Path, found: dict, wanted: dict[str, type], prefix: str = 
             )
 
 
-def build_solution(spec: Mapping) -> TrialSolution:
+def build_model(spec: Mapping) -> nn.Module:
     """Return the freshly initialised model that a `model.json` describes."""
+    if spec["class"] in CLASSES["operator"]:
+        network = build("operator", {"class": spec["class"], "arguments": spec["arguments"]})
+        check_schema(network, spec)
+        return network
     cls, arguments = resolve("solution", spec["class"]), spec["arguments"]
     if set(arguments) != {"problem", "network", "inputs"}:
         raise PretrainedError(
@@ -167,127 +172,3 @@ def build_solution(spec: Mapping) -> TrialSolution:
         raise PretrainedError(
             f"{spec['class']} refuses its inputs in model.json: {error}"
         ) from error
-
-
-def save_pretrained(
-    folder: str | Path,
-    solution: TrialSolution,
-    *,
-    problem: Mapping,
-    network: Mapping,
-    ranges: Mapping[str, tuple[float, float]],
-    name: str,
-    description: str = "",
-    metrics: Mapping[str, float] | None = None,
-    data: Mapping | None = None,
-    units: Mapping[str, str] | None = None,
-) -> Path:
-    """Write a trained solution as a pretrained folder, replacing an earlier one as a whole.
-
-    Args:
-        folder: Where to write.
-        solution: The trained model.
-        problem: `{"class": name in the table, "arguments": plain constructor arguments}`.
-        network: The same for the network.
-        ranges: What training saw, from `training_ranges`; outside it predictions warn.
-        name: Short name, for instance the model of the run.
-        description: A sentence or two for the card.
-        metrics: Measured quality, name to number.
-        data: How the training points were made, plain data.
-        units: Units of "x", "t" and "value"; "1" (dimensionless) where not given.
-
-    Returns:
-        The folder.
-
-    Raises:
-        PretrainedError: If the description does not rebuild this very model.
-    """
-    units = {"x": "1", "t": "1", "value": "1", **(units or {})}
-    dim, timed = solution.problem.dim, bool(solution.problem.time_dependent)
-    inputs = {"x": {"shape": ["N", dim], "unit": units["x"]}}
-    if timed:
-        inputs["t"] = {"shape": ["N", 1], "unit": units["t"]}
-    for key, (low, high) in ranges.items():
-        variable, _, quantity = key.partition(".")
-        inputs[variable].setdefault("ranges", {})[quantity] = [float(low), float(high)]
-    slope = units["value"] if units["x"] == "1" else f"{units['value']}/({units['x']})"
-    spec = {
-        "format": FORMAT,
-        "name": name,
-        "description": description,
-        "class": type(solution).__name__,
-        "arguments": {
-            "problem": {"class": problem["class"], "arguments": dict(problem["arguments"])},
-            "network": {"class": network["class"], "arguments": dict(network["arguments"])},
-            "inputs": list(solution.inputs),
-        },
-        "inputs": inputs,
-        "outputs": {
-            "value": {"shape": ["N"], "unit": units["value"]},
-            "gradient": {"shape": ["N", dim], "unit": slope},
-        },
-        "metrics": {key: finite_or_none(value) for key, value in (metrics or {}).items()},
-        "data": dict(data or {}),
-        "versions": _versions(),
-    }
-    target = Path(folder)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".saving-") as temporary:
-        draft = Path(temporary) / "model"
-        draft.mkdir()
-        paired = weights.write(draft / weights.FILE, solution.state_dict())
-        digest = weights.sha256(draft / weights.FILE)
-        spec["weights"] = {"file": weights.FILE, "sha256": digest, "complex128": paired}
-        (draft / "model.json").write_text(_plain_json(spec), encoding="utf-8")
-        (draft / "README.md").write_text(card.render(spec), encoding="utf-8")
-        _check_round_trip(draft, solution)
-        if target.exists():  # a folder cannot replace a full one: move the old aside first
-            shutil.move(target, Path(temporary) / "old")
-        os.replace(draft, target)
-    return target
-
-
-def update_metrics(folder: str | Path, metrics: Mapping[str, float]) -> None:
-    """Write newly measured quality into a folder; the weights stay as they are.
-
-    Args:
-        folder: A pretrained folder.
-        metrics: Name to number; replaces what was recorded.
-    """
-    folder = Path(folder)
-    spec = read_spec(folder)
-    spec["metrics"] = {key: finite_or_none(value) for key, value in metrics.items()}
-    for name, text in (("README.md", card.render(spec)), ("model.json", _plain_json(spec))):
-        draft = folder / f".{name}.{os.getpid()}"
-        draft.write_text(text, encoding="utf-8")
-        os.replace(draft, folder / name)
-
-
-def _check_round_trip(folder: Path, solution: TrialSolution) -> None:
-    """Load what was written and compare every tensor, so a bad description fails at save time."""
-    loaded = load_pretrained(folder).solution.state_dict()
-    for name, value in solution.state_dict().items():
-        if not torch.equal(loaded[name], value.detach().cpu()):
-            raise PretrainedError(f"'{name}' changed between saving and loading", "equal tensors")
-
-
-def _plain_json(spec: Mapping) -> str:
-    try:
-        return json.dumps(spec, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
-    except (TypeError, ValueError) as error:
-        raise InvalidArgument(
-            f"the description of the model holds something that is not plain data ({error})",
-            "numbers, strings, lists and dictionaries",
-        ) from error
-
-
-def finite_or_none(value: float) -> float | None:
-    """Return `value` as a float, or None where JSON has no number for it."""
-    value = float(value)
-    return value if math.isfinite(value) else None
-
-
-def _versions() -> dict[str, str]:
-    import sciml
-
-    return {"sciml": sciml.__version__, "torch": torch.__version__}

@@ -42,6 +42,23 @@ CLASSES: dict[str, dict[str, str]] = {
         "ResidualMLP": "sciml.networks.mlp:ResidualMLP",
         "TensorNetwork": "sciml.networks.tensor:TensorNetwork",
     },
+    # Networks with a `schema` of their own, see `sciml.pretrained.operator`.
+    "operator": {},
+    # What may be an argument of those: solvers and their derivatives.
+    "part": {
+        "Anderson": "sciml.solvers.fixed_point:Anderson",
+        "BiCGStab": "sciml.solvers.krylov:BiCGStab",
+        "Broyden": "sciml.solvers.broyden:Broyden",
+        "CG": "sciml.solvers.krylov:CG",
+        "Dense": "sciml.solvers.dense:Dense",
+        "FixedPointIteration": "sciml.solvers.fixed_point:FixedPointIteration",
+        "GMRES": "sciml.solvers.gmres:GMRES",
+        "Implicit": "sciml.solvers.attach:Implicit",
+        "JacobianFree": "sciml.solvers.series:JacobianFree",
+        "Neumann": "sciml.solvers.series:Neumann",
+        "Newton": "sciml.solvers.newton:Newton",
+        "NewtonKrylov": "sciml.solvers.newton:NewtonKrylov",
+    },
 }
 
 
@@ -49,7 +66,7 @@ def resolve(kind: str, name: object) -> type:
     """Return the class that `name` stands for.
 
     Args:
-        kind: "solution", "problem" or "network".
+        kind: A kind of the table.
         name: What the file says.
 
     Raises:
@@ -70,7 +87,7 @@ def name_of(kind: str, target: str) -> str | None:
     """Return the name under which the table knows a dotted path, or None.
 
     Args:
-        kind: "solution", "problem" or "network".
+        kind: A kind of the table.
         target: For instance `sciml.networks.mlp.MLP`.
     """
     module, _, attribute = target.rpartition(".")
@@ -82,8 +99,9 @@ def build(kind: str, spec: object) -> object:
     """Return the object described by `{"class": name, "arguments": {...}}`.
 
     Args:
-        kind: "problem" or "network".
-        spec: The description; arguments are plain numbers, strings and lists.
+        kind: A kind of the table.
+        spec: The description; arguments are plain numbers, strings and lists, and descriptions of
+            the kind "part".
 
     Raises:
         PretrainedError: If the description is malformed, names a class outside the table, or the
@@ -108,6 +126,10 @@ def build(kind: str, spec: object) -> object:
                 "an argument of that class",
                 did_you_mean(argument, accepted),
             )
+    arguments = {
+        key: build("part", value) if isinstance(value, dict) and "class" in value else value
+        for key, value in arguments.items()
+    }
     try:
         return cls(**arguments)
     except (ValueError, TypeError, RuntimeError, MemoryError, OverflowError) as error:

@@ -1,0 +1,195 @@
+"""What all methods share that learn from pairs of inputs and targets.
+
+    loss = mean over the global batch of |prediction - target|^2 (mse),
+           of |prediction - target|^2 / |target|^2 per sample (relative),
+           or of the cross entropy of logits (classification)
+
+A method is a subclass that says what is special to it: how a batch is predicted, further terms of
+the loss, what its solver did.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+from lightning import LightningModule
+from torch import Tensor, nn
+
+from sciml.data.batch import Batch
+from sciml.data.steps import StepData
+from sciml.errors import InvalidArgument
+from sciml.modules.scores import Classification, Regression, everyone, score_of
+from sciml.optim.construct import construct
+from sciml.optim.terms import LossTerm, total_loss
+
+
+class Supervised(LightningModule):
+    """Trains a network on the batches of a `StepData`.
+
+    Args:
+        network: Called with the inputs of a batch by name.
+        data: Says what the target is.
+        optimizer: Makes the optimizer from the parameters, or from the module where its first
+            argument is called `module`.
+        schedule: Makes the learning-rate schedule from the optimizer, stepped every step.
+        loss: Loss of a regression, see the top of this file.
+
+    Raises:
+        InvalidArgument: For an unknown loss.
+    """
+
+    def __init__(
+        self,
+        *,
+        network: nn.Module,
+        data: StepData,
+        optimizer: Callable[..., torch.optim.Optimizer],
+        schedule: Callable[[torch.optim.Optimizer], object] | None = None,
+        loss: Literal["mse", "relative"] = "mse",
+    ) -> None:
+        super().__init__()
+        if loss not in ("mse", "relative"):
+            raise InvalidArgument(f"module.loss={loss}", "mse or relative")
+        self.network, self.kind, self.loss = network, data.kind, loss
+        self.unit, self.names = data.unit, data.names
+        self.make_optimizer, self.make_schedule = optimizer, schedule
+        self.scores: dict[str, Regression | Classification] = {}
+        self.last_terms: dict[str, Tensor] = {}
+        self._report: dict[str, Any] = {}
+
+    def forward(self, **inputs: Tensor) -> Tensor:
+        """Return what the network predicts."""
+        return self.network(**inputs)
+
+    # --- what a method may change -------------------------------------------------------------
+    def predict_batch(self, batch: Batch) -> Tensor:
+        """Return the prediction of a batch, shape of its target (or logits)."""
+        return self.network(**batch.inputs)
+
+    def loss_terms(self, batch: Batch) -> list[LossTerm]:
+        """Return the terms of the loss."""
+        return [self.data_term(self.predict_batch(batch), batch)]
+
+    def test_figures(self) -> dict[str, Any]:
+        """Return further entries of the test report, called on every rank."""
+        return {}
+
+    # --- the loss -----------------------------------------------------------------------------
+    def data_term(
+        self, prediction: Tensor, batch: Batch, weight: float = 1.0, name: str = "data"
+    ) -> LossTerm:
+        """Return the term that compares a prediction with the target.
+
+        Raises:
+            InvalidArgument: If the shapes differ.
+        """
+        if self.kind == "classification":
+            logits, labels = prediction, batch.target
+            if "weight" in batch.extra:  # rows without a label
+                used = batch.extra["weight"] > 0
+                logits, labels = logits[used], labels[used]
+            return LossTerm(name, logits, weight, batch.count, "categorical", labels)
+        if prediction.shape != batch.target.shape:
+            raise InvalidArgument(
+                f"a prediction of shape {tuple(prediction.shape)}",
+                f"the target's shape {tuple(batch.target.shape)}",
+            )
+        rows = (prediction - batch.target).reshape(len(prediction), -1)
+        if self.loss == "mse":
+            rows = rows / math.sqrt(rows.shape[1])
+        else:
+            if batch.index is not None:
+                raise InvalidArgument(
+                    "module.loss=relative where an instance has several rows",
+                    "one row per instance",
+                    "Type module.loss=mse",
+                )
+            size = torch.linalg.vector_norm(batch.target.reshape(rows.shape), dim=1, keepdim=True)
+            rows = rows / size.clamp_min(torch.finfo(rows.dtype).tiny)
+        if "weight" in batch.extra:
+            rows = rows * batch.extra["weight"].sqrt()[:, None]
+        return LossTerm(name, rows, weight, batch.count, "gaussian")
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Return this rank's share of the loss."""
+        world = batch.streams.world
+        parts = {term.name: term.loss(world) for term in self.loss_terms(batch)}
+        loss = sum(parts.values())
+        self.last_terms = {name: part.detach() for name, part in parts.items()}
+        self.log("train/loss", loss.detach(), prog_bar=True)
+        if len(parts) > 1:
+            self.log_dict({f"train/{name}": part for name, part in self.last_terms.items()})
+        return loss
+
+    # --- evaluation ---------------------------------------------------------------------------
+    def on_validation_epoch_start(self) -> None:
+        """Start empty scores."""
+        self.scores, self._val = {"val": score_of(self.kind)}, [0.0, 0]
+
+    def validation_step(self, batch: Batch | None, batch_idx: int) -> None:
+        """Score one chunk."""
+        if batch is None:
+            return
+        prediction = self.predict_batch(batch)
+        weight = batch.extra.get("weight")
+        self.scores["val"].add(prediction, batch.target, batch.index, weight)
+        rows = len(batch.target) if weight is None else int((weight > 0).sum())
+        term = self.data_term(prediction, batch)
+        term.count = 1
+        self._val[0] += float(total_loss([term]))
+        self._val[1] += rows
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the loss and the metrics of the validation set."""
+        found = self.scores["val"].gather().metrics("val")
+        sums = [sum(values) for values in zip(*everyone(self._val), strict=True)]
+        wanted = ("val/rel_l2", "val/r2", "val/accuracy")
+        self.log("val/loss", sums[0] / max(sums[1], 1), prog_bar=True)
+        self.log_dict({name: found[name] for name in wanted if name in found})
+
+    def on_test_epoch_start(self) -> None:
+        """Start empty scores."""
+        self.scores, self._report = {}, {}
+
+    def test_step(self, batch: Batch | None, batch_idx: int) -> None:
+        """Score one chunk of one of the test sets."""
+        if batch is None:
+            return
+        score = self.scores.setdefault(batch.part, score_of(self.kind))
+        weight = batch.extra.get("weight")
+        score.add(self.predict_batch(batch), batch.target, batch.index, weight)
+
+    def on_test_epoch_end(self) -> None:
+        """Log the metrics of every test set and keep the report."""
+        parts = sorted({part for rank in everyone(list(self.scores)) for part in rank})
+        whole = {p: self.scores.get(p, score_of(self.kind)).gather() for p in parts}
+        metrics = {k: v for part, score in whole.items() for k, v in score.metrics(part).items()}
+        self.log_dict(metrics)
+        mark = "test/baseline/"
+        self._report = {
+            **(whole["test"].figures() if "test" in whole else {}),
+            "metrics": {k: v for k, v in metrics.items() if "/baseline/" not in k},
+            "baselines": {
+                k.removeprefix(mark): v for k, v in metrics.items() if k.startswith(mark)
+            },
+            "unit": self.unit if self.unit != "1" else "",
+            "names": self.names,
+            **self.test_figures(),
+        }
+
+    @property
+    def test_report(self) -> dict[str, Any]:
+        """Return what plots and tables show, see `sciml.callbacks.plots`."""
+        return self._report
+
+    # --- optimisation -------------------------------------------------------------------------
+    def configure_optimizers(self) -> object:
+        """Return the optimizer and, if there is one, the schedule stepped every step."""
+        optimizer = construct(self.make_optimizer, self.network)
+        if self.make_schedule is None:
+            return optimizer
+        schedule = {"scheduler": self.make_schedule(optimizer), "interval": "step"}
+        return {"optimizer": optimizer, "lr_scheduler": schedule}

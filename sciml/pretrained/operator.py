@@ -1,0 +1,205 @@
+"""Prediction with a trained operator: inputs checked against its schema, chunks, range warnings.
+
+A network says what it takes and returns:
+
+    schema() -> {"inputs": {"f": {"shape": ["N", "H", "W"], "unit": "1", "dtype": "float"}},
+                 "outputs": {"value": {"shape": ["N", "H", "W"], "unit": "1"}}}
+
+Numbers are fixed sizes, letters free ones; equal letters must be equal sizes. Inputs that begin
+with "N" are independent samples along that axis and may be evaluated in chunks. An input with
+`"optional": true` may be left out. `infer(**inputs)` returns the outputs in physical units.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from sciml.errors import (
+    InvalidArgument,
+    InvalidType,
+    PretrainedError,
+    RangeWarning,
+    did_you_mean,
+)
+
+RANGE_SLACK = 0.02  # of the width of a range: its ends were found by sampling
+CHUNK_ELEMENTS = 2**22  # numbers in the inputs of one chunk
+
+
+def check_schema(network: nn.Module, spec: Mapping) -> None:
+    """Refuse a description whose inputs and outputs are not those of the network it names.
+
+    Raises:
+        PretrainedError: Naming the entry.
+    """
+    for side, entries in network.schema().items():
+        found = spec[side]
+        if set(found) != set(entries):
+            raise PretrainedError(
+                f"model.json lists the {side} {sorted(found)}", f"{sorted(entries)}"
+            )
+        for name, entry in entries.items():
+            same = isinstance(found[name], dict) and all(
+                found[name].get(key) == value for key, value in entry.items()
+            )
+            if not same:
+                raise PretrainedError(
+                    f"model.json describes '{name}' as {str(found[name])[:80]}", f"{entry}"
+                )
+            _check_ranges_entry(name, found[name].get("ranges", {}))
+
+
+def _check_ranges_entry(name: str, ranges: object) -> None:
+    value = ranges.get("value", [0, 0]) if isinstance(ranges, dict) else None
+    plain = isinstance(value, list) and len(value) == 2
+    if not plain or not all(isinstance(v, int | float) and math.isfinite(v) for v in value):
+        raise PretrainedError(
+            f"model.json gives '{name}' the range {str(value)[:40]}", "[low, high]"
+        )
+
+
+class PretrainedOperator(nn.Module):
+    """A trained operator with its description.
+
+    Attributes:
+        network: The network, with gradients in its inputs but none in its weights.
+        spec: The content of `model.json`.
+    """
+
+    def __init__(self, network: nn.Module, spec: Mapping) -> None:
+        super().__init__()
+        self.network, self.spec = network.eval().requires_grad_(False), spec
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Measured quality as recorded at save time."""
+        return dict(self.spec["metrics"])
+
+    def forward(self, **inputs: Tensor) -> Tensor:
+        """Return the network's prediction, differentiable, without checks or chunks."""
+        return self.network(**inputs)
+
+    def predict(self, *values, chunk: int | None = None, **inputs) -> dict[str, Tensor]:
+        """Return the outputs in physical units.
+
+        Args:
+            values: Inputs in the order of the card.
+            chunk: Samples evaluated at once; by default what keeps memory moderate.
+            inputs: Inputs by name, anything `torch.as_tensor` takes.
+
+        Returns:
+            The outputs that the card lists, on the device of the first input.
+
+        Raises:
+            InvalidArgument: If an input is missing, unknown, misshapen or not finite.
+            InvalidType: If it has the wrong kind of numbers.
+        """
+        given = self._named(values, inputs)
+        free = self._check_shapes(given)
+        self._check_ranges(given)
+        device = next(iter(given.values())).device
+        weight = next(self.parameters(), torch.empty(0))
+        real = weight.dtype.to_real()
+        moved = {
+            key: v.to(weight.device, real) if v.is_floating_point() else v.to(weight.device)
+            for key, v in given.items()
+        }
+        n = free.get("N")
+        if n is None:
+            if chunk is not None:
+                raise InvalidArgument(f"chunk={chunk}", "none: this operator takes one sample")
+            return self._infer(moved, device)
+        if chunk is None:
+            largest = max(v.numel() for v in moved.values()) // max(n, 1)
+            chunk = max(1, CHUNK_ELEMENTS // max(largest, 1))
+        elif not isinstance(chunk, int) or chunk < 1:
+            raise InvalidArgument(f"chunk={chunk!r}", "a positive number of samples")
+        split = [key for key in moved if self.spec["inputs"][key]["shape"][0] == "N"]
+        parts = []
+        for start in range(0, n, chunk):
+            piece = {key: moved[key][start : start + chunk] for key in split}
+            parts.append(self._infer({**moved, **piece}, device))
+        return {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
+
+    @torch.no_grad()
+    def _infer(self, inputs: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:
+        return {key: value.to(device) for key, value in self.network.infer(**inputs).items()}
+
+    # --- checks -------------------------------------------------------------------------------
+    def _named(self, values: tuple, inputs: Mapping[str, object]) -> dict[str, Tensor]:
+        known = self.spec["inputs"]
+        if len(values) > len(known):
+            raise InvalidArgument(f"{len(values)} inputs", f"at most {len(known)}: {list(known)}")
+        named = dict(zip(known, values, strict=False))
+        for name in inputs:
+            if name not in known:
+                raise InvalidArgument(
+                    f"an input '{name}'", f"{list(known)}", did_you_mean(name, known)
+                )
+            if name in named:
+                raise InvalidArgument(f"'{name}' twice", "every input once")
+        named |= inputs
+        named = {key: value for key, value in named.items() if value is not None}
+        missing = [k for k, e in known.items() if k not in named and not e.get("optional")]
+        if missing:
+            raise InvalidArgument(f"no {' and no '.join(missing)}", f"the inputs {list(known)}")
+        return {key: _tensor(key, named[key], known[key]) for key in known if key in named}
+
+    def _check_shapes(self, given: Mapping[str, Tensor]) -> dict[str, int]:
+        """Return the sizes that the letters stand for."""
+        free: dict[str, int] = {}
+        for name, value in given.items():
+            wanted = self.spec["inputs"][name]["shape"]
+            fits = value.dim() == len(wanted)
+            for size, axis in zip(value.shape, wanted, strict=False):
+                fits &= size == (free.setdefault(axis, size) if isinstance(axis, str) else axis)
+                fits &= size > 0 or axis == "edges"  # a graph may have no edges
+            if not fits:
+                known = {k: v for k, v in free.items() if k in wanted}
+                said = f" with {', '.join(f'{k} = {v}' for k, v in known.items())}" if known else ""
+                raise InvalidArgument(
+                    f"{name} has shape {tuple(value.shape)}",
+                    f"({', '.join(map(str, wanted))}){said}, at least one entry",
+                )
+        return free
+
+    def _check_ranges(self, given: Mapping[str, Tensor]) -> None:
+        for name, value in given.items():
+            low, high = self.spec["inputs"][name].get("ranges", {}).get("value", (None, None))
+            if low is None:
+                continue
+            least, greatest = float(value.min()), float(value.max())
+            slack = RANGE_SLACK * (high - low) + 1e-6 * max(abs(low), abs(high))
+            if least < low - slack or greatest > high + slack:
+                warnings.warn(
+                    f"{name} covers [{least:.4g}, {greatest:.4g}]; training covered "
+                    f"[{low:.4g}, {high:.4g}]. Values outside are extrapolated.",
+                    RangeWarning,
+                    stacklevel=3,
+                )
+
+
+def _tensor(name: str, value: object, entry: Mapping) -> Tensor:
+    """Return an input as a tensor of the right kind of numbers."""
+    try:
+        value = torch.as_tensor(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InvalidType(f"{name} is a {type(value).__name__} ({error})", "an array") from error
+    if entry.get("dtype", "float") == "int":
+        if value.is_floating_point() or value.is_complex() or value.dtype == torch.bool:
+            raise InvalidType(f"{name} has dtype {value.dtype}", "integers")
+        return value.long()
+    if value.is_complex() or value.dtype == torch.bool:
+        raise InvalidType(f"{name} has dtype {value.dtype}", "real numbers")
+    value = value if value.is_floating_point() else value.to(torch.get_default_dtype())
+    bad = int((~torch.isfinite(value)).sum())
+    if bad:
+        raise InvalidArgument(
+            f"{name} is not finite in {bad} of {value.numel()} entries", "numbers"
+        )
+    return value
