@@ -8,6 +8,9 @@ The data come from `metrics.csv` and from `module.test_report`, a dictionary wit
     metrics     {name: number}
     ray         {"s" (M,), "prediction" (M,), "reference" (M,), "label": axis label of s}
     unit        unit of the solution, "" if dimensionless (optional)
+    fields      [{"title", "reference" (H, W), "prediction" (H, W)}], the same grid
+    confusion   (C, C) counts, true classes down, predicted ones across; `names` of the classes
+    curves      {file: {"x" (M,), "y" {name: (M,)}, "xlabel", "ylabel", "log" "", "y" or "xy"}}
 
 Entries that are missing leave out their picture. A picture that cannot be made is a warning in the
 log, never the end of a run.
@@ -16,6 +19,7 @@ log, never the end of a run.
 from __future__ import annotations
 
 import csv
+import functools
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,11 +28,21 @@ from typing import Any
 import lightning.pytorch as pl
 import numpy as np
 
+from sciml.callbacks.figures import (
+    INK,
+    MUTED,
+    SECOND,
+    bare,
+    label,
+    plot_confusion,
+    plot_curve,
+    plot_fields,
+)
+
 log = logging.getLogger(__name__)
 
 NOT_A_LOSS = ("points_per_s", "lr", "grad_norm", "rel_l2", "skill", "dimensions", "seconds")
 MAX_CURVES = 8
-INK, SECOND, MUTED = "#1f4e79", "#c0504d", "#7f7f7f"
 
 
 class Plots(pl.Callback):
@@ -75,7 +89,11 @@ def draw(run_dir: Path, report: Mapping[str, Any] | None, dpi: int = 130) -> lis
         "losses.png": lambda figure: plot_losses(figure, run_dir / "metrics.csv", report),
         "ray.png": lambda figure: plot_ray(figure, report),
         "scatter.png": lambda figure: plot_scatter(figure, report),
+        "fields.png": lambda figure: plot_fields(figure, report),
+        "confusion.png": lambda figure: plot_confusion(figure, report),
     }
+    for name, curve in report.get("curves", {}).items():
+        jobs[f"{name}.png"] = functools.partial(plot_curve, name=name, curve=curve)
     written = []
     for name, job in jobs.items():
         try:
@@ -134,7 +152,7 @@ def plot_losses(figure, path: Path, report: Mapping[str, Any]) -> bool:
         # the sum lies on top of its largest term: draw it as a band behind
         band = {"linewidth": 4.5, "color": "#c9c9c9"} if name == "loss" and len(ranked) > 1 else {}
         _curve(axes[0], steps, values, name, **band)
-    _label(axes[0], "training loss", "optimizer step", "loss (mean squared residual, scaled)")
+    label(axes[0], "training loss", "optimizer step", "loss")
     axes[0].legend(frameon=False, fontsize=9)
     if errors:
         for name, (steps, values) in errors.items():
@@ -142,7 +160,7 @@ def plot_losses(figure, path: Path, report: Mapping[str, Any]) -> bool:
         if measured:
             _baseline_lines(axes[1], report)
         y = "relative L2 error" if measured else ", ".join(sorted(errors))
-        _label(axes[1], "error during training" if measured else "validation", "optimizer step", y)
+        label(axes[1], "error during training" if measured else "validation", "optimizer step", y)
         axes[1].legend(frameon=False, fontsize=9)
     return True
 
@@ -158,14 +176,14 @@ def plot_ray(figure, report: Mapping[str, Any]) -> bool:
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[3, 2])
     top.plot(s, reference, color=MUTED, linewidth=3.5, alpha=0.6, label="reference")
     top.plot(s, prediction, color=INK, linewidth=1.4, label="prediction")
-    _label(top, "solution along a ray", "", f"u{unit}", log_scale=False)
+    label(top, "solution along a ray", "", f"u{unit}", log_scale=False)
     top.legend(frameon=False, fontsize=9)
     error = np.abs(prediction - reference)
     bottom.plot(s, np.maximum(error, np.finfo(float).tiny), color=SECOND, linewidth=1.2)
     positive = error[error > 0]
     if len(positive):  # an exact hit (hard constraint) would stretch the axis to 1e-308
         bottom.set_ylim(max(positive.min() / 2, positive.max() * 1e-6), positive.max() * 2)
-    _label(bottom, "", str(ray.get("label", "s")), f"|prediction - reference|{unit}")
+    label(bottom, "", str(ray.get("label", "s")), f"|prediction - reference|{unit}")
     return True
 
 
@@ -187,7 +205,7 @@ def plot_scatter(figure, report: Mapping[str, Any]) -> bool:
     axes[0].plot([low, high], [low, high], color=MUTED, linewidth=1.0, label="exact")
     axes[0].scatter(reference[keep], prediction[keep], s=5, color=INK, alpha=0.35, linewidths=0)
     title = f"test points, relative L2 error {error:.3g}"
-    _label(axes[0], title, f"reference u{unit}", f"predicted u{unit}", log_scale=False)
+    label(axes[0], title, f"reference u{unit}", f"predicted u{unit}", log_scale=False)
     axes[0].set_aspect("equal", adjustable="datalim")
     if len(bars) > 1:
         names = sorted(bars, key=bars.get, reverse=True)
@@ -208,7 +226,7 @@ def plot_scatter(figure, report: Mapping[str, Any]) -> bool:
             )
         axes[1].set_xlabel("relative L2 error")
         axes[1].set_title("this model and its baselines", fontsize=11)
-        _bare(axes[1])
+        bare(axes[1])
     return True
 
 
@@ -247,20 +265,6 @@ def _baseline_lines(axis, report: Mapping[str, Any]) -> None:
             fontsize=8,
             color=MUTED,
         )
-
-
-def _label(axis, title: str, x: str, y: str, log_scale: bool = True) -> None:
-    axis.set_title(title, fontsize=11)
-    axis.set_xlabel(x)
-    axis.set_ylabel(y)
-    if log_scale:
-        axis.set_yscale("log")
-    axis.grid(True, alpha=0.25)
-    _bare(axis)
-
-
-def _bare(axis) -> None:
-    axis.spines[["top", "right"]].set_visible(False)
 
 
 def _in_unit(report: Mapping[str, Any]) -> str:

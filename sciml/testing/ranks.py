@@ -22,6 +22,9 @@ from torch import Tensor
 
 import sciml
 from sciml.cli.build import Run
+from sciml.data.batch import Batch
+from sciml.data.batch import joined as join_data
+from sciml.testing.runs import compose, fit, prepare
 
 RANKS = 2
 
@@ -39,8 +42,8 @@ def two_rank_steps(
     Returns:
         By name: `difference`, relative L2 distance of the two changes of the weights, against the
         losses of both ranks added up in one process; `joined`, the same against one batch that
-        holds the points of both, with all directions (`estimator=exact`); `same_points`, whether
-        the ranks drew the same points; or `error`.
+        holds the points of both (with all directions, `estimator=exact`, where there is an
+        estimator); `same_points`, whether the ranks drew the same points; or `error`.
     """
     with tempfile.TemporaryDirectory() as folder:
         answer = Path(folder) / "answer.json"
@@ -73,6 +76,8 @@ def joined(batches: Sequence[Any]) -> Any:
     which describe the global batch already, stay.
     """
     first = batches[0]
+    if isinstance(first, Batch):
+        return join_data(batches)
     if isinstance(first, Tensor):
         return torch.cat(list(batches))
     if isinstance(first, Mapping):
@@ -87,8 +92,6 @@ def joined(batches: Sequence[Any]) -> Any:
 
 def main(answer: str, kinds: Sequence[str]) -> None:
     """Read cases from stdin and write results of these kinds to the file `answer`."""
-    from sciml.testing.runs import fit, prepare
-
     cases: dict[str, list[str]] = json.loads(sys.stdin.read())
     torch.set_num_threads(1)
     forked: dict[tuple[str, str], dict[str, Tensor]] = {}
@@ -117,13 +120,22 @@ def main(answer: str, kinds: Sequence[str]) -> None:
             run.trainer.strategy.connect(run.module)  # points take the precision of the module
             run.data.trainer = run.trainer
             batches = [run.data.batch(0, rank, RANKS) for rank in range(RANKS)]
+            if isinstance(batches[0], Batch):
+                batches = [b.to(run.module.device, run.module.dtype) for b in batches]
             step(run, [joined(batches)] if kind == "joined" else batches)
             wanted = changes(run.module.state_dict(), start)
             found = changes(forked[name, kind], start)
             results[name][kind] = float((found - wanted).norm() / wanted.norm())
-            a, b = (batch.points.x for batch in batches)
-            results[name]["same_points"] = bool(torch.equal(a, b))
+            results[name]["same_points"] = same_points(*batches)
     Path(answer).write_text(json.dumps(results))
+
+
+def same_points(a: Any, b: Any) -> bool:
+    """Return whether the batches of two ranks hold the same points or samples."""
+    if not isinstance(a, Batch):
+        return bool(torch.equal(a.points.x, b.points.x))
+    pairs = [(a.target, b.target), *((a.inputs[key], b.inputs[key]) for key in a.inputs)]
+    return all(torch.equal(x, y) for x, y in pairs)
 
 
 KINDS = {
@@ -134,8 +146,13 @@ KINDS = {
 
 def line(words: Sequence[str], kind: str) -> list[str]:
     """Return the command line of a case for one of the two comparisons."""
-    exact = "estimator=exact" in KINDS[kind]  # which takes none of the estimator's arguments
-    return [w for w in words if not (exact and w.startswith("estimator"))] + list(KINDS[kind])
+    extra = list(KINDS[kind])
+    if "estimator=exact" in extra:
+        if not compose(words).get("estimator"):
+            return [*words, *(w for w in extra if w != "estimator=exact")]
+        # which takes none of the estimator's arguments
+        words = [w for w in words if not w.startswith("estimator")]
+    return [*words, *extra]
 
 
 def step(run: Run, batches: Sequence[Any]) -> None:
