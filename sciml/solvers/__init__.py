@@ -13,7 +13,9 @@ from sciml.solvers.levenberg_marquardt import LevenbergMarquardt
 from sciml.solvers.newton import Newton, NewtonKrylov
 from sciml.solvers.ode import ODE, integrate
 from sciml.solvers.operators import Operator
+from sciml.solvers.reversible import Reversible, ReversibleIteration
 from sciml.solvers.series import JacobianFree, Neumann
+from sciml.solvers.shine import SharedInverse, shared_inverse
 from sciml.solvers.solution import Outcome, Solution, Status
 from sciml.solvers.solve import (
     fixed_point,
@@ -23,9 +25,12 @@ from sciml.solvers.solve import (
     minimise,
     root,
 )
+from sciml.solvers.spectrum import jacobian_rows, spectral_norm, spectral_radius
+from sciml.solvers.unrolled import Backprop, Phantom
 
 __all__ = [
     "Anderson",
+    "Backprop",
     "BiCGStab",
     "Broyden",
     "CG",
@@ -46,9 +51,13 @@ __all__ = [
     "ODE",
     "Operator",
     "Outcome",
+    "Phantom",
     "ResidualFlow",
+    "Reversible",
+    "ReversibleIteration",
     "Rows",
     "Segments",
+    "SharedInverse",
     "Solution",
     "Status",
     "WarmStart",
@@ -56,8 +65,12 @@ __all__ = [
     "implicit_derivative",
     "integrate",
     "jacobi",
+    "jacobian_rows",
     "least_squares",
     "linear_solve",
     "minimise",
     "root",
+    "shared_inverse",
+    "spectral_norm",
+    "spectral_radius",
 ]

@@ -22,7 +22,7 @@ Sources: Blondel et al. 2021, arXiv 2105.15183 (implicit derivative); Rader et a
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
@@ -96,6 +96,19 @@ class Implicit:
                 "Take an exact linear solver and hessian='exact' for higher derivatives",
             )
 
+    def attach(
+        self,
+        problem: Problem,
+        x: Tensor,
+        theta: tuple[Tensor, ...],
+        *,
+        mask: Tensor | None = None,
+        report: LinearReport | None = None,
+        inverse: Any = None,
+    ) -> Tensor:
+        """Return `x` with its derivative; arguments and errors as in `attach` below."""
+        return attach(problem, x, theta, self, mask=mask, report=report, inverse=inverse)
+
     def solver_for(self, operator: Operator) -> Any:
         """Return the linear solver for an operator."""
         if self.linear is not None:
@@ -118,6 +131,7 @@ class _Inverse:
     report: LinearReport
     cache: list[Operator] = field(default_factory=list)
     rhs: int = 0  # leading axes of right-hand sides that share the operator
+    forward: Any = None  # product with the inverse that the forward solver built, if it shares one
 
     def solve(self, transposed: bool, b: Tensor, x: Tensor, theta: tuple[Tensor, ...]) -> Tensor:
         """Return `A^{-1} b` or `A^{-T} b`, with plain tensors."""
@@ -125,6 +139,7 @@ class _Inverse:
             if not self.cache:
                 gauss_newton = self.rule.hessian == "gauss_newton"
                 self.cache.append(self.problem.operator(x, theta, gauss_newton=gauss_newton))
+                self.cache[0].factors["forward"] = self.forward
             operator = self.cache[0]
             for size in reversed(b.shape[: self.rhs]):
                 operator = operator.stacked(size)
@@ -157,7 +172,7 @@ class _Inverse:
 
     def for_many(self) -> _Inverse:
         """Return the same inverse for right-hand sides with one more leading axis."""
-        return _Inverse(self.problem, self.rule, self.report, self.cache, self.rhs + 1)
+        return replace(self, rhs=self.rhs + 1)
 
 
 class _Apply(torch.autograd.Function):
@@ -201,7 +216,7 @@ class _Apply(torch.autograd.Function):
             axis = inverse.rhs
             x = x.expand(size, *x.shape) if x_dim is None else x.movedim(x_dim, 0)
             problem = inverse.problem.stacked(tuple(dims), info.randomness)
-            inverse = _Inverse(problem, inverse.rule, inverse.report, rhs=inverse.rhs)
+            inverse = replace(inverse, problem=problem, cache=[])
         r = r.expand(size, *r.shape).movedim(0, axis) if r_dim is None else r.movedim(r_dim, axis)
         return _Apply.apply(inverse, transposed, known_zero, r, x, *theta), axis
 
@@ -247,6 +262,16 @@ class _Guard(torch.autograd.Function):
         return _Guard.apply(ctx.left - 1, torch.zeros_like(point) if g is None else g, point)
 
 
+def guarded(x: Tensor, order: int) -> Tensor:
+    """Return `x`, which may then be differentiated `order` times; once more raises."""
+    return _Guard.apply(order, x, x)
+
+
+def final(x: Tensor, cause: Tensor) -> Tensor:
+    """Return `x`, a derivative made from `cause` without a graph; differentiating it raises."""
+    return _Guard.apply(0, x, cause) if torch.is_grad_enabled() else x
+
+
 def _too_often() -> None:
     raise InvalidArgument(
         "a derivative of a solution of higher order than was attached",
@@ -263,6 +288,7 @@ def attach(
     *,
     mask: Tensor | None = None,
     report: LinearReport | None = None,
+    inverse: Any = None,
 ) -> Tensor:
     """Return `x` with the derivative of the solution it is.
 
@@ -273,6 +299,8 @@ def attach(
         rule: Linear solver and order.
         mask: `(*P)` booleans, problems that get a derivative; others get none.
         report: Filled by the linear solves.
+        inverse: `(v, transposed) -> H v` with an approximate inverse H of dF/dx from the forward
+            solver, for linear solvers that use one.
 
     Raises:
         InvalidArgument: When differentiated more often than `rule.order`.
@@ -280,14 +308,14 @@ def attach(
     """
     point = x.detach()
     fixed = tuple(t.detach() for t in theta)
-    inverse = _Inverse(problem, rule, report or LinearReport())
+    solves = _Inverse(problem, rule, report or LinearReport(), forward=inverse)
     with torch.autocast(x.device.type, enabled=False):
         out = point
         for k in range(rule.order):
             r = problem.residual(out, *theta)
             if k == rule.order - 1:
-                r = _Guard.apply(rule.order, r, r)
-            out = out - _Apply.apply(inverse, False, True, r, point, *fixed)
+                r = guarded(r, rule.order)
+            out = out - _Apply.apply(solves, False, True, r, point, *fixed)
     if mask is not None:
         out = torch.where(problem.layout.spread(mask, out), out, point)
     return out

@@ -35,6 +35,8 @@ class Broyden:
             method may stall.
         inverse: First guess of the inverse Jacobian.
         every: Iterations between looks at the device; None chooses.
+        share: Whether to leave H to the derivative, see `sciml.solvers.shine`; its memory then
+            lives until the backward pass.
 
     Raises:
         InvalidArgument: If `memory` is below 1.
@@ -46,6 +48,7 @@ class Broyden:
     memory: int = 50
     inverse: float = 1.0
     every: int | None = None
+    share: bool = False
 
     def __post_init__(self) -> None:
         """Check the memory."""
@@ -78,4 +81,12 @@ class Broyden:
             left[slot] = (s - hy) * layout.spread(factor, x)
             right[slot] = sh
             step = self.inverse * r + layout.combine(layout.dots(duals, r), known)
-        return progress.outcome(task.evaluations)
+        out = progress.outcome(task.evaluations)
+        if self.share:
+
+            def inverse(v: Tensor, transposed: bool) -> Tensor:
+                first, second = (left, right) if transposed else (right, left)
+                return self.inverse * v + layout.combine(layout.dots(first, v), second)
+
+            out.inverse = inverse
+        return out

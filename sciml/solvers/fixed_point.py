@@ -33,6 +33,7 @@ class FixedPointIteration:
     max_iter: int = 1000
     damping: float = 1.0
     every: int | None = None
+    differentiable = True  # no step writes into a tensor that an earlier one recorded
 
     def __call__(self, task: Task, x: Tensor) -> Outcome:
         """Iterate from `x`."""

@@ -16,11 +16,12 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from sciml.errors import InvalidArgument, InvalidType
-from sciml.solvers.attach import Implicit, attach
+from sciml.solvers.attach import Implicit
 from sciml.solvers.compiler import uncompiled
 from sciml.solvers.layout import Layout, Rows
 from sciml.solvers.problem import Kind, Problem, Task
 from sciml.solvers.progress import default_tolerance
+from sciml.solvers.reversible import Reversible
 from sciml.solvers.solution import (
     LinearReport,
     Outcome,
@@ -30,8 +31,11 @@ from sciml.solvers.solution import (
     check_policy,
     settle,
 )
+from sciml.solvers.unrolled import Backprop, Phantom
 
 Solver = Callable[[Task, Tensor], Outcome | Tensor]
+# Rules for a solution have `attach`; rules for the iteration that found it have `iterate`.
+Adjoint = Implicit | Phantom | Backprop | Reversible
 
 
 class _Search(torch.autograd.Function):
@@ -56,7 +60,7 @@ class _Search(torch.autograd.Function):
         _, x_dim, *dims = in_dims
         x = x.expand(info.batch_size, *x.shape) if x_dim is None else x.movedim(x_dim, 0)
         problem = run.problem.stacked(tuple(dims), info.randomness)
-        wider = _Run(problem, run.solver, run.on_failure, run.evaluations)
+        wider = _Run(problem, run.solver, run.on_failure, run.evaluations, run.inverses)
         return _Search.apply(wider, x, *theta), (0,) * 5
 
 
@@ -64,28 +68,40 @@ class _Run:
     """A forward solve with its policy."""
 
     def __init__(
-        self, problem: Problem, solver: Solver, on_failure: Policy, evaluations: list[int]
+        self,
+        problem: Problem,
+        solver: Solver,
+        on_failure: Policy,
+        evaluations: list[int],
+        inverses: list[Any],
     ) -> None:
         self.problem, self.solver, self.on_failure = problem, solver, on_failure
-        self.evaluations = evaluations  # filled by the solve, whoever runs it
+        # filled by the solve, whoever runs it
+        self.evaluations, self.inverses = evaluations, inverses
 
     def outcome(self, x: Tensor, theta: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Return value, status, iterations, residual and relative residual."""
-        name = getattr(self.solver, "__name__", type(self.solver).__name__)
         with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
             task = Task(self.problem, theta)
             out = self.solver(task, x)
             if isinstance(out, Tensor):
                 out = _judged(task, x, out, self.solver)
         self.evaluations.append(out.evaluations)
+        self.inverses.append(out.inverse)
+        self.settle(out)
+        # fresh tensors: a Function must not return its input
+        return out.value.clone(), out.status, out.iterations, out.residual, out.relative
+
+    def settle(self, out: Outcome) -> None:
+        """Apply the policy to what the solver returned."""
+        name = getattr(self.solver, "__name__", type(self.solver).__name__)
+        tolerance = default_tolerance(out.residual.dtype)
         settle(
             out,
             self.on_failure,
             f"the {self.problem.kind} solve by {name}",
-            f"relative residuals within the solver's rtol (default {default_tolerance(x.dtype):g})",
+            f"relative residuals within the solver's rtol (default {tolerance:g})",
         )
-        # fresh tensors: a Function must not return its input
-        return out.value.clone(), out.status, out.iterations, out.residual, out.relative
 
 
 def _judged(task: Task, x0: Tensor, x: Tensor, solver: Solver) -> Outcome:
@@ -111,7 +127,7 @@ def solve_problem(
     theta: Sequence[Any],
     on_failure: Policy,
     solver: Solver,
-    adjoint: Implicit | None,
+    adjoint: Adjoint | None,
     layout: Layout | None,
     tags: dict[str, bool],
     product: Callable[..., Any] | None = None,
@@ -132,13 +148,16 @@ def solve_problem(
         product = flat_theta(product, theta)[0]
     problem = Problem(kind, _checked(kind, bound, layout), layout, product=product, **tags)
     rule = adjoint or Implicit()
-    if rule.hessian == "gauss_newton" and kind != "least_squares":
+    if getattr(rule, "hessian", "exact") == "gauss_newton" and kind != "least_squares":
         raise InvalidArgument(
             f"hessian='gauss_newton' on a {kind} problem", "least_squares", "Type hessian='exact'"
         )
     if rule.on_failure is None:
         rule = replace(rule, on_failure=on_failure)
-    run = _Run(problem, solver, on_failure, [])
+    run = _Run(problem, solver, on_failure, [], [])
+    report = LinearReport()
+    if hasattr(rule, "iterate") and _recording():
+        return _iterated(run, rule, x0.detach(), leaves, report)
     try:
         found = _Search.apply(run, x0.detach(), *(t.detach() for t in leaves))
     except RuntimeError as error:
@@ -150,9 +169,9 @@ def solve_problem(
             "Pass it through theta=(...)",
         ) from error
     value, status, iterations, residual, relative = found
-    report = LinearReport()
     mask = status == Status.CONVERGED if on_failure == "mask" else None
-    value = attached(problem, value, leaves, rule, mask, report)
+    inverse = run.inverses[-1] if run.inverses else None
+    value = attached(problem, value, leaves, rule, mask, report, inverse)
     stats = {"relative": relative, "evaluations": sum(run.evaluations)}
     return Solution(value, status, iterations, residual, stats, report)
 
@@ -161,14 +180,33 @@ def attached(
     problem: Problem,
     x: Tensor,
     theta: tuple[Tensor, ...],
-    rule: Implicit,
+    rule: Adjoint,
     mask: Tensor | None,
     report: LinearReport,
+    inverse: Any = None,
 ) -> Tensor:
     """Return `x` with its derivative, or as it is where no gradients are recorded."""
-    if not torch.is_grad_enabled() or torch.is_inference_mode_enabled():
+    if not _recording():
         return x
-    return attach(problem, x, theta, rule, mask=mask, report=report)
+    return rule.attach(problem, x, theta, mask=mask, report=report, inverse=inverse)
+
+
+def _iterated(
+    run: _Run, rule: Adjoint, x: Tensor, theta: tuple[Tensor, ...], report: LinearReport
+) -> Solution:
+    """Solve with a rule that differentiates the iteration itself."""
+    out = rule.iterate(run.problem, run.solver, x, theta, report)
+    run.settle(out)
+    value = out.value
+    if run.on_failure == "mask":
+        converged = run.problem.layout.spread(out.status == Status.CONVERGED, value)
+        value = torch.where(converged, value, value.detach())
+    stats = {"relative": out.relative, "evaluations": out.evaluations}
+    return Solution(value, out.status, out.iterations, out.residual, stats, report)
+
+
+def _recording() -> bool:
+    return torch.is_grad_enabled() and not torch.is_inference_mode_enabled()
 
 
 def layout_for(x: Tensor, layout: Layout | None) -> Layout:
@@ -261,7 +299,7 @@ def _solve_tree(
     theta: Sequence[Any],
     on_failure: Policy,
     solver: Solver,
-    adjoint: Implicit | None,
+    adjoint: Adjoint | None,
     layout: Layout | None,
     tags: dict[str, bool],
 ) -> Solution:

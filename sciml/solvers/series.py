@@ -41,7 +41,7 @@ class Neumann:
         x = self.damping * b
         for _ in range(self.terms - 1):
             x = x + self.damping * (b - operator.matvec(x))
-        return _outcome(operator, b, x, self.terms)
+        return truncated(operator, b, x, self.terms)
 
 
 @dataclass(frozen=True)
@@ -55,10 +55,10 @@ class JacobianFree:
 
     def __call__(self, operator: Operator, b: Tensor, x0: Tensor | None = None) -> Outcome:
         """Return `b`."""
-        return _outcome(operator, b, b, 0)
+        return truncated(operator, b, b, 0)
 
 
-def _outcome(operator: Operator, b: Tensor, x: Tensor, terms: int) -> Outcome:
+def truncated(operator: Operator, b: Tensor, x: Tensor, terms: int) -> Outcome:
     """Report an approximation as what was asked for; its residual is not formed."""
     shape = operator.layout.problems(b)
     nan = b.new_full(shape, torch.nan)

@@ -48,6 +48,8 @@ class Outcome:
         residual: `(*P)` norm of the residual at `value`.
         relative: `(*P)` the same over the scale the tolerance refers to.
         evaluations: How often the function (or operator) was applied to the whole batch.
+        inverse: `(v, transposed) -> H v`, an approximate inverse of the Jacobian at the value, from
+            solvers that were asked to share theirs.
     """
 
     value: Tensor
@@ -56,6 +58,7 @@ class Outcome:
     residual: Tensor
     relative: Tensor
     evaluations: int = 0
+    inverse: Any = None
 
 
 @dataclass

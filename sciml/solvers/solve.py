@@ -29,6 +29,7 @@ from sciml.solvers.levenberg_marquardt import LevenbergMarquardt
 from sciml.solvers.newton import Newton
 from sciml.solvers.problem import Kind, Problem, Task
 from sciml.solvers.search import (
+    Adjoint,
     Solver,
     attached,
     flat_theta,
@@ -46,7 +47,7 @@ def root(
     *,
     on_failure: Policy,
     solver: Solver | None = None,
-    adjoint: Implicit | None = None,
+    adjoint: Adjoint | None = None,
     layout: Layout | None = None,
     symmetric: bool = False,
     positive_definite: bool = False,
@@ -63,7 +64,8 @@ def root(
             itself still reaches shared parameters (0 times NaN): leave such samples out before.
         solver: Forward solver, by default `Newton()`; any callable `(task, x0)` that returns an
             `Outcome` or just a tensor, whose residual is then tested.
-        adjoint: Derivative rule, by default `Implicit()`.
+        adjoint: Derivative rule, by default `Implicit()`; for fixed points also `Phantom()`
+            (approximate), `Backprop()` and `Reversible()` (exact for the finite iteration).
         layout: How x splits into problems, by default `Rows(1)`; `Rows(0)` is one problem,
             `Segments` a batch of graphs.
         symmetric: Declares dF/dx symmetric.
@@ -89,7 +91,7 @@ def fixed_point(
     *,
     on_failure: Policy,
     solver: Solver | None = None,
-    adjoint: Implicit | None = None,
+    adjoint: Adjoint | None = None,
     layout: Layout | None = None,
     symmetric: bool = False,
 ) -> Solution:
@@ -111,7 +113,7 @@ def least_squares(
     *,
     on_failure: Policy,
     solver: Solver | None = None,
-    adjoint: Implicit | None = None,
+    adjoint: Adjoint | None = None,
     layout: Layout | None = None,
 ) -> Solution:
     """Minimise `|function(x, *theta)|^2 / 2` per problem; arguments and errors as in `root`.
@@ -134,7 +136,7 @@ def minimise(
     *,
     on_failure: Policy,
     solver: Solver | None = None,
-    adjoint: Implicit | None = None,
+    adjoint: Adjoint | None = None,
     layout: Layout | None = None,
     positive_definite: bool = False,
 ) -> Solution:
@@ -155,7 +157,7 @@ def linear_solve(
     *,
     linear: Any,
     on_failure: Policy,
-    adjoint: Implicit | None = None,
+    adjoint: Adjoint | None = None,
     layout: Layout | None = None,
     x0: Tensor | None = None,
     symmetric: bool = False,
@@ -214,7 +216,7 @@ def implicit_derivative(
     theta: Sequence[Any] = (),
     *,
     kind: Kind = "root",
-    adjoint: Implicit | None = None,
+    adjoint: Adjoint | None = None,
     layout: Layout | None = None,
 ) -> Tensor:
     """Return `x`, a solution found elsewhere, with its derivative in theta.
