@@ -40,8 +40,8 @@ class ResidualFlow:
     iteration's. The horizon is walked in windows; each problem stops after its own.
 
     Args:
-        ode: Method, and tolerances well above `rtol` where a fast solve is wanted: they shape the
-            path, not the rest point.
+        ode: Method, by default two steps of rk4 per unit of time. Near rest an adaptive method
+            jitters at its own tolerances, which must lie below `rtol`; fixed steps come to rest.
         horizon: Time after which a problem has failed.
         window: Time between two looks at the residual.
         rtol: Tolerance on |z - T(z)| / |T(z)| (for a root: over |F(z0)|); None takes 1e-10 in
@@ -52,7 +52,7 @@ class ResidualFlow:
         InvalidArgument: If a time is not positive.
     """
 
-    ode: ODE = field(default_factory=ODE)
+    ode: ODE = field(default_factory=lambda: ODE("rk4", steps=2))
     horizon: float = 50.0
     window: float = 1.0
     rtol: float | None = None

@@ -30,7 +30,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from sciml.errors import ConvergenceError, InvalidArgument, NumericalWarning, did_you_mean
-from sciml.solvers.embedded import StepFailure, embedded_path
+from sciml.solvers.embedded import StepFailure, embedded_path, step_estimates
 from sciml.solvers.layout import Layout
 from sciml.solvers.ode_adjoint import adjoint_path
 from sciml.solvers.ode_field import Evaluations, Field
@@ -189,7 +189,7 @@ def _check_gradient(ode: ODE, gradient: str, estimates: bool) -> None:
         raise InvalidArgument(
             f"estimates with method={ode.method!r} and gradient={gradient!r}",
             "method='dopri5' and gradient backprop or checkpoint",
-            "With other methods estimate single steps: sciml.solvers.embedded.step_estimates",
+            "With other methods estimate single steps: sciml.solvers.ode.local_estimates",
         )
 
 
@@ -256,3 +256,24 @@ def _report(status: Tensor, policy: Policy, ode: ODE, run: Field) -> None:
         "Type solver=rk4 (fixed steps), larger solver.rtol and solver.atol, or end the field with "
         "a normalisation or tanh; on_failure='mask' goes on without these problems",
     )
+
+
+def local_estimates(
+    field: Callable[..., Tensor],
+    t: float,
+    h: float,
+    z: Tensor,
+    theta: Sequence[Any] = (),
+    *,
+    layout: Layout | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Return error norm times size, and stiffness, `(*P)`, of one Dormand-Prince step.
+
+    Differentiable in z, theta and what the field captures, whatever method found z. Arguments as
+    in `integrate`; see `sciml.solvers.embedded`.
+    """
+    layout = layout_for(z, layout)
+    bound, leaves = flat_theta(lambda at, *rest: field(*at, *rest), theta)
+    run = Field(bound, leaves, z, layout, Evaluations())
+    now, size = (torch.as_tensor(v, dtype=z.dtype, device=z.device) for v in (t, h))
+    return step_estimates(run, now, size, z)
