@@ -12,8 +12,12 @@ from lightning.pytorch.callbacks import TQDMProgressBar
 def points_in(batch: object, world_size: int = 1) -> int:
     """Return the number of points of one step over all ranks.
 
-    A batch either says so itself (`counts`: points of the global batch by kind) or has a length.
+    A batch says so itself (`counts`: points of the global batch by kind; `count`: its rows) or has
+    a length.
     """
+    rows = getattr(batch, "count", None)
+    if isinstance(rows, int):  # lists have a method of that name
+        return rows
     counts = getattr(batch, "counts", None)
     return sum(counts.values()) if counts else len(batch) * world_size
 

@@ -1,8 +1,10 @@
 import logging
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from sciml.callbacks import Plots
+from sciml.callbacks.figures import plot_confusion
 from sciml.callbacks.plots import draw, read_history
 
 
@@ -68,3 +70,25 @@ def test_degenerate_numbers_still_make_pictures(tmp_path):
     }
     (tmp_path / "metrics.csv").write_text("step,train/loss\n1,nan\n2,0\n3,1\n")
     assert len(draw(tmp_path, report)) == 3
+
+
+def test_pictures_of_data_driven_methods(tmp_path):
+    field = np.random.default_rng(0).normal(size=(6, 8))
+    curve = {"x": [1, 2, 4], "y": {"error": [1.0, 0.5, 0.25]}, "xlabel": "budget", "log": "xy"}
+    report = {
+        "fields": [{"title": "sample", "reference": field, "prediction": field + 0.1}] * 2,
+        "confusion": np.array([[3, 1], [0, 4]]),
+        "names": ("cat", "dog"),
+        "curves": {"error_against_budget": curve},
+    }
+    found = {path.name for path in draw(tmp_path, report)}
+    assert found == {"fields.png", "confusion.png", "error_against_budget.png"}
+
+
+def test_what_the_confusion_picture_says():
+    figure = Figure()
+    assert plot_confusion(figure, {"confusion": np.array([[3, 1], [0, 4]])})
+    axis = figure.axes[0]
+    assert {t.get_text() for t in axis.texts} == {"3", "1", "4"}  # zeros are left empty
+    assert "0.8750" in axis.get_title()
+    assert not plot_confusion(Figure(), {})

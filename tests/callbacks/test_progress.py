@@ -2,9 +2,12 @@ import csv
 import re
 
 import pytest
+import torch
 
+from sciml.autodiff.streams import Streams
 from sciml.callbacks import Progress
 from sciml.callbacks.progress import PointsPerSecond, clock, points_in
+from sciml.data.batch import Batch as DataBatch
 
 
 def test_lines_where_there_is_no_terminal(module, make_trainer, batches, capsys):
@@ -45,6 +48,8 @@ def test_points_of_a_batch():
         counts = {"interior": 10, "origin": 2}  # of the global batch
 
     assert points_in(Batch(), 4) == 12 and points_in([1, 2, 3], 4) == 12
+    data = DataBatch({"x": torch.zeros(3, 1)}, torch.zeros(3), Streams(0, 0, 1, 4), 10)
+    assert points_in(data, 4) == 10
 
 
 def test_rate_leaves_pauses_out(monkeypatch):
