@@ -42,6 +42,8 @@ from sciml.solvers.solution import Policy
 
 PARAMETRISATIONS = ("degree_clip", "degree_sigmoid", "degree_tanh", "softmax", "gated_softmax")
 PHI = {"relu": torch.relu, "tanh": torch.tanh, "softsign": nn.functional.softsign}
+# Gates have to go from open to shut within a run; the factor speeds them up.
+GATE_SCALE = 8.0
 READOUTS = ("node", "sum", "mean", "max")
 
 
@@ -126,7 +128,7 @@ class ContractingMap(nn.Module):
             self.skip = nn.Linear(edge_features, heads, bias=False)
         if parametrisation == "gated_softmax":
             self.gate = nn.Linear(node_features, heads)
-            nn.init.constant_(self.gate.bias, gate_bias)
+            nn.init.constant_(self.gate.bias, gate_bias / GATE_SCALE)
         self.edge_value = nn.Linear(edge_features, heads) if edge_bias else None
         self.source = nn.Linear(node_features, heads, bias=False) if source else None
         if source:
@@ -168,7 +170,7 @@ class ContractingMap(nn.Module):
             b = (1 - gamma) * bias.to(dtype)
             m = gamma * a
         else:
-            gate = self.gate(x).to(dtype)
+            gate = GATE_SCALE * self.gate(x).to(dtype)
             share = gamma * torch.sigmoid(gate)
             # 1 - gamma s without cancellation
             b = (torch.sigmoid(-gate) + (1 - gamma) * torch.sigmoid(gate)) * bias.to(dtype)

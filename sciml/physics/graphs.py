@@ -1,0 +1,78 @@
+"""What a generator of graph problems returns, and what it has to be.
+
+A *task* draws random graphs with exact answers. It is an object with
+
+    kind      "regression" or "classification"
+    level     "node" or "graph": what has a target
+    sizes     what a network is told: node_features, edge_features, outputs (or classes)
+    draw(generator, size) -> Graph
+
+where `generator` is a CPU `torch.Generator`, the only source of randomness, and `size` the number
+of nodes the graph has. `sciml.data.graphs.GraphData` makes batches of what it draws. Tensors are
+float64 and in physical units; scaling is the network's business.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sciml.errors import InvalidArgument
+
+
+@dataclass
+class Graph:
+    """One graph with its answer.
+
+    Attributes:
+        x: `(N, n)` node features.
+        edge_index: `(2, E)` int64, source above target; an undirected edge stands twice.
+        edge_attr: `(E, k)` edge features.
+        target: `(N, m)` values or `(N,)` classes of nodes; `(1, m)` or `(1,)` of the graph.
+        weight: `(N,)` weight of nodes in loss and scores; None for 1. Known nodes get 0.
+        extra: Further node tensors `(N, ...)` by name, for scores of a task's own.
+    """
+
+    x: Tensor
+    edge_index: Tensor
+    edge_attr: Tensor
+    target: Tensor
+    weight: Tensor | None = None
+    extra: dict[str, Tensor] = field(default_factory=dict)
+
+
+class GraphTask(Protocol):
+    """Draws random graphs with exact answers, see the top of this file."""
+
+    kind: Literal["regression", "classification"]
+    level: Literal["node", "graph"]
+    sizes: dict[str, Any]
+
+    def draw(self, generator: torch.Generator, size: int) -> Graph:
+        """Return a random graph with `size` nodes: the same for the same generator state."""
+        ...
+
+
+def numpy_generator(generator: torch.Generator) -> np.random.Generator:
+    """Return a numpy generator that continues a torch one: for scipy and its kin."""
+    seed = torch.randint(2**62, (1,), generator=generator, device=generator.device)
+    return np.random.default_rng(int(seed))
+
+
+def both_ways(pairs: np.ndarray) -> np.ndarray:
+    """Return undirected edges `(m, 2)` as directed ones `(2, 2 m)`; e and e + m are opposite."""
+    return np.concatenate([pairs.T, pairs.T[::-1]], axis=1).astype(np.int64)
+
+
+def check_size(size: int, least: int, what: str) -> None:
+    """Refuse graphs that are too small.
+
+    Raises:
+        InvalidArgument: If `size` is below `least`.
+    """
+    if size < least:
+        raise InvalidArgument(f"{what} of {size} nodes", f"at least {least}")
