@@ -43,7 +43,9 @@ CLASSES: dict[str, dict[str, str]] = {
         "TensorNetwork": "sciml.networks.tensor:TensorNetwork",
     },
     # Networks with a `schema` of their own, see `sciml.pretrained.operator`.
-    "operator": {},
+    "operator": {
+        "CGS": "sciml.networks.cgs:CGS",
+    },
     # What may be an argument of those: solvers and their derivatives.
     "part": {
         "Anderson": "sciml.solvers.fixed_point:Anderson",

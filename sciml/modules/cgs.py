@@ -1,0 +1,151 @@
+"""Training of convergent graph solvers, and of the graph networks they are compared with.
+
+    loss = mean over the nodes (or graphs) of the global batch of |prediction - target|^2,
+           or the cross entropy of classes,
+
+with the derivative of the fixed points by the implicit function theorem (`sciml.solvers`). A
+network that predicts in several rounds is trained on all of them, the mean of their losses.
+
+What the solves did is logged: iterations, systems that failed, residuals, of the adjoint too.
+Systems are one per graph and head; a result that rests on solves that stopped early is a different
+network from the one the equations say.
+
+Reference: Park, Choo, Park, "Convergent Graph Solvers", ICLR 2022, arXiv 2106.01680. Departures:
+features and targets are standardised, by statistics the network keeps; relative errors refer to
+the target, not to the prediction.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sciml.data.batch import Batch
+from sciml.data.steps import StepData
+from sciml.modules.scores import everyone
+from sciml.modules.supervised import Supervised
+from sciml.optim.terms import LossTerm
+from sciml.solvers import Solution
+
+
+class ConvergentGraphSolver(Supervised):
+    """Trains a graph network, one target per node or per graph.
+
+    A network may have `standardise(**inputs, target)`, which is called once before training;
+    `solve(**inputs) -> (prediction, Solution)`; `all_rounds(**inputs) -> list of predictions`.
+
+    Args:
+        network: Called with x, edge_index, edge_attr and batch.
+        data: Graphs and targets; its `task` may have `measures(inputs, prediction, target)`,
+            further scores per row by name.
+        optimizer: As in `Supervised`.
+        schedule: As in `Supervised`.
+    """
+
+    def __init__(self, *, network: Any, data: StepData, optimizer: Any, schedule: Any = None):
+        super().__init__(network=network, data=data, optimizer=optimizer, schedule=schedule)
+        self.measures = getattr(getattr(data, "task", None), "measures", None)
+        self.solution: Solution | None = None
+        self._shown: Tensor | None = None  # the newest prediction of an evaluation
+        self._means: dict[str, tuple[float, int]] = {}
+        self._largest: dict[str, float] = {}
+        if hasattr(network, "standardise"):
+            # the first training batch of rank 0: the same on all ranks, and when resumed
+            sample = data.batch(0, 0, 1)
+            target = sample.target if self.kind == "regression" else None
+            if target is not None and "weight" in sample.extra:
+                target = target[sample.extra["weight"] > 0]
+            network.standardise(**sample.inputs, target=target)
+
+    # --- the loss -------------------------------------------------------------------------------
+    def predict_batch(self, batch: Batch) -> Tensor:
+        """Return the prediction and keep the solution it comes from."""
+        if hasattr(self.network, "solve"):
+            prediction, self.solution = self.network.solve(**batch.inputs)
+        else:
+            prediction = self.network(**batch.inputs)
+        self._shown = None if self.training else prediction
+        return prediction
+
+    def loss_terms(self, batch: Batch) -> list[LossTerm]:
+        """Return one term, or one per round."""
+        if not hasattr(self.network, "all_rounds"):
+            return [self.data_term(self.predict_batch(batch), batch)]
+        rounds = self.network.all_rounds(**batch.inputs)
+        return [
+            self.data_term(prediction, batch, 1 / len(rounds), f"round{i}")
+            for i, prediction in enumerate(rounds)
+        ]
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Log now and then what the solves of forward and backward pass did."""
+        due = (self.global_step + 1) % self.trainer.log_every_n_steps == 0
+        if due and self.solution is not None:
+            self.log_dict(self.solution.log("graph"))
+            self.log("train/residual", self.solution.stats["relative"].amax())
+
+    # --- evaluation -----------------------------------------------------------------------------
+    def on_test_epoch_start(self) -> None:
+        """Start empty scores."""
+        super().on_test_epoch_start()
+        self._means, self._largest = {}, {}
+
+    def test_step(self, batch: Batch | None, batch_idx: int) -> None:
+        """Score one chunk, and note what its solves did."""
+        super().test_step(batch, batch_idx)
+        if batch is not None:
+            self._note_solves(batch.part)
+            self._note_errors(batch, self._shown)
+            self._shown = None
+
+    def _note_solves(self, part: str) -> None:
+        if self.solution is None:
+            return
+        done, count = self.solution, self.solution.iterations.numel()
+        self._add(f"{part}/iterations", float(done.iterations.sum()), count)
+        self._add(f"{part}/failed_share", float((~done.converged).sum()), count)
+        self._peak(f"{part}/residual", float(done.stats["relative"].amax()))
+
+    def _note_errors(self, batch: Batch, prediction: Tensor) -> None:
+        """Add the task's own measures, and the relative error of the worst graph."""
+        weight = batch.extra.get("weight")
+        used = slice(None) if weight is None else weight > 0
+        measures = self.measures or (lambda *_: {})
+        for name, rows in measures(batch.inputs, prediction, batch.target).items():
+            rows = rows[used].double()
+            self._add(f"{batch.part}/{name}", float(rows.sum()), rows.numel())
+        if self.kind == "regression" and batch.index is not None:
+            pair = torch.stack([prediction - batch.target, batch.target]).double()
+            square = pair.square().flatten(2).sum(2)[:, used]
+            sums = square.new_zeros(2, int(batch.index.max()) + 1)
+            sums.index_add_(1, batch.index[used], square)
+            worst = (sums[0] / sums[1].clamp_min(1e-300)).sqrt().amax()
+            self._peak(f"{batch.part}/rel_l2_worst", float(worst))
+
+    def _add(self, name: str, total: float, count: int) -> None:
+        old = self._means.get(name, (0.0, 0))
+        self._means[name] = old[0] + total, old[1] + count
+
+    def _peak(self, name: str, value: float) -> None:
+        self._largest[name] = max(self._largest.get(name, value), value)
+
+    def on_test_epoch_end(self) -> None:
+        """Log scores and what the solves did."""
+        super().on_test_epoch_end()
+        ranks = everyone((self._means, self._largest))
+        self._means, self._largest = {}, {}
+        for means, largest in ranks:
+            for name, sums in means.items():
+                self._add(name, *sums)
+            for name, value in largest.items():
+                self._peak(name, value)
+        found = {name: total / max(count, 1) for name, (total, count) in self._means.items()}
+        found |= self._largest
+        self.log_dict(found)
+        mark = "test/baseline/"
+        self._report["metrics"] |= {k: v for k, v in found.items() if "/baseline/" not in k}
+        self._report["baselines"] |= {
+            k.removeprefix(mark): v for k, v in found.items() if k.startswith(mark)
+        }
