@@ -115,6 +115,7 @@ def embedded_path(
             if used >= ode.max_steps:
                 raise StepFailure(f"max_num_steps exceeded ({used})")
             used += 1
+            run.begin(now, z)
             given = (run, now.to(z.dtype), size.to(z.dtype), z, slope)
             if checkpointed:
                 options = {"use_reentrant": False, "preserve_rng_state": False}

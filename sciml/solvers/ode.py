@@ -42,7 +42,7 @@ GRADIENTS = ("backprop", "checkpoint", "adjoint")
 ADAPTIVE = ("dopri5", "dopri8", "bosh3", "adaptive_heun", "fehlberg2")
 ONE_STEP = ("euler", "midpoint", "heun2", "heun3", "rk4")
 MULTISTEP = ("explicit_adams", "implicit_adams")
-ROUNDS = 4  # problems may fail one after the other; after this many solves all others are given up
+ROUNDS = 4  # problems may fail one after the other; after this many solves all are given up
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ def integrate(
     extra: dict[str, Tensor] = {}
     run = Field(bound, leaves, z0, layout, counts)
     for attempt in range(ROUNDS):
-        run.watch(adaptive=ode.adaptive)
+        run.watch(t[0], adaptive=ode.adaptive)
         try:
             path, extra = _path(ode, run, z0, t, gradient, estimates)
             bad, cause = ~_finite(path, layout), Status.NONFINITE
@@ -158,10 +158,15 @@ def integrate(
         bad = bad & (status == Status.CONVERGED)
         if not bool(bad.any()):
             break
-        bad = bad | (status == Status.CONVERGED) if attempt == ROUNDS - 2 else bad
+        bad = bad | (status == Status.CONVERGED) if attempt == ROUNDS - 1 else bad
         status = torch.where(bad, int(cause), status)
         _report(status, on_failure, ode, run)
         run.freeze(status != Status.CONVERGED)
+        if bool(run.frozen.all()):
+            nothing = torch.zeros_like(status, dtype=z0.dtype)
+            extra = dict.fromkeys(("error", "stiffness"), nothing) if estimates else {}
+            path = z0.expand(len(t), *z0.shape)
+            break
     run.finish()
     if run.frozen is not None:
         path = torch.where(layout.spread(run.frozen, z0), run.start, path)
@@ -215,7 +220,7 @@ def _checkpointed(ode: ODE, run: Field, z0: Tensor, t: Tensor) -> Tensor:
     for pair in grid.unfold(0, 2, 1):
 
         def step(z: Tensor, pair: Tensor = pair) -> Tensor:
-            return single.path(run, z, pair)[-1]
+            return single.path(run, z, pair)[-1].clone()  # a view would keep both states
 
         # captured tensors are found by autograd itself: the graph is made again in the backward
         states.append(checkpoint(step, states[-1], use_reentrant=False, preserve_rng_state=False))
@@ -246,7 +251,7 @@ def _report(status: Tensor, policy: Policy, ode: ODE, run: Field) -> None:
     if policy != "raise":
         return
     failed = (status != Status.CONVERGED).flatten()
-    causes = ", ".join(MEANING.get(Status(s), "") for s in status.flatten()[failed].unique())
+    causes = ", ".join(MEANING.get(Status(int(s)), "") for s in status.flatten()[failed].unique())
     which = failed.nonzero()[:, 0].tolist()
     names = ", ".join(map(str, which[:5])) + (", ..." if len(which) > 5 else "")
     raise ConvergenceError(

@@ -57,6 +57,7 @@ class Field:
         self.start = z0.detach()
         self.frozen: Tensor | None = None
         self.last: tuple[Tensor, Tensor, Tensor] | None = None
+        self.began: tuple[Tensor, Tensor] | None = None  # time and state of the newest step
         self.counting = True  # else in a backward pass
         kind = z0.device.type
         # the backward pass evaluates the field outside the user's autocast
@@ -88,9 +89,10 @@ class Field:
             self.last = (t.detach(), z.detach(), y.detach())
         return y
 
-    def watch(self, *, adaptive: bool) -> None:
-        """Count the steps of a new attempt by torchdiffeq's callbacks."""
+    def watch(self, t: Tensor, *, adaptive: bool) -> None:
+        """Count the steps of a new attempt, which begins at `t`, by torchdiffeq's callbacks."""
         self.counts.steps = self.counts.rejected = 0
+        self.began = t, self.start
 
         def accepted(t: Tensor, z: Tensor, dt: Tensor) -> None:
             self.counts.steps += self.counting
@@ -98,14 +100,22 @@ class Field:
         def refused(t: Tensor, z: Tensor, dt: Tensor) -> None:
             self.counts.rejected += self.counting
 
+        def begin(t: Tensor, z: Tensor, dt: Tensor) -> None:
+            self.begin(t, z)
+            self.counts.steps += self.counting and not adaptive
+
+        self.callback_step = begin
         if adaptive:
             self.callback_accept_step, self.callback_reject_step = accepted, refused
-        else:
-            self.callback_step = accepted
+
+    def begin(self, t: Tensor, z: Tensor) -> None:
+        """Note where a step begins."""
+        if self.counting:
+            self.began = t.detach(), z.detach()
 
     def finish(self) -> None:
         """Note that from here on evaluations belong to backward passes; keep no state."""
-        self.counting, self.last = False, None
+        self.counting, self.last, self.began = False, None, None
 
     def freeze(self, which: Tensor) -> None:
         """Keep problems `(*P)` at their start, with a derivative of zero."""
@@ -121,13 +131,19 @@ class Field:
         known = ("underflow in dt", "non-finite values", "max_num_steps")
         if self.last is None or not any(words in text for words in known):
             raise error
-        _, z, y = self.last
-        speed = self.layout.norm(y)
+        broken = ~self.layout.norm(self.last[2]).isfinite()
+        t, z = self.began
+        before = self.counts.forward
+        with torch.no_grad():
+            speed = self.layout.norm(self(t.to(z.dtype), z))
+        self.counts.forward = before
+        # NaN of one problem reaches the step size and then all others: look where the step began
         if not bool(speed.isfinite().all()):
             return ~speed.isfinite(), Status.NONFINITE
+        if bool(broken.any()) and not bool(broken.all()):
+            return broken, Status.NONFINITE
         scaled = speed / (1 + self.layout.norm(z))
-        steps = known[2] in text
-        cause = Status.MAX_ITER if steps else Status.DIVERGED
+        cause = Status.MAX_ITER if known[2] in text else Status.DIVERGED
         return scaled >= NEAR_WORST * scaled.amax(), cause
 
     def where(self) -> str:
