@@ -45,21 +45,35 @@ CLASSES: dict[str, dict[str, str]] = {
     # Networks with a `schema` of their own, see `sciml.pretrained.operator`.
     "operator": {
         "CGS": "sciml.networks.cgs:CGS",
+        "ExplicitNetwork": "sciml.networks.flow_classifier:ExplicitNetwork",
+        "HomoODE": "sciml.networks.homoode:HomoODE",
+        "NeuralODE": "sciml.networks.flow_classifier:NeuralODE",
+        "DEQ": "sciml.networks.deq:DEQ",
+        "UnrolledNetwork": "sciml.networks.deq:UnrolledNetwork",
     },
     # What may be an argument of those: solvers and their derivatives.
     "part": {
         "Anderson": "sciml.solvers.fixed_point:Anderson",
+        "Backprop": "sciml.solvers.unrolled:Backprop",
         "BiCGStab": "sciml.solvers.krylov:BiCGStab",
         "Broyden": "sciml.solvers.broyden:Broyden",
         "CG": "sciml.solvers.krylov:CG",
         "Dense": "sciml.solvers.dense:Dense",
         "FixedPointIteration": "sciml.solvers.fixed_point:FixedPointIteration",
+        "ForwardInverse": "sciml.solvers.shine:ForwardInverse",
         "GMRES": "sciml.solvers.gmres:GMRES",
+        "HomotopyPath": "sciml.solvers.flows:HomotopyPath",
         "Implicit": "sciml.solvers.attach:Implicit",
         "JacobianFree": "sciml.solvers.series:JacobianFree",
         "Neumann": "sciml.solvers.series:Neumann",
         "Newton": "sciml.solvers.newton:Newton",
         "NewtonKrylov": "sciml.solvers.newton:NewtonKrylov",
+        "ODE": "sciml.solvers.ode:ODE",
+        "ResidualFlow": "sciml.solvers.flows:ResidualFlow",
+        "Phantom": "sciml.solvers.unrolled:Phantom",
+        "Reversible": "sciml.solvers.reversible:Reversible",
+        "ReversibleIteration": "sciml.solvers.reversible:ReversibleIteration",
+        "SharedInverse": "sciml.solvers.shine:SharedInverse",
     },
 }
 

@@ -2,6 +2,7 @@
 
 from sciml.solvers.attach import Implicit, WarmStart
 from sciml.solvers.broyden import Broyden
+from sciml.solvers.contraction import Contraction
 from sciml.solvers.dense import Dense, LaggedFactor
 from sciml.solvers.fixed_point import Anderson, FixedPointIteration
 from sciml.solvers.flows import HomotopyPath, ResidualFlow
@@ -15,7 +16,7 @@ from sciml.solvers.ode import ODE, integrate
 from sciml.solvers.operators import Operator
 from sciml.solvers.reversible import Reversible, ReversibleIteration
 from sciml.solvers.series import JacobianFree, Neumann
-from sciml.solvers.shine import SharedInverse, shared_inverse
+from sciml.solvers.shine import ForwardInverse, SharedInverse
 from sciml.solvers.solution import Outcome, Solution, Status
 from sciml.solvers.solve import (
     fixed_point,
@@ -26,6 +27,7 @@ from sciml.solvers.solve import (
     root,
 )
 from sciml.solvers.spectrum import jacobian_rows, spectral_norm, spectral_radius
+from sciml.solvers.trace import Trace
 from sciml.solvers.unrolled import Backprop, Phantom
 
 __all__ = [
@@ -34,8 +36,10 @@ __all__ = [
     "BiCGStab",
     "Broyden",
     "CG",
+    "Contraction",
     "Dense",
     "FixedPointIteration",
+    "ForwardInverse",
     "GMRES",
     "HomotopyPath",
     "Implicit",
@@ -60,6 +64,7 @@ __all__ = [
     "SharedInverse",
     "Solution",
     "Status",
+    "Trace",
     "WarmStart",
     "fixed_point",
     "implicit_derivative",
@@ -70,7 +75,6 @@ __all__ = [
     "linear_solve",
     "minimise",
     "root",
-    "shared_inverse",
     "spectral_norm",
     "spectral_radius",
 ]

@@ -1,7 +1,7 @@
 """The inverse Jacobian that Broyden's method built forward, used again backward (SHINE).
 
     solver=Broyden(share=True), adjoint=Implicit(SharedInverse())                     approximate
-    solver=Broyden(share=True), adjoint=Implicit(GMRES(preconditioner=shared_inverse))     exact
+    solver=Broyden(share=True), adjoint=Implicit(GMRES(preconditioner=ForwardInverse()))     exact
 
 Reference: Ramzi et al. 2022, arXiv 2106.00553.
 """
@@ -19,26 +19,30 @@ from sciml.solvers.series import truncated
 from sciml.solvers.solution import Outcome
 
 
-def shared_inverse(operator: Operator) -> Product:
-    """Return the product with Broyden's inverse, or its transpose for a transposed operator.
+@dataclass(frozen=True)
+class ForwardInverse:
+    """Preconditioner for Krylov solvers: the inverse the forward solver built."""
 
-    Raises:
-        InvalidArgument: If the forward solver left none.
-    """
-    inverse = operator.base.factors.get("forward")
-    if inverse is None:
-        raise InvalidArgument(
-            "a shared inverse, but the forward solver left none",
-            "Broyden's method, asked to share it",
-            "Type solver=Broyden(share=True)",
-        )
+    def __call__(self, operator: Operator) -> Product:
+        """Return the product with it, or with its transpose for a transposed operator.
 
-    def apply(v: Tensor) -> Tensor:
-        return inverse(v, operator.transposed)
+        Raises:
+            InvalidArgument: If the forward solver left none.
+        """
+        inverse = operator.base.factors.get("forward")
+        if inverse is None:
+            raise InvalidArgument(
+                "a shared inverse, but the forward solver left none",
+                "Broyden's method, asked to share it",
+                "Type solver=Broyden(share=True)",
+            )
 
-    for _ in range(operator.like.dim() - operator.base.like.dim()):
-        apply = torch.vmap(apply)
-    return apply
+        def apply(v: Tensor) -> Tensor:
+            return inverse(v, operator.transposed)
+
+        for _ in range(operator.like.dim() - operator.base.like.dim()):
+            apply = torch.vmap(apply)
+        return apply
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,7 @@ class SharedInverse:
     def __call__(self, operator: Operator, b: Tensor, x0: Tensor | None = None) -> Outcome:
         """Return the approximate solution of `A x = b`; `x0` is not used."""
         layout = operator.layout
-        x = shared_inverse(operator)(b)
+        x = ForwardInverse()(operator)(b)
         sane = layout.norm(x) <= self.fallback * layout.norm(b)
         x = torch.where(layout.spread(sane, b), x, b)
         for _ in range(self.refine):

@@ -15,6 +15,7 @@ from sciml.solvers import (
     Backprop,
     Broyden,
     FixedPointIteration,
+    ForwardInverse,
     Implicit,
     JacobianFree,
     Phantom,
@@ -26,7 +27,6 @@ from sciml.solvers import (
     fixed_point,
     jacobian_rows,
     root,
-    shared_inverse,
     spectral_norm,
     spectral_radius,
 )
@@ -318,7 +318,7 @@ def test_shared_inverse_preconditions_the_exact_gradient():
     counts = {}
     for name, rule in {
         "plain": GMRES(rtol=1e-10),
-        "shared": GMRES(rtol=1e-10, preconditioner=shared_inverse),
+        "shared": GMRES(rtol=1e-10, preconditioner=ForwardInverse()),
     }.items():
         out = solve(w, x, Broyden(rtol=1e-13, share=True), Implicit(rule))
         close(gradients(out.value, w, x), wanted, 1e-7)
