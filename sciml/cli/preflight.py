@@ -8,8 +8,10 @@ All findings are returned together, each with its full key. Nothing is construct
 from __future__ import annotations
 
 import collections.abc
+import functools
 import importlib
 import inspect
+import re
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping
@@ -84,6 +86,23 @@ def arguments(target: Callable[..., Any]) -> tuple[dict[str, inspect.Parameter],
     }, free
 
 
+def takes(target: Callable[..., Any], key: str) -> bool:
+    """Return whether a target that takes any name does something with this one.
+
+    Optimizers of pytorch_optimizer take any name, and drop those they do not know without a word;
+    the names that they do read stand in their constructor.
+    """
+    if not target.__module__.startswith("pytorch_optimizer"):
+        return True
+    return re.search(rf"kwargs\.\w+\(\s*['\"]{re.escape(key)}['\"]", source(target)) is not None
+
+
+@functools.cache
+def source(target: Callable[..., Any]) -> str:
+    """Return the text of a class's constructor."""
+    return inspect.getsource(target.__init__)
+
+
 def annotations(target: Callable[..., Any]) -> dict[str, Any]:
     """Return resolved annotations of a target's arguments; empty where they cannot be resolved."""
     function = target.__init__ if inspect.isclass(target) else target
@@ -142,7 +161,7 @@ def check_node(
     for key, value in node.items():
         if key == "_target_":
             continue
-        if key not in known and not free:
+        if key not in known and not (free and takes(target, key)):
             found.append(unknown_key(f"{path}.{key}", [k for k in known if k not in supplied]))
         elif not matches(value, hints.get(key, Any)):
             wanted = describe(hints[key])

@@ -95,6 +95,14 @@ def test_nested_targets_and_missing_arguments():
     assert not any("'dim'" in text or "network.dim " in text for text in found)
 
 
+def test_names_that_an_optimizer_would_drop_in_silence():
+    node = {"_target_": "pytorch_optimizer.Lion", "lr": 1e-3, "weight_decey": 0.1}
+    (found,) = preflight.check({"optimizer": node})
+    assert "optimizer.weight_decey is unknown. Did you mean optimizer.weight_decay?" in found
+    read = {"_target_": "pytorch_optimizer.ScheduleFreeAdamW", "use_palm": True}
+    assert preflight.check({"optimizer": read}) == []
+
+
 def test_rules_look_at_defaults_of_the_target():
     tree = {
         "problem": {"_target_": "sciml.physics.hjb.HJBLQG", "dim": 4},
