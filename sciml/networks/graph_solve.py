@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -39,6 +40,7 @@ from sciml.solvers.solution import Policy
 
 METHODS = ("auto", "iterate", "bicgstab", "dense")
 PLAIN_UP_TO = 0.6  # contraction factor up to which plain iteration wins
+MOST_STEPS = 20_000  # of plain iteration
 DENSE_UP_TO = 32  # nodes per graph up to which factors win
 DENSE_ENTRIES = 2**24  # entries of all matrices together up to which factors are made
 
@@ -86,21 +88,14 @@ class EdgeSolver:
 
     Args:
         operator: What is solved.
-        method: `iterate`, `bicgstab`, `dense`, or any linear solver of `sciml.solvers`.
-        rtol: Relative tolerance; None takes that of the dtype.
+        method: As in `linear_solver`.
+        settings: Further arguments of `linear_solver`.
     """
 
     approximate = False
 
-    def __init__(
-        self, operator: EdgeOperator, method: str | Callable, rtol: float | None = None
-    ) -> None:
-        known = {
-            "iterate": Contraction(rtol=rtol),
-            "bicgstab": BiCGStab(rtol=rtol, max_iter=2000),
-            "dense": Dense(),
-        }
-        self.operator, self.solver = operator, known.get(method, method)
+    def __init__(self, operator: EdgeOperator, method: str | Callable, **settings: Any) -> None:
+        self.operator, self.solver = operator, linear_solver(method, **settings)
 
     def __call__(self, operator: Operator, b: Tensor, x0: Tensor | None = None) -> Outcome:
         """Solve with the core's operator replaced by the explicit one."""
@@ -113,6 +108,25 @@ class EdgeSolver:
         scale = own.layout.norm(b, p).clamp_min(torch.finfo(b.dtype).tiny)
         out.relative = out.residual / scale
         return out
+
+
+def linear_solver(method: str | Callable, *, factor: float, rtol: float | None = None) -> Callable:
+    """Return a linear solver of the core for I - M.
+
+    Args:
+        method: `iterate`, `bicgstab`, `dense`, or a solver object, which is returned.
+        factor: Bound c < 1 on the norm of M; plain iteration gets the steps it guarantees.
+        rtol: Relative tolerance; None takes that of the dtype.
+    """
+    if not isinstance(method, str):
+        return method
+    if method == "dense":
+        return Dense()
+    if method == "bicgstab":
+        return BiCGStab(rtol=rtol, max_iter=2000)
+    # |r_k| <= c^k |b|
+    steps = math.log(rtol or 1e-10) / math.log(max(factor, 0.1))
+    return Contraction(rtol=rtol, max_iter=min(math.ceil(steps) + 10, MOST_STEPS))
 
 
 def choose(edges: Edges, heads: int, factor: float) -> str:
@@ -168,7 +182,7 @@ def equilibrium(
     rule = adjoint or Implicit()
     if phi is None and solver is None:
         operator = EdgeOperator(edges, weights.detach(), layout)
-        linear = EdgeSolver(operator, method, rtol)
+        linear = EdgeSolver(operator, method, factor=factor, rtol=rtol)
         return linear_solve(
             lambda h, w: h - edges.propagate(w, h),
             bias,
@@ -185,11 +199,7 @@ def equilibrium(
         return z if phi is None else phi(z)
 
     if rule.linear is None:
-        # the Jacobian phi' M is known by products alone
-        known = {"iterate": Contraction(rtol=rtol), "dense": Dense()}
-        krylov = BiCGStab(rtol=rtol, max_iter=2000)
-        linear = known.get(method, krylov) if isinstance(method, str) else method
-        rule = replace(rule, linear=linear)
+        rule = replace(rule, linear=linear_solver(method, factor=factor, rtol=rtol))
     return fixed_point(
         update,
         torch.zeros_like(bias) if start is None else start,
