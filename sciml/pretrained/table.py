@@ -45,6 +45,9 @@ CLASSES: dict[str, dict[str, str]] = {
     # Networks with a `schema` of their own, see `sciml.pretrained.operator`.
     "operator": {
         "CGS": "sciml.networks.cgs:CGS",
+        "IGNN": "sciml.networks.graph_baselines:IGNN",
+        "MessagePassing": "sciml.networks.graph_baselines:MessagePassing",
+        "RefinedCGS": "sciml.networks.cgs_rounds:RefinedCGS",
         "ExplicitNetwork": "sciml.networks.flow_classifier:ExplicitNetwork",
         "HomoODE": "sciml.networks.homoode:HomoODE",
         "NeuralODE": "sciml.networks.flow_classifier:NeuralODE",
