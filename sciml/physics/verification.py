@@ -1,0 +1,282 @@
+"""How wrong an approximate solution of an elliptic problem is, by walks, with an error bar.
+
+For points x of random problems, U_a and U_b being means over two independent halves of the walks
+from x, and v the value to be judged,
+
+    E (v - U_a)(v - U_b) = (v - u)^2,    E U_a U_b = u^2,
+
+so the mean squared error over a family of problems, and the mean square of its solutions, have
+unbiased estimates without any reference solution; the noise of the walks does not add to the error,
+it only widens the interval. Problems are drawn independently, hence the interval: means over
+problems, t-quantiles, and the linearised variance of the ratio for the relative error. What remains
+is the walks' own bias, which is O(eps): keep eps far below the error that is looked for.
+
+Source: the estimator of section 5 of arXiv 2603.01193's validation, with halves instead of a
+reference; walks as in `sciml.physics.walk_on_spheres`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import torch
+from scipy.stats import t as student
+from torch import Tensor
+
+from sciml.errors import InvalidArgument
+from sciml.physics.geometry import Domain
+from sciml.physics.walk_on_spheres import Dirichlet, Estimate, WalkOnSpheres
+
+
+class Problems(Protocol):
+    """B problems on B domains."""
+
+    domain: Domain
+    problem: Dirichlet
+
+
+# (problems, points (B, P, d)) -> values (B, P)
+Predict = Callable[[Problems, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate with its confidence interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        """Return the value with the interval behind it."""
+        return f"{self.value:.3g} ({self.low:.3g} to {self.high:.3g})"
+
+
+@dataclass(frozen=True)
+class Worst:
+    """A point where the value looks worst, walked to again with fresh walks.
+
+    Attributes:
+        problem: Number of the problem.
+        point: Its coordinates.
+        predicted: The value judged.
+        estimate: The walks' mean.
+        standard_error: Of the estimate.
+    """
+
+    problem: int
+    point: tuple[float, ...]
+    predicted: float
+    estimate: float
+    standard_error: float
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What walks say about an approximate solution.
+
+    Attributes:
+        rel_l2: Square root of mean squared error over mean square of the solution.
+        rms: Square root of the mean squared error.
+        confidence: Of the intervals.
+        points: `(B, P, d)`, predicted and `estimate.mean` `(B, P)`: what the pictures show.
+        predicted: `(B, P)`.
+        estimate: The walks.
+        squared: `(B,)` unbiased squared error of every problem; may be negative.
+        worst: Points where value and walks differ most, walked to again.
+    """
+
+    rel_l2: Interval
+    rms: Interval
+    confidence: float
+    points: Tensor
+    predicted: Tensor
+    estimate: Estimate
+    squared: Tensor
+    worst: list[Worst]
+
+    def verdict(self, tolerance: float) -> str:
+        """Return "within", "beyond" or "undecided": where the interval of rel_l2 lies."""
+        if self.rel_l2.high <= tolerance:
+            return "within"
+        return "beyond" if self.rel_l2.low > tolerance else "undecided"
+
+
+def verify(
+    predict: Predict,
+    problems: Problems,
+    generator: torch.Generator,
+    *,
+    points: int = 16,
+    engine: WalkOnSpheres | None = None,
+    confidence: float = 0.95,
+    worst: int = 5,
+    margin: float = 0.0,
+) -> Verification:
+    """Judge values at random points of random problems.
+
+    Args:
+        predict: `(problems, points (B, P, d)) -> (B, P)`.
+        problems: B problems drawn independently of one another, at least 8.
+        generator: Source of points and walks, on the device of the problems.
+        points: Points per problem, uniform in the domain.
+        engine: How walks are made; by default 256 per point, to 2e-4 of the domain's size.
+        confidence: Of the intervals.
+        worst: Points walked to again, with eight times the walks.
+        margin: Points closer to the boundary than this, in units of the domain's size, are left
+            out.
+
+    Raises:
+        InvalidArgument: For too few problems, or values of the wrong shape or not finite.
+    """
+    domain = problems.domain
+    if domain.count < 8:
+        raise InvalidArgument(f"{domain.count} problems", "at least 8 for an interval")
+    if not 0 < confidence < 1 or points < 1 or not 0 <= margin < 0.5:
+        raise InvalidArgument(
+            f"confidence={confidence}, points={points}, margin={margin}",
+            "a confidence between 0 and 1, at least one point, a margin from 0 to 0.5",
+        )
+    engine = engine or WalkOnSpheres(walks=256, eps=2e-4)
+    x = _inner(domain, points, margin, generator)
+    value = predict(problems, x).detach().double()
+    if value.shape != x.shape[:2] or not bool(value.isfinite().all()):
+        raise InvalidArgument(
+            f"values of shape {tuple(value.shape)}, {int((~value.isfinite()).sum())} not finite",
+            f"numbers of shape {tuple(x.shape[:2])}",
+        )
+    found = engine(domain, problems.problem, x, generator)
+    error = found.squared_error(value)
+    size = found.halves[0] * found.halves[1]
+    rms, rel = intervals(error.mean(1), size.mean(1), confidence)
+    return Verification(
+        rel,
+        rms,
+        confidence,
+        x,
+        value,
+        found,
+        error.mean(1),
+        _again(problems, x, value, found, engine, generator, worst),
+    )
+
+
+def intervals(error: Tensor, size: Tensor, confidence: float) -> tuple[Interval, Interval]:
+    """Return the intervals of the root mean square error and of the relative one.
+
+    Args:
+        error: Unbiased squared errors per problem `(B,)`.
+        size: Unbiased squares of the solution per problem `(B,)`.
+        confidence: Of the intervals.
+    """
+    count = len(error)
+    quantile = float(student.ppf(0.5 + confidence / 2, count - 1))
+    mean, scale = float(error.mean()), float(size.mean())
+    half = quantile * float(error.std()) / math.sqrt(count)
+    rms = _root(mean, half)
+    if scale <= 0:
+        return rms, Interval(math.nan, 0.0, math.inf)
+    ratio = mean / scale
+    spread = quantile * float((error - ratio * size).std()) / math.sqrt(count) / scale
+    return rms, _root(ratio, spread)
+
+
+def _root(value: float, half: float) -> Interval:
+    low, middle, high = (math.sqrt(max(v, 0.0)) for v in (value - half, value, value + half))
+    return Interval(middle, low, high)
+
+
+def _inner(domain: Domain, n: int, margin: float, generator: torch.Generator) -> Tensor:
+    """Return points `(B, n, d)` uniform in each domain, but for what is near the boundary."""
+    if margin == 0:
+        return domain.sample_interior(n, generator, torch.float64)
+    many = domain.sample_interior(8 * n, generator, torch.float64)
+    deep = domain.signed_distance(many) < -margin * domain.scale().to(many)[:, None]
+    if int(deep.sum(1).min()) < n:
+        raise InvalidArgument(f"margin={margin}", "one that leaves points in every domain")
+    first = deep.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :n]
+    return many.gather(1, first[..., None].expand(-1, -1, many.shape[2]))
+
+
+def _again(
+    problems: Problems,
+    x: Tensor,
+    value: Tensor,
+    found: Estimate,
+    engine: WalkOnSpheres,
+    generator: torch.Generator,
+    count: int,
+) -> list[Worst]:
+    """Walk again from the points that look worst: the first walks would flatter the choice."""
+    count = min(count, value.numel())
+    if count == 0:
+        return []
+    flat = (value - found.mean).abs().flatten().topk(count).indices
+    rows, columns = flat // value.shape[1], flat % value.shape[1]
+    chosen, at = x[rows, columns], value[rows, columns]
+    domain, problem = problems.domain.select(rows), select(problems.problem, rows)
+    more = replace(engine, walks=8 * engine.walks)
+    fresh = more(domain, problem, chosen[:, None], generator)
+    listed = zip(
+        rows.tolist(),
+        chosen.tolist(),
+        at.tolist(),
+        fresh.mean[:, 0].tolist(),
+        fresh.standard_error[:, 0].tolist(),
+        strict=True,
+    )
+    found = [Worst(row, tuple(point), *numbers) for row, point, *numbers in listed]
+    return sorted(found, key=lambda w: -abs(w.predicted - w.estimate))
+
+
+def select(problem: Dirichlet, rows: Tensor) -> Dirichlet:
+    """Return the equations of the domains `rows (K,)` as those of K domains."""
+
+    def pick(part: object) -> object:
+        if callable(part):
+            return lambda x, i: part(x, rows[i])
+        if isinstance(part, Tensor) and part.ndim:
+            return part[rows] if len(part) > 1 else part
+        return part
+
+    return Dirichlet(
+        pick(problem.boundary),
+        pick(problem.source),
+        pick(problem.screening),
+        pick(problem.diffusion),
+        pick(problem.reduced),
+        pick(problem.bound),
+    )
+
+
+def correct(
+    predict: Predict,
+    problems: Problems,
+    points: Tensor,
+    generator: torch.Generator,
+    *,
+    engine: WalkOnSpheres | None = None,
+) -> Estimate:
+    """Return unbiased estimates of u at points, with the model as control variate.
+
+    The model's gradient takes the noise of the first step out of every walk (Neural
+    walk-on-spheres, arXiv 2406.03494); the value it gives does not enter, so its error does not
+    either, up to the walks' O(eps).
+
+    Args:
+        predict: Differentiable in the points.
+        problems: B problems.
+        points: `(B, P, d)`.
+        generator: Source of the walks.
+        engine: By default 64 walks per point, to 2e-4 of the domain's size.
+    """
+    engine = engine or WalkOnSpheres(walks=64, eps=2e-4)
+    slope = None
+    if problems.problem.diffusion is None and not engine.antithetic:
+        with torch.enable_grad():
+            x = points.detach().clone().requires_grad_()
+            (slope,) = torch.autograd.grad(predict(problems, x).sum(), x)
+    return engine(problems.domain, problems.problem, points, generator, slope)
