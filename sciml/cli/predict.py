@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -52,9 +53,7 @@ def main(argv: list[str]) -> int:
         arguments = parser.parse_args(argv)
     except SystemExit as stop:  # argparse has printed help or what is wrong
         return int(stop.code or 0)
-    with warnings.catch_warnings():
-        warnings.simplefilter("always", SciMLWarning)
-        warnings.showwarning = _show_warning
+    with show_warnings("sciml predict"):
         try:
             print(_predict(arguments))
         except (SciMLError, OSError) as error:
@@ -67,7 +66,7 @@ def _predict(arguments: argparse.Namespace) -> str:
     output = arguments.output or arguments.input.with_name(f"{arguments.input.stem}_prediction.npz")
     if output.suffix not in (".npz", ".csv"):
         raise InvalidArgument(f"output {output}", "a file name ending in .npz or .csv")
-    model = load_pretrained(arguments.model, device=_device(arguments.device))
+    model = load_pretrained(arguments.model, device=device_of(arguments.device))
     if isinstance(model, PretrainedOperator):
         return _predict_operator(model, arguments, output)
     x, t = read_points(arguments.input, model.time_dependent, model.dim)
@@ -198,7 +197,12 @@ def write_fields(path: Path, fields: dict[str, np.ndarray]) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _device(name: str) -> torch.device:
+def device_of(name: str) -> torch.device:
+    """Return the device of that name.
+
+    Raises:
+        InvalidArgument: If it is not here.
+    """
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
@@ -210,5 +214,14 @@ def _device(name: str) -> torch.device:
     return device
 
 
-def _show_warning(message, category, filename, lineno, file=None, line=None) -> None:
-    print(f"sciml predict: warning: {message}", file=sys.stderr)
+@contextlib.contextmanager
+def show_warnings(verb: str) -> Iterator[None]:
+    """Show warnings as lines of a verb while it runs."""
+
+    def show(message, category, filename, lineno, file=None, line=None) -> None:
+        print(f"{verb}: warning: {message}", file=sys.stderr)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", SciMLWarning)
+        warnings.showwarning = show
+        yield

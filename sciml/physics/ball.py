@@ -24,8 +24,10 @@ from sciml.autodiff import squared_norm
 from sciml.autodiff.directions import squared_length
 from sciml.physics import samplers
 from sciml.physics.checks import check_positive
+from sciml.physics.geometry import Ball, Domain
 from sciml.physics.many_body import TwoBody, many_body
 from sciml.physics.pde import PDE, Fields, LiftTerms, Points, missing, with_source
+from sciml.physics.walk_on_spheres import Dirichlet
 
 # elements of float64 work space for `exact`: about 32 MB per temporary
 EXACT_BLOCK = 2**22
@@ -147,6 +149,11 @@ class Poisson(BallProblem):
     def reaction(self, u: Tensor) -> Tensor:
         """Return 0."""
         return torch.zeros_like(u)
+
+    def dirichlet(self, copies: int = 1) -> tuple[Domain, Dirichlet]:
+        """Return the problem as walks take it, in so many equal balls."""
+        ball = Ball(torch.ones(copies), torch.zeros(copies, self.dim))
+        return ball, Dirichlet(lambda x, i: torch.zeros_like(x[0]), lambda x, i: -self.source(x.T))
 
 
 class AllenCahn(BallProblem):

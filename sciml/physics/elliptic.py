@@ -30,7 +30,9 @@ from torch import Tensor
 from sciml.errors import InvalidArgument
 from sciml.physics import samplers
 from sciml.physics.checks import check_choice, check_positive
+from sciml.physics.geometry import Box, Domain
 from sciml.physics.pde import PDE, Fields, Points, with_source
+from sciml.physics.walk_on_spheres import Dirichlet
 
 
 class Solution(NamedTuple):
@@ -160,3 +162,12 @@ class PoissonBox(PDE):
     def baselines(self, p: Points) -> dict[str, Tensor]:
         """Return `linearised`, the best affine approximation in L2 of the box, in closed form."""
         return {"linearised": self._functions.affine(p.x.double())}
+
+    def dirichlet(self, copies: int = 1) -> tuple[Domain, Dirichlet]:
+        """Return the problem as walks take it, in so many equal boxes."""
+        box = Box(torch.zeros(copies, self.dim), torch.ones(copies, self.dim))
+
+        def boundary(x: Tensor, i: Tensor) -> Tensor:
+            return self._functions.value(x.T)
+
+        return box, Dirichlet(boundary, lambda x, i: -self.source(x.T))

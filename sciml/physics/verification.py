@@ -38,6 +38,14 @@ class Problems(Protocol):
     problem: Dirichlet
 
 
+@dataclass(frozen=True)
+class Given:
+    """B problems on B domains, and nothing else known of them."""
+
+    domain: Domain
+    problem: Dirichlet
+
+
 # (problems, points (B, P, d)) -> values (B, P)
 Predict = Callable[[Problems, Tensor], Tensor]
 

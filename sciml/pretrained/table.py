@@ -54,6 +54,8 @@ CLASSES: dict[str, dict[str, str]] = {
         "DEQ": "sciml.networks.deq:DEQ",
         "UnrolledNetwork": "sciml.networks.deq:UnrolledNetwork",
     },
+    # Families of problems, which `sciml verify` draws from.
+    "family": {},
     # What may be an argument of those: solvers and their derivatives.
     "part": {
         "Anderson": "sciml.solvers.fixed_point:Anderson",

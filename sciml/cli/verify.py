@@ -1,0 +1,166 @@
+"""`sciml verify`: how wrong a trained elliptic model is, by walks, with error bars."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from sciml.autodiff.streams import Streams
+from sciml.cli.predict import device_of, show_warnings
+from sciml.errors import InvalidArgument, SciMLError
+from sciml.physics.verification import Verification, verify
+from sciml.physics.walk_on_spheres import WalkOnSpheres
+from sciml.pretrained import load_pretrained
+from sciml.pretrained.elliptic import judged
+
+EXAMPLES = """examples:
+  sciml verify wos_poisson2d --tolerance 0.04
+  sciml verify runs/pinn_poisson/2026-01-31_12-00-00 --problems 64 --points 64
+
+Random points of random problems of the model's family are walked from (walk on spheres); the
+product of two independent halves of the walks is an unbiased estimate of the squared error, no
+reference solution needed. Exit code: 0 within the tolerance (or none given), 1 beyond it or not
+decided, 2 wrong input.
+"""
+
+
+def main(argv: list[str]) -> int:
+    """Run the verb.
+
+    Args:
+        argv: Arguments after `sciml verify`.
+
+    Returns:
+        Exit code, see the examples.
+    """
+    parser = argparse.ArgumentParser(
+        prog="sciml verify",
+        description="Estimate the error of a trained elliptic model, with a confidence interval.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("model", metavar="PATH", help="pretrained folder, run folder or name")
+    parser.add_argument("--tolerance", type=float, help="relative L2 error that is good enough")
+    parser.add_argument("--problems", type=int, default=128, help="problems drawn (128)")
+    parser.add_argument("--points", type=int, default=16, help="points in each (16)")
+    parser.add_argument("--walks", type=int, default=256, help="walks from each point (256)")
+    parser.add_argument("--eps", type=float, default=2e-4, help="end of walks, in domain sizes")
+    parser.add_argument("--margin", type=float, default=0.0, help="points keep this far away")
+    parser.add_argument("--confidence", type=float, default=0.95, help="of the interval (0.95)")
+    parser.add_argument("--worst", type=int, default=5, help="worst points listed (5)")
+    parser.add_argument("--seed", type=int, default=0, help="of problems, points and walks")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, …")
+    parser.add_argument("-o", "--output", type=Path, help="picture, default: verification.png")
+    try:
+        arguments = parser.parse_args(argv)
+    except SystemExit as stop:  # argparse has printed help or what is wrong
+        return int(stop.code or 0)
+    with show_warnings("sciml verify"):
+        try:
+            return _verify(arguments)
+        except (SciMLError, OSError) as error:
+            print(f"sciml verify: {error}", file=sys.stderr)
+            return 2
+
+
+def _verify(arguments: argparse.Namespace) -> int:
+    tolerance, output = arguments.tolerance, arguments.output or Path("verification.png")
+    if tolerance is not None and not tolerance > 0:
+        raise InvalidArgument(f"--tolerance {tolerance}", "a positive number")
+    if output.suffix not in (".png", ".pdf", ".svg"):
+        raise InvalidArgument(f"--output {output}", "a file name ending in .png, .pdf or .svg")
+    device = device_of(arguments.device)
+    model = load_pretrained(arguments.model, device=device)
+    draw, predict = judged(model)
+    engine = WalkOnSpheres(arguments.walks, arguments.eps, max_steps=100_000)
+    streams = Streams(arguments.seed, 0, device=device)
+    start = time.perf_counter()
+    with torch.no_grad():
+        found = verify(
+            predict,
+            draw(arguments.problems, streams.generator("problems")),
+            streams.generator("walks"),
+            points=arguments.points,
+            engine=engine,
+            confidence=arguments.confidence,
+            worst=arguments.worst,
+            margin=arguments.margin,
+        )
+    seconds = time.perf_counter() - start
+    picture(found, output, tolerance, str(model.spec["name"]))
+    print(report(found, model.spec, tolerance))
+    walks = found.predicted.numel() * arguments.walks
+    print(f"{walks / 1e6:.2f} million walks, {seconds:.1f} s; picture: {output}")
+    if tolerance is None:
+        return 0
+    return 0 if found.verdict(tolerance) == "within" else 1
+
+
+def report(found: Verification, spec: dict, tolerance: float | None) -> str:
+    """Return what was found, in lines."""
+    share = f"{100 * found.confidence:g} %"
+    lines = [
+        f"{spec['name']}: {len(found.predicted)} problems, {found.predicted.shape[1]} points each",
+        f"relative L2 error     {found.rel_l2}   {share} confidence",
+        f"root mean square      {found.rms}",
+    ]
+    measured = spec["metrics"].get("test/rel_l2")
+    if measured is not None:
+        lines.append(f"test/rel_l2 recorded  {measured:.3g}")
+    if found.worst:
+        lines.append("worst points, walked to again:")
+        for w in found.worst:
+            place = ", ".join(f"{v:.3f}" for v in w.point[:3]) + (", …" if len(w.point) > 3 else "")
+            lines.append(
+                f"  problem {w.problem:>4} ({place})  model {w.predicted:+.4f}  "
+                f"walks {w.estimate:+.4f} ± {w.standard_error:.4f}"
+            )
+    if tolerance is not None:
+        said = {
+            "within": f"within {tolerance:g}: the whole interval lies below it",
+            "beyond": f"beyond {tolerance:g}: the whole interval lies above it",
+            "undecided": f"undecided: the interval contains {tolerance:g}; "
+            "raise --problems or --walks",
+        }
+        lines.append(f"verdict: {said[found.verdict(tolerance)]}")
+    return "\n".join(lines)
+
+
+def picture(found: Verification, path: Path, tolerance: float | None, name: str) -> None:
+    """Draw model against walks, and the interval beside the tolerance."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10.5, 4.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    left, right = figure.subplots(1, 2)
+    v, u = found.predicted.cpu().numpy().ravel(), found.estimate.mean.cpu().numpy().ravel()
+    bar = 2 * found.estimate.standard_error.cpu().numpy().ravel()
+    every = slice(None, None, max(1, len(v) // 1500))
+    style = {"fmt": "o", "markersize": 2.5, "linewidth": 0.6, "alpha": 0.5, "color": "#1f4e79"}
+    left.errorbar(u[every], v[every], xerr=bar[every], **style)
+    ends = np.array([min(u.min(), v.min()), max(u.max(), v.max())])
+    left.plot(ends, ends, color="#7f7f7f", linewidth=1)
+    left.set_xlabel("walks, two standard errors")
+    left.set_ylabel("model")
+    left.set_title(name, fontsize=11)
+    rel = found.rel_l2
+    right.errorbar([0], [rel.value], [[rel.value - rel.low], [rel.high - rel.value]], fmt="o",
+                   capsize=8, color="#1f4e79")  # fmt: skip
+    if tolerance is not None:
+        right.axhline(tolerance, color="#c0504d", linestyle="--", label=f"tolerance {tolerance:g}")
+        right.legend(frameon=False)
+    right.set_xlim(-1, 1)
+    right.set_ylim(0, 1.3 * max(rel.high, tolerance or 0.0))
+    right.set_xticks([])
+    right.set_ylabel("relative L2 error")
+    right.set_title(f"{100 * found.confidence:g} % confidence", fontsize=11)
+    for axis in (left, right):
+        axis.spines[["top", "right"]].set_visible(False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=130)
