@@ -362,7 +362,7 @@ def test_failed_problems_leave_the_others_alone(method, gradient):
     slopes = torch.autograd.grad(solution.value.sum(), (z0, rate))
     wanted = torch.autograd.grad(alone.value.sum(), (z0, rate))
     for found, exact in zip(slopes, wanted, strict=True):
-        assert apart([found[few]], [exact[few]]) < 1e-4
+        assert apart([found[few]], [exact[few]]) < 1e-3
     assert slopes[0][1:3].abs().sum() == 0 and float(slopes[1][1]) == 0
 
 
