@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from sciml.errors import InvalidArgument, PretrainedError, did_you_mean
-from sciml.pretrained import weights
+from sciml.pretrained import hub, weights
 from sciml.pretrained.operator import PretrainedOperator, check_schema
 from sciml.pretrained.predictor import PretrainedPINN
 from sciml.pretrained.table import CLASSES, build, resolve
@@ -45,14 +45,18 @@ def list_pretrained() -> list[str]:
 
 
 def load_pretrained(
-    path_or_name: str | Path, device: str | torch.device = "cpu"
+    path_or_name: str | Path,
+    device: str | torch.device = "cpu",
+    *,
+    revision: str | None = None,
 ) -> PretrainedPINN | PretrainedOperator:
     """Load a trained model for prediction; no training code is imported.
 
     Args:
-        path_or_name: A name from `list_pretrained()`, a pretrained folder, or a run folder that
-            has one inside.
+        path_or_name: A name from `list_pretrained()`, a pretrained folder, a run folder that has
+            one inside, or `hf://owner/name` on the Hugging Face hub.
         device: Where predictions are computed.
+        revision: Of a model on the hub, see `sciml.pretrained.hub`.
 
     Returns:
         The model: a solution with `predict(x, t)`, or an operator whose `predict` takes the inputs
@@ -66,7 +70,10 @@ def load_pretrained(
         >>> model = sciml.load_pretrained("runs/pinn_hjb/2026-01-31_12-00-00")
         >>> model.predict(x, t)["value"]  # x (N, d), t (N, 1) -> (N,)
     """
-    folder = find(path_or_name)
+    remote = str(path_or_name).startswith(hub.PREFIX)
+    if revision is not None and not remote:
+        raise InvalidArgument(f"revision={revision!r} for {path_or_name}", "none: it is local")
+    folder = hub.download(str(path_or_name), revision) if remote else find(path_or_name)
     spec = read_spec(folder)
     file = member(folder, spec["weights"]["file"])
     # building draws initial weights that are thrown away: leave the caller's random stream alone
