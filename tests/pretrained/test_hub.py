@@ -32,7 +32,7 @@ def hub(saved, monkeypatch, tmp_path):
 
 
 def test_a_pinned_model_is_the_one_that_was_saved(hub, saved):
-    x, t = torch.linspace(-1, 1, 15).reshape(3, 5), torch.full((3, 1), 0.5)
+    x, t = torch.full((3, 5), 0.9), torch.full((3, 1), 0.5)
     model = load_pretrained("hf://owner/tiny", revision="a1b2c3")
     assert torch.equal(
         model.predict(x, t)["value"], load_pretrained(saved[0]).predict(x, t)["value"]
