@@ -34,10 +34,10 @@ from sciml.data.batch import Batch
 from sciml.errors import InvalidArgument
 from sciml.modules.scores import everyone
 from sciml.modules.supervised import Supervised
-from sciml.networks.flow_classifier import Flow, FlowClassifier
+from sciml.networks.flow_classifier import ExplicitNetwork, Flow, FlowClassifier
 from sciml.networks.start import LearnedStart
 from sciml.optim.terms import LossTerm
-from sciml.solvers.ode import ODE, Evaluations
+from sciml.solvers.ode import ODE, Evaluations, check_gradient
 
 
 class HomoODEClassifier(Supervised):
@@ -85,12 +85,16 @@ class HomoODEClassifier(Supervised):
             raise InvalidArgument(f"module.regularise={regularise}", "none, error or stiffness")
         if regularise_where not in ("path", "local"):
             raise InvalidArgument(f"module.regularise_where={regularise_where}", "path or local")
-        if regularise != "none" and network.gradient == "ift":
-            raise InvalidArgument(
-                f"module.regularise={regularise} with network.gradient=ift",
-                "a trajectory",
-                "Type network.gradient=backprop",
-            )
+        if regularise != "none":
+            if network.gradient == "ift" or isinstance(network, ExplicitNetwork):
+                raise InvalidArgument(
+                    f"module.regularise={regularise} with network={type(network).__name__}, "
+                    f"network.gradient={network.gradient}",
+                    "a trajectory",
+                    "Type network=homoode or network=neural_ode, network.gradient=backprop",
+                )
+            path = regularise_where == "path"
+            check_gradient(network.solver, network.gradient, estimates=path)
         self.start_every, self.start_lr = start_every, start_lr
         self.regularise, self.regularise_weight = regularise, regularise_weight
         self.regularise_where = regularise_where
@@ -157,7 +161,7 @@ class HomoODEClassifier(Supervised):
         Not in `on_train_batch_end`: the checkpoint of the step is written before that hook.
         """
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
-        start, step = getattr(self.network, "start", None), self.global_step
+        start, step = getattr(self.network, "start", None), self.global_step + 1  # of this one
         if isinstance(start, LearnedStart) and self.start_every and self._flow is not None:
             if step % self.start_every == 0:
                 self._move(start, self.start_rate(step))

@@ -139,7 +139,7 @@ def integrate(
     """
     ode = ode or ODE()
     check_policy(on_failure)
-    _check_gradient(ode, gradient, estimates)
+    check_gradient(ode, gradient, estimates=estimates)
     layout = layout_for(z0, layout)
     bound, leaves = flat_theta(lambda at, *rest: field(*at, *rest), theta)
     z0 = z0.float() if z0.dtype in (torch.float16, torch.bfloat16) else z0
@@ -178,7 +178,12 @@ def integrate(
     return Solution(path[-1], status, steps, residual, stats)
 
 
-def _check_gradient(ode: ODE, gradient: str, estimates: bool) -> None:
+def check_gradient(ode: ODE, gradient: str, *, estimates: bool = False) -> None:
+    """Refuse what does not go together, before anything is solved.
+
+    Raises:
+        InvalidArgument: With what does.
+    """
     if gradient not in GRADIENTS:
         raise InvalidArgument(
             f"gradient={gradient!r}",

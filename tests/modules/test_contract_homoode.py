@@ -1,0 +1,52 @@
+"""The contract of every method, on HomoODE and Neural ODEs at a size of seconds."""
+
+from sciml.testing.contract import ModuleContract
+
+SMALL = (
+    "network.width=4",
+    "network.head=8",
+    "network.groups=2",
+    "data.batch_size=8",
+    "optimizer.lr=1e-2",
+    "callbacks.plots=null",
+)
+# statistics of a batch are those of a rank: a joined batch has others
+ALONE = ("network.norm=group",)
+
+
+def model(name, *words):
+    return [f"model={name}", *SMALL, *words]
+
+
+class TestFlows(ModuleContract):
+    cases = {
+        "learned": model("homoode_digits", *ALONE, "module.start_every=2"),
+        "neural": model("neural_ode_digits", *ALONE, "network.augment=2", "network.dropout=0.1"),
+        "explicit": model("homoode_digits", *ALONE, "network=explicit_block"),
+        "adjoint": model(
+            "homoode_digits", *ALONE, "network.gradient=adjoint", "network.activation=silu"
+        ),
+        "checkpoint": model(
+            "homoode_digits",
+            "network.gradient=checkpoint",
+            "network.dropout=0.1",
+            "module.regularise=error",
+        ),
+        "stiffness": model(
+            "homoode_digits",
+            "solver=dopri5",
+            "module.regularise=stiffness",
+            "module.regularise_where=path",
+            "module.regularise_weight=1e-3",
+        ),
+        "equilibrium": model(
+            "homoode_digits",
+            *ALONE,
+            "network.kind=residual",
+            "network.on_failure=best",
+            "network.tolerance=0.03",
+        ),
+    }
+    overfit = (60, 0.5)
+    optimizer_cases = ("learned",)
+    rank_cases = ("learned", "explicit", "adjoint")
