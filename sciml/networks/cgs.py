@@ -146,7 +146,14 @@ class ContractingMap(nn.Module):
         return like.new_tensor(self.fixed_gamma)
 
     def forward(
-        self, x: Tensor, eps: Tensor, bias: Tensor, logits: Tensor, edges: Edges, dtype: torch.dtype
+        self,
+        x: Tensor,
+        eps: Tensor,
+        bias: Tensor,
+        logits: Tensor,
+        edges: Edges,
+        dtype: torch.dtype,
+        sources: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Return M `(E, H)` and b `(N, H)` in the dtype of the solve.
 
@@ -157,6 +164,7 @@ class ContractingMap(nn.Module):
             logits: The encoder's edge output `(E, H)`.
             edges: Edge list.
             dtype: Precision; 1 - gamma s_i cancels, so it is formed there.
+            sources: Node features of which 0 means no source `(N, n)`; None for x.
         """
         if self.skip is not None:
             logits = logits + self.skip(eps)
@@ -176,7 +184,7 @@ class ContractingMap(nn.Module):
             b = (torch.sigmoid(-gate) + (1 - gamma) * torch.sigmoid(gate)) * bias.to(dtype)
             m = share.index_select(0, edges.row) * a
         if self.source is not None:
-            b = b + self.source(x).to(dtype)
+            b = b + self.source(x if sources is None else sources).to(dtype)
         return m, b
 
 
@@ -330,7 +338,9 @@ class CGS(nn.Module):
             nodes, links = layer(nodes, links, edges)
         dtype = torch.float64 if self.lifted else nodes.dtype
         with torch.autocast(x.device.type, enabled=False):
-            return self.map(x, eps, nodes, links, edges, dtype)
+            # the mean is put back: what is no source must stay none
+            sources = x + self.node_input.mean / self.node_input.std
+            return self.map(x, eps, nodes, links, edges, dtype, sources)
 
     def solve(
         self,
