@@ -1,4 +1,4 @@
-"""Reference solutions in smooth star-shaped domains, without a mesh and without walks.
+"""Sources that are sums of Gaussians, and reference solutions in smooth star-shaped domains.
 
     Laplacian u = -f  in the domain,    u = g  on its boundary,
     f = sum_k amplitude_k exp(-|x - center_k|^2)
@@ -7,24 +7,19 @@ The source has a particular solution in closed form: with rho = |x - center|^2
 
     Laplacian v = exp(-rho)    for    v = (E1(rho) + log rho) / 4.
 
-The rest is harmonic: a double-layer potential, its density by Nystrom's method with the periodic
-trapezoid rule, evaluated as the real part of a Cauchy integral in barycentric form. The error
-falls exponentially with the number of nodes, up to the boundary: 256 give about 1e-12 in the family
-of `star_family` for smooth g.
-
-Kress, "Linear Integral Equations", 3rd ed., sections 6.3 and 12.2; Helsing and Ojala, "On the
-evaluation of layer potentials close to their sources", Journal of Computational Physics 227
-(2008), for the barycentric form.
+The rest is harmonic: see `sciml.physics.curve_reference`. 256 nodes give an error of about 1e-12 in
+the family of `star_family` for smooth g.
 """
 
 from __future__ import annotations
 
-import math
+from collections.abc import Iterator
 
 import torch
 from scipy.special import exp1
 from torch import Tensor
 
+from sciml.physics.curve_reference import curve_reference
 from sciml.physics.geometry import Star
 from sciml.physics.geometry.domain import rows_of
 from sciml.physics.walk_on_spheres import Field
@@ -63,6 +58,28 @@ class Gaussians:
             value.addcmul_(square.neg_().exp_(), _choose(amplitude[:, k], i))
         return value
 
+    def gradient(self, x: Tensor, i: Tensor) -> Tensor:
+        """Return the gradient of f `(d, N)`."""
+        total = torch.zeros_like(x)
+        for gap, term in self._terms(x, i):
+            total -= 2 * gap * term
+        return total
+
+    def laplacian(self, x: Tensor, i: Tensor) -> Tensor:
+        """Return the Laplacian of f `(N,)`."""
+        total = torch.zeros_like(x[0])
+        for gap, term in self._terms(x, i):
+            total += (4 * gap.square().sum(0) - 2 * len(x)) * term
+        return total
+
+    def _terms(self, x: Tensor, i: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield `x - center` `(d, N)` and the value `(N,)` of every Gaussian."""
+        amplitude, center = self.amplitude.to(x), self.center.to(x)
+        for k in range(amplitude.shape[1]):
+            place = center[:, k].T
+            gap = x - (place if len(center) == 1 else place.index_select(1, i))
+            yield gap, _choose(amplitude[:, k], i) * (-gap.square().sum(0)).exp()
+
     def potential(self, x: Tensor, i: Tensor) -> Tensor:
         """Return v `(N,)` with `Laplacian v = f`, for d = 2, in float64."""
         center = self.center.to(x).double()[i]
@@ -90,53 +107,7 @@ def star_reference(
     Raises:
         InvalidArgument: If the points do not fit the domains.
     """
-    x, i = star.columns(points.double())
-    theta = torch.arange(nodes, dtype=torch.float64, device=x.device) * (2 * math.pi / nodes)
-    own = torch.arange(star.count, device=x.device).repeat_interleave(nodes)
-    r, r1, r2 = (value.view(star.count, nodes) for value in _radii(star, theta, own))
-    center = torch.complex(*star.center.to(x.device).T)[:, None]
-    unit = torch.exp(1j * theta)
-    z, dz = center + r * unit, (r1 + 1j * r) * unit
-    ddz = (r2 - r + 2j * r1) * unit
-    h = 2 * math.pi / nodes
-
-    on = torch.stack([z.real.reshape(-1), z.imag.reshape(-1)])
-    data = boundary(on, own).double().reshape(star.count, nodes)
-    if source is not None:
-        data = data + source.potential(on, own).view_as(data)
-    data = data.expand(star.count, nodes)
-
-    # kernel d arg(zeta - z_i) / (2 pi): Im(zeta' / (zeta - z_i)), on the diagonal
-    # Im(zeta'' / zeta') / 2, half the curvature times the speed
-    gap = z[:, None, :] - z[:, :, None]
-    diagonal = torch.eye(nodes, dtype=torch.bool, device=x.device)
-    gap = torch.where(diagonal, 1.0, gap)
-    kernel = (dz[:, None, :] / gap).imag
-    kernel = torch.where(diagonal, ((ddz / dz).imag / 2)[:, None, :], kernel) * (h / (2 * math.pi))
-    identity = torch.eye(nodes, dtype=torch.float64, device=x.device)
-    density = torch.linalg.solve(identity / 2 + kernel, data)
-
-    # boundary values of the Cauchy integral F, Re F = u, with the singularity subtracted
-    wave = torch.fft.fftfreq(nodes, 1 / nodes, dtype=torch.float64, device=x.device)
-    wave[nodes // 2] = 0
-    slope = torch.fft.ifft(1j * wave * torch.fft.fft(density)).real
-    quotient = (density[:, None, :] - density[:, :, None]) * dz[:, None, :] / gap
-    quotient = torch.where(diagonal, slope[:, None, :].to(quotient), quotient)
-    values = density + quotient.sum(2) / (1j * nodes)
-
-    target = torch.complex(x[0], x[1]).view(star.count, -1)
-    away = z[:, None, :] - target[:, :, None]
-    away = torch.where(away.abs() < 1e-14, torch.full_like(away, 1e-14), away)
-    weight = dz[:, None, :] / away
-    u = ((weight * values[:, None, :]).sum(2) / weight.sum(2)).real
-    if source is not None:
-        u = u - source.potential(x, i).view_as(u)
-    return u
-
-
-def _radii(star: Star, theta: Tensor, own: Tensor) -> list[Tensor]:
-    """Return r, r', r'' at every node of every domain, each `(B nodes,)`."""
-    return star.radius(theta.repeat(star.count), own, 2)
+    return curve_reference(star, boundary, points, source, nodes)
 
 
 def _choose(value: Tensor, i: Tensor) -> Tensor:

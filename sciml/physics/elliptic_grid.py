@@ -1,0 +1,119 @@
+"""Elliptic problems on a square or cubic grid: what networks on grids take in.
+
+A grid has `nodes` points per axis from `-half` to `half`. A domain is seen as its signed distance,
+boundary data as their values at the closest boundary point of every node.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sciml.errors import InvalidArgument
+from sciml.physics.geometry import Domain
+from sciml.physics.walk_on_spheres import Dirichlet, Field
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A square or cubic grid around the origin.
+
+    Args:
+        nodes: Points per axis, at least 8.
+        half: Half the side of the box.
+        dim: Number of axes.
+
+    Raises:
+        InvalidArgument: For fewer nodes or a box without inside.
+    """
+
+    nodes: int = 44
+    half: float = 1.5
+    dim: int = 2
+
+    def __post_init__(self) -> None:
+        """Refuse grids without an inside."""
+        if self.nodes < 8 or self.half <= 0:
+            raise InvalidArgument(
+                f"a grid of {self.nodes} nodes with half side {self.half}",
+                "at least 8 nodes and a positive half side",
+            )
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Nodes along every axis."""
+        return (self.nodes,) * self.dim
+
+    def points(self, count: int = 1, device: torch.device | str = "cpu") -> Tensor:
+        """Return all nodes `(count, n^d, d)` in float64, the last axis fastest."""
+        axis = torch.linspace(-self.half, self.half, self.nodes, dtype=torch.float64, device=device)
+        places = torch.stack(torch.meshgrid([axis] * self.dim, indexing="ij"), -1)
+        return places.reshape(1, -1, self.dim).expand(count, -1, -1)
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """What a grid sees of B domains.
+
+    Attributes:
+        sdf: `(B, n^d)` signed distance, negative inside.
+        closest: `(B, n^d, d)` closest boundary points.
+    """
+
+    sdf: Tensor
+    closest: Tensor
+
+    @classmethod
+    def of(cls, domain: Domain, grid: Grid) -> Shapes:
+        """Return the distances and closest points of a grid's nodes, in float32."""
+        points = grid.points(domain.count, domain.bounds()[0].device)
+        closest = domain.project(points)
+        distance = torch.linalg.vector_norm(points - closest, dim=2)
+        sdf = torch.where(domain.inside(points), -distance, distance)
+        return cls(sdf.float(), closest.float())
+
+    def select(self, index: Tensor) -> Shapes:
+        """Return the domains `index (K,)`."""
+        return Shapes(self.sdf[index], self.closest[index])
+
+
+def grid_inputs(
+    domain: Domain, problem: Dirichlet, grid: Grid, shapes: Shapes | None = None
+) -> dict[str, Tensor]:
+    """Return the inputs of `sciml.networks.wos_fno.WosFNO` for B problems.
+
+    Args:
+        domain: B domains inside the grid's box.
+        problem: Their equation.
+        grid: The grid.
+        shapes: The domains as the grid sees them, where they are known.
+
+    Returns:
+        `sdf`, `boundary`, `source`, and `screening` and `diffusion` where the equation has them,
+        each `(B, n, ..., n)` in float32.
+    """
+    shapes = Shapes.of(domain, grid) if shapes is None else shapes
+    points = grid.points(domain.count, shapes.sdf.device).float()
+    shape = (domain.count, *grid.shape)
+
+    def values(field: Field | float | Tensor | None, at: Tensor) -> Tensor:
+        x, i = domain.columns(at)
+        if field is None:
+            return x.new_zeros(shape)
+        if callable(field):
+            return field(x, i).view(shape).float()
+        constant = torch.as_tensor(field, device=x.device).float()
+        return constant.reshape(-1, *[1] * grid.dim).expand(shape).contiguous()
+
+    found = {
+        "sdf": shapes.sdf.view(shape),
+        "boundary": values(problem.boundary, shapes.closest),
+        "source": values(problem.source, points),
+    }
+    if problem.screening is not None:
+        found["screening"] = values(problem.screening, points)
+    if problem.diffusion is not None:
+        found["diffusion"] = values(problem.diffusion, points)
+    return found
