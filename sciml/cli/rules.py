@@ -201,6 +201,19 @@ def line_search_on_ranks(config: Config) -> str | None:
     )
 
 
+def differentiated_once(config: Config) -> str | None:
+    """Products with the Hessian need an implicit layer that may be differentiated twice."""
+    name, adjoint = name_of(config.get("optimizer")), name_of(config.get("adjoint"))
+    products = name in ("AdaHessian", "SophiaH")
+    twice = adjoint in ("", "Backprop") or (get(config, "adjoint.order", 1) or 1) > 1
+    if not products or twice:
+        return None
+    return (
+        f"optimizer={name.lower()} multiplies with the Hessian of the loss, and this adjoint is "
+        "differentiated once only. Type adjoint=ift adjoint.order=2, or optimizer=sophia."
+    )
+
+
 def compiled_slope(config: Config) -> str | None:
     """Compiled code cannot be differentiated twice."""
     weight = get(config, "module.gradient_enhanced", 0.0)
@@ -252,6 +265,7 @@ RULES: tuple[Callable[[Config], str | list[str] | None], ...] = (
     compiled_terms,
     split_dimensions,
     line_search_on_ranks,
+    differentiated_once,
     compiled_slope,
     shared_points,
 )

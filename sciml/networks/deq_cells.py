@@ -30,17 +30,19 @@ class ContractionCell(nn.Module):
 
     def __init__(self, channels: int, bound: float, groups: int = 1) -> None:
         super().__init__()
-        self.first = nn.Conv2d(channels, channels, 3, padding=1)
-        self.second = nn.Conv2d(channels, channels, 3, padding=1)
+        # no modules: their weights are not used as they are, so no input and output belong to them
+        first, second = (nn.Conv2d(channels, channels, 3) for _ in range(2))
+        self.w, self.b = first.weight, first.bias
+        self.v, self.d = second.weight, second.bias
         self.bound = bound
 
     def prepare(self, x: Tensor) -> tuple[Tensor, ...]:
         """Return what does not change during a solve: injection, normalised weights, biases."""
         w, v = (
-            conv.weight / convolution_bound(conv.weight, x.shape[2:]).clamp_min(1.0)
-            for conv in (self.first, self.second)
+            weight / convolution_bound(weight, x.shape[2:]).clamp_min(1.0)
+            for weight in (self.w, self.v)
         )
-        return x, w, self.first.bias, self.bound * v, self.second.bias
+        return x, w, self.b, self.bound * v, self.d
 
     def forward(self, z: Tensor, x: Tensor, *weights: Tensor) -> Tensor:
         """Return f(z; x), shape of z `(N, C, h, w)`."""

@@ -89,8 +89,8 @@ def test_the_contraction_contracts_whatever_the_weights():
     x, z, y = torch.randn(3, 2, 4, 5, 5, dtype=torch.float64)
     for scale in (1.0, 100.0):
         with torch.no_grad():
-            for conv in (cell.first, cell.second):
-                conv.weight *= scale
+            cell.w *= scale
+            cell.v *= scale
             theta = cell.prepare(x)
             apart = (cell(z, *theta) - cell(y, *theta)).flatten(1).norm(dim=1)
         assert (apart <= 0.9 * (z - y).flatten(1).norm(dim=1)).all()
