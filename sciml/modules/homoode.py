@@ -143,15 +143,20 @@ class HomoODEClassifier(Supervised):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return this rank's share of the loss; now and then log what the flow did."""
         loss = super().training_step(batch, batch_idx)
-        if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:
+        if self._logging():
             residual = self.network.equilibrium_residual(self._flow).mean()
             self.log("train/equilibrium_residual", residual)
             self.log("train/nfe_fwd", float(evaluations(self._flow).forward))
         return loss
 
+    def _logging(self) -> bool:
+        """Return whether this step is one of those that are logged."""
+        trainer = self._trainer  # none in a loop of one's own
+        return trainer is not None and (self.global_step + 1) % trainer.log_every_n_steps == 0
+
     def on_after_backward(self) -> None:
         """Log evaluations of the field in the backward pass."""
-        if (self.global_step + 1) % self.trainer.log_every_n_steps == 0 and self._flow is not None:
+        if self._flow is not None and self._logging():
             self.log("train/nfe_bwd", float(evaluations(self._flow).backward))
 
     # --- the start ------------------------------------------------------------------------------

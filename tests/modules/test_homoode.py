@@ -2,11 +2,13 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
 
 from sciml.errors import ConfigError, SciMLError
+from sciml.solvers import ODE
 from sciml.solvers.ode import local_estimates
 from sciml.testing import runs
 
@@ -54,6 +56,45 @@ def test_start_moves_by_its_own_rule(tmp_path):
         assert found.abs().sum() > 0
     owned = {id(p) for group in run.trainer.optimizers[0].param_groups for p in group["params"]}
     assert owned == {id(p) for p in run.module.network.parameters()}
+
+
+def tiny_cifar(folder) -> str:
+    """Return a folder with six files in CIFAR-10's format, 20 random images each."""
+    inside, random = folder / "cifar-10-batches-bin", np.random.default_rng(0)
+    inside.mkdir()
+    for name in [*(f"data_batch_{k}" for k in range(1, 6)), "test_batch"]:
+        rows = random.integers(0, 256, (20, 3073), dtype=np.uint8)
+        rows[:, 0] = np.arange(20) % 10
+        rows.tofile(inside / f"{name}.bin")
+    return str(folder)
+
+
+def test_cifar10_is_the_published_model(tmp_path):
+    words = ["model=homoode_cifar10", f"data.root={tiny_cifar(tmp_path)}"]
+    run = runs.prepare(words, tmp_path)
+    network = run.module.network
+    assert sum(p.numel() for p in network.parameters()) == 132_938
+    assert network.dropout == 0.1 and network.field.norm1.num_groups == 32
+    assert network.solver == ODE("dopri5", rtol=1e-3, atol=1e-3)
+    assert runs.compose([*words, "scale=paper"])["trainer"]["max_steps"] == 300 * 703
+    batch = run.data.batch(0)
+    batch.inputs["image"], batch.target = batch.inputs["image"][:2], batch.target[:2]
+    (term,) = run.module.loss_terms(batch)
+    assert term.residual.shape == (2, 10)
+
+
+@pytest.mark.parametrize("solver", ["residual_flow", "homotopy", "anderson"])
+def test_equilibria_by_any_solver(tmp_path, solver):
+    """The same map, so the same equilibrium, and a gradient without a trajectory."""
+    kind = "homotopy" if solver == "homotopy" else "residual"
+    words = [f"solver={solver}", f"network.kind={kind}", "network.activation=silu"]
+    run = prepare(tmp_path, *words, "network.norm=group")
+    run.module.network.field.norm1.weight.data.fill_(0.1)
+    (term,) = run.module.loss_terms(batch_of(run))
+    flow = run.module._flow
+    assert float(run.module.network.equilibrium_residual(flow).max()) < 2e-4
+    term.loss().backward()
+    assert all(p.grad is not None for p in run.module.network.parameters())
 
 
 def test_start_moves_alike_on_all_ranks(tmp_path, monkeypatch):
