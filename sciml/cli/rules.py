@@ -201,6 +201,26 @@ def line_search_on_ranks(config: Config) -> str | None:
     )
 
 
+def adjoint_of_another_solver(config: Config) -> str | None:
+    """Derivatives of the iteration itself, or from what it left, need the iteration they know."""
+    solver, node = name_of(config.get("solver")), config.get("adjoint") or {}
+    linear = node.get("linear") or {}
+    shares = "SharedInverse" == name_of(linear) or linear.get("preconditioner") is not None
+    adjoint = name_of(node)
+    wanted = {
+        "Reversible": (("ReversibleIteration",), "solver=reversible"),
+        "Backprop": (("FixedPointIteration", "ReversibleIteration"), "solver=fixed_point"),
+    }.get(adjoint)
+    if shares and not (solver == "Broyden" and get(config, "solver.share")):
+        wanted = ((), "solver=broyden solver.share=true")
+    if not solver or wanted is None or solver in wanted[0]:
+        return None
+    return (
+        f"adjoint={adjoint.lower()} does not go with solver={solver.lower()}, whose steps it knows "
+        f"nothing of. Type {wanted[1]}."
+    )
+
+
 def differentiated_once(config: Config) -> str | None:
     """Products with the Hessian need an implicit layer that may be differentiated twice."""
     name, adjoint = name_of(config.get("optimizer")), name_of(config.get("adjoint"))
@@ -265,6 +285,7 @@ RULES: tuple[Callable[[Config], str | list[str] | None], ...] = (
     compiled_terms,
     split_dimensions,
     line_search_on_ranks,
+    adjoint_of_another_solver,
     differentiated_once,
     compiled_slope,
     shared_points,
