@@ -9,7 +9,7 @@ A set NAME is a folder of text files, one line per edge, node or graph, all numb
                               where there are any
 
 Node features are the one-hot labels and the attributes, or the degree where there are neither; edge
-features likewise, or zero.
+features likewise, or a constant.
 
 Reference: Morris et al. 2020, "TUDataset", arXiv 2007.08663; the sets are at www.graphlearning.io.
 """
@@ -68,7 +68,7 @@ class TUFolder:
         if nodes is None:
             nodes = np.bincount(edges[1], minlength=len(graph)).astype(float)[:, None]
         links = self._features("edge", edges.shape[1])
-        links = np.zeros((edges.shape[1], 1)) if links is None else links
+        links = np.ones((edges.shape[1], 1)) if links is None else links
         self.sizes = {
             "node_features": nodes.shape[1],
             "edge_features": links.shape[1],

@@ -44,7 +44,7 @@ def pairs_graph(pairs: np.ndarray, nodes: int, label: int) -> Graph:
     return Graph(
         x=torch.from_numpy(degree)[:, None],
         edge_index=torch.from_numpy(edges),
-        edge_attr=torch.zeros(edges.shape[1], 1, dtype=torch.float64),
+        edge_attr=torch.ones(edges.shape[1], 1, dtype=torch.float64),
         target=torch.tensor([label]),
     )
 

@@ -195,7 +195,7 @@ class GraphValueIteration:
     ) -> dict[str, Tensor]:
         """Return per state whether its greedy action is optimal, `(N,)` zeros and ones.
 
-        `policy_accuracy` is that of the prediction, `baseline/reward_policy` that of the action
+        `policy_accuracy` is that of the prediction, `reward_policy_accuracy` that of the action
         with the largest reward, which is the greedy one for constant values.
         """
         reward = inputs["edge_attr"][:, 0].double()
@@ -203,5 +203,5 @@ class GraphValueIteration:
         value = target[:, 0].double()
         return {
             "policy_accuracy": d.optimal_actions(prediction[:, 0].double(), value).double(),
-            "baseline/reward_policy": d.optimal_actions(torch.zeros_like(value), value).double(),
+            "reward_policy_accuracy": d.optimal_actions(torch.zeros_like(value), value).double(),
         }

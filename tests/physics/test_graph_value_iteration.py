@@ -112,7 +112,7 @@ def test_measures():
     constant = task.measures(inputs, torch.ones_like(graph.target), graph.target)
     share = float(constant["policy_accuracy"].mean())
     assert 0.6 < share < 0.75
-    assert torch.equal(constant["policy_accuracy"], found["baseline/reward_policy"])
+    assert torch.equal(constant["policy_accuracy"], found["reward_policy_accuracy"])
     shifted = task.measures(inputs, graph.target + 3, graph.target)
     assert shifted["policy_accuracy"].mean() == 1  # a policy does not see a constant
 
