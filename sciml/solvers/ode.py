@@ -30,6 +30,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from sciml.errors import ConvergenceError, InvalidArgument, NumericalWarning, did_you_mean
+from sciml.solvers.compiler import uncompiled
 from sciml.solvers.embedded import StepFailure, embedded_path, step_estimates
 from sciml.solvers.layout import Layout
 from sciml.solvers.ode_adjoint import adjoint_path
@@ -141,6 +142,22 @@ def integrate(
     check_policy(on_failure)
     check_gradient(ode, gradient, estimates=estimates)
     layout = layout_for(z0, layout)
+    return _solved(field, z0, theta, on_failure, ode, gradient, times, estimates, layout)
+
+
+@uncompiled
+def _solved(
+    field: Callable[..., Tensor],
+    z0: Tensor,
+    theta: Sequence[Any],
+    on_failure: Policy,
+    ode: ODE,
+    gradient: str,
+    times: Sequence[float],
+    estimates: bool,
+    layout: Layout,
+) -> Solution:
+    """Solve, again without the problems that failed; arguments as in `integrate`."""
     bound, leaves = flat_theta(lambda at, *rest: field(*at, *rest), theta)
     z0 = z0.float() if z0.dtype in (torch.float16, torch.bfloat16) else z0
     t = torch.as_tensor(times, dtype=torch.float64 if ode.adaptive else z0.dtype, device=z0.device)

@@ -32,13 +32,6 @@ class TestFlows(ModuleContract):
             "network.dropout=0.1",
             "module.regularise=error",
         ),
-        "stiffness": model(
-            "homoode_digits",
-            "solver=dopri5",
-            "module.regularise=stiffness",
-            "module.regularise_where=path",
-            "module.regularise_weight=1e-3",
-        ),
         "equilibrium": model(
             "homoode_digits",
             *ALONE,
@@ -50,3 +43,21 @@ class TestFlows(ModuleContract):
     overfit = (60, 0.5)
     optimizer_cases = ("learned",)
     rank_cases = ("learned", "explicit", "adjoint")
+
+
+class TestAdaptive(ModuleContract):
+    """Ranks take different numbers of steps; steps are shared within a batch."""
+
+    cases = {
+        "stiffness": model(
+            "homoode_digits",
+            *ALONE,
+            "solver=dopri5",
+            "module.regularise=stiffness",
+            "module.regularise_where=path",
+            "module.regularise_weight=1e-3",
+        )
+    }
+    overfit = (60, 0.6)
+    test_runs_with_every_optimizer_or_is_refused = None  # done above
+    rank_kinds = ("difference",)

@@ -190,3 +190,22 @@ def test_what_is_logged(tmp_path):
 def test_what_does_not_fit_is_refused(tmp_path, words, said):
     with pytest.raises((SciMLError, ConfigError), match=said):
         prepare(tmp_path, *words)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize(
+    ("words", "least"),
+    [
+        (["model=homoode_digits"], 0.99),
+        (["model=homoode_digits", "trainer.max_steps=600"], 0.985),
+        (["model=neural_ode_digits"], 0.98),
+    ],
+)
+def test_accuracy_on_digits(tmp_path, words, least, seed):
+    """`python train.py model=homoode_digits seed=0`: a minute on one quiet core."""
+    run = runs.prepare([*words, f"seed={seed}"], tmp_path, callbacks=["ema"])
+    assert sum(p.numel() for p in run.module.parameters()) <= 32_000
+    runs.fit(run)
+    (found,) = run.trainer.test(run.module, datamodule=run.data, verbose=False)
+    assert found["test/accuracy"] >= least

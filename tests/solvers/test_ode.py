@@ -153,6 +153,25 @@ def test_adjoint_finds_what_the_field_captures():
     assert apart(grads("adjoint"), grads("backprop")) < 1e-6
 
 
+def test_flows_in_series_share_a_field():
+    """Both solves are made before either is differentiated."""
+    layer, z0 = torch.nn.Linear(3, 3), torch.randn(2, 3, requires_grad=True)
+
+    def grads(gradient):
+        z = z0
+        for _ in range(2):
+            z = integrate(
+                lambda t, z: torch.tanh(layer(z)),
+                z,
+                on_failure="raise",
+                ode=TIGHT,
+                gradient=gradient,
+            ).value
+        return torch.autograd.grad(z.square().sum(), [*layer.parameters(), z0])
+
+    assert apart(grads("adjoint"), grads("backprop")) < 1e-6
+
+
 @pytest.mark.parametrize("method", ["rk4", "euler", "midpoint", "heun3"])
 def test_checkpoint_is_backpropagation_of_fixed_steps(method):
     ode = ODE(method, steps=7)
