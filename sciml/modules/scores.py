@@ -63,7 +63,7 @@ class Regression:
         i = torch.arange(n) if index is None else index.detach().cpu()
         instances = int(i.max()) + 1
         per = torch.zeros(3, instances, dtype=u.dtype).index_add_(1, i, torch.stack([e2, u2, w]))
-        counted = per[2] > 0
+        counted = (per[2] > 0) & (per[1] > 0)  # no relative error where the target vanishes
         self._sum(
             {
                 "e2": e2.sum(),
@@ -73,7 +73,7 @@ class Regression:
                 "w": w.sum(),
                 "mean": (w[:, None] * u).sum(0),
                 "square": (w[:, None] * u.square()).sum(0),
-                "relative": (per[0] / per[1].clamp_min(1e-300)).sqrt()[counted].sum(),
+                "relative": (per[0] / per[1]).sqrt()[counted].sum(),
                 "instances": counted.sum().double(),
                 "largest": e[used].abs().max() if used.any() else torch.zeros((), dtype=u.dtype),
             }
@@ -95,7 +95,7 @@ class Regression:
         return total
 
     def metrics(self, part: str) -> dict[str, float]:
-        """Return `<part>/rel_l2` (mean over instances), `/r2`, `/mae`, `/max_abs`, `/skill`, ...
+        """Return `<part>/rel_l2` (mean over instances that are not 0), `/r2`, `/mae`, `/max_abs`, `/skill`, ...
 
         `skill` is the root mean square error over that of the best constant, so r2 = 1 - skill^2;
         `baseline/constant` is the best constant's relative L2 error over the whole set.

@@ -46,6 +46,13 @@ def test_instances_of_several_rows_and_rows_without_weight():
     assert len(score.figures()["reference"]) == 3
 
 
+def test_an_instance_that_vanishes_has_no_relative_error():
+    u = torch.tensor([[0.0], [2.0]])
+    score = Regression()
+    score.add(u + 1, u)
+    assert score.metrics("test")["test/rel_l2"] == pytest.approx(0.5)
+
+
 def test_classification_counts():
     logits = torch.tensor([[2.0, 0, 0], [0, 1, 0], [0, 3, 0], [0, 0, 1], [1, 0, 0]])
     labels = torch.tensor([0, 1, 2, 2, 0])
