@@ -1,0 +1,169 @@
+"""Operators of steady PDEs: from a field to the field in equilibrium with it (FNO-DEQ, FNO).
+
+    loss = mean over samples of |u_theta(a) - u|^2 / |u|^2,
+
+u_theta an equilibrium of one Fourier layer, u_theta(a) = Q(z*), z* = g(a) + sigma(A z*), or an
+explicit network for comparison (`sciml.networks.fno`). Training solves to a loose tolerance;
+validation and test go on longer (`network.patience`).
+
+What only an equilibrium can do is measured at the test, on every test set:
+
+    <part>/deq/...               iterations, residual, share of samples not solved
+    <part>/ten_times_change      relative change of the error under ten times the iterations: a
+                                 network that depends on where its solver stopped has a large one
+    budget.png                   error against the number of evaluations of the map
+
+Reference: Marwah et al. 2023, arXiv 2312.00234.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sciml.data.batch import Batch
+from sciml.errors import InvalidArgument
+from sciml.modules.scores import everyone
+from sciml.modules.supervised import Supervised
+from sciml.networks.fno import FNODEQ, FieldOperator, stretched
+from sciml.solvers import Solution, Trace
+
+
+class SteadyOperator(Supervised):
+    """Trains the networks of `sciml.networks.fno`; explicit ones without what concerns solvers.
+
+    Args:
+        network: The network.
+        data: Pairs of fields.
+        optimizer: As in `Supervised`.
+        schedule: As in `Supervised`.
+        loss: `relative` or `mse`, as in `Supervised`.
+        budgets: Evaluations of the map after which the test reads the error off.
+
+    Raises:
+        InvalidArgument: For another kind of network.
+    """
+
+    def __init__(
+        self,
+        *,
+        network: FieldOperator,
+        data: Any,
+        optimizer: Any,
+        schedule: Any = None,
+        loss: str = "relative",
+        budgets: Sequence[int] = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64),
+    ) -> None:
+        super().__init__(
+            network=network, data=data, optimizer=optimizer, schedule=schedule, loss=loss
+        )
+        if not isinstance(network, FieldOperator):
+            raise InvalidArgument(
+                f"network={type(network).__name__} for module=fno_deq",
+                "an operator between fields",
+                "Type network=fno_deq or network=fno",
+            )
+        self.budgets = sorted(budgets)
+        self._solution: Solution | None = None
+        self._seen: dict[str, list[float]] = {}
+
+    # --- the loss -----------------------------------------------------------------------------
+    def predict_batch(self, batch: Batch) -> Tensor:
+        """Return u, and note what the solver did."""
+        if not isinstance(self.network, FNODEQ):
+            return self.network(**batch.inputs)
+        value, solution = self.network.solve(**batch.inputs)
+        if self.training:
+            self._solution = solution
+            return value
+        self._note(batch, solution)
+        if self.trainer.testing:
+            self._on_the_way(batch)
+        return value
+
+    def on_after_backward(self) -> None:
+        """Now and then log what the solver did, forward and backward."""
+        solution, self._solution = self._solution, None  # a graph is not kept over the step
+        if solution is not None and (self.global_step + 1) % self.trainer.log_every_n_steps == 0:
+            log = solution.log("z")
+            log = {f"deq/{name.rpartition('/')[2]}": float(value) for name, value in log.items()}
+            self.log_dict(log | {"deq/residual_max": float(solution.stats["relative"].amax())})
+
+    # --- evaluation ---------------------------------------------------------------------------
+    def _note(self, batch: Batch, solution: Solution) -> None:
+        part = batch.part if self.trainer.testing else "val"
+        self._add(f"{part}/deq/iters_mean", solution.iterations)
+        self._add(f"{part}/deq/iters_max", solution.iterations)
+        self._add(f"{part}/deq/residual_max", solution.stats["relative"])
+        self._add(f"{part}/deq/fail_frac", ~solution.converged)
+
+    def _add(self, name: str, values: Tensor) -> None:
+        self._seen.setdefault(name, []).extend(values.double().tolist())
+
+    def _on_the_way(self, batch: Batch) -> None:
+        """Solve once more for longer, and read the error off after every budget and at the end."""
+        network = self.network
+        patient = stretched(network.solver, 10 * network.patience)
+        trace = Trace(patient, self.budgets)
+        value, _ = network.solve(**batch.inputs, solver=trace)
+        self._add(f"{batch.part}/ten_times", errors(value, batch.target))
+        for budget, state in zip(trace.at, trace.states, strict=True):
+            found = errors(network.decoded(state), batch.target)
+            self._add(f"{batch.part}/budget/{budget}", found)
+
+    def on_validation_epoch_start(self) -> None:
+        """Start empty scores."""
+        super().on_validation_epoch_start()
+        self._seen = {}
+
+    def on_validation_epoch_end(self) -> None:
+        """Log scores and what the solver did."""
+        super().on_validation_epoch_end()
+        self.log_dict(self._effort())
+
+    def on_test_epoch_start(self) -> None:
+        """Start empty scores."""
+        super().on_test_epoch_start()
+        self._seen = {}
+
+    def on_test_epoch_end(self) -> None:
+        """Log scores, what the solver did, and what more iterations change."""
+        super().on_test_epoch_end()
+        found = self._effort()
+        for part in sorted({name.split("/")[0] for name in found}):
+            longer = found.pop(f"{part}/ten_times")
+            error = self._report["metrics"][f"{part}/rel_l2"]
+            found[f"{part}/ten_times_change"] = abs(longer - error) / error
+        curves = {name: found.pop(name) for name in list(found) if "/budget/" in name}
+        self.log_dict(found)
+        self._report["metrics"] |= found
+        if curves:
+            self._report["curves"] = {"budget": self._curve(curves)}
+
+    def _curve(self, found: dict[str, float]) -> dict[str, Any]:
+        parts = sorted({name.split("/")[0] for name in found})
+        return {
+            "x": self.budgets,
+            "y": {p: [found[f"{p}/budget/{b}"] for b in self.budgets] for p in parts},
+            "xlabel": "evaluations of the map",
+            "ylabel": "relative L2 error",
+            "log": "xy",
+        }
+
+    def _effort(self) -> dict[str, float]:
+        """Return means and maxima over the samples of all ranks."""
+        ranks = everyone(self._seen)
+        out = {}
+        for name in sorted({name for rank in ranks for name in rank}):
+            values = [value for rank in ranks for value in rank.get(name, [])]
+            out[name] = max(values) if name.endswith("_max") else sum(values) / len(values)
+        return out
+
+
+def errors(prediction: Tensor, target: Tensor) -> Tensor:
+    """Return the relative L2 error per sample `(N,)`, float64."""
+    u = target.double().flatten(1)
+    return torch.linalg.vector_norm(prediction.double().flatten(1) - u, dim=1) / u.norm(dim=1)
