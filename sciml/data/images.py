@@ -209,7 +209,9 @@ def channel_statistics(pixels: Tensor, peak: int) -> tuple[list[float], list[flo
     """
     means, deviations = [], []
     for channel in pixels.unbind(1):
-        counts = torch.bincount(channel.flatten(), minlength=256).double()
+        # by parts: counting makes 64-bit numbers of what it counts
+        parts = [torch.bincount(part.flatten(), minlength=256) for part in channel.split(4096)]
+        counts = torch.stack(parts).sum(0).double()
         value = torch.arange(256, dtype=torch.float64) / peak
         mean = (counts * value).sum() / counts.sum()
         means.append(float(mean))

@@ -41,7 +41,7 @@ class FixedPointIteration:
         r = task.residual(x)
         progress.update(x, task.layout.norm(r), task.scale(x, r))
         while progress.go_on():
-            x = progress.keep(x - self.damping * r)
+            x = progress.keep(x - (r if self.damping == 1 else self.damping * r))
             r = task.residual(x)
             progress.update(x, task.layout.norm(r), task.scale(x, r))
         return progress.outcome(task.evaluations)
