@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from sciml.errors import InvalidArgument
-from sciml.physics.geometry import Domain, Ellipse, Polygon, Star
+from sciml.physics.geometry import Domain, Ellipse, Polygon, Star, Tabulated
 from sciml.physics.walk_on_spheres import Field
 
 GRADING = 6  # nodes of an edge lie like s^6 at its ends
@@ -47,7 +47,7 @@ class Nodes:
 
 
 def curve_reference(
-    domain: Domain, boundary: Field, points: Tensor, source=None, nodes: int = 256
+    domain: Domain, boundary: Field, points: Tensor, source=None, nodes: int | None = None
 ) -> Tensor:
     """Return the solutions `(B, P)` at `points (B, P, 2)` in float64.
 
@@ -57,12 +57,13 @@ def curve_reference(
         points: `(B, P, 2)` inside the domains or on their boundaries.
         source: f with a method `potential(x, i)` that returns a v with `Laplacian v = f`, such as
             `sciml.physics.star_reference.Gaussians`; None for 0.
-        nodes: Nodes per curve, an even number; per edge of a polygon.
+        nodes: Nodes per curve, an even number; per edge of a polygon. None for 256 and 64.
 
     Raises:
         InvalidArgument: If the points do not fit or the domain is of another kind.
     """
-    on = nodes_of(domain, nodes)
+    domain = domain.domain if isinstance(domain, Tabulated) else domain
+    on = nodes_of(domain, nodes or (64 if isinstance(domain, Polygon) else 256))
     x, i = domain.columns(points.double())
     count, n = on.z.shape
     own = torch.arange(count, device=x.device).repeat_interleave(n)

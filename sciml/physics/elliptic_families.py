@@ -133,8 +133,7 @@ class StarPoisson(Stars):
         boundary = Angular(torch.cat([b[:, :1], b[:, 1:] / 4], 1))
 
         def solution(points: Tensor) -> Tensor:
-            nodes = 64 if isinstance(domain, Polygon) else 256
-            return curve_reference(domain, boundary, points, source, nodes)
+            return curve_reference(domain, boundary, points, source)
 
         return Instances(domain, Dirichlet(boundary, source), solution)
 

@@ -1,0 +1,153 @@
+"""Weak supervision by walks: unbiased gradients, the reference-free metric, baselines, scores."""
+
+import functools
+
+import pytest
+import torch
+
+from sciml.autodiff.streams import Streams
+from sciml.data.batch import Batch
+from sciml.data.walks import WalkData
+from sciml.errors import InvalidArgument
+from sciml.modules.grid_energy import energy_term, residual_term
+from sciml.modules.wos_operator import WalkOperator, two_halves
+from sciml.networks.wos_fno import WosFNO
+from sciml.optim.terms import total_loss
+from sciml.physics.elliptic_families import StarPoisson
+
+SMALL = {"batch_size": 2, "pool": 4, "nodes": 16, "table": 32, "val_count": 2, "test_count": 2}
+
+
+def module(data, **options):
+    torch.manual_seed(0)
+    net = WosFNO(width=4, modes=3, layers=2, hidden=8)
+    sgd = functools.partial(torch.optim.SGD, lr=0.1)
+    return WalkOperator(network=net, data=data, optimizer=sgd, **options)
+
+
+def slope(m, batch):
+    m.zero_grad()
+    total_loss(m.loss_terms(batch)).backward()
+    return torch.cat([p.grad.flatten() for p in m.network.parameters()])
+
+
+@pytest.mark.parametrize("control", [0, 4])
+def test_gradients_are_unbiased(control):
+    """The mean over walks against the gradient with exact solutions as target."""
+    d = WalkData(StarPoisson(), walks=1, control=control, eps=1e-3, **SMALL)
+    m = module(d, loss="mse")
+    with torch.no_grad():
+        m.network.domain[-1].weight.mul_(30)
+    one = d.batch(0)
+    streams = one.streams
+    domain, shapes = d._drawn(streams)
+    instances = d.family.fields(domain, streams.generator("fields"))
+    inside = one.extra["mask"].flatten(1) > 0
+    points = torch.where(inside[..., None], d.grid.points(2), 0.0)
+    exact = torch.where(inside, instances.solution(points), 0.0)
+    target = Batch(one.inputs, exact.view(2, 16, 16).float(), streams, 2, extra=one.extra)
+    wanted = slope(m, target)
+    found = []
+    for step in range(100):
+        generator = Streams(5, step).generator("walks")
+        estimate, where = d._walked(d._engine(1), instances, shapes, generator)
+        labels = d._on_grid(estimate.mean, *where).float() * one.extra["mask"]
+        found.append(slope(m, Batch(one.inputs, labels, streams, 2, extra=one.extra)))
+    found = torch.stack(found)
+    mean, error = found.mean(0), found.std(0) / len(found) ** 0.5
+    cosine = torch.nn.functional.cosine_similarity(mean, wanted, dim=0)
+    assert cosine > (0.99 if control else 0.97)
+    # the squared distance has the expected noise, not more
+    assert (mean - wanted).square().sum() < 3 * error.square().sum() + 1e-4 * wanted.square().sum()
+
+
+def test_two_halves_measure_the_true_error():
+    d = WalkData(StarPoisson(), val_walks=16, nodes=16, pool=4, batch_size=2, val_count=8)
+    batch = d.val_chunk(0)
+    m = module(d)
+    with torch.no_grad():
+        u = m.predict_batch(batch)
+        found = torch.tensor(two_halves(u + 0.05, batch))
+        reference = torch.tensor(two_halves(u, batch))
+    # shifted by 0.05: (e + 0.05)^2 - e^2 = 0.1 e + 0.0025, with e from the mean of both halves
+    mask = batch.extra["mask"]
+    count = mask.flatten(1).sum(1)
+    e = ((u - batch.target) * mask).flatten(1).sum(1)
+    wanted = (0.1 * e + 0.0025 * count).to(found)
+    assert torch.allclose(found[:, 0] - reference[:, 0], wanted, rtol=1e-3, atol=1e-4)
+    # a perfect prediction scores zero within noise, although labels are noisy
+    fine = WalkData(StarPoisson(), val_walks=256, nodes=16, pool=4, batch_size=2, val_count=8)
+    better = fine.val_chunk(0).target
+    noise = ((batch.target - better) * mask).square().sum()
+    assert abs(sum(e for e, _ in two_halves(better, batch))) < 0.7 * float(noise)
+
+
+def test_losses():
+    d = WalkData(StarPoisson(), **SMALL)
+    batch = d.batch(0)
+    mask, y = batch.extra["mask"], batch.target
+    u = module(d).predict_batch(batch).detach()
+    error, size = (((a * mask) ** 2).flatten(1).sum(1) for a in (u - y, y))
+    wanted = {
+        "mse": (error / mask.flatten(1).sum(1)).mean(),
+        "relative": (error / size).mean(),
+        "norm": (error / size).sqrt().mean(),
+    }
+    for loss, value in wanted.items():
+        m = module(d, loss=loss)
+        assert torch.allclose(total_loss(m.loss_terms(batch)), value, rtol=1e-4)
+    with pytest.raises(InvalidArgument, match="relative, norm or mse"):
+        module(d, loss="huber")
+    with pytest.raises(InvalidArgument, match="walks, pino or ritz"):
+        module(d, objective="fem")
+
+
+# --- baselines ------------------------------------------------------------------------------------
+def square_problem(n, screening=None):
+    """u = sin(x) sin(2 y) on [-1.5, 1.5]^2, of which a disk is the domain."""
+    axis = torch.linspace(-1.5, 1.5, n, dtype=torch.float64)
+    x, y = torch.meshgrid(axis, axis, indexing="ij")
+    u = x.sin() * (2 * y).sin()
+    alpha = (0.3 * x).exp()
+    # div(alpha grad u) = alpha (-5 u + 0.3 du/dx)
+    f = -alpha * (-5 * u + 0.3 * x.cos() * (2 * y).sin())
+    inputs = {"sdf": (x.hypot(y) - 1)[None], "source": f[None], "diffusion": alpha[None]}
+    if screening is not None:
+        inputs["screening"] = torch.full_like(u, screening)[None]
+        inputs["source"] = inputs["source"] + screening * u
+    return u[None], Batch(inputs, u[None], Streams(0, 0), 1)
+
+
+@pytest.mark.parametrize("screening", [None, 3.0])
+def test_the_residual_of_a_solution_vanishes_with_the_grid(screening):
+    sizes = []
+    for n in (31, 61):
+        u, batch = square_problem(n, screening)
+        sizes.append(float(total_loss([residual_term(u, batch, 1.5)])))
+        wrong = float(total_loss([residual_term(-u, batch, 1.5)]))
+        assert sizes[-1] < 1e-3 * wrong
+    assert sizes[1] < sizes[0] / 12  # fourth order of the square
+
+
+@pytest.mark.parametrize("screening", [None, 3.0])
+def test_the_energy_is_least_at_the_solution(screening):
+    u, batch = square_problem(61, screening)
+    sdf = batch.inputs["sdf"]
+    bump = torch.where(sdf < 0, sdf**2, 0.0)  # zero on the boundary with its slope
+    s = torch.zeros((), dtype=torch.float64, requires_grad=True)
+    at_solution, beside = (
+        torch.autograd.grad(total_loss([energy_term(u + (s + c) * bump, batch, 1.5)]), s)[0]
+        for c in (0.0, 0.3)
+    )
+    assert beside > 0
+    assert at_solution.abs() < 0.02 * beside
+
+
+@pytest.mark.parametrize("objective", ["pino", "ritz"])
+def test_objectives_without_walks_see_no_labels(objective):
+    d = WalkData(StarPoisson(), **SMALL)
+    m, batch = module(d, objective=objective), d.batch(0)
+    one = slope(m, batch)
+    batch.target = batch.target + 1
+    assert torch.equal(one, slope(m, batch))
+    assert one.norm() > 0
