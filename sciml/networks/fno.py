@@ -113,20 +113,27 @@ class FourierLayer(nn.Module):
             )
         key = (n1, n2, like.dtype, like.device)
         if getattr(self, "_key", None) != key:
-            kind = {"dtype": torch.float64, "device": like.device}
-            k2 = torch.arange(m, **kind)
-            k1 = torch.cat([k2, k2 - m])
-            phase2 = 2 * math.pi / n2 * torch.arange(n2, **kind)[:, None] * k2
-            phase1 = 2 * math.pi / n1 * k1[:, None] * torch.arange(n1, **kind)
-            along2 = torch.cat([phase2.cos(), -phase2.sin()], 1)
-            # the modes -k_2 are the mirror image of those kept
-            twice = torch.where(k2 == 0, torch.ones_like(k2), 2.0)[:, None] / (n1 * n2)
-            back2 = torch.cat([phase2.T.cos() * twice, -phase2.T.sin() * twice])
-            cos, sin = phase1.cos(), phase1.sin()
-            along1 = torch.cat([torch.cat([cos, sin], 1), torch.cat([-sin, cos], 1)])
-            self._transforms = tuple(t.to(like.dtype) for t in (along2, back2, along1, along1.T))
+            with torch.inference_mode(False):  # kept for training steps too
+                made = _transforms(n1, n2, m, like.device)
+                self._transforms = tuple(t.to(like.dtype) for t in made)
             self._key = key
         return self._transforms
+
+
+def _transforms(n1: int, n2: int, m: int, device: torch.device) -> tuple[Tensor, ...]:
+    """Return `FourierLayer.transforms` in float64."""
+    kind = {"dtype": torch.float64, "device": device}
+    k2 = torch.arange(m, **kind)
+    k1 = torch.cat([k2, k2 - m])
+    phase2 = 2 * math.pi / n2 * torch.arange(n2, **kind)[:, None] * k2
+    phase1 = 2 * math.pi / n1 * k1[:, None] * torch.arange(n1, **kind)
+    along2 = torch.cat([phase2.cos(), -phase2.sin()], 1)
+    # the modes -k_2 are the mirror image of those kept
+    twice = torch.where(k2 == 0, torch.ones_like(k2), 2.0)[:, None] / (n1 * n2)
+    back2 = torch.cat([phase2.T.cos() * twice, -phase2.T.sin() * twice])
+    cos, sin = phase1.cos(), phase1.sin()
+    along1 = torch.cat([torch.cat([cos, sin], 1), torch.cat([-sin, cos], 1)])
+    return along2, back2, along1, along1.T
 
 
 def clipping(matrix: Tensor, bound: float) -> Tensor:

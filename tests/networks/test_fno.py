@@ -74,6 +74,15 @@ class TestFourierLayer:
         with pytest.raises(InvalidArgument, match="network.modes=2"):
             layer()(torch.zeros(1, 3, 3, 8, dtype=torch.float64))
 
+    def test_training_goes_on_after_inference_mode(self):
+        made = layer()
+        z = torch.randn(1, 3, 8, 8, dtype=torch.float64)
+        with torch.inference_mode():
+            first = made(z)
+        made(z.requires_grad_()).sum().backward()
+        assert z.grad.isfinite().all()
+        assert torch.equal(made(z.detach()).detach(), first.clone())
+
     @pytest.mark.parametrize("scale", [0.01, 3.0])
     def test_norm_stays_below_the_bound(self, scale):
         made = layer(channels=2, modes=2, scale=scale, bound=0.7)
