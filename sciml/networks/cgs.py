@@ -79,9 +79,11 @@ class ContractingMap(nn.Module):
         edge_bias: Add `sum over the row of A_e V eps_e` to b: what an edge pays, once chosen.
         source: Add `W x_i` to b without the factor 1 - gamma s_i: for sources inside.
         gate_bias: Value at which gates start, before the sigmoid.
+        encoded_bias: Whether the encoder's node output is part of b.
 
     Raises:
-        InvalidArgument: For an unknown parametrisation or a gamma outside [0, 1).
+        InvalidArgument: If nothing is part of b, for an unknown parametrisation, or a gamma outside
+            [0, 1).
     """
 
     def __init__(
@@ -97,8 +99,12 @@ class ContractingMap(nn.Module):
         edge_bias: bool,
         source: bool,
         gate_bias: float,
+        encoded_bias: bool = True,
     ) -> None:
         super().__init__()
+        if not (encoded_bias or edge_bias or source):
+            raise InvalidArgument("no part of b", "encoded_bias, edge_bias or source")
+        self.encoded_bias = encoded_bias
         if parametrisation not in PARAMETRISATIONS:
             raise InvalidArgument(
                 f"parametrisation={parametrisation!r}",
@@ -131,7 +137,7 @@ class ContractingMap(nn.Module):
             nn.init.constant_(self.gate.bias, gate_bias / GATE_SCALE)
         self.edge_value = nn.Linear(edge_features, heads) if edge_bias else None
         self.source = nn.Linear(node_features, heads, bias=False) if source else None
-        if source:
+        if source and encoded_bias:
             nn.init.zeros_(self.source.weight)
 
     @property
@@ -171,6 +177,8 @@ class ContractingMap(nn.Module):
         # float32 rows may sum to 1 + 1e-7: above 1 / gamma only if gamma is within 1e-7 of 1
         a = contracting_weights(logits.to(dtype), edges, self.parametrisation)
         gamma = self.gamma(a)
+        if not self.encoded_bias:
+            bias = 0.0 * bias  # not detached: several ranks wait for every gradient
         if self.edge_value is not None:
             value = edges.sum(a * self.edge_value(eps).to(dtype))
             bias = bias.to(dtype) + value
@@ -206,6 +214,8 @@ class CGS(nn.Module):
         direction: Whether row i gathers the edges that enter node i (`in`) or leave it (`out`).
         edge_bias: Whether chosen edges add to b.
         source: Whether raw node features add to b unscaled.
+        encoded_bias: Whether the encoder's node output is part of b. Without it (and with `source`)
+            a node without features adds nothing, so a faint signal from far away stays readable.
         gate_bias: Value at which gates start, before the sigmoid.
         phi: `relu`, `tanh` or `softsign` around the affine map; None for none.
         readout: `node`, or `sum`, `mean`, `max` over the nodes of a graph. A sum grows with the
@@ -249,6 +259,7 @@ class CGS(nn.Module):
         direction: Literal["in", "out"] = "in",
         edge_bias: bool = False,
         source: bool = False,
+        encoded_bias: bool = True,
         gate_bias: float = 4.0,
         phi: str | None = None,
         readout: str = "node",
@@ -304,6 +315,7 @@ class CGS(nn.Module):
             edge_bias=edge_bias,
             source=source,
             gate_bias=gate_bias,
+            encoded_bias=encoded_bias,
         )
         self.decoder = mlp([heads, *decoder, outputs], activation)
         self.direct = nn.Linear(heads, outputs)

@@ -28,5 +28,10 @@ class TestGiven(ModuleContract):
     }
     overfit = (120, 0.3)
     optimizer_cases = ()
-    # edges are all alike: a softmax does not see what they share
-    unused = ("network.map.skip.weight",)
+    # edges are all alike, and a softmax does not see what they share; chains have no encoded bias
+    unused = (
+        "network.map.skip.weight",
+        "network.encoder.0.message.bias",
+        "network.encoder.0.score.weight",
+        *(f"network.encoder.0.node.{i}.{name}" for i in (0, 2) for name in ("weight", "bias")),
+    )
