@@ -83,7 +83,7 @@ class ConvergentGraphSolver(Supervised):
         """Log now and then what the solves of forward and backward pass did."""
         due = (self.global_step + 1) % self.trainer.log_every_n_steps == 0
         if due and self.solution is not None:
-            self.log_dict(self.solution.log("graph"))
+            self.log_dict({k: v.float() for k, v in self.solution.log("graph").items()})
             self.log("train/residual", self.solution.stats["relative"].amax())
 
     # --- evaluation -----------------------------------------------------------------------------

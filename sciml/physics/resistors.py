@@ -3,7 +3,7 @@
     sum_j c_ij (v_i - v_j) = q_i,      v = 0 at the ground,
 
 with conductances c_ij spread over some decades. The current goes in at a few nodes and out at the
-ground. For one source the voltage there is the effective resistance to the ground,
+ground, the node of the largest total conductance. For one source the voltage there is the effective resistance to the ground,
 R_ab = L+_aa + L+_bb - 2 L+_ab with the pseudo-inverse of the Laplacian.
 """
 
@@ -82,15 +82,15 @@ class ResistorNetwork:
         rng = numpy_generator(generator)
         pairs = random_connected(rng, size, self.degree)
         c = 10 ** (self.decades * (rng.random(len(pairs)) - 0.5))
-        chosen = rng.permutation(size)[: self.sources + 1]
-        ground, current = np.zeros(size, dtype=bool), np.zeros(size)
-        ground[chosen[0]] = True
-        share = rng.random(self.sources) + 0.1
-        current[chosen[1:]] = share / share.sum()
-        v = potentials(pairs, c, ground, np.zeros(size), current)
         both = np.concatenate([c, c])
         index = both_ways(pairs)
         total = np.bincount(index[1], both, minlength=size)
+        # at the best connected node: at a loose end it would be one resistor against all others
+        ground, current = np.arange(size) == total.argmax(), np.zeros(size)
+        chosen = rng.permutation(np.flatnonzero(~ground))[: self.sources]
+        share = rng.random(self.sources) + 0.1
+        current[chosen] = share / share.sum()
+        v = potentials(pairs, c, ground, np.zeros(size), current)
         return Graph(
             x=torch.from_numpy(np.stack([ground, current / total], 1)),
             edge_index=torch.from_numpy(index),
