@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sciml.errors import InvalidArgument, did_you_mean
-from sciml.solvers.ode import ODE, integrate, local_estimates
+from sciml.solvers.ode import ODE, check_gradient, integrate, local_estimates
 from sciml.solvers.solution import Solution
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -144,6 +144,16 @@ class FlowClassifier(nn.Module):
                 f"network.groups={groups} with width={width}, augment={augment}, head={head}",
                 "a divisor of width, of width + augment and of head",
             )
+        solver = solver or ODE()
+        if gradient != "ift":
+            if not isinstance(solver, ODE):
+                raise InvalidArgument(
+                    f"solver={type(solver).__name__} for a trajectory (gradient={gradient})",
+                    "an integrator",
+                    "Type solver=rk4 or solver=dopri5; with network=homoode network.kind=residual "
+                    "any solver of fixed points",
+                )
+            check_gradient(solver, gradient)
         mean, std = mean or [0.0] * in_channels, std or [1.0] * in_channels
         self.register_buffer("mean", torch.tensor(mean).reshape(-1, 1, 1))
         self.register_buffer("std", torch.tensor(std).reshape(-1, 1, 1))
@@ -166,7 +176,7 @@ class FlowClassifier(nn.Module):
         self.out = nn.Linear(head, classes)
         self.sizes = {"in_channels": in_channels, "classes": classes, "image_size": image_size}
         self.channels, self.augment, self.dropout = channels, augment, dropout
-        self.gradient, self.on_failure, self.solver = gradient, on_failure, solver or ODE()
+        self.gradient, self.on_failure, self.solver = gradient, on_failure, solver
 
     # --- what a subclass says -----------------------------------------------------------------
     def velocity(self, t: Tensor, z: Tensor, x: Tensor, mask: Tensor | None) -> Tensor:

@@ -92,12 +92,6 @@ class HomoODE(FlowClassifier):
                 f"network.gradient={gradient} with network.kind=homotopy",
                 "ift: the path ends in the equilibrium wherever it went",
             )
-        if gradient != "ift" and not isinstance(solver, ODE):
-            raise InvalidArgument(
-                f"solver={type(solver).__name__} for a trajectory (gradient={gradient})",
-                "an integrator",
-                "Type solver=rk4 or solver=dopri5, or network.kind=residual network.gradient=ift",
-            )
         super().__init__(
             in_channels=in_channels,
             classes=classes,

@@ -7,7 +7,7 @@ A learned start follows the ends of the flows: every few steps one step of plain
 Its numbers are buffers, not parameters: the task's optimizer and its gradients never see them, and
 they travel with the state of the network.
 
-Source: arXiv 2310.09583, section 4 (shared initial point).
+Source: arXiv 2310.09583 (shared initial point).
 """
 
 from __future__ import annotations

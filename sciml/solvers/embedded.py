@@ -10,7 +10,7 @@ eigenvalue. Regularisers of the whole solve are R_E = sum_j E_j |h_j| and R_S = 
 accepted steps; `step_estimates` is one step anywhere, for the local variant. Step sizes are
 constants for the gradient.
 
-Sources: Dormand & Prince 1980 (tableau); Pal et al. 2021, arXiv 2105.03918, equations 8-10; Pal et
+Sources: Dormand & Prince 1980 (tableau); Pal et al. 2021, arXiv 2105.03918; Pal et
 al. 2023, PMLR 202 (local); Hairer, Norsett & Wanner 1993, II.4 (first step, control).
 """
 

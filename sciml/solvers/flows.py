@@ -10,7 +10,7 @@ derivative is attached to it, so no trajectory is kept or retraced.
 The homotopies follow the zeros of H(z, l) = z - l T(z) - (1 - l) z_0 and of r(z) - (1 - l) r(z_0)
 with r = z - T; the path exists while the matrix stays invertible.
 
-Source: arXiv 2310.09583 (fixed-point homotopy of an equilibrium model, sections 3-4).
+Source: arXiv 2310.09583 (equilibrium models by homotopy).
 """
 
 from __future__ import annotations
