@@ -95,8 +95,9 @@ class Regression:
         return total
 
     def metrics(self, part: str) -> dict[str, float]:
-        """Return `<part>/rel_l2` (mean over instances that are not 0), `/r2`, `/mae`, `/max_abs`, `/skill`, ...
+        """Return `<part>/rel_l2`, `/r2`, `/mae`, `/max_abs`, `/skill` and others.
 
+        `rel_l2` is the mean over instances that do not vanish, `rel_l2_all` that of the whole set;
         `skill` is the root mean square error over that of the best constant, so r2 = 1 - skill^2;
         `baseline/constant` is the best constant's relative L2 error over the whole set.
         """
