@@ -118,15 +118,17 @@ class _Adjoint(torch.autograd.Function):
             retraced, b, *parts = (end[-1] for end in ends)
             a = size * b
             totals = [total + size * part for total, part in zip(totals, parts, strict=True)]
-            _check_drift(run, retraced, path[i - 1])
+            _check_drift(run, retraced, path[i - 1], path[i])
         a = a + grads[0]
         given = iter(totals)
         back = (next(given) if v.requires_grad else None for v in (*leaves, *hidden))
         return None, None, None, None, a, *back
 
 
-def _check_drift(run: Field, retraced: Tensor, state: Tensor) -> None:
-    scale = torch.linalg.vector_norm(state).clamp_min(torch.finfo(state.dtype).tiny)
+def _check_drift(run: Field, retraced: Tensor, state: Tensor, later: Tensor) -> None:
+    """Compare a retraced state with what it was, in units of the larger end of the interval."""
+    scale = torch.maximum(torch.linalg.vector_norm(state), torch.linalg.vector_norm(later))
+    scale = scale.clamp_min(torch.finfo(state.dtype).tiny)
     drift = torch.linalg.vector_norm(retraced - state) / scale
     run.counts.drift = torch.maximum(drift, torch.as_tensor(run.counts.drift).to(drift))
     if not bool(drift <= DRIFT):

@@ -116,6 +116,9 @@ class Field:
     def finish(self) -> None:
         """Note that from here on evaluations belong to backward passes; keep no state."""
         self.counting, self.last, self.began = False, None, None
+        for name in ("callback_step", "callback_accept_step", "callback_reject_step"):
+            # closures over this object: the cycle would hold the graph until a collection
+            self.__dict__.pop(name, None)
 
     def freeze(self, which: Tensor) -> None:
         """Keep problems `(*P)` at their start, with a derivative of zero."""

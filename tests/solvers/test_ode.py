@@ -1,8 +1,10 @@
 """Initial value problems against closed forms, other gradients, and naive transcriptions."""
 
 import copy
+import gc
 import math
 import pickle
+import weakref
 
 import pytest
 import torch
@@ -258,6 +260,30 @@ def test_memory_of_the_four_ways():
     assert kept("backprop", 40) > 7 * kept("backprop", 5)
     assert kept("checkpoint", 40) < 0.1 * kept("backprop", 40)
     assert kept("checkpoint", 40) - kept("checkpoint", 20) <= 25 * state
+
+
+@pytest.mark.parametrize("method", ["dopri5", "rk4"])
+@pytest.mark.parametrize("gradient", ["backprop", "checkpoint", "adjoint"])
+def test_nothing_outlives_the_solution(method, gradient):
+    """No cycle keeps the arguments, and with them the graph before them, until a collection."""
+    gc.collect()
+    gc.disable()
+    try:
+        x = 2 * torch.randn(3, 2, requires_grad=True)
+        alive = weakref.ref(x)
+        solution = integrate(
+            lambda t, z, x: torch.tanh(z + x),
+            torch.zeros(3, 2),
+            (x,),
+            on_failure="raise",
+            ode=ODE(method),
+            gradient=gradient,
+        )
+        solution.value.sum().backward()
+        del x, solution
+        assert alive() is None
+    finally:
+        gc.enable()
 
 
 # --- estimates --------------------------------------------------------------------------------
