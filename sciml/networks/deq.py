@@ -155,6 +155,9 @@ class DEQ(CellClassifier):
         on_failure: As in `sciml.solvers.root`.
         solver: Forward solver; None for Anderson acceleration to 1e-4.
         adjoint: Derivative rule; None for the implicit function theorem to 1e-4.
+
+    Raises:
+        InvalidArgument: For an integrator in place of a solver.
     """
 
     def __init__(
@@ -190,6 +193,12 @@ class DEQ(CellClassifier):
             stride=stride,
             dropout=dropout,
         )
+        if solver is not None and not callable(solver):
+            raise InvalidArgument(
+                f"network.solver={type(solver).__name__}, which integrates",
+                "a solver of equations",
+                "Type solver=anderson, or solver=residual_flow for an integration to rest",
+            )
         self.on_failure = on_failure
         self.solver = solver or Anderson(rtol=1e-4, max_iter=100)
         self.adjoint = adjoint or Implicit(GMRES(rtol=1e-4))

@@ -56,7 +56,7 @@ def test_the_terms_of_the_loss(data):
     net, image = method.network, batch.inputs["image"]
     theta = net.cell.prepare(net.encode(image))
     z, states = torch.zeros_like(theta[0]), []
-    for _ in range(60):
+    for _ in range(40):
         states.append(z)
         z = net.cell(z, *theta)
     wanted = {"data": F.cross_entropy(net.read(z), batch.target)}
@@ -75,12 +75,12 @@ def test_the_terms_of_the_loss(data):
 
 def test_the_penalty_comes_in_its_share_of_the_steps(data):
     method = module(data, jacobian_weight=1.0, jacobian_share=0.25)
-    found = [len(method.loss_terms(data.batch(step))) - 1 for step in range(60)]
-    assert 6 <= sum(found) <= 26  # binomial (60, 1/4), beyond three deviations
+    found = [len(method.loss_terms(data.batch(step))) - 1 for step in range(40)]
+    assert 2 <= sum(found) <= 18  # binomial (40, 1/4), three deviations
     (k,) = [i for i, f in enumerate(found) if f][:1]
     assert method.loss_terms(data.batch(k))[1].weight == 4.0
     # all ranks take the same decision
-    assert [len(method.loss_terms(data.batch(s, 1, 2))) - 1 for s in range(60)] == found
+    assert [len(method.loss_terms(data.batch(s, 1, 2))) - 1 for s in range(40)] == found
 
 
 def test_the_penalty_lowers_the_radius_of_a_free_cell(data):
@@ -88,7 +88,7 @@ def test_the_penalty_lowers_the_radius_of_a_free_cell(data):
     for weight in (0.0, 30.0):
         options = {"cell": "normalised"}
         method = module(data, network=options, jacobian_weight=weight, lr=3e-3)
-        train(method, data, 40)
+        train(method, data, 25)
         batch = data.batch(99)
         term = module(data, network=options, jacobian_weight=1.0)
         term.network.load_state_dict(method.network.state_dict())
@@ -134,8 +134,7 @@ def test_longer_solvers():
         rtol=1e-4, max_iter=70, window=3
     )
     assert longer(Newton(), 10).rtol is None
-    with pytest.raises(InvalidArgument, match="max_iter"):
-        longer(lambda task, x: x, 10)
+    assert longer(lambda task, x: x, 10) is None  # nothing to lengthen, nothing is compared
 
 
 def test_refusals(data):

@@ -12,6 +12,7 @@ from sciml.networks.deq import DEQ, UnrolledNetwork
 from sciml.networks.deq_cells import ContractionCell, NormalisedCell, convolution_bound
 from sciml.solvers import (
     GMRES,
+    ODE,
     Anderson,
     Backprop,
     Broyden,
@@ -282,6 +283,8 @@ def test_dropout_is_constant_inside_a_solve_and_new_in_the_next():
 def test_wrong_sizes_are_refused(wrong):
     with pytest.raises(InvalidArgument, match=f"network.{next(iter(wrong))}="):
         small(**wrong)
+    with pytest.raises(InvalidArgument, match="solver=anderson"):
+        small(solver=ODE())
     with pytest.raises(InvalidArgument, match="network.layers=0"):
         small(UnrolledNetwork, layers=0)
 
