@@ -134,6 +134,11 @@ class ContractingMap(nn.Module):
             self.skip = nn.Linear(edge_features, heads, bias=False)
         if parametrisation == "gated_softmax":
             self.gate = nn.Linear(node_features, heads)
+            # A gate that starts wide open where it should be shut hardly moves: heads come in
+            # pairs of opposite gates, so that for any rows half of them lean the right way.
+            with torch.no_grad():
+                half = heads // 2
+                self.gate.weight[half : 2 * half] = -self.gate.weight[:half]
             nn.init.constant_(self.gate.bias, gate_bias / GATE_SCALE)
         self.edge_value = nn.Linear(edge_features, heads) if edge_bias else None
         self.source = nn.Linear(node_features, heads, bias=False) if source else None
