@@ -189,7 +189,7 @@ class WalkData(StepData):
         nodes = self.grid.points(domain.count, index.device)
         points = nodes.gather(1, index[..., None].expand(-1, -1, d))
         psi = None
-        if self.control and problem.diffusion is None:
+        if self.control:
             band, _ = inside_points(shapes.sdf.abs() < BAND)
             on = shapes.closest.gather(1, band[..., None].expand(-1, -1, d))
             psi = fitted(problem, domain, on, points, own, self.control, self.grid.half)

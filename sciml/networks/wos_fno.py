@@ -11,7 +11,8 @@ and constant data are exact and need not be learned:
     v       potential of f in free space, f cut off outside the domain
     h       boundary data of what is left, g - v, less its mean c, at the closest boundary point
     w       mean of h over the boundary with weights |x - y|^-d, which is the solution of
-            Laplace's equation in a ball and a good guess elsewhere
+            Laplace's equation in a ball and a good guess elsewhere; with screening, v and w have
+            its kernels and c = 0
     t       1 - exp(-distance / l): 0 on the boundary, where u = g holds whatever is learned
     data    v, f, h near the boundary, and means like w with other powers
     G_k     functions of the domain and the coefficients, point by point: a network that sees
@@ -44,6 +45,7 @@ RAMP = 0.1  # l of t
 FADE = 0.2  # distance over which features of the boundary are forgotten
 # Mean of log r over the unit square around 0, and of 1 / r over the unit cube.
 LOG_MEAN, INVERSE_MEAN = -1.0611757, 2.3800774
+EULER = 0.5772156649
 COEFFICIENTS = ("screening", "diffusion")
 
 
@@ -141,10 +143,10 @@ class WosFNO(nn.Module):
         lift = self.lift(sdf, boundary, source, screening, diffusion)
         return _blend(lift.smooth, lift.trace, lift.mean + self.correction(lift), sdf)
 
-    def first_guess(self, sdf: Tensor, boundary: Tensor, source: Tensor, **_: Tensor) -> Tensor:
+    def first_guess(self, **inputs: Tensor) -> Tensor:
         """Return what the network would answer without having learned anything."""
-        lift = self.lift(sdf, boundary, source)
-        return _blend(lift.smooth, lift.trace, lift.mean, sdf)
+        lift = self.lift(**inputs)
+        return _blend(lift.smooth, lift.trace, lift.mean, inputs["sdf"])
 
     def at(self, points: Tensor, distance: Tensor, **inputs: Tensor) -> Tensor:
         """Return u `(N, P)` at any points, by interpolation of fields that have no kinks.
@@ -202,8 +204,8 @@ class WosFNO(nn.Module):
         """Return everything that is not learned; arguments as in `forward`."""
         axes = tuple(range(1, self.dim + 1))
         spacing = self._spacing(sdf)
-        width = max(LAYER, CELLS * max(spacing))
-        newton, means = self.kernels(sdf)
+        width = self._layer(sdf)
+        newton, means, flat = self.kernels(sdf, self._rate(sdf, screening))
         inner, inside = (-sdf).clamp_min(0), (0.5 - sdf / max(spacing)).clamp(0, 1)
         near = (1 + torch.cos(math.pi * (sdf / width).clamp(-1, 1))) / 2
 
@@ -217,12 +219,16 @@ class WosFNO(nn.Module):
         h = boundary - on_boundary
         total = near.sum(axes, keepdim=True)
         c = (near * h).sum(axes, keepdim=True) / total
+        if flat is not None:  # constants are no solutions
+            c = torch.zeros_like(c)
         level = (near * on_boundary).sum(axes, keepdim=True) / total
         h = h - c
         layers = torch.stack([near, near * h], 1)[:, :, None]
         around, weighted = _convolve(layers, means, self.dim).unbind(1)
         guesses = (weighted / around).unbind(1)
         w = guesses[1]
+        if flat is not None:
+            w = _convolve(near * h, flat, self.dim) / around[:, 1]
         t = _ramp(sdf)
 
         fade = torch.exp(-sdf.abs() / FADE)
@@ -248,40 +254,82 @@ class WosFNO(nn.Module):
             found.append(given[name].log() if name == "diffusion" else given[name].log1p() / 2)
         return found
 
+    def _rate(self, sdf: Tensor, screening: Tensor | None) -> Tensor | None:
+        """Return the root of the mean screening in every domain `(N,)`, None without any."""
+        if "screening" not in self.coefficients or screening is None:
+            return None
+        inside = (sdf < 0).to(sdf).flatten(1)
+        mean = (screening.flatten(1) * inside).sum(1) / inside.sum(1).clamp_min(1)
+        return mean.clamp_min(1e-6).sqrt()
+
     def _spacing(self, field: Tensor) -> list[float]:
         return [2 * self.half / (n - 1) for n in field.shape[1:]]
 
-    def kernels(self, like: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the transforms of the potential of a cell, and of `|x|^-p` for every power."""
+    def kernels(
+        self, like: Tensor, rate: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return transforms of kernels over twice the grid.
+
+        Args:
+            like: Any field `(N, n_1, ..., n_d)`.
+            rate: Root q of the screening `(N,)`, or None.
+
+        Returns:
+            The potential of a cell; `|x|^-p` for every power p; and in place of `|x|^-d` what makes
+            w the solution in a half-space with screening,
+            `q r K_1(q r) / r^2` in two and `(1 + q r) exp(-q r) / r^3` in three dimensions.
+        """
         sizes = tuple(like.shape[1:])
         key = (sizes, like.dtype, like.device)
         if getattr(self, "_key", None) != key:
             kind = {"dtype": torch.float64, "device": like.device}
-            spacing = self._spacing(like)
             steps = [
                 torch.fft.fftfreq(2 * n, 1 / (2 * n), **kind) * step
-                for n, step in zip(sizes, spacing, strict=True)
+                for n, step in zip(sizes, self._spacing(like), strict=True)
             ]
             square = sum(part.square() for part in torch.meshgrid(*steps, indexing="ij"))
-            cell = math.prod(spacing)
-            edge = cell ** (1 / self.dim)
-            r = torch.where(square == 0, 1.0, square).sqrt()
-            if self.dim == 2:
-                log = torch.where(square == 0, math.log(edge) + LOG_MEAN, r.log())
-                newton = log * (-cell / (2 * math.pi))
-            else:
-                newton = torch.where(square == 0, INVERSE_MEAN / edge, 1 / r) * (
-                    cell / (4 * math.pi)
-                )
-            width = max(LAYER, CELLS * max(spacing))
-            means = [cell / width * (square + width**2 / 4) ** (-p / 2) for p in self.powers]
-            axes = tuple(range(-self.dim, 0))
-            self._kernels = tuple(
-                torch.fft.rfftn(kernel, dim=axes).to(like.dtype.to_complex())
-                for kernel in (newton, torch.stack(means))
+            cell, blurred = self._cell(like), square + self._layer(like) ** 2 / 4
+            means = [cell / self._layer(like) * blurred ** (-p / 2) for p in self.powers]
+            self._square = square.to(like.dtype)
+            self._kernels = (
+                self._transform(self._potential(square, None, cell)).to(like.dtype.to_complex()),
+                self._transform(torch.stack(means)).to(like.dtype.to_complex()),
             )
             self._key = key
-        return self._kernels
+        if rate is None:
+            return *self._kernels, None
+        q, cell, width = rate.view(-1, *[1] * self.dim), self._cell(like), self._layer(like)
+        r = (self._square + width**2 / 4).sqrt()
+        if self.dim == 2:
+            flat = q * r * torch.special.modified_bessel_k1(q * r) / r**2
+        else:
+            flat = (1 + q * r) * torch.exp(-q * r) / r**3
+        newton = self._transform(self._potential(self._square, q, cell))
+        return newton, self._kernels[1], self._transform(flat * (cell / width))
+
+    def _potential(self, square: Tensor, q: Tensor | None, cell: float) -> Tensor:
+        """Return the potential of a cell of unit source at squared distances, screened by q."""
+        edge, origin = cell ** (1 / self.dim), square == 0
+        r = torch.where(origin, 1.0, square).sqrt()
+        if self.dim == 3:
+            near, far = INVERSE_MEAN / edge, 1 / r
+            if q is not None:
+                near, far = near - q, torch.exp(-q * r) / r
+            return torch.where(origin, near, far) * (cell / (4 * math.pi))
+        near, far = -math.log(edge) - LOG_MEAN, -r.log()
+        if q is not None:  # K_0(z) = -log(z / 2) - gamma + ...
+            near, far = near - (q / 2).log() - EULER, torch.special.modified_bessel_k0(q * r)
+        return torch.where(origin, near, far) * (cell / (2 * math.pi))
+
+    def _cell(self, like: Tensor) -> float:
+        return math.prod(self._spacing(like))
+
+    def _layer(self, like: Tensor) -> float:
+        """Return half the width of the layer that stands for the boundary."""
+        return max(LAYER, CELLS * max(self._spacing(like)))
+
+    def _transform(self, kernel: Tensor) -> Tensor:
+        return torch.fft.rfftn(kernel, dim=tuple(range(-self.dim, 0)))
 
 
 def _ramp(sdf: Tensor) -> Tensor:

@@ -4,13 +4,13 @@ For any smooth psi the difference u - psi solves the same equation with other da
 
     L u = -f,  u = g    =>    L (u - psi) = -(f + L psi),  u - psi = g - psi  on the boundary,
 
-with L = Laplacian - sigma. Walks for the right-hand side estimate u - psi, and psi + estimate is an
-unbiased estimate of u as before, whatever psi is. Its variance is of the size of the data that are
-left. psi minimises them over polynomials,
+with L psi = alpha (Laplacian psi + grad log alpha . grad psi) - sigma psi. Walks for the right-hand
+side estimate u - psi, and psi + estimate is an unbiased estimate of u as before, whatever psi is.
+Its variance is of the size of the data that are left. psi minimises them over polynomials,
 
     mean over the boundary of (g - psi)^2 + share * mean over the domain of (f + L psi)^2,
 
-a small least-squares problem per domain. It need not be accurate: it only has to be smaller than u.
+a small least-squares problem per domain. It need not be accurate: it only has to leave less.
 """
 
 from __future__ import annotations
@@ -54,10 +54,24 @@ class Polynomials:
 
     def laplacian(self) -> Polynomials:
         """Return the Laplacians."""
-        matrix = laplacian_matrix(self.orders, self.scale).to(self.coefficients)
-        keep = [k for k, row in enumerate(matrix) if bool((row != 0).any())]
+        return self._times(laplacian_matrix(self.orders, self.scale))
+
+    def gradient(self) -> list[Polynomials]:
+        """Return the derivatives along every axis."""
+        axes = range(len(self.orders[0]))
+        return [self._times(derivative_matrix(self.orders, self.scale, a, 1)) for a in axes]
+
+    def _times(self, matrix: Tensor) -> Polynomials:
+        """Return the polynomials `matrix @ coefficients`, without orders that vanish."""
+        keep = [k for k, row in enumerate(matrix) if bool((row != 0).any())] or [0]
         orders = tuple(self.orders[k] for k in keep)
-        return Polynomials(self.coefficients @ matrix[keep].T, orders, self.scale)
+        return Polynomials(
+            self.coefficients @ matrix[keep].T.to(self.coefficients), orders, self.scale
+        )
+
+    def float(self) -> Polynomials:
+        """Return the polynomials in single precision."""
+        return replace(self, coefficients=self.coefficients.float())
 
 
 def orders_up_to(degree: int, dim: int) -> tuple[tuple[int, ...], ...]:
@@ -82,18 +96,24 @@ def products(x: Tensor, orders: tuple[tuple[int, ...], ...]) -> Iterator[Tensor]
         yield factor
 
 
-def laplacian_matrix(orders: tuple[tuple[int, ...], ...], scale: float) -> Tensor:
-    """Return the matrix `(K, K)` of the Laplacian on coefficients."""
+def derivative_matrix(
+    orders: tuple[tuple[int, ...], ...], scale: float, axis: int, times: int
+) -> Tensor:
+    """Return the matrix `(K, K)` of a repeated derivative along an axis, on coefficients."""
     place = {row: k for k, row in enumerate(orders)}
     matrix = torch.zeros(len(orders), len(orders), dtype=torch.float64)
     for column, row in enumerate(orders):
-        for axis, order in enumerate(row):
-            second = np.polynomial.chebyshev.chebder([0] * order + [1], 2)
-            for lower, value in enumerate(second):
-                if value:
-                    at = place[(*row[:axis], lower, *row[axis + 1 :])]
-                    matrix[at, column] += float(value) / scale**2
+        found = np.polynomial.chebyshev.chebder([0] * row[axis] + [1], times)
+        for lower, value in enumerate(found):
+            if value:
+                at = place[(*row[:axis], lower, *row[axis + 1 :])]
+                matrix[at, column] += float(value) / scale**times
     return matrix
+
+
+def laplacian_matrix(orders: tuple[tuple[int, ...], ...], scale: float) -> Tensor:
+    """Return the matrix `(K, K)` of the Laplacian on coefficients."""
+    return sum(derivative_matrix(orders, scale, a, 2) for a in range(len(orders[0])))
 
 
 def fitted(
@@ -108,7 +128,8 @@ def fitted(
     """Return the polynomials that leave the least data, see the top of this file.
 
     Args:
-        problem: The equation, with a constant screening or none, and no diffusion.
+        problem: The equation, with a constant screening or none, and a diffusion that has a
+            method `log_gradient(x, i)`, such as `elliptic_families.LogSine`, or none.
         domain: B domains.
         on: Points of their boundaries `(B, n, d)`.
         inner: Points inside `(B, m, d)`.
@@ -117,10 +138,13 @@ def fitted(
         scale: No point is farther from the origin along an axis.
 
     Raises:
-        InvalidArgument: For a diffusion or a screening that varies in space.
+        InvalidArgument: For a screening that varies in space or a diffusion without gradient.
     """
-    if problem.diffusion is not None or callable(problem.screening):
-        raise InvalidArgument("coefficients that vary in space", "constants")
+    alpha = problem.diffusion
+    if callable(problem.screening):
+        raise InvalidArgument("a screening that varies in space", "a constant one")
+    if alpha is not None and not hasattr(alpha, "log_gradient"):
+        raise InvalidArgument("a diffusion without gradient", "one with a method log_gradient")
     orders = orders_up_to(degree, domain.dim)
     count = domain.count
     (x, i), (y, j) = domain.columns(on.double()), domain.columns(inner.double())
@@ -129,6 +153,11 @@ def fitted(
     laplace = laplacian_matrix(orders, scale).to(basis)
     rows = torch.stack(list(products(y / scale, orders)), 1).view(count, -1, len(orders))
     image = rows @ laplace
+    if alpha is not None:
+        drift = alpha.log_gradient(y, j).view(domain.dim, count, -1, 1)
+        for axis, along in enumerate(drift):
+            image = image + along * (rows @ derivative_matrix(orders, scale, axis, 1).to(rows))
+        image = image * alpha(y, j).view(count, -1, 1)
     if problem.screening is not None:
         sigma = torch.as_tensor(problem.screening).to(basis).reshape(-1, 1, 1)
         image = image - sigma * rows
@@ -145,18 +174,23 @@ def fitted(
 
 def remainder(problem: Dirichlet, psi: Polynomials) -> Dirichlet:
     """Return the problem that u - psi solves."""
-    slope, sigma = psi.laplacian(), problem.screening
-    slope = replace(slope, coefficients=slope.coefficients.float())
-    flat = replace(psi, coefficients=psi.coefficients.float())
+    flat, bend, sigma = psi.float(), psi.laplacian().float(), problem.screening
+    alpha = problem.diffusion
+    slope = [] if alpha is None else [part.float() for part in psi.gradient()]
 
     def boundary(x: Tensor, i: Tensor) -> Tensor:
         return problem.boundary(x, i) - flat(x, i)
 
     def source(x: Tensor, i: Tensor) -> Tensor:
-        left = slope(x, i) if problem.source is None else problem.source(x, i) + slope(x, i)
-        if sigma is None:
-            return left
-        return left - torch.as_tensor(sigma).to(x).expand(len(psi.coefficients))[i] * flat(x, i)
+        left = bend(x, i)
+        if alpha is not None:
+            for along, part in zip(alpha.log_gradient(x, i), slope, strict=True):
+                left = left.addcmul_(along, part(x, i))
+            left = left * alpha(x, i)
+        if sigma is not None:
+            each = torch.as_tensor(sigma).to(x).expand(len(psi.coefficients))
+            left = left - each[i] * flat(x, i)
+        return left if problem.source is None else left + problem.source(x, i)
 
     return replace(problem, boundary=boundary, source=source)
 

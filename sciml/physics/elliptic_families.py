@@ -12,7 +12,8 @@ fields on given domains; both are functions of a generator. Every instance knows
                         Gaussians plus exponentials with `Laplacian h = sigma h`
     StarDiffusion       alpha varies in space; solutions in closed form, Gaussians plus harmonic
                         polynomials, the source computed from them
-    BallPoisson         balls in 3D, charges outside: harmonic solutions, other data in every one
+    BoxPoisson          boxes in 3D; solutions in closed form, Gaussians plus the potential of
+                        charges outside, so that no two problems share their data
 
 `test_domains` adds domains of another kind, with the same kind of fields, that no run trains on.
 """
@@ -30,7 +31,7 @@ from torch import Tensor
 
 from sciml.errors import InvalidArgument
 from sciml.physics.curve_reference import curve_reference
-from sciml.physics.geometry import Ball, Domain, Ellipse, Polygon, Star, l_shape, star_family
+from sciml.physics.geometry import Ball, Box, Domain, Ellipse, Polygon, Star, l_shape, star_family
 from sciml.physics.geometry.domain import uniform
 from sciml.physics.star_reference import Gaussians
 from sciml.physics.walk_on_spheres import Dirichlet, Field
@@ -222,38 +223,53 @@ class StarDiffusion(Stars):
         return Instances(domain, problem, lambda p: _at(domain, value, p))
 
 
-class BallPoisson(Family):
-    """Balls in three dimensions and point charges outside: `Laplacian u = 0`.
+class BoxPoisson(Family):
+    """Boxes in three dimensions: `Laplacian u = -f`.
 
-        u = sum of 4 q d / |x - p|,    d = |p| uniform on [1.3, 2.5] radii
+        u = sum of 2 beta exp(-|x - mu|^2) + sum of 4 q |p| / |x - p|,
+
+    charges p at 1.15 to 2.2 times the distance of the corners from the centre, q normal.
 
     Args:
-        radius: Ends of the range of the radii.
+        side: Ends of the range of half the sides.
     """
 
     dim = 3
 
-    def __init__(self, radius: tuple[float, float] = (0.8, 1.2)) -> None:
-        low, high = radius
+    def __init__(self, side: tuple[float, float] = (0.6, 1.1)) -> None:
+        low, high = side
         if not 0 < low <= high <= REACH:
-            raise InvalidArgument(f"radius={list(radius)}", f"0 < low <= high <= {REACH}")
-        self.radius = (float(low), float(high))
+            raise InvalidArgument(f"side={list(side)}", f"0 < low <= high <= {REACH}")
+        self.side = (float(low), float(high))
 
-    def domains(self, count: int, generator: torch.Generator) -> Ball:
-        """Return balls around the origin."""
-        low, high = self.radius
-        r = low + (high - low) * uniform((count,), generator, torch.float64)
-        return Ball(r.cpu(), torch.zeros(count, 3)).to(generator.device)
+    def domains(self, count: int, generator: torch.Generator) -> Box:
+        """Return boxes around the origin."""
+        low, high = self.side
+        half = low + (high - low) * uniform((count, 3), generator, torch.float64)
+        return Box(-half.cpu(), half.cpu()).to(generator.device)
+
+    def test_domains(self) -> dict[str, Law]:
+        """Return boxes, and balls, which no run trains on."""
+        return {"test": self.domains, "test_ball": balls}
 
     def fields(self, domain: Domain, generator: torch.Generator) -> Instances:
-        """Return random charges with their potentials."""
+        """Return random sources and charges with the solutions."""
         count = domain.count
-        away = 1.3 + 1.2 * uniform((count, 4, 1), generator, torch.float64)
-        away = away * domain.scale()[:, None, None]
+        low, high = domain.bounds()
+        corner = torch.linalg.vector_norm((high - low) / 2, dim=1)[:, None, None]
+        away = corner * (1.15 + 1.05 * uniform((count, 4, 1), generator, torch.float64))
         e = _normal((count, 4, 3), generator)
         e = e / torch.linalg.vector_norm(e, dim=2, keepdim=True)
-        value = Charges(_normal((count, 4), generator) * away[..., 0] / 2, away * e)
-        return Instances(domain, Dirichlet(value), lambda p: _at(domain, value, p))
+        charges = Charges(_normal((count, 4), generator) * away[..., 0], away * e)
+        bumps = gaussians(count, 3, generator)
+
+        def value(x: Tensor, i: Tensor) -> Tensor:
+            return bumps(x, i) + charges(x, i)
+
+        def source(x: Tensor, i: Tensor) -> Tensor:
+            return -bumps.laplacian(x, i)
+
+        return Instances(domain, Dirichlet(value, source), lambda p: _at(domain, value, p))
 
 
 # --- laws of domains ------------------------------------------------------------------------------
@@ -281,6 +297,12 @@ def stars(count: int, generator: torch.Generator, spread: float, wide: float = 0
         torch.where(pick, size * phase.sin() * mean[:, None], 0.0).cpu(),
         torch.where(take, mean, 1.0).cpu(),
     ).to(generator.device)
+
+
+def balls(count: int, generator: torch.Generator) -> Ball:
+    """Return balls around the origin, radii uniform on [0.7, 1.1]."""
+    radius = 0.7 + 0.4 * uniform((count,), generator, torch.float64)
+    return Ball(radius.cpu(), torch.zeros(count, 3)).to(generator.device)
 
 
 def ellipses(count: int, generator: torch.Generator) -> Ellipse:

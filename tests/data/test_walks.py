@@ -7,7 +7,7 @@ import torch
 
 from sciml.data.walks import WalkData
 from sciml.errors import InvalidArgument
-from sciml.physics.elliptic_families import BallPoisson, StarPoisson, StarScreened
+from sciml.physics.elliptic_families import BoxPoisson, StarPoisson, StarScreened
 from sciml.physics.walk_on_spheres import WalkOnSpheres
 
 SMALL = {
@@ -58,7 +58,7 @@ def test_two_ranks_have_the_same_pool():
         (StarPoisson(wide=0.5), {}),
         (StarPoisson(), {"pool": 0, "control": 0, "table": 0}),
         (StarScreened(), {}),
-        (BallPoisson(), {"table": 0, "nodes": 10, "control": 4}),
+        (BoxPoisson(), {"table": 0, "nodes": 10, "control": 4}),
     ],
 )
 def test_labels_are_estimates_of_the_solution_where_the_mask_is(family, options):

@@ -176,3 +176,27 @@ def test_refusals():
         WosFNO(coefficients=["conductivity"])
     with pytest.raises(InvalidArgument, match="no diffusion"):
         network(coefficients=["diffusion"])(**random_inputs())
+
+
+@pytest.mark.parametrize("dim", [2, 3])
+def test_the_first_guess_with_screening_against_radial_solutions(dim):
+    """Lap u = 9 u with u = 1 on the unit sphere, I_0(3 r) / I_0(3) or sinh(3 r) / (r sinh 3)."""
+    n = {2: 97, 3: 41}[dim]
+    net = network(dim=dim, modes=3, coefficients=["screening"])
+    inputs = disk(lambda on: 1 + 0 * on[0], n=n, dim=dim)
+    inputs["screening"] = torch.full_like(inputs["sdf"], 9.0)
+    r = nodes(n, dim=dim).square().sum(0).sqrt().clamp_min(1e-6)
+    three = torch.tensor(3.0, dtype=torch.float64)
+    exact = (
+        torch.special.i0(3 * r) / torch.special.i0(three)
+        if dim == 2
+        else torch.sinh(3 * r) / (r * torch.sinh(three))
+    )
+    inside = r < 0.9
+    found = net.first_guess(**inputs)[0]
+    assert (found - exact)[inside].abs().max() < 0.16  # exact in a half-space, not in a ball
+    # constant source, no boundary values far away: u = f / sigma in the middle of a large domain
+    wide = disk(lambda on: 0 * on[0], lambda x: torch.full_like(x[0], 18.0), n, 1.3, dim)
+    wide["screening"] = torch.full_like(wide["sdf"], 36.0)
+    middle = net.first_guess(**wide)[0][(n // 2,) * dim]
+    assert middle == pytest.approx(0.5, abs=0.02)

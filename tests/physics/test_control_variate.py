@@ -62,7 +62,7 @@ def test_a_polynomial_solution_leaves_nothing():
     assert (found.mean[0] - exact).abs().max() < 1e-4  # of single walks
 
 
-@pytest.mark.parametrize("family", [StarPoisson(wide=0.5), StarScreened()])
+@pytest.mark.parametrize("family", [StarPoisson(wide=0.5), StarScreened(), StarDiffusion()])
 def test_no_bias_and_less_variance(family):
     instances, inner, psi = drawn(family)
     engine = WalkOnSpheres(walks=400, eps=1e-3, outside="nan")
@@ -87,9 +87,16 @@ def test_the_remainder_of_a_zero_polynomial_is_the_problem():
     assert torch.equal(left.source(x, i), instances.problem.source(x, i))
 
 
-def test_coefficients_that_vary_are_refused():
-    with pytest.raises(InvalidArgument, match="vary in space"):
-        drawn(StarDiffusion())
+def test_coefficients_without_derivatives_are_refused():
+    ball, points = Ball(), torch.zeros(1, 1, 2, dtype=torch.float64)
+
+    def one(x, i):
+        return torch.ones_like(x[0])
+
+    with pytest.raises(InvalidArgument, match="varies in space"):
+        fitted(Dirichlet(one, screening=one), ball, points, points)
+    with pytest.raises(InvalidArgument, match="without gradient"):
+        fitted(Dirichlet(one, diffusion=one), ball, points, points)
 
 
 # --- tables ---------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from sciml.errors import InvalidArgument
 from sciml.physics.curve_reference import curve_reference
 from sciml.physics.elliptic_families import (
     REACH,
-    BallPoisson,
+    BoxPoisson,
     StarDiffusion,
     StarPoisson,
     Stars,
@@ -23,7 +23,7 @@ from sciml.physics.geometry import Ellipse, Star, l_shape
 from sciml.physics.star_reference import Gaussians
 from sciml.physics.walk_on_spheres import WalkOnSpheres
 
-FAMILIES = [StarPoisson(wide=0.5), StarScreened(), StarDiffusion(), BallPoisson()]
+FAMILIES = [StarPoisson(wide=0.5), StarScreened(), StarDiffusion(), BoxPoisson()]
 
 
 def generator(seed=0):
@@ -84,7 +84,7 @@ def corner_free(x, i):
 
 
 def test_reference_refuses_other_domains():
-    ball = BallPoisson().domains(1, generator())
+    ball = BoxPoisson().domains(1, generator())
     with pytest.raises(InvalidArgument, match="stars, ellipses or polygons"):
         curve_reference(ball, wave, torch.zeros(1, 1, 3))
 
@@ -186,7 +186,7 @@ def test_draws_repeat_and_differ():
         lambda: StarPoisson(wide=2.0),
         lambda: StarScreened(screening=(0.0, 1.0)),
         lambda: StarDiffusion(contrast=-1.0),
-        lambda: BallPoisson(radius=(1.0, 2.0)),
+        lambda: BoxPoisson(side=(1.0, 2.0)),
     ],
 )
 def test_refusals(make):

@@ -1,0 +1,31 @@
+"""The contract of every method, on operators trained with walks on spheres."""
+
+from sciml.testing.contract import ModuleContract
+
+SMALL = (
+    "network.width=6",
+    "network.modes=4",
+    "network.layers=2",
+    "network.hidden=12",
+    "data.nodes=14",
+    "data.table=24",
+    "data.pool=4",
+    "data.batch_size=2",
+    "data.val_count=2",
+    "data.val_walks=4",
+    "data.test_count=1",
+    "optimizer.lr=2e-2",
+)
+
+
+def model(name, *words):
+    return [f"model={name}", *SMALL, *words]
+
+
+class TestModels(ModuleContract):
+    cases = {
+        # many walks: noise does not go away on a batch that stays the same
+        "poisson2d": model("wos_poisson2d", "data.walks=48", "data.family.wide=1"),
+    }
+    overfit = (120, 0.2)
+    rank_tolerance = 1e-3  # walks of two ranks are not those of one in single precision
