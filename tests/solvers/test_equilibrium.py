@@ -197,6 +197,42 @@ def test_captured_parameters_get_their_gradient_once_or_twice(solver, adjoint):
         close(gradients(got, *weight), gradients(wanted, *weight), 1e-8)
 
 
+class _Square(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x * x
+
+    @staticmethod
+    def backward(ctx, g):
+        return 2 * ctx.saved_tensors[0] * g
+
+
+def test_reversible_finds_parameters_behind_custom_functions_and_inner_solves():
+    layer = nn.Linear(D, D)
+    with torch.no_grad():
+        layer.weight *= 0.2
+
+    def inner(z):
+        return fixed_point(
+            lambda y, z: 0.3 * torch.tanh(layer(y)) + z, torch.zeros(P, D), (z,), on_failure="best"
+        ).value
+
+    for f in (lambda z: 0.1 * _Square.apply(layer(z)) + 1, lambda z: 0.2 * inner(z) + 1):
+        out = fixed_point(
+            f,
+            torch.zeros(P, D),
+            solver=ReversibleIteration(max_iter=8),
+            adjoint=Reversible(),
+            on_failure="best",
+        )
+        y = z = torch.zeros(P, D)
+        for _ in range(8):
+            y = 0.5 * y + 0.5 * f(z)
+            z = 0.5 * z + 0.5 * f(y)
+        close(gradients(out.value, layer.weight), gradients(z, layer.weight), 1e-9)
+
+
 def test_reversible_refuses_what_it_would_lose():
     w, x = weights(), torch.randn(P, D, requires_grad=True)
     made = 0.5 * w
