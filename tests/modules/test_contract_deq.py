@@ -1,5 +1,7 @@
 """The contract of every method, on equilibrium networks: each way of differentiating them."""
 
+import atexit
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -24,6 +26,7 @@ def digits(*words):
 def tiny_cifar() -> str:
     """Return a folder with six files in CIFAR-10's format, 20 random images each."""
     root = Path(tempfile.mkdtemp(prefix="sciml-cifar-"))
+    atexit.register(shutil.rmtree, root, ignore_errors=True)
     folder, random = root / "cifar-10-batches-bin", np.random.default_rng(0)
     folder.mkdir()
     for name in [*(f"data_batch_{k}" for k in range(1, 6)), "test_batch"]:
