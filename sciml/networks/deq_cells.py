@@ -7,7 +7,7 @@
                    iterations and residuals, or penalise the Jacobian (`module.jacobian_weight`)
 
 W and V are 3x3 convolutions. Source of the bound on them: Delattre et al. 2023, arXiv 2305.16173
-(Gram iteration).
+(Gram iteration); zero padding, arXiv 2402.00240.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ grows by up to (1 + beta |dT/dx|) / (1 - beta) per half step, so the states are 
 function computes in. Walking back must end where the forward pass began: the distance from there
 is measured, and too large a one is a failure of the gradient.
 
-Reference: Jensen et al. 2025, arXiv 2509.12917 (RevDEQ).
+Reference: McCallum, Arora & Foster 2025, arXiv 2509.12917 (RevDEQ).
 """
 
 from __future__ import annotations
