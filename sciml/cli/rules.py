@@ -225,12 +225,27 @@ def differentiated_once(config: Config) -> str | None:
     """Products with the Hessian need an implicit layer that may be differentiated twice."""
     name, adjoint = name_of(config.get("optimizer")), name_of(config.get("adjoint"))
     products = name in ("AdaHessian", "SophiaH")
-    twice = adjoint in ("", "Backprop") or (get(config, "adjoint.order", 1) or 1) > 1
+    # graph networks have an implicit derivative without being given one
+    implicit = name_of(config.get("network")) in ("CGS", "RefinedCGS", "IGNN")
+    plain = adjoint == "Backprop" or (adjoint == "" and not implicit)
+    twice = plain or (get(config, "adjoint.order", 1) or 1) > 1
     if not products or twice:
         return None
     return (
         f"optimizer={name.lower()} multiplies with the Hessian of the loss, and this adjoint is "
         "differentiated once only. Type adjoint=ift adjoint.order=2, or optimizer=sophia."
+    )
+
+
+def rows_of_edges(config: Config) -> str | None:
+    """Curvature that is recorded layer by layer needs layers that see one row per sample."""
+    name = name_of(config.get("optimizer"))
+    graphs = name_of(config.get("module")) == "ConvergentGraphSolver"
+    if not graphs or name not in ("KFAC", "KFACStar", "MKOR", "ENGD", "SPRING"):
+        return None
+    return (
+        f"optimizer={name.lower()} takes the rows that a layer sees for samples, and layers of a "
+        "graph network see nodes or edges. Type optimizer=adam, optimizer=soap or optimizer=sophia."
     )
 
 
@@ -287,6 +302,7 @@ RULES: tuple[Callable[[Config], str | list[str] | None], ...] = (
     line_search_on_ranks,
     adjoint_of_another_solver,
     differentiated_once,
+    rows_of_edges,
     compiled_slope,
     shared_points,
 )

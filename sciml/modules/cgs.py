@@ -121,8 +121,10 @@ class ConvergentGraphSolver(Supervised):
             square = pair.square().flatten(2).sum(2)[:, used]
             sums = square.new_zeros(2, int(batch.index.max()) + 1)
             sums.index_add_(1, batch.index[used], square)
-            worst = (sums[0] / sums[1].clamp_min(1e-300)).sqrt().amax()
-            self._peak(f"{batch.part}/rel_l2_worst", float(worst))
+            sums = sums[:, sums[1] > 0]  # graphs whose targets are not all zero
+            if sums.numel():
+                worst = (sums[0] / sums[1]).sqrt().amax()
+                self._peak(f"{batch.part}/rel_l2_worst", float(worst))
 
     def _add(self, name: str, total: float, count: int) -> None:
         old = self._means.get(name, (0.0, 0))

@@ -36,12 +36,14 @@ from sciml.solvers import (
     linear_solve,
 )
 from sciml.solvers.contraction import Contraction
-from sciml.solvers.solution import Policy
+from sciml.solvers.progress import default_tolerance
+from sciml.solvers.solution import Policy, Status
 
 METHODS = ("auto", "iterate", "bicgstab", "dense")
 PLAIN_UP_TO = 0.6  # contraction factor up to which plain iteration wins
 MOST_STEPS = 20_000  # of plain iteration
-DENSE_UP_TO = 32  # nodes per graph up to which factors win
+MOST_KRYLOV_STEPS = 500  # in a few dozens it is done, or it stagnates
+DENSE_UP_TO = 64  # nodes per graph up to which factors win
 DENSE_ENTRIES = 2**24  # entries of all matrices together up to which factors are made
 
 
@@ -103,11 +105,36 @@ class EdgeSolver:
             return self.solver(operator, b, x0)
         own = self.operator.T if operator.transposed else self.operator
         out = self.solver(own, b, x0)
+        if isinstance(self.solver, BiCGStab) and b.dtype == torch.float32:
+            out = self._again(own, b, out)
         p = 1 if own.transposed else math.inf
         out.residual = own.layout.norm(b - own.matvec(out.value), p)
         scale = own.layout.norm(b, p).clamp_min(torch.finfo(b.dtype).tiny)
         out.relative = out.residual / scale
         return out
+
+    def _again(self, own: Operator, b: Tensor, out: Outcome) -> Outcome:
+        """Solve once more in float64 what stagnated: recurrences lose their signal to round-off.
+
+        Trees and other graphs without odd cycles are prone to it.
+        """
+        failed = out.status != Status.CONVERGED
+        if not bool(failed.any()):
+            return out
+        base = self.operator
+        wide = EdgeOperator(base.edges, base.weights.double(), base.layout)
+        rtol = default_tolerance(b.dtype) if self.solver.rtol is None else self.solver.rtol
+        solver = replace(self.solver, rtol=rtol)
+        again = solver(wide.T if own.transposed else wide, b.double())
+        value = torch.where(own.layout.spread(failed, b), again.value.to(b.dtype), out.value)
+        return Outcome(
+            value,
+            torch.where(failed, again.status, out.status),
+            out.iterations + torch.where(failed, again.iterations, 0),
+            out.residual,
+            out.relative,
+            out.evaluations + again.evaluations,
+        )
 
 
 def linear_solver(method: str | Callable, *, factor: float, rtol: float | None = None) -> Callable:
@@ -123,7 +150,7 @@ def linear_solver(method: str | Callable, *, factor: float, rtol: float | None =
     if method == "dense":
         return Dense()
     if method == "bicgstab":
-        return BiCGStab(rtol=rtol, max_iter=2000)
+        return BiCGStab(rtol=rtol, max_iter=MOST_KRYLOV_STEPS)
     # |r_k| <= c^k |b|
     steps = math.log(rtol or 1e-10) / math.log(max(factor, 0.1))
     return Contraction(rtol=rtol, max_iter=min(math.ceil(steps) + 10, MOST_STEPS))

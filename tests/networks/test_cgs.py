@@ -14,6 +14,7 @@ from sciml.networks.cgs import CGS, PARAMETRISATIONS, contracting_weights
 from sciml.networks.graph_layers import Edges, Features, MessageLayer
 from sciml.networks.graph_solve import (
     EdgeOperator,
+    EdgeSolver,
     choose,
     equilibrium,
     error_bound,
@@ -481,6 +482,31 @@ def test_a_good_start_saves_iterations():
     _, warm = net.solve(**given, start=cold.value)
     assert int(warm.iterations.max()) < int(cold.iterations.max())
     assert torch.allclose(warm.value, cold.value, atol=1e-7)
+
+
+def test_what_stagnates_in_float32_is_solved_in_float64():
+    # undirected trees: the recurrences of float32 run into round-off
+    g = torch.Generator().manual_seed(0)
+    n = 2000
+    parent = (torch.rand(n - 1, generator=g) * torch.arange(1, n)).long()
+    child = torch.arange(1, n)
+    edges = Edges.build(torch.stack([torch.cat([parent, child]), torch.cat([child, parent])]), n)
+    m = 0.999 * edges.softmax(3 * torch.randn(len(edges.row), 8, generator=g))
+    b = torch.randn(n, 8, generator=g)
+    layout = Segments(edges.graph, 1, per_column=True)
+    operator = EdgeOperator(edges, m, layout)
+    solver = EdgeSolver(operator, BiCGStab(rtol=1e-7, max_iter=500), factor=0.999)
+    for side in (operator, operator.T):
+        alone = solver.solver(side, b)
+        assert (alone.status != 0).any()  # what the fallback is for
+        out = solver(side, b)
+        assert (out.status == 0).all()
+        assert out.relative.max() < 1e-4
+
+
+def test_heads_start_with_opposite_gates():
+    weight = network(heads=5).map.gate.weight
+    assert torch.equal(weight[:2], -weight[2:4]) and weight[0].abs().sum() > 0
 
 
 def test_float64_solve_of_a_float32_network():
