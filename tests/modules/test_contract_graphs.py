@@ -14,7 +14,7 @@ class TestDrawn(ModuleContract):
         "hitting": ["model=cgs_walks", *SMALL, *DRAWN, "data.task.ends=0.2"],
     }
     overfit = (120, 0.4)
-    optimizer_cases = ()  # test_contract_cgs.py has them
+    optimizer_cases = ("value_iteration",)
 
 
 class TestGiven(ModuleContract):
