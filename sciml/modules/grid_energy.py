@@ -1,14 +1,15 @@
-"""Losses of an elliptic problem on a grid, from its equation alone: baselines of walk supervision.
+"""Losses of an elliptic problem from its equation alone: baselines of walk supervision.
 
     div(alpha grad u) - sigma u = -f
 
-Central differences at the nodes of a grid whose neighbours lie inside the domain, too.
+On a grid central differences at the nodes whose neighbours lie inside the domain, too; on a cloud
+of points automatic differentiation of the network in its query points.
 """
 
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sciml.data.batch import Batch
 from sciml.optim.terms import LossTerm
@@ -37,6 +38,35 @@ def residual_term(u: Tensor, batch: Batch, half: float) -> LossTerm:
     whole = whole.flatten(1).to(u)
     rows = residual.flatten(1) * whole / whole.sum(1, keepdim=True).clamp_min(1).sqrt()
     return LossTerm("residual", rows, 1.0, batch.count, "gaussian")
+
+
+def cloud_terms(network: nn.Module, batch: Batch) -> list[LossTerm]:
+    """Return the squared residual of `Laplacian u = -f` and of the boundary values.
+
+    The weights are those of arXiv 2603.01193: 0.01 in the domain, 1 on the boundary.
+
+    Args:
+        network: Called with the inputs and `query`, the points to be differentiated in.
+        batch: A cloud with `points`, `boundary`, `distance`, `source`.
+    """
+    fields = batch.inputs
+    query = fields["points"].detach().requires_grad_()
+    u = network(**fields, query=query)
+    (slope,) = torch.autograd.grad(u.sum(), query, create_graph=True)
+    laplacian = sum(
+        torch.autograd.grad(slope[..., k].sum(), query, create_graph=True)[0][..., k]
+        for k in range(query.shape[2])
+    )
+    edge = (fields["distance"] > -1e-6).to(u)
+
+    def term(name: str, value: Tensor, where: Tensor, weight: float) -> LossTerm:
+        rows = value * where / where.sum(1, keepdim=True).clamp_min(1).sqrt()
+        return LossTerm(name, rows, weight, batch.count, "gaussian")
+
+    return [
+        term("residual", laplacian + fields["source"], 1 - edge, 0.01),
+        term("boundary", u - fields["boundary"], edge, 1.0),
+    ]
 
 
 def energy_term(u: Tensor, batch: Batch, half: float) -> LossTerm:

@@ -11,14 +11,14 @@ validation: with two independent halves U_1, U_2 of the walks
 
 Baselines on the same network and problems, `objective`:
 
-    pino    the equation by central differences at nodes whose neighbours are inside
-    ritz    Dirichlet's energy, whose minimiser is the solution
+    pino    the equation by central differences at nodes whose neighbours are inside; on clouds of
+            points by automatic differentiation, with the boundary values as a second term
+    ritz    Dirichlet's energy, whose minimiser is the solution; on grids
 
-The boundary values are part of the network and need no term. Both know neither walks nor solutions.
+On grids the boundary values are part of the network. Both know neither walks nor solutions.
 
 Yang et al., "Operator Learning Using Weak Supervision from Walk-on-Spheres", arXiv 2603.01193; its
-code has the norm of the error as loss (`norm`), and takes pino's derivatives by automatic
-differentiation at points of a cloud.
+code has the norm of the error as loss (`norm`).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from torch import Tensor, nn
 
 from sciml.data.batch import Batch
 from sciml.errors import InvalidArgument
-from sciml.modules.grid_energy import energy_term, residual_term
+from sciml.modules.grid_energy import cloud_terms, energy_term, residual_term
 from sciml.modules.scores import Regression, everyone
 from sciml.modules.supervised import Supervised
 from sciml.optim.terms import LossTerm
@@ -69,6 +69,10 @@ class WalkOperator(Supervised):
             raise InvalidArgument(f"module.loss={loss}", "relative, norm or mse")
         if objective not in ("walks", "pino", "ritz"):
             raise InvalidArgument(f"module.objective={objective}", "walks, pino or ritz")
+        if objective == "ritz" and not hasattr(network, "first_guess"):
+            raise InvalidArgument(
+                "module.objective=ritz on a cloud of points", "a grid", "Type network=wos_fno"
+            )
         self.loss, self.objective = loss, objective
         self._val_sums: list[tuple[float, float]] = []
         self._baselines: dict[str, Regression] = {}
@@ -77,6 +81,8 @@ class WalkOperator(Supervised):
     # --- the loss -------------------------------------------------------------------------------
     def loss_terms(self, batch: Batch) -> list[LossTerm]:
         """Return the one term of the objective."""
+        if self.objective == "pino" and "points" in batch.inputs:
+            return cloud_terms(self.network, batch)
         u = self.predict_batch(batch)
         if self.objective == "walks":
             return [self.data_term(u, batch)]
@@ -147,6 +153,8 @@ class WalkOperator(Supervised):
             add(self._baselines["first_guess"], self.network.first_guess(**batch.inputs))
         for k in range(min(SHOWN - len(self._fields), len(u))):
             shown = torch.stack([batch.target[k], u[k] * inside[k]]).double().cpu()
+            if shown.dim() < 3:  # a cloud of points
+                break
             while shown.dim() > 3:  # the middle plane of a cube
                 shown = shown[..., shown.shape[-1] // 2]
             title = f"test problem {len(self._fields)}"

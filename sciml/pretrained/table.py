@@ -48,6 +48,7 @@ CLASSES: dict[str, dict[str, str]] = {
         "IGNN": "sciml.networks.graph_baselines:IGNN",
         "MessagePassing": "sciml.networks.graph_baselines:MessagePassing",
         "WosFNO": "sciml.networks.wos_fno:WosFNO",
+        "WosGINO": "sciml.networks.wos_gino:WosGINO",
         "RefinedCGS": "sciml.networks.cgs_rounds:RefinedCGS",
         "ExplicitNetwork": "sciml.networks.flow_classifier:ExplicitNetwork",
         "HomoODE": "sciml.networks.homoode:HomoODE",
