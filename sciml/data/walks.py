@@ -272,8 +272,9 @@ class WalkData(StepData):
         return self._batch(instances, shapes, target, streams, count, margin, part)
 
     def example(self) -> dict[str, Tensor]:
-        """Return the inputs of two problems of the validation set."""
-        return {name: value[:2] for name, value in self.val_chunk(0).inputs.items()}
+        """Return the inputs of two problems, of the training set unless that changes its labels."""
+        found = self.val_chunk(0) if self.cache else self.batch(0)
+        return {name: value[:2] for name, value in found.inputs.items()}
 
     # --- resuming ---------------------------------------------------------------------------------
     def state_dict(self) -> dict:

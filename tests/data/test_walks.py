@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from sciml.data.walk_clouds import WalkClouds
 from sciml.data.walks import WalkData
 from sciml.errors import InvalidArgument
 from sciml.physics.elliptic_families import BoxPoisson, StarPoisson, StarScreened
@@ -156,3 +157,46 @@ def test_walk_settings_reach_the_engine():
         walks=3, eps=3e-3, max_steps=500, outside="nan"
     )
     assert data()._engine(2).antithetic
+
+
+# --- clouds ---------------------------------------------------------------------------------------
+def clouds(**options):
+    small = {k: v for k, v in SMALL.items() if k != "nodes"}
+    return WalkClouds(StarPoisson(wide=0.5), interior=80, boundary=40, **{**small, **options})
+
+
+def test_clouds_have_estimates_inside_and_exact_values_on_the_boundary():
+    d = clouds(walks=64)
+    found = d.batch(0)
+    assert found.target.shape == found.extra["mask"].shape == (3, 120)
+    points, distance = found.inputs["points"], found.inputs["distance"]
+    domain, _ = d._drawn(found.streams)
+    exact = domain.domain.signed_distance(points.double()).float()
+    assert torch.allclose(exact, distance, atol=1e-4)
+    assert (distance[:, :80] < 0).all() and (distance[:, 80:].abs() < 1e-6).all()
+    assert torch.equal(found.target[:, 80:].float(), found.inputs["boundary"][:, 80:])
+    instances = d.family.fields(domain, found.streams.generator("fields"))
+    exact = instances.solution(points[:, :80].double())
+    assert relative(found.target[:, :80], exact, found.extra["mask"][:, :80]) < 0.05
+    assert found.extra["mask"].mean() > 0.95
+
+
+def test_clouds_repeat_differ_and_have_halves_and_exact_tests():
+    one = clouds().batch(3)
+    assert torch.equal(one.target, clouds().batch(3).target)
+    other = clouds().batch(3, rank=1, world=2)
+    assert not torch.equal(one.inputs["points"], other.inputs["points"])
+    val = clouds().val_chunk(0)
+    first, second = val.extra["first"], val.extra["second"]
+    assert not torch.equal(first[:, :80], second[:, :80])
+    assert relative(first, second, val.extra["mask"]) < 0.15
+    d = clouds()
+    for k in range(d.test_chunks):
+        found = d.test_chunk(k)
+        assert found.target.isfinite().all()
+        assert torch.equal(found.extra["mask"] > 0, found.inputs["distance"] < -0.02)
+
+
+def test_clouds_refuse_coefficients():
+    with pytest.raises(InvalidArgument, match="StarScreened"):
+        WalkClouds(StarScreened())

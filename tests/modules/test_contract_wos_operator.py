@@ -20,6 +20,9 @@ SMALL = (
 )
 
 
+CLOUDS = tuple(word for word in SMALL if not word.startswith("data.nodes"))
+
+
 def model(name, *words):
     return [f"model={name}", *SMALL, *words]
 
@@ -31,6 +34,10 @@ class TestModels(ModuleContract):
     cases = {
         # many walks: noise does not go away on a batch that stays the same
         "poisson2d": model("wos_poisson2d", "data.walks=48", "data.family.wide=1"),
+        "clouds": ["model=wos_poisson2d_gino", *CLOUDS, "network.nodes=12", "data.walks=48"]
+        + ["data.interior=24", "data.boundary=12"],
     }
+    optimizer_cases = ("poisson2d",)
+    rank_cases = ("poisson2d",)
     overfit = (100, 0.3)
     rank_tolerance = 1e-3  # walks of two ranks are not those of one in single precision

@@ -7,11 +7,13 @@ import torch
 
 from sciml.autodiff.streams import Streams
 from sciml.data.batch import Batch
+from sciml.data.walk_clouds import WalkClouds
 from sciml.data.walks import WalkData
 from sciml.errors import InvalidArgument
-from sciml.modules.grid_energy import energy_term, residual_term
+from sciml.modules.grid_energy import cloud_terms, energy_term, residual_term
 from sciml.modules.wos_operator import WalkOperator, two_halves
 from sciml.networks.wos_fno import WosFNO
+from sciml.networks.wos_gino import WosGINO
 from sciml.optim.terms import total_loss
 from sciml.physics.elliptic_families import StarPoisson
 
@@ -151,3 +153,53 @@ def test_objectives_without_walks_see_no_labels(objective):
     batch.target = batch.target + 1
     assert torch.equal(one, slope(m, batch))
     assert one.norm() > 0
+
+
+# --- clouds ---------------------------------------------------------------------------------------
+class Exact(torch.nn.Module):
+    """u = sin(x) sin(2 y) + s, whatever it is given."""
+
+    def __init__(self):
+        super().__init__()
+        self.s = torch.nn.Parameter(torch.zeros((), dtype=torch.float64))
+
+    def forward(self, points, boundary, distance, source, query=None):
+        x, y = (points if query is None else query).unbind(2)
+        return x.sin() * (2 * y).sin() + self.s
+
+
+def test_residuals_on_clouds_by_automatic_differentiation():
+    points = torch.rand(2, 12, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    x, y = points.unbind(2)
+    u = x.sin() * (2 * y).sin()
+    distance = torch.full_like(u, -1.0)
+    distance[:, 8:] = 0
+    inputs = {"points": points, "boundary": u, "distance": distance, "source": 5 * u}
+    batch = Batch(inputs, u, Streams(0, 0), 2)
+    net = Exact()
+    residual, boundary = cloud_terms(net, batch)
+    assert total_loss([residual]) < 1e-25 and total_loss([boundary]) < 1e-25
+    with torch.no_grad():
+        net.s.fill_(0.1)
+    assert total_loss([cloud_terms(net, batch)[1]]).item() == pytest.approx(0.01)
+    batch.inputs["source"] = 4 * u
+    wanted = 0.01 * u[:, :8].square().mean()
+    assert torch.allclose(total_loss([cloud_terms(net, batch)[0]]), wanted)
+
+
+@pytest.mark.parametrize("objective", ["walks", "pino"])
+def test_clouds_train(objective):
+    d = WalkClouds(StarPoisson(), interior=30, boundary=10, batch_size=2, pool=4, table=32)
+    torch.manual_seed(0)
+    net = WosGINO(nodes=12, width=4, modes=3, layers=1, hidden=8)
+    sgd = functools.partial(torch.optim.SGD, lr=0.1)
+    m = WalkOperator(network=net, data=d, optimizer=sgd, objective=objective)
+    total_loss(m.loss_terms(d.batch(0).to("cpu", torch.float32))).backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
+
+
+def test_ritz_needs_a_grid():
+    d = WalkClouds(StarPoisson(), pool=4, batch_size=2)
+    sgd = functools.partial(torch.optim.SGD, lr=0.1)
+    with pytest.raises(InvalidArgument, match="cloud of points"):
+        WalkOperator(network=WosGINO(), data=d, optimizer=sgd, objective="ritz")
