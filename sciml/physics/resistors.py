@@ -3,8 +3,8 @@
     sum_j c_ij (v_i - v_j) = q_i,      v = 0 at the ground,
 
 with conductances c_ij spread over some decades. The current goes in at a few nodes and out at the
-ground, the node of the largest total conductance. For one source the voltage there is the effective resistance to the ground,
-R_ab = L+_aa + L+_bb - 2 L+_ab with the pseudo-inverse of the Laplacian.
+ground, the node of the largest total conductance. For one source the voltage there is the effective
+resistance to the ground, R_ab = L+_aa + L+_bb - 2 L+_ab with the pseudo-inverse of the Laplacian.
 """
 
 from __future__ import annotations
