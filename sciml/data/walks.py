@@ -162,7 +162,8 @@ class WalkData(StepData):
 
     def _cache(self) -> LabelCache:
         if self._labels is None:
-            self._labels = LabelCache(self.pool, self.grid.nodes**self.grid.dim)
+            points = self.grid.nodes**self.grid.dim
+            self._labels = LabelCache(self.pool, points, self.device())
         return self._labels
 
     # --- labels -----------------------------------------------------------------------------------
