@@ -4,7 +4,7 @@
 
 The cells are in `sciml.networks.deq_cells`; the default is a contraction by construction.
 `UnrolledNetwork` applies the same cell a few times, weight-tied or not: what the equilibrium adds
-is the difference. The sizes of encoder and head are those of `sciml.networks.flow_classifier`.
+is the difference. Encoder and head are those of `sciml.networks.image_layers`.
 
 Sources: Bai, Kolter & Koltun 2019, arXiv 1909.01377; 2020, arXiv 2006.08656 (images).
 """
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from sciml.errors import InvalidArgument
 from sciml.networks.deq_cells import ContractionCell, NormalisedCell
+from sciml.networks.image_layers import image_encoder, image_head, image_schema, per_channel
 from sciml.solvers import GMRES, Anderson, Implicit, Solution, fixed_point
 
 
@@ -87,26 +88,12 @@ class CellClassifier(nn.Module):
             raise InvalidArgument(
                 f"network.groups={groups} with width={width}, head={head}", "a divisor of both"
             )
-        mean, std = mean or [0.0] * in_channels, std or [1.0] * in_channels
-        self.register_buffer("mean", torch.tensor(mean).reshape(-1, 1, 1))
-        self.register_buffer("std", torch.tensor(std).reshape(-1, 1, 1))
-        self.encoder = nn.Sequential(
-            nn.Conv2d(in_channels, width, 3, stride=stride, padding=1),
-            nn.GroupNorm(groups, width),
-            nn.ReLU(),
-            nn.Conv2d(width, width, 3, stride=2, padding=1),
-            nn.GroupNorm(groups, width),
-            nn.ReLU(),
-        )
+        self.register_buffer("mean", per_channel(mean, in_channels, 0.0))
+        self.register_buffer("std", per_channel(std, in_channels, 1.0))
+        self.encoder = image_encoder(in_channels, width, stride, "group", groups)
         kind = ContractionCell if cell == "contraction" else NormalisedCell
         self.cell = kind(width, bound, groups)
-        self.head = nn.Sequential(
-            nn.GroupNorm(groups, width),
-            nn.ReLU(),
-            nn.Conv2d(width, head, 1),
-            nn.GroupNorm(groups, head),
-            nn.ReLU(),
-        )
+        self.head = image_head(width, head, "group", groups)
         self.out = nn.Linear(head, classes)
         self.sizes = {"in_channels": in_channels, "classes": classes, "image_size": image_size}
         self.dropout = dropout
@@ -133,13 +120,7 @@ class CellClassifier(nn.Module):
     # --- export -------------------------------------------------------------------------------
     def schema(self) -> dict[str, dict[str, Any]]:
         """Return what goes in and out."""
-        size = self.sizes
-        shape = ["N", size["in_channels"], size["image_size"], size["image_size"]]
-        real = {"unit": "1", "dtype": "float"}
-        return {
-            "inputs": {"image": {"shape": shape, **real}},
-            "outputs": {"value": {"shape": ["N", size["classes"]], **real}},
-        }
+        return image_schema(self.sizes)
 
     def infer(self, image: Tensor) -> dict[str, Tensor]:
         """Return logits as `value`."""
@@ -238,12 +219,7 @@ class DEQ(CellClassifier):
     # --- export -------------------------------------------------------------------------------
     def schema(self) -> dict[str, dict[str, Any]]:
         """Return what goes in and out."""
-        both = super().schema()
-        both["outputs"] |= {
-            "converged": {"shape": ["N"], "unit": "1", "dtype": "int"},
-            "residual": {"shape": ["N"], "unit": "1", "dtype": "float"},
-        }
-        return both
+        return image_schema(self.sizes, converged="int", residual="float")
 
     def infer(self, image: Tensor) -> dict[str, Tensor]:
         """Return logits, and per image whether its equilibrium was found and how well."""

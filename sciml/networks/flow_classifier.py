@@ -5,11 +5,9 @@
     explicit                z = x + F(x)
 
 All networks here and in `sciml.networks.homoode` have the same layers, so equal widths mean equal
-sizes:
+sizes: encoder and head of `sciml.networks.image_layers`, and the field
 
-    encoder    conv 3x3, norm, relu, conv 3x3 stride 2, norm, relu
-    field      GN(drop(conv(phi(GN(conv(z))) + x))), both convolutions 3x3; no x in a Neural ODE
-    head       GN, relu, conv 1x1, norm, relu, mean over the image, linear
+    GN(drop(conv(phi(GN(conv(z))) + x))), both convolutions 3x3; no x in a Neural ODE
 
 Sources: Neural ODE arXiv 1806.07366; augmented arXiv 1904.01681; layers arXiv 2310.09583.
 """
@@ -25,6 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sciml.errors import InvalidArgument, did_you_mean
+from sciml.networks.image_layers import image_encoder, image_head, image_schema, per_channel
 from sciml.solvers.ode import ODE, check_gradient, integrate, local_estimates
 from sciml.solvers.solution import Solution
 
@@ -51,13 +50,6 @@ class Flow:
     solution: Solution
     x: Tensor
     mask: Tensor | None
-
-
-def normalisation(kind: str, channels: int, groups: int) -> nn.Module:
-    """Return batch or group normalisation of `(N, C, h, w)`."""
-    if kind == "batch":
-        return nn.BatchNorm2d(channels)
-    return nn.GroupNorm(groups, channels)
 
 
 class ConvField(nn.Module):
@@ -154,25 +146,11 @@ class FlowClassifier(nn.Module):
                     "any solver of fixed points",
                 )
             check_gradient(solver, gradient)
-        mean, std = mean or [0.0] * in_channels, std or [1.0] * in_channels
-        self.register_buffer("mean", torch.tensor(mean).reshape(-1, 1, 1))
-        self.register_buffer("std", torch.tensor(std).reshape(-1, 1, 1))
-        self.encoder = nn.Sequential(
-            nn.Conv2d(in_channels, width, 3, stride=stride, padding=1),
-            normalisation(norm, width, groups),
-            nn.ReLU(),
-            nn.Conv2d(width, width, 3, stride=2, padding=1),
-            normalisation(norm, width, groups),
-            nn.ReLU(),
-        )
+        self.register_buffer("mean", per_channel(mean, in_channels, 0.0))
+        self.register_buffer("std", per_channel(std, in_channels, 1.0))
+        self.encoder = image_encoder(in_channels, width, stride, norm, groups)
         self.field = ConvField(channels, groups, activation)
-        self.head = nn.Sequential(
-            nn.GroupNorm(groups, channels),
-            nn.ReLU(),
-            nn.Conv2d(channels, head, 1),
-            normalisation(norm, head, groups),
-            nn.ReLU(),
-        )
+        self.head = image_head(channels, head, norm, groups)
         self.out = nn.Linear(head, classes)
         self.sizes = {"in_channels": in_channels, "classes": classes, "image_size": image_size}
         self.channels, self.augment, self.dropout = channels, augment, dropout
@@ -238,15 +216,7 @@ class FlowClassifier(nn.Module):
     # --- export ---------------------------------------------------------------------------------
     def schema(self) -> dict[str, dict[str, Any]]:
         """Return what goes in and out."""
-        size = self.sizes
-        shape = ["N", size["in_channels"], size["image_size"], size["image_size"]]
-        return {
-            "inputs": {"image": {"shape": shape, "unit": "1", "dtype": "float"}},
-            "outputs": {
-                "value": {"shape": ["N", size["classes"]], "unit": "1", "dtype": "float"},
-                "residual": {"shape": ["N"], "unit": "1", "dtype": "float"},
-            },
-        }
+        return image_schema(self.sizes, residual="float")
 
     def infer(self, image: Tensor) -> dict[str, Tensor]:
         """Return logits as `value` and the equilibrium residual, both per image."""
