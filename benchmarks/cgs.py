@@ -41,7 +41,7 @@ from sciml.solvers import Segments
 
 PATIENCE = 30.0  # seconds after which a method stops growing
 DENSE_UP_TO = 4096  # nodes; the matrix then has 134 MB
-LU_UP_TO = 70_000  # nodes; the factor then has gigabytes
+LU_UP_TO = 30_000  # nodes; the factor fills up as n^(4/3)
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -251,7 +251,7 @@ def growth(sides: tuple[int, ...] = (10, 16, 25, 40, 63, 100)) -> dict:
         skip |= {name for name, seconds in row["seconds"].items() if seconds > PATIENCE}
         rows.append(row)
         print(json.dumps(row), flush=True)
-    first, last = rows[-3], rows[-1]
+    first, last = rows[-min(3, len(rows))], rows[-1]
     power = np.log(last["seconds"]["edges"] / first["seconds"]["edges"])
     power /= np.log(last["edges"] / first["edges"])
     return {"gamma": gamma, "rows": rows, "exponent_of_edges": float(power)}
