@@ -46,6 +46,6 @@ def test_chains_need_a_gamma_near_one(tmp_path):
 
 @pytest.mark.slow
 def test_hitting_probabilities_generalise_in_size(tmp_path):
-    """About 20 s. python train.py model=cgs_walks"""
+    """About 30 s. python train.py model=cgs_walks"""
     found = tested(["model=cgs_walks"], tmp_path)
-    assert found["test/r2"] > 0.98 and found["test_1000/r2"] > 0.98
+    assert found["test/r2"] > 0.99 and found["test_1000/r2"] > 0.99
