@@ -94,7 +94,7 @@ def test_a_domain_may_lie_anywhere():
     inputs, net = random_inputs(n=40), network()
     small = {k: v.clone() for k, v in inputs.items()}
     small["sdf"] = nodes(40).square().sum(0).sqrt()[None].expand(3, -1, -1) - 0.8
-    small["boundary"] = small["boundary"] * 0 + 1 + 0.3 * inputs["boundary"].roll(0)
+    small["boundary"] = 1 + 0.3 * inputs["boundary"]
     moved = {k: v.roll((4, -3), (1, 2)) for k, v in small.items()}
     one, other = net(**small).roll((4, -3), (1, 2)), net(**moved)
     inside = moved["sdf"] < 0
