@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from sciml.errors import InvalidArgument
+from sciml.physics.elliptic_grid import values
 from sciml.physics.verification import Given, Predict, Problems
 from sciml.pretrained import table
 from sciml.pretrained.operator import PretrainedOperator
@@ -56,7 +57,7 @@ def _operator(model: PretrainedOperator) -> tuple[Draw, Predict]:
     recipe = model.spec["data"].get("recipe") or {}
     node = recipe.get("family") if isinstance(recipe, dict) else None
     name = table.name_of("family", str(node.get("_target_", ""))) if node else None
-    if name is None or not hasattr(model.network, "values"):
+    if name is None or not hasattr(model.network, "at"):
         raise InvalidArgument(
             f"a model of {type(model.network).__name__}",
             "an operator for a family of elliptic problems, named in its card under data.recipe",
@@ -66,6 +67,6 @@ def _operator(model: PretrainedOperator) -> tuple[Draw, Predict]:
     family = table.build("family", {"class": name, "arguments": arguments})
 
     def predict(problems: Problems, points: Tensor) -> Tensor:
-        return model.network.values(problems, points)
+        return values(model.network, problems.domain, problems.problem, points)
 
     return family.draw, predict

@@ -59,7 +59,12 @@ CLASSES: dict[str, dict[str, str]] = {
         "FNODEQ": "sciml.networks.fno:FNODEQ",
     },
     # Families of problems, which `sciml verify` draws from.
-    "family": {},
+    "family": {
+        "BoxPoisson": "sciml.physics.elliptic_families:BoxPoisson",
+        "StarDiffusion": "sciml.physics.elliptic_families:StarDiffusion",
+        "StarPoisson": "sciml.physics.elliptic_families:StarPoisson",
+        "StarScreened": "sciml.physics.elliptic_families:StarScreened",
+    },
     # What may be an argument of those: solvers and their derivatives.
     "part": {
         "Anderson": "sciml.solvers.fixed_point:Anderson",
