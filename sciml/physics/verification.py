@@ -27,8 +27,12 @@ from scipy.stats import t as student
 from torch import Tensor
 
 from sciml.errors import InvalidArgument
+from sciml.physics.control_variate import Polynomials, estimate, fitted
 from sciml.physics.geometry import Domain
 from sciml.physics.walk_on_spheres import Dirichlet, Estimate, WalkOnSpheres
+
+FITTED = 512  # points on every boundary, and inside, that polynomials are fitted to
+DEGREE = {1: 8, 2: 8, 3: 5}
 
 
 class Problems(Protocol):
@@ -123,6 +127,7 @@ def verify(
     confidence: float = 0.95,
     worst: int = 5,
     margin: float = 0.0,
+    control: bool = True,
 ) -> Verification:
     """Judge values at random points of random problems.
 
@@ -136,6 +141,9 @@ def verify(
         worst: Points walked to again, with eight times the walks.
         margin: Points closer to the boundary than this, in units of the domain's size, are left
             out.
+        control: Whether to walk for what a fitted polynomial leaves of the data, in up to three
+            dimensions and where the equation allows it (`sciml.physics.control_variate`): a part
+            of the noise, the same mean.
 
     Raises:
         InvalidArgument: For too few problems, or values of the wrong shape or not finite.
@@ -156,7 +164,8 @@ def verify(
             f"values of shape {tuple(value.shape)}, {int((~value.isfinite()).sum())} not finite",
             f"numbers of shape {tuple(x.shape[:2])}",
         )
-    found = engine(domain, problems.problem, x, generator)
+    psi = _polynomials(problems, generator) if control else None
+    found = estimate(engine, domain, problems.problem, x, generator, psi)
     error = found.squared_error(value)
     size = found.halves[0] * found.halves[1]
     rms, rel = intervals(error.mean(1), size.mean(1), confidence)
@@ -168,7 +177,26 @@ def verify(
         value,
         found,
         error.mean(1),
-        _again(problems, x, value, found, engine, generator, worst),
+        _again(problems, x, value, found, engine, generator, worst, psi),
+    )
+
+
+def _polynomials(problems: Problems, generator: torch.Generator) -> Polynomials | None:
+    """Return polynomials near the solutions, None where they cannot be had."""
+    domain, problem = problems.domain, problems.problem
+    alpha = problem.diffusion
+    if domain.dim > 3 or callable(problem.screening):
+        return None
+    if alpha is not None and not hasattr(alpha, "log_gradient"):
+        return None
+    low, high = domain.bounds()
+    return fitted(
+        problem,
+        domain,
+        domain.sample_boundary(FITTED, generator, torch.float64).points,
+        domain.sample_interior(FITTED, generator, torch.float64),
+        degree=DEGREE[domain.dim],
+        scale=float(torch.maximum(low.abs(), high.abs()).max()),
     )
 
 
@@ -217,6 +245,7 @@ def _again(
     engine: WalkOnSpheres,
     generator: torch.Generator,
     count: int,
+    psi: Polynomials | None,
 ) -> list[Worst]:
     """Walk again from the points that look worst: the first walks would flatter the choice."""
     count = min(count, value.numel())
@@ -227,7 +256,9 @@ def _again(
     chosen, at = x[rows, columns], value[rows, columns]
     domain, problem = problems.domain.select(rows), select(problems.problem, rows)
     more = replace(engine, walks=8 * engine.walks)
-    fresh = more(domain, problem, chosen[:, None], generator)
+    if psi is not None:
+        psi = replace(psi, coefficients=psi.coefficients[rows])
+    fresh = estimate(more, domain, problem, chosen[:, None], generator, psi)
     listed = zip(
         rows.tolist(),
         chosen.tolist(),

@@ -14,6 +14,7 @@ from sciml.physics.walk_on_spheres import Dirichlet, WalkOnSpheres
 
 torch.set_num_threads(1)
 FAST = WalkOnSpheres(walks=32, eps=1e-3)
+NOISY = {"control": False, "worst": 0}  # planes are polynomials: with a control there is no noise
 
 
 @dataclass
@@ -70,7 +71,7 @@ def test_intervals_cover_the_true_error():
     size, hits, relative = 0.3, 0, 0
     for k in range(100):
         problems = Planes.draw(64, stream(k, "problems"))
-        found = verify(wrong_by(size), problems, stream(k), points=4, engine=FAST, worst=0)
+        found = verify(wrong_by(size), problems, stream(k), points=4, engine=FAST, **NOISY)
         hits += found.rms.low <= true_rms(size) <= found.rms.high
         relative += found.rel_l2.low <= true_rms(size) / SIZE <= found.rel_l2.high
     assert hits >= 88 and relative >= 88
@@ -82,7 +83,7 @@ def test_the_noise_of_the_walks_is_no_error():
     for k in range(20):
         problems = Planes.draw(32, stream(k, "problems"))
         few = WalkOnSpheres(walks=4, eps=1e-4)
-        found = verify(wrong_by(0.0), problems, stream(k), points=8, engine=few, worst=0)
+        found = verify(wrong_by(0.0), problems, stream(k), points=8, engine=few, **NOISY)
         squared.append(found.squared)
     squared = torch.stack(squared).flatten()
     error = float(squared.std()) / math.sqrt(len(squared))
@@ -90,6 +91,32 @@ def test_the_noise_of_the_walks_is_no_error():
     assert (squared < 0).any()  # an estimate that cannot be negative would be biased
     # the naive estimate counts the noise as error
     assert error < 0.1 * float(found.estimate.variance.mean())
+
+
+def test_polynomials_take_noise_away_and_no_error():
+    """Data that no polynomial is: less variance, the same error."""
+    problems = Planes.draw(24, stream(0, "problems"))
+
+    class Waves(Planes):
+        @property
+        def problem(self):
+            return Dirichlet(lambda x, i: (2 * x[0]).exp() * (2 * x[1]).cos())
+
+        def exact(self, points):
+            return (2 * points[..., 0]).exp() * (2 * points[..., 1]).cos()
+
+    waves = Waves(problems.domain, problems.slope, problems.level)
+    runs = {
+        control: verify(wrong_by(0.5), waves, stream(3), points=32, control=control, worst=3)
+        for control in (False, True)
+    }
+    quiet, loud = (runs[c].estimate.variance.mean() for c in (True, False))
+    assert quiet < 0.05 * loud
+    exact = (0.5 * runs[True].points[..., 0]).square().mean().sqrt()
+    assert runs[True].rms.value == pytest.approx(float(exact), rel=0.02)
+    for w in runs[True].worst:
+        point = torch.tensor(w.point, dtype=torch.float64)
+        assert abs(w.estimate - float(waves.exact(point))) < 5 * w.standard_error + 1e-3
 
 
 def test_a_spoiled_model_is_found_out():
@@ -109,7 +136,8 @@ def test_the_worst_points_are_where_the_model_is_wrong():
         value[5, 7] -= 3.0
         return value
 
-    found = verify(predict, problems, stream(1), points=8, engine=WalkOnSpheres(64), worst=2)
+    engine = WalkOnSpheres(64)
+    found = verify(predict, problems, stream(1), points=8, engine=engine, worst=2, control=False)
     first, second = found.worst
     assert (first.problem, second.problem) == (5, 5)
     assert first.point == tuple(found.points[5, 3].tolist())
