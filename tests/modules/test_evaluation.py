@@ -64,7 +64,7 @@ def test_ranks_join_to_the_metrics_of_one_process(monkeypatch, chunks, split) ->
         None if r._sums is None else (r._sums, r._largest, copy.deepcopy(r._baselines))
         for r in ranks
     ]
-    monkeypatch.setattr(evaluation, "_gather", lambda own: owned)
+    monkeypatch.setattr(evaluation, "everyone", lambda own: owned)
     ranks[0].finish(predict)
     for name, value in whole.metrics.items():
         assert ranks[0].metrics[name] == pytest.approx(value, rel=1e-9), name

@@ -8,7 +8,7 @@ import pytest
 from sciml.testing import runs
 
 
-def tested(words, tmp_path):
+def train_and_test(words, tmp_path):
     """Train as the command line does and return all metrics of the test."""
     run = runs.fit(runs.prepare(words, tmp_path, trainer={"limit_val_batches": 0}))
     run.trainer.test(run.module, datamodule=run.data, verbose=False)
@@ -22,7 +22,7 @@ def test_value_iteration_generalises_in_size(seed, tmp_path):
 
     python train.py model=cgs_value_iteration seed=0
     """
-    found = tested(["model=cgs_value_iteration", f"seed={seed}"], tmp_path)
+    found = train_and_test(["model=cgs_value_iteration", f"seed={seed}"], tmp_path)
     assert found["test/r2"] > 0.98 and found["test_200_10/r2"] > 0.90
     assert found["test_200_10/policy_accuracy"] > 0.93
     for part in ("test", "test_100_10", "test_200_15"):
@@ -35,17 +35,17 @@ def test_value_iteration_generalises_in_size(seed, tmp_path):
 def test_chains_are_classified_from_their_heads(directed, tmp_path):
     """About 15 s. python train.py model=cgs_chains data.source.directed=false"""
     words = ["model=cgs_chains", f"data.source.directed={directed}"]
-    assert tested(words, tmp_path / "far")["test/accuracy"] >= 0.95
+    assert train_and_test(words, tmp_path / "far")["test/accuracy"] >= 0.95
 
 
 @pytest.mark.slow
 def test_chains_need_a_gamma_near_one(tmp_path):
     """About 15 s. python train.py model=cgs_chains network.gamma=0.5"""
-    assert tested(["model=cgs_chains", "network.gamma=0.5"], tmp_path)["test/accuracy"] < 0.93
+    assert train_and_test(["model=cgs_chains", "network.gamma=0.5"], tmp_path)["test/accuracy"] < 0.93
 
 
 @pytest.mark.slow
 def test_hitting_probabilities_generalise_in_size(tmp_path):
     """About 30 s. python train.py model=cgs_walks"""
-    found = tested(["model=cgs_walks"], tmp_path)
+    found = train_and_test(["model=cgs_walks"], tmp_path)
     assert found["test/r2"] > 0.99 and found["test_1000/r2"] > 0.99
