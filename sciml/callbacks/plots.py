@@ -42,6 +42,7 @@ from sciml.callbacks.figures import (
 log = logging.getLogger(__name__)
 
 NOT_A_LOSS = ("points_per_s", "lr", "grad_norm", "rel_l2", "skill", "dimensions", "seconds")
+ERRORS = ("loss", "rel_l2", "residual")  # of the validation; other numbers are no errors
 MAX_CURVES = 8
 
 
@@ -140,7 +141,10 @@ def plot_losses(figure, path: Path, report: Mapping[str, Any]) -> bool:
         for name, curve in history.items()
         if name.startswith("train/") and not any(word in name for word in NOT_A_LOSS)
     }
-    errors = {name: curve for name, curve in history.items() if name.startswith("val/")}
+    errors = {f"val/{name}": history[f"val/{name}"] for name in ERRORS if f"val/{name}" in history}
+    if "val/accuracy" in history:
+        steps, right = history["val/accuracy"]
+        errors["val/error_rate"] = (steps, 1 - right)
     errors = {name: curve for name, curve in errors.items() if len(curve[0]) > 1}
     measured = any(name.endswith("/rel_l2") for name in errors)
     if not losses:

@@ -7,7 +7,6 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from sciml.autodiff.streams import Streams
@@ -132,22 +131,22 @@ def report(found: Verification, spec: dict, tolerance: float | None) -> str:
 
 
 def picture(found: Verification, path: Path, tolerance: float | None, name: str) -> None:
-    """Draw model against walks, and the interval beside the tolerance."""
+    """Draw the model's deviations from the walks, and the interval beside the tolerance."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10.5, 4.6), layout="constrained")
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2)
-    v, u = found.predicted.cpu().numpy().ravel(), found.estimate.mean.cpu().numpy().ravel()
+    u = found.estimate.mean.cpu().numpy().ravel()
+    off = found.predicted.cpu().numpy().ravel() - u
     bar = 2 * found.estimate.standard_error.cpu().numpy().ravel()
-    every = slice(None, None, max(1, len(v) // 1500))
+    every = slice(None, None, max(1, len(u) // 1500))
     style = {"fmt": "o", "markersize": 2.5, "linewidth": 0.6, "alpha": 0.5, "color": "#1f4e79"}
-    left.errorbar(u[every], v[every], xerr=bar[every], **style)
-    ends = np.array([min(u.min(), v.min()), max(u.max(), v.max())])
-    left.plot(ends, ends, color="#7f7f7f", linewidth=1)
-    left.set_xlabel("walks, two standard errors")
-    left.set_ylabel("model")
+    left.errorbar(u[every], off[every], yerr=bar[every], **style)
+    left.axhline(0, color="#7f7f7f", linewidth=1)
+    left.set_xlabel("solution, by walks")
+    left.set_ylabel("model less walks, two standard errors")
     left.set_title(name, fontsize=11)
     rel = found.rel_l2
     right.errorbar([0], [rel.value], [[rel.value - rel.low], [rel.high - rel.value]], fmt="o",

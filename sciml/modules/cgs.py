@@ -84,7 +84,7 @@ class ConvergentGraphSolver(Supervised):
         due = (self.global_step + 1) % self.trainer.log_every_n_steps == 0
         if due and self.solution is not None:
             self.log_dict({k: v.float() for k, v in self.solution.log("graph").items()})
-            self.log("train/residual", self.solution.stats["relative"].amax())
+            self.log("cgs/residual", self.solution.stats["relative"].amax())
 
     # --- evaluation -----------------------------------------------------------------------------
     def on_test_epoch_start(self) -> None:

@@ -145,8 +145,8 @@ class HomoODEClassifier(Supervised):
         loss = super().training_step(batch, batch_idx)
         if self._logging():
             residual = self.network.equilibrium_residual(self._flow).mean()
-            self.log("train/equilibrium_residual", residual)
-            self.log("train/nfe_fwd", float(evaluations(self._flow).forward))
+            self.log("homo/equilibrium_residual", residual)
+            self.log("ode/nfe_fwd", float(evaluations(self._flow).forward))
         return loss
 
     def _logging(self) -> bool:
@@ -157,7 +157,7 @@ class HomoODEClassifier(Supervised):
     def on_after_backward(self) -> None:
         """Log evaluations of the field in the backward pass."""
         if self._flow is not None and self._logging():
-            self.log("train/nfe_bwd", float(evaluations(self._flow).backward))
+            self.log("ode/nfe_bwd", float(evaluations(self._flow).backward))
 
     # --- the start ------------------------------------------------------------------------------
     def optimizer_step(self, epoch, batch_idx, optimizer, optimizer_closure=None) -> None:
@@ -185,7 +185,7 @@ class HomoODEClassifier(Supervised):
             dist.all_reduce(slopes)
             slopes = slopes / dist.get_world_size()
         start.descend(slopes, lr)
-        self.log("train/start", loss)
+        self.log("homo/start", loss)
 
     # --- evaluation -----------------------------------------------------------------------------
     def predict_batch(self, batch: Batch) -> Tensor:

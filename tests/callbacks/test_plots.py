@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 
 from sciml.callbacks import Plots
 from sciml.callbacks.figures import plot_confusion
-from sciml.callbacks.plots import draw, read_history
+from sciml.callbacks.plots import draw, plot_losses, read_history
 
 
 def names(folder):
@@ -92,3 +92,13 @@ def test_what_the_confusion_picture_says():
     assert {t.get_text() for t in axis.texts} == {"3", "1", "4"}  # zeros are left empty
     assert "0.8750" in axis.get_title()
     assert not plot_confusion(Figure(), {})
+
+
+def test_validation_shows_errors_only(tmp_path):
+    (tmp_path / "metrics.csv").write_text(
+        "step,train/loss,val/loss,val/accuracy,val/deq/iters_mean\n1,2,2,0.5,6\n2,1,1,0.75,7\n"
+    )
+    figure = Figure()
+    assert plot_losses(figure, tmp_path / "metrics.csv", {})
+    drawn = {line.get_label(): list(line.get_ydata()) for line in figure.axes[1].lines}
+    assert drawn == {"val/loss": [2.0, 1.0], "val/error_rate": [0.5, 0.25]}

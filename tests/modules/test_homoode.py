@@ -172,8 +172,8 @@ def test_what_is_logged(tmp_path):
     )
     runs.fit(run)
     logged = run.trainer.logged_metrics | run.trainer.callback_metrics
-    assert float(logged["train/nfe_fwd"]) == float(logged["train/nfe_bwd"]) == 8
-    assert float(logged["train/equilibrium_residual"]) > 0
+    assert float(logged["ode/nfe_fwd"]) == float(logged["ode/nfe_bwd"]) == 8
+    assert float(logged["homo/equilibrium_residual"]) > 0
     assert float(logged["val/nfe"]) == 8 and float(logged["val/equilibrium_residual"]) > 0
 
 
