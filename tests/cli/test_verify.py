@@ -11,11 +11,12 @@ from sciml.cli.main import main
 from sciml.errors import InvalidArgument
 from sciml.networks.mlp import MLP
 from sciml.networks.trial import TrialSolution
+from sciml.networks.wos_fno import WosFNO
 from sciml.physics.ball import AllenCahn, Poisson
 from sciml.physics.elliptic import PoissonBox
 from sciml.physics.verification import verify
 from sciml.physics.walk_on_spheres import WalkOnSpheres
-from sciml.pretrained import load_pretrained, save_pretrained, training_ranges
+from sciml.pretrained import load_pretrained, save_operator, save_pretrained, training_ranges
 from sciml.pretrained.elliptic import judged
 
 PROBLEMS = {"Poisson": Poisson, "PoissonBox": PoissonBox, "AllenCahn": AllenCahn}
@@ -107,3 +108,47 @@ def test_models_that_walks_cannot_judge_are_refused(tmp_path, capsys):
 def test_wrong_input_is_one_line(tmp_path, capsys, words, message):
     assert main(["verify", str(save(tmp_path / "m")), *words]) == 2
     assert message in capsys.readouterr().err
+
+
+# --- operators ---------------------------------------------------------------------------------
+ARGUMENTS = {"nodes": 32, "width": 4, "modes": 4, "layers": 1, "hidden": 8}
+
+
+def save_walk_operator(folder, spoil=0.0, family="StarPoisson"):
+    torch.manual_seed(0)
+    network = WosFNO(**ARGUMENTS)
+    with torch.no_grad():
+        network.domain[-1].bias.add_(spoil)  # gates that let the untrained layers through
+    node = {"_target_": f"sciml.physics.elliptic_families.{family}", "spread": 0.2}
+    return save_operator(
+        folder,
+        network,
+        arguments=ARGUMENTS,
+        ranges={},
+        name="walks",
+        data={"recipe": {"family": node}},
+    )
+
+
+def test_an_operator_is_judged_on_its_family(tmp_path, capsys, monkeypatch):
+    """Against the exact solutions of the very problems drawn, and of many more points in them."""
+    monkeypatch.chdir(tmp_path)
+    folder = save_walk_operator(tmp_path / "m")
+    draw, predict = judged(load_pretrained(folder))
+    problems = draw(48, torch.Generator().manual_seed(0))
+    x = problems.domain.sample_interior(60, torch.Generator().manual_seed(1), torch.float64)
+    u = problems.solution(x)
+    true = float((predict(problems, x).double() - u).norm() / u.norm())
+    found = verify(predict, problems, torch.Generator().manual_seed(2), points=12, confidence=0.99)
+    assert 0.5 * true < found.rel_l2.low < true < found.rel_l2.high < 2 * true
+    few = ["--problems", "24", "--points", "6", "--walks", "64", "--worst", "2"]
+    assert main(["verify", str(folder), *few, "--tolerance", str(3 * true)]) == 0
+    spoiled = save_walk_operator(tmp_path / "bad", spoil=1.0)
+    assert main(["verify", str(spoiled), *few, "--tolerance", str(3 * true)]) == 1
+    assert "beyond" in capsys.readouterr().out
+
+
+def test_families_outside_the_table_are_not_built(tmp_path, capsys):
+    folder = save_walk_operator(tmp_path / "m", family="../evil.Family")
+    assert main(["verify", str(folder)]) == 2
+    assert "Known families" in capsys.readouterr().err
