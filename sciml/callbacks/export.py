@@ -51,7 +51,7 @@ class ExportPretrained(pl.Callback):
         elif stage == "test" and self._written:
             metrics = {k: float(v) for k, v in trainer.callback_metrics.items()}
             update_metrics(
-                self.folder, {k: v for k, v in sorted(metrics.items()) if k.startswith("test/")}
+                self.folder, {k: v for k, v in sorted(metrics.items()) if k.startswith("test")}
             )
 
     def _export(self, pl_module: pl.LightningModule) -> bool:

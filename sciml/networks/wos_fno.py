@@ -69,7 +69,7 @@ class Lift:
 
 
 class WosFNO(nn.Module):
-    """The operator; see the top of this file.
+    """Operator for elliptic problems on varying domains; see the top of this file.
 
     Args:
         dim: d, 2 or 3.

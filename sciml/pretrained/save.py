@@ -152,15 +152,19 @@ def write(folder: str | Path, spec: dict, model: nn.Module) -> Path:
     return target
 
 
-def update_metrics(folder: str | Path, metrics: Mapping[str, float]) -> None:
+def update_metrics(
+    folder: str | Path, metrics: Mapping[str, float], description: str | None = None
+) -> None:
     """Write newly measured quality into a folder; the weights stay as they are.
 
     Args:
         folder: A pretrained folder.
         metrics: Name to number; replaces what was recorded.
+        description: A sentence or two for the card; None leaves it.
     """
     folder = Path(folder)
     spec = read_spec(folder)
+    spec["description"] = spec["description"] if description is None else description
     spec["metrics"] = {key: finite_or_none(value) for key, value in metrics.items()}
     for name, text in (("README.md", card.render(spec)), ("model.json", _plain_json(spec))):
         draft = folder / f".{name}.{os.getpid()}"

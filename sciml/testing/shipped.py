@@ -1,0 +1,69 @@
+"""The operators shipped with the package: measured anew from the recipe in their card.
+
+    python -m sciml.testing.shipped RUN_FOLDER [RUN_FOLDER ...]
+
+measures the operators of finished runs and copies them into the package.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+import torch
+
+from sciml.cli.build import make
+from sciml.cli.paths import describe
+from sciml.modules.scores import Regression
+from sciml.pretrained import PretrainedOperator, load_pretrained
+from sciml.pretrained.folder import SHIPPED
+from sciml.pretrained.save import update_metrics
+
+LARGEST = 3_000_000  # bytes
+
+
+@torch.no_grad()
+def measure(model: PretrainedOperator, parts: tuple[str, ...] = ()) -> dict[str, float]:
+    """Return `<part>/rel_l2` and the other scores on the test sets of an operator's recipe.
+
+    Args:
+        model: An operator trained on `sciml.data.walks`.
+        parts: Test sets to measure; all of them if there are none.
+    """
+    data = make("data", model.spec["data"]["recipe"], {"seed": model.spec["data"]["seed"]})
+    dtype = next(model.parameters()).dtype
+    scores: dict[str, Regression] = {}
+    for chunk in range(data.test_chunks):
+        batch = data.test_chunk(chunk).to("cpu", dtype)
+        if parts and batch.part not in parts:
+            continue
+        inside = batch.extra["mask"] > 0
+        index = torch.arange(len(inside)).view(-1, *[1] * (inside.dim() - 1))
+        score = scores.setdefault(batch.part, Regression())
+        score.add(
+            model(**batch.inputs)[inside], batch.target[inside], index.expand_as(inside)[inside]
+        )
+    return {k: v for part, score in scores.items() for k, v in score.metrics(part).items()}
+
+
+def ship(run: Path) -> Path:
+    """Measure the operator of a run and copy it into the package; return where it is now."""
+    model = load_pretrained(run)
+    found = measure(model)
+    target = SHIPPED / str(model.spec["name"])
+    if target.exists():
+        shutil.rmtree(target)
+    shutil.copytree(run / "pretrained", target)
+    kept = {k: v for k, v in found.items() if k.endswith(("/rel_l2", "/skill"))}
+    update_metrics(target, kept, describe("model", target.name))
+    size = sum(file.stat().st_size for file in target.iterdir())
+    if size > LARGEST:
+        shutil.rmtree(target)
+        raise SystemExit(f"{run}: {size} bytes, more than {LARGEST}")
+    return target
+
+
+if __name__ == "__main__":
+    for folder in sys.argv[1:]:
+        print(ship(Path(folder)))

@@ -1,0 +1,83 @@
+"""The shipped operators: small, as good as their card says, and loadable without training code."""
+
+import math
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from sciml.autodiff.streams import Streams
+from sciml.physics.verification import verify
+from sciml.physics.walk_on_spheres import WalkOnSpheres
+from sciml.pretrained import list_pretrained, load_pretrained
+from sciml.pretrained.elliptic import judged
+from sciml.pretrained.folder import SHIPPED
+from sciml.testing.shipped import LARGEST, measure
+
+NAMES = list_pretrained()
+
+
+def test_there_are_some():
+    assert {"wos_poisson2d", "wos_screened2d", "wos_varcoef2d", "wos_poisson3d"} <= set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_card_says_what_is_measured(name):
+    assert sum(file.stat().st_size for file in (SHIPPED / name).iterdir()) < LARGEST
+    model = load_pretrained(name)
+    recorded = model.metrics["test/rel_l2"]
+    assert measure(model, ("test",))["test/rel_l2"] == pytest.approx(recorded, rel=1e-3)
+
+
+PROGRAM = """
+import sys
+for name in ("lightning", "hydra", "omegaconf", "wandb", "sciml.modules", "sciml.data"):
+    sys.modules[name] = None  # importing it fails
+import sciml, torch
+model = sciml.load_pretrained("wos_poisson2d")
+n = 44
+axis = torch.linspace(-1.5, 1.5, n)
+x, y = torch.meshgrid(axis, axis, indexing="ij")
+r = (x.square() + y.square()).sqrt()
+# Laplacian u = -4 in the unit disk, u = 0 on the circle: u = 1 - r^2
+u = model.predict(sdf=(r - 1)[None], boundary=torch.zeros(1, n, n), source=4 * torch.ones(1, n, n))
+inside = r < 0.98
+error = (u["value"][0] - (1 - r**2))[inside]
+print(float(error.norm() / (1 - r**2)[inside].norm()))
+"""
+
+
+def test_a_disk_in_a_process_without_training_code():
+    """A domain and data that are not of the family, by the arrays that the card lists."""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", PROGRAM], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) < 0.02
+
+
+@pytest.mark.slow
+def test_verification_covers_the_true_error_of_a_shipped_operator():
+    """pytest -m slow tests/pretrained/test_shipped.py: 95 % intervals in 100 repetitions."""
+    draw, predict = judged(load_pretrained("wos_poisson2d"))
+    many = draw(512, Streams(1, 0).generator("truth"))
+    x = many.domain.sample_interior(64, Streams(1, 0).generator("points"), torch.float64)
+    u = many.solution(x)
+    with torch.no_grad():
+        truth = float((predict(many, x).double() - u).norm() / u.norm())
+    hits = 0
+    for seed in range(100):
+        streams = Streams(seed, 0)
+        with torch.no_grad():
+            found = verify(
+                predict,
+                draw(64, streams.generator("problems")),
+                streams.generator("walks"),
+                points=8,
+                engine=WalkOnSpheres(walks=128, eps=2e-4),
+                worst=0,
+            )
+        hits += found.rel_l2.low <= truth <= found.rel_l2.high
+    assert hits >= 90, f"{hits} of 100 intervals hold {truth:.5f}"
+    assert math.isfinite(truth)
