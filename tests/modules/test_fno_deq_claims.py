@@ -1,6 +1,6 @@
 """What the equilibrium operator claims on the semilinear problem, trained in full.
 
-    OMP_NUM_THREADS=1 python -m pytest -m slow tests/modules/test_fno_deq_claims.py
+OMP_NUM_THREADS=1 python -m pytest -m slow tests/modules/test_fno_deq_claims.py
 """
 
 import pytest
