@@ -37,8 +37,8 @@ from torch import Tensor
 
 from sciml.autodiff.streams import Streams
 from sciml.physics.geometry import Ball, Domain, Star, Tabulated, star_family
-from sciml.physics.star_reference import Gaussians, star_reference
-from sciml.physics.walk_on_spheres import Dirichlet, WalkOnSpheres
+from sciml.physics.walks.spheres import Dirichlet, WalkOnSpheres
+from sciml.physics.walks.star_reference import Gaussians, star_reference
 
 REPEATS = 5
 WALKS = 2**19

@@ -12,8 +12,8 @@ import torch
 from sciml.autodiff.streams import Streams
 from sciml.cli.predict import device_of, show_warnings
 from sciml.errors import InvalidArgument, SciMLError
-from sciml.physics.verification import Verification, verify
-from sciml.physics.walk_on_spheres import WalkOnSpheres
+from sciml.physics.walks.spheres import WalkOnSpheres
+from sciml.physics.walks.verification import Verification, verify
 from sciml.pretrained import load_pretrained
 from sciml.pretrained.elliptic import judged
 

@@ -19,7 +19,7 @@ from sciml.autodiff.streams import Streams
 from sciml.data.batch import Batch
 from sciml.data.steps import StepData
 from sciml.errors import InvalidArgument
-from sciml.physics.steady import SteadyProblem
+from sciml.physics.steady.semilinear import SteadyProblem
 
 SEEDS = {"train": 101, "val": 102, "test": 103, "test_hard": 104}
 CHUNK = 64  # fields solved or evaluated at once

@@ -16,7 +16,7 @@ from sciml.data.batch import Batch
 from sciml.data.graphs import CHUNK_NODES, batch_of, union
 from sciml.data.steps import StepData
 from sciml.errors import InvalidArgument
-from sciml.physics.graphs import Graph
+from sciml.physics.graphs.graph import Graph
 
 FOLD_SEED = 20_231  # the folds are the same in every run
 

@@ -2,8 +2,8 @@
 
     data = GraphData(task=PorousNetwork(), train_sizes=[50, 200], test_sizes=[1600])
 
-A task (see `sciml.physics.graphs`) draws one graph at a time; a batch is one large graph whose
-nodes know which graph they belong to. Larger graphs make test sets of their own, scored as
+A task (see `sciml.physics.graphs.graph`) draws one graph at a time; a batch is one large graph
+whose nodes know which graph they belong to. Larger graphs make test sets of their own, scored as
 `test_1600/r2` and so on. Objects of torch-geometric come in and go out by `from_pyg`, `to_pyg`.
 """
 
@@ -20,7 +20,7 @@ from sciml.autodiff.streams import Streams
 from sciml.data.batch import Batch
 from sciml.data.steps import StepData
 from sciml.errors import InvalidArgument
-from sciml.physics.graphs import Graph, GraphTask
+from sciml.physics.graphs.graph import Graph, GraphTask
 
 if TYPE_CHECKING:
     from torch_geometric.data import Data

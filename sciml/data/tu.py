@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from sciml.errors import InvalidArgument
-from sciml.physics.graphs import Graph
+from sciml.physics.graphs.graph import Graph
 
 REQUIRED = ("A", "graph_indicator", "graph_labels")
 

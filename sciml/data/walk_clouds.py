@@ -13,8 +13,8 @@ from sciml.autodiff.streams import Streams
 from sciml.data.batch import Batch
 from sciml.data.walks import CHUNK, TEST_SEED, VAL_SEED, WalkData
 from sciml.errors import InvalidArgument
-from sciml.physics.control_variate import estimate, fitted
-from sciml.physics.elliptic_families import Family, Instances
+from sciml.physics.walks.control_variate import estimate, fitted
+from sciml.physics.walks.families import Family, Instances
 
 
 class WalkClouds(WalkData):

@@ -1,6 +1,6 @@
 """Elliptic problems whose labels are walks on spheres made in the step that uses them.
 
-Inputs are fields on a grid (`sciml.physics.elliptic_grid`), the target what a few walks from every
+Inputs are fields on a grid (`sciml.physics.walks.grid`), the target what a few walks from every
 node inside the domain found, with the mask of these nodes in `extra`. No solution is computed in
 advance and none is stored: the noise of the labels averages out over the steps.
 
@@ -20,13 +20,13 @@ from sciml.autodiff.streams import Streams
 from sciml.data.batch import Batch
 from sciml.data.steps import StepData
 from sciml.errors import InvalidArgument
-from sciml.physics.control_variate import estimate, fitted
-from sciml.physics.elliptic_families import Family, Instances
-from sciml.physics.elliptic_grid import Grid, Shapes, grid_inputs
 from sciml.physics.geometry import Domain
-from sciml.physics.label_cache import LabelCache
-from sciml.physics.walk_on_spheres import Estimate, WalkOnSpheres
-from sciml.physics.walk_table import WalkTable, inside_points
+from sciml.physics.walks.control_variate import estimate, fitted
+from sciml.physics.walks.families import Family, Instances
+from sciml.physics.walks.grid import Grid, Shapes, grid_inputs
+from sciml.physics.walks.label_cache import LabelCache
+from sciml.physics.walks.spheres import Estimate, WalkOnSpheres
+from sciml.physics.walks.table import WalkTable, inside_points
 
 VAL_SEED, TEST_SEED = 0x76616C, 0x74657374  # sets that do not depend on the run's seed
 BAND = 0.1  # nodes this close to the boundary show where it is
@@ -44,7 +44,7 @@ class WalkData(StepData):
         half: Half the side of the grid's box.
         walks: Walks per node and step; even numbers start in opposite pairs.
         control: Degree of the polynomial that is subtracted, see
-            `sciml.physics.control_variate`; 0 for none.
+            `sciml.physics.walks.control_variate`; 0 for none.
         eps: Distance from the boundary at which walks end, of the size of the domain.
         max_steps: Longer walks are projected to the boundary.
         table: Points per axis of the distance tables in which walks move; 0 for exact distances.

@@ -27,7 +27,7 @@ from sciml.physics.checks import check_positive
 from sciml.physics.geometry import Ball, Domain
 from sciml.physics.many_body import TwoBody, many_body
 from sciml.physics.pde import PDE, Fields, LiftTerms, Points, missing, with_source
-from sciml.physics.walk_on_spheres import Dirichlet
+from sciml.physics.walks.spheres import Dirichlet
 
 # elements of float64 work space for `exact`: about 32 MB per temporary
 EXACT_BLOCK = 2**22

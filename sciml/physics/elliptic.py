@@ -32,7 +32,7 @@ from sciml.physics import samplers
 from sciml.physics.checks import check_choice, check_positive
 from sciml.physics.geometry import Box, Domain
 from sciml.physics.pde import PDE, Fields, Points, with_source
-from sciml.physics.walk_on_spheres import Dirichlet
+from sciml.physics.walks.spheres import Dirichlet
 
 
 class Solution(NamedTuple):

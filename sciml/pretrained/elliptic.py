@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from sciml.errors import InvalidArgument
-from sciml.physics.elliptic_grid import values
-from sciml.physics.verification import Given, Predict, Problems
+from sciml.physics.walks.grid import values
+from sciml.physics.walks.verification import Given, Predict, Problems
 from sciml.pretrained import table
 from sciml.pretrained.operator import PretrainedOperator
 from sciml.pretrained.predictor import PretrainedPINN

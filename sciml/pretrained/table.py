@@ -60,10 +60,10 @@ CLASSES: dict[str, dict[str, str]] = {
     },
     # Families of problems, which `sciml verify` draws from.
     "family": {
-        "BoxPoisson": "sciml.physics.elliptic_families:BoxPoisson",
-        "StarDiffusion": "sciml.physics.elliptic_families:StarDiffusion",
-        "StarPoisson": "sciml.physics.elliptic_families:StarPoisson",
-        "StarScreened": "sciml.physics.elliptic_families:StarScreened",
+        "BoxPoisson": "sciml.physics.walks.families:BoxPoisson",
+        "StarDiffusion": "sciml.physics.walks.families:StarDiffusion",
+        "StarPoisson": "sciml.physics.walks.families:StarPoisson",
+        "StarScreened": "sciml.physics.walks.families:StarScreened",
     },
     # What may be an argument of those: solvers and their derivatives.
     "part": {

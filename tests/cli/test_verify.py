@@ -14,8 +14,8 @@ from sciml.networks.trial import TrialSolution
 from sciml.networks.wos_fno import WosFNO
 from sciml.physics.ball import AllenCahn, Poisson
 from sciml.physics.elliptic import PoissonBox
-from sciml.physics.verification import verify
-from sciml.physics.walk_on_spheres import WalkOnSpheres
+from sciml.physics.walks.spheres import WalkOnSpheres
+from sciml.physics.walks.verification import verify
 from sciml.pretrained import load_pretrained, save_operator, save_pretrained, training_ranges
 from sciml.pretrained.elliptic import judged
 
@@ -119,7 +119,7 @@ def save_walk_operator(folder, spoil=0.0, family="StarPoisson"):
     network = WosFNO(**ARGUMENTS)
     with torch.no_grad():
         network.domain[-1].bias.add_(spoil)  # gates that let the untrained layers through
-    node = {"_target_": f"sciml.physics.elliptic_families.{family}", "spread": 0.2}
+    node = {"_target_": f"sciml.physics.walks.families.{family}", "spread": 0.2}
     return save_operator(
         folder,
         network,

@@ -6,7 +6,7 @@ import torch
 from sciml.data import fields as module
 from sciml.data.fields import FieldData, fields
 from sciml.errors import InvalidArgument
-from sciml.physics.steady import Semilinear
+from sciml.physics.steady.semilinear import Semilinear
 
 COUNTS = {"train": 12, "val": 4, "test": 66, "hard": 3}
 

@@ -7,8 +7,8 @@ from sciml.data.batch import joined
 from sciml.data.graph_sets import GraphFolds, GraphSet, stratified
 from sciml.data.tu import TUFolder
 from sciml.errors import InvalidArgument
-from sciml.physics.graph_chains import Chains
-from sciml.physics.graph_motifs import MotifSet
+from sciml.physics.graphs.chains import Chains
+from sciml.physics.graphs.motifs import MotifSet
 
 FILES = {
     # a triangle, an isolated node, a path of two; classes -1, 1, 1

@@ -8,8 +8,8 @@ import torch
 from sciml.data.batch import joined
 from sciml.data.graphs import GraphData, batch_of, drawn, from_pyg, to_pyg, union
 from sciml.errors import InvalidArgument
-from sciml.physics.graphs import Graph
-from sciml.physics.porous import PorousNetwork
+from sciml.physics.graphs.graph import Graph
+from sciml.physics.graphs.porous import PorousNetwork
 
 
 @dataclasses.dataclass(frozen=True)

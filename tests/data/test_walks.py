@@ -8,8 +8,8 @@ import torch
 from sciml.data.walk_clouds import WalkClouds
 from sciml.data.walks import WalkData
 from sciml.errors import InvalidArgument
-from sciml.physics.elliptic_families import BoxPoisson, StarPoisson, StarScreened
-from sciml.physics.walk_on_spheres import WalkOnSpheres
+from sciml.physics.walks.families import BoxPoisson, StarPoisson, StarScreened
+from sciml.physics.walks.spheres import WalkOnSpheres
 
 SMALL = {
     "batch_size": 3,

@@ -7,7 +7,7 @@ from sciml.data.graphs import GraphData
 from sciml.errors import ConfigError
 from sciml.modules.cgs import ConvergentGraphSolver
 from sciml.networks.cgs import CGS
-from sciml.physics.resistors import ResistorNetwork
+from sciml.physics.graphs.resistors import ResistorNetwork
 from sciml.testing import runs
 
 SMALL = ["data.train_sizes=[10,14]", "data.graphs=2", "data.val_graphs=2", "data.test_graphs=2"]

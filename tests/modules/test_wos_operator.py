@@ -15,7 +15,7 @@ from sciml.modules.wos_operator import WalkOperator, two_halves
 from sciml.networks.wos_fno import WosFNO
 from sciml.networks.wos_gino import WosGINO
 from sciml.optim.terms import total_loss
-from sciml.physics.elliptic_families import StarPoisson
+from sciml.physics.walks.families import StarPoisson
 
 SMALL = {"batch_size": 2, "pool": 4, "nodes": 16, "table": 32, "val_count": 2, "test_count": 2}
 

@@ -7,7 +7,7 @@ import torch
 
 from sciml.errors import InvalidArgument
 from sciml.networks.cgs import CGS
-from sciml.physics.graph_chains import Chains
+from sciml.physics.graphs.chains import Chains
 
 
 def solver(gamma, **changes):

@@ -7,7 +7,7 @@ from torch import nn
 from sciml.errors import InvalidArgument
 from sciml.networks.cgs import CGS
 from sciml.networks.cgs_rounds import RefinedCGS
-from sciml.physics.graph_value_iteration import Decisions, GraphValueIteration
+from sciml.physics.graphs.value_iteration import Decisions, GraphValueIteration
 
 
 def decisions(sizes=(12, 9), seed=0, actions=4):

@@ -6,22 +6,18 @@ import pytest
 import torch
 
 from sciml.errors import InvalidArgument
-from sciml.physics.curve_reference import curve_reference
-from sciml.physics.elliptic_families import (
-    REACH,
+from sciml.physics.geometry import Ellipse, Star, l_shape
+from sciml.physics.walks.curve_reference import curve_reference
+from sciml.physics.walks.domains import REACH, ellipses, l_shapes, polygons, stars
+from sciml.physics.walks.families import (
     BoxPoisson,
     StarDiffusion,
     StarPoisson,
     Stars,
     StarScreened,
-    ellipses,
-    l_shapes,
-    polygons,
-    stars,
 )
-from sciml.physics.geometry import Ellipse, Star, l_shape
-from sciml.physics.star_reference import Gaussians
-from sciml.physics.walk_on_spheres import WalkOnSpheres
+from sciml.physics.walks.spheres import WalkOnSpheres
+from sciml.physics.walks.star_reference import Gaussians
 
 FAMILIES = [StarPoisson(wide=0.5), StarScreened(), StarDiffusion(), BoxPoisson()]
 

@@ -5,10 +5,10 @@ import torch
 
 from sciml.errors import InvalidArgument
 from sciml.networks.wos_fno import WosFNO
-from sciml.physics.elliptic_families import BoxPoisson, StarDiffusion, StarPoisson, StarScreened
-from sciml.physics.elliptic_grid import Grid, Shapes, grid_inputs, values
 from sciml.physics.geometry import Ball
-from sciml.physics.walk_on_spheres import Dirichlet
+from sciml.physics.walks.families import BoxPoisson, StarDiffusion, StarPoisson, StarScreened
+from sciml.physics.walks.grid import Grid, Shapes, grid_inputs, values
+from sciml.physics.walks.spheres import Dirichlet
 
 
 def generator(seed=0):

@@ -9,23 +9,23 @@ import torch
 from sciml.errors import InvalidArgument
 from sciml.networks.graph_layers import Edges
 from sciml.networks.graph_solve import equilibrium
-from sciml.physics.conduction import (
+from sciml.physics.graphs.conduction import (
     DIRECT_UP_TO,
     effective_resistance,
     laplacian,
     outflow,
     potentials,
 )
-from sciml.physics.graphs import both_ways
-from sciml.physics.heat_mesh import HeatMesh, couplings, heat_graph, wavy_disc
-from sciml.physics.porous import (
+from sciml.physics.graphs.graph import both_ways
+from sciml.physics.graphs.heat_mesh import HeatMesh, couplings, heat_graph, wavy_disc
+from sciml.physics.graphs.porous import (
     PRESSURE,
     PorousNetwork,
     delaunay_pairs,
     hagen_poiseuille,
     pore_network,
 )
-from sciml.physics.resistors import ResistorNetwork, random_connected
+from sciml.physics.graphs.resistors import ResistorNetwork, random_connected
 
 F64 = torch.float64
 TASKS = [PorousNetwork(), ResistorNetwork(), HeatMesh(source=2.0)]

@@ -6,7 +6,7 @@ import torch
 from sciml.errors import InvalidArgument
 from sciml.networks.graph_layers import Edges
 from sciml.networks.graph_solve import equilibrium
-from sciml.physics.graph_value_iteration import Decisions, GraphValueIteration, random_decisions
+from sciml.physics.graphs.value_iteration import Decisions, GraphValueIteration, random_decisions
 
 
 def drawn(seed=0, states=(7, 30, 2), actions=(1, 8, 5), discount=0.9):

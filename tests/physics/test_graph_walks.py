@@ -8,8 +8,8 @@ import torch
 from sciml.errors import ConvergenceError, InvalidArgument
 from sciml.networks.graph_layers import Edges
 from sciml.networks.graph_solve import equilibrium
-from sciml.physics.graph_walk_tasks import HittingProbability, PageRank
-from sciml.physics.graph_walks import Walk, random_walk_graph
+from sciml.physics.graphs.random_walks import Walk, random_walk_graph
+from sciml.physics.graphs.walk_tasks import HittingProbability, PageRank
 
 
 def walk_of(graph):

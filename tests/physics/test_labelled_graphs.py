@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from sciml.errors import InvalidArgument
-from sciml.physics.graph_chains import Chains
-from sciml.physics.graph_motifs import MOTIFS, Atlas, MotifGraphs, MotifSet, growing_tree
+from sciml.physics.graphs.chains import Chains
+from sciml.physics.graphs.motifs import MOTIFS, Atlas, MotifGraphs, MotifSet, growing_tree
 
 
 def as_networkx(graph):

@@ -9,10 +9,10 @@ import scipy.sparse.linalg as spl
 import torch
 
 from sciml.errors import InvalidArgument
-from sciml.physics.darcy import Darcy
-from sciml.physics.periodic import Periodic, cosine_field, multiplied, periodic_field
-from sciml.physics.steady import Semilinear
-from sciml.physics.steady_flow import SteadyNavierStokes
+from sciml.physics.steady.darcy import Darcy
+from sciml.physics.steady.navier_stokes import SteadyNavierStokes
+from sciml.physics.steady.periodic import Periodic, cosine_field, multiplied, periodic_field
+from sciml.physics.steady.semilinear import Semilinear
 
 
 def seeded(seed=0):

@@ -9,8 +9,8 @@ import torch
 from sciml.autodiff.streams import Streams
 from sciml.errors import InvalidArgument
 from sciml.physics.geometry import Ball, Domain
-from sciml.physics.verification import correct, intervals, select, verify
-from sciml.physics.walk_on_spheres import Dirichlet, WalkOnSpheres
+from sciml.physics.walks.spheres import Dirichlet, WalkOnSpheres
+from sciml.physics.walks.verification import correct, intervals, select, verify
 
 torch.set_num_threads(1)
 FAST = WalkOnSpheres(walks=32, eps=1e-3)

@@ -20,13 +20,13 @@ from sciml.physics.geometry import (
     l_shape,
     star_family,
 )
-from sciml.physics.label_cache import LabelCache
-from sciml.physics.star_reference import Gaussians, star_reference
-from sciml.physics.walk_on_spheres import (
+from sciml.physics.walks.label_cache import LabelCache
+from sciml.physics.walks.spheres import (
     Dirichlet,
     WalkOnSpheres,
     reduced_screening,
 )
+from sciml.physics.walks.star_reference import Gaussians, star_reference
 
 DISK, BALL = Ball(), Ball(center=(0.0, 0.0, 0.0))
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from sciml.autodiff.streams import Streams
-from sciml.physics.verification import verify
-from sciml.physics.walk_on_spheres import WalkOnSpheres
+from sciml.physics.walks.spheres import WalkOnSpheres
+from sciml.physics.walks.verification import verify
 from sciml.pretrained import list_pretrained, load_pretrained
 from sciml.pretrained.elliptic import judged
 from sciml.pretrained.folder import SHIPPED

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from sciml.errors import InvalidArgument
 from sciml.physics.checks import check_positive
-from sciml.physics.periodic import Periodic, multiplied, periodic_field
+from sciml.physics.steady.periodic import Periodic, multiplied, periodic_field
 from sciml.solvers import GMRES, NewtonKrylov, Operator, Solution, root
 from sciml.solvers.solution import Policy
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sciml.errors import InvalidArgument
 from sciml.physics.geometry import Domain
-from sciml.physics.walk_on_spheres import Dirichlet, Field
+from sciml.physics.walks.spheres import Dirichlet, Field
 
 
 @dataclass(frozen=True)

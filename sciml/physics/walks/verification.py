@@ -12,7 +12,7 @@ problems, t-quantiles, and the linearised variance of the ratio for the relative
 is the walks' own bias, which is O(eps): keep eps far below the error that is looked for.
 
 Source: the estimator of section 5 of arXiv 2603.01193's validation, with halves instead of a
-reference; walks as in `sciml.physics.walk_on_spheres`.
+reference; walks as in `sciml.physics.walks.spheres`.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from scipy.stats import t as student
 from torch import Tensor
 
 from sciml.errors import InvalidArgument
-from sciml.physics.control_variate import Polynomials, estimate, fitted
 from sciml.physics.geometry import Domain
-from sciml.physics.walk_on_spheres import Dirichlet, Estimate, WalkOnSpheres
+from sciml.physics.walks.control_variate import Polynomials, estimate, fitted
+from sciml.physics.walks.spheres import Dirichlet, Estimate, WalkOnSpheres
 
 FITTED = 512  # points on every boundary, and inside, that polynomials are fitted to
 DEGREE = {1: 8, 2: 8, 3: 5}
@@ -142,8 +142,8 @@ def verify(
         margin: Points closer to the boundary than this, in units of the domain's size, are left
             out.
         control: Whether to walk for what a fitted polynomial leaves of the data, in up to three
-            dimensions and where the equation allows it (`sciml.physics.control_variate`): a part
-            of the noise, the same mean.
+            dimensions and where the equation allows it (`sciml.physics.walks.control_variate`):
+            a part of the noise, the same mean.
 
     Raises:
         InvalidArgument: For too few problems, or values of the wrong shape or not finite.

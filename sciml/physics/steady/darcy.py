@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from sciml.physics.checks import check_choice, check_number, check_positive
-from sciml.physics.periodic import cosine_field
+from sciml.physics.steady.periodic import cosine_field
 from sciml.solvers import CG, Operator, Solution, linear_solve
 from sciml.solvers.solution import Policy
 

@@ -25,8 +25,8 @@ import torch
 from scipy.spatial import Delaunay
 
 from sciml.errors import InvalidArgument
-from sciml.physics.conduction import potentials
-from sciml.physics.graphs import Graph, both_ways, check_size, numpy_generator
+from sciml.physics.graphs.conduction import potentials
+from sciml.physics.graphs.graph import Graph, both_ways, check_size, numpy_generator
 
 FLOOR = 1e-6  # smallest coupling kept: four nodes on one circle have none
 

@@ -35,7 +35,7 @@ from torch import Tensor
 from sciml.errors import InvalidArgument, NumericalWarning
 from sciml.physics.checks import check_choice, check_positive
 from sciml.physics.geometry import Domain
-from sciml.physics.walk_loop import Equation, Walks, walk
+from sciml.physics.walks.loop import Equation, Walks, walk
 
 # f(x, i): x (d, N) coordinates first, i (N,) the domain of each column; returns (N,).
 Field = Callable[[Tensor, Tensor], Tensor]

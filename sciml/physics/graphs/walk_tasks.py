@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from sciml.errors import InvalidArgument
-from sciml.physics.graph_walks import Walk, random_walk_graph
-from sciml.physics.graphs import Graph, check_size, numpy_generator
+from sciml.physics.graphs.graph import Graph, check_size, numpy_generator
+from sciml.physics.graphs.random_walks import Walk, random_walk_graph
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 
 from sciml.errors import InvalidArgument
-from sciml.physics.conduction import potentials
-from sciml.physics.graphs import Graph, both_ways, check_size, numpy_generator
+from sciml.physics.graphs.conduction import potentials
+from sciml.physics.graphs.graph import Graph, both_ways, check_size, numpy_generator
 
 
 def random_connected(rng: np.random.Generator, nodes: int, degree: float) -> np.ndarray:

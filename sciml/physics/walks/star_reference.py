@@ -7,8 +7,8 @@ The source has a particular solution in closed form: with rho = |x - center|^2
 
     Laplacian v = exp(-rho)    for    v = (E1(rho) + log rho) / 4.
 
-The rest is harmonic: see `sciml.physics.curve_reference`. 256 nodes give an error of about 1e-12 in
-the family of `star_family` for smooth g.
+The rest is harmonic: see `sciml.physics.walks.curve_reference`. 256 nodes give an error of about
+1e-12 in the family of `star_family` for smooth g.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ import torch
 from scipy.special import exp1
 from torch import Tensor
 
-from sciml.physics.curve_reference import curve_reference
 from sciml.physics.geometry import Star
 from sciml.physics.geometry.domain import rows_of
-from sciml.physics.walk_on_spheres import Field
+from sciml.physics.walks.curve_reference import curve_reference
+from sciml.physics.walks.spheres import Field
 
 EULER = 0.5772156649015329
 

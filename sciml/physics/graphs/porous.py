@@ -24,8 +24,8 @@ from scipy.spatial import Delaunay, cKDTree
 from torch import Tensor
 
 from sciml.errors import InvalidArgument
-from sciml.physics.conduction import outflow, potentials
-from sciml.physics.graphs import Graph, both_ways, check_size, numpy_generator
+from sciml.physics.graphs.conduction import outflow, potentials
+from sciml.physics.graphs.graph import Graph, both_ways, check_size, numpy_generator
 
 PRESSURE = 101_325.0  # Pa, at the inlet
 CLIP = 0.9  # largest diameter over the distance to the nearest pore

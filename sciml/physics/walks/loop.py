@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sciml.physics.geometry.domain import Domain, length
-from sciml.physics.green import (
+from sciml.physics.walks.green import (
     LARGEST_T,
     directions,
     harmonic_radius,

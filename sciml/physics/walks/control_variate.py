@@ -24,7 +24,7 @@ from torch import Tensor
 
 from sciml.errors import InvalidArgument
 from sciml.physics.geometry import Domain
-from sciml.physics.walk_on_spheres import Dirichlet, Estimate, WalkOnSpheres
+from sciml.physics.walks.spheres import Dirichlet, Estimate, WalkOnSpheres
 
 SHARE = 0.03  # a source of size 1 makes about this variance in a domain of size 1
 RIDGE = 1e-7  # of the mean diagonal entry
@@ -129,7 +129,7 @@ def fitted(
 
     Args:
         problem: The equation, with a constant screening or none, and a diffusion that has a
-            method `log_gradient(x, i)`, such as `elliptic_families.LogSine`, or none.
+            method `log_gradient(x, i)`, such as `solutions.LogSine`, or none.
         domain: B domains.
         on: Points of their boundaries `(B, n, d)`.
         inner: Points inside `(B, m, d)`.

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from sciml.errors import InvalidArgument
-from sciml.physics.graphs import Graph, check_size
+from sciml.physics.graphs.graph import Graph, check_size
 
 IMPROVEMENT = 1e-12  # an edge must be better by this much; ties would swap for ever
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from sciml.errors import InvalidArgument
-from sciml.physics.graphs import Graph, check_size
+from sciml.physics.graphs.graph import Graph, check_size
 
 SEED = 20_231  # of the choice of labelled nodes, whatever the run's
 

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from sciml.errors import InvalidArgument
 from sciml.physics.geometry import Domain, Ellipse, Polygon, Star, Tabulated
-from sciml.physics.walk_on_spheres import Field
+from sciml.physics.walks.spheres import Field
 
 GRADING = 6  # nodes of an edge lie like s^6 at its ends
 
@@ -56,7 +56,7 @@ def curve_reference(
         boundary: g, smooth along the boundary except at corners.
         points: `(B, P, 2)` inside the domains or on their boundaries.
         source: f with a method `potential(x, i)` that returns a v with `Laplacian v = f`, such as
-            `sciml.physics.star_reference.Gaussians`; None for 0.
+            `sciml.physics.walks.star_reference.Gaussians`; None for 0.
         nodes: Nodes per curve, an even number; per edge of a polygon. None for 256 and 64.
 
     Raises:

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from sciml.errors import InvalidArgument, did_you_mean
-from sciml.physics.graphs import Graph, both_ways, check_size, numpy_generator
+from sciml.physics.graphs.graph import Graph, both_ways, check_size, numpy_generator
 
 _RING = [(i, (i + 1) % 6) for i in range(6)]
 # Six nodes each; "bipartite" and "prism" have the same degrees.

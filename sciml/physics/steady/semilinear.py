@@ -5,7 +5,7 @@ What `sciml.data.fields` needs of one is the protocol below; `Semilinear` is the
     -d Lap u + u + u^3 = f    on the periodic unit square,
 
 the Euler-Lagrange equation of a strictly convex energy: exactly one solution for every f.
-`sciml.physics.darcy` and `sciml.physics.steady_flow` hold the other two.
+`sciml.physics.steady.darcy` and `sciml.physics.steady.navier_stokes` hold the other two.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from sciml.physics.checks import check_positive
-from sciml.physics.periodic import Periodic, multiplied, periodic_field
+from sciml.physics.steady.periodic import Periodic, multiplied, periodic_field
 from sciml.solvers import CG, NewtonKrylov, Operator, Solution, root
 from sciml.solvers.solution import Policy
 

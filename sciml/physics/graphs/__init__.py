@@ -1,0 +1,1 @@
+"""Graphs whose equations have an answer: what convergent graph solvers learn."""

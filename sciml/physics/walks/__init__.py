@@ -1,0 +1,1 @@
+"""Walk on spheres: the engine, families of elliptic problems, their references, verification."""
