@@ -171,9 +171,7 @@ class WosFNO(nn.Module):
         gates = gates.movedim((-2, -1), (0, 2))
         shape = lift.data.shape[2:]
         z = gates[0] * (self.enter @ lift.data.flatten(2)).unflatten(2, shape)
-        for gate, mix, spectral in zip(gates[1:-1], self.mix, self.spectral, strict=True):
-            z = z + gate * ((mix @ z.flatten(2)).view_as(z) + spectral(z))
-        return (gates[-1] * z).sum(1) / math.sqrt(self.width)
+        return gated(gates, z, self.mix, self.spectral).sum(1) / math.sqrt(self.width)
 
     # --- as a published operator ------------------------------------------------------------------
     def schema(self) -> dict:
@@ -214,7 +212,7 @@ class WosFNO(nn.Module):
 
         slope = gradient(sdf)
         normal = slope / slope.square().sum(1, keepdim=True).sqrt().clamp_min(0.1)
-        v = _convolve(source * inside, newton, self.dim)
+        v = convolve(source * inside, newton, self.dim)
         on_boundary = v - sdf * (gradient(v) * normal).sum(1)  # at the closest point, first order
         h = boundary - on_boundary
         total = near.sum(axes, keepdim=True)
@@ -224,11 +222,11 @@ class WosFNO(nn.Module):
         level = (near * on_boundary).sum(axes, keepdim=True) / total
         h = h - c
         layers = torch.stack([near, near * h], 1)[:, :, None]
-        around, weighted = _convolve(layers, means, self.dim).unbind(1)
+        around, weighted = convolve(layers, means, self.dim).unbind(1)
         guesses = (weighted / around).unbind(1)
         w = guesses[1]
         if flat is not None:
-            w = _convolve(near * h, flat, self.dim) / around[:, 1]
+            w = convolve(near * h, flat, self.dim) / around[:, 1]
         t = _ramp(sdf)
 
         fade = torch.exp(-sdf.abs() / FADE)
@@ -342,7 +340,21 @@ def _blend(smooth: Tensor, trace: Tensor, inner: Tensor, sdf: Tensor) -> Tensor:
     return smooth + torch.lerp(trace, inner, _ramp(sdf))
 
 
-def _convolve(field: Tensor, kernel: Tensor, dim: int) -> Tensor:
+def gated(gates: Tensor, z: Tensor, mix: Tensor, spectral: nn.ModuleList) -> Tensor:
+    """Return `G_L . z_L` of all layers, channel by channel.
+
+    Args:
+        gates: `(L + 2, N, C, n_1, ..., n_d)`; the first is not used.
+        z: z_0 `(N, C, n_1, ..., n_d)`.
+        mix: `(L, C, C)`.
+        spectral: L spectral layers.
+    """
+    for gate, matrix, layer in zip(gates[1:-1], mix, spectral, strict=True):
+        z = z + gate * ((matrix @ z.flatten(2)).view_as(z) + layer(z))
+    return gates[-1] * z
+
+
+def convolve(field: Tensor, kernel: Tensor, dim: int) -> Tensor:
     """Return the convolution of `(..., n_1, ..., n_d)`, zero beyond the grid, with a kernel.
 
     Args:

@@ -1,16 +1,26 @@
-"""A geometry-informed neural operator for clouds of points in the plane: in, latent grid, out.
+"""A geometry-informed neural operator for clouds of points in the plane, linear in the data.
 
-    v(y) = mean over points x near y of w(|x - y|) k_in(x - y, features(x))         on a grid y
-    v  <-  v + gelu(W v + F^-1(R . F v))                                             layer by layer
-    u(x) = decode(mean over grid nodes y near x of w(|x - y|) k_out(x - y) . v(y))
+    Laplacian u = -f  in the domain,    u = g  on its boundary
 
-Features of a point: g at the closest boundary point, signed distance, f. Neighbours of a point on a
-regular grid are a fixed pattern of offsets, so there is no search, and sums over neighbours are one
-`index_add`. The weight `(1 - (r / radius)^2)^3` is smooth, so u can be differentiated twice in x.
+    u(x) = c + v(x) + w(x) + t(x) sum over grid nodes y near x of B(x - y) k_out(x - y) . z_L(y)
+    z_0(y) = G_0 (D data + sum over boundary points b near y of B(y - b) k_in(y - b) h_b ds_b)
+    z_{k+1} = z_k + G_k (W_k z_k + F^-1(R_k . F z_k)),    z_L taken times G_L
 
-Li et al., arXiv 2309.00583 (GINO), in the form of arXiv 2603.01193. Departures: the weight, the
-pattern, g of the closest boundary point is normalised by its mean and size and these are put back
-at the end, so that scales and constants of u need not be learned.
+    v       potential of f, which is averaged over the points near every node of the latent grid
+    h       boundary data of what is left, g - v, less its mean c
+    w       mean of h over the boundary with weights |x - b|^-2, see `sciml.networks.wos_fno`
+    t       1 - exp(-d / l), d = pi / (sum of ds_b |x - b|^-2) the distance from a flat boundary
+    data    v, f, w at the nodes, and means like w with other powers
+    G_k     functions of the domain, node by node: distance, normal, how much boundary is around
+
+Boundary points may be spread unevenly: the length ds_b that a point stands for is the inverse of
+the density of points around it. Neighbours of a point on a regular grid are a fixed pattern of 4 x
+4 offsets, B the cubic spline over them, so there is no search, and sums over neighbours are one
+`index_add`; u has two derivatives in x. `lift=False` leaves out all that is not learned, v, w
+and t; u = g on the boundary is then learned, too.
+
+Li et al., arXiv 2309.00583 (GINO), in the form of arXiv 2603.01193. Departures: everything above
+but graph layer in, Fourier layers, graph layer out; closest boundary points are not needed.
 """
 
 from __future__ import annotations
@@ -23,6 +33,11 @@ from torch import Tensor, nn
 
 from sciml.errors import InvalidArgument
 from sciml.networks.spectral import SpectralMix
+from sciml.networks.wos_fno import FADE, LOG_MEAN, RAMP, convolve, gated
+
+SPREAD = 0.1  # over this distance the density of boundary points is looked at
+CORE = 3e-4  # added to distances from boundary points
+POWERS = (1, 2, 4)
 
 
 class WosGINO(nn.Module):
@@ -31,43 +46,50 @@ class WosGINO(nn.Module):
     Args:
         half: Half the side of the box of the latent grid.
         nodes: Nodes of the latent grid per axis.
-        radius: Reach of the kernels, in units of the grid's spacing.
-        width: Channels of v.
+        width: Channels of z.
         modes: Fourier modes kept per axis.
-        layers: Fourier layers.
-        hidden: Hidden width of the kernels.
+        layers: L.
+        hidden: Hidden width of the kernels and of the network of the domain.
+        lift: Start from what is known without learning.
 
     Raises:
-        InvalidArgument: For a reach below one cell.
+        InvalidArgument: For a grid too small for the splines.
     """
 
     def __init__(
         self,
         half: float = 1.5,
         nodes: int = 32,
-        radius: float = 2.0,
-        width: int = 24,
-        modes: int = 10,
+        width: int = 20,
+        modes: int = 8,
         layers: int = 4,
-        hidden: int = 48,
+        hidden: int = 32,
+        lift: bool = True,
     ) -> None:
         super().__init__()
-        if radius < 1:
-            raise InvalidArgument(f"network.radius={radius}", "at least 1 cell")
+        if nodes < 8:
+            raise InvalidArgument(f"network.nodes={nodes}", "at least 8")
         self.half, self.nodes, self.width = float(half), nodes, width
+        self.layers, self.lift = layers, lift
         self.spacing = 2 * self.half / (nodes - 1)
-        self.radius = radius * self.spacing
-        reach = math.ceil(radius)
-        steps = torch.arange(-reach + 1, reach + 1)
+        steps = torch.arange(-1, 3)
         pattern = torch.stack(torch.meshgrid(steps, steps, indexing="ij"), -1).reshape(-1, 2)
         self.register_buffer("pattern", pattern, persistent=False)
-        self.read = nn.Sequential(nn.Linear(5, hidden), nn.GELU(), nn.Linear(hidden, width))
-        self.lift = nn.Linear(width + 1, width)
-        self.mix = nn.ModuleList(nn.Conv2d(width, width, 1) for _ in range(layers))
-        self.spectral = nn.ModuleList(SpectralMix(width, modes) for _ in range(layers))
+        self.domain = nn.Sequential(
+            nn.Linear(9, hidden),
+            nn.GELU(),
+            nn.Linear(hidden, hidden),
+            nn.GELU(),
+            nn.Linear(hidden, (layers + 2) * width),
+        )
+        data = 5 if lift else 1
+        self.enter = nn.Parameter(torch.randn(width, data) / math.sqrt(data))
+        self.read = nn.Sequential(nn.Linear(2, hidden), nn.GELU(), nn.Linear(hidden, width))
         self.write = nn.Sequential(nn.Linear(2, hidden), nn.GELU(), nn.Linear(hidden, width))
-        self.decode = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, 1))
+        self.mix = nn.Parameter(torch.randn(layers, width, width) / math.sqrt(width))
+        self.spectral = nn.ModuleList(SpectralMix(width, modes) for _ in range(layers))
 
+    # --- the solution -----------------------------------------------------------------------------
     def forward(
         self,
         points: Tensor,
@@ -80,49 +102,188 @@ class WosGINO(nn.Module):
 
         Args:
             points: `(N, P, 2)` in the domain and on its boundary.
-            boundary: `(N, P)` g at the closest boundary point.
-            distance: `(N, P)` signed distance, negative inside.
+            boundary: `(N, P)` g at the boundary points; elsewhere it is not looked at.
+            distance: `(N, P)` 0 at boundary points, negative inside; nothing else matters.
             source: `(N, P)` f.
-            query: `(N, Q, 2)`.
-        """
-        mean = boundary.mean(1, keepdim=True)
-        size = (
-            boundary.var(1, keepdim=True) + source.square().mean(1, keepdim=True) / 16 + 1e-6
-        ).sqrt()
-        features = torch.stack([(boundary - mean) / size, distance, source / size / 4], 2)
-        v = self._latent(points, features)
-        offset, weight, index = self._edges(points if query is None else query)
-        found = v.movedim(1, -1).reshape(-1, self.width)[index] * self.write(offset)
-        found = (found * weight[..., None]).sum(2) / weight.sum(2, keepdim=True).clamp_min(1e-6)
-        return mean + size * self.decode(found)[..., 0]
+            query: `(N, Q, 2)` in the domain.
 
-    def _latent(self, points: Tensor, features: Tensor) -> Tensor:
-        """Return v `(N, C, n, n)` after all layers."""
-        offset, weight, index = self._edges(points)
-        edges = torch.cat([offset, features[:, :, None].expand(*offset.shape[:3], -1)], 3)
-        value = torch.cat([self.read(edges), torch.ones_like(weight)[..., None]], 3)
-        value = (value * weight[..., None]).flatten(0, 2)
-        total = value.new_zeros(len(points) * self.nodes**2, self.width + 1)
-        total = total.index_add(0, index.flatten(), value)
-        amount = total[:, -1:]
-        v = self.lift(torch.cat([total[:, :-1] / amount.clamp_min(1e-3), amount.log1p()], 1))
-        v = v.view(len(points), self.nodes, self.nodes, -1).movedim(-1, 1).contiguous()
-        for mix, spectral in zip(self.mix, self.spectral, strict=True):
-            v = v + F.gelu(mix(v) + spectral(v))
-        return v
+        Raises:
+            InvalidArgument: If a problem has no boundary points.
+        """
+        return self._solve(points, boundary, distance, source, query, True)
+
+    def first_guess(
+        self,
+        points: Tensor,
+        boundary: Tensor,
+        distance: Tensor,
+        source: Tensor,
+        query: Tensor | None = None,
+    ) -> Tensor:
+        """Return what the network would answer without having learned anything."""
+        return self._solve(points, boundary, distance, source, query, False)
+
+    def _solve(
+        self,
+        points: Tensor,
+        boundary: Tensor,
+        distance: Tensor,
+        source: Tensor,
+        query: Tensor | None,
+        learned: bool,
+    ) -> Tensor:
+        query = points if query is None else query
+        place, value, length = self._boundary(points, boundary, distance)
+        f, amount = self._averaged(points, source, distance < -1e-6)
+        v = torch.zeros_like(f)
+        if self.lift:
+            v = convolve(f, self._newton(f), 2)
+            # a spline through node values has these coefficients, to fourth order in the spacing
+            padded = F.pad(v[:, None], (1, 1, 1, 1), mode="replicate")[:, 0]
+            across = padded[:, 2:, 1:-1] + padded[:, :-2, 1:-1]
+            along = padded[:, 1:-1, 2:] + padded[:, 1:-1, :-2]
+            smooth = v - (across + along - 4 * v) / 6
+            value = value - self._spline(smooth, place)
+        c = (value * length).sum(1, keepdim=True) / length.sum(1, keepdim=True)
+        h = value - c
+        u = c.expand(query.shape[:2])
+        ramp = None
+        if self.lift:
+            ((around, weighted),) = self._sums(query, place, length, h[..., None], (2,))
+            u = u + self._spline(smooth, query) + weighted[..., 0] / around
+            ramp = 1 - torch.exp(-(math.pi / RAMP) / around)
+        if not learned:
+            return u
+        more = self._learned(query, place, h, length, f, amount, v)
+        return u + (more if ramp is None else ramp * more)
+
+    def _learned(
+        self,
+        query: Tensor,
+        place: Tensor,
+        h: Tensor,
+        length: Tensor,
+        f: Tensor,
+        amount: Tensor,
+        v: Tensor,
+    ) -> Tensor:
+        """Return the sum over nodes near the query points `(N, Q)`, before t."""
+        n, count = self.nodes, len(place)
+        axis = torch.linspace(-self.half, self.half, n, dtype=h.dtype, device=h.device)
+        nodes = torch.stack(torch.meshgrid(axis, axis, indexing="ij"), -1).view(1, -1, 2)
+        columns = torch.cat([h[..., None], place], 2)
+        sums = self._sums(nodes.expand(count, -1, -1), place, length, columns, POWERS)
+        d = math.pi / sums[1][0]
+        # of length 1 over a flat boundary
+        normal = nodes * sums[2][0][..., None] - sums[2][1][..., 1:]
+        normal = (normal * (2 / math.pi * d**2)[..., None]).clamp(-2, 2)
+        bend = torch.linalg.vector_norm(normal, dim=2) - 1
+        fade, inside = torch.exp(-d / FADE), amount.flatten(1) / (amount.flatten(1) + 1)
+        # over a flat boundary the sum of |x - b|^-p falls like a power of the distance
+        room = [
+            around.log() + (p - 1) * torch.log(d + self.spacing)
+            for p, (around, _) in zip(POWERS, sums, strict=True)
+        ]
+        known = [torch.exp(-d / RAMP), torch.exp(-d / 0.4), inside, bend * fade, *room]
+        known += (normal * fade[..., None]).unbind(2)
+        data = [f.flatten(1) / 4]
+        if self.lift:
+            means = [weighted[..., 0] / around for around, weighted in sums]
+            level = v.flatten(1).mean(1, keepdim=True)
+            data += [means[0] - means[1], means[2] - means[1], means[1], v.flatten(1) - level]
+        shape = (count, -1, n, n)
+        gates = self.domain(torch.stack(known, 2)).unflatten(-1, (self.layers + 2, self.width))
+        gates = gates.movedim((-2, -1), (0, 2)).unflatten(-1, (n, n))
+        z = self.enter @ (torch.stack(data, 1) * inside[:, None])
+        z = gates[0] * (z.view(shape) + self._read(place, h * length))
+        z = gated(gates, z, self.mix, self.spectral).flatten(2).mT.reshape(-1, self.width)
+        offset, weight, index = self._edges(query)
+        found = (z[index] * self.write(offset)).sum(3) * weight
+        return found.sum(2) / math.sqrt(self.width)
+
+    # --- between clouds and the grid --------------------------------------------------------------
+    def _boundary(
+        self, points: Tensor, boundary: Tensor, distance: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return boundary points `(N, B, 2)`, g there, and the length each stands for (or 0)."""
+        on = distance > -1e-6
+        counts = on.sum(1)
+        if int(counts.min()) == 0:
+            raise InvalidArgument("a cloud without boundary points", "some points with distance 0")
+        own, index = on.to(torch.uint8).topk(int(counts.max()), dim=1)
+        place = points.detach().gather(1, index[..., None].expand(-1, -1, 2))
+        square = (place[:, :, None] - place[:, None]).square().sum(3) / SPREAD**2
+        around = (torch.exp(-square) * own[:, None]).sum(2).clamp_min(1)
+        length = own * (SPREAD * math.sqrt(math.pi)) / around
+        return place, boundary.gather(1, index), length
+
+    def _averaged(self, points: Tensor, values: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
+        """Return means over the points near every node, and the sums of weights `(N, n, n)`."""
+        _, weight, index = self._edges(points)
+        weight = weight * own[..., None]
+        total = weight.new_zeros(2, len(points) * self.nodes**2)
+        rows = torch.stack([weight, weight * values[..., None]]).flatten(1)
+        amount, found = total.index_add(1, index.flatten(), rows).view(
+            2, len(points), self.nodes, self.nodes
+        )
+        return found / amount.clamp_min(1e-4), amount
+
+    def _read(self, place: Tensor, values: Tensor) -> Tensor:
+        """Return the learned layer of the boundary `(N, C, n, n)`."""
+        offset, weight, index = self._edges(place)
+        rows = self.read(offset) * (weight * values[..., None] / self.spacing)[..., None]
+        total = rows.new_zeros(len(place) * self.nodes**2, self.width)
+        total = total.index_add(0, index.flatten(), rows.flatten(0, 2))
+        return total.view(len(place), self.nodes, self.nodes, -1).movedim(-1, 1)
+
+    def _sums(
+        self,
+        x: Tensor,
+        place: Tensor,
+        length: Tensor,
+        columns: Tensor,
+        powers: tuple[int, ...],
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Return sums of ds |x - b|^-p, alone `(N, Q)` and times columns `(N, Q, K)`."""
+        square = sum((x[:, :, None, k] - place[:, None, :, k]).square() for k in range(x.shape[2]))
+        square = square + CORE**2
+        rows = length[..., None] * torch.cat([torch.ones_like(length)[..., None], columns], 2)
+        found = [square ** (-p / 2) @ rows for p in powers]
+        return [(part[..., 0], part[..., 1:]) for part in found]
+
+    def _spline(self, coefficients: Tensor, points: Tensor) -> Tensor:
+        """Return splines `(N, P)` with coefficients `(N, n, n)`."""
+        _, weight, index = self._edges(points)
+        return (coefficients.reshape(-1)[index] * weight).sum(2)
 
     def _edges(self, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return offsets `(N, P, K, 2)`, weights and node numbers `(N, P, K)` of neighbours."""
-        cell = (points.detach() + self.half) / self.spacing
-        nodes = cell.floor().long()[:, :, None] + self.pattern
-        inside = ((nodes >= 0) & (nodes < self.nodes)).all(3)
-        place = nodes.to(points) * self.spacing - self.half
-        offset = (points[:, :, None] - place) / self.radius
-        weight = (1 - offset.square().sum(3)).clamp_min(0) ** 3 * inside
-        nodes = nodes.clamp(0, self.nodes - 1)
-        first = torch.arange(len(points), device=points.device)[:, None, None] * self.nodes**2
-        return offset, weight, first + nodes[..., 0] * self.nodes + nodes[..., 1]
+        """Return offsets `(N, P, 16, 2)`, weights B and node numbers `(N, P, 16)`."""
+        cell = (points + self.half) / self.spacing
+        first = cell.detach().floor()
+        offset = (cell - first)[:, :, None] - self.pattern
+        near = offset.abs()
+        inner, outer = 2 / 3 - near**2 + near**3 / 2, (2 - near).clamp_min(0) ** 3 / 6
+        weight = torch.where(near < 1, inner, outer).prod(3)
+        nodes = (first.long()[:, :, None] + self.pattern).clamp(0, self.nodes - 1)
+        start = torch.arange(len(points), device=points.device)[:, None, None] * self.nodes**2
+        return offset, weight, start + nodes[..., 0] * self.nodes + nodes[..., 1]
 
+    def _newton(self, like: Tensor) -> Tensor:
+        """Return the transform of the potential of a cell, over twice the grid."""
+        key = (like.dtype, like.device)
+        if getattr(self, "_key", None) != key:
+            kind = {"dtype": torch.float64, "device": like.device}
+            step = torch.fft.fftfreq(2 * self.nodes, 1 / (2 * self.nodes), **kind) * self.spacing
+            square = step[:, None] ** 2 + step**2
+            r = torch.where(square == 0, 1.0, square).sqrt()
+            near = -math.log(self.spacing) - LOG_MEAN
+            potential = torch.where(square == 0, near, -r.log())
+            potential = potential * (self.spacing**2 / (2 * math.pi))
+            kernel = torch.fft.rfftn(potential, dim=(-2, -1))
+            self._kernel, self._key = kernel.to(like.dtype.to_complex()), key
+        return self._kernel
+
+    # --- as a published operator ------------------------------------------------------------------
     def schema(self) -> dict:
         """Return names, shapes and units of inputs and outputs."""
         row = {"shape": ["N", "P"], "unit": "1", "dtype": "float"}
