@@ -2,6 +2,7 @@
 
     python benchmarks/optimizers.py                                   # everything (hours)
     python benchmarks/optimizers.py --problems poisson2d hjb100 --optimizers adam spring engd
+    python benchmarks/optimizers.py --missing --jobs 2                # what has no result yet
 
 Every optimizer gets the same time as Adam (`--budget` scales it), all of it or a fraction of it
 (`--fractions`), with the learning-rate schedule stretched over the run: a few pilot steps measure
@@ -147,6 +148,11 @@ def launch(problem: str, optimizer: str, seed: int, fraction: float, scale: floa
     return {**cell, **json.loads(done.stdout.strip().splitlines()[-1])}
 
 
+def cell_of(row: dict) -> tuple:
+    """Return what identifies a stored result."""
+    return row["problem"], row["optimizer"], row["seed"], row["fraction"]
+
+
 def seconds_to(row: dict, target: float) -> float | None:
     """Return when a run was first seen at or below an error."""
     return next((s for s, e in row["curve"] if e <= target), None)
@@ -245,6 +251,7 @@ def main() -> int:
     parser.add_argument("--fractions", nargs="*", type=float, default=[1.0])
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--budget", type=float, default=1.0, help="factor on all wall times")
+    parser.add_argument("--missing", action="store_true", help="skip cells with a stored result")
     parser.add_argument("--report", action="store_true", help="tables of stored results only")
     parser.add_argument("--one", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -260,13 +267,15 @@ def main() -> int:
         for o in names
         for f in args.fractions
     ]
+    if args.missing:
+        have = {cell_of(r) for r in stored["rows"]}
+        cells = [cell for cell in cells if cell not in have]
     if not args.report:
         with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
             jobs = {pool.submit(launch, *cell, args.budget): cell for cell in cells}
             for job in concurrent.futures.as_completed(jobs):
                 row, cell = job.result(), jobs[job]
-                key = lambda r: (r["problem"], r["optimizer"], r["seed"], r["fraction"])  # noqa: E731
-                stored["rows"] = [r for r in stored["rows"] if key(r) != cell] + [row]
+                stored["rows"] = [r for r in stored["rows"] if cell_of(r) != cell] + [row]
                 stored["machine"] = {
                     "processor": platform.machine(),
                     "cores": os.cpu_count(),

@@ -29,8 +29,8 @@ from torch import Tensor
 from sciml.errors import InvalidArgument
 from sciml.optim.capture import affine_layers
 from sciml.optim.flat import flatten
-from sciml.optim.jacobian import layer_rows, term_slots
 from sciml.optim.objective import Objective
+from sciml.optim.slots import layer_rows, term_slots
 from sciml.optim.terms import total_loss
 
 

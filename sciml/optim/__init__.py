@@ -4,10 +4,11 @@ from sciml.optim.adahessian import AdaHessian
 from sciml.optim.cbo import CBO
 from sciml.optim.deepzero import DeepZero
 from sciml.optim.engd import ENGD, SPRING
-from sciml.optim.galore import GaLore, NaturalGaLore
+from sciml.optim.galore import GaLore
 from sciml.optim.kfac import KFAC
 from sciml.optim.mfac import MFAC
 from sciml.optim.mkor import MKOR
+from sciml.optim.natural_galore import NaturalGaLore
 from sciml.optim.objective import Objective
 from sciml.optim.polystep import PolyStep
 from sciml.optim.sophia import SophiaG, SophiaH

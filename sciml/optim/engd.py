@@ -28,9 +28,10 @@ from torch import Tensor, nn
 from sciml.errors import InvalidArgument, NumericalWarning
 from sciml.optim.base import CurvatureOptimizer
 from sciml.optim.capture import affine_layers
-from sciml.optim.jacobian import Jacobian, check_uses, jacobian_of
+from sciml.optim.jacobian import Jacobian, jacobian_of
 from sciml.optim.line_search import halvings
 from sciml.optim.objective import Objective
+from sciml.optim.slots import check_uses
 
 
 class ENGD(CurvatureOptimizer):

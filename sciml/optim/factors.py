@@ -34,8 +34,9 @@ from torch import Tensor, nn
 
 from sciml.autodiff import fused
 from sciml.optim.capture import Use
-from sciml.optim.jacobian import Jacobian, Slots, split_groups, term_slots
+from sciml.optim.jacobian import Jacobian
 from sciml.optim.objective import Objective
+from sciml.optim.slots import Slots, split_groups, term_slots
 from sciml.optim.terms import LossTerm
 
 Kind = Literal["auto", "type2", "mc", "empirical", "forward_only"]

@@ -1,4 +1,4 @@
-"""GaLore and Natural GaLore: Adam on gradients projected to a low-rank basis.
+"""GaLore: Adam on gradients projected to a low-rank basis.
 
 For a weight matrix with gradient M (n x m), every T steps the leading r singular vectors of its
 shorter side become the basis, and Adam runs on what is seen through it:
@@ -6,17 +6,12 @@ shorter side become the basis, and Adam runs on what is seen through it:
     n <= m:  P = U[:, :r],   R = P^T M ,   theta <- theta - eta alpha P N(R)
     n >  m:  Q = V[:, :r],   R = M Q ,     theta <- theta - eta alpha N(R) Q^T
 
-with N Adam's direction, so moments take 2 r max(n, m) numbers instead of 2 n m. Natural GaLore
-first multiplies R by the inverse of the Fisher matrix of the last s projected gradients,
-F = lambda I + sum_k vec(R_k) vec(R_k)^T, the present one included (`sciml.optim.woodbury`).
+with N Adam's direction, so moments take 2 r max(n, m) numbers instead of 2 n m.
 
-References: GaLore, Zhao et al. 2024, arXiv 2403.03507, algorithm 2; Natural GaLore, Das 2024,
-arXiv 2410.16029, algorithm 1. Departures: decoupled weight decay acts before the step and the bias
-correction of Adam does not touch eps, both as in torch, so that a tensor which is not projected is
-treated exactly as by torch.optim.AdamW. When the basis changes, the history is rotated into the new
-one; the papers' code leaves it in the old basis (`on_refresh="keep"`). Adam's moments stay as they
-are, as in both papers. The history costs memory that the paper's table leaves out: `account()`
-includes it, and one log line states it.
+Reference: Zhao et al. 2024, arXiv 2403.03507, algorithm 2. Departures: decoupled weight decay acts
+before the step and the bias correction of Adam does not touch eps, both as in torch, so that a
+tensor which is not projected is treated exactly as by torch.optim.AdamW. Adam's moments stay as
+they are when the basis changes, as in the paper.
 """
 
 from __future__ import annotations
@@ -30,7 +25,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from sciml.errors import InvalidArgument, did_you_mean
-from sciml.optim.exact import ExactOptimizer, dense_gradient, dtype_named
+from sciml.optim.exact import ExactOptimizer, dense_gradient
 from sciml.optim.projection import (
     BASES,
     SIDES,
@@ -42,11 +37,9 @@ from sciml.optim.projection import (
     matrix_shape,
     project,
     random_basis,
-    rotate,
     sides_of,
     singular_basis,
 )
-from sciml.optim.woodbury import Ring
 
 log = logging.getLogger("sciml")
 
@@ -165,7 +158,7 @@ class GaLore(ExactOptimizer):
 
     # --- parts ----------------------------------------------------------------------------------
     def _low_rank_step(self, p: Tensor, matrix: Tensor, state: dict, group: dict) -> None:
-        basis = _basis(state)
+        basis = basis_of(state)
         low = self._precondition(project(matrix, basis), state, group)
         beta1, beta2 = group["betas"]
         if "exp_avg" not in state:
@@ -201,146 +194,20 @@ class GaLore(ExactOptimizer):
                     columns = basis[side]
                     real = torch.view_as_real(columns) if columns.is_complex() else columns
                     dist.broadcast(real, src=turn % world)
-            old = _basis(state)
+            old = basis_of(state)
             state |= {f"basis_{side}": columns for side, columns in basis.items()}
             if old:
                 self._basis_changed(old, state, group)
 
 
-class NaturalGaLore(GaLore):
-    """GaLore whose projected gradient is multiplied by the inverse of a low-rank Fisher matrix.
-
-    Adam's division cancels any constant factor of the natural gradient; what stays is its change of
-    direction. The history takes `history` times the projected gradient: mind `account()`.
-
-    Args:
-        params: Parameters or groups of them.
-        lr: Learning rate eta.
-        betas: Decay of Adam's moments.
-        eps: Added to the root of the second moment.
-        weight_decay: Decoupled decay, times lr.
-        rank: r.
-        update_every: T, steps between two bases.
-        scale: alpha; acts on projected tensors only.
-        side: Projected side, as in `GaLore`.
-        basis: Singular vectors of the gradient, or random ones.
-        history: s, gradients kept, the present one included; 0 gives `GaLore`.
-        damping: lambda.
-        relative: Whether lambda is in units of the mean squared length of the kept gradients.
-        on_refresh: What becomes of the history when the basis changes: rotated into the new one,
-            cleared, or kept as numbers.
-        history_dtype: Precision of the history, e.g. bfloat16; None for the parameters'.
-        budget: Bytes the state may take; lowers `rank` and `history` in proportion where needed.
-        seed: Seed of random bases.
-
-    Raises:
-        InvalidArgument: For a value outside its range, or a budget that cannot be met.
-    """
-
-    def __init__(
-        self,
-        params: Any,
-        lr: float = 1e-2,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-6,
-        weight_decay: float = 0.0,
-        *,
-        rank: int = 128,
-        update_every: int = 200,
-        scale: float = 0.25,
-        side: Literal["short", "long", "left", "right", "full"] = "short",
-        basis: Literal["svd", "random"] = "svd",
-        history: int = 20,
-        damping: float = 1e-3,
-        relative: bool = False,
-        on_refresh: Literal["rotate", "clear", "keep"] = "rotate",
-        history_dtype: str | None = None,
-        budget: float | None = None,
-        seed: int = 0,
-    ) -> None:
-        if history < 0:
-            raise InvalidArgument(f"optimizer.history={history}", "0 or more gradients")
-        if damping <= 0:
-            raise InvalidArgument(f"optimizer.damping={damping}", "a positive number")
-        choices = ("rotate", "clear", "keep")
-        if on_refresh not in choices:
-            hint = did_you_mean(on_refresh, choices)
-            raise InvalidArgument(f"optimizer.on_refresh={on_refresh}", hint=hint)
-        dtype_named(history_dtype, torch.empty(0))
-        self._more = {
-            "history": history,
-            "damping": damping,
-            "relative": relative,
-            "on_refresh": on_refresh,
-            "history_dtype": history_dtype,
-        }
-        super().__init__(
-            params,
-            lr,
-            betas,
-            eps,
-            weight_decay,
-            rank=rank,
-            update_every=update_every,
-            scale=scale,
-            side=side,
-            basis=basis,
-            budget=budget,
-            seed=seed,
-        )
-
-    def _account(self, parameter: Tensor, group: dict[str, Any]) -> Account:
-        dtype = dtype_named(group["history_dtype"], parameter)
-        return account_of(parameter, group["rank"], group["side"], group["history"], dtype)
-
-    def _fit(self, budget: int) -> None:
-        parameters = [p for group in self.param_groups for p in group["params"]]
-        name = self.defaults["history_dtype"]
-        dtype = None if name is None else dtype_named(name, parameters[0])
-        limits = (self.defaults["rank"], self.defaults["side"], self.defaults["history"])
-        rank, history = fit_budget(parameters, budget, *limits, dtype)
-        for group in self.param_groups:
-            group |= {"rank": rank, "history": history}
-
-    def _precondition(self, low: Tensor, state: dict[str, Any], group: dict[str, Any]) -> Tensor:
-        if group["history"] == 0:
-            return low
-        flat = _real(low).reshape(-1)
-        if "history" not in state:
-            dtype, s = dtype_named(group["history_dtype"], low), group["history"]
-            state["history"] = torch.zeros(s, len(flat), dtype=dtype, device=low.device)
-            state["gram"] = torch.zeros(s, s, dtype=torch.float64, device=low.device)
-            state["written"] = 0
-        ring = Ring([state["history"]], state["gram"], state["written"])
-        ring.push([flat])
-        state["written"] = ring.written
-        natural = ring.newest(group["damping"], relative=group["relative"])[0]
-        natural = natural.to(flat.dtype).reshape(_real(low).shape)
-        return torch.view_as_complex(natural) if low.is_complex() else natural
-
-    def _basis_changed(self, old: dict[str, Tensor], state: dict, group: dict) -> None:
-        if "history" not in state or group["on_refresh"] == "keep":
-            return
-        if group["on_refresh"] == "clear":
-            state["history"].zero_()
-            state["gram"].zero_()
-            state["written"] = 0
-            return
-        new, stored = _basis(state), state["history"]
-        mean = state["exp_avg"]
-        for row in stored:
-            low = row.to(_real(mean).dtype).reshape(_real(mean).shape)
-            low = torch.view_as_complex(low) if mean.is_complex() else low
-            row.copy_(_real(rotate(low, old, new).contiguous()).reshape(-1))
-        Ring([stored], state["gram"], state["written"]).rebuild()
-
-
-def _basis(state: dict[str, Any]) -> dict[str, Tensor]:
+def basis_of(state: dict[str, Any]) -> dict[str, Tensor]:
+    """Return the bases a parameter's state holds, by side."""
     keys = {"left": "basis_left", "right": "basis_right"}
     return {side: state[key] for side, key in keys.items() if key in state}
 
 
-def _real(x: Tensor) -> Tensor:
+def as_real(x: Tensor) -> Tensor:
+    """Return a tensor, complex numbers as pairs."""
     return torch.view_as_real(x) if x.is_complex() else x
 
 
@@ -349,8 +216,8 @@ def _adamw_step(p: Tensor, grad: Tensor, state: dict[str, Any], group: dict[str,
     beta1, beta2 = group["betas"]
     if "exp_avg" not in state:
         state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(p), torch.zeros_like(p)
-    mean, square = _real(state["exp_avg"]), _real(state["exp_avg_sq"])
-    grad, values, step = _real(grad), _real(p), state["step"]
+    mean, square = as_real(state["exp_avg"]), as_real(state["exp_avg_sq"])
+    grad, values, step = as_real(grad), as_real(p), state["step"]
     p.mul_(1 - group["lr"] * group["weight_decay"])
     mean.lerp_(grad, 1 - beta1)
     square.mul_(beta2).addcmul_(grad, grad, value=1 - beta2)

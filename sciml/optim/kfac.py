@@ -28,10 +28,11 @@ from sciml.optim import kronecker, step_size
 from sciml.optim.base import CurvatureOptimizer, gradients
 from sciml.optim.capture import require_layers
 from sciml.optim.factors import Kind
-from sciml.optim.jacobian import Jacobian, check_uses, jacobian_of
+from sciml.optim.jacobian import Jacobian, jacobian_of
 from sciml.optim.objective import Objective
 from sciml.optim.placement import fraction_of
 from sciml.optim.preconditioner import Preconditioner, split_joined, treatable
+from sciml.optim.slots import check_uses
 from sciml.optim.terms import total_loss
 
 CHOICES = {

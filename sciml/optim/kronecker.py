@@ -25,7 +25,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from sciml.optim.jacobian import Slots, split_groups
+from sciml.optim.slots import Slots, split_groups
 
 Damping = Literal["exact", "factored", "same"]
 Pair = Sequence[Tensor]  # [A, G]

@@ -28,9 +28,9 @@ from sciml.errors import InvalidArgument
 from sciml.optim.base import CurvatureOptimizer, gradients
 from sciml.optim.capture import require_layers
 from sciml.optim.factors import factor_sizes
-from sciml.optim.jacobian import check_uses, joined_weight, split_groups, term_slots
 from sciml.optim.objective import Objective
 from sciml.optim.preconditioner import split_joined, treatable
+from sciml.optim.slots import check_uses, joined_weight, split_groups, term_slots
 
 
 class MKOR(CurvatureOptimizer):

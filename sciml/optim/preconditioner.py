@@ -25,9 +25,10 @@ from sciml.errors import InvalidArgument
 from sciml.optim import kronecker
 from sciml.optim.capture import affine_layers
 from sciml.optim.factors import FactorSums, Kind, Seen, average, factor_sizes, look
-from sciml.optim.jacobian import Jacobian, joined_weight
+from sciml.optim.jacobian import Jacobian
 from sciml.optim.objective import Objective
 from sciml.optim.placement import Placement
+from sciml.optim.slots import joined_weight
 
 Memory = dict[str, Any]
 

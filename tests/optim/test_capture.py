@@ -14,8 +14,9 @@ from sciml.modules.sdgd_pinn import SDGDPINN
 from sciml.networks.mlp import MLP, FourierMLP, ModifiedMLP, ResidualMLP
 from sciml.networks.pairs import PairNetwork
 from sciml.optim.capture import Capture, affine_layers
-from sciml.optim.jacobian import check_uses, jacobian_of
+from sciml.optim.jacobian import jacobian_of
 from sciml.optim.objective import Objective
+from sciml.optim.slots import check_uses
 from sciml.optim.terms import LossTerm
 from sciml.physics.ball import SineGordon
 from sciml.physics.biharmonic import Biharmonic

@@ -8,7 +8,8 @@ import torch
 import torch.distributed as dist
 
 from sciml.errors import InvalidArgument
-from sciml.optim.galore import GaLore, NaturalGaLore
+from sciml.optim.galore import GaLore
+from sciml.optim.natural_galore import NaturalGaLore
 from sciml.optim.projection import (
     account_of,
     fit_budget,
