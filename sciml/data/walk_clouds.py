@@ -7,12 +7,12 @@ step and independent of any grid.
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 
 from sciml.autodiff.streams import Streams
 from sciml.data.batch import Batch
 from sciml.data.walks import CHUNK, TEST_SEED, VAL_SEED, WalkData
 from sciml.errors import InvalidArgument
+from sciml.physics.walks.clouds import cloud_inputs
 from sciml.physics.walks.control_variate import estimate, fitted
 from sciml.physics.walks.families import Family, Instances
 
@@ -27,7 +27,7 @@ class WalkClouds(WalkData):
         batch_size: Problems per step and rank.
         pool: Domains made once; 0 for fresh ones in every step.
         half: Half the side of the box of the network's latent grid.
-        walks: Walks per interior point.
+        walks: Walks per interior point; 0 for no labels, see `WalkData`.
         control: Degree of the control variate, 0 for none.
         eps: Distance from the boundary at which walks end, of the size of the domain.
         max_steps: Longer walks are projected to the boundary.
@@ -98,24 +98,14 @@ class WalkClouds(WalkData):
         generator = streams.generator("points")
         inner = domain.sample_interior(self.interior, generator, torch.float64)
         outer = domain.sample_boundary(self.boundary, generator, torch.float64).points
-        points = torch.cat([inner, outer], 1)
-        closest = domain.project(points)
-        distance = -torch.linalg.vector_norm(points - closest, dim=2)
-
-        def on(field, at: Tensor) -> Tensor:
-            return field(*domain.columns(at)).view(at.shape[:2])
-
-        g = on(problem.boundary, closest)
-        inputs = {
-            "points": points.float(),
-            "boundary": g.float(),
-            "distance": distance.float(),
-            "source": on(problem.source, points).float(),
-        }
-        mask, extra = torch.ones_like(g), {}
+        inputs = cloud_inputs(domain, problem, inner, outer)
+        ends, distance = inputs["boundary"][:, self.interior :], inputs["distance"]
+        mask, extra = torch.ones_like(distance), {}
         if walks is None:
-            target = torch.cat([instances.solution(inner), g[:, self.interior :]], 1)
+            target = torch.cat([instances.solution(inner), ends], 1)
             mask = mask * (distance < -0.02)
+        elif walks == 0:
+            target = torch.cat([torch.zeros_like(distance[:, : self.interior]), ends], 1)
         else:
             psi = None
             if self.control:
@@ -123,7 +113,6 @@ class WalkClouds(WalkData):
             found = estimate(
                 self._engine(walks), domain, problem, inner, streams.generator("walks"), psi
             )
-            ends = g[:, self.interior :]
             values = [torch.cat([v, ends], 1) for v in (found.mean, *found.halves)]
             # a point that the table takes to be outside has no walks
             mask = mask * values[0].isfinite()

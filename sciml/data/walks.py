@@ -42,7 +42,8 @@ class WalkData(StepData):
         pool: Domains made once, before the first step; 0 for fresh ones in every step.
         nodes: Points of the grid per axis.
         half: Half the side of the grid's box.
-        walks: Walks per node and step; even numbers start in opposite pairs.
+        walks: Walks per node and step; even numbers start in opposite pairs; 0 for no labels, where
+            the objective needs none.
         control: Degree of the polynomial that is subtracted, see
             `sciml.physics.walks.control_variate`; 0 for none.
         eps: Distance from the boundary at which walks end, of the size of the domain.
@@ -87,6 +88,8 @@ class WalkData(StepData):
             raise InvalidArgument(
                 f"data.cache=true with data.pool={pool}", f"a multiple of batch_size={batch_size}"
             )
+        if cache and walks == 0:
+            raise InvalidArgument("data.cache=true with data.walks=0", "labels to be kept")
         if val_walks < 4 or val_walks % 4:
             raise InvalidArgument(f"data.val_walks={val_walks}", "a multiple of 4")
         self.family, self.batch_size, self.pool = family, batch_size, pool
@@ -130,6 +133,9 @@ class WalkData(StepData):
             domain, shapes = self._drawn(streams)
             fields = streams.generator("fields")
         instances = self.family.fields(domain, fields)
+        if self.walks == 0:
+            nothing = torch.zeros_like(shapes.sdf).view(-1, *self.grid.shape)
+            return self._batch(instances, shapes, nothing, streams, count)
         engine = self._engine(self.walks)
         found, where = self._walked(engine, instances, shapes, streams.generator("walks"))
         mean = self._on_grid(found.mean, *where)

@@ -8,6 +8,8 @@ of points automatic differentiation of the network in its query points.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 
@@ -40,41 +42,44 @@ def residual_term(u: Tensor, batch: Batch, half: float) -> LossTerm:
     return LossTerm("residual", rows, 1.0, batch.count, "gaussian")
 
 
-def cloud_terms(network: nn.Module, batch: Batch) -> list[LossTerm]:
-    """Return the squared residual of `Laplacian u = -f` and of the boundary values.
+def cloud_terms(
+    network: nn.Module, batch: Batch, objective: Literal["pino", "ritz"] = "pino"
+) -> list[LossTerm]:
+    """Return the equation of `Laplacian u = -f` in the interior points, and the boundary values.
 
-    The weights are those of arXiv 2603.01193: 0.01 in the domain, 1 on the boundary.
+    The weights are those of arXiv 2603.01193, beside 1 for the boundary: 0.01 for the squared
+    residual, 1e-4 for the energy.
 
     Args:
         network: Called with the inputs and `query`, the points to be differentiated in.
         batch: A cloud with `points`, `boundary`, `distance`, `source`.
+        objective: Squared residual (`pino`) or Dirichlet's energy (`ritz`).
     """
     fields = batch.inputs
     query = fields["points"].detach().requires_grad_()
     u = network(**fields, query=query)
     (slope,) = torch.autograd.grad(u.sum(), query, create_graph=True)
-    laplacian = sum(
-        torch.autograd.grad(slope[..., k].sum(), query, create_graph=True)[0][..., k]
-        for k in range(query.shape[2])
-    )
     edge = (fields["distance"] > -1e-6).to(u)
+    inner = 1 - edge
 
     def term(name: str, value: Tensor, where: Tensor, weight: float) -> LossTerm:
         rows = value * where / where.sum(1, keepdim=True).clamp_min(1).sqrt()
         return LossTerm(name, rows, weight, batch.count, "gaussian")
 
-    return [
-        term("residual", laplacian + fields["source"], 1 - edge, 0.01),
-        term("boundary", u - fields["boundary"], edge, 1.0),
-    ]
+    boundary = term("boundary", u - fields["boundary"], edge, 1.0)
+    if objective == "ritz":
+        density = (slope.square().sum(2) / 2 - fields["source"] * u) * inner
+        value = density.sum(1) / inner.sum(1).clamp_min(1)
+        return [_energy(value, 1e-4, batch), boundary]
+    laplacian = sum(
+        torch.autograd.grad(slope[..., k].sum(), query, create_graph=True)[0][..., k]
+        for k in range(query.shape[2])
+    )
+    return [term("residual", laplacian + fields["source"], inner, 0.01), boundary]
 
 
 def energy_term(u: Tensor, batch: Batch, half: float) -> LossTerm:
-    """Return the mean of alpha |grad u|^2 / 2 + sigma u^2 / 2 - f u over the domain, Deep Ritz.
-
-    An energy is no sum of squares. The term has one row per problem, the root of 1 plus the change
-    of its energy against the current value: its gradient is the energy's, its value says nothing.
-    """
+    """Return the mean of alpha |grad u|^2 / 2 + sigma u^2 / 2 - f u over the domain, Deep Ritz."""
     fields = batch.inputs
     alpha = fields.get("diffusion", torch.ones_like(u))
     inside = fields["sdf"] < 0
@@ -89,6 +94,14 @@ def energy_term(u: Tensor, batch: Batch, half: float) -> LossTerm:
         middle = (alpha + alpha.roll(-1, axis)) / 2
         energy = energy + torch.where(edge, middle * slope.square() / 2, 0.0)
     count = inside.flatten(1).sum(1).clamp_min(1)
-    value = energy.flatten(1).sum(1) / count
+    return _energy(energy.flatten(1).sum(1) / count, 1.0, batch)
+
+
+def _energy(value: Tensor, weight: float, batch: Batch) -> LossTerm:
+    """Return the term of the energies `(N,)` of all problems.
+
+    An energy is no sum of squares. The term has one row per problem, the root of 1 plus the change
+    of its energy against the current value: its gradient is the energy's, its value says nothing.
+    """
     row = (value - value.detach() + 1).sqrt()
-    return LossTerm("energy", row, 1.0, batch.count, "residual")
+    return LossTerm("energy", row, weight, batch.count, "residual")

@@ -11,11 +11,12 @@ validation: with two independent halves U_1, U_2 of the walks
 
 Baselines on the same network and problems, `objective`:
 
-    pino    the equation by central differences at nodes whose neighbours are inside; on clouds of
-            points by automatic differentiation, with the boundary values as a second term
-    ritz    Dirichlet's energy, whose minimiser is the solution; on grids
+    pino    the squared residual of the equation, by central differences at nodes whose neighbours
+            are inside; on clouds of points by automatic differentiation
+    ritz    Dirichlet's energy, whose minimiser is the solution
 
-On grids the boundary values are part of the network. Both know neither walks nor solutions.
+On grids the boundary values are part of the network, on clouds they are a second term. Both know
+neither walks nor solutions: `data.walks=0` makes no labels.
 
 Yang et al., "Operator Learning Using Weak Supervision from Walk-on-Spheres", arXiv 2603.01193; its
 code has the norm of the error as loss (`norm`).
@@ -69,10 +70,8 @@ class WalkOperator(Supervised):
             raise InvalidArgument(f"module.loss={loss}", "relative, norm or mse")
         if objective not in ("walks", "pino", "ritz"):
             raise InvalidArgument(f"module.objective={objective}", "walks, pino or ritz")
-        if objective == "ritz" and not hasattr(network, "first_guess"):
-            raise InvalidArgument(
-                "module.objective=ritz on a cloud of points", "a grid", "Type network=wos_fno"
-            )
+        if objective == "walks" and getattr(data, "walks", 1) == 0:
+            raise InvalidArgument("module.objective=walks with data.walks=0", "at least 1 walk")
         self.loss, self.objective = loss, objective
         self._val_sums: list[tuple[float, float]] = []
         self._baselines: dict[str, Regression] = {}
@@ -81,8 +80,8 @@ class WalkOperator(Supervised):
     # --- the loss -------------------------------------------------------------------------------
     def loss_terms(self, batch: Batch) -> list[LossTerm]:
         """Return the one term of the objective."""
-        if self.objective == "pino" and "points" in batch.inputs:
-            return cloud_terms(self.network, batch)
+        if self.objective != "walks" and "points" in batch.inputs:
+            return cloud_terms(self.network, batch, self.objective)
         u = self.predict_batch(batch)
         if self.objective == "walks":
             return [self.data_term(u, batch)]

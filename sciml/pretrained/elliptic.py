@@ -8,11 +8,14 @@ import torch
 from torch import Tensor
 
 from sciml.errors import InvalidArgument
+from sciml.physics.walks.clouds import cloud_values
 from sciml.physics.walks.grid import values
 from sciml.physics.walks.verification import Given, Predict, Problems
 from sciml.pretrained import table
 from sciml.pretrained.operator import PretrainedOperator
 from sciml.pretrained.predictor import PretrainedPINN
+
+CLOUD = {"interior": 512, "boundary": 256}  # points an operator on clouds is shown
 
 # (count, generator) -> count independent problems
 Draw = Callable[[int, torch.Generator], Problems]
@@ -57,7 +60,8 @@ def _operator(model: PretrainedOperator) -> tuple[Draw, Predict]:
     recipe = model.spec["data"].get("recipe") or {}
     node = recipe.get("family") if isinstance(recipe, dict) else None
     name = table.name_of("family", str(node.get("_target_", ""))) if node else None
-    if name is None or not hasattr(model.network, "at"):
+    cloud = "points" in model.spec["inputs"]
+    if name is None or not (cloud or hasattr(model.network, "at")):
         raise InvalidArgument(
             f"a model of {type(model.network).__name__}",
             "an operator for a family of elliptic problems, named in its card under data.recipe",
@@ -65,8 +69,11 @@ def _operator(model: PretrainedOperator) -> tuple[Draw, Predict]:
         )
     arguments = {key: value for key, value in node.items() if key != "_target_"}
     family = table.build("family", {"class": name, "arguments": arguments})
+    sizes = {key: int(recipe.get(key, size)) for key, size in CLOUD.items()}
 
     def predict(problems: Problems, points: Tensor) -> Tensor:
+        if cloud:
+            return cloud_values(model.network, problems.domain, problems.problem, points, **sizes)
         return values(model.network, problems.domain, problems.problem, points)
 
     return family.draw, predict

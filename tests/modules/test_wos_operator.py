@@ -187,7 +187,7 @@ def test_residuals_on_clouds_by_automatic_differentiation():
     assert torch.allclose(total_loss([cloud_terms(net, batch)[0]]), wanted)
 
 
-@pytest.mark.parametrize("objective", ["walks", "pino"])
+@pytest.mark.parametrize("objective", ["walks", "pino", "ritz"])
 def test_clouds_train(objective):
     d = WalkClouds(StarPoisson(), interior=30, boundary=10, batch_size=2, pool=4, table=32)
     torch.manual_seed(0)
@@ -198,8 +198,45 @@ def test_clouds_train(objective):
     assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
 
 
-def test_ritz_needs_a_grid():
-    d = WalkClouds(StarPoisson(), pool=4, batch_size=2)
+def test_energies_of_clouds_are_least_at_the_solution():
+    """Along u + s (1 - |x|^2)^2 in the unit disk, up to the error of random points."""
+    generator = torch.Generator().manual_seed(0)
+    x = 2 * torch.rand(4, 40_000, 2, dtype=torch.float64, generator=generator) - 1
+    r2 = x.square().sum(2)
+    # points outside are of no weight where u and f vanish: so the mean over the square is that
+    # over the disk, times a constant
+    inside = (r2 < 1).double()
+    u = x[..., 0].sin() * (2 * x[..., 1]).sin()
+    inputs = {"points": x, "boundary": u, "distance": 0 * u - 1, "source": 5 * u * inside}
+    batch = Batch(inputs, u, Streams(0, 0), 4)
+
+    class Beside(torch.nn.Module):
+        def forward(self, points, boundary, distance, source, query):
+            a, b = query.unbind(2)
+            r2 = a**2 + b**2
+            return (a.sin() * (2 * b).sin() + shift * (1 - r2) ** 2) * (r2 < 1)
+
+    slopes = []
+    for start in (0.0, 0.3):
+        shift = torch.tensor(start, dtype=torch.float64, requires_grad=True)
+        energy, boundary = cloud_terms(Beside(), batch, "ritz")
+        assert total_loss([boundary]) == 0
+        slopes.append(float(torch.autograd.grad(total_loss([energy]), shift)[0]))
+    assert slopes[1] > 0
+    assert abs(slopes[0]) < 0.03 * slopes[1]
+
+
+def test_no_labels_where_none_are_read():
     sgd = functools.partial(torch.optim.SGD, lr=0.1)
-    with pytest.raises(InvalidArgument, match="cloud of points"):
-        WalkOperator(network=WosGINO(), data=d, optimizer=sgd, objective="ritz")
+    for d in (
+        WalkData(StarPoisson(), walks=0, **SMALL),
+        WalkClouds(StarPoisson(), walks=0, interior=20, boundary=9, pool=4, batch_size=2),
+    ):
+        batch = d.batch(0)
+        inner = batch.target if batch.target.dim() == 3 else batch.target[:, :20]
+        assert (inner == 0).all() and batch.inputs["boundary"].abs().max() > 0.1
+        with pytest.raises(InvalidArgument, match="at least 1 walk"):
+            WalkOperator(network=WosGINO(), data=d, optimizer=sgd)
+    assert torch.equal(batch.target[:, 20:], batch.inputs["boundary"][:, 20:])
+    with pytest.raises(InvalidArgument, match="labels to be kept"):
+        WalkData(StarPoisson(), walks=0, cache=True, **SMALL)
