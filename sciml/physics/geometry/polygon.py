@@ -2,36 +2,44 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from sciml.errors import InvalidArgument
-from sciml.physics.geometry.domain import Boundary, Domain, positive, rows_of, uniform
+from sciml.physics.geometry.domain import Boundary, Domain, batch, positive, rows_of, uniform
 
 
 class Polygon(Domain):
-    """Simple polygons with V corners each.
+    """Simple polygons with V corners each, with holes or without.
 
-    A query visits all V edges; for more than about 50 put the polygons into a `Tabulated`.
+    A query visits all edges; for more than about 50 put the polygons into a `Tabulated`.
 
     Args:
         vertices: `(B, V, 2)` or `(V, 2)`, in order along the boundary, either way round; edges
             must not cross (not checked). Polygons with fewer corners repeat one.
+        holes: Polygons of the same kind that are cut out; each inside, none touching another (not
+            checked).
+
+    Attributes:
+        vertices: `(B, V, 2)` corners of the outer boundary, counter-clockwise.
+        starts: `(B, E, 2)` where the edges begin: those of the outer boundary, then those of the
+            holes, which run clockwise. The domain lies to the left of every edge.
+        ends: `(B, E, 2)` where they end.
 
     Raises:
         InvalidArgument: For fewer than three corners or an empty polygon.
     """
 
-    def __init__(self, vertices) -> None:
-        vertices = rows_of("vertices", vertices, (None, 2))
-        if vertices.shape[1] < 3:
-            raise InvalidArgument(f"{vertices.shape[1]} vertices", "at least 3")
-        following = vertices.roll(-1, 1)
-        area = (vertices[..., 0] * following[..., 1] - vertices[..., 1] * following[..., 0]).sum(1)
-        positive("area", area.abs())
-        # counter-clockwise, so that an edge turned by -90 degrees points outward
-        self.vertices = torch.where(area[:, None, None] > 0, vertices, vertices.flip(1))
-        super().__init__(len(vertices), 2)
+    def __init__(self, vertices, holes: Sequence = ()) -> None:
+        loops = [_loop(vertices, 1.0), *(_loop(hole, -1.0) for hole in holes)]
+        loops = batch(**{f"loop {k}": corners for k, corners in enumerate(loops)})
+        self.vertices = loops[0]
+        self.sizes = tuple(corners.shape[1] for corners in loops)
+        self.starts = torch.cat(loops, 1)
+        self.ends = torch.cat([corners.roll(-1, 1) for corners in loops], 1)
+        super().__init__(len(self.vertices), 2)
 
     def level(self, x: Tensor, i: Tensor) -> Tensor:
         """Return the signed distance."""
@@ -55,7 +63,7 @@ class Polygon(Domain):
         self, n: int, generator: torch.Generator, dtype: torch.dtype = torch.float32
     ) -> Boundary:
         """Return points uniform in arc length."""
-        edges = self.vertices.roll(-1, 1) - self.vertices
+        edges = self.ends - self.starts
         lengths = torch.linalg.vector_norm(edges, dim=2)
         k = torch.multinomial(lengths, n, replacement=True, generator=generator)
         index = k[..., None].expand(-1, -1, 2)
@@ -63,16 +71,20 @@ class Polygon(Domain):
         share = uniform((self.count, n, 1), generator, torch.float64)
         normals = torch.stack([edge[..., 1], -edge[..., 0]], 2) / lengths.gather(1, k)[..., None]
         weight = (lengths.sum(1, keepdim=True) / n).expand(-1, n)
-        points = self.vertices.gather(1, index) + share * edge
+        points = self.starts.gather(1, index) + share * edge
         return Boundary(points.to(dtype), normals.to(dtype), weight.to(dtype))
 
     def _scan(self, x: Tensor, i: Tensor, point: bool = False, sign: bool = False) -> tuple:
         """Return squared distance `(N,)`, closest point `(2, N)` or None, inside `(N,)` or None."""
-        corners = self.pick(self.vertices.flatten(1), x, i).unflatten(0, (-1, 2))
+        first = self.pick(self.starts.flatten(1), x, i).unflatten(0, (-1, 2))
+        if len(self.sizes) == 1:
+            last = first.roll(-1, 0)
+        else:
+            last = self.pick(self.ends.flatten(1), x, i).unflatten(0, (-1, 2))
         best, on = torch.full_like(x[0], torch.inf), x if point else None
         inside = torch.zeros_like(x[0], dtype=torch.bool) if sign else None
         # one edge at a time keeps the working set in cache
-        for a, b in zip(corners, corners.roll(-1, 0), strict=True):
+        for a, b in zip(first, last, strict=True):
             (eu, ev), (pu, pv) = b - a, x - a
             length = (eu * eu + ev * ev).clamp_min(torch.finfo(x.dtype).tiny)
             t = ((pu * eu + pv * ev) / length).clamp_(0, 1)
@@ -87,6 +99,17 @@ class Polygon(Domain):
                 inside = inside ^ ((above != below) & (left == (b[1] > a[1])))
             best = torch.minimum(best, square)
         return best, on, inside
+
+
+def _loop(vertices, sign: float) -> Tensor:
+    """Return corners `(B, V, 2)`, counter-clockwise for sign 1, clockwise for -1."""
+    vertices = rows_of("vertices", vertices, (None, 2))
+    if vertices.shape[1] < 3:
+        raise InvalidArgument(f"{vertices.shape[1]} vertices", "at least 3")
+    following = vertices.roll(-1, 1)
+    area = (vertices[..., 0] * following[..., 1] - vertices[..., 1] * following[..., 0]).sum(1)
+    positive("area", area.abs())
+    return torch.where(sign * area[:, None, None] > 0, vertices, vertices.flip(1))
 
 
 def l_shape(side=1.0, notch=0.5, center=(0.0, 0.0)) -> Polygon:

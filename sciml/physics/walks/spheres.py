@@ -26,7 +26,6 @@ Coefficients", ACM Transactions on Graphics 41 (2022).
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -34,95 +33,18 @@ from torch import Tensor
 
 from sciml.errors import InvalidArgument, NumericalWarning
 from sciml.physics.checks import check_choice, check_positive
-from sciml.physics.geometry import Domain
-from sciml.physics.walks.loop import Equation, Walks, walk
-
-# f(x, i): x (d, N) coordinates first, i (N,) the domain of each column; returns (N,).
-Field = Callable[[Tensor, Tensor], Tensor]
+from sciml.physics.geometry import Domain, MixedPolygon
+from sciml.physics.walks.balls import Balls
+from sciml.physics.walks.estimate import Estimate as Estimate
+from sciml.physics.walks.estimate import Moments
+from sciml.physics.walks.loop import Rule, Walks, walk
+from sciml.physics.walks.problem import Dirichlet as Dirichlet
+from sciml.physics.walks.problem import Field as Field
+from sciml.physics.walks.tracking import reduced_screening as reduced_screening
+from sciml.physics.walks.tracking import tracking_bound
 
 # Truncated walks above this share are worth a warning: their bias is no longer O(eps).
 TRUNCATED = 0.01
-# Interior points drawn of each domain to find the bound of delta tracking.
-BOUND_POINTS = 2048
-
-
-@dataclass(frozen=True)
-class Dirichlet:
-    """`div(alpha grad u) - sigma u = -f` with `u = g` on the boundary, for B domains.
-
-    Fields are functions `(x (d, N), i (N,)) -> (N,)` of points, coordinates first, and of the
-    domain each belongs to.
-
-    Attributes:
-        boundary: g.
-        source: f, or None for 0.
-        screening: sigma: None for 0, a number or `(B,)` of constants, not negative, or a field.
-        diffusion: alpha, a positive field, or None for 1.
-        reduced: sigma' in closed form; by automatic differentiation of `diffusion` if None.
-        bound: s of delta tracking, a number or `(B,)`; found from random points if None.
-    """
-
-    boundary: Field
-    source: Field | None = None
-    screening: float | Tensor | Field | None = None
-    diffusion: Field | None = None
-    reduced: Field | None = None
-    bound: float | Tensor | None = None
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """What walks found at P points of B domains; all tensors float64.
-
-    Attributes:
-        mean: `(B, P)`; NaN at points outside.
-        squares: `(B, P)` sum of the squared deviations of the samples from `mean`.
-        halves: `(2, B, P)` means over two independent halves of the samples; NaN with one sample.
-        samples: Independent samples per point: the walks, or the antithetic pairs.
-        walks: Walks per point.
-        steps: `(B, P)` mean number of steps of a walk.
-        truncated: `(B, P)` share of the walks that were stopped by `max_steps` and projected.
-        inside: `(B, P)` whether the point lies in the domain, or within `eps` of it.
-        max_weight: Largest weight of any walk: far above 1, a few walks decide the mean.
-        farthest: Largest distance between the end of a walk and its boundary point, in units of
-            `eps`: 1, or more where the domain knows a bound of its distance only. Walks that were
-            truncated do not count.
-    """
-
-    mean: Tensor
-    squares: Tensor
-    halves: Tensor
-    samples: int
-    walks: int
-    steps: Tensor
-    truncated: Tensor
-    inside: Tensor
-    max_weight: float
-    farthest: float
-
-    @property
-    def variance(self) -> Tensor:
-        """Variance of `mean`, `(B, P)`; NaN with one sample.
-
-        Estimated from the samples: close to the boundary, where hardly any walk ends elsewhere,
-        a hundred walks may all agree and still be wrong. Means over many points are safe.
-        """
-        if self.samples == 1:
-            return torch.full_like(self.mean, torch.nan)
-        return self.squares / (self.samples * (self.samples - 1))
-
-    @property
-    def standard_error(self) -> Tensor:
-        """Standard error of `mean`, `(B, P)`; NaN with one sample."""
-        return self.variance.sqrt()
-
-    def squared_error(self, value: Tensor) -> Tensor:
-        """Return unbiased estimates `(B, P)` of `(value - u)^2`, which may be negative.
-
-        The product of the deviations from two independent halves: their noise averages out.
-        """
-        first, second = self.halves
-        return (value - first) * (value - second)
 
 
 @dataclass(frozen=True)
@@ -211,12 +133,12 @@ class WalkOnSpheres:
                 "Use outside='nan' to have them marked",
             )
         with torch.autocast(x.device.type, enabled=False):
-            equation = self._equation(domain, problem, generator, limit)
+            rule = self._rule(domain, problem, generator, limit)
             where = None if bool(inside.all()) else inside.nonzero()[:, 0]
             if where is not None:
                 x, i = x[:, where], i[where]
                 gradient = None if gradient is None else gradient[:, where]
-            moments, max_weight, farthest = self._moments(equation, x, i, gradient, generator)
+            moments, max_weight, farthest = self._moments(rule, x, i, gradient, generator)
         shape = (domain.count, points.shape[1])
         if where is not None:
             full = moments.new_full((len(moments), inside.numel()), torch.nan)
@@ -246,7 +168,7 @@ class WalkOnSpheres:
 
     def _moments(
         self,
-        equation: Equation,
+        rule: Rule,
         x: Tensor,
         i: Tensor,
         gradient: Tensor | None,
@@ -265,12 +187,10 @@ class WalkOnSpheres:
             sums = Moments(out[:, part])
             for k in range(rounds):
                 w = min(most, self.walks - k * most)
-                start = Walks.start(
-                    x[:, part].repeat(1, w), i[part].repeat(w), equation.domain.count
-                )
+                start = Walks.start(x[:, part].repeat(1, w), i[part].repeat(w), rule.domain.count)
                 slope = None if gradient is None else gradient[:, part].repeat(1, w)
                 value, steps, stopped, peak, away = walk(
-                    equation, start, self.max_steps, generator, self.antithetic, slope
+                    rule, start, self.max_steps, generator, self.antithetic, slope
                 )
                 value = value.view(w, -1).double()
                 if self.antithetic:
@@ -283,10 +203,14 @@ class WalkOnSpheres:
     def _samples(self, walks: int) -> int:
         return walks // 2 if self.antithetic else walks
 
-    def _equation(
+    def _rule(
         self, domain: Domain, problem: Dirichlet, generator: torch.Generator, limit: Tensor
-    ) -> Equation:
+    ) -> Rule:
         """Return what the loop needs: constants per domain, and the fields to evaluate."""
+        if isinstance(domain, MixedPolygon):
+            raise InvalidArgument(
+                "walks on spheres in a domain with reflecting edges", "WalkOnStars with a Mixed"
+            )
         common = {
             "domain": domain,
             "limit": limit,
@@ -296,13 +220,13 @@ class WalkOnSpheres:
         sigma = problem.screening
         if problem.diffusion is None and not callable(sigma):
             if sigma is None:
-                return Equation(**common)
+                return Balls(**common)
             sigma = torch.as_tensor(sigma).to(limit).expand(domain.count)
             if not bool((sigma >= 0).all()):
                 raise InvalidArgument(
                     f"screening={float(sigma.min())}", "at least 0", "Pass a field for other signs"
                 )
-            return Equation(**common, rate=sigma) if bool((sigma > 0).any()) else Equation(**common)
+            return Balls(**common, rate=sigma) if bool((sigma > 0).any()) else Balls(**common)
         reduced = problem.reduced or reduced_screening(problem.diffusion, sigma)
         bound = problem.bound
         if bound is None:
@@ -310,80 +234,4 @@ class WalkOnSpheres:
         rate = torch.as_tensor(bound).to(limit).expand(domain.count)
         if not bool((rate > 0).all()):
             raise InvalidArgument(f"bound={float(rate.min())}", "positive numbers")
-        return Equation(**common, rate=rate, reduced=reduced, diffusion=problem.diffusion)
-
-
-class Moments:
-    """Running moments of samples `(S, N)` that arrive in parts, kept in rows of `(6, N)`.
-
-    Args:
-        rows: Zeros to fill: mean, squares, two half means, steps, truncated.
-    """
-
-    def __init__(self, rows: Tensor) -> None:
-        self.rows, self.count, self.walks, self.half = rows, 0, 0, [0, 0]
-
-    def add(self, value: Tensor, steps: Tensor, stopped: Tensor) -> None:
-        """Add `value (S, N)`, and `steps` and `stopped` `(W, N)` (Chan's update)."""
-        n, total = len(value), self.count + len(value)
-        mean, squares, *halves, step_sum, stopped_sum = self.rows
-        change = value.mean(0) - mean
-        squares += (value - value.mean(0)).square_().sum(0)
-        squares += change.square() * (self.count * n / total)
-        mean += change * (n / total)
-        for k, half in enumerate(halves):
-            half += value[(self.count + k) % 2 :: 2].sum(0)
-            self.half[k] += len(value[(self.count + k) % 2 :: 2])
-        step_sum += steps.sum(0)
-        stopped_sum += stopped.sum(0)
-        self.count, self.walks = total, self.walks + len(steps)
-
-    def finish(self) -> None:
-        """Turn sums into means."""
-        for half, count in zip(self.rows[2:4], self.half, strict=True):
-            half /= count if min(self.half) else torch.nan
-        self.rows[4:] /= self.walks
-
-
-def reduced_screening(diffusion: Field | None, screening: float | Field | None = None) -> Field:
-    """Return sigma' of the module's docstring, `diffusion` differentiated automatically.
-
-    Args:
-        diffusion: alpha, twice differentiable and positive, or None for 1.
-        screening: sigma, or None for 0.
-    """
-
-    def reduced(x: Tensor, i: Tensor) -> Tensor:
-        value = torch.zeros_like(x[0])
-        if screening is not None:
-            value = value + (screening(x, i) if callable(screening) else screening)
-        if diffusion is None:
-            return value
-        with torch.enable_grad():
-            x = x.detach().requires_grad_()
-            alpha = diffusion(x, i)
-            # the zero keeps derivatives defined where alpha is affine or constant
-            log = torch.log(alpha) + 0 * x.square().sum(0)
-            (slope,) = torch.autograd.grad(log.sum(), x, create_graph=True)
-            second = [
-                torch.autograd.grad(slope[k].sum(), x, retain_graph=True)[0][k]
-                for k in range(len(x))
-            ]
-        return (value / alpha + sum(second) / 2 + slope.square().sum(0) / 4).detach()
-
-    return reduced
-
-
-def tracking_bound(
-    domain: Domain, reduced: Field, generator: torch.Generator, dtype: torch.dtype
-) -> Tensor:
-    """Return a rate `(B,)` for delta tracking: max sigma', and at least max - min.
-
-    From random points: a bound that is missed costs variance, seen in `max_weight`, not bias.
-    """
-    points = domain.sample_interior(BOUND_POINTS, generator, dtype)
-    value = reduced(*domain.columns(points)).view(domain.count, -1)
-    low, high = value.amin(1), value.amax(1)
-    # a rate of zero would divide by zero where sigma' vanishes; then nothing is born again anyway
-    floor = 1e-3 / domain.scale().to(value) ** 2
-    return torch.maximum(torch.maximum(high, high - low), floor)
+        return Balls(**common, rate=rate, reduced=reduced, diffusion=problem.diffusion)

@@ -1,0 +1,186 @@
+"""Walk on stars: pointwise Monte Carlo estimates where parts of the boundary have Neumann data.
+
+    Laplacian u = -f  in the domain,    u = g  on one part of its boundary, absorbing,
+                                        du/dn = h  on the other, reflecting; n points outward
+
+Around x, of all balls that no absorbing point and no silhouette of the reflecting part lies in, the
+largest one, of radius R, cuts out a region that x sees whole (it is star-shaped). With the Green's
+function G of the ball, zero on its sphere,
+
+    u(x) = mean over directions of u where the ray leaves the region
+           + integral of G f over the region + integral of G h over its reflecting part,
+
+so a walk jumps to where a random ray leaves: a point of the sphere, or of a wall. From a point of a
+wall the same holds with half of all directions and both integrals doubled. A walk ends within `eps`
+of the absorbing part, where it reads g; it is never absorbed by a wall. Balls are not made smaller
+than `eps` on account of a silhouette: near re-entrant corners of walls that is a bias of the same
+kind as that of the end.
+
+Sawhney, Miller, Gkioulekas and Crane, "Walk on Stars: A Grid-Free Monte Carlo Method for PDEs with
+Neumann Boundary Conditions", ACM Transactions on Graphics 42 (2023), arXiv 2302.11815: equations 10
+to 16.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sciml.errors import InvalidArgument
+from sciml.physics.geometry import Domain, MixedPolygon
+from sciml.physics.geometry.domain import length
+from sciml.physics.walks.estimate import Estimate
+from sciml.physics.walks.green import harmonic_radius
+from sciml.physics.walks.loop import Walks
+from sciml.physics.walks.problem import Field
+from sciml.physics.walks.spheres import WalkOnSpheres
+
+# h(x, i, n): points (2, N), their domains (N,), outward unit normals (2, N); returns (N,).
+Flux = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+# A wall at this share of the distance to a point on it does not hide the point: it is its own.
+SEEN = 1e-3
+
+
+@dataclass(frozen=True)
+class Mixed:
+    """`Laplacian u = -f` with `u = g` on absorbing and `du/dn = h` on reflecting edges.
+
+    Attributes:
+        boundary: g, on the absorbing edges.
+        flux: h, on the reflecting ones, or None for 0; sees the outward normals too.
+        source: f, or None for 0.
+    """
+
+    boundary: Field
+    flux: Flux | None = None
+    source: Field | None = None
+
+
+@dataclass(frozen=True)
+class WalkOnStars(WalkOnSpheres):
+    """Estimates solutions of mixed problems by random walks.
+
+    Settings and results are those of `WalkOnSpheres`.
+
+    Example:
+        >>> domain = MixedPolygon(l_shape(), neumann=lambda x, i: x[0] > 0)
+        >>> problem = Mixed(boundary=lambda x, i: x[1], flux=lambda x, i, n: n[1])
+        >>> WalkOnStars(walks=256)(domain, problem, points, generator).mean
+    """
+
+    def __call__(
+        self, domain: MixedPolygon, problem: Mixed, points: Tensor, generator: torch.Generator
+    ) -> Estimate:
+        """Return estimates of u at `points (B, P, 2)`, as `WalkOnSpheres` does.
+
+        Raises:
+            InvalidArgument: For shapes that do not fit, points outside, or a domain or problem
+                without reflecting part.
+
+        Warns:
+            NumericalWarning: If more than 1 % of the walks in a domain were truncated.
+        """
+        return super().__call__(domain, problem, points, generator)
+
+    def _rule(
+        self, domain: Domain, problem: Mixed, generator: torch.Generator, limit: Tensor
+    ) -> Stars:
+        if not isinstance(domain, MixedPolygon) or not isinstance(problem, Mixed):
+            raise InvalidArgument(
+                f"a {type(domain).__name__} with a {type(problem).__name__} problem",
+                "a MixedPolygon with a Mixed problem",
+                "Where all of the boundary absorbs use WalkOnSpheres",
+            )
+        return Stars(domain, limit, problem)
+
+
+@dataclass(frozen=True)
+class Stars:
+    """The rule of walk on stars.
+
+    Attributes:
+        domain: B polygons.
+        limit: `(B,)` distance from the absorbing part at which walks end.
+        problem: g, h and f.
+    """
+
+    domain: MixedPolygon
+    limit: Tensor
+    problem: Mixed
+    grows = False
+
+    def begin(self, walks: Walks) -> None:
+        """Find out which walks start on a wall."""
+        edge = self.domain.standing(walks.x, walks.i)
+        walks.x, walks.normal = self.domain.wall(walks.x, walks.i, edge)
+
+    def reach(self, walks: Walks) -> tuple[Tensor, Tensor]:
+        """Return the radii of star-shaped regions, and which walks still move."""
+        limit = self.domain.pick(self.limit, walks.x, walks.i)
+        r, _ = self.domain.absorbed(walks.x, walks.i)
+        moving = r > limit
+        if self.domain.folds:
+            seen = self.domain.silhouette(walks.x, walks.i, r)
+            r = torch.minimum(r, torch.maximum(seen, limit))
+        return r, moving
+
+    def step(
+        self,
+        walks: Walks,
+        r: Tensor,
+        direction: Tensor,
+        generator: torch.Generator,
+        gradient: Tensor | None,
+    ) -> None:
+        """Collect source and flux of one region of radius `r (N,)`, and go where a ray leaves it.
+
+        The source point lies on the opposite ray, at a radius with the law of G; beyond a wall it
+        counts nothing. On the same ray it would save a query and cost half as much variance again.
+        """
+        domain, x, i = self.domain, walks.x, walks.i
+        ahead, back = _inward(direction, walks.normal), _inward(-direction, walks.normal)
+        t, edge = domain.hit(x, ahead, i, r)
+        if self.problem.source is not None:
+            s = harmonic_radius(len(r), 2, generator, r.dtype).mul_(r)
+            free, _ = domain.hit(x, back, i, s)
+            y = torch.addcmul(x, back, free)
+            walks.total.addcmul_(r * r * (free == s), self.problem.source(y, i), value=1 / 4)
+        if self.problem.flux is not None:
+            walks.total += self._flux(walks, r, generator)
+        walks.x, walks.normal = domain.wall(torch.addcmul(x, ahead, t), i, edge)
+
+    def _flux(self, walks: Walks, r: Tensor, generator: torch.Generator) -> Tensor:
+        """Return an estimate `(N,)` of the integral of G h over the walls of each region."""
+        domain, x, i = self.domain, walks.x, walks.i
+        z, edge, size = domain.sample_near(x, i, r, generator)
+        away = z - x
+        distance = length(away).clamp_min(1e-12)
+        _, normal = domain.wall(z, i, edge)
+        # hidden behind another wall? The wall that a walk stands at is seen along its whole length
+        flat = (away * walks.normal).sum(0).abs() <= SEEN * distance + domain.rounding(x, i)
+        own = flat & (walks.normal != 0).any(0)
+        far = distance * (1 - SEEN)
+        hidden = (domain.hit(x, away / distance, i, far)[1] >= 0) & ~own
+        green = torch.log(r / distance).clamp_min(0) / (2 * math.pi)
+        # twice on a wall: half of the directions there are outside
+        both = 1 + walks.normal.square().sum(0)
+        value = self.problem.flux(z, i, normal) * green * size * both
+        return torch.where((size > 0) & ~hidden, value, 0.0)
+
+    def land(self, ends: Walks, stopped: Tensor) -> tuple[Tensor, float]:
+        """Return what walks collected and g where they ended, and how far that is."""
+        away, on = self.domain.absorbed(ends.x, ends.i, point=True)
+        away = away / self.domain.pick(self.limit, ends.x, ends.i)
+        value = ends.total + self.problem.boundary(on, ends.i)
+        return value, float(torch.where(stopped, 0.0, away).max())
+
+
+def _inward(direction: Tensor, normal: Tensor) -> Tensor:
+    """Return directions `(2, N)`, those that point out of a wall mirrored at it."""
+    outward = (direction * normal).sum(0).clamp_min_(0)
+    return torch.addcmul(direction, outward, normal, value=-2)
