@@ -288,10 +288,13 @@ class MessageLayer(nn.Module):
 
     def forward(self, x: Tensor, eps: Tensor, edges: Edges) -> tuple[Tensor, Tensor]:
         """Return x' `(N, nodes_out)` and eps' `(E, edges_out)`; edges in sorted order."""
-        c = self.edge_in(eps) + self.row_in(x).index_select(0, edges.row)
-        c = self.act(c + self.col_in(x).index_select(0, edges.col))
-        message = self.end(self.message(c[:, : self.hidden]))
-        alpha = edges.softmax(self.score(c[:, self.hidden :]))
+        # in place: the widest tensors here, and fresh memory costs more than the sums
+        c = self.edge_in(eps)
+        c = c.add_(self.row_in(x).index_select(0, edges.row))
+        c = self.act(c.add_(self.col_in(x).index_select(0, edges.col)))
+        for_message, for_score = c.chunk(2, -1)
+        message = self.end(self.message(for_message))
+        alpha = edges.softmax(self.score(for_score))
         total = edges.sum(alpha * message)
         if self.aggregate == "mean":
             total = total / edges.degree(total).clamp_min(1)

@@ -87,8 +87,11 @@ class Progress:
         if also is not None:
             done = done | (also & norm.isfinite())
         better = ((norm < self.residual) | done) & self.active
-        self.best = torch.where(self.layout.spread(better, x), x, self.best)
-        self.residual = torch.where(better, norm, self.residual)
+        if self.looks and bool(better.all()):  # most often; then nothing has to be copied
+            self.best, self.residual = x, norm
+        else:
+            self.best = torch.where(self.layout.spread(better, x), x, self.best)
+            self.residual = torch.where(better, norm, self.residual)
         self.finish(done, Status.CONVERGED)
         # NaN never becomes the best iterate, so these may wait
         if self.step % CHECK == 0:
