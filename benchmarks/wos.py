@@ -1,10 +1,14 @@
-"""Walks per second per core, for walk on spheres in three kinds of domain.
+"""Walk on spheres: walks per second, training against equation and energy, GINO's forward time.
 
-    python benchmarks/wos.py        # half a minute; writes results/wos.json
+    python benchmarks/wos.py                      # ten minutes; results/wos.json and wos.png
+    python benchmarks/wos.py walks gino           # some parts only: walks, cost, training, gino
+    python benchmarks/wos.py training --groups cloud
 
-One thread; processor time, so that a busy machine disturbs little; the best of several
-repetitions, taken in turns. Every row also states the root mean square error of the walks against
-the exact solution, beside the standard error that they report themselves.
+One thread and processor time, so that a busy machine disturbs little. `cost` and `training` are
+described in `wos_training.py`, `gino` in `wos_gino.py`; parts that are not run keep their last
+results. `walks`: the best of several repetitions, taken in turns. Every row also states the root
+mean square error of the walks against the exact solution, beside the standard error that they
+report themselves.
 
 | row | domains | problem |
 |---|---|---|
@@ -23,6 +27,7 @@ before this package had an engine, on another day of a shared machine.
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
@@ -32,6 +37,8 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
+import wos_gino
+import wos_training
 from scipy.special import iv
 from torch import Tensor
 
@@ -40,6 +47,7 @@ from sciml.physics.geometry import Ball, Domain, Star, Tabulated, star_family
 from sciml.physics.walks.spheres import Dirichlet, WalkOnSpheres
 from sciml.physics.walks.star_reference import Gaussians, star_reference
 
+RESULTS = Path(__file__).parent / "results"
 REPEATS = 5
 WALKS = 2**19
 
@@ -121,9 +129,8 @@ def _at(field, points: Tensor) -> Tensor:
     return field(x, torch.zeros(x.shape[1], dtype=torch.int64))[None]
 
 
-def main() -> None:
-    """Measure all rows and write them."""
-    torch.set_num_threads(1)
+def walks_per_second() -> list[dict]:
+    """Measure all rows."""
     cases = rows()
     best = dict.fromkeys(cases, float("inf"))
     found = {}
@@ -157,18 +164,53 @@ def main() -> None:
             f" {best[name]:7.3f} CPU-s/M  {table[-1]['steps']:6.2f} steps"
             f"  rms error {table[-1]['rms_error']:.1e} of {table[-1]['rms_standard_error']:.1e}"
         )
-    result = {
-        "environment": {
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-            "machine": platform.processor() or platform.machine(),
-            "threads": 1,
-            "load": os.getloadavg()[0],
-        },
-        "rows": table,
+    return table
+
+
+def main() -> None:
+    """Measure the parts asked for and write them."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parts = ("walks", "cost", "training", "gino")
+    parser.add_argument("parts", nargs="*", help=f"of {', '.join(parts)}; all by default")
+    parser.add_argument("--groups", nargs="+", default=wos_training.GROUPS, help="of training")
+    chosen = parser.parse_args()
+    asked = chosen.parts or parts
+    if unknown := [*set(asked) - set(parts), *set(chosen.groups) - set(wos_training.GROUPS)]:
+        parser.error(f"unknown: {', '.join(unknown)}")
+    torch.set_num_threads(1)
+    path = RESULTS / "wos.json"
+    result = json.loads(path.read_text()) if path.exists() else {}
+    environment = {
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "machine": platform.processor() or platform.machine(),
+        "threads": 1,
     }
-    path = Path(__file__).parent / "results" / "wos.json"
-    path.write_text(json.dumps(result, indent=1) + "\n")
+
+    def keep(part: str, found: object) -> None:
+        # parts may be measured on different days
+        result[part] = found
+        result.setdefault("environment", {})[part] = environment | {"load": os.getloadavg()[0]}
+        path.write_text(json.dumps(result, indent=1) + "\n")
+
+    if "walks" in asked:
+        keep("rows", walks_per_second())
+    if "cost" in asked:
+        keep("cost", wos_training.costs())
+    if "training" in asked:
+        curves = dict(result.get("training", {}))
+        for group in chosen.groups:
+            for objective in wos_training.OBJECTIVES:
+                curves[f"{group}: {objective}"] = wos_training.curve(group, objective)
+                keep("training", curves)
+    if "gino" in asked:
+        keep("gino", wos_gino.forward_times())
+    if "training" in result:
+        keep("comparison", wos_training.compare(result["training"], result.get("cost", {})))
+        wos_training.picture(result["training"], RESULTS / "wos.png")
+        print(f"claimed by the paper against pino: {wos_training.PAPER}")
+        for row in result["comparison"]:
+            print({k: float(f"{v:.3g}") if isinstance(v, float) else v for k, v in row.items()})
 
 
 if __name__ == "__main__":

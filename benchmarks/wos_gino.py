@@ -1,0 +1,116 @@
+"""Forward time of `WosGINO` and of neuraloperator's GINO at equal sizes, a part of `wos.py`.
+
+1024 interior and 256 boundary points, 1280 query points, a latent grid of 48^2, 20 channels, 4
+Fourier layers with 16 modes of either sign, kernels with one hidden layer of 32, 16 neighbours of a
+point on the grid (ours: always; theirs: in the mean, by their radius). Theirs takes one geometry at
+a time and has, without the optional torch-scatter, a Python loop over all query points; `sums` is
+theirs with that loop replaced by one `index_add`. Ours is timed with the analytic first guess and
+without, one problem at a time and eight together.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+import warnings
+from collections.abc import Callable
+
+import torch
+
+from sciml.data.walk_clouds import WalkClouds
+from sciml.networks.wos_gino import WosGINO
+from sciml.physics.walks.families import StarPoisson
+
+NODES, WIDTH, MODES, HIDDEN = 48, 20, 8, 32
+
+
+def theirs(spacing: float) -> torch.nn.Module:
+    """Return neuraloperator's network."""
+    from neuralop.models import GINO
+
+    radius = spacing * math.sqrt(16 / math.pi)
+    return GINO(
+        in_channels=3,
+        out_channels=1,
+        gno_coord_dim=2,
+        in_gno_radius=radius,
+        out_gno_radius=radius,
+        gno_embed_channels=16,
+        fno_in_channels=3,
+        fno_n_modes=(2 * MODES, 2 * MODES),
+        fno_hidden_channels=WIDTH,
+        fno_n_layers=4,
+        in_gno_channel_mlp_hidden_layers=[HIDDEN],
+        out_gno_channel_mlp_hidden_layers=[HIDDEN],
+        gno_use_open3d=False,
+        gno_use_torch_scatter=False,
+    )
+
+
+def summed(src: torch.Tensor, indptr: torch.Tensor, reduction: str, use_scatter: bool = False):
+    """Return sums or means over the segments of rows, with neuraloperator's arguments."""
+    dim = src.dim() - 2
+    counts = indptr.flatten()[1:] - indptr.flatten()[:-1]
+    index = torch.repeat_interleave(torch.arange(len(counts)), counts.long())
+    shape = list(src.shape)
+    shape[dim] = len(counts)
+    total = src.new_zeros(shape).index_add(dim, index, src)
+    return total / counts.clamp_min(1).to(src)[:, None] if reduction == "mean" else total
+
+
+@torch.no_grad()
+def forward_times(repeats: int = 7) -> dict:
+    """Return the best processor times per problem in milliseconds, and numbers of weights."""
+    data = WalkClouds(StarPoisson(), 1024, 256, batch_size=8, pool=8, walks=0)
+    eight = data.batch(0).to("cpu", torch.float32).inputs
+    one = {name: value[:1] for name, value in eight.items()}
+    size = {"nodes": NODES, "width": WIDTH, "modes": MODES, "hidden": HIDDEN}
+    lifted, plain = WosGINO(**size), WosGINO(**size, lift=False)
+    calls: dict[str, tuple[Callable[[], object], int]] = {
+        "ours": (lambda: lifted(**one), 1),
+        "ours, eight together": (lambda: lifted(**eight), 8),
+        "ours, no lift": (lambda: plain(**one), 1),
+        "ours, no lift, eight together": (lambda: plain(**eight), 8),
+    }
+    weights = {"ours": _count(lifted)}
+    try:
+        warnings.simplefilter("ignore")
+        from neuralop.layers import integral_transform
+
+        peer = theirs(lifted.spacing)
+    except ImportError as error:
+        print(f"neuraloperator: not installed ({error})")
+    else:
+        weights["neuraloperator"] = _count(peer)
+        axis = torch.linspace(-1.5, 1.5, NODES)
+        grid = torch.stack(torch.meshgrid(axis, axis, indexing="ij"), -1)[None]
+        features = torch.stack([one[k] for k in ("boundary", "distance", "source")], 2)
+        loop = integral_transform.segment_csr
+        place = one["points"][0]
+
+        def call(reduce: Callable) -> torch.Tensor:
+            integral_transform.segment_csr = reduce
+            try:
+                return peer(input_geom=one["points"], latent_queries=grid,
+                            output_queries=place, x=features)  # fmt: skip
+            finally:
+                integral_transform.segment_csr = loop
+
+        gap = (call(loop) - call(summed)).abs().max()
+        if gap > 1e-5:
+            raise SystemExit(f"the replaced sums differ by {gap}")
+        calls["neuraloperator"] = (lambda: call(loop), 1)
+        calls["neuraloperator, sums"] = (lambda: call(summed), 1)
+    best = dict.fromkeys(calls, float("inf"))
+    for _ in range(repeats):
+        for name, (run, problems) in calls.items():
+            start = time.process_time()
+            run()
+            best[name] = min(best[name], 1e3 * (time.process_time() - start) / problems)
+    for name, milliseconds in best.items():
+        print(f"{name:32s} {milliseconds:8.1f} ms per problem", flush=True)
+    return {"milliseconds": {k: round(v, 2) for k, v in best.items()}, "weights": weights}
+
+
+def _count(network: torch.nn.Module) -> int:
+    return sum(p.numel() for p in network.parameters())
