@@ -12,6 +12,7 @@ from sciml.errors import InvalidArgument
 from sciml.networks.mlp import MLP
 from sciml.networks.trial import TrialSolution
 from sciml.networks.wos_fno import WosFNO
+from sciml.networks.wos_gino import WosGINO
 from sciml.physics.ball import AllenCahn, Poisson
 from sciml.physics.elliptic import PoissonBox
 from sciml.physics.walks.spheres import WalkOnSpheres
@@ -111,39 +112,45 @@ def test_wrong_input_is_one_line(tmp_path, capsys, words, message):
 
 
 # --- operators ---------------------------------------------------------------------------------
-ARGUMENTS = {"nodes": 32, "width": 4, "modes": 4, "layers": 1, "hidden": 8}
+ARGUMENTS = {
+    WosFNO: {"nodes": 32, "width": 4, "modes": 4, "layers": 1, "hidden": 8},
+    WosGINO: {"nodes": 24, "width": 4, "modes": 4, "layers": 1, "hidden": 8},
+}
 
 
-def save_walk_operator(folder, spoil=0.0, family="StarPoisson"):
+def save_walk_operator(folder, kind=WosFNO, spoil=0.0, family="StarPoisson"):
     torch.manual_seed(0)
-    network = WosFNO(**ARGUMENTS)
+    network = kind(**ARGUMENTS[kind])
     with torch.no_grad():
         network.domain[-1].bias.add_(spoil)  # gates that let the untrained layers through
     node = {"_target_": f"sciml.physics.walks.families.{family}", "spread": 0.2}
     return save_operator(
         folder,
         network,
-        arguments=ARGUMENTS,
+        arguments=ARGUMENTS[kind],
         ranges={},
         name="walks",
         data={"recipe": {"family": node}},
     )
 
 
-def test_an_operator_is_judged_on_its_family(tmp_path, capsys, monkeypatch):
+@pytest.mark.parametrize("kind", [WosFNO, WosGINO])
+def test_an_operator_is_judged_on_its_family(kind, tmp_path, capsys, monkeypatch):
     """Against the exact solutions of the very problems drawn, and of many more points in them."""
     monkeypatch.chdir(tmp_path)
-    folder = save_walk_operator(tmp_path / "m")
+    folder = save_walk_operator(tmp_path / "m", kind)
     draw, predict = judged(load_pretrained(folder))
     problems = draw(48, torch.Generator().manual_seed(0))
     x = problems.domain.sample_interior(60, torch.Generator().manual_seed(1), torch.float64)
     u = problems.solution(x)
-    true = float((predict(problems, x).double() - u).norm() / u.norm())
-    found = verify(predict, problems, torch.Generator().manual_seed(2), points=12, confidence=0.99)
+    with torch.no_grad():
+        true = float((predict(problems, x).double() - u).norm() / u.norm())
+        generator = torch.Generator().manual_seed(2)
+        found = verify(predict, problems, generator, points=12, confidence=0.99)
     assert 0.5 * true < found.rel_l2.low < true < found.rel_l2.high < 2 * true
     few = ["--problems", "24", "--points", "6", "--walks", "64", "--worst", "2"]
     assert main(["verify", str(folder), *few, "--tolerance", str(3 * true)]) == 0
-    spoiled = save_walk_operator(tmp_path / "bad", spoil=1.0)
+    spoiled = save_walk_operator(tmp_path / "bad", kind, spoil=3.0)
     assert main(["verify", str(spoiled), *few, "--tolerance", str(3 * true)]) == 1
     assert "beyond" in capsys.readouterr().out
 

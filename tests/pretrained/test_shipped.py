@@ -8,11 +8,13 @@ import pytest
 import torch
 
 from sciml.autodiff.streams import Streams
+from sciml.cli.main import main
 from sciml.physics.walks.spheres import WalkOnSpheres
 from sciml.physics.walks.verification import verify
 from sciml.pretrained import list_pretrained, load_pretrained
 from sciml.pretrained.elliptic import judged
 from sciml.pretrained.folder import SHIPPED
+from sciml.pretrained.save import write
 from sciml.testing.shipped import LARGEST, measure
 
 NAMES = list_pretrained()
@@ -55,6 +57,20 @@ def test_a_disk_in_a_process_without_training_code():
     )
     assert done.returncode == 0, done.stderr
     assert float(done.stdout) < 0.02
+
+
+def test_verification_tells_a_good_operator_from_a_spoiled_copy(tmp_path, capsys, monkeypatch):
+    """The copy's first layer is four times too large: an error of 6 % instead of 0.4 %."""
+    monkeypatch.chdir(tmp_path)
+    model = load_pretrained("wos_poisson2d")
+    with torch.no_grad():
+        model.network.enter.mul_(4)
+    write(tmp_path / "spoiled", dict(model.spec), model.network)
+    few = ["--problems", "24", "--points", "8", "--walks", "64", "--worst", "3"]
+    assert main(["verify", "wos_poisson2d", *few, "--tolerance", "0.02"]) == 0
+    assert "verdict: within 0.02" in capsys.readouterr().out
+    assert main(["verify", str(tmp_path / "spoiled"), *few, "--tolerance", "0.02"]) == 1
+    assert "verdict: beyond 0.02" in capsys.readouterr().out
 
 
 @pytest.mark.slow
