@@ -2,7 +2,7 @@
 
 import pytest
 
-from sciml.testing.contract import ModuleContract
+from sciml.testing.contract import ModuleContract, resumes_bit_identical
 
 SMALL = (
     "network.width=6",
@@ -41,3 +41,7 @@ class TestModels(ModuleContract):
     rank_cases = ("poisson2d",)
     overfit = (100, 0.3)
     rank_tolerance = 1e-3  # walks of two ranks are not those of one in single precision
+
+
+def test_a_run_that_averages_its_walks_continues_with_the_averages(tmp_path):
+    resumes_bit_identical(model("wos_poisson2d", "data.cache=true"), tmp_path)

@@ -51,8 +51,8 @@ def spline(s):
 @pytest.mark.parametrize("lift", [True, False])
 def test_against_loops(lift):
     """Node by node and point by point, all of them looked at."""
-    net, given = network(lift=lift), cloud(1, 20, 15)
-    n, step = 12, 3 / 11
+    net, given = network(lift=lift, nodes=8), cloud(1, 20, 15)
+    n, step = 8, 3 / 7
     x, g, f = given["points"][0], given["boundary"][0], given["source"][0]
     edge = [k for k in range(35) if given["distance"][0, k] > -1e-6]
     inner = [k for k in range(35) if k not in edge]

@@ -1,0 +1,105 @@
+"""Operators trained on walks on two processes: other walks, equal weights, one set of metrics."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from sciml.autodiff.streams import Streams
+from sciml.data.walks import WalkData
+from sciml.physics.walks.families import StarPoisson
+
+# forked before the first backward pass of the parent, so a program of its own
+PROGRAM = """
+import json, sys, warnings
+from pathlib import Path
+import torch
+from lightning.pytorch import Callback
+from sciml.testing.runs import fit, prepare
+
+warnings.simplefilter("ignore")
+torch.set_num_threads(1)
+folder = Path(sys.argv[1])
+words = sys.argv[2:]
+
+
+class Record(Callback):
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+        weights = torch.cat([p.detach().flatten() for p in module.network.parameters()])
+        seen = {"weights": weights, "target": batch.target, "boundary": batch.inputs["boundary"]}
+        torch.save(seen, folder / f"{trainer.global_rank}-{batch_idx}.pt")
+
+
+def scores(run):
+    found = run.trainer.validate(run.module, run.data, verbose=False)[0]
+    return {**found, **run.trainer.test(run.module, run.data, verbose=False)[0]}
+
+
+kind = {"accelerator": "cpu", "max_steps": 3, "limit_val_batches": 0}
+two = {**kind, "devices": 2, "strategy": "ddp_fork"}
+run = fit(prepare(words, folder, trainer=two), Record())
+weights = run.module.state_dict()
+kind.pop("limit_val_batches")
+answers = []
+for extra in ({"devices": 2, "strategy": "ddp_fork"}, {"devices": 1, "strategy": "auto"}):
+    run = prepare(words, folder, trainer={**kind, **extra})
+    run.module.load_state_dict(weights)
+    answers.append(scores(run))
+(folder / "scores.json").write_text(json.dumps(answers))
+"""
+
+
+@pytest.fixture(scope="module")
+def two_ranks(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("ranks")
+    words = ["model=wos_poisson2d", "network.width=4", "network.modes=3", "network.layers=1"]
+    words += ["network.hidden=8", "data.nodes=14", "data.table=24", "data.pool=4"]
+    words += ["data.batch_size=2", "data.val_count=20", "data.val_walks=4", "data.test_count=2"]
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, str(folder), *words], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return folder
+
+
+def test_weights_are_equal_and_batches_are_not(two_ranks):
+    before = None
+    for step in range(3):
+        one, other = (torch.load(two_ranks / f"{rank}-{step}.pt") for rank in range(2))
+        assert torch.equal(one["weights"], other["weights"])
+        assert not torch.equal(one["target"], other["target"])
+        assert not torch.equal(one["boundary"], other["boundary"])
+        assert before is None or not torch.equal(before, one["weights"])
+        before = one["weights"]
+
+
+def test_metrics_are_those_of_one_process(two_ranks):
+    """20 validation problems in 2 chunks, 4 test sets of one chunk each, shared by the ranks."""
+    two, one = json.loads((two_ranks / "scores.json").read_text())
+    assert two.keys() == one.keys()
+    assert {"val/rel_l2", "test/rel_l2", "test_l_shape/rel_l2", "test/baseline/first_guess"} <= set(
+        one
+    )
+    for name, value in one.items():
+        assert two[name] == pytest.approx(value, rel=1e-5), name
+
+
+def test_walks_of_two_ranks_from_the_same_points_are_independent():
+    """Noise of the labels of the very same problems, rank by rank."""
+    d = WalkData(StarPoisson(), batch_size=4, pool=4, nodes=24, table=32, walks=4, control=0)
+    domain, shapes = d._drawn(Streams(0, 0))
+    instances = d.family.fields(domain, Streams(0, 0).generator("fields"))
+
+    def labels(rank, walks=4):
+        generator = Streams(0, 7, rank, 2).generator("walks")
+        estimate, (_, own) = d._walked(d._engine(walks), instances, shapes, generator)
+        return estimate.mean[own]
+
+    exact = labels(5, 1024)
+    one, other = (labels(rank) - exact for rank in range(2))
+    assert torch.equal(one, labels(0) - exact)
+    assert len(one) > 300
+    # correlation of nearby nodes is none: every walk is its own
+    assert abs(float(torch.corrcoef(torch.stack([one, other]))[0, 1])) < 5 / len(one) ** 0.5
