@@ -15,6 +15,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "train": ("sciml.cli.train:main", "train, evaluate, plot and save: sciml train model=pinn_hjb"),
     "list": ("sciml.cli.listing:main", "models, optimizers and pretrained networks"),
     "predict": ("sciml.cli.predict:main", "evaluate a pretrained network on a file of points"),
+    "export-data": ("sciml.cli.export_data:main", "a generated data set as an HDF5 file"),
     "verify": ("sciml.cli.verify:main", "how wrong a trained elliptic model is, with error bars"),
 }
 

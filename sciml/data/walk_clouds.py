@@ -10,11 +10,11 @@ import torch
 
 from sciml.autodiff.streams import Streams
 from sciml.data.batch import Batch
-from sciml.data.walks import CHUNK, TEST_SEED, VAL_SEED, WalkData
+from sciml.data.walks import CHUNK, VAL_SEED, WalkData
 from sciml.errors import InvalidArgument
 from sciml.physics.walks.clouds import cloud_inputs
 from sciml.physics.walks.control_variate import estimate, fitted
-from sciml.physics.walks.families import Family, Instances
+from sciml.physics.walks.families import Family, Instances, Law
 
 
 class WalkClouds(WalkData):
@@ -133,13 +133,7 @@ class WalkClouds(WalkData):
             self._sets["val", index] = self._cloud(instances, streams, count, self.val_walks)
         return self._sets["val", index]
 
-    def test_chunk(self, index: int) -> Batch:
-        """Return problems of one of the test sets with exact values."""
-        laws = self.family.test_domains()
-        per = -(-self.test_count // CHUNK)
-        part, number = list(laws)[index // per], index % per
-        streams = Streams(TEST_SEED, index)
-        count = min(CHUNK, self.test_count - number * CHUNK)
-        domain = laws[part](count, streams.generator("domains"))
+    def _solved(self, law: Law, count: int, streams: Streams, part: str) -> Batch:
+        domain = law(count, streams.generator("domains"))
         instances = self.family.fields(domain, streams.generator("fields"))
         return self._cloud(instances, streams, count, None, part)

@@ -11,6 +11,7 @@ advance and none is stored: the noise of the labels averages out over the steps.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
@@ -22,13 +23,14 @@ from sciml.data.steps import StepData
 from sciml.errors import InvalidArgument
 from sciml.physics.geometry import Domain
 from sciml.physics.walks.control_variate import estimate, fitted
-from sciml.physics.walks.families import Family, Instances
+from sciml.physics.walks.families import Family, Instances, Law
 from sciml.physics.walks.grid import Grid, Shapes, grid_inputs
 from sciml.physics.walks.label_cache import LabelCache
 from sciml.physics.walks.spheres import Estimate, WalkOnSpheres
 from sciml.physics.walks.table import WalkTable, inside_points
 
 VAL_SEED, TEST_SEED = 0x76616C, 0x74657374  # sets that do not depend on the run's seed
+FILE_SEED = 0x66696C65  # sets that are written to files only
 BAND = 0.1  # nodes this close to the boundary show where it is
 CHUNK = 16  # instances per chunk of validation and test sets
 
@@ -264,9 +266,24 @@ class WalkData(StepData):
         laws = self.family.test_domains()
         per = -(-self.test_count // CHUNK)
         part, number = list(laws)[index // per], index % per
-        streams = Streams(TEST_SEED, index)
         count = min(CHUNK, self.test_count - number * CHUNK)
-        domain = laws[part](count, streams.generator("domains"))
+        return self._solved(laws[part], count, Streams(TEST_SEED, index), part)
+
+    def solved(self, part: str, count: int) -> Iterator[Batch]:
+        """Yield problems with exact values for files (`sciml.data.export`), in chunks.
+
+        Args:
+            part: "train", of the training law, or "val". Runs never see these problems.
+            count: Problems in all.
+        """
+        laws = {"train": self.family.domains, "val": self.family.test_domains()["test"]}
+        seed = FILE_SEED ^ (self.seed if part == "train" else VAL_SEED)
+        for index in range(-(-count // CHUNK)):
+            size = min(CHUNK, count - index * CHUNK)
+            yield self._solved(laws[part], size, Streams(seed, index), part)
+
+    def _solved(self, law: Law, count: int, streams: Streams, part: str) -> Batch:
+        domain = law(count, streams.generator("domains"))
         shapes = Shapes.of(domain, self.grid)
         instances = self.family.fields(domain, streams.generator("fields"))
         margin = max(0.02, self.margin)
