@@ -87,12 +87,19 @@ def energy_term(u: Tensor, batch: Batch, half: float) -> LossTerm:
     if "screening" in fields:
         energy = energy + fields["screening"] * u.square() / 2
     energy = torch.where(inside, energy, 0.0)
+    depth, g = fields["sdf"].abs(), fields["boundary"]
     for axis in range(1, u.dim()):
         h = 2 * half / (u.shape[axis] - 1)
-        edge = inside & inside.roll(-1, axis)
-        slope = (u.roll(-1, axis) - u) / h
+        there, ahead = inside.roll(-1, axis), depth.roll(-1, axis)
         middle = (alpha + alpha.roll(-1, axis)) / 2
-        energy = energy + torch.where(edge, middle * slope.square() / 2, 0.0)
+        slope = (u.roll(-1, axis) - u) / h
+        energy = energy + torch.where(inside & there, middle * slope.square() / 2, 0.0)
+        # an edge that the boundary cuts counts up to there, or a jump could hide in it
+        share = torch.where(inside, depth, ahead) / (depth + ahead).clamp_min(1e-9)
+        share = share.clamp(0.1, 1)
+        wall = torch.lerp(g, g.roll(-1, axis), torch.where(inside, share, 1 - share))
+        jump = (torch.where(inside, u, u.roll(-1, axis)) - wall) / h
+        energy = energy + torch.where(inside ^ there, middle * jump.square() / share / 2, 0.0)
     count = inside.flatten(1).sum(1).clamp_min(1)
     return _energy(energy.flatten(1).sum(1) / count, 1.0, batch)
 

@@ -113,7 +113,10 @@ def square_problem(n, screening=None):
     alpha = (0.3 * x).exp()
     # div(alpha grad u) = alpha (-5 u + 0.3 du/dx)
     f = -alpha * (-5 * u + 0.3 * x.cos() * (2 * y).sin())
-    inputs = {"sdf": (x.hypot(y) - 1)[None], "source": f[None], "diffusion": alpha[None]}
+    r = x.hypot(y).clamp_min(1e-9)
+    g = (x / r).sin() * (2 * y / r).sin()
+    inputs = {"sdf": (r - 1)[None], "source": f[None], "diffusion": alpha[None]}
+    inputs["boundary"] = g[None]
     if screening is not None:
         inputs["screening"] = torch.full_like(u, screening)[None]
         inputs["source"] = inputs["source"] + screening * u
@@ -132,17 +135,22 @@ def test_the_residual_of_a_solution_vanishes_with_the_grid(screening):
 
 
 @pytest.mark.parametrize("screening", [None, 3.0])
-def test_the_energy_is_least_at_the_solution(screening):
+@pytest.mark.parametrize("power", [1, 2])
+def test_the_energy_is_least_at_the_solution(screening, power):
+    """Along u + s |distance|^power, 0 on the boundary; and a jump on the boundary is no way out."""
     u, batch = square_problem(61, screening)
     sdf = batch.inputs["sdf"]
-    bump = torch.where(sdf < 0, sdf**2, 0.0)  # zero on the boundary with its slope
+    bump = torch.where(sdf < 0, sdf.abs() ** power, 0.0)
     s = torch.zeros((), dtype=torch.float64, requires_grad=True)
     at_solution, beside = (
         torch.autograd.grad(total_loss([energy_term(u + (s + c) * bump, batch, 1.5)]), s)[0]
         for c in (0.0, 0.3)
     )
     assert beside > 0
-    assert at_solution.abs() < 0.02 * beside
+    assert at_solution.abs() < 0.04 * beside
+    energy = [energy_term(u + c * (sdf < 0), batch, 1.5) for c in (s - 0.1, s, s + 0.1)]
+    down, _, up = (float(torch.autograd.grad(total_loss([e]), s)[0]) for e in energy)
+    assert down < -0.5 and up > 0.5
 
 
 @pytest.mark.parametrize("objective", ["pino", "ritz"])
