@@ -1,30 +1,33 @@
 """Convergent graph solvers: edge lists against dense matrices and sparse factors, on one thread.
 
-    python benchmarks/cgs.py                 # ten minutes; results/cgs.json, results/cgs.png
+    python benchmarks/cgs.py                 # about ten minutes; results/cgs.json, results/cgs.png
     python benchmarks/cgs.py step solve      # some parts only
+    python benchmarks/cgs.py growth --fresh  # forget the rows of earlier runs
 
-* `step`: a training step on 32 graphs of 20 to 50 nodes with 5 to 10 edges each, 64 heads, width
-  64, gamma 0.5, as in the published value-iteration experiment. `dense` holds one (H, N, N) matrix
-  over the whole batch, as the published code does, with the same encoder, tolerance and implicit
-  gradient; `dense, published stop` iterates like it, to 1e-6 over all systems together or 50 times.
+* `step`: a training step on 32 decision graphs, see `benchmarks/cgs_step.py`.
 * `solve`: 8 graphs of 128 nodes, 16 heads, six edges per node, gamma 0.99, float32: the forward
   solve and that of the adjoint. Plain iteration beside it.
 * `growth`: one head on cubic lattices of 1000 to 1 000 000 nodes, conductances over two decades,
   gamma 0.99, float64 to 1e-8: this package's solve on edges, forward and backward; scipy's sparse
-  LU; a dense solve. A method stops growing once a solve took half a minute or would not fit.
+  LU; a dense solve. Every cell is a process with a limit on processor time and memory; one that
+  exceeds it is a cell that says so, and larger sizes are not tried. Cells are written as soon as
+  they are there, and a run that was interrupted goes on where it stopped.
 
-Times are processor times of the process, minima over interleaved repetitions (one for large
-sizes). On a shared machine the ratios still mean something, the milliseconds little.
+Times are processor times of the process, minima over interleaved repetitions (one in `growth`). On
+a shared machine the ratios still mean something, the milliseconds little.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
+import resource
+import signal
+import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -32,137 +35,20 @@ import scipy
 import scipy.sparse as sp
 import scipy.sparse.linalg as spla
 import torch
+from cgs_step import fastest, step
 from torch import Tensor
 
-from sciml.networks.cgs import CGS
 from sciml.networks.graph_layers import Edges
-from sciml.networks.graph_solve import EdgeOperator, EdgeSolver, equilibrium
+from sciml.networks.graph_solve import EdgeOperator, EdgeSolver, equilibrium, error_bound
 from sciml.solvers import Segments
 
-PATIENCE = 30.0  # seconds after which a method stops growing
-DENSE_UP_TO = 4096  # nodes; the matrix then has 134 MB
-LU_UP_TO = 30_000  # nodes; the factor fills up as n^(4/3)
+SIDES = (10, 16, 25, 40, 63, 100)
+METHODS = ("edges", "sparse LU", "dense")
+GAMMA = 0.99
+SECONDS = 180  # processor time a cell may take
+GIGABYTES = 8  # and memory
 RESULTS = Path(__file__).parent / "results"
-
-
-def fastest(runs: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """Return the smallest processor time of each run in milliseconds, taken in turns."""
-    best = {name: float("inf") for name in runs}
-    for _ in range(repeats):
-        for name, run in runs.items():
-            start = time.process_time()
-            run()
-            best[name] = min(best[name], 1e3 * (time.process_time() - start))
-    return best
-
-
-# --- a training step ------------------------------------------------------------------------------
-class DenseEquilibrium(torch.autograd.Function):
-    """Plain iteration on `(H, N, N)`, forward and transposed; the gradient of A is dense too."""
-
-    @staticmethod
-    def forward(ctx, a: Tensor, b: Tensor, published: bool) -> Tensor:
-        """Return the fixed points `(H, N, 1)`."""
-        h = _iterate(a, b, published)
-        ctx.save_for_backward(a, h)
-        ctx.published = published
-        return h
-
-    @staticmethod
-    def backward(ctx, g: Tensor) -> tuple:
-        """Return the slopes in A and b."""
-        a, h = ctx.saved_tensors
-        u = _iterate(a.mT, g, ctx.published)
-        return u @ h.mT, u, None
-
-
-def _iterate(a: Tensor, b: Tensor, published: bool) -> Tensor:
-    x, goal = b, 1e-6 if published else 1e-5 * b.norm()
-    for _ in range(50):
-        new = a @ x + b
-        if (new - x).norm() <= goal:
-            return new
-        x = new
-    return x
-
-
-class DenseCGS(CGS):
-    """The same network with one dense matrix per head over the whole batch."""
-
-    published = False
-
-    def forward(
-        self, x: Tensor, edge_index: Tensor, edge_attr: Tensor, batch: Tensor | None = None
-    ) -> Tensor:
-        """Return the prediction."""
-        edges = Edges.build(edge_index, len(x), batch, direction=self.direction)
-        m, b = self.affine_map(x, edge_attr, edges)
-        n, flat = len(x), edges.row * len(x) + edges.col
-        a = m.new_zeros(n * n, m.shape[1]).index_add(0, flat, m)
-        a = a.T.contiguous().reshape(-1, n, n)
-        h = DenseEquilibrium.apply(a, b.T[..., None].contiguous(), self.published)[..., 0].T
-        return self.decode(h, edges)
-
-
-class PublishedCGS(DenseCGS):
-    """The same with the published stop."""
-
-    published = True
-
-
-def value_graphs(count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Return edge_index and batch of random decision processes."""
-    index, batch, shift = [], [], 0
-    for k in range(count):
-        n, degree = (int(torch.randint(*r, (), generator=generator)) for r in ((20, 50), (5, 10)))
-        target = torch.arange(n).repeat_interleave(degree)
-        source = torch.randint(0, n, (n * degree,), generator=generator)
-        index.append(torch.stack([source, target]) + shift)
-        batch.append(torch.full((n,), k))
-        shift += n
-    return torch.cat(index, 1), torch.cat(batch)
-
-
-def step() -> dict:
-    """Return times of a training step, edge list and dense."""
-    generator = torch.Generator().manual_seed(0)
-    edge_index, batch = value_graphs(32, generator)
-    n, e = len(batch), edge_index.shape[1]
-    given = {
-        "x": torch.ones(n, 1),
-        "edge_index": edge_index,
-        "edge_attr": torch.rand(e, 1, generator=generator),
-        "batch": batch,
-    }
-    settings = {"node_features": 1, "edge_features": 1, "heads": 64, "width": 64, "layers": 4}
-    settings |= {"hidden": 128, "gamma": 0.5, "parametrisation": "degree_sigmoid"}
-    target = torch.randn(n, 1, generator=generator)
-    runs, slopes = {}, {}
-    forms = {"edges": CGS, "dense": DenseCGS, "dense, published stop": PublishedCGS}
-    for name, cls in forms.items():
-        torch.manual_seed(0)
-        net = cls(**settings)
-        optimizer = torch.optim.Adam(net.parameters(), lr=0.0)
-
-        def train(net: CGS = net, optimizer: torch.optim.Optimizer = optimizer) -> None:
-            optimizer.zero_grad()
-            (net(**given) - target).square().mean().backward()
-            optimizer.step()
-
-        train()
-        slopes[name] = torch.cat([p.grad.flatten() for p in net.parameters()])
-        runs[name] = train
-    gap = (slopes["edges"] - slopes["dense"]).norm() / slopes["dense"].norm()
-    times = fastest(runs, 3)
-    return {
-        "nodes": n,
-        "edges": e,
-        "heads": 64,
-        "ms": times,
-        "ratio": {name: t / times["edges"] for name, t in times.items() if name != "edges"},
-        "storage_of_A_over_dense": e / n**2,
-        "gradient_distance": float(gap),
-    }
+FILE = RESULTS / "cgs.json"
 
 
 # --- a solve --------------------------------------------------------------------------------------
@@ -218,59 +104,98 @@ def lattice(side: int) -> np.ndarray:
     return np.concatenate(pairs, 1)
 
 
-def growth(sides: tuple[int, ...] = (10, 16, 25, 40, 63, 100)) -> dict:
-    """Return times of solves on lattices of growing size."""
-    rows, skip, gamma = [], set(), 0.99
-    for side in sides:
-        generator = torch.Generator().manual_seed(side)
-        n, index = side**3, torch.from_numpy(lattice(side))
-        edges = Edges.build(index, n)
-        logits = 2.3 * torch.randn(len(edges.row), 1, generator=generator, dtype=torch.float64)
-        m = gamma * edges.softmax(logits)
-        b = torch.randn(n, 1, generator=generator, dtype=torch.float64)
-        row: dict = {"nodes": n, "edges": len(edges.row), "seconds": {}}
-        if n > DENSE_UP_TO:
-            skip.add("dense")
-        if n > LU_UP_TO:
-            skip.add("sparse LU")
+def problem(side: int) -> tuple[Edges, Tensor, Tensor]:
+    """Return edges, entries of M `(E, 1)` and right-hand side `(N, 1)` on a lattice."""
+    generator = torch.Generator().manual_seed(side)
+    edges = Edges.build(torch.from_numpy(lattice(side)), side**3)
+    logits = 2.3 * torch.randn(len(edges.row), 1, generator=generator, dtype=torch.float64)
+    b = torch.randn(side**3, 1, generator=generator, dtype=torch.float64)
+    return edges, GAMMA * edges.softmax(logits), b
 
-        want, row["iterations"] = _on_edges(edges, m, b, gamma, row["seconds"])
-        if "sparse LU" not in skip:
-            a = sp.coo_matrix((m[:, 0].numpy(), (edges.row.numpy(), edges.col.numpy())), (n, n))
-            a = (sp.eye(n) - a).tocsc()
-            start = time.process_time()
-            found = spla.splu(a).solve(b[:, 0].numpy())
-            row["seconds"]["sparse LU"] = time.process_time() - start
-            row["distance"] = float(np.abs(found - want[:, 0].numpy()).max())
-        if "dense" not in skip:
-            full = torch.zeros(n, n, dtype=torch.float64)
-            full.index_put_((edges.row, edges.col), m[:, 0], accumulate=True)
-            start = time.process_time()
-            torch.linalg.solve(torch.eye(n, dtype=torch.float64) - full, b)
-            row["seconds"]["dense"] = time.process_time() - start
-        skip |= {name for name, seconds in row["seconds"].items() if seconds > PATIENCE}
-        rows.append(row)
+
+def cell(side: int, method: str) -> dict:
+    """Return seconds of one solve and a bound on its relative error in the max-norm."""
+    if side > 4:
+        cell(4, method)  # what is slow once in a process
+    edges, m, b = problem(side)
+    n, out = len(b), {}
+    if method == "sparse LU":
+        a = sp.coo_matrix((m[:, 0].numpy(), (edges.row.numpy(), edges.col.numpy())), (n, n))
+        a = (sp.eye(n) - a).tocsc()
+        start = time.thread_time()
+        h = torch.from_numpy(spla.splu(a).solve(b[:, 0].numpy()))[:, None]
+        out["seconds"] = time.thread_time() - start
+    elif method == "dense":
+        full = torch.eye(n, dtype=torch.float64)
+        full.index_put_((edges.row, edges.col), -m[:, 0], accumulate=True)
+        start = time.thread_time()
+        h = torch.linalg.solve(full, b)
+        out["seconds"] = time.thread_time() - start
+    else:
+        m.requires_grad_(), b.requires_grad_()
+        start = time.thread_time()
+        settings = {"factor": GAMMA, "method": "bicgstab", "rtol": 1e-8}
+        found = equilibrium(edges, m, b, **settings, on_failure="raise")
+        out["seconds"] = time.thread_time() - start
+        found.value.square().sum().backward()
+        out["backward_seconds"] = time.thread_time() - start - out["seconds"]
+        out["iterations"] = int(found.iterations.max())
+        m, b, h = m.detach(), b.detach(), found.value.detach()
+    rest = (b - h + edges.propagate(m, h)).abs().max()
+    out["error_bound"] = float(error_bound(edges, m, rest).max() / h.abs().max())
+    return out
+
+
+def measured(side: int, method: str) -> dict:
+    """Return what `cell` says in a process of its own, or why there is nothing."""
+
+    def limits() -> None:
+        resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS + 5))
+        resource.setrlimit(resource.RLIMIT_AS, (GIGABYTES << 30, GIGABYTES << 30))
+
+    words = [sys.executable, __file__, "cell", str(side), method]
+    done = subprocess.run(words, capture_output=True, text=True, preexec_fn=limits)
+    if done.returncode == 0:
+        return json.loads(done.stdout)
+    if done.returncode == -signal.SIGXCPU:
+        return {"failed": f"more than {SECONDS} s"}
+    # factorisations that get no memory raise, or die of it
+    if done.returncode < 0 or "emory" in done.stderr:
+        return {"failed": f"more than {GIGABYTES} GB"}
+    raise SystemExit(done.stderr)
+
+
+def growth(found: dict) -> dict:
+    """Return times of solves on lattices of growing size; cells in `found` are not repeated."""
+    settings = {"gamma": GAMMA, "seconds_allowed": SECONDS, "gigabytes_allowed": GIGABYTES}
+    rows = found.get("growth", {}).get("rows", [])
+    failed: dict[str, int] = {}
+    for side in SIDES:
+        row = next((row for row in rows if row["nodes"] == side**3), None)
+        if row is None:
+            row = {"nodes": side**3, "edges": 6 * side**2 * (side - 1), "cells": {}}
+            rows.append(row)
+        for method in METHODS:
+            if method in failed:
+                reason = f"not tried, {failed[method]} nodes were too many"
+                row["cells"][method] = {"failed": reason}
+            elif method not in row["cells"]:
+                row["cells"][method] = measured(side, method)
+            if "failed" in row["cells"][method]:
+                failed.setdefault(method, side**3)
+            write(found | {"growth": settings | {"rows": rows}})
         print(json.dumps(row), flush=True)
-    first, last = rows[-min(3, len(rows))], rows[-1]
-    power = np.log(last["seconds"]["edges"] / first["seconds"]["edges"])
-    power /= np.log(last["edges"] / first["edges"])
-    return {"gamma": gamma, "rows": rows, "exponent_of_edges": float(power)}
+    first, last = rows[-3], rows[-1]
+    power = math.log(_seconds(last) / _seconds(first)) / math.log(last["edges"] / first["edges"])
+    return settings | {"rows": rows, "exponent_of_edges": power}
 
 
-def _on_edges(
-    edges: Edges, m: Tensor, b: Tensor, gamma: float, seconds: dict[str, float]
-) -> tuple[Tensor, int]:
-    """Solve and differentiate; return the solution and the number of iterations."""
-    m, b = m.clone().requires_grad_(), b.clone().requires_grad_()
-    start = time.process_time()
-    h = equilibrium(edges, m, b, factor=gamma, method="bicgstab", on_failure="raise", rtol=1e-8)
-    middle = time.process_time()
-    h.value.square().sum().backward()
-    seconds["edges"], seconds["edges, backward"] = middle - start, time.process_time() - middle
-    return h.value.detach(), int(h.iterations.max())
+def _seconds(row: dict, method: str = "edges") -> float:
+    return row["cells"][method].get("seconds", math.nan)
 
 
-def plot(found: dict, path: Path) -> None:
+# --- results --------------------------------------------------------------------------------------
+def plot(growth: dict, path: Path) -> None:
     """Draw seconds over nodes."""
     import matplotlib
 
@@ -278,25 +203,28 @@ def plot(found: dict, path: Path) -> None:
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(figsize=(5, 3.5), layout="constrained")
-    names = sorted({name for row in found["rows"] for name in row["seconds"]})
-    for name in names:
-        points = [(r["nodes"], r["seconds"][name]) for r in found["rows"] if name in r["seconds"]]
-        axes.loglog(*zip(*points, strict=True), "o-", label=name, markersize=4)
+    nodes = [row["nodes"] for row in growth["rows"]]
+    for method in METHODS:
+        seconds = [_seconds(row, method) for row in growth["rows"]]
+        axes.loglog(nodes, seconds, "o-", label=method, markersize=4)
     axes.set(xlabel="nodes", ylabel="seconds, one core", title="Solve on a cubic lattice")
     axes.grid(alpha=0.3)
     axes.legend()
     figure.savefig(path, dpi=150)
 
 
-def main() -> None:
-    """Run the parts asked for, and keep what was found before of the others."""
-    torch.set_num_threads(1)
-    parts = {"step": step, "solve": solve, "growth": growth}
-    file = RESULTS / "cgs.json"
-    found = json.loads(file.read_text()) if file.exists() else {}
-    for name in sys.argv[1:] or parts:
-        found[name] = parts[name]() | {"load": round(os.getloadavg()[0], 1)}
-        print(name, json.dumps(found[name], indent=1))
+def table(growth: dict) -> str:
+    """Return the cells of `growth` as a table in Markdown."""
+    lines = ["| nodes | edges | " + " | ".join(METHODS) + " |", "|---" * (2 + len(METHODS)) + "|"]
+    for row in growth["rows"]:
+        cells = [row["cells"][method] for method in METHODS]
+        shown = [c["failed"] if "failed" in c else f"{c['seconds']:.3g} s" for c in cells]
+        lines.append("| " + " | ".join([str(row["nodes"]), str(row["edges"]), *shown]) + " |")
+    return "\n".join(lines)
+
+
+def write(found: dict) -> None:
+    """Store what was found, with the machine."""
     found["machine"] = {
         "processor": platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
@@ -304,9 +232,30 @@ def main() -> None:
         "torch": torch.__version__,
         "scipy": scipy.__version__,
     }
-    file.write_text(json.dumps(found, indent=1) + "\n")
-    if "growth" in found:
-        plot(found["growth"], RESULTS / "cgs.png")
+    FILE.write_text(json.dumps(found, indent=1) + "\n")
+
+
+def main() -> None:
+    """Run the parts asked for, and keep what was found before of the others."""
+    torch.set_num_threads(1)
+    words = sys.argv[1:]
+    if words[:1] == ["cell"]:
+        print(json.dumps(cell(int(words[1]), words[2])))
+        return
+    fresh = "--fresh" in words
+    found = json.loads(FILE.read_text()) if FILE.exists() else {}
+    parts = [word for word in words if word != "--fresh"] or ["step", "solve", "growth"]
+    if fresh and "growth" in parts:
+        found.pop("growth", None)
+    for name in parts:
+        done = growth(found) if name == "growth" else {"step": step, "solve": solve}[name]()
+        found[name] = done | {"load": round(os.getloadavg()[0], 1)}
+        write(found)
+        if name == "growth":
+            print(table(done))
+            plot(done, RESULTS / "cgs.png")
+        else:
+            print(name, json.dumps(found[name], indent=1))
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
@@ -20,9 +21,9 @@ from sciml.errors import InvalidArgument, InvalidType, did_you_mean
 
 Direction = Literal["in", "out"]
 ACTIVATIONS = {
-    "leaky_relu": nn.LeakyReLU,
+    "leaky_relu": partial(nn.LeakyReLU, inplace=True),  # what they act on is needed by nobody
     "silu": nn.SiLU,
-    "relu": nn.ReLU,
+    "relu": partial(nn.ReLU, inplace=True),
     "tanh": nn.Tanh,
     "gelu": nn.GELU,
 }
