@@ -24,7 +24,6 @@ from torch import Tensor
 
 from sciml.data.batch import Batch
 from sciml.data.steps import StepData
-from sciml.modules.scores import everyone
 from sciml.modules.supervised import Supervised
 from sciml.optim.terms import LossTerm
 from sciml.solvers import Solution
@@ -49,8 +48,6 @@ class ConvergentGraphSolver(Supervised):
         self.measures = getattr(getattr(data, "task", None), "measures", None)
         self.solution: Solution | None = None
         self._shown: Tensor | None = None  # the newest prediction of an evaluation
-        self._means: dict[str, tuple[float, int]] = {}
-        self._largest: dict[str, float] = {}
         if hasattr(network, "standardise"):
             # the first training batch of rank 0: the same on all ranks, and when resumed
             sample = data.batch(0, 0, 1)
@@ -87,11 +84,6 @@ class ConvergentGraphSolver(Supervised):
             self.log("cgs/residual", self.solution.stats["relative"].amax())
 
     # --- evaluation -----------------------------------------------------------------------------
-    def on_test_epoch_start(self) -> None:
-        """Start empty scores."""
-        super().on_test_epoch_start()
-        self._means, self._largest = {}, {}
-
     def test_step(self, batch: Batch | None, batch_idx: int) -> None:
         """Score one chunk, and note what its solves did."""
         super().test_step(batch, batch_idx)
@@ -103,10 +95,9 @@ class ConvergentGraphSolver(Supervised):
     def _note_solves(self, part: str) -> None:
         if self.solution is None:
             return
-        done, count = self.solution, self.solution.iterations.numel()
-        self._add(f"{part}/iterations", float(done.iterations.sum()), count)
-        self._add(f"{part}/failed_share", float((~done.converged).sum()), count)
-        self._peak(f"{part}/residual", float(done.stats["relative"].amax()))
+        self.effort.mean(f"{part}/iterations", self.solution.iterations)
+        self.effort.mean(f"{part}/failed_share", ~self.solution.converged)
+        self.effort.peak(f"{part}/residual", self.solution.stats["relative"])
 
     def _note_errors(self, batch: Batch, prediction: Tensor) -> None:
         """Add the task's own measures, and the relative error of the worst graph."""
@@ -114,40 +105,11 @@ class ConvergentGraphSolver(Supervised):
         used = slice(None) if weight is None else weight > 0
         measures = self.measures or (lambda *_: {})
         for name, rows in measures(batch.inputs, prediction, batch.target).items():
-            rows = rows[used].double()
-            self._add(f"{batch.part}/{name}", float(rows.sum()), rows.numel())
+            self.effort.mean(f"{batch.part}/{name}", rows[used])
         if self.kind == "regression" and batch.index is not None:
             pair = torch.stack([prediction - batch.target, batch.target]).double()
             square = pair.square().flatten(2).sum(2)[:, used]
             sums = square.new_zeros(2, int(batch.index.max()) + 1)
             sums.index_add_(1, batch.index[used], square)
             sums = sums[:, sums[1] > 0]  # graphs whose targets are not all zero
-            if sums.numel():
-                worst = (sums[0] / sums[1]).sqrt().amax()
-                self._peak(f"{batch.part}/rel_l2_worst", float(worst))
-
-    def _add(self, name: str, total: float, count: int) -> None:
-        old = self._means.get(name, (0.0, 0))
-        self._means[name] = old[0] + total, old[1] + count
-
-    def _peak(self, name: str, value: float) -> None:
-        self._largest[name] = max(self._largest.get(name, value), value)
-
-    def on_test_epoch_end(self) -> None:
-        """Log scores and what the solves did."""
-        super().on_test_epoch_end()
-        ranks = everyone((self._means, self._largest))
-        self._means, self._largest = {}, {}
-        for means, largest in ranks:
-            for name, sums in means.items():
-                self._add(name, *sums)
-            for name, value in largest.items():
-                self._peak(name, value)
-        found = {name: total / max(count, 1) for name, (total, count) in self._means.items()}
-        found |= self._largest
-        self.log_dict(found)
-        mark = "test/baseline/"
-        self._report["metrics"] |= {k: v for k, v in found.items() if "/baseline/" not in k}
-        self._report["baselines"] |= {
-            k.removeprefix(mark): v for k, v in found.items() if k.startswith(mark)
-        }
+            self.effort.peak(f"{batch.part}/rel_l2_worst", (sums[0] / sums[1]).sqrt())

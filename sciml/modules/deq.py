@@ -31,7 +31,6 @@ from torch import Tensor
 
 from sciml.data.batch import Batch
 from sciml.errors import InvalidArgument
-from sciml.modules.scores import everyone
 from sciml.modules.supervised import Supervised
 from sciml.networks.deq import DEQ, CellClassifier, Equilibrium
 from sciml.optim.terms import LossTerm
@@ -94,7 +93,6 @@ class DEQClassifier(Supervised):
         self.jacobian_weight, self.jacobian_share = jacobian_weight, jacobian_share
         self.corrections, self.correction_decay = tuple(corrections), correction_decay
         self._solution: Solution | None = None
-        self._seen: dict[str, list[float]] = {}
 
     # --- the loss -----------------------------------------------------------------------------
     def loss_terms(self, batch: Batch) -> list[LossTerm]:
@@ -142,19 +140,17 @@ class DEQClassifier(Supervised):
         if not isinstance(self.network, DEQ):
             return self.network(image)
         found = self.network.solve(image)
-        self._note("deq", found.solution)
+        self._note(found.solution)
         if self.trainer.testing:
             self._other_paths(found, batch)
         return found.logits
 
-    def _note(self, name: str, solution: Solution) -> None:
-        self._add(f"{name}/iters_mean", solution.iterations)
-        self._add(f"{name}/iters_max", solution.iterations)
-        self._add(f"{name}/residual_max", solution.stats["relative"])
-        self._add(f"{name}/fail_frac", ~solution.converged)
-
-    def _add(self, name: str, values: Tensor) -> None:
-        self._seen.setdefault(name, []).extend(values.double().tolist())
+    def _note(self, solution: Solution) -> None:
+        name = "test/deq" if self.trainer.testing else "val/deq"
+        self.effort.mean(f"{name}/iters_mean", solution.iterations)
+        self.effort.peak(f"{name}/iters_max", solution.iterations)
+        self.effort.peak(f"{name}/residual_max", solution.stats["relative"])
+        self.effort.mean(f"{name}/fail_frac", ~solution.converged)
 
     def _other_paths(self, found: Equilibrium, batch: Batch) -> None:
         """Solve the same images from a random start, and with ten times the iterations."""
@@ -171,44 +167,13 @@ class DEQClassifier(Supervised):
         for name, options in runs.items():
             other = network.solve(image, **options)
             apart = (other.solution.value - z).flatten(1).norm(dim=1) / z.flatten(1).norm(dim=1)
-            self._add(f"path/{name}_distance_max", apart)
-            self._add(f"path/{name}_accuracy", other.logits.argmax(1) == batch.target)
+            self.effort.peak(f"test/path/{name}_distance_max", apart)
+            right = other.logits.argmax(1) == batch.target
+            self.effort.mean(f"test/path/{name}_accuracy", right)
         few = slice(0, RADIUS_IMAGES)
         theta = (found.theta[0][few], *found.theta[1:])  # the injection, then weights
         radius = spectral_radius(network.cell, z[few], theta, generator=generator)
-        self._add("path/spectral_radius_max", radius)
-
-    def on_validation_epoch_start(self) -> None:
-        """Start empty scores."""
-        super().on_validation_epoch_start()
-        self._seen = {}
-
-    def on_validation_epoch_end(self) -> None:
-        """Log scores and what the solver did."""
-        super().on_validation_epoch_end()
-        self.log_dict(self._effort("val"))
-
-    def on_test_epoch_start(self) -> None:
-        """Start empty scores."""
-        super().on_test_epoch_start()
-        self._seen = {}
-
-    def on_test_epoch_end(self) -> None:
-        """Log scores, what the solver did, and what another path would have given."""
-        super().on_test_epoch_end()
-        found = self._effort("test")
-        self.log_dict(found)
-        self._report["metrics"] |= found
-
-    def _effort(self, part: str) -> dict[str, float]:
-        """Return means and maxima over the images of all ranks."""
-        ranks = everyone(self._seen)
-        out = {}
-        for name in sorted({name for rank in ranks for name in rank}):
-            values = [value for rank in ranks for value in rank.get(name, [])]
-            last = name.endswith("_max")
-            out[f"{part}/{name}"] = max(values) if last else sum(values) / len(values)
-        return out
+        self.effort.peak("test/path/spectral_radius_max", radius)
 
 
 def longer(solver: Any, factor: int) -> Any:

@@ -32,7 +32,6 @@ from torch import Tensor
 
 from sciml.data.batch import Batch
 from sciml.errors import InvalidArgument
-from sciml.modules.scores import everyone
 from sciml.modules.supervised import Supervised
 from sciml.networks.flow_classifier import ExplicitNetwork, Flow, FlowClassifier
 from sciml.networks.start import LearnedStart
@@ -99,7 +98,6 @@ class HomoODEClassifier(Supervised):
         self.regularise, self.regularise_weight = regularise, regularise_weight
         self.regularise_where = regularise_where
         self._flow: Flow | None = None
-        self._seen: list[float] = []
 
     # --- the loss -------------------------------------------------------------------------------
     def loss_terms(self, batch: Batch) -> list[LossTerm]:
@@ -193,39 +191,10 @@ class HomoODEClassifier(Supervised):
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.training):
             flow = self.network.flow(batch.inputs["image"])
         rest = self.network.equilibrium_residual(flow)
-        self._seen += [float(rest.double().sum()), float(len(rest)), evaluations(flow).forward]
+        part = "test" if self.trainer.testing else "val"
+        self.effort.mean(f"{part}/equilibrium_residual", rest)
+        self.effort.mean(f"{part}/nfe", float(evaluations(flow).forward))
         return flow.logits
-
-    def on_validation_epoch_start(self) -> None:
-        """Start empty scores."""
-        super().on_validation_epoch_start()
-        self._seen = []
-
-    def on_validation_epoch_end(self) -> None:
-        """Log scores, evaluations and the equilibrium residual."""
-        super().on_validation_epoch_end()
-        self.log_dict(self._effort("val"))
-
-    def on_test_epoch_start(self) -> None:
-        """Start empty scores."""
-        super().on_test_epoch_start()
-        self._seen = []
-
-    def on_test_epoch_end(self) -> None:
-        """Log scores, evaluations and the equilibrium residual."""
-        super().on_test_epoch_end()
-        found = self._effort("test")
-        self.log_dict(found)
-        self._report["metrics"] |= found
-
-    def _effort(self, part: str) -> dict[str, float]:
-        """Return evaluations per solve and the mean equilibrium residual, over all ranks."""
-        seen = [value for rank in everyone(self._seen) for value in rank]
-        rows, calls = max(sum(seen[1::3]), 1.0), seen[2::3]
-        return {
-            f"{part}/equilibrium_residual": sum(seen[0::3]) / rows,
-            f"{part}/nfe": sum(calls) / max(len(calls), 1),
-        }
 
 
 def evaluations(flow: Flow) -> Evaluations:

@@ -5,7 +5,7 @@
            or of the cross entropy of logits (classification)
 
 A method is a subclass that says what is special to it: how a batch is predicted, further terms of
-the loss, what its solver did.
+the loss, what its solver did (noted in `effort` while it predicts, logged at the end).
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from sciml.data.batch import Batch
 from sciml.data.steps import StepData
 from sciml.errors import InvalidArgument
 from sciml.modules.scores import Classification, Regression, everyone, score_of
+from sciml.modules.tally import Tally
 from sciml.optim.construct import construct
 from sciml.optim.terms import LossTerm, total_loss
 
@@ -57,6 +58,7 @@ class Supervised(LightningModule):
         self.unit, self.names = data.unit, data.names
         self.make_optimizer, self.make_schedule = optimizer, schedule
         self.scores: dict[str, Regression | Classification] = {}
+        self.effort = Tally()
         self.last_terms: dict[str, Tensor] = {}
         self._report: dict[str, Any] = {}
 
@@ -128,6 +130,7 @@ class Supervised(LightningModule):
     def on_validation_epoch_start(self) -> None:
         """Start empty scores."""
         self.scores, self._val = {"val": score_of(self.kind)}, [0.0, 0]
+        self.effort = Tally()
 
     def validation_step(self, batch: Batch | None, batch_idx: int) -> None:
         """Score one chunk."""
@@ -143,16 +146,17 @@ class Supervised(LightningModule):
         self._val[1] += rows
 
     def on_validation_epoch_end(self) -> None:
-        """Log the loss and the metrics of the validation set."""
+        """Log the loss and the metrics of the validation set, and what the solver did."""
         found = self.scores["val"].gather().metrics("val")
         sums = [sum(values) for values in zip(*everyone(self._val), strict=True)]
         wanted = ("val/rel_l2", "val/r2", "val/accuracy")
         self.log("val/loss", sums[0] / max(sums[1], 1), prog_bar=True)
         self.log_dict({name: found[name] for name in wanted if name in found})
+        self.log_dict(self.effort.gathered())
 
     def on_test_epoch_start(self) -> None:
         """Start empty scores."""
-        self.scores, self._report = {}, {}
+        self.scores, self._report, self.effort = {}, {}, Tally()
 
     def test_step(self, batch: Batch | None, batch_idx: int) -> None:
         """Score one chunk of one of the test sets."""
@@ -163,10 +167,11 @@ class Supervised(LightningModule):
         score.add(self.predict_batch(batch), batch.target, batch.index, weight)
 
     def on_test_epoch_end(self) -> None:
-        """Log the metrics of every test set and keep the report."""
+        """Log the metrics of every test set and what the solver did, and keep the report."""
         parts = sorted({part for rank in everyone(list(self.scores)) for part in rank})
         whole = {p: self.scores.get(p, score_of(self.kind)).gather() for p in parts}
         metrics = {k: v for part, score in whole.items() for k, v in score.metrics(part).items()}
+        metrics |= self.effort.gathered()
         self.log_dict(metrics)
         mark = "test/baseline/"
         self._report = {

@@ -1,0 +1,45 @@
+"""Means and maxima of what solvers did in an evaluation: sums over chunks and ranks."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from sciml.modules.scores import everyone
+
+
+class Tally:
+    """Figures by name, each the mean or the largest of all values noted under it."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, tuple[float, int]] = {}
+        self._peaks: dict[str, float] = {}
+
+    def mean(self, name: str, values: Tensor | float) -> None:
+        """Note values of which the mean is wanted; booleans count as 0 and 1."""
+        values = torch.as_tensor(values, dtype=torch.float64)
+        self._add(name, float(values.sum()), values.numel())
+
+    def peak(self, name: str, values: Tensor | float) -> None:
+        """Note values of which the largest is wanted."""
+        values = torch.as_tensor(values, dtype=torch.float64)
+        if values.numel():
+            self._raise(name, float(values.max()))
+
+    def _add(self, name: str, total: float, count: int) -> None:
+        old = self._sums.get(name, (0.0, 0))
+        self._sums[name] = old[0] + total, old[1] + count
+
+    def _raise(self, name: str, value: float) -> None:
+        self._peaks[name] = max(self._peaks.get(name, value), value)
+
+    def gathered(self) -> dict[str, float]:
+        """Return the figures of all ranks together."""
+        whole = Tally()
+        for sums, peaks in everyone((self._sums, self._peaks)):
+            for name, (total, count) in sums.items():
+                whole._add(name, total, count)
+            for name, value in peaks.items():
+                whole._raise(name, value)
+        means = {name: total / max(count, 1) for name, (total, count) in whole._sums.items()}
+        return means | whole._peaks
