@@ -104,11 +104,7 @@ class PretrainedOperator(nn.Module):
         self._check_ranges(given)
         device = next(iter(given.values())).device
         weight = next(self.parameters(), torch.empty(0))
-        real = weight.dtype.to_real()
-        moved = {
-            key: v.to(weight.device, real) if v.is_floating_point() else v.to(weight.device)
-            for key, v in given.items()
-        }
+        moved = {key: self._moved(v, weight) for key, v in given.items()}
         n = free.get("N")
         if n is None:
             if chunk is not None:
@@ -126,9 +122,33 @@ class PretrainedOperator(nn.Module):
             parts.append(self._infer({**moved, **piece}, device))
         return {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
 
+    def export(self, *values, **inputs) -> torch.export.ExportedProgram:
+        """Return the operator as a program of torch alone; see `sciml.pretrained.exported`.
+
+        Args:
+            values: An example of the inputs, as for `predict`: all sizes but the number of samples
+                stay those of the example. May be left out by operators that know their grid.
+            inputs: The same by name.
+
+        Raises:
+            InvalidArgument: If the example does not fit, or the operator cannot be exported.
+        """
+        from sciml.pretrained.exported import export
+
+        example = self._named(values, inputs) if values or inputs else {}
+        self._check_shapes(example)
+        weight = next(self.parameters(), torch.empty(0))
+        return export(self, {key: self._moved(v, weight) for key, v in example.items()})
+
     @torch.no_grad()
     def _infer(self, inputs: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:
         return {key: value.to(device) for key, value in self.network.infer(**inputs).items()}
+
+    @staticmethod
+    def _moved(value: Tensor, weight: Tensor) -> Tensor:
+        """Return an input in the network's precision, on its device."""
+        kind = weight.dtype.to_real() if value.is_floating_point() else value.dtype
+        return value.to(weight.device, kind)
 
     # --- checks -------------------------------------------------------------------------------
     def _named(self, values: tuple, inputs: Mapping[str, object]) -> dict[str, Tensor]:
