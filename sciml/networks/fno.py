@@ -43,13 +43,17 @@ class FourierLayer(nn.Module):
     matrix that belong to them; up to a few hundred points per side that is faster than an FFT, and
     everything stays real: R_k is the real 2C x 2C matrix of (Re, Im).
 
-    Weights are stored times C (R) and times sqrt(C) (W): a step of an optimizer that moves every
-    entry alike, as Adam's, then changes the norm of A by about the learning rate.
+    **Start.** R_k = M / (1 + |k|^2 / 4) with one random real matrix M for all modes: a smooth and
+    short kernel, as solution operators of elliptic equations have. Independent random R_k are a
+    rough kernel as long as the square, which training has to forget first.
+
+    **Units.** Weights are stored times sqrt(C): steps of an optimizer that moves every entry alike,
+    as Adam's, change A in proportion to the learning rate, whatever C.
 
     Args:
         channels: Channels in and out, C.
         modes: m.
-        scale: Size of the initial weights.
+        scale: Size of the initial weights; at 1 the norm of R_0 is about 2, that of W about 0.3.
         bound: Bound on the L2 norm of A; None for none. Every mode's matrix W + R_k, and W for the
             modes without R, is divided by what its norm exceeds the bound by. The norm is taken by
             its upper bound (tr (M^T M)^16)^(1/32), at most n^(1/32) times too large.
@@ -60,21 +64,29 @@ class FourierLayer(nn.Module):
     ) -> None:
         super().__init__()
         self.channels, self.modes, self.bound = channels, modes, bound
-        self.waves = nn.Parameter(torch.randn(2 * modes**2, channels, channels, 2) * (scale / 2))
-        self.mix = nn.Parameter(torch.randn(channels, channels) * (scale / 2))
+        k2 = torch.arange(modes)
+        k1 = torch.cat([k2, k2 - modes])
+        resolvent = 1 / (1 + (k1[:, None] ** 2 + k2**2) / 4)
+        waves = torch.zeros(2 * modes**2, channels, channels, 2)
+        waves[..., 0] = resolvent.reshape(-1, 1, 1) * torch.randn(channels, channels) * scale
+        self.waves = nn.Parameter(waves)
+        self.mix = nn.Parameter(torch.randn(channels, channels) * (0.15 * scale))
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def kernel(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Return W `(C, C)`, R `(2 m^2, 2C, 2C)`, b `(C,)`; rows of W and R are outputs."""
+        """Return W `(C, C)`, R `(2, 2 m^2, 2C, C)`, b `(C,)`; rows of W and R are outputs.
+
+        R holds what every mode's real part adds to (Re, Im) of the output, then the imaginary part.
+        """
         c = self.channels
         mix = self.mix / math.sqrt(c)
-        re, im = (self.waves / c).unbind(-1)
-        waves = torch.cat([torch.cat([re, -im], -1), torch.cat([im, re], -1)], 1)
+        re, im = (self.waves / math.sqrt(c)).unbind(-1)
         if self.bound is not None:
-            both = waves + torch.block_diag(mix, mix)
+            both = torch.cat([torch.cat([re + mix, -im], -1), torch.cat([im, re + mix], -1)], 1)
             both = both * clipping(both, self.bound)
             mix = mix * clipping(mix, self.bound)
-            waves = both - torch.block_diag(mix, mix)
+            re, im = both[:, :c, :c] - mix, both[:, c:, :c]
+        waves = torch.stack([torch.cat([re, im], 1), torch.cat([-im, re], 1)])
         return mix, waves, self.bias
 
     def forward(self, z: Tensor) -> Tensor:
@@ -83,8 +95,7 @@ class FourierLayer(nn.Module):
 
     def product(self, z: Tensor, mix: Tensor, waves: Tensor, bias: Tensor) -> Tensor:
         """Return `A z` for a kernel."""
-        mixed = torch.baddbmm(bias[:, None], mix.expand(len(z), -1, -1), z.flatten(2))
-        return mixed.reshape(z.shape) + self.filtered(z, waves)
+        return pointwise(z, mix, bias) + self.filtered(z, waves)
 
     def filtered(self, z: Tensor, waves: Tensor) -> Tensor:
         """Return `F^-1(R . F z)`."""
@@ -94,8 +105,8 @@ class FourierLayer(nn.Module):
         h = (z.reshape(-1, n2) @ along2).reshape(count, c, n1, 2, m)
         # rows (part, point), columns (mode 2, channel, sample)
         h = along1 @ h.permute(3, 2, 4, 1, 0).reshape(2 * n1, m * line)
-        h = h.reshape(2, 2 * m * m, c, count)
-        y = torch.bmm(waves, torch.cat([h[0], h[1]], 1))
+        re, im = h.reshape(2, 2 * m * m, c, count).unbind()
+        y = torch.baddbmm(torch.bmm(waves[0], re), waves[1], im)
         y = y.reshape(2 * m, m, 2, c, count).permute(2, 0, 1, 3, 4).reshape(4 * m, m * line)
         y = (back1 @ y).reshape(2, n1, m, c, count).permute(4, 3, 1, 0, 2)
         return (y.reshape(-1, 2 * m) @ back2).reshape(z.shape)
@@ -134,6 +145,24 @@ def _transforms(n1: int, n2: int, m: int, device: torch.device) -> tuple[Tensor,
     cos, sin = phase1.cos(), phase1.sin()
     along1 = torch.cat([torch.cat([cos, sin], 1), torch.cat([-sin, cos], 1)])
     return along2, back2, along1, along1.T
+
+
+def pointwise(z: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Return `weight z + bias` at every point: `(N, D, n1, n2)` for a weight `(D, C)`.
+
+    One matrix product per sample. A convolution of kernel size one takes ten times as long on a
+    processor as soon as the batch leaves its cache.
+    """
+    out = torch.baddbmm(bias[:, None], weight.expand(len(z), -1, -1), z.flatten(2))
+    return out.reshape(len(z), -1, *z.shape[2:])
+
+
+class Pointwise(nn.Linear):
+    """A linear layer over the channels of `(N, C, n1, n2)`, the same at every point."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Return `(N, D, n1, n2)`."""
+        return pointwise(input, self.weight, self.bias)
 
 
 def clipping(matrix: Tensor, bound: float) -> Tensor:
@@ -192,10 +221,8 @@ class FieldOperator(nn.Module):
         self.register_buffer("out_mean", torch.tensor(float(out_mean)))
         self.register_buffer("out_std", torch.tensor(float(out_std)))
         channels = in_channels + 2 * positions
-        self.lift = nn.Sequential(
-            nn.Conv2d(channels, hidden, 1), nn.GELU(), nn.Conv2d(hidden, width, 1)
-        )
-        self.decode = nn.Sequential(nn.Conv2d(width, hidden, 1), nn.GELU(), nn.Conv2d(hidden, 1, 1))
+        self.lift = nn.Sequential(Pointwise(channels, hidden), nn.GELU(), Pointwise(hidden, width))
+        self.decode = nn.Sequential(Pointwise(width, hidden), nn.GELU(), Pointwise(hidden, 1))
 
     def lifted(self, field: Tensor) -> Tensor:
         """Return g = P(a) `(N, C, n1, n2)` of a field `(N, in_channels, n1, n2)`."""

@@ -105,25 +105,28 @@ class Anderson:
         gram = torch.zeros(*shape, m, m, dtype=torch.float64, device=x.device)
         valid = torch.zeros(*shape, m, dtype=torch.bool, device=x.device)
         identity = ridge * torch.eye(m, dtype=torch.float64, device=x.device)
-        step = beta * r
+        mixed = x - beta * r if beta != 1 else x - r
+        x = mixed
         while progress.go_on():
-            new = progress.keep(x - step)
-            new_r = task.residual(new)
+            x = progress.keep(x)
+            new_r = task.residual(x)
             norm = layout.norm(new_r)
-            progress.update(new, norm, task.scale(new, new_r))
-            j = (progress.step - 1) % m
-            residuals[j] = new_r - r
-            updates[j] = (new - x) - beta * residuals[j]
-            x, r = new, new_r
-            row = layout.dots(residuals, residuals[j]).movedim(0, -1).double()
-            gram[..., j, :] = row
-            gram[..., :, j] = row
+            progress.update(x, norm, task.scale(x, new_r))
+            j, k = (progress.step - 1) % m, min(progress.step, m)
+            new_mixed = x - beta * new_r if beta != 1 else x - new_r
+            torch.sub(new_r, r, out=residuals[j])
+            torch.sub(new_mixed, mixed, out=updates[j])
+            r, mixed = new_r, new_mixed
+            row = layout.dots(residuals[:k], residuals[j]).movedim(0, -1).double()
+            gram[..., j, :k] = row
+            gram[..., :k, j] = row
             valid[..., j] = True
             valid &= (norm <= self.growth * progress.residual)[..., None]
             size = gram.diagonal(dim1=-2, dim2=-1).sqrt()
             inverse = torch.where(valid & (size > 0), 1 / size, 0.0)
             matrix = inverse[..., :, None] * gram * inverse[..., None, :] + identity
-            rhs = inverse * layout.dots(residuals, r).movedim(0, -1)
-            gamma = inverse * torch.linalg.solve_ex(matrix, rhs[..., None])[0][..., 0]
-            step = beta * r + layout.combine(gamma.movedim(-1, 0).to(x.dtype), updates)
+            rhs = inverse[..., :k] * layout.dots(residuals[:k], r).movedim(0, -1)
+            solved = torch.linalg.solve_ex(matrix[..., :k, :k], rhs[..., None])[0][..., 0]
+            gamma = (inverse[..., :k] * solved).movedim(-1, 0).to(x.dtype)
+            x = mixed - layout.combine(gamma, updates[:k])
         return progress.outcome(task.evaluations)

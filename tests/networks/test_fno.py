@@ -19,7 +19,8 @@ def seeded(seed=0):
 def layer(channels=3, modes=2, **options):
     seeded()
     made = FourierLayer(channels, modes, **options).double()
-    torch.nn.init.normal_(made.bias)
+    for weight in made.parameters():  # far from the start, where the kernel is smooth and real
+        torch.nn.init.normal_(weight, std=0.5 * options.get("scale", 1.0))
     return made
 
 
@@ -27,7 +28,7 @@ def by_fft(made, z):
     """The layer's formula with FFTs and complex weights."""
     c, m = made.channels, made.modes
     n1, n2 = z.shape[-2:]
-    weight = torch.view_as_complex(made.waves).reshape(2 * m, m, c, c) / c
+    weight = torch.view_as_complex(made.waves).reshape(2 * m, m, c, c) / c**0.5
     spectrum = torch.fft.rfft2(z)
     out = torch.zeros_like(spectrum)
     for i in range(2 * m):
@@ -52,7 +53,7 @@ class TestFourierLayer:
         with torch.no_grad():
             made.mix.zero_()
             made.bias.zero_()
-            weight = torch.view_as_complex(made.waves).reshape(8, 4, 3, 3) / 3
+            weight = torch.view_as_complex(made.waves).reshape(8, 4, 3, 3) / 3**0.5
             # theirs are ordered from the most negative frequency, indices (in, out, k1, k2)
             theirs = torch.fft.fftshift(weight, dim=0).permute(3, 2, 0, 1)
             other.weight.tensor = torch.nn.Parameter(theirs.clone())
