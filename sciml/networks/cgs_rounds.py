@@ -28,7 +28,8 @@ from torch import Tensor, nn
 
 from sciml.errors import InvalidArgument
 from sciml.networks.cgs import CGS
-from sciml.networks.graph_layers import Edges, Features
+from sciml.networks.graph_layers import Edges
+from sciml.networks.graph_network import Features
 from sciml.networks.graph_solve import equilibrium
 from sciml.solvers import Implicit, Solution
 from sciml.solvers.solution import Policy
@@ -167,9 +168,7 @@ class RefinedCGS(CGS):
     ) -> list[tuple[Tensor, Solution]]:
         """Return prediction and solution of every round; arguments as in `solve`."""
         edges = Edges.build(edge_index, len(x), batch, direction=self.direction, graphs=graphs)
-        x = self.node_input(x, edges.graph, edges.graphs)
-        per_edge = edges.graph.index_select(0, edges.row)
-        given = self.edge_input(edges.sorted(edge_attr), per_edge, edges.graphs)
+        x, given = self.features(x, edge_attr, edges)
         h, found = x.new_zeros(len(x), self.heads), []
         for _ in range(self.rounds):
             seen = h.index_select(0, edges.col) - h.index_select(0, edges.row)

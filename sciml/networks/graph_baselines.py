@@ -17,110 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from sciml.errors import InvalidArgument
-from sciml.networks.graph_layers import Edges, Features, MessageLayer, mlp
+from sciml.networks.graph_layers import Edges, MessageLayer, mlp
+from sciml.networks.graph_network import GraphNetwork
 from sciml.solvers import Anderson, Implicit, Segments, Solution, fixed_point
 from sciml.solvers.solution import Policy
-
-READOUTS = ("node", "sum", "mean", "max")
-
-
-class GraphNetwork(nn.Module):
-    """Features in, readout and units out; a subclass says what happens on the nodes.
-
-    Args:
-        node_features: Node features n.
-        edge_features: Edge features k.
-        outputs: Width of the prediction.
-        state: Width of what is decoded.
-        direction: Whether row i gathers the edges that enter node i (`in`) or leave it (`out`).
-        readout: `node`, or `sum`, `mean`, `max` over the nodes of a graph.
-        decoder: Hidden widths of the decoder.
-        activation: Of the decoder.
-        node_log: As in `CGS`.
-        node_center: As in `CGS`.
-        edge_log: As in `CGS`.
-        edge_center: As in `CGS`.
-
-    Raises:
-        InvalidArgument: For an unknown readout.
-    """
-
-    def __init__(
-        self,
-        *,
-        node_features: int,
-        edge_features: int,
-        outputs: int,
-        state: int,
-        direction: Literal["in", "out"],
-        readout: str,
-        decoder: Sequence[int],
-        activation: str,
-        node_log: Sequence[int] = (),
-        node_center: Sequence[int] = (),
-        edge_log: Sequence[int] = (),
-        edge_center: Sequence[int] = (),
-    ) -> None:
-        super().__init__()
-        if readout not in READOUTS:
-            raise InvalidArgument(f"readout={readout!r}", f"one of {', '.join(READOUTS)}")
-        self.direction, self.readout, self.outputs = direction, readout, outputs
-        self.node_input = Features(node_features, node_log, node_center)
-        self.edge_input = Features(edge_features, edge_log, edge_center)
-        self.decoder = mlp([state, *decoder, outputs], activation)
-        self.register_buffer("shift", torch.zeros(outputs))
-        self.register_buffer("scale", torch.ones(outputs))
-
-    @torch.no_grad()
-    def standardise(
-        self,
-        x: Tensor,
-        edge_index: Tensor,
-        edge_attr: Tensor,
-        batch: Tensor | None = None,
-        target: Tensor | None = None,
-    ) -> None:
-        """Set the statistics of features, and of the target if one is given, from a sample."""
-        edges = Edges.build(edge_index, len(x), batch, direction=self.direction)
-        self.node_input.fit(x, edges.graph, edges.graphs)
-        per_edge = edges.graph.index_select(0, edges.row)
-        self.edge_input.fit(edges.sorted(edge_attr), per_edge, edges.graphs)
-        if target is not None:
-            self.shift.copy_(target.double().mean(0))
-            self.scale.copy_(target.double().std(0).clamp_min(1e-30))
-
-    def _read(
-        self, x: Tensor, edge_index: Tensor, edge_attr: Tensor, batch: Tensor | None
-    ) -> tuple[Tensor, Tensor, Edges]:
-        """Return node and edge features of order one, and the edges."""
-        edges = Edges.build(edge_index, len(x), batch, direction=self.direction)
-        x = self.node_input(x, edges.graph, edges.graphs)
-        per_edge = edges.graph.index_select(0, edges.row)
-        return x, self.edge_input(edges.sorted(edge_attr), per_edge, edges.graphs), edges
-
-    def _decode(self, z: Tensor, edges: Edges) -> Tensor:
-        z = z if self.readout == "node" else edges.pool(z, self.readout)
-        return self.shift + self.scale * self.decoder(z)
-
-    def infer(self, **inputs: Tensor) -> dict[str, Tensor]:
-        """Return the prediction in physical units."""
-        return {"value": self(**inputs)}
-
-    def schema(self) -> dict[str, Any]:
-        """Return names, shapes and units of inputs and outputs."""
-        n, k = self.node_input.mean.numel(), self.edge_input.mean.numel()
-        rows = "nodes" if self.readout == "node" else "graphs"
-        return {
-            "inputs": {
-                "x": {"shape": ["nodes", n], "unit": "1", "dtype": "float"},
-                "edge_index": {"shape": [2, "edges"], "unit": "1", "dtype": "int"},
-                "edge_attr": {"shape": ["edges", k], "unit": "1", "dtype": "float"},
-                "batch": {"shape": ["nodes"], "unit": "1", "dtype": "int"},
-            },
-            "outputs": {
-                "value": {"shape": [rows, self.outputs], "unit": "1", "dtype": "float"},
-            },
-        }
 
 
 class MessagePassing(GraphNetwork):
@@ -132,6 +32,7 @@ class MessagePassing(GraphNetwork):
         hidden: Hidden width of the networks within a layer.
         activation: Of all networks.
         aggregate: `sum` or `mean` of messages.
+        decoder: Hidden widths of the decoder.
         settings: Other arguments of `GraphNetwork`.
     """
 
@@ -160,16 +61,14 @@ class MessagePassing(GraphNetwork):
             node_features=node_features,
             edge_features=edge_features,
             outputs=outputs,
-            state=width,
             direction=direction,
             readout=readout,
-            decoder=decoder,
-            activation=activation,
             node_log=node_log,
             node_center=node_center,
             edge_log=edge_log,
             edge_center=edge_center,
         )
+        self.decoder = mlp([width, *decoder, outputs], activation)
         sizes = [(node_features, edge_features)] + [(width, width)] * layers
         self.layers = nn.ModuleList(
             MessageLayer(*a, *b, hidden=hidden, activation=activation, aggregate=aggregate)
@@ -180,10 +79,11 @@ class MessagePassing(GraphNetwork):
         self, x: Tensor, edge_index: Tensor, edge_attr: Tensor, batch: Tensor | None = None
     ) -> Tensor:
         """Return the prediction."""
-        nodes, links, edges = self._read(x, edge_index, edge_attr, batch)
+        edges = Edges.build(edge_index, len(x), batch, direction=self.direction)
+        nodes, links = self.features(x, edge_attr, edges)
         for layer in self.layers:
             nodes, links = layer(nodes, links, edges)
-        return self._decode(nodes, edges)
+        return self.in_units(self.decoder(self.pooled(nodes, edges)))
 
 
 class IGNN(GraphNetwork):
@@ -202,6 +102,7 @@ class IGNN(GraphNetwork):
         solver: Fixed-point solver of the core; `Anderson()` by default.
         adjoint: Derivative rule of the core.
         on_failure: What happens if a graph is not solved.
+        decoder: Hidden widths of the decoder.
         settings: Other arguments of `GraphNetwork`.
 
     Reference: Gu et al., NeurIPS 2020, arXiv 2009.06211, equation (2) and theorem 4.1.
@@ -237,16 +138,14 @@ class IGNN(GraphNetwork):
             node_features=node_features,
             edge_features=edge_features,
             outputs=outputs,
-            state=width,
             direction=direction,
             readout=readout,
-            decoder=decoder,
-            activation=activation,
             node_log=node_log,
             node_center=node_center,
             edge_log=edge_log,
             edge_center=edge_center,
         )
+        self.decoder = mlp([width, *decoder, outputs], activation)
         self.bias = MessageLayer(
             node_features,
             edge_features,
@@ -270,8 +169,8 @@ class IGNN(GraphNetwork):
         self, x: Tensor, edge_index: Tensor, edge_attr: Tensor, batch: Tensor | None = None
     ) -> tuple[Tensor, Solution]:
         """Return the prediction and the solution it comes from, one problem per graph."""
-        x, eps, edges = self._read(x, edge_index, edge_attr, batch)
-        b, _ = self.bias(x, eps, edges)
+        edges = Edges.build(edge_index, len(x), batch, direction=self.direction)
+        b, _ = self.bias(*self.features(x, edge_attr, edges), edges)
         share = 1 / edges.degree(b).clamp_min(1)
 
         def update(z: Tensor, w: Tensor, b: Tensor) -> Tensor:
@@ -287,7 +186,8 @@ class IGNN(GraphNetwork):
             on_failure=self.on_failure,
             layout=Segments(edges.graph, edges.graphs),
         )
-        return self._decode(solution.value, edges), solution
+        prediction = self.decoder(self.pooled(solution.value, edges))
+        return self.in_units(prediction), solution
 
     def forward(
         self, x: Tensor, edge_index: Tensor, edge_attr: Tensor, batch: Tensor | None = None

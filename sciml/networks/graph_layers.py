@@ -1,4 +1,4 @@
-"""Parts that graph networks share: sorted edge lists, message passing, features in units.
+"""Parts that graph networks share: sorted edge lists, message passing.
 
 A batch of graphs is one large graph whose nodes carry the number of their graph. `Edges` sorts the
 edges once by the row they add to; sums over rows accumulate, so parallel edges count twice and
@@ -169,73 +169,6 @@ def _range(index: Tensor) -> tuple[int, int]:
         return 0, -1
     low, high = torch.aminmax(index)
     return int(low), int(high)
-
-
-class Features(nn.Module):
-    """Turns quantities with units into inputs of order one; the statistics are buffers.
-
-    In this order: logarithm of some columns, mean over the graph taken off some columns (what is
-    left no longer depends on the unit, or on the mean size in a larger graph), standardisation.
-
-    Args:
-        columns: Number of features.
-        log: Columns whose logarithm is used; they must be positive.
-        center: Columns from which the mean over the graph is taken off.
-
-    Raises:
-        InvalidArgument: If a column does not exist.
-    """
-
-    def __init__(self, columns: int, log: Sequence[int] = (), center: Sequence[int] = ()) -> None:
-        super().__init__()
-        for name, chosen in (("log", log), ("center", center)):
-            if any(not 0 <= c < columns for c in chosen):
-                raise InvalidArgument(
-                    f"{name}={list(chosen)} for {columns} features", f"0 to {columns - 1}"
-                )
-        mask = torch.zeros(2, columns, dtype=torch.bool)
-        mask[0, list(log)], mask[1, list(center)] = True, True
-        self.register_buffer("logged", mask[0], persistent=False)
-        self.register_buffer("centered", mask[1], persistent=False)
-        self.register_buffer("mean", torch.zeros(columns))
-        self.register_buffer("std", torch.ones(columns))
-        self.any_center = bool(mask[1].any())
-
-    def transformed(self, values: Tensor, graph: Tensor, graphs: int) -> Tensor:
-        """Return the features before standardisation; `graph` `(rows,)` numbers the graphs."""
-        positive = torch.where(self.logged, values, torch.ones_like(values))
-        floor = torch.finfo(values.dtype).tiny
-        values = torch.where(self.logged, positive.clamp_min(floor).log(), values)
-        if not self.any_center:
-            return values
-        total = values.new_zeros(graphs, values.shape[1]).index_add(0, graph, values)
-        count = torch.bincount(graph, minlength=graphs).clamp_min(1)[:, None].to(values.dtype)
-        return values - torch.where(self.centered, (total / count)[graph], 0.0)
-
-    @torch.no_grad()
-    def fit(self, values: Tensor, graph: Tensor, graphs: int) -> None:
-        """Set the statistics from a sample; constant columns stay as they are.
-
-        Raises:
-            InvalidArgument: If a column to be logged is not positive.
-        """
-        if bool((values[:, self.logged] <= 0).any()):
-            raise InvalidArgument(
-                "a feature <= 0 whose logarithm is asked for",
-                "positive values",
-                "Leave the column out of log, or add an offset to it",
-            )
-        # in float64: a variance far below a large mean would be lost
-        v = self.transformed(values.double(), graph, graphs)
-        if len(v) > 1:
-            mean, std = v.mean(0), v.std(0)
-            flat = std <= 1e-6 * v.abs().amax(0).clamp_min(1e-300)
-            self.mean.copy_(torch.where(flat, torch.zeros_like(mean), mean))
-            self.std.copy_(torch.where(flat, torch.ones_like(std), std))
-
-    def forward(self, values: Tensor, graph: Tensor, graphs: int) -> Tensor:
-        """Return `(rows, columns)` of order one."""
-        return (self.transformed(values, graph, graphs) - self.mean) / self.std
 
 
 class MessageLayer(nn.Module):

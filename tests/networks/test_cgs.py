@@ -10,8 +10,10 @@ import torch
 from torch.autograd import gradcheck, gradgradcheck
 
 from sciml.errors import ConvergenceError, InvalidArgument, InvalidType, NumericalWarning
-from sciml.networks.cgs import CGS, PARAMETRISATIONS, contracting_weights
-from sciml.networks.graph_layers import Edges, Features, MessageLayer
+from sciml.networks.cgs import CGS
+from sciml.networks.contracting_map import PARAMETRISATIONS, contracting_weights
+from sciml.networks.graph_layers import Edges, MessageLayer
+from sciml.networks.graph_network import Features
 from sciml.networks.graph_solve import (
     EdgeOperator,
     EdgeSolver,
