@@ -77,7 +77,7 @@ def load_pretrained(
     spec = read_spec(folder)
     file = member(folder, spec["weights"]["file"])
     # building draws initial weights that are thrown away: leave the caller's random stream alone
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), weights.Bounded(file):
         model = build_model(spec)
     state = weights.read(file, spec["weights"]["sha256"], spec["weights"]["complex128"])
     weights.assign(model, state)
@@ -162,6 +162,13 @@ def _check_keys(path: Path, found: dict, wanted: dict[str, type], prefix: str = 
 
 def build_model(spec: Mapping) -> nn.Module:
     """Return the freshly initialised model that a `model.json` describes."""
+    known = [*CLASSES["solution"], *CLASSES["operator"]]
+    if spec["class"] not in known:
+        raise PretrainedError(
+            f"model.json names the class {spec['class']!r}",
+            "a solution or operator of the table; paths and modules are never followed",
+            did_you_mean(spec["class"], known),
+        )
     if spec["class"] in CLASSES["operator"]:
         network = build("operator", {"class": spec["class"], "arguments": spec["arguments"]})
         check_schema(network, spec)

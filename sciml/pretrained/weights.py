@@ -14,10 +14,49 @@ import safetensors.torch
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from sciml.errors import PretrainedError
 
 FILE = "weights.safetensors"
+
+
+# A model may need this many times the size of its weights while it is built, and some more.
+TIMES, MORE = 16, 2**26
+FACTORIES = {
+    getattr(torch, name)
+    for name in ("arange", "empty", "eye", "full", "linspace", "normal", "ones", "rand", "randint")
+    + ("randn", "randperm", "zeros")
+}
+
+
+class Bounded(TorchFunctionMode):
+    """Refuses to make tensors out of all proportion to the weights that are to fill them.
+
+    A few numbers in `model.json` could else ask for more memory than there is.
+
+    Args:
+        file: The weights.
+    """
+
+    def __init__(self, file: Path) -> None:
+        super().__init__()
+        self.size, self.made = file.stat().st_size, 0
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        """Call `func`, after counting what it would make."""
+        kwargs = kwargs or {}
+        if func in FACTORIES:
+            plain = {k: v for k, v in kwargs.items() if k not in ("generator", "out", "pin_memory")}
+            made = func(*args, **{**plain, "device": "meta"})
+            self.made += made.numel() * made.element_size()
+            if self.made > TIMES * self.size + MORE:
+                raise PretrainedError(
+                    f"model.json describes a model of more than {self.made / 1e6:.0f} MB, the "
+                    f"weights have {self.size / 1e6:.1f} MB",
+                    "the arguments it was saved with",
+                )
+        return func(*args, **kwargs)
 
 
 def sha256(path: Path) -> str:

@@ -88,7 +88,7 @@ CASES = {
     ),
     "class of another kind": (
         set_key("class", value="TinyNetwork"),
-        r"solution class 'TinyNetwork'",
+        r"names the class 'TinyNetwork'.*solution or operator",
     ),
     "class not a string": (set_key("class", value=["TrialSolution"]), r"'class' is"),
     "unknown argument": (

@@ -1,0 +1,113 @@
+"""Operators load where training code cannot be imported, on any device, bit for bit as saved."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from sciml.networks.wos_fno import WosFNO
+from sciml.networks.wos_gino import WosGINO
+from sciml.pretrained import list_pretrained, load_pretrained, save_operator
+from sciml.pretrained.folder import SHIPPED
+
+
+def inputs_of(operator, count=2, seed=0):
+    """Return random inputs of the shapes that the card lists."""
+    generator = torch.Generator().manual_seed(seed)
+    nodes = getattr(operator.network, "nodes", 12)
+    found = {}
+    for name, entry in operator.spec["inputs"].items():
+        sizes = {"N": count, "P": 30, **dict.fromkeys("HWD", nodes)}
+        shape = [
+            sizes.get(axis, axis) if isinstance(axis, str) else axis for axis in entry["shape"]
+        ]
+        low, high = entry.get("ranges", {}).get("value", (0.0, 1.0))
+        found[name] = low + (high - low) * torch.rand(*shape, generator=generator)
+    return found
+
+
+OPERATORS = {
+    "fno": (WosFNO, {"nodes": 12, "width": 3, "modes": 2, "layers": 1, "hidden": 4}),
+    "coefficients": (
+        WosFNO,
+        {"nodes": 12, "width": 3, "modes": 2, "coefficients": ["screening", "diffusion"]},
+    ),
+    "cubes": (WosFNO, {"dim": 3, "nodes": 8, "width": 3, "modes": 2, "layers": 1}),
+    "gino": (WosGINO, {"nodes": 12, "width": 3, "modes": 2, "layers": 1, "hidden": 4}),
+}
+
+
+@pytest.mark.parametrize("kind", OPERATORS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_predictions_are_bit_equal_before_and_after_saving(kind, dtype, tmp_path):
+    torch.manual_seed(3)
+    cls, arguments = OPERATORS[kind]
+    network = cls(**arguments).to(dtype).eval()
+    ranges = {name: (-1.0, 1.0) for name in ("source", "boundary")}
+    folder = save_operator(tmp_path / "a", network, arguments=arguments, ranges=ranges, name="a")
+    loaded = load_pretrained(folder)
+    inputs = {k: v.to(dtype) for k, v in inputs_of(loaded).items()}
+    with torch.no_grad():
+        before = network.infer(**inputs)["value"]
+    assert torch.equal(loaded.predict(**inputs)["value"], before)
+    # saved once more, from what was loaded: the same file
+    again = save_operator(
+        tmp_path / "b", loaded.network, arguments=arguments, ranges=ranges, name="a"
+    )
+    for name in ("weights.safetensors", "model.json"):
+        assert (again / name).read_bytes() == (folder / name).read_bytes()
+
+
+PROGRAM = """
+import json, sys
+for name in ("lightning", "hydra", "omegaconf", "wandb", "matplotlib", "neuraloperator", "neuralop",
+             "torch_geometric", "h5py", "sciml.modules", "sciml.data", "sciml.optim", "sciml.cli"):
+    sys.modules[name] = None  # importing it fails
+import sciml, torch
+for path, file in json.loads(sys.argv[1]).items():
+    inputs, wanted = torch.load(file, weights_only=True)
+    found = sciml.load_pretrained(path).predict(**inputs)["value"]
+    print(path.rpartition("/")[2], torch.equal(found, wanted))
+"""
+
+
+def test_every_shipped_operator_loads_in_a_process_without_training_code(tmp_path):
+    """By name, and from a folder that was copied elsewhere; bit-equal to this process."""
+    asked = {}
+    for name in list_pretrained():
+        operator = load_pretrained(name)
+        inputs = inputs_of(operator, count=1)
+        torch.save((inputs, operator.predict(**inputs)["value"]), tmp_path / f"{name}.pt")
+        asked[name] = str(tmp_path / f"{name}.pt")
+    last = list_pretrained()[-1]
+    shutil.copytree(SHIPPED / last, tmp_path / "copied")
+    asked[str(tmp_path / "copied")] = asked[last]
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", PROGRAM, json.dumps(asked)],
+        capture_output=True,
+        text=True,
+        env={"PATH": "", "OMP_NUM_THREADS": str(torch.get_num_threads())},
+    )
+    assert done.returncode == 0, done.stderr
+    names = [*list_pretrained(), "copied"]
+    assert done.stdout.split() == [word for name in names for word in (name, "True")]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("name", list_pretrained())
+def test_operators_load_onto_an_accelerator(name):
+    on_cpu, there = load_pretrained(name), load_pretrained(name, device="cuda")
+    inputs = inputs_of(on_cpu)
+    wanted = on_cpu.predict(**inputs)["value"]
+    # inputs from either device; outputs come back to where the inputs are
+    found = there.predict(**inputs)["value"]
+    assert found.device.type == "cpu"
+    assert torch.allclose(found, wanted, atol=1e-4 * float(wanted.abs().max()))
+    moved = {key: value.to("cuda") for key, value in inputs.items()}
+    found = there.predict(**moved)["value"]
+    assert found.device.type == "cuda"
+    assert torch.allclose(found.cpu(), wanted, atol=1e-4 * float(wanted.abs().max()))
