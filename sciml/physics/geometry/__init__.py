@@ -4,8 +4,9 @@ from sciml.physics.geometry.boolean import Boolean, difference, intersection, un
 from sciml.physics.geometry.curves import Ellipse, Star, star_family
 from sciml.physics.geometry.domain import Boundary, Domain
 from sciml.physics.geometry.grid import SDFGrid, Tabulated
+from sciml.physics.geometry.inscribed import inscribed
 from sciml.physics.geometry.mesh import Mesh, load_mesh
-from sciml.physics.geometry.mixed import MixedPolygon, inscribed
+from sciml.physics.geometry.mixed import MixedPolygon
 from sciml.physics.geometry.polygon import Polygon, l_shape
 from sciml.physics.geometry.primitives import Annulus, Ball, Box
 

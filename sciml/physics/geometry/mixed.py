@@ -12,17 +12,14 @@ Within that radius a ray from x meets the reflecting boundary once or not at all
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
 
 from sciml.errors import InvalidArgument, InvalidType
-from sciml.physics.geometry.curves import Ellipse, Star
 from sciml.physics.geometry.domain import Boundary, Domain, uniform
 from sciml.physics.geometry.polygon import Polygon
-from sciml.physics.geometry.primitives import Annulus, Ball
 
 # Positions are known up to this, in units of the domain's size: a walk that is so far behind a
 # wall stands at it, and walks keep this far from the ends of an edge.
@@ -331,37 +328,3 @@ def _cut(rows: Tensor | None, *parts: Tensor) -> tuple[Tensor, ...]:
 def _paste(whole: Tensor, rows: Tensor | None, part: Tensor) -> Tensor:
     """Write columns `rows` into `whole` in place, or return `part` if it is all of them."""
     return part if rows is None else whole.index_copy_(-1, rows, part)
-
-
-def inscribed(domain: Ball | Ellipse | Star | Annulus, corners: int = 128) -> Polygon:
-    """Return polygons with their corners on smooth curves in the plane.
-
-    They miss at most `size^2 curvature / 8` of the domain, size being the length of an edge: for
-    128 corners on a unit circle 3e-4.
-
-    Args:
-        domain: B domains in two dimensions; an annulus becomes a polygon with a hole.
-        corners: Corners of each.
-
-    Raises:
-        InvalidArgument: For other kinds of domains.
-    """
-    t = torch.arange(corners, dtype=torch.float64, device=domain.bounds()[0].device)
-    t = t * (2 * math.pi / corners)
-    if isinstance(domain, Star):
-        i = torch.arange(domain.count, device=t.device).repeat_interleave(corners)
-        flat = domain._point(t.repeat(domain.count), i)
-        return Polygon(flat.view(2, domain.count, corners).permute(1, 2, 0))
-    circle = torch.stack([t.cos(), t.sin()], 1)
-    if isinstance(domain, Ellipse):
-        c, s = domain.angle.cos(), domain.angle.sin()
-        turn = torch.stack([torch.stack([c, s], 1), torch.stack([-s, c], 1)], 1)
-        local = circle * domain.axes[:, None]
-        return Polygon(local @ turn + domain.center[:, None])
-    if isinstance(domain, Ball | Annulus) and domain.dim == 2:
-        radii = [domain.radius] if isinstance(domain, Ball) else [domain.outer, domain.inner]
-        loops = [domain.center[:, None] + r[:, None, None] * circle for r in radii]
-        return Polygon(loops[0], loops[1:])
-    raise InvalidArgument(
-        f"a {type(domain).__name__} in {domain.dim}D", "a disk, an ellipse, a star or an annulus"
-    )
