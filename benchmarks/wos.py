@@ -2,7 +2,7 @@
 
     python benchmarks/wos.py                      # ten minutes; results/wos.json and wos.png
     python benchmarks/wos.py walks gino           # some parts only: walks, cost, training, gino
-    python benchmarks/wos.py training --groups cloud
+    python benchmarks/wos.py training --groups cloud --objectives walks pino
 
 One thread and processor time, so that a busy machine disturbs little. `cost` and `training` are
 described in `wos_training.py`, `gino` in `wos_gino.py`; parts that are not run keep their last
@@ -28,6 +28,7 @@ before this package had an engine, on another day of a shared machine.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import platform
@@ -173,9 +174,11 @@ def main() -> None:
     parts = ("walks", "cost", "training", "gino")
     parser.add_argument("parts", nargs="*", help=f"of {', '.join(parts)}; all by default")
     parser.add_argument("--groups", nargs="+", default=wos_training.GROUPS, help="of training")
+    parser.add_argument("--objectives", nargs="+", default=wos_training.OBJECTIVES)
     chosen = parser.parse_args()
     asked = chosen.parts or parts
-    if unknown := [*set(asked) - set(parts), *set(chosen.groups) - set(wos_training.GROUPS)]:
+    known = {*parts, *wos_training.GROUPS, *wos_training.OBJECTIVES}
+    if unknown := {*asked, *chosen.groups, *chosen.objectives} - known:
         parser.error(f"unknown: {', '.join(unknown)}")
     torch.set_num_threads(1)
     path = RESULTS / "wos.json"
@@ -195,14 +198,11 @@ def main() -> None:
 
     if "walks" in asked:
         keep("rows", walks_per_second())
-    if "cost" in asked:
-        keep("cost", wos_training.costs())
-    if "training" in asked:
-        curves = dict(result.get("training", {}))
-        for group in chosen.groups:
-            for objective in wos_training.OBJECTIVES:
-                curves[f"{group}: {objective}"] = wos_training.curve(group, objective)
-                keep("training", curves)
+    for part, measure in (("cost", wos_training.cost_alone), ("training", wos_training.curve)):
+        if part in asked:
+            for group, objective in itertools.product(chosen.groups, chosen.objectives):
+                row = {f"{group}: {objective}": measure(group, objective)}
+                keep(part, result.get(part, {}) | row)
     if "gino" in asked:
         keep("gino", wos_gino.forward_times())
     if "training" in result:

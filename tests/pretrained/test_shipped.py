@@ -25,7 +25,8 @@ NAMES = list_pretrained()
 
 
 def test_there_are_some():
-    assert {"wos_poisson2d", "wos_screened2d", "wos_varcoef2d", "wos_poisson3d"} <= set(NAMES)
+    grids = {"wos_poisson2d", "wos_screened2d", "wos_varcoef2d", "wos_poisson3d"}
+    assert grids | {"wos_poisson2d_gino"} <= set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
