@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from sciml.errors import InvalidArgument
-from sciml.networks.fno import FNO, FNODEQ, SLOPE, FourierLayer, clipping, stretched
+from sciml.networks.fno import FNO, FNODEQ, SLOPE, FourierLayer, Pointwise, clipping, stretched
 from sciml.solvers import GMRES, Anderson, Broyden, FixedPointIteration, Implicit, NewtonKrylov
 
 
@@ -84,6 +84,19 @@ class TestFourierLayer:
         assert z.grad.isfinite().all()
         assert torch.equal(made(z.detach()).detach(), first.clone())
 
+    def test_starts_as_a_short_smooth_kernel(self):
+        seeded()
+        made = FourierLayer(3, 8).double()
+        with torch.no_grad():
+            made.mix.zero_()
+        impulse = torch.zeros(1, 3, 32, 32, dtype=torch.float64)
+        impulse[:, 0, 16, 16] = 1.0
+        answer = made(impulse)[0].abs()
+        assert answer[:, 0].max() < 0.02 * answer[:, 16, 16].max()
+        # one kernel, a number per pair of channels
+        sizes = torch.linalg.svdvals(answer.flatten(1))
+        assert sizes[1] < 1e-6 * sizes[0]
+
     @pytest.mark.parametrize("scale", [0.01, 3.0])
     def test_norm_stays_below_the_bound(self, scale):
         made = layer(channels=2, modes=2, scale=scale, bound=0.7)
@@ -111,6 +124,12 @@ class TestFourierLayer:
         zero = torch.zeros(1, 4, 4, requires_grad=True)
         clipping(zero, 0.5).sum().backward()
         assert zero.grad.isfinite().all()
+
+    def test_pointwise_is_a_convolution_of_size_one(self):
+        seeded()
+        made, z = Pointwise(3, 5), torch.randn(2, 3, 4, 6)
+        weight = made.weight[..., None, None]
+        assert torch.allclose(made(z), F.conv2d(z, weight, made.bias), atol=1e-6)
 
     def test_gelu_has_the_slope_claimed(self):
         x = torch.linspace(-6, 6, 200_001, dtype=torch.float64, requires_grad=True)

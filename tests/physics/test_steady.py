@@ -119,6 +119,12 @@ class TestSemilinear:
             lambda f: problem.solve(f).value, f.requires_grad_(), fast_mode=True
         )
 
+    def test_a_longer_side_is_a_smaller_diffusion(self):
+        long, thin = Semilinear(32, length=4.0), Semilinear(32, diffusion=0.02 / 16)
+        f = long.draw(2, seeded(4))
+        assert torch.allclose(long.solve(f).value, thin.solve(f).value, atol=1e-9)
+        assert (long.solve(f).value - Semilinear(32).solve(f).value).abs().max() > 0.1
+
     def test_hard_forcings_are_larger(self):
         problem = Semilinear(harder=2.0)
         easy, hard = (problem.draw(2, seeded(3), hard=h) for h in (False, True))

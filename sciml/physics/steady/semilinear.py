@@ -2,7 +2,7 @@
 
 What `sciml.data.fields` needs of one is the protocol below; `Semilinear` is the simplest,
 
-    -d Lap u + u + u^3 = f    on the periodic unit square,
+    -d Lap u + u + u^3 = f    on a periodic square,
 
 the Euler-Lagrange equation of a strictly convex energy: exactly one solution for every f.
 `sciml.physics.steady.darcy` and `sciml.physics.steady.navier_stokes` hold the other two.
@@ -54,6 +54,8 @@ class Semilinear:
         std: Standard deviation of f.
         cutoff: Wave number at which the spectrum of f falls off.
         harder: Factor on the amplitude of hard forcings.
+        length: Side of the square. A side of 2 pi is d / 4 pi^2 on the unit square: the solution
+            then nearly is the root of u + u^3 = f at every point.
     """
 
     periodic = True
@@ -66,8 +68,10 @@ class Semilinear:
         std: float = 3.0,
         cutoff: float = 3.0,
         harder: float = 1.5,
+        length: float = 1.0,
     ) -> None:
-        self.grid, self.n = Periodic(n), n
+        self.length = check_positive("problem.length", length)
+        self.grid, self.n = Periodic(n, self.length), n
         self.diffusion = check_positive("problem.diffusion", diffusion)
         self.std = check_positive("problem.std", std)
         self.cutoff = check_positive("problem.cutoff", cutoff)
