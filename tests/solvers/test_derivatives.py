@@ -69,11 +69,18 @@ def test_first_and_second_derivatives_equal_the_explicit_twin(kind, solver):
         assert (got - want).abs().max() < 1e-7
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_gradcheck_forward_and_backward(kind):
+@pytest.mark.parametrize(
+    "kind, solver",
+    [
+        pytest.param(*pair, id=name, marks=() if pair[1] == Dense() else pytest.mark.slow)
+        for pair, name in zip(PAIRS, IDS, strict=True)
+    ],
+)
+def test_gradcheck_forward_and_backward(kind, solver):
+    """All solvers, half a minute: pytest -m "slow or not slow" tests/solvers -k gradcheck."""
     implicit = KINDS[kind][0]
     w, b = (t.requires_grad_() for t in theta())
-    rule = Implicit(Dense(), order=2)
+    rule = Implicit(solver, order=2)
     given = (w, b)
     assert torch.autograd.gradcheck(
         lambda w, b: implicit(w, b, rule), given, check_forward_ad=True, fast_mode=True
