@@ -168,7 +168,7 @@ class WosGINO(nn.Module):
         v: Tensor,
     ) -> Tensor:
         """Return the sum over nodes near the query points `(N, Q)`, before t."""
-        n, count = self.nodes, len(place)
+        n, count = self.nodes, place.shape[0]
         axis = torch.linspace(-self.half, self.half, n, dtype=h.dtype, device=h.device)
         nodes = torch.stack(torch.meshgrid(axis, axis, indexing="ij"), -1).view(1, -1, 2)
         columns = torch.cat([h[..., None], place], 2)
@@ -206,25 +206,27 @@ class WosGINO(nn.Module):
         self, points: Tensor, boundary: Tensor, distance: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return boundary points `(N, B, 2)`, g there, and the length each stands for (or 0)."""
-        on = distance > -1e-6
-        counts = on.sum(1)
-        if int(counts.min()) == 0:
-            raise InvalidArgument("a cloud without boundary points", "some points with distance 0")
-        own, index = on.to(torch.uint8).topk(int(counts.max()), dim=1)
-        place = points.detach().gather(1, index[..., None].expand(-1, -1, 2))
+        own, place = distance > -1e-6, points.detach()
+        if not torch.compiler.is_compiling():  # a program cannot pick points: others get length 0
+            counts = own.sum(1)
+            if int(counts.min()) == 0:
+                raise InvalidArgument("a cloud without boundary points", "points at distance 0")
+            found, index = own.to(torch.uint8).topk(int(counts.max()), dim=1)
+            own, boundary = found > 0, boundary.gather(1, index)
+            place = place.gather(1, index[..., None].expand(-1, -1, 2))
         square = (place[:, :, None] - place[:, None]).square().sum(3) / SPREAD**2
         around = (torch.exp(-square) * own[:, None]).sum(2).clamp_min(1)
         length = own * (SPREAD * math.sqrt(math.pi)) / around
-        return place, boundary.gather(1, index), length
+        return place, boundary, length
 
     def _averaged(self, points: Tensor, values: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
         """Return means over the points near every node, and the sums of weights `(N, n, n)`."""
         _, weight, index = self._edges(points)
         weight = weight * own[..., None]
-        total = weight.new_zeros(2, len(points) * self.nodes**2)
+        total = weight.new_zeros(2, points.shape[0] * self.nodes**2)
         rows = torch.stack([weight, weight * values[..., None]]).flatten(1)
         amount, found = total.index_add(1, index.flatten(), rows).view(
-            2, len(points), self.nodes, self.nodes
+            2, points.shape[0], self.nodes, self.nodes
         )
         return found / amount.clamp_min(1e-4), amount
 
@@ -232,9 +234,9 @@ class WosGINO(nn.Module):
         """Return the learned layer of the boundary `(N, C, n, n)`."""
         offset, weight, index = self._edges(place)
         rows = self.read(offset) * (weight * values[..., None] / self.spacing)[..., None]
-        total = rows.new_zeros(len(place) * self.nodes**2, self.width)
+        total = rows.new_zeros(place.shape[0] * self.nodes**2, self.width)
         total = total.index_add(0, index.flatten(), rows.flatten(0, 2))
-        return total.view(len(place), self.nodes, self.nodes, -1).movedim(-1, 1)
+        return total.view(place.shape[0], self.nodes, self.nodes, -1).movedim(-1, 1)
 
     def _sums(
         self,
@@ -265,7 +267,7 @@ class WosGINO(nn.Module):
         inner, outer = 2 / 3 - near**2 + near**3 / 2, (2 - near).clamp_min(0) ** 3 / 6
         weight = torch.where(near < 1, inner, outer).prod(3)
         nodes = (first.long()[:, :, None] + self.pattern).clamp(0, self.nodes - 1)
-        start = torch.arange(len(points), device=points.device)[:, None, None] * self.nodes**2
+        start = torch.arange(points.shape[0], device=points.device)[:, None, None] * self.nodes**2
         return offset, weight, start + nodes[..., 0] * self.nodes + nodes[..., 1]
 
     def _newton(self, like: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 
 from sciml.autodiff.streams import Streams
 from sciml.cli.main import main
+from sciml.data.walk_clouds import WalkClouds
 from sciml.physics.geometry import star_family
 from sciml.physics.walks.families import StarPoisson
 from sciml.physics.walks.grid import Grid, grid_inputs
@@ -62,6 +63,18 @@ def test_a_disk_in_a_process_without_training_code():
     )
     assert done.returncode == 0, done.stderr
     assert float(done.stdout) < 0.02
+
+
+def test_an_operator_on_clouds_as_a_program():
+    """Traced with one number of problems and points, run with others."""
+    model = load_pretrained("wos_poisson2d_gino")
+    few, many = (
+        WalkClouds(StarPoisson(), p, q, batch_size=n, pool=n, walks=0).batch(0).inputs
+        for n, p, q in ((2, 40, 30), (3, 50, 20))
+    )
+    found = model.export(**few).module()(**many)["value"]
+    wanted = model.predict(**many)["value"]
+    assert (found - wanted).abs().max() <= 1e-5 * wanted.abs().max()
 
 
 @pytest.mark.parametrize(("nodes", "spread"), [(88, 0.2), (44, 0.22)])
