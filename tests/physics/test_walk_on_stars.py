@@ -17,8 +17,10 @@ from sciml.physics.geometry import (
     inscribed,
     l_shape,
 )
+from sciml.physics.walks.green import directions
+from sciml.physics.walks.loop import Walks
 from sciml.physics.walks.spheres import Dirichlet, WalkOnSpheres
-from sciml.physics.walks.stars import Mixed, WalkOnStars
+from sciml.physics.walks.stars import Mixed, Stars, WalkOnStars
 
 SQUARE = Polygon([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]])
 TRIANGLE = Polygon([[0.0, 0.0], [2.0, 0.3], [0.5, 1.5]])
@@ -384,6 +386,37 @@ def test_points_of_walls_are_uniform_in_length(name):
         assert ((z.mean(1) if power == 1 else (z**2).mean(1)) - exact).abs().le(error).all()
     assert domain.reflects[0][edge].all()
     assert ((z - x).norm(dim=0) <= r + 1e-9).all()
+
+
+@pytest.mark.parametrize("problem", [WAVE, BOWL], ids=["laplace", "source"])
+@pytest.mark.parametrize("name", ["l", "comb", "star", "ellipse"])
+def test_no_step_changes_the_mean(name, problem):
+    """What a step collects and u where it goes, less u where it was, has mean zero: for steps from
+    walls and from inside, next to silhouettes and absorbing edges. Far sharper than whole walks.
+    """
+    domain, (equation, u), n = SHAPES[name], problem, 4000
+    rule = Stars(domain, 1e-3 * domain.scale(), equation)
+    x, i = domain.columns(domain.sample_interior(n, stream(), torch.float64))
+    walks, generator = Walks.start(x, i, 1), stream(1)
+    rule.begin(walks)
+    found = {}
+    for _ in range(12):
+        r, moving = rule.reach(walks)
+        keep = moving.nonzero()[:, 0]
+        walks, r = walks.take(keep), r[keep]
+        walks.total.zero_()
+        before = u(walks.x, walks.i)
+        wall = (walks.normal != 0).any(0)
+        folded = r < domain.absorbed(walks.x, walks.i)[0] * (1 - 1e-9)
+        rule.step(walks, r, directions(len(keep), 2, generator, torch.float64), generator, None)
+        change = walks.total + u(walks.x, walks.i) - before
+        for kind in (0, 1, 2, 3):
+            found.setdefault(kind, []).append(change[2 * wall + folded == kind])
+    for kind, parts in found.items():
+        change = torch.cat(parts)
+        if len(change) > 500:
+            z = change.mean() / change.std() * math.sqrt(len(change))
+            assert z.abs() < 4, (kind, float(z))
 
 
 def test_polygons_with_holes():
