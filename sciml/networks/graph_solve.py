@@ -45,6 +45,7 @@ MOST_STEPS = 20_000  # of plain iteration
 MOST_KRYLOV_STEPS = 500  # in a few dozens it is done, or it stagnates
 DENSE_UP_TO = 64  # nodes per graph up to which factors win
 DENSE_ENTRIES = 2**24  # entries of all matrices together up to which factors are made
+FEW_HEADS = 4  # up to which numbers are gathered one by one: short rows cost as much as long ones
 
 
 class EdgeOperator(Operator):
@@ -60,17 +61,30 @@ class EdgeOperator(Operator):
         like = weights.new_zeros(1).expand(edges.nodes, weights.shape[1])
         super().__init__(self._times, self._transposed_times, like, layout)
         self.edges, self.weights = edges, weights
-        self._products = torch.empty_like(weights)  # reused: fresh memory costs more than the sum
+        self._row, self._col, self._factors = edges.row, edges.col, weights
+        self._few = weights.shape[1] <= FEW_HEADS
+        if self._few:
+            self._row, self._col = (_numbered(i, weights.shape[1]) for i in (edges.row, edges.col))
+            self._factors = weights.reshape(-1)
+        # reused: fresh memory costs more than the sum
+        self._products = torch.empty_like(self._factors)
 
     def _times(self, h: Tensor) -> Tensor:
-        return h - self._gathered(h, self.edges.col, self.edges.row)
+        return h - self._gathered(h, self._col, self._row)
 
     def _transposed_times(self, u: Tensor) -> Tensor:
-        return u - self._gathered(u, self.edges.row, self.edges.col)
+        return u - self._gathered(u, self._row, self._col)
 
     def _gathered(self, h: Tensor, read: Tensor, write: Tensor) -> Tensor:
-        torch.index_select(h, 0, read, out=self._products)
-        return torch.zeros_like(h).index_add_(0, write, self._products.mul_(self.weights))
+        values = h.reshape(-1) if self._few else h
+        products = torch.index_select(values, 0, read, out=self._products).mul_(self._factors)
+        out = torch.zeros_like(values)
+        out = (
+            out.scatter_add_(0, write, products)
+            if self._few
+            else out.index_add_(0, write, products)
+        )
+        return out.reshape(h.shape)
 
     def dense(self) -> Tensor:
         """Return `(G, H, n, n)` with an identity where smaller graphs are padded."""
@@ -80,6 +94,11 @@ class EdgeOperator(Operator):
         a = self.weights.new_zeros(self.edges.graphs * n * n, self.weights.shape[1])
         a = a.index_add_(0, where, self.weights).reshape(self.edges.graphs, n, n, -1)
         return torch.eye(n).to(a) - a.permute(0, 3, 1, 2)
+
+
+def _numbered(index: Tensor, width: int) -> Tensor:
+    """Return the places of the rows `index` of a matrix of this width in its flat form."""
+    return (index[:, None] * width + torch.arange(width, device=index.device)).reshape(-1)
 
 
 class EdgeSolver:

@@ -166,6 +166,8 @@ class Segments:
 
     def _sum(self, x: Tensor, ndim: int) -> Tensor:
         x = self._rows(x, ndim)
+        if self.count == 1:  # one large graph: here and below nothing is sorted into segments
+            return x.sum(ndim, keepdim=True)
         shape = (*x.shape[:ndim], self.count, *x.shape[ndim + 1 :])
         return x.new_zeros(shape).index_add_(ndim, self.index, x)
 
@@ -184,12 +186,14 @@ class Segments:
             rows = rows.flatten(self.ndim + 1)
             rows = rows.amax(-1) if rows.shape[-1] else rows.sum(-1)
         shape = (*rows.shape[: self.ndim], self.count, *rows.shape[self.ndim + 1 :])
+        if self.count == 1 and len(self.index):
+            return rows.amax(self.ndim, keepdim=True)
         where = self.index.reshape(-1, *(1,) * (rows.dim() - self.ndim - 1)).expand(rows.shape)
         return rows.new_zeros(shape).scatter_reduce(self.ndim, where, rows, "amax")
 
     def spread(self, c: Tensor, x: Tensor) -> Tensor:
         """Return a coefficient in a shape that multiplies `x`."""
-        rows = c.index_select(self.ndim, self.index)
+        rows = c if self.count == 1 else c.index_select(self.ndim, self.index)
         return rows.reshape(rows.shape + (1,) * (x.dim() - rows.dim()))
 
     def dots(self, history: Tensor, x: Tensor) -> Tensor:
@@ -198,7 +202,7 @@ class Segments:
 
     def combine(self, c: Tensor, history: Tensor) -> Tensor:
         """Return the sum of `c_k history_k` for c `(m, *P)`."""
-        rows = c.index_select(self.ndim + 1, self.index)
+        rows = c if self.count == 1 else c.index_select(self.ndim + 1, self.index)
         rows = rows.reshape(rows.shape + (1,) * (history.dim() - rows.dim()))
         return (rows * history).sum(0)
 

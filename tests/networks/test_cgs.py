@@ -444,18 +444,19 @@ def test_wrong_settings_are_refused():
 
 
 # --- parts --------------------------------------------------------------------------------------
-def test_edge_operator_equals_its_matrix():
+@pytest.mark.parametrize("heads", [1, 3, 7])
+def test_edge_operator_equals_its_matrix(heads):
     edge_index, batch = multigraphs((4, 2, 6))
     edges = Edges.build(edge_index, 12, batch)
-    m, b = weights_for(edges)
+    m, b = weights_for(edges, heads)
     operator = EdgeOperator(edges, m, Segments(batch, 3, per_column=True))
     a = torch.eye(12) - dense(edges, m)
     assert torch.allclose(operator.matvec(b), (a @ b.T[..., None])[..., 0].T)
     assert torch.allclose(operator.T.matvec(b), (a.mT @ b.T[..., None])[..., 0].T)
     blocks = operator.dense()
-    assert blocks.shape == (3, 3, 6, 6)
+    assert blocks.shape == (3, heads, 6, 6)
     assert torch.allclose(blocks[0, :, :4, :4], a[:, :4, :4])
-    assert torch.allclose(blocks[1, :, 2:, 2:], torch.eye(4, dtype=F64).expand(3, 4, 4))
+    assert torch.allclose(blocks[1, :, 2:, 2:], torch.eye(4, dtype=F64).expand(heads, 4, 4))
 
 
 def test_the_solver_follows_factor_and_size():

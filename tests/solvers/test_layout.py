@@ -29,9 +29,15 @@ def cases():
         h.expand(2, 7, 3),
         2 * [h[INDEX == g][:, c] for g in range(COUNT) for c in range(3)],
     )
+    # one graph, which needs no segments
+    one = torch.zeros(7, dtype=torch.long)
+    yield Segments(one, 1), h, [h.flatten()]
+    per = Segments(one, 1, per_column=True)
+    yield per, h, list(h.T)
+    yield per.stacked(), h.expand(2, 7, 3), 2 * list(h.T)
 
 
-@pytest.mark.parametrize("case", range(8))
+@pytest.mark.parametrize("case", range(11))
 def test_reductions_and_packing(case):
     layout, x, problems = list(cases())[case]
     shape = layout.problems(x)
@@ -58,6 +64,12 @@ def test_reductions_and_packing(case):
     eye = torch.eye(packed.shape[-1]).expand(units.shape)
     keep = torch.ones_like(packed) if padding is None else (~padding).double()
     assert torch.equal(units, eye * keep[..., None])
+
+
+def test_one_graph_without_nodes():
+    layout = Segments(torch.zeros(0, dtype=torch.long), 1)
+    for p in (1, 2, math.inf):
+        assert torch.equal(layout.norm(torch.zeros(0, 3), p), torch.zeros(1))
 
 
 def test_int32_index_is_accepted():
