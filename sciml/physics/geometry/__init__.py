@@ -7,8 +7,10 @@ from sciml.physics.geometry.grid import SDFGrid, Tabulated
 from sciml.physics.geometry.inscribed import inscribed
 from sciml.physics.geometry.mesh import Mesh, load_mesh
 from sciml.physics.geometry.mixed import MixedPolygon
+from sciml.physics.geometry.mixed_box import MixedBox
 from sciml.physics.geometry.polygon import Polygon, l_shape
 from sciml.physics.geometry.primitives import Annulus, Ball, Box
+from sciml.physics.geometry.reflecting import Reflecting
 
 __all__ = [
     "Annulus",
@@ -19,8 +21,10 @@ __all__ = [
     "Domain",
     "Ellipse",
     "Mesh",
+    "MixedBox",
     "MixedPolygon",
     "Polygon",
+    "Reflecting",
     "SDFGrid",
     "Star",
     "Tabulated",

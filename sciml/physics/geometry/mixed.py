@@ -17,13 +17,11 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from sciml.errors import InvalidArgument, InvalidType
-from sciml.physics.geometry.domain import Boundary, Domain, uniform
+from sciml.errors import InvalidArgument
+from sciml.physics.geometry.domain import Boundary, uniform
 from sciml.physics.geometry.polygon import Polygon
+from sciml.physics.geometry.reflecting import Reflecting
 
-# Positions are known up to this, in units of the domain's size: a walk that is so far behind a
-# wall stands at it, and walks keep this far from the ends of an edge.
-ROUNDING = {torch.float32: 4e-6, torch.float64: 1e-11}
 # A ray may pass this far beyond the end of an edge, in units of its length, and still meets it:
 # nothing escapes between two edges.
 OVERLAP = 1e-4
@@ -35,7 +33,7 @@ GROUP = 16
 Group = tuple[list[int], list[int]]
 
 
-class MixedPolygon(Domain):
+class MixedPolygon(Reflecting):
     """Polygons whose edges absorb or reflect.
 
     For smooth curves see `inscribed`.
@@ -61,41 +59,17 @@ class MixedPolygon(Domain):
         size = torch.linalg.vector_norm(along, dim=2)
         if not bool((size > 0).all()):
             raise InvalidArgument("an edge of length zero", "corners that differ")
-        self.reflects = self._chosen(neumann, size.shape)
-        if bool(self.reflects.all(1).any()):
-            raise InvalidArgument(
-                "a polygon whose whole boundary reflects",
-                "at least one absorbing edge",
-                "With Neumann data alone the solution is known up to a constant only, and walks "
-                "never end: fix its value on an edge",
-            )
+        self.reflects = self._chosen(neumann, (polygon.starts + polygon.ends) / 2)
         unit = along / size[..., None]
         # start, direction, length, whether it reflects
         parts = [*polygon.starts.unbind(2), *unit.unbind(2), size, self.reflects.to(size)]
         self.edges = torch.stack(parts, 2)
         self.corners = self._corners(unit)
-        low, high = polygon.bounds()
-        self.extent = torch.maximum(low.abs(), high.abs()).amax(1)
         # edges and corners that are of no use in any of the polygons are never visited
         self.circles = unit.new_zeros(self.count, 0, 4)
         self.absorbing = self._grouped(~self.reflects)
         self.reflecting = self._grouped(self.reflects)
         self.folds = self._grouped(self.corners[..., -1] > 0)
-
-    def _chosen(self, neumann, shape: torch.Size) -> Tensor:
-        if callable(neumann):
-            middle = (self.polygon.starts + self.polygon.ends) / 2
-            neumann = neumann(*self.columns(middle)).view(shape)
-        chosen = torch.as_tensor(neumann)
-        if chosen.dtype != torch.bool:
-            raise InvalidType(f"neumann of type {chosen.dtype}", "booleans")
-        chosen = chosen.to(self.polygon.starts.device)
-        chosen = (
-            chosen.expand(shape) if chosen.ndim == 1 and chosen.shape[0] == shape[1] else chosen
-        )
-        if chosen.shape != shape:
-            raise InvalidArgument(f"neumann of shape {tuple(chosen.shape)}", f"{tuple(shape)}")
-        return chosen.contiguous()
 
     def _corners(self, unit: Tensor) -> Tensor:
         """Return the corners where edges begin, with the normals of the two edges that meet."""
@@ -146,19 +120,7 @@ class MixedPolygon(Domain):
         return best
 
     def hit(self, x: Tensor, e: Tensor, i: Tensor, far: Tensor) -> tuple[Tensor, Tensor]:
-        """Return how far rays go, and which reflecting edge stops them.
-
-        Only walls met from inside count. A point up to round-off behind a wall is stopped at once.
-
-        Args:
-            x: Starts `(2, N)`.
-            e: Unit directions `(2, N)`.
-            i: Domains `(N,)`.
-            far: Largest lengths `(N,)`.
-
-        Returns:
-            Lengths `(N,)`, at most `far`, and edges `(N,)`, -1 for rays that nothing stops.
-        """
+        """Return how far rays go, and which reflecting edge stops them."""
         best = far.clone()
         which = torch.full_like(far, -1, dtype=torch.int64)
         for group, rows in self._near(self.reflecting, x, i, best):
@@ -210,13 +172,7 @@ class MixedPolygon(Domain):
     def sample_near(
         self, x: Tensor, i: Tensor, r: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return points of the reflecting edges within `r (N,)` of `x`, uniform in length.
-
-        Edges that are seen from behind are left out; others may be hidden behind them.
-
-        Returns:
-            Points `(2, N)`, edges `(N,)`, and the length `(N,)` they were drawn from, 0 for none.
-        """
+        """Return points of the reflecting edges within `r (N,)` of `x`, uniform in length."""
         which = torch.full_like(r, -1, dtype=torch.int64)
         u = uniform(tuple(r.shape), generator, r.dtype)
         # the length so far, and the place on the edge chosen so far
@@ -245,10 +201,6 @@ class MixedPolygon(Domain):
         ax, ay, tx, ty, *_ = self.edges.flatten(0, 1).to(x).index_select(0, row).T
         total, place = state
         return torch.stack([ax + place * tx, ay + place * ty]), which, total
-
-    def rounding(self, x: Tensor, i: Tensor) -> Tensor:
-        """Return up to which distance `(N,)` positions are known."""
-        return self.pick(self.extent, x, i) * ROUNDING[x.dtype]
 
     # --- which edges to visit ---------------------------------------------------------------------
     def _grouped(self, used: Tensor) -> list[Group]:

@@ -33,7 +33,7 @@ from torch import Tensor
 
 from sciml.errors import InvalidArgument, NumericalWarning
 from sciml.physics.checks import check_choice, check_positive
-from sciml.physics.geometry import Domain, MixedPolygon
+from sciml.physics.geometry import Domain, Reflecting
 from sciml.physics.walks.balls import Balls
 from sciml.physics.walks.estimate import Estimate as Estimate
 from sciml.physics.walks.estimate import Moments
@@ -207,9 +207,9 @@ class WalkOnSpheres:
         self, domain: Domain, problem: Dirichlet, generator: torch.Generator, limit: Tensor
     ) -> Rule:
         """Return what the loop needs: constants per domain, and the fields to evaluate."""
-        if isinstance(domain, MixedPolygon):
+        if isinstance(domain, Reflecting):
             raise InvalidArgument(
-                "walks on spheres in a domain with reflecting edges", "WalkOnStars with a Mixed"
+                "walks on spheres in a domain with reflecting sides", "WalkOnStars with a Mixed"
             )
         common = {
             "domain": domain,

@@ -31,15 +31,16 @@ import torch
 from torch import Tensor
 
 from sciml.errors import InvalidArgument
-from sciml.physics.geometry import Domain, MixedPolygon
+from sciml.physics.geometry import Domain, Reflecting
 from sciml.physics.geometry.domain import length
+from sciml.physics.geometry.primitives import sphere_area
 from sciml.physics.walks.estimate import Estimate
 from sciml.physics.walks.green import harmonic_radius
 from sciml.physics.walks.loop import Walks
 from sciml.physics.walks.problem import Field
 from sciml.physics.walks.spheres import WalkOnSpheres
 
-# h(x, i, n): points (2, N), their domains (N,), outward unit normals (2, N); returns (N,).
+# h(x, i, n): points (d, N), their domains (N,), outward unit normals (d, N); returns (N,).
 Flux = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 # A wall at this share of the distance to a point on it does not hide the point: it is its own.
@@ -48,10 +49,10 @@ SEEN = 1e-3
 
 @dataclass(frozen=True)
 class Mixed:
-    """`Laplacian u = -f` with `u = g` on absorbing and `du/dn = h` on reflecting edges.
+    """`Laplacian u = -f` with `u = g` on absorbing and `du/dn = h` on reflecting sides.
 
     Attributes:
-        boundary: g, on the absorbing edges.
+        boundary: g, on the absorbing sides.
         flux: h, on the reflecting ones, or None for 0; sees the outward normals too.
         source: f, or None for 0.
     """
@@ -74,9 +75,9 @@ class WalkOnStars(WalkOnSpheres):
     """
 
     def __call__(
-        self, domain: MixedPolygon, problem: Mixed, points: Tensor, generator: torch.Generator
+        self, domain: Reflecting, problem: Mixed, points: Tensor, generator: torch.Generator
     ) -> Estimate:
-        """Return estimates of u at `points (B, P, 2)`, as `WalkOnSpheres` does.
+        """Return estimates of u at `points (B, P, d)`, as `WalkOnSpheres` does.
 
         Raises:
             InvalidArgument: For shapes that do not fit, points outside, or a domain or problem
@@ -90,10 +91,10 @@ class WalkOnStars(WalkOnSpheres):
     def _rule(
         self, domain: Domain, problem: Mixed, generator: torch.Generator, limit: Tensor
     ) -> Stars:
-        if not isinstance(domain, MixedPolygon) or not isinstance(problem, Mixed):
+        if not isinstance(domain, Reflecting) or not isinstance(problem, Mixed):
             raise InvalidArgument(
                 f"a {type(domain).__name__} with a {type(problem).__name__} problem",
-                "a MixedPolygon with a Mixed problem",
+                "a MixedPolygon or MixedBox with a Mixed problem",
                 "Where all of the boundary absorbs use WalkOnSpheres",
             )
         return Stars(domain, limit, problem)
@@ -104,12 +105,12 @@ class Stars:
     """The rule of walk on stars.
 
     Attributes:
-        domain: B polygons.
+        domain: B domains.
         limit: `(B,)` distance from the absorbing part at which walks end.
         problem: g, h and f.
     """
 
-    domain: MixedPolygon
+    domain: Reflecting
     limit: Tensor
     problem: Mixed
     grows = False
@@ -124,10 +125,8 @@ class Stars:
         limit = self.domain.pick(self.limit, walks.x, walks.i)
         r, _ = self.domain.absorbed(walks.x, walks.i)
         moving = r > limit
-        if self.domain.folds:
-            seen = self.domain.silhouette(walks.x, walks.i, r)
-            r = torch.minimum(r, torch.maximum(seen, limit))
-        return r, moving
+        seen = self.domain.silhouette(walks.x, walks.i, r)
+        return torch.minimum(r, torch.maximum(seen, limit)), moving
 
     def step(
         self,
@@ -146,10 +145,11 @@ class Stars:
         ahead, back = _inward(direction, walks.normal), _inward(-direction, walks.normal)
         t, edge = domain.hit(x, ahead, i, r)
         if self.problem.source is not None:
-            s = harmonic_radius(len(r), 2, generator, r.dtype).mul_(r)
+            s = harmonic_radius(len(r), domain.dim, generator, r.dtype).mul_(r)
             free, _ = domain.hit(x, back, i, s)
             y = torch.addcmul(x, back, free)
-            walks.total.addcmul_(r * r * (free == s), self.problem.source(y, i), value=1 / 4)
+            value = self.problem.source(y, i) * (free == s)
+            walks.total.addcmul_(r * r, value, value=1 / (2 * domain.dim))
         if self.problem.flux is not None:
             walks.total += self._flux(walks, r, generator)
         walks.x, walks.normal = domain.wall(torch.addcmul(x, ahead, t), i, edge)
@@ -166,7 +166,7 @@ class Stars:
         own = flat & (walks.normal != 0).any(0)
         far = distance * (1 - SEEN)
         hidden = (domain.hit(x, away / distance, i, far)[1] >= 0) & ~own
-        green = torch.log(r / distance).clamp_min(0) / (2 * math.pi)
+        green = greens_function(distance, r, domain.dim)
         # twice on a wall: half of the directions there are outside
         both = 1 + walks.normal.square().sum(0)
         value = self.problem.flux(z, i, normal) * green * size * both
@@ -180,7 +180,15 @@ class Stars:
         return value, float(torch.where(stopped, 0.0, away).max())
 
 
+def greens_function(s: Tensor, r: Tensor, dim: int) -> Tensor:
+    """Return G `(N,)` of balls of radius `r (N,)` at distance `s (N,)` from the centre."""
+    if dim == 2:
+        return torch.log(r / s).clamp_min(0) / (2 * math.pi)
+    power = 2 - dim
+    return (s**power - r**power).clamp_min(0) / ((dim - 2) * sphere_area(dim))
+
+
 def _inward(direction: Tensor, normal: Tensor) -> Tensor:
-    """Return directions `(2, N)`, those that point out of a wall mirrored at it."""
+    """Return directions `(d, N)`, those that point out of a wall mirrored at it."""
     outward = (direction * normal).sum(0).clamp_min_(0)
     return torch.addcmul(direction, outward, normal, value=-2)
