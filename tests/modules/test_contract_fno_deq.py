@@ -19,6 +19,7 @@ SMALL = (
     "data.hard=4",
     "data.batch_size=4",
     "optimizer.lr=1e-2",
+    "schedule.warmup=0",
 )
 SMOOTH = ("data.problem.cutoff=1.0",)
 TIGHT = ("solver.rtol=1e-6", "adjoint.linear.rtol=1e-6", "adjoint.linear.max_iter=50")

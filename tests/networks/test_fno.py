@@ -128,8 +128,9 @@ class TestFourierLayer:
     def test_pointwise_is_a_convolution_of_size_one(self):
         seeded()
         made, z = Pointwise(3, 5), torch.randn(2, 3, 4, 6)
-        weight = made.weight[..., None, None]
-        assert torch.allclose(made(z), F.conv2d(z, weight, made.bias), atol=1e-6)
+        assert torch.allclose(
+            made(z), F.conv2d(z, made.weight[..., None, None], made.bias), atol=1e-6
+        )
 
     def test_gelu_has_the_slope_claimed(self):
         x = torch.linspace(-6, 6, 200_001, dtype=torch.float64, requires_grad=True)
