@@ -1,6 +1,7 @@
 """Walk on stars in boxes of any dimension: closed forms, walk on spheres, the polygon's code."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,11 +9,11 @@ from scipy.integrate import quad
 
 from sciml.autodiff.streams import Streams
 from sciml.errors import InvalidArgument
-from sciml.physics.geometry import Box, MixedBox, MixedPolygon, Polygon
-from sciml.physics.walks.green import directions
+from sciml.physics.geometry import Box, MixedBox, MixedPolygon, Polygon, l_shape
+from sciml.physics.walks.green import directions, exit_weight, greens_function, survival
 from sciml.physics.walks.loop import Walks
 from sciml.physics.walks.spheres import Dirichlet, WalkOnSpheres
-from sciml.physics.walks.stars import Mixed, Stars, WalkOnStars, greens_function
+from sciml.physics.walks.stars import Mixed, Stars, WalkOnStars
 
 
 def stream(step=0):
@@ -38,8 +39,11 @@ def bowl_flux(x, i, n):
     return (slope * n).sum(0)
 
 
-def bowl_problem(dim):
-    return Mixed(bowl, bowl_flux, lambda x, i: torch.full_like(x[0], -2.0 * dim))
+def bowl_problem(dim, sigma=None):
+    def source(x, i):
+        return (sigma or 0.0) * bowl(x, i) - 2.0 * dim
+
+    return Mixed(bowl, bowl_flux, source, sigma)
 
 
 def values(field, points):
@@ -59,10 +63,15 @@ def test_mixed_problems_with_flux_and_source(dim, walls):
     assert (estimate.truncated == 0).all()
 
 
+@pytest.mark.parametrize("sigma", [None, 3.0])
 @pytest.mark.parametrize(("dim", "walls"), [(2, 3), (3, 5), (5, 4)])
-def test_no_step_changes_the_mean(dim, walls):
+def test_no_step_changes_the_mean(dim, walls, sigma):
+    if sigma and dim > 3:
+        pytest.skip("screening in two and three dimensions only")
     domain, n = box(dim, walls), 20_000
-    rule = Stars(domain, 1e-3 * domain.scale(), bowl_problem(dim))
+    rule = Stars(domain, 1e-3 * domain.scale(), bowl_problem(dim, sigma))
+    if sigma:
+        rule = replace(rule, rate=torch.tensor([sigma], dtype=torch.float64))
     x, i = domain.columns(domain.sample_interior(n, stream(), torch.float64))
     walks, generator = Walks.start(x, i, 1), stream(1)
     rule.begin(walks)
@@ -72,15 +81,67 @@ def test_no_step_changes_the_mean(dim, walls):
         keep = moving.nonzero()[:, 0]
         walks, r = walks.take(keep), r[keep]
         walks.total.zero_()
+        walks.weight = torch.ones_like(r) if sigma else None
         before, wall = bowl(walks.x, walks.i), (walks.normal != 0).any(0)
         rule.step(walks, r, directions(len(keep), dim, generator, torch.float64), generator, None)
-        change = walks.total + bowl(walks.x, walks.i) - before
+        weight = walks.weight if sigma else 1
+        change = walks.total + weight * bowl(walks.x, walks.i) - before
         for kind in found:
             found[kind].append(change[wall == kind])
     for parts in found.values():
         change = torch.cat(parts)
         z = change.mean() / change.std() * math.sqrt(len(change))
         assert len(change) > 1000 and z.abs() < 4
+
+
+@pytest.mark.parametrize("sigma", [0.5, 4.0, 100.0])
+def test_screened_problems(sigma):
+    """u = exp(a . x) with |a|^2 = sigma in a plane L with walls in the notch, and in a box."""
+    flat = MixedPolygon(l_shape(), lambda x, i: (x > -0.01).all(0) & (x.abs() < 0.01).any(0))
+    for domain in (flat, box(3, 3)):
+        a = torch.full((domain.dim,), math.sqrt(sigma / domain.dim), dtype=torch.float64)
+
+        def u(x, i, a=a):
+            return torch.exp((x * a[:, None].to(x)).sum(0) - a.sum())
+
+        def flux(x, i, n, a=a, u=u):
+            return (n * a[:, None].to(x)).sum(0) * u(x, i)
+
+        points = domain.sample_interior(8, stream(3), torch.float64)
+        found = WalkOnStars(4000, eps=2e-4)(domain, Mixed(u, flux, None, sigma), points, stream())
+        error = (found.mean - values(u, points)).abs()
+        bias = 1e-3 * math.sqrt(sigma)
+        assert (error < 4 * found.standard_error + bias * values(u, points)).all()
+        # the same with a source: u = 1 solves -sigma u = -f for f = sigma, without flux
+        problem = Mixed(
+            lambda x, i: torch.ones_like(x[0]),
+            None,
+            lambda x, i: torch.full_like(x[0], sigma),
+            sigma,
+        )
+        found = WalkOnStars(2000, eps=2e-4)(domain, problem, points, stream())
+        assert ((found.mean - 1).abs() < 4 * found.standard_error + 1e-6).all()
+
+
+def test_weights_of_leaving_a_ball():
+    """Against derivatives of G by finite differences, and the survival at the sphere."""
+    s = torch.tensor([0.01, 0.2, 0.5, 0.9], dtype=torch.float64)
+    for dim, q in ((2, 1.7), (3, 1.7), (3, 0.01), (2, 0.01)):
+        r, rate = torch.ones_like(s), torch.full_like(s, q)
+        h = 1e-6
+        up, down = (greens_function(s + d, r, dim, rate) for d in (h, -h))
+        sphere = 2 * math.pi ** (dim / 2) / math.gamma(dim / 2)
+        expected = -(up - down) / (2 * h) * sphere * s ** (dim - 1)
+        found = exit_weight(s, r, dim, rate)
+        assert torch.allclose(found, expected, rtol=1e-6)
+        at_end = exit_weight(r, r, dim, rate)
+        assert torch.allclose(at_end, survival(rate**2 / 4, dim)[0], rtol=1e-9)
+        assert float(exit_weight(0 * s, r, dim, rate)[0]) == pytest.approx(1, abs=1e-6)
+    weak = torch.full_like(s, 1e-3)
+    for dim in (2, 3):
+        assert torch.allclose(
+            greens_function(s, r, dim, weak), greens_function(s, r, dim), rtol=1e-4
+        )
 
 
 def test_the_square_as_a_polygon():
@@ -153,6 +214,11 @@ def test_mistakes_are_named():
         box(3, 6)
     with pytest.raises(InvalidArgument, match=r"shape \(4,\)"):
         MixedBox(Box((0.0,) * 3, (1.0,) * 3), [True] * 4)
+    point = torch.zeros(1, 1, 3)
+    for sigma, words in ((-1.0, "positive"), (0.0, "or None"), (bowl, "varies in space")):
+        with pytest.raises(InvalidArgument, match=words):
+            WalkOnStars(4)(box(3), Mixed(bowl, screening=sigma), point, stream())
+    with pytest.raises(InvalidArgument, match="in 4D"):
+        WalkOnStars(4)(box(4), Mixed(bowl, screening=1.0), torch.zeros(1, 1, 4), stream())
     with pytest.raises(InvalidArgument, match="WalkOnStars"):
-        point = torch.zeros(1, 1, 3)
         WalkOnSpheres(4)(box(3), Dirichlet(bowl), point, stream())

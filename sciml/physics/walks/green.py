@@ -87,6 +87,48 @@ def screened_radius(t: Tensor, dim: int, generator: torch.Generator) -> Tensor:
             return out
 
 
+def greens_function(s: Tensor, r: Tensor, dim: int, q: Tensor | None = None) -> Tensor:
+    """Return G `(n,)` of balls of radius `r (n,)` at distance `s (n,)` from the centre, 0 beyond.
+
+    Args:
+        s: Distances, positive.
+        r: Radii.
+        dim: d; 2 or 3 with screening.
+        q: Root of the screening `(n,)`, positive; None without.
+    """
+    if q is None and dim == 2:
+        return torch.log(r / s).clamp_min(0) / (2 * math.pi)
+    if q is None:
+        area = 2 * math.pi ** (dim / 2) / math.gamma(dim / 2)
+        return (s ** (2 - dim) - r ** (2 - dim)).clamp_min(0) / ((dim - 2) * area)
+    s = torch.minimum(s, r)
+    if dim == 2:
+        outer = _k0(q * r) / _i0(q * r)
+        return (_k0(q * s) - _i0(q * s) * outer) / (2 * math.pi)
+    return torch.sinh(q * (r - s)) / (4 * math.pi * s * torch.sinh(q * r))
+
+
+def exit_weight(s: Tensor, r: Tensor, dim: int, q: Tensor) -> Tensor:
+    """Return the weight `(n,)` of leaving a part of a ball at distance `s (n,)` from its centre.
+
+    The flux of G through a sphere of radius s: 1 near the centre, the survival P at s = r. Two and
+    three dimensions; arguments as in `greens_function`.
+    """
+    z = q * s.clamp_min(torch.finfo(s.dtype).tiny ** 0.5)
+    if dim == 2:
+        outer = _k0(q * r) / _i0(q * r)
+        return z * (torch.special.modified_bessel_k1(z) + torch.special.i1(z) * outer)
+    return (torch.sinh(q * r - z) + z * torch.cosh(q * r - z)) / torch.sinh(q * r)
+
+
+def _k0(z: Tensor) -> Tensor:
+    return torch.special.modified_bessel_k0(z)
+
+
+def _i0(z: Tensor) -> Tensor:
+    return torch.special.i0(z)
+
+
 def growth(t: Tensor, dim: int) -> Tensor:
     """Return Phi(t)."""
     return _tail(t, dim).mul_(t).add_(1)

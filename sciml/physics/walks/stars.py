@@ -1,29 +1,31 @@
 """Walk on stars: pointwise Monte Carlo estimates where parts of the boundary have Neumann data.
 
-    Laplacian u = -f  in the domain,    u = g  on one part of its boundary, absorbing,
-                                        du/dn = h  on the other, reflecting; n points outward
+    Laplacian u - sigma u = -f  in the domain,
+                          u = g  on one part of its boundary, absorbing,
+                      du/dn = h  on the other, reflecting; n points outward
 
 Around x, of all balls that no absorbing point and no silhouette of the reflecting part lies in, the
 largest one, of radius R, cuts out a region that x sees whole (it is star-shaped). With the Green's
 function G of the ball, zero on its sphere,
 
-    u(x) = mean over directions of u where the ray leaves the region
+    u(x) = mean over directions of w u where the ray leaves the region
            + integral of G f over the region + integral of G h over its reflecting part,
 
-so a walk jumps to where a random ray leaves: a point of the sphere, or of a wall. From a point of a
+w being the flux of G through the sphere on which that point lies, 1 without screening. So a walk
+jumps to where a random ray leaves: a point of the ball's sphere, or of a wall. From a point of a
 wall the same holds with half of all directions and both integrals doubled. A walk ends within `eps`
 of the absorbing part, where it reads g; it is never absorbed by a wall. Balls are not made smaller
 than `eps` on account of a silhouette: near re-entrant corners of walls that is a bias of the same
 kind as that of the end.
 
 Sawhney, Miller, Gkioulekas and Crane, "Walk on Stars: A Grid-Free Monte Carlo Method for PDEs with
-Neumann Boundary Conditions", ACM Transactions on Graphics 42 (2023), arXiv 2302.11815: equations 10
-to 16.
+Neumann Boundary Conditions", ACM Transactions on Graphics 42 (2023), arXiv 2302.11815. Departures:
+points of walls are drawn uniform in length in the plane, and in boxes uniform in the distance from
+the foot of x, not by a hierarchy of the whole boundary.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -33,9 +35,16 @@ from torch import Tensor
 from sciml.errors import InvalidArgument
 from sciml.physics.geometry import Domain, Reflecting
 from sciml.physics.geometry.domain import length
-from sciml.physics.geometry.primitives import sphere_area
+from sciml.physics.walks.balls import SMALLEST_WEIGHT
 from sciml.physics.walks.estimate import Estimate
-from sciml.physics.walks.green import harmonic_radius
+from sciml.physics.walks.green import (
+    LARGEST_T,
+    exit_weight,
+    greens_function,
+    harmonic_radius,
+    screened_radius,
+    survival,
+)
 from sciml.physics.walks.loop import Walks
 from sciml.physics.walks.problem import Field
 from sciml.physics.walks.spheres import WalkOnSpheres
@@ -49,17 +58,20 @@ SEEN = 1e-3
 
 @dataclass(frozen=True)
 class Mixed:
-    """`Laplacian u = -f` with `u = g` on absorbing and `du/dn = h` on reflecting sides.
+    """`Laplacian u - sigma u = -f`, `u = g` on absorbing and `du/dn = h` on reflecting sides.
 
     Attributes:
         boundary: g, on the absorbing sides.
         flux: h, on the reflecting ones, or None for 0; sees the outward normals too.
         source: f, or None for 0.
+        screening: sigma, a number or `(B,)` of constants, positive, in two or three dimensions;
+            None for 0.
     """
 
     boundary: Field
     flux: Flux | None = None
     source: Field | None = None
+    screening: float | Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -97,7 +109,18 @@ class WalkOnStars(WalkOnSpheres):
                 "a MixedPolygon or MixedBox with a Mixed problem",
                 "Where all of the boundary absorbs use WalkOnSpheres",
             )
-        return Stars(domain, limit, problem)
+        sigma = problem.screening
+        if sigma is None:
+            return Stars(domain, limit, problem)
+        if callable(sigma) or domain.dim > 3:
+            raise InvalidArgument(
+                f"a screening in {domain.dim}D" + " that varies in space" * callable(sigma),
+                "positive constants, in two or three dimensions",
+            )
+        rate = torch.as_tensor(sigma).to(limit).expand(domain.count)
+        if not bool((rate > 0).all()):
+            raise InvalidArgument(f"screening={float(rate.min())}", "positive numbers, or None")
+        return Stars(domain, limit, problem, rate)
 
 
 @dataclass(frozen=True)
@@ -108,15 +131,19 @@ class Stars:
         domain: B domains.
         limit: `(B,)` distance from the absorbing part at which walks end.
         problem: g, h and f.
+        rate: `(B,)` sigma, or None.
     """
 
     domain: Reflecting
     limit: Tensor
     problem: Mixed
+    rate: Tensor | None = None
     grows = False
 
     def begin(self, walks: Walks) -> None:
-        """Find out which walks start on a wall."""
+        """Find out which walks start on a wall, and give them weights where these change."""
+        if self.rate is not None:
+            walks.weight = torch.ones_like(walks.total)
         edge = self.domain.standing(walks.x, walks.i)
         walks.x, walks.normal = self.domain.wall(walks.x, walks.i, edge)
 
@@ -125,6 +152,10 @@ class Stars:
         limit = self.domain.pick(self.limit, walks.x, walks.i)
         r, _ = self.domain.absorbed(walks.x, walks.i)
         moving = r > limit
+        if self.rate is not None:
+            moving &= walks.weight > SMALLEST_WEIGHT
+            rate = self.domain.pick(self.rate, walks.x, walks.i)
+            r = torch.minimum(r, 2 * (LARGEST_T / rate).sqrt())
         seen = self.domain.silhouette(walks.x, walks.i, r)
         return torch.minimum(r, torch.maximum(seen, limit)), moving
 
@@ -144,15 +175,30 @@ class Stars:
         domain, x, i = self.domain, walks.x, walks.i
         ahead, back = _inward(direction, walks.normal), _inward(-direction, walks.normal)
         t, edge = domain.hit(x, ahead, i, r)
+        collected = torch.zeros_like(r)
         if self.problem.source is not None:
-            s = harmonic_radius(len(r), domain.dim, generator, r.dtype).mul_(r)
+            s, integral = self._source_radius(walks, r, generator)
             free, _ = domain.hit(x, back, i, s)
             y = torch.addcmul(x, back, free)
-            value = self.problem.source(y, i) * (free == s)
-            walks.total.addcmul_(r * r, value, value=1 / (2 * domain.dim))
+            collected += r * r * integral * self.problem.source(y, i) * (free == s)
         if self.problem.flux is not None:
-            walks.total += self._flux(walks, r, generator)
+            collected += self._flux(walks, r, generator)
+        if self.rate is not None:
+            collected *= walks.weight
+            q = domain.pick(self.rate, x, i).sqrt()
+            walks.weight = walks.weight * torch.where(r > 0, exit_weight(t, r, domain.dim, q), 1.0)
+        walks.total += collected
         walks.x, walks.normal = domain.wall(torch.addcmul(x, ahead, t), i, edge)
+
+    def _source_radius(
+        self, walks: Walks, r: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor | float]:
+        """Return distances with the law of G, and its integral over the ball in units of r^2."""
+        dim = self.domain.dim
+        if self.rate is None:
+            return harmonic_radius(len(r), dim, generator, r.dtype).mul_(r), 1 / (2 * dim)
+        t = r * r * self.domain.pick(self.rate, walks.x, walks.i) / 4
+        return screened_radius(t, dim, generator).mul_(r), survival(t, dim)[1]
 
     def _flux(self, walks: Walks, r: Tensor, generator: torch.Generator) -> Tensor:
         """Return an estimate `(N,)` of the integral of G h over the walls of each region."""
@@ -166,7 +212,8 @@ class Stars:
         own = flat & (walks.normal != 0).any(0)
         far = distance * (1 - SEEN)
         hidden = (domain.hit(x, away / distance, i, far)[1] >= 0) & ~own
-        green = greens_function(distance, r, domain.dim)
+        q = None if self.rate is None else domain.pick(self.rate, x, i).sqrt()
+        green = greens_function(distance, r, domain.dim, q)
         # twice on a wall: half of the directions there are outside
         both = 1 + walks.normal.square().sum(0)
         value = self.problem.flux(z, i, normal) * green * size * both
@@ -176,16 +223,12 @@ class Stars:
         """Return what walks collected and g where they ended, and how far that is."""
         away, on = self.domain.absorbed(ends.x, ends.i, point=True)
         away = away / self.domain.pick(self.limit, ends.x, ends.i)
-        value = ends.total + self.problem.boundary(on, ends.i)
-        return value, float(torch.where(stopped, 0.0, away).max())
-
-
-def greens_function(s: Tensor, r: Tensor, dim: int) -> Tensor:
-    """Return G `(N,)` of balls of radius `r (N,)` at distance `s (N,)` from the centre."""
-    if dim == 2:
-        return torch.log(r / s).clamp_min(0) / (2 * math.pi)
-    power = 2 - dim
-    return (s**power - r**power).clamp_min(0) / ((dim - 2) * sphere_area(dim))
+        value = self.problem.boundary(on, ends.i)
+        ended = ~stopped
+        if ends.weight is not None:
+            ended &= ends.weight > SMALLEST_WEIGHT
+            value = value * ends.weight
+        return ends.total + value, float(torch.where(ended, away, 0.0).max())
 
 
 def _inward(direction: Tensor, normal: Tensor) -> Tensor:
