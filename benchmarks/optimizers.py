@@ -10,7 +10,7 @@ the time of a step. Its settings are those of `python train.py model=M optimizer
 included. Time is processor time of one thread, which is wall time on a quiet machine and nearly so
 on a busy one. Evaluation is not on the clock. Errors are relative L2 on 2000 points that no
 optimizer sees; skill is the error over the best constant's error. Results are kept in
-benchmarks/results/optimizers.json, beside a plot; later calls add to them.
+benchmarks/results/optimizers.json, beside tables and a plot; later calls add to them.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import concurrent.futures
 import json
+import math
 import os
 import platform
 import subprocess
@@ -201,45 +202,102 @@ def table(rows: list[dict]) -> str:
     return "\n".join(lines).strip()
 
 
+def summary(rows: list[dict]) -> str:
+    """Return one table of final errors, optimizers by problems, full time, seed 0; best first.
+
+    The order is that of the mean logarithm of error over Adam's error. The last row is the error of
+    the best constant; skill is the quotient.
+    """
+    full = {
+        (r["problem"], r["optimizer"]): r for r in rows if r["fraction"] == 1.0 and r["seed"] == 0
+    }
+    shown = [p for p in PROBLEMS if (p, "adam") in full]
+    names = [o for o in dict.fromkeys(o for _, o in full) if "," not in o]
+
+    def rank(name: str) -> float:
+        logs = []
+        for p in shown:
+            row = full.get((p, name), {})
+            value = row.get("rel_l2") or 1.0
+            logs.append(math.log(min(value, 1.0) / full[p, "adam"]["rel_l2"]))
+        return sum(logs) / len(logs)
+
+    def cell(row: dict | None, best: float) -> str:
+        if row is None or "error" in row:
+            return "-"
+        value = row["rel_l2"]
+        text = f"{value:.1e}" if value < 10 else "diverges"
+        return f"**{text}**" if value == best else text
+
+    seconds = [f"{p}, {PROBLEMS[p].seconds:.0f} s" for p in shown]
+    lines = [f"| | {' | '.join(seconds)} |", "| --- " * (len(shown) + 1) + "|"]
+    bests = {p: min(full[p, o].get("rel_l2", 9e9) for o in names if (p, o) in full) for p in shown}
+    for name in sorted(names, key=rank):
+        cells = [cell(full.get((p, name)), bests[p]) for p in shown]
+        lines.append(f"| `{name}` | {' | '.join(cells)} |")
+    constants = [full[p, "adam"]["rel_l2"] / full[p, "adam"]["skill"] for p in shown]
+    lines.append(f"| best constant | {' | '.join(f'{c:.2g}' for c in constants)} |")
+    return "\n".join(lines)
+
+
 def median(values: list[float]) -> float:
     """Return the lower median."""
     return sorted(values)[(len(values) - 1) // 2]
 
 
+def leaders(rows: list[dict], count: int = 3) -> list[str]:
+    """Return the optimizers that are among the best of some problem at full time, seed 0."""
+    names: list[str] = []
+    for problem in PROBLEMS:
+        here = [
+            r
+            for r in rows
+            if (r["problem"], r["seed"], r["fraction"]) == (problem, 0, 1.0) and "curve" in r
+        ]
+        best = sorted(here, key=lambda r: r["rel_l2"])[:count]
+        names += [r["optimizer"] for r in best if r["optimizer"] not in names]
+    return names
+
+
 def plot(rows: list[dict], path: Path) -> None:
-    """Draw error against seconds, one panel per problem."""
+    """Draw error against seconds, one panel per problem; the best in colour, the rest in grey."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    names = list(dict.fromkeys(r["optimizer"] for r in rows))
     shown = [p for p in PROBLEMS if any(r["problem"] == p for r in rows)]
-    figure, axes = plt.subplots(2, 3, figsize=(15, 9), squeeze=False)
-    colours = plt.get_cmap("nipy_spectral", len(names) + 2)
+    colours = {n: plt.get_cmap("tab10")(i % 10) for i, n in enumerate(leaders(rows))}
+    colours["adam"] = "black"
+    figure, axes = plt.subplots(2, 3, figsize=(15, 9.6), squeeze=False)
     lines = {}
     for axis, problem in zip(axes.flat, shown, strict=False):
         for row in rows:
             if row["problem"] != problem or "curve" not in row or row["seed"] != 0:
                 continue
-            i = names.index(row["optimizer"])
+            name = row["optimizer"]
             curve = [(s, e) for s, e in row["curve"] if e == e and e < 10]
+            if not curve or (name not in colours and row["fraction"] < 1):
+                continue
             style = "-" if row["fraction"] == 1.0 else ":"
-            wide = 2.5 if row["optimizer"] == "adam" else 1.2
-            colour = "black" if row["optimizer"] == "adam" else colours((7 * i) % len(names) + 1)
-            (line,) = axis.loglog(*zip(*curve, strict=True), style, lw=wide, color=colour)
-            lines[row["optimizer"]] = line
+            kind = (colours[name], 2.2, 3) if name in colours else ("0.8", 0.9, 1)
+            colour, wide, above = kind
+            (line,) = axis.loglog(
+                *zip(*curve, strict=True), style, lw=wide, color=colour, zorder=above
+            )
+            if style == "-":
+                lines[name if name in colours else "others"] = line
         axis.set_title(problem)
         axis.set_xlabel("seconds of one processor")
         axis.set_ylabel("relative L2 error")
         axis.grid(True, which="both", alpha=0.2)
     for axis in axes.flat[len(shown) :]:
         axis.axis("off")
-    beside = axes.flat[len(shown)] if len(shown) < axes.size else axes.flat[-1]
-    beside.legend(lines.values(), lines.keys(), ncol=3, loc="center", fontsize=9)
+    figure.legend(lines.values(), lines.keys(), ncol=6, loc="lower center", fontsize=11)
     figure.suptitle("solid: Adam's time; dotted: a share of it, with a schedule of its own")
-    figure.tight_layout()
-    figure.savefig(path, dpi=110)
+    figure.tight_layout(rect=(0, 0.07, 1, 1))
+    figure.savefig(path, dpi=80)
+    plt.close(figure)
 
 
 def main() -> int:
@@ -286,7 +344,9 @@ def main() -> int:
                 RESULTS.write_text(json.dumps(stored, indent=1) + "\n")
                 print(*cell, row.get("error") or f"{row['rel_l2']:.3e}", flush=True)
     plot(stored["rows"], RESULTS.with_suffix(".png"))
-    print(table(stored["rows"]))
+    text = f"{summary(stored['rows'])}\n\n{table(stored['rows'])}\n"
+    RESULTS.with_suffix(".md").write_text(f"# Error against time, every optimizer\n\n{text}")
+    print(text)
     return 0
 
 
