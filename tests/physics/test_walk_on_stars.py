@@ -17,6 +17,7 @@ from sciml.physics.geometry import (
     inscribed,
     l_shape,
 )
+from sciml.physics.walks.curve_reference import curve_reference
 from sciml.physics.walks.green import directions
 from sciml.physics.walks.loop import Walks
 from sciml.physics.walks.spheres import Dirichlet, WalkOnSpheres
@@ -443,6 +444,8 @@ def test_mistakes_are_named():
         MixedPolygon(SQUARE, [True, False, False])
     with pytest.raises(InvalidArgument, match="length zero"):
         MixedPolygon(Polygon([[0.0, 0.0], [1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]), [False] * 4)
+    with pytest.raises(InvalidArgument, match="holes"):  # boundary integrals know one loop
+        curve_reference(inscribed(Annulus(0.4, 1.0)), wave, torch.zeros(1, 1, 2))
     with pytest.raises(InvalidArgument, match="in 3D"):
         inscribed(Ball(center=(0.0, 0.0, 0.0)))
     domain, point = MixedPolygon(SQUARE, right), at((0.0, 0.0))

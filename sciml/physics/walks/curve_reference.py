@@ -84,6 +84,8 @@ def nodes_of(domain: Domain, nodes: int) -> Nodes:
     if nodes < 4 or nodes % 2:
         raise InvalidArgument(f"nodes={nodes}", "an even number of at least 4")
     if isinstance(domain, Polygon):
+        if len(domain.sizes) > 1:
+            raise InvalidArgument("a polygon with holes", "one closed boundary")
         return _polygon(domain, nodes)
     if not isinstance(domain, Star | Ellipse):
         raise InvalidArgument(f"a {type(domain).__name__}", "stars, ellipses or polygons")
