@@ -278,6 +278,17 @@ def test_truncated_walks_and_points_outside_are_reported():
     assert found.mean.isnan().tolist() == [[False, True]]
 
 
+def test_starts_a_little_outside_a_wall_are_put_on_it():
+    """On the circle, which the polygon misses by up to 3e-4: within eps, but behind the walls."""
+    half = MixedPolygon(inscribed(Ball(), 128), lambda x, i: x[0] > 0)
+    angle = torch.linspace(-0.8, 0.8, 9, dtype=torch.float64)
+    points = torch.stack([angle.cos(), angle.sin()], 1)[None]
+    assert not bool(half.inside(points).all())
+    linear = Mixed(lambda x, i: x[0], lambda x, i, n: n[0])
+    estimate = WalkOnStars(1000)(half, linear, points, stream())
+    assert_close(estimate, points[..., 0], 2e-3)
+
+
 def test_pairs_keep_the_mean_and_reduce_the_variance():
     domain = MixedPolygon(SQUARE, right)
     points = at((0.0, 0.0)).expand(1, 200, 2)

@@ -144,6 +144,11 @@ class Stars:
         """Find out which walks start on a wall, and give them weights where these change."""
         if self.rate is not None:
             walks.weight = torch.ones_like(walks.total)
+        # a start may lie up to `eps` outside: rays from behind a wall would not meet it
+        outside = self.domain.level(walks.x, walks.i) > 0
+        if bool(outside.any()):
+            on = self.domain.nearest(walks.x, walks.i)
+            walks.x = torch.where(outside, on, walks.x)
         edge = self.domain.standing(walks.x, walks.i)
         walks.x, walks.normal = self.domain.wall(walks.x, walks.i, edge)
 
