@@ -111,7 +111,7 @@ def test_errors_have_the_spread_they_say(problem):
     """Over 48 points of the L-shape the squared z-scores average to 1: no bias is left."""
     domain = MixedPolygon(l_shape(), notch)
     points = domain.sample_interior(48, stream(7), torch.float64)
-    estimate = WalkOnStars(3000, eps=5e-4)(domain, problem[0], points, stream())
+    estimate = WalkOnStars(2000, eps=5e-4)(domain, problem[0], points, stream())
     z = (estimate.mean - values(problem[1], points)) / estimate.standard_error
     inner = z[estimate.steps > 3]
     assert abs(float(inner.square().mean()) - 1) < 4 * math.sqrt(2 / len(inner))
@@ -168,7 +168,7 @@ def test_smooth_curves_and_holes():
     half = MixedPolygon(inscribed(Ball(), 64), lambda x, i: x[0] > 0)
     points = at((0.3, 0.2), (-0.5, 0.1), (0.95, 0.0))
     # the polygon misses 1e-3 of the disk
-    estimate = WalkOnStars(2000)(half, WAVE[0], points, stream())
+    estimate = WalkOnStars(1000)(half, WAVE[0], points, stream())
     assert_close(estimate, values(wave, points), 5e-3)
     ring = MixedPolygon(inscribed(Annulus(0.4, 1.0), 64), lambda x, i: x.square().sum(0) < 0.5)
 
@@ -176,14 +176,14 @@ def test_smooth_curves_and_holes():
         return x[0] * (1 + 0.16 / x.square().sum(0)) / 1.16
 
     points = at((0.5, 0.2), (-0.42, 0.0), (0.0, 0.9))
-    estimate = WalkOnStars(3000)(ring, Mixed(lambda x, i: x[0]), points, stream())
+    estimate = WalkOnStars(1500)(ring, Mixed(lambda x, i: x[0]), points, stream())
     assert_close(estimate, values(around, points), 5e-3)
 
     def fed(x, i):  # a flux 1 / 0.4 out of the hole, 0 outside
         return -x.square().sum(0).log() / 2
 
     problem = Mixed(lambda x, i: 0 * x[0], lambda x, i, n: 2.5 + 0 * x[0])
-    estimate = WalkOnStars(3000)(ring, problem, points, stream(1))
+    estimate = WalkOnStars(1500)(ring, problem, points, stream(1))
     assert_close(estimate, values(fed, points), 8e-3)
 
 
