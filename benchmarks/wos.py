@@ -193,7 +193,8 @@ def main() -> None:
     def keep(part: str, found: object) -> None:
         # parts may be measured on different days
         result[part] = found
-        result.setdefault("environment", {})[part] = environment | {"load": os.getloadavg()[0]}
+        seen = environment | {"load": round(os.getloadavg()[0], 2)}
+        result["environment"] = {**result.get("environment", {}), part: seen}
         path.write_text(json.dumps(result, indent=1) + "\n")
 
     if "walks" in asked:

@@ -246,7 +246,8 @@ def compare(training: dict, cost_of: dict) -> list[dict]:
         best = min(e for _, _, e in baseline)
         common = min(walks[-1][0], baseline[-1][0])
         spent = next(seconds for _, seconds, e in baseline if e == best)
-        quick = reached(walks, best)
+        # a baseline that never improves on the first guess has no time to compare with
+        quick = reached(walks, best) if best < baseline[0][2] else None
         row = {
             "group": group,
             "against": other,
@@ -287,6 +288,7 @@ def picture(training: dict, path: Path) -> None:
             axis.spines[["top", "right"]].set_visible(False)
             if row == 0:
                 axis.set_title(group, fontsize=11)
-        panels[row, 0].set_ylabel("relative L2, unseen domains")
+    for axis in panels[:, 0]:
+        axis.set_ylabel("relative L2, unseen domains")
     panels[0, 0].legend(frameon=False)
     figure.savefig(path, dpi=130)
