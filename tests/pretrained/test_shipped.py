@@ -132,5 +132,6 @@ def test_verification_covers_the_true_error_of_a_shipped_operator():
                 worst=0,
             )
         hits += found.rel_l2.low <= truth <= found.rel_l2.high
+    print(f"\n{hits} of 100 intervals hold {truth:.5f}")
     assert hits >= 90, f"{hits} of 100 intervals hold {truth:.5f}"
     assert math.isfinite(truth)
