@@ -40,6 +40,8 @@ def test_chains_are_classified_from_their_heads(directed, seed, tmp_path):
 
 
 @pytest.mark.slow
+# 0.5^100 is scaled up to one by the decoder: adjoints so large are not solved, and say so
+@pytest.mark.filterwarnings("ignore::sciml.errors.SciMLWarning")
 def test_chains_need_a_gamma_near_one(tmp_path):
     """About 5 s. python train.py model=cgs_chains network.gamma=0.5"""
     found = train_and_test(["model=cgs_chains", "network.gamma=0.5"], tmp_path)
