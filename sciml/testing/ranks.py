@@ -138,10 +138,9 @@ def same_points(a: Any, b: Any) -> bool:
     return all(torch.equal(x, y) for x, y in pairs)
 
 
-KINDS = {
-    "difference": ("optimizer=sgd", "schedule=constant"),
-    "joined": ("optimizer=sgd", "schedule=constant", "estimator=exact"),
-}
+# The step is the gradient; the trainer, which clips it, is compared with a step without a trainer.
+PLAIN = ("optimizer=sgd", "schedule=constant", "trainer.gradient_clip_val=null")
+KINDS = {"difference": PLAIN, "joined": (*PLAIN, "estimator=exact")}
 
 
 def line(words: Sequence[str], kind: str) -> list[str]:
