@@ -60,9 +60,9 @@ class PointsPerSecond:
 class Progress(TQDMProgressBar):
     """One bar over all steps of a run, or one line every few seconds where there is no terminal.
 
-    Shown are the metrics logged with `prog_bar=True` and points/s (over all ranks), which is also
-    logged as `train/points_per_s`. Reading a metric waits for the device, so it happens at most
-    five times per second.
+    Shown are the metrics logged with `prog_bar=True` and points/s (over all ranks), also logged as
+    `train/points_per_s`; samples where that is what a batch counts. Reading a metric waits for the
+    device, so it happens at most five times per second.
 
     Args:
         seconds: Least time between two lines when output is not a terminal.
@@ -77,7 +77,7 @@ class Progress(TQDMProgressBar):
         super().__init__(leave=False)
         self.seconds, self.refresh_seconds = float(seconds), float(refresh_seconds)
         self.clock = PointsPerSecond()
-        self.rate = float("nan")
+        self.rate, self.unit = float("nan"), "points"
         self._shown = self._begin = 0.0
         self._first_step = 0
 
@@ -104,9 +104,10 @@ class Progress(TQDMProgressBar):
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
         """Count points, log the rate with the other metrics, redraw or print when it is time."""
         self.clock.add(points_in(batch, trainer.world_size))
+        self.unit = getattr(batch, "unit", "points")
         if trainer._logger_connector.should_update_logs:
             self.rate = self.clock.read()
-            pl_module.log("train/points_per_s", self.rate, rank_zero_only=True)
+            pl_module.log(f"train/{self.unit}_per_s", self.rate, rank_zero_only=True)
         now, step = time.perf_counter(), trainer.global_step
         wait = self.refresh_seconds if self.is_enabled else self.seconds
         if self._talks and (now - self._shown >= wait or step == total_steps(trainer)):
@@ -121,7 +122,7 @@ class Progress(TQDMProgressBar):
         """Keep the one bar open."""
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Leave validation out of points/s."""
+        """Leave validation out of the rate."""
         self.clock.pause()
         super().on_validation_start(trainer, pl_module)
 
@@ -140,7 +141,9 @@ class Progress(TQDMProgressBar):
         metrics = self.get_metrics(trainer, pl_module)
         items = [f"{name} {_short(value)}" for name, value in metrics.items()]
         if self.rate == self.rate:
-            items.append(f"{self.rate:,.0f} points/s")
+            items.append(
+                f"{_short(self.rate) if self.rate < 100 else f'{self.rate:,.0f}'} {self.unit}/s"
+            )
         return ", ".join(items)
 
     def _line(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -37,6 +37,8 @@ class Batch:
     extra: dict[str, Tensor] = field(default_factory=dict)
     part: str = "test"
 
+    unit = "samples"  # what `count` counts
+
     def to(self, device: torch.device | str, dtype: torch.dtype) -> Batch:
         """Return the batch on a device, floating-point tensors in a precision."""
 

@@ -6,11 +6,14 @@ step and independent of any grid.
 
 from __future__ import annotations
 
+import time
+
 import torch
 
 from sciml.autodiff.streams import Streams
 from sciml.data.batch import Batch
-from sciml.data.walks import CHUNK, VAL_SEED, WalkData
+from sciml.data.walk_settings import check_settings
+from sciml.data.walks import CHUNK, VAL_SEED, WalkData, walk_statistics
 from sciml.errors import InvalidArgument
 from sciml.physics.walks.clouds import cloud_inputs
 from sciml.physics.walks.control_variate import estimate, fitted
@@ -80,8 +83,14 @@ class WalkClouds(WalkData):
             seed=seed,
             fixed_for=fixed_for,
         )
+        check_settings(interior=interior, boundary=boundary)
         self.interior, self.boundary = interior, boundary
         self.sizes = {"half": half}
+
+    @property
+    def input_names(self) -> list[str]:
+        """Names of the inputs in a batch."""
+        return ["points", "boundary", "distance", "source"]
 
     def batch(self, step: int, rank: int = 0, world: int = 1) -> Batch:
         """Return problems with fresh points and labels."""
@@ -107,12 +116,13 @@ class WalkClouds(WalkData):
         elif walks == 0:
             target = torch.cat([torch.zeros_like(distance[:, : self.interior]), ends], 1)
         else:
-            psi = None
+            psi, start = None, time.perf_counter()
             if self.control:
                 psi = fitted(problem, domain, outer, inner, None, self.control, self.grid.half)
             found = estimate(
                 self._engine(walks), domain, problem, inner, streams.generator("walks"), psi
             )
+            self.walked = walk_statistics(found, start)
             values = [torch.cat([v, ends], 1) for v in (found.mean, *found.halves)]
             # a point that the table takes to be outside has no walks
             mask = mask * values[0].isfinite()

@@ -11,6 +11,7 @@ advance and none is stored: the noise of the labels averages out over the steps.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -20,6 +21,7 @@ from torch import Tensor
 from sciml.autodiff.streams import Streams
 from sciml.data.batch import Batch
 from sciml.data.steps import StepData
+from sciml.data.walk_settings import check_settings
 from sciml.errors import InvalidArgument
 from sciml.physics.geometry import Domain
 from sciml.physics.walks.control_variate import estimate, fitted
@@ -59,6 +61,10 @@ class WalkData(StepData):
         seed: Seed of the training set.
         fixed_for: Steps for which a batch stays the same.
 
+    Attributes:
+        walked: What the walks of the last training batch did: "seconds" they took, "steps" of a
+            walk, "truncated" share.
+
     Raises:
         InvalidArgument: For settings that do not fit.
     """
@@ -86,14 +92,26 @@ class WalkData(StepData):
         fixed_for: int = 1,
     ) -> None:
         super().__init__(seed=seed, fixed_for=fixed_for)
+        check_settings(
+            batch_size=batch_size,
+            pool=pool,
+            half=half,
+            walks=walks,
+            control=control,
+            eps=eps,
+            max_steps=max_steps,
+            table=table,
+            margin=margin,
+            val_count=val_count,
+            val_walks=val_walks,
+            test_count=test_count,
+        )
         if cache and (pool == 0 or pool % batch_size):
             raise InvalidArgument(
                 f"data.cache=true with data.pool={pool}", f"a multiple of batch_size={batch_size}"
             )
         if cache and walks == 0:
             raise InvalidArgument("data.cache=true with data.walks=0", "labels to be kept")
-        if val_walks < 4 or val_walks % 4:
-            raise InvalidArgument(f"data.val_walks={val_walks}", "a multiple of 4")
         self.family, self.batch_size, self.pool = family, batch_size, pool
         self.grid = Grid(nodes, half, family.dim)
         self.walks, self.control, self.eps, self.max_steps = walks, control, eps, max_steps
@@ -105,9 +123,15 @@ class WalkData(StepData):
             "nodes": nodes,
             "coefficients": list(family.coefficients),
         }
+        self.walked: dict[str, Tensor | float] = {}
         self._pool: tuple[Domain, Shapes] | None = None
         self._labels: LabelCache | None = None
         self._sets: dict[tuple[str, int], Batch] = {}
+
+    @property
+    def input_names(self) -> list[str]:
+        """Names of the inputs in a batch."""
+        return ["sdf", "boundary", "source", *self.family.coefficients]
 
     # --- training ---------------------------------------------------------------------------------
     def batch(self, step: int, rank: int = 0, world: int = 1) -> Batch:
@@ -138,8 +162,9 @@ class WalkData(StepData):
         if self.walks == 0:
             nothing = torch.zeros_like(shapes.sdf).view(-1, *self.grid.shape)
             return self._batch(instances, shapes, nothing, streams, count)
-        engine = self._engine(self.walks)
+        engine, start = self._engine(self.walks), time.perf_counter()
         found, where = self._walked(engine, instances, shapes, streams.generator("walks"))
+        self.walked = walk_statistics(found, start)
         mean = self._on_grid(found.mean, *where)
         if rows is not None:
             squares = self._on_grid(found.squares.nan_to_num(), *where)
@@ -311,3 +336,12 @@ class WalkData(StepData):
         super().load_state_dict(state_dict)
         if self.cache:
             self._cache().load_state_dict(state_dict["labels"])
+
+
+def walk_statistics(found: Estimate, start: float) -> dict[str, Tensor | float]:
+    """Return what walks did that began at the reading `start` of the clock."""
+    return {
+        "seconds": time.perf_counter() - start,
+        "steps": found.steps.nanmean(),
+        "truncated": found.truncated.nanmean(),
+    }

@@ -24,6 +24,7 @@ code has the norm of the error as loss (`norm`).
 
 from __future__ import annotations
 
+import time
 from typing import Any, Literal
 
 import torch
@@ -52,7 +53,7 @@ class WalkOperator(Supervised):
         objective: What is minimised, see the top of this file.
 
     Raises:
-        InvalidArgument: For unknown names.
+        InvalidArgument: For unknown names, or a network that takes other inputs than the data have.
     """
 
     def __init__(
@@ -72,8 +73,15 @@ class WalkOperator(Supervised):
             raise InvalidArgument(f"module.objective={objective}", "walks, pino or ritz")
         if objective == "walks" and getattr(data, "walks", 1) == 0:
             raise InvalidArgument("module.objective=walks with data.walks=0", "at least 1 walk")
+        check_inputs(network, data)
         self.loss, self.objective = loss, objective
+        # squared noise of labels in training over twice that of half the walks in validation; odd
+        # numbers of walks are not paired, those are
+        walks = getattr(data, "walks", 0)
+        self._noise = 0.0 if walks == 0 or walks % 2 else data.val_walks / (4 * walks)
+        self._since, self._walking, self._stepping = 0.0, 0.0, 0.0
         self._val_sums: list[tuple[float, float]] = []
+        self._val_noise: list[float] = []
         self._baselines: dict[str, Regression] = {}
         self._fields: list[dict[str, Any]] = []
 
@@ -108,22 +116,49 @@ class WalkOperator(Supervised):
                 rows = rows / size.clamp_min(tiny).sqrt()
         return LossTerm(name, rows, weight, batch.count, "gaussian")
 
+    # --- what the labels cost ---------------------------------------------------------------------
+    def on_train_start(self) -> None:
+        """Start the clock."""
+        self._since, self._walking, self._stepping = 0.0, 0.0, 0.0
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        """Log steps and truncated share of the walks, and the share of the time that they took."""
+        walked, now = getattr(self.trainer.datamodule, "walked", {}), time.perf_counter()
+        if walked and self._since:  # the first step made the pool of domains as well
+            self._walking += walked["seconds"]
+            self._stepping += now - self._since
+            self.log("train/walk_share", self._walking / self._stepping)
+        self.log_dict({f"train/walk_{k}": v for k, v in walked.items() if k != "seconds"})
+        self._since = now
+
+    def on_validation_end(self) -> None:
+        """Leave validation out of the time."""
+        self._since = time.perf_counter()
+
     # --- validation: no solutions -----------------------------------------------------------------
     def on_validation_epoch_start(self) -> None:
         """Start empty sums."""
-        self._val_sums = []
+        self._val_sums, self._val_noise = [], []
 
     def validation_step(self, batch: Batch | None, batch_idx: int) -> None:
         """Score one chunk."""
         if batch is not None:
             self._val_sums += two_halves(self.predict_batch(batch), batch)
+            self._val_noise += half_noise(batch)
 
     def on_validation_epoch_end(self) -> None:
-        """Log unbiased estimates of the squared relative error, and its root."""
+        """Log unbiased estimates of the squared relative error, its root, and the labels' noise.
+
+        `val/label_rel_l2` is the error of the labels in training: what the network averages out.
+        """
         sums = [pair for rank in everyone(self._val_sums) for pair in rank]
         square = sum(error / size for error, size in sums) / max(len(sums), 1)
         self.log("val/loss", square, prog_bar=True)
         self.log("val/rel_l2", max(square, 0.0) ** 0.5)
+        if self._noise:
+            noise = [value for rank in everyone(self._val_noise) for value in rank]
+            mean = self._noise * sum(noise) / max(len(noise), 1)
+            self.log("val/label_rel_l2", mean**0.5)
 
     # --- test: exact solutions --------------------------------------------------------------------
     def on_test_epoch_start(self) -> None:
@@ -175,6 +210,28 @@ class WalkOperator(Supervised):
         return {"fields": self._fields} if self._fields else {}
 
 
+def check_inputs(network: nn.Module, data: Any) -> None:
+    """Refuse a network that takes other inputs than the data have.
+
+    Raises:
+        InvalidArgument: Naming both lists.
+    """
+    given = getattr(data, "input_names", None)
+    if given is None or not hasattr(network, "schema"):
+        return
+    known = network.schema()["inputs"]
+    needed = [name for name, entry in known.items() if not entry.get("optional")]
+    if set(needed) - set(given) or set(given) - set(known):
+        cloud = "points" in given
+        raise InvalidArgument(
+            f"a {type(network).__name__}, which takes {', '.join(known)}",
+            f"a network that takes what the data have: {', '.join(given)}",
+            "Type network=wos_gino, or data=star_poisson for a grid"
+            if cloud
+            else "Type network=wos_fno, or data=star_clouds for points",
+        )
+
+
 def two_halves(u: Tensor, batch: Batch) -> list[tuple[float, float]]:
     """Return unbiased estimates of |u - solution|^2 and |solution|^2 of every problem.
 
@@ -182,11 +239,19 @@ def two_halves(u: Tensor, batch: Batch) -> list[tuple[float, float]]:
         u: Predictions `(N, ...)`.
         batch: With `first` and `second`, independent estimates of the solution.
     """
-    mask = batch.extra["mask"].double()
     first, second = (batch.extra[name].double() for name in ("first", "second"))
     u = u.detach().double()
+    error = _sums(u - first, u - second, batch)
+    return list(zip(error, _sums(first, second, batch), strict=True))
 
-    def sums(a: Tensor, b: Tensor) -> list[float]:
-        return (a * b * mask).flatten(1).sum(1).tolist()
 
-    return list(zip(sums(u - first, u - second), sums(first, second), strict=True))
+def half_noise(batch: Batch) -> list[float]:
+    """Return twice the squared noise of one half, relative to the solution, of every problem."""
+    first, second = (batch.extra[name].double() for name in ("first", "second"))
+    gap = first - second
+    sizes = zip(_sums(gap, gap, batch), _sums(first, second, batch), strict=True)
+    return [noise / abs(size) for noise, size in sizes]
+
+
+def _sums(a: Tensor, b: Tensor, batch: Batch) -> list[float]:
+    return (a * b * batch.extra["mask"].double()).flatten(1).sum(1).tolist()

@@ -1,5 +1,6 @@
 """Problems with walk-on-spheres labels: what is in a batch, streams, cache, exact test sets."""
 
+import time
 from dataclasses import replace
 
 import pytest
@@ -7,7 +8,7 @@ import torch
 
 from sciml.data.walk_clouds import WalkClouds
 from sciml.data.walks import WalkData
-from sciml.errors import InvalidArgument
+from sciml.errors import InvalidArgument, NumericalWarning
 from sciml.physics.walks.families import BoxPoisson, StarPoisson, StarScreened
 from sciml.physics.walks.spheres import WalkOnSpheres
 
@@ -200,3 +201,51 @@ def test_clouds_repeat_differ_and_have_halves_and_exact_tests():
 def test_clouds_refuse_coefficients():
     with pytest.raises(InvalidArgument, match="StarScreened"):
         WalkClouds(StarScreened())
+
+
+# --- what is refused, and what is reported --------------------------------------------------------
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("walks", -1),
+        ("walks", 1.5),
+        ("eps", 0.0),
+        ("eps", float("nan")),
+        ("eps", 0.5),
+        ("pool", -3),
+        ("batch_size", 0),
+        ("control", -2),
+        ("control", 13),
+        ("max_steps", 0),
+        ("table", 2),
+        ("margin", 2.0),
+        ("margin", -0.1),
+        ("half", 0.5),
+        ("val_count", 0),
+        ("val_walks", 6),
+        ("test_count", 0),
+        ("interior", 0),
+        ("boundary", 0),
+    ],
+)
+def test_settings_out_of_range_are_refused_by_name(name, value):
+    make = clouds if name in ("interior", "boundary") else data
+    with pytest.raises(InvalidArgument, match=rf"data\.{name}={value}. Expected "):
+        if make is data:
+            make(**{name: value})
+        else:
+            WalkClouds(StarPoisson(), **{name: value})
+
+
+@pytest.mark.parametrize("make", [data, clouds])
+def test_a_batch_says_what_its_walks_did(make):
+    d = make(walks=4)
+    assert d.walked == {}
+    start = time.perf_counter()
+    d.batch(0)
+    assert 0 < d.walked["seconds"] < time.perf_counter() - start
+    assert 3 < d.walked["steps"] < 20 and d.walked["truncated"] == 0
+    with pytest.warns(NumericalWarning, match="max_steps=2"):
+        few = make(walks=4, max_steps=2)
+        few.batch(0)
+    assert few.walked["steps"] <= 2 and 0.3 < few.walked["truncated"] <= 1

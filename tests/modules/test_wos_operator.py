@@ -11,11 +11,12 @@ from sciml.data.walk_clouds import WalkClouds
 from sciml.data.walks import WalkData
 from sciml.errors import InvalidArgument
 from sciml.modules.grid_energy import cloud_terms, energy_term, residual_term
-from sciml.modules.wos_operator import WalkOperator, two_halves
+from sciml.modules.wos_operator import WalkOperator, half_noise, two_halves
 from sciml.networks.wos_fno import WosFNO
 from sciml.networks.wos_gino import WosGINO
 from sciml.optim.terms import total_loss
 from sciml.physics.walks.families import StarPoisson
+from sciml.testing.runs import fit, prepare
 
 SMALL = {"batch_size": 2, "pool": 4, "nodes": 16, "table": 32, "val_count": 2, "test_count": 2}
 
@@ -248,3 +249,51 @@ def test_no_labels_where_none_are_read():
     assert torch.equal(batch.target[:, 20:], batch.inputs["boundary"][:, 20:])
     with pytest.raises(InvalidArgument, match="labels to be kept"):
         WalkData(StarPoisson(), walks=0, cache=True, **SMALL)
+
+
+# --- what is refused, and what is logged ----------------------------------------------------------
+def test_networks_that_take_other_inputs_are_refused():
+    sgd = functools.partial(torch.optim.SGD, lr=0.1)
+    grid = WalkData(StarPoisson(), **SMALL)
+    cloud = WalkClouds(StarPoisson(), interior=20, boundary=9, pool=4, batch_size=2)
+    for network, d, hint in (
+        (WosGINO(), grid, "Type network=wos_fno"),
+        (WosFNO(), cloud, "Type network=wos_gino"),
+        (WosFNO(coefficients=["screening"]), grid, "what the data have: sdf, boundary, source"),
+    ):
+        with pytest.raises(InvalidArgument, match=hint):
+            WalkOperator(network=network, data=d, optimizer=sgd)
+
+
+def test_the_noise_of_labels_is_what_validation_says():
+    """Against the difference from exact solutions of labels by two walks, on the same problems."""
+    settings = {"batch_size": 16, "pool": 0, "nodes": 16, "control": 0, "table": 0}
+    d = WalkData(StarPoisson(), walks=2, val_walks=32, val_count=48, **settings)
+    m = module(d)
+    noise = [v for k in range(3) for v in half_noise(d.val_chunk(k))]
+    said = (m._noise * sum(noise) / len(noise)) ** 0.5
+    squares = []
+    for k in range(3):
+        streams = d.val_chunk(k).streams
+        domain, shapes = d._seen(d.family.domains(16, streams.generator("domains")))
+        instances = d.family.fields(domain, streams.generator("fields"))
+        generator = Streams(9, k).generator("walks")
+        found, (index, own) = d._walked(d._engine(2), instances, shapes, generator)
+        points = d.grid.points(16).gather(1, index[..., None].expand(-1, -1, 2))
+        u = instances.solution(points)
+        square = ((found.mean - u).square() * own).sum(1) / (u.square() * own).sum(1)
+        squares += square.tolist()
+    true = (sum(squares) / len(squares)) ** 0.5
+    assert said == pytest.approx(true, rel=0.15), (said, true)
+    assert true > 0.05
+
+
+def test_a_run_logs_what_walks_cost(tmp_path):
+    words = ["model=wos_poisson2d", "network.width=4", "network.modes=3", "network.layers=1"]
+    words += ["data.nodes=14", "data.table=24", "data.pool=4", "data.batch_size=2"]
+    words += ["data.val_count=2", "data.val_walks=4", "data.test_count=1"]
+    run = fit(prepare(words, tmp_path, trainer={"max_steps": 4, "val_check_interval": 2}))
+    logged = {k: float(v) for k, v in run.trainer.callback_metrics.items()}
+    assert 0.05 < logged["train/walk_share"] < 1
+    assert 3 < logged["train/walk_steps"] < 20 and logged["train/walk_truncated"] == 0
+    assert 0.001 < logged["val/label_rel_l2"] < 1
