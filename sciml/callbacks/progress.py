@@ -141,9 +141,8 @@ class Progress(TQDMProgressBar):
         metrics = self.get_metrics(trainer, pl_module)
         items = [f"{name} {_short(value)}" for name, value in metrics.items()]
         if self.rate == self.rate:
-            items.append(
-                f"{_short(self.rate) if self.rate < 100 else f'{self.rate:,.0f}'} {self.unit}/s"
-            )
+            rate = f"{self.rate:,.0f}" if self.rate >= 100 else f"{self.rate:.3g}"
+            items.append(f"{rate} {self.unit}/s")
         return ", ".join(items)
 
     def _line(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
