@@ -32,6 +32,7 @@ from torch import Tensor
 from sciml.data.batch import Batch
 from sciml.errors import InvalidArgument
 from sciml.modules.supervised import Supervised
+from sciml.modules.tally import step_figures
 from sciml.networks.deq import DEQ, CellClassifier, Equilibrium
 from sciml.optim.terms import LossTerm
 from sciml.solvers import Solution, Trace, jacobian_rows, spectral_radius
@@ -129,9 +130,7 @@ class DEQClassifier(Supervised):
         """Now and then log what the solver did, forward and backward."""
         solution, self._solution = self._solution, None  # a graph is not kept over the step
         if solution is not None and (self.global_step + 1) % self.trainer.log_every_n_steps == 0:
-            log = solution.log("z")
-            log = {f"deq/{name.rpartition('/')[2]}": float(value) for name, value in log.items()}
-            self.log_dict(log | {"deq/residual_max": float(solution.stats["relative"].amax())})
+            self.log_dict(step_figures(solution))
 
     # --- evaluation ---------------------------------------------------------------------------
     def predict_batch(self, batch: Batch) -> Tensor:
@@ -140,17 +139,10 @@ class DEQClassifier(Supervised):
         if not isinstance(self.network, DEQ):
             return self.network(image)
         found = self.network.solve(image)
-        self._note(found.solution)
+        self.effort.solve("test/deq" if self.trainer.testing else "val/deq", found.solution)
         if self.trainer.testing:
             self._other_paths(found, batch)
         return found.logits
-
-    def _note(self, solution: Solution) -> None:
-        name = "test/deq" if self.trainer.testing else "val/deq"
-        self.effort.mean(f"{name}/iters_mean", solution.iterations)
-        self.effort.peak(f"{name}/iters_max", solution.iterations)
-        self.effort.peak(f"{name}/residual_max", solution.stats["relative"])
-        self.effort.mean(f"{name}/fail_frac", ~solution.converged)
 
     def _other_paths(self, found: Equilibrium, batch: Batch) -> None:
         """Solve the same images from a random start, and with ten times the iterations."""

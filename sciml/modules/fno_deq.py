@@ -2,9 +2,9 @@
 
     loss = mean over samples of |u_theta(a) - u|^2 / |u|^2,
 
-u_theta an equilibrium of one Fourier layer, u_theta(a) = Q(z*), z* = g(a) + sigma(A z*), or an
-explicit network for comparison (`sciml.networks.fno`). Training solves to a loose tolerance;
-validation and test go on longer (`network.patience`).
+u_theta an equilibrium of one Fourier layer (`sciml.networks.fno_deq`), u_theta(a) = Q(z*),
+z* = g(a) + sigma(A z*), or an explicit network for comparison (`sciml.networks.fno`). Training
+solves to a loose tolerance; validation and test go on longer (`network.patience`).
 
 What only an equilibrium can do is measured at the test, on every test set:
 
@@ -26,14 +26,15 @@ from torch import Tensor
 
 from sciml.data.batch import Batch
 from sciml.errors import InvalidArgument
-from sciml.modules.scores import everyone
 from sciml.modules.supervised import Supervised
-from sciml.networks.fno import FNODEQ, FieldOperator, stretched
+from sciml.modules.tally import Tally, step_figures
+from sciml.networks.fno import FieldOperator
+from sciml.networks.fno_deq import FNODEQ, stretched
 from sciml.solvers import Solution, Trace
 
 
 class SteadyOperator(Supervised):
-    """Trains the networks of `sciml.networks.fno`; explicit ones without what concerns solvers.
+    """Trains field operators; explicit ones without what concerns solvers.
 
     Args:
         network: The network.
@@ -68,7 +69,7 @@ class SteadyOperator(Supervised):
             )
         self.budgets = sorted(budgets)
         self._solution: Solution | None = None
-        self._seen: dict[str, list[float]] = {}
+        self.path = Tally()  # errors on the way of the solver
 
     # --- the loss -----------------------------------------------------------------------------
     def predict_batch(self, batch: Batch) -> Tensor:
@@ -79,7 +80,8 @@ class SteadyOperator(Supervised):
         if self.training:
             self._solution = solution
             return value
-        self._note(batch, solution)
+        part = batch.part if self.trainer.testing else "val"
+        self.effort.solve(f"{part}/deq", solution)
         if self.trainer.testing:
             self._on_the_way(batch)
         return value
@@ -88,63 +90,40 @@ class SteadyOperator(Supervised):
         """Now and then log what the solver did, forward and backward."""
         solution, self._solution = self._solution, None  # a graph is not kept over the step
         if solution is not None and (self.global_step + 1) % self.trainer.log_every_n_steps == 0:
-            log = solution.log("z")
-            log = {f"deq/{name.rpartition('/')[2]}": float(value) for name, value in log.items()}
-            self.log_dict(log | {"deq/residual_max": float(solution.stats["relative"].amax())})
+            self.log_dict(step_figures(solution))
 
     # --- evaluation ---------------------------------------------------------------------------
-    def _note(self, batch: Batch, solution: Solution) -> None:
-        part = batch.part if self.trainer.testing else "val"
-        self._add(f"{part}/deq/iters_mean", solution.iterations)
-        self._add(f"{part}/deq/iters_max", solution.iterations)
-        self._add(f"{part}/deq/residual_max", solution.stats["relative"])
-        self._add(f"{part}/deq/fail_frac", ~solution.converged)
-
-    def _add(self, name: str, values: Tensor) -> None:
-        self._seen.setdefault(name, []).extend(values.double().tolist())
-
     def _on_the_way(self, batch: Batch) -> None:
         """Solve once more for longer, and read the error off after every budget and at the end."""
         network = self.network
         patient = stretched(network.solver, 10 * network.patience)
         trace = Trace(patient, self.budgets)
         value, _ = network.solve(**batch.inputs, solver=trace)
-        self._add(f"{batch.part}/ten_times", errors(value, batch.target))
+        self.path.mean(f"{batch.part}/ten_times", errors(value, batch.target))
         for budget, state in zip(trace.at, trace.states, strict=True):
             found = errors(network.decoded(state), batch.target)
-            self._add(f"{batch.part}/budget/{budget}", found)
-
-    def on_validation_epoch_start(self) -> None:
-        """Start empty scores."""
-        super().on_validation_epoch_start()
-        self._seen = {}
-
-    def on_validation_epoch_end(self) -> None:
-        """Log scores and what the solver did."""
-        super().on_validation_epoch_end()
-        self.log_dict(self._effort())
+            self.path.mean(f"{batch.part}/budget/{budget}", found)
 
     def on_test_epoch_start(self) -> None:
         """Start empty scores."""
         super().on_test_epoch_start()
-        self._seen = {}
+        self.path = Tally()
 
     def on_test_epoch_end(self) -> None:
         """Log scores, what the solver did, and what more iterations change."""
         super().on_test_epoch_end()
-        found = self._effort()
-        for part in sorted({name.split("/")[0] for name in found}):
-            longer = found.pop(f"{part}/ten_times")
-            error = self._report["metrics"][f"{part}/rel_l2"]
-            found[f"{part}/ten_times_change"] = abs(longer - error) / error
-        curves = {name: found.pop(name) for name in list(found) if "/budget/" in name}
-        self.log_dict(found)
-        self._report["metrics"] |= found
-        if curves:
-            self._report["curves"] = {"budget": self._curve(curves)}
-
-    def _curve(self, found: dict[str, float]) -> dict[str, Any]:
+        metrics, found = self._report["metrics"], self.path.gathered()
         parts = sorted({name.split("/")[0] for name in found})
+        change = {}
+        for part in parts:
+            error = metrics[f"{part}/rel_l2"]
+            change[f"{part}/ten_times_change"] = abs(found[f"{part}/ten_times"] - error) / error
+        self.log_dict(change)
+        metrics |= change
+        if parts:
+            self._report["curves"] = {"budget": self._curve(parts, found)}
+
+    def _curve(self, parts: list[str], found: dict[str, float]) -> dict[str, Any]:
         return {
             "x": self.budgets,
             "y": {p: [found[f"{p}/budget/{b}"] for b in self.budgets] for p in parts},
@@ -152,15 +131,6 @@ class SteadyOperator(Supervised):
             "ylabel": "relative L2 error",
             "log": "xy",
         }
-
-    def _effort(self) -> dict[str, float]:
-        """Return means and maxima over the samples of all ranks."""
-        ranks = everyone(self._seen)
-        out = {}
-        for name in sorted({name for rank in ranks for name in rank}):
-            values = [value for rank in ranks for value in rank.get(name, [])]
-            out[name] = max(values) if name.endswith("_max") else sum(values) / len(values)
-        return out
 
 
 def errors(prediction: Tensor, target: Tensor) -> Tensor:

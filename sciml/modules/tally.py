@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from sciml.modules.scores import everyone
+from sciml.solvers import Solution
 
 
 class Tally:
@@ -26,6 +27,13 @@ class Tally:
         if values.numel():
             self._raise(name, float(values.max()))
 
+    def solve(self, name: str, solution: Solution) -> None:
+        """Note iterations, residuals and failures of an equilibrium under `<name>/...`."""
+        self.mean(f"{name}/iters_mean", solution.iterations)
+        self.peak(f"{name}/iters_max", solution.iterations)
+        self.peak(f"{name}/residual_max", solution.stats["relative"])
+        self.mean(f"{name}/fail_frac", ~solution.converged)
+
     def _add(self, name: str, total: float, count: int) -> None:
         old = self._sums.get(name, (0.0, 0))
         self._sums[name] = old[0] + total, old[1] + count
@@ -43,3 +51,10 @@ class Tally:
                 whole._raise(name, value)
         means = {name: total / max(count, 1) for name, (total, count) in whole._sums.items()}
         return means | whole._peaks
+
+
+def step_figures(solution: Solution) -> dict[str, float]:
+    """Return what the solve of a training step and its adjoint did, as `deq/...`."""
+    found = {k.rpartition("/")[2]: float(v) for k, v in solution.log("z").items()}
+    found["residual_max"] = float(solution.stats["relative"].amax())
+    return {f"deq/{name}": value for name, value in found.items()}

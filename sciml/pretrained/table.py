@@ -49,6 +49,8 @@ CLASSES: dict[str, dict[str, str]] = {
         "MessagePassing": "sciml.networks.graph_baselines:MessagePassing",
         "WosFNO": "sciml.networks.wos_fno:WosFNO",
         "WosGINO": "sciml.networks.wos_gino:WosGINO",
+        "NeuralopCloud": "sciml.networks.neuraloperator:NeuralopCloud",
+        "NeuralopGrid": "sciml.networks.neuraloperator:NeuralopGrid",
         "RefinedCGS": "sciml.networks.cgs_rounds:RefinedCGS",
         "ExplicitNetwork": "sciml.networks.flow_classifier:ExplicitNetwork",
         "HomoODE": "sciml.networks.homoode:HomoODE",
@@ -56,7 +58,7 @@ CLASSES: dict[str, dict[str, str]] = {
         "DEQ": "sciml.networks.deq:DEQ",
         "UnrolledNetwork": "sciml.networks.deq:UnrolledNetwork",
         "FNO": "sciml.networks.fno:FNO",
-        "FNODEQ": "sciml.networks.fno:FNODEQ",
+        "FNODEQ": "sciml.networks.fno_deq:FNODEQ",
     },
     # Families of problems, which `sciml verify` draws from.
     "family": {

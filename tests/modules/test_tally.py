@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from sciml.modules import tally
-from sciml.modules.tally import Tally
+from sciml.modules.tally import Tally, step_figures
+from sciml.solvers import FixedPointIteration, fixed_point
 
 
 def noted(chunks):
@@ -42,3 +43,29 @@ def test_nothing_noted_is_nothing():
     found.mean("calls", 8.0)
     found.mean("calls", 4.0)
     assert found.gathered() == {"calls": 6.0}
+
+
+def test_figures_of_a_solve():
+    """z = r z + 1; a rate of 0.9 needs more than 20 steps to 1e-3."""
+    rate = torch.tensor([[0.1], [0.5], [0.9]], dtype=torch.float64, requires_grad=True)
+    solution = fixed_point(
+        lambda z, r: r * z + 1,
+        torch.zeros(3, 1, dtype=torch.float64),
+        (rate,),
+        solver=FixedPointIteration(rtol=1e-3, max_iter=20),
+        on_failure="best",
+    )
+    found = Tally()
+    found.solve("val/deq", solution)
+    found = found.gathered()
+    steps = solution.iterations.tolist()
+    assert steps[0] < steps[1] < steps[2] == 20
+    assert found["val/deq/iters_mean"] == pytest.approx(sum(steps) / 3)
+    assert found["val/deq/iters_max"] == 20
+    assert found["val/deq/fail_frac"] == pytest.approx(1 / 3)
+    assert 1e-3 < found["val/deq/residual_max"] < 0.05
+    before = step_figures(solution)
+    assert before == {name.removeprefix("val/"): value for name, value in found.items()}
+    solution.value.sum().backward()
+    after = step_figures(solution)
+    assert after["deq/bwd_iters"] >= 1 and after["deq/bwd_residual"] < 1e-3
