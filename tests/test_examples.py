@@ -54,3 +54,15 @@ def test_bilevel_problems_improve_on_held_out_data() -> None:
     found = bilevel.reweight(steps=25)
     assert found["reweighted"] > found["plain"] + 0.05
     assert found["wrong labels among the lowest weights"] > 0.5  # 0.35 by chance
+
+
+def test_walks_remove_the_operators_error_from_what_is_found_through_it() -> None:
+    spec = importlib.util.spec_from_file_location(
+        "find_source", ROOT / "examples" / "find_source.py"
+    )
+    example = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(example)
+    hidden = torch.tensor([1.2, 0.4, -0.3])
+    errors = (example.search(hidden, rounds=2, walks=4096) - hidden).abs().amax(1)
+    assert errors[0] < 0.1
+    assert errors[1] < 0.4 * errors[0]
