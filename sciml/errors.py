@@ -1,8 +1,8 @@
 """Exception and warning families.
 
 Every error a user can cause derives from `SciMLError` *and* from the builtin a caller would
-catch anyway (`ValueError`, `TypeError`, `RuntimeError`). A message has three parts: what was
-received, what was expected, and what to type instead.
+catch anyway (`ValueError`, `TypeError`, `RuntimeError`, `ImportError`). A message has three parts:
+what was received, what was expected, and what to type instead.
 """
 
 from __future__ import annotations
@@ -48,6 +48,10 @@ class ConfigError(SciMLError, ValueError):
 
 class CheckpointError(SciMLError, RuntimeError):
     """A training checkpoint that is missing, truncated or of another run."""
+
+
+class MissingPackage(SciMLError, ImportError):
+    """A library that is needed and cannot be imported."""
 
 
 class PretrainedError(SciMLError, RuntimeError):

@@ -51,6 +51,8 @@ def construct(
         else:
             rest.append(p)
             log.info("%s: %s %s goes to Adam: %s", name, key, tuple(p.shape), reason)
+    if getattr(make, "keywords", {}).get("fused") and any(p.is_complex() for p in treated):
+        make = functools.partial(make, fused=False)  # those kernels know real numbers only
     # pytorch_optimizer's Muon wants every group to say that its parameters are Muon's.
     groups = [{"params": treated, "use_muon": True}] if name in MATRIX_ONLY else treated
     if not rest:

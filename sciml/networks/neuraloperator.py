@@ -1,0 +1,396 @@
+"""Networks of the neuraloperator library on elliptic problems, on grids and on clouds of points.
+
+    on a grid    u(x) = g(y) + t(x) N[s, g, f, m, ...](x)      N one of FNO, TFNO, UNO
+    on a cloud   u(x) = N[g, s, f](x)                          N one of GINO, FNOGNO
+
+    s   signed distance, on grids cut off at half a unit from the boundary
+    g   boundary value at the closest boundary point y
+    f   source
+    m   1 inside, 0 outside; then coefficients of the equation, then the coordinates over `half`
+    t   1 - exp(-distance / l), as in `sciml.networks.wos_fno`: u = g holds on the boundary, as
+        objectives without labels need it
+
+The networks, their names and those of their options are the library's; only what couples them to
+the problem is ours. Kossaifi et al., arXiv 2412.10354 (the library); Li et al., arXiv 2010.08895
+(FNO), 2309.00583 (GINO); Rahman et al., arXiv 2204.11127 (UNO). The encoding of clouds is that of
+arXiv 2603.01193. FNOGNO reads a grid: every node takes the values of the closest point of the
+cloud, and how far away that is.
+
+What the library leaves to its users, as of 2.0.0:
+
+    - GINO and FNOGNO take one geometry at a time: problems of a batch run one after the other.
+    - Sums over the neighbours of points are a Python loop over points, unless torch-scatter is
+      there, which cannot be differentiated twice: `segment_sums` replaces both.
+    - `state_dict` of a network holds its constructor's arguments, classes among them: taken out.
+    - Spectral weights are in single precision whatever is asked for: float64 is refused.
+    - Importing it takes seconds, imports wandb and changes the filters of warnings: it is imported
+      when a network is made, and filters are restored.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import importlib
+import inspect
+import io
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from types import ModuleType
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sciml.errors import InvalidArgument, MissingPackage, SciMLError, did_you_mean
+from sciml.networks.wos_fno import COEFFICIENTS, RAMP
+
+CUT = 0.5  # distances on grids are cut off here
+GRIDS, CLOUDS = ("FNO", "TFNO", "UNO"), ("GINO", "FNOGNO")
+
+
+class NeuralopGrid(nn.Module):
+    """A network of neuraloperator on grids; see the top of this file.
+
+    Takes and returns what `sciml.networks.wos_fno.WosFNO` does.
+
+    Args:
+        dim: d, 2 or 3.
+        half: Half the side of the box that the grid fills.
+        nodes: Points per axis of the grid it is trained on.
+        coefficients: Names of coefficients beside f and g: "screening", "diffusion".
+        model: Which network.
+        options: Arguments of its constructor, by the library's names.
+
+    Raises:
+        InvalidArgument: For a model or option that the library does not have, or refuses.
+        MissingPackage: Without the library.
+    """
+
+    def __init__(
+        self,
+        dim: int = 2,
+        half: float = 1.5,
+        nodes: int = 44,
+        coefficients: Sequence[str] = (),
+        model: Literal["FNO", "TFNO", "UNO"] = "FNO",
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        unknown = [name for name in coefficients if name not in COEFFICIENTS]
+        if unknown:
+            raise InvalidArgument(f"the coefficient '{unknown[0]}'", "screening or diffusion")
+        self.dim, self.half, self.nodes = dim, float(half), nodes
+        self.coefficients = tuple(coefficients)
+        # The library's own coordinates are kept on the device where they were first used.
+        own = {"in_channels": 4 + len(self.coefficients) + dim, "positional_embedding": None}
+        self.model = make(model, GRIDS, options or {}, own)
+        if self.model.n_dim != dim:
+            raise InvalidArgument(
+                f"network.options with modes along {self.model.n_dim} axes", f"{dim}, as the data"
+            )
+        self.register_state_dict_post_hook(_tensors_only)
+
+    def forward(
+        self,
+        sdf: Tensor,
+        boundary: Tensor,
+        source: Tensor,
+        screening: Tensor | None = None,
+        diffusion: Tensor | None = None,
+    ) -> Tensor:
+        """Return u `(N, n, ..., n)` at the nodes of the grid; outside the domain it means nothing.
+
+        Args:
+            sdf: `(N, n, ..., n)` signed distance, negative inside.
+            boundary: g at the closest boundary point of every node.
+            source: f.
+            screening: sigma.
+            diffusion: alpha, positive.
+
+        Raises:
+            InvalidArgument: Without a coefficient that the network was made for, in float64, or
+                where the library's network changes the size of the grid.
+        """
+        fields = {"sdf": sdf, "boundary": boundary, "source": source}
+        found = self.learned(**fields, screening=screening, diffusion=diffusion)
+        return boundary + _ramp(sdf) * found
+
+    def learned(
+        self,
+        sdf: Tensor,
+        boundary: Tensor,
+        source: Tensor,
+        screening: Tensor | None = None,
+        diffusion: Tensor | None = None,
+    ) -> Tensor:
+        """Return N, which the library's network computes, `(N, n, ..., n)`; as `forward`."""
+        _single_precision(sdf)
+        more = {"screening": screening, "diffusion": diffusion}
+        absent = [name for name in self.coefficients if more[name] is None]
+        if absent:
+            raise InvalidArgument(f"no {absent[0]}", f"the inputs {list(self.schema()['inputs'])}")
+        channels = [sdf.clamp(-CUT, CUT), boundary, source, (sdf < 0).to(sdf)]
+        channels += [more[name] for name in self.coefficients]
+        axes = [torch.linspace(-1, 1, n, dtype=sdf.dtype, device=sdf.device) for n in sdf.shape[1:]]
+        channels += [x.expand_as(sdf) for x in torch.meshgrid(axes, indexing="ij")]
+        found = self.model(torch.stack(channels, 1))[:, 0]
+        if found.shape != sdf.shape:
+            raise InvalidArgument(
+                f"network.options that turn a grid of {tuple(sdf.shape[1:])} into one of "
+                f"{tuple(found.shape[1:])}",
+                "factors of the resolution whose product is 1",
+            )
+        return found
+
+    def at(self, points: Tensor, distance: Tensor, **inputs: Tensor) -> Tensor:
+        """Return u `(N, P)` at any points, by linear interpolation between the nodes inside.
+
+        Args:
+            points: `(N, P, d)` in the domains.
+            distance: `(N, P)` their signed distances, negative inside: u = g holds exactly.
+            inputs: As in `forward`.
+        """
+        own = (inputs["sdf"] < 0).to(inputs["sdf"])
+        fields = torch.stack([inputs["boundary"], own * self.learned(**inputs), own], 1)
+        # grid_sample wants the last axis first
+        where = (points / self.half).flip(-1).to(fields)
+        where = where.reshape(len(points), -1, *[1] * (self.dim - 1), self.dim)
+        found = F.grid_sample(fields, where, "bilinear", "border", align_corners=True).flatten(2)
+        edge, total, share = found.unbind(1)
+        return edge + _ramp(distance.to(found)) * total / share.clamp_min(1e-6)
+
+    def schema(self) -> dict:
+        """Return names, shapes and units of inputs and outputs."""
+        shape = ["N", *("H", "W", "D")[: self.dim]]
+        names = ("sdf", "boundary", "source", *self.coefficients)
+        unit = {"sdf": "length"}
+        return {
+            "inputs": {
+                name: {"shape": shape, "unit": unit.get(name, "1"), "dtype": "float"}
+                for name in names
+            },
+            "outputs": {"value": {"shape": shape, "unit": "1"}},
+        }
+
+    def infer(self, **inputs: Tensor) -> dict[str, Tensor]:
+        """Return the solution at the nodes; the value at the closest point outside."""
+        return {"value": torch.where(inputs["sdf"] < 0, self(**inputs), inputs["boundary"])}
+
+
+class NeuralopCloud(nn.Module):
+    """A network of neuraloperator on clouds of points in the plane; see the top of this file.
+
+    Takes and returns what `sciml.networks.wos_gino.WosGINO` does. Radii that end sharply make the
+    solution jump where a neighbour is lost; with `gno_weighting_function` it has derivatives.
+
+    Args:
+        half: Half the side of the box of the latent grid.
+        nodes: Nodes of the latent grid per axis.
+        model: Which network.
+        options: Arguments of its constructor, by the library's names.
+
+    Raises:
+        InvalidArgument: For a model or option that the library does not have, or refuses.
+        MissingPackage: Without the library.
+    """
+
+    def __init__(
+        self,
+        half: float = 1.5,
+        nodes: int = 24,
+        model: Literal["GINO", "FNOGNO"] = "GINO",
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        axis = torch.linspace(-half, half, nodes)
+        grid = torch.stack(torch.meshgrid(axis, axis, indexing="ij"), -1)
+        self.register_buffer("grid", grid, persistent=False)
+        own = {"gno_coord_dim": 2, "gno_use_open3d": False, "gno_use_torch_scatter": False}
+        if model == "GINO":
+            own |= {"in_channels": 3, "fno_in_channels": 3, "latent_feature_channels": None}
+        else:
+            own |= {"in_channels": 4, "gno_batched": True}
+        self.name, self.model = model, make(model, CLOUDS, options or {}, own)
+        self.register_state_dict_post_hook(_tensors_only)
+
+    def forward(
+        self,
+        points: Tensor,
+        boundary: Tensor,
+        distance: Tensor,
+        source: Tensor,
+        query: Tensor | None = None,
+    ) -> Tensor:
+        """Return u `(N, Q)` at the query points, or `(N, P)` at the points themselves.
+
+        Args:
+            points: `(N, P, 2)` in the domain and on its boundary.
+            boundary: `(N, P)` g at the closest boundary point.
+            distance: `(N, P)` 0 at boundary points, negative inside.
+            source: `(N, P)` f.
+            query: `(N, Q, 2)` in the domain.
+
+        Raises:
+            InvalidArgument: In float64.
+        """
+        _single_precision(points)
+        features = torch.stack([boundary, distance, source], 2)
+        given = zip(points, features, points if query is None else query, strict=True)
+        solve = self._gino if self.name == "GINO" else self._fnogno
+        with summed_at_once():
+            return torch.stack([solve(*one) for one in given])
+
+    def _gino(self, points: Tensor, features: Tensor, query: Tensor) -> Tensor:
+        """Return the solution `(Q,)` of one problem."""
+        u = self.model(points[None], self.grid[None], query[None], x=features[None])
+        return u[0, :, 0]
+
+    def _fnogno(self, points: Tensor, features: Tensor, query: Tensor) -> Tensor:
+        """Return the solution `(Q,)` of one problem."""
+        gap, index = torch.cdist(self.grid.flatten(0, 1), points).min(1)
+        nodes = torch.cat([features[index], gap[:, None]], 1).view(*self.grid.shape[:2], -1)
+        return self.model(in_p=self.grid, out_p=query, f=nodes[None])[0, :, 0]
+
+    def schema(self) -> dict:
+        """Return names, shapes and units of inputs and outputs."""
+        row = {"shape": ["N", "P"], "unit": "1", "dtype": "float"}
+        return {
+            "inputs": {
+                "points": {"shape": ["N", "P", 2], "unit": "length", "dtype": "float"},
+                "boundary": row,
+                "distance": {**row, "unit": "length"},
+                "source": row,
+            },
+            "outputs": {"value": {"shape": ["N", "P"], "unit": "1"}},
+        }
+
+    def infer(self, **inputs: Tensor) -> dict[str, Tensor]:
+        """Return the solution at the points."""
+        return {"value": self(**inputs)}
+
+
+# --- the library ------------------------------------------------------------------------------
+def library(module: str) -> ModuleType:
+    """Return a module of neuraloperator, with the filters of warnings as they were.
+
+    Raises:
+        MissingPackage: If it, or what it imports, is not installed.
+    """
+    try:
+        with warnings.catch_warnings():
+            return importlib.import_module(module)
+    except ImportError as error:
+        raise MissingPackage(
+            f"neuraloperator cannot be imported ({error})",
+            "the library whose network this is",
+            "Type pip install neuraloperator",
+        ) from error
+
+
+def make(
+    name: str, names: Sequence[str], options: Mapping[str, Any], own: Mapping[str, Any]
+) -> nn.Module:
+    """Return a network of the library with one output channel.
+
+    Options are plain data: arguments that are functions or classes cannot be given.
+
+    Args:
+        name: Of the network.
+        names: Those that fit.
+        options: What the user gives to its constructor.
+        own: What we do.
+    """
+    if name not in names:
+        raise InvalidArgument(f"network.model={name}", " or ".join(names))
+    cls = getattr(library("neuralop.models"), name)
+    own = {**own, "out_channels": 1}
+    free = [key for key in _plain_arguments(cls) if key not in own]
+    for key in options:
+        if key not in free:
+            set_here = f", {own[key]} here" if key in own else ""
+            raise InvalidArgument(
+                f"network.options.{key}{set_here}",
+                f"an option of neuraloperator's {name}",
+                did_you_mean(key, free),
+            )
+    try:
+        # Constructors print, and append to lists that they are given.
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            return cls(**copy.deepcopy(dict(options)), **own)
+    except SciMLError:
+        raise
+    except Exception as error:  # any: the library's checks are assertions, or none
+        raise InvalidArgument(
+            f"network.options, which neuraloperator's {name} refuses "
+            f"({type(error).__name__}: {error})",
+            "values as its documentation has them",
+        ) from error
+
+
+def _plain_arguments(cls: type) -> list[str]:
+    """Return the named arguments of a class that are data, also those it hands on to its base."""
+    found: dict[str, inspect.Parameter] = {}
+    for base in cls.__mro__:
+        parameters = inspect.signature(base.__init__).parameters.values()
+        found = {p.name: p for p in parameters} | found
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+            break
+    named = [p for p in found.values() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    plain = [p.name for p in named if p.default is p.empty or not callable(p.default)]
+    return [name for name in plain if name != "self"]
+
+
+@contextlib.contextmanager
+def summed_at_once() -> Iterator[None]:
+    """Let the library's layers on graphs call `segment_sums` for a while."""
+    layer = library("neuralop.layers.integral_transform")
+    layer.segment_csr = segment_sums
+    try:
+        yield
+    finally:
+        layer.segment_csr = library("neuralop.layers.segment_csr").segment_csr
+
+
+def segment_sums(
+    src: Tensor, indptr: Tensor, reduction: Literal["mean", "sum"], use_scatter: bool = False
+) -> Tensor:
+    """Return sums or means over consecutive rows, as `neuralop.layers.segment_csr` does.
+
+    One `index_add`, which has derivatives of every order.
+
+    Args:
+        src: `(E, C)` rows, or `(N, E, C)`.
+        indptr: `(n + 1,)` where segments begin and end, or `(N, n + 1)` with equal rows.
+        reduction: Sums or means; 0 for empty segments.
+        use_scatter: Not looked at.
+
+    Returns:
+        `(n, C)` or `(N, n, C)`.
+    """
+    ends = indptr[0] if src.dim() == 3 else indptr
+    counts = ends[1:] - ends[:-1]
+    index = torch.repeat_interleave(torch.arange(len(counts), device=src.device), counts)
+    total = src.new_zeros(*src.shape[:-2], len(counts), src.shape[-1])
+    total = total.index_add(src.dim() - 2, index, src)
+    return total / counts.clamp_min(1).to(src)[:, None] if reduction == "mean" else total
+
+
+def _tensors_only(module: nn.Module, state: dict, prefix: str, metadata: dict) -> None:
+    """Take out the entry that the library adds, without prefix and with classes in it."""
+    state.pop("_metadata", None)
+
+
+def _single_precision(x: Tensor) -> None:
+    if x.dtype == torch.float64:
+        raise InvalidArgument(
+            "inputs in float64",
+            "float32: spectral weights of neuraloperator are never anything else",
+            "Type trainer.precision=32-true",
+        )
+
+
+def _ramp(distance: Tensor) -> Tensor:
+    """Return t, 0 on the boundary and outside."""
+    return 1 - torch.exp(distance.clamp_max(0) / RAMP)
