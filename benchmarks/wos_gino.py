@@ -4,58 +4,45 @@
 Fourier layers with 16 modes of either sign, kernels with one hidden layer of 32, 16 neighbours of a
 point on the grid (ours: always; theirs: in the mean, by their radius). Theirs takes one geometry at
 a time and has, without the optional torch-scatter, a Python loop over all query points; `sums` is
-theirs with that loop replaced by one `index_add`. Ours is timed with the analytic first guess and
-without, one problem at a time and eight together.
+theirs with that loop replaced by one `index_add`, as `sciml.networks.neuraloperator` runs it. Ours
+is timed with the analytic first guess and without, one problem at a time and eight together.
 """
 
 from __future__ import annotations
 
 import math
 import time
-import warnings
 from collections.abc import Callable
 
 import torch
 
 from sciml.data.walk_clouds import WalkClouds
+from sciml.errors import MissingPackage
+from sciml.networks.neuraloperator import NeuralopCloud
 from sciml.networks.wos_gino import WosGINO
 from sciml.physics.walks.families import StarPoisson
 
 NODES, WIDTH, MODES, HIDDEN = 48, 20, 8, 32
 
 
-def theirs(spacing: float) -> torch.nn.Module:
-    """Return neuraloperator's network."""
-    from neuralop.models import GINO
+def theirs(spacing: float) -> NeuralopCloud:
+    """Return neuraloperator's network, in our adapter.
 
+    Raises:
+        MissingPackage: If it is not installed.
+    """
     radius = spacing * math.sqrt(16 / math.pi)
-    return GINO(
-        in_channels=3,
-        out_channels=1,
-        gno_coord_dim=2,
-        in_gno_radius=radius,
-        out_gno_radius=radius,
-        gno_embed_channels=16,
-        fno_in_channels=3,
-        fno_n_modes=(2 * MODES, 2 * MODES),
-        fno_hidden_channels=WIDTH,
-        fno_n_layers=4,
-        in_gno_channel_mlp_hidden_layers=[HIDDEN],
-        out_gno_channel_mlp_hidden_layers=[HIDDEN],
-        gno_use_open3d=False,
-        gno_use_torch_scatter=False,
-    )
-
-
-def summed(src: torch.Tensor, indptr: torch.Tensor, reduction: str, use_scatter: bool = False):
-    """Return sums or means over the segments of rows, with neuraloperator's arguments."""
-    dim = src.dim() - 2
-    counts = indptr.flatten()[1:] - indptr.flatten()[:-1]
-    index = torch.repeat_interleave(torch.arange(len(counts)), counts.long())
-    shape = list(src.shape)
-    shape[dim] = len(counts)
-    total = src.new_zeros(shape).index_add(dim, index, src)
-    return total / counts.clamp_min(1).to(src)[:, None] if reduction == "mean" else total
+    options = {
+        "in_gno_radius": radius,
+        "out_gno_radius": radius,
+        "gno_embed_channels": 16,
+        "fno_n_modes": [2 * MODES, 2 * MODES],
+        "fno_hidden_channels": WIDTH,
+        "fno_n_layers": 4,
+        "in_gno_channel_mlp_hidden_layers": [HIDDEN],
+        "out_gno_channel_mlp_hidden_layers": [HIDDEN],
+    }
+    return NeuralopCloud(nodes=NODES, options=options)
 
 
 @torch.no_grad()
@@ -74,33 +61,22 @@ def forward_times(repeats: int = 7) -> dict:
     }
     weights = {"ours": _count(lifted)}
     try:
-        warnings.simplefilter("ignore")
-        from neuralop.layers import integral_transform
-
         peer = theirs(lifted.spacing)
-    except ImportError as error:
-        print(f"neuraloperator: not installed ({error})")
+    except MissingPackage as error:
+        print(error)
     else:
         weights["neuraloperator"] = _count(peer)
-        axis = torch.linspace(-1.5, 1.5, NODES)
-        grid = torch.stack(torch.meshgrid(axis, axis, indexing="ij"), -1)[None]
-        features = torch.stack([one[k] for k in ("boundary", "distance", "source")], 2)
-        loop = integral_transform.segment_csr
         place = one["points"][0]
+        features = torch.stack([one[k] for k in ("boundary", "distance", "source")], 2)
 
-        def call(reduce: Callable) -> torch.Tensor:
-            integral_transform.segment_csr = reduce
-            try:
-                return peer(input_geom=one["points"], latent_queries=grid,
-                            output_queries=place, x=features)  # fmt: skip
-            finally:
-                integral_transform.segment_csr = loop
+        def loop() -> torch.Tensor:
+            return peer.model(one["points"], peer.grid[None], place, x=features)[..., 0]
 
-        gap = (call(loop) - call(summed)).abs().max()
+        gap = (loop() - peer(**one)).abs().max()
         if gap > 1e-5:
             raise SystemExit(f"the replaced sums differ by {gap}")
-        calls["neuraloperator"] = (lambda: call(loop), 1)
-        calls["neuraloperator, sums"] = (lambda: call(summed), 1)
+        calls["neuraloperator"] = (loop, 1)
+        calls["neuraloperator, sums"] = (lambda: peer(**one), 1)
     best = dict.fromkeys(calls, float("inf"))
     for _ in range(repeats):
         for name, (run, problems) in calls.items():

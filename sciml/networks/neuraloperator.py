@@ -16,34 +16,23 @@ the problem is ours. Kossaifi et al., arXiv 2412.10354 (the library); Li et al.,
 arXiv 2603.01193. FNOGNO reads a grid: every node takes the values of the closest point of the
 cloud, and how far away that is.
 
-What the library leaves to its users, as of 2.0.0:
-
-    - GINO and FNOGNO take one geometry at a time: problems of a batch run one after the other.
-    - Sums over the neighbours of points are a Python loop over points, unless torch-scatter is
-      there, which cannot be differentiated twice: `segment_sums` replaces both.
-    - `state_dict` of a network holds its constructor's arguments, classes among them: taken out.
-    - Spectral weights are in single precision whatever is asked for: float64 is refused.
-    - Importing it takes seconds, imports wandb and changes the filters of warnings: it is imported
-      when a network is made, and filters are restored.
+GINO and FNOGNO take one geometry at a time: problems of a batch run one after the other. Spectral
+weights are in single precision whatever is asked for: float64 is refused. None of the networks can
+be exported as a program: the library looks at the number of samples, or of neighbours. See
+`sciml.networks.neuraloperator_library` for the rest.
 """
 
 from __future__ import annotations
 
-import contextlib
-import copy
-import importlib
-import inspect
-import io
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from types import ModuleType
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sciml.errors import InvalidArgument, MissingPackage, SciMLError, did_you_mean
+from sciml.errors import InvalidArgument
+from sciml.networks.neuraloperator_library import make, summed_at_once, tensors_only
 from sciml.networks.wos_fno import COEFFICIENTS, RAMP
 
 CUT = 0.5  # distances on grids are cut off here
@@ -90,7 +79,7 @@ class NeuralopGrid(nn.Module):
             raise InvalidArgument(
                 f"network.options with modes along {self.model.n_dim} axes", f"{dim}, as the data"
             )
-        self.register_state_dict_post_hook(_tensors_only)
+        self.register_state_dict_post_hook(tensors_only)
 
     def forward(
         self,
@@ -213,7 +202,7 @@ class NeuralopCloud(nn.Module):
         else:
             own |= {"in_channels": 4, "gno_batched": True}
         self.name, self.model = model, make(model, CLOUDS, options or {}, own)
-        self.register_state_dict_post_hook(_tensors_only)
+        self.register_state_dict_post_hook(tensors_only)
 
     def forward(
         self,
@@ -269,117 +258,6 @@ class NeuralopCloud(nn.Module):
     def infer(self, **inputs: Tensor) -> dict[str, Tensor]:
         """Return the solution at the points."""
         return {"value": self(**inputs)}
-
-
-# --- the library ------------------------------------------------------------------------------
-def library(module: str) -> ModuleType:
-    """Return a module of neuraloperator, with the filters of warnings as they were.
-
-    Raises:
-        MissingPackage: If it, or what it imports, is not installed.
-    """
-    try:
-        with warnings.catch_warnings():
-            return importlib.import_module(module)
-    except ImportError as error:
-        raise MissingPackage(
-            f"neuraloperator cannot be imported ({error})",
-            "the library whose network this is",
-            "Type pip install neuraloperator",
-        ) from error
-
-
-def make(
-    name: str, names: Sequence[str], options: Mapping[str, Any], own: Mapping[str, Any]
-) -> nn.Module:
-    """Return a network of the library with one output channel.
-
-    Options are plain data: arguments that are functions or classes cannot be given.
-
-    Args:
-        name: Of the network.
-        names: Those that fit.
-        options: What the user gives to its constructor.
-        own: What we do.
-    """
-    if name not in names:
-        raise InvalidArgument(f"network.model={name}", " or ".join(names))
-    cls = getattr(library("neuralop.models"), name)
-    own = {**own, "out_channels": 1}
-    free = [key for key in _plain_arguments(cls) if key not in own]
-    for key in options:
-        if key not in free:
-            set_here = f", {own[key]} here" if key in own else ""
-            raise InvalidArgument(
-                f"network.options.{key}{set_here}",
-                f"an option of neuraloperator's {name}",
-                did_you_mean(key, free),
-            )
-    try:
-        # Constructors print, and append to lists that they are given.
-        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
-            return cls(**copy.deepcopy(dict(options)), **own)
-    except SciMLError:
-        raise
-    except Exception as error:  # any: the library's checks are assertions, or none
-        raise InvalidArgument(
-            f"network.options, which neuraloperator's {name} refuses "
-            f"({type(error).__name__}: {error})",
-            "values as its documentation has them",
-        ) from error
-
-
-def _plain_arguments(cls: type) -> list[str]:
-    """Return the named arguments of a class that are data, also those it hands on to its base."""
-    found: dict[str, inspect.Parameter] = {}
-    for base in cls.__mro__:
-        parameters = inspect.signature(base.__init__).parameters.values()
-        found = {p.name: p for p in parameters} | found
-        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
-            break
-    named = [p for p in found.values() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
-    plain = [p.name for p in named if p.default is p.empty or not callable(p.default)]
-    return [name for name in plain if name != "self"]
-
-
-@contextlib.contextmanager
-def summed_at_once() -> Iterator[None]:
-    """Let the library's layers on graphs call `segment_sums` for a while."""
-    layer = library("neuralop.layers.integral_transform")
-    layer.segment_csr = segment_sums
-    try:
-        yield
-    finally:
-        layer.segment_csr = library("neuralop.layers.segment_csr").segment_csr
-
-
-def segment_sums(
-    src: Tensor, indptr: Tensor, reduction: Literal["mean", "sum"], use_scatter: bool = False
-) -> Tensor:
-    """Return sums or means over consecutive rows, as `neuralop.layers.segment_csr` does.
-
-    One `index_add`, which has derivatives of every order.
-
-    Args:
-        src: `(E, C)` rows, or `(N, E, C)`.
-        indptr: `(n + 1,)` where segments begin and end, or `(N, n + 1)` with equal rows.
-        reduction: Sums or means; 0 for empty segments.
-        use_scatter: Not looked at.
-
-    Returns:
-        `(n, C)` or `(N, n, C)`.
-    """
-    ends = indptr[0] if src.dim() == 3 else indptr
-    counts = ends[1:] - ends[:-1]
-    index = torch.repeat_interleave(torch.arange(len(counts), device=src.device), counts)
-    total = src.new_zeros(*src.shape[:-2], len(counts), src.shape[-1])
-    total = total.index_add(src.dim() - 2, index, src)
-    return total / counts.clamp_min(1).to(src)[:, None] if reduction == "mean" else total
-
-
-def _tensors_only(module: nn.Module, state: dict, prefix: str, metadata: dict) -> None:
-    """Take out the entry that the library adds, without prefix and with classes in it."""
-    state.pop("_metadata", None)
 
 
 def _single_precision(x: Tensor) -> None:
