@@ -64,20 +64,27 @@ class SpectralMix(nn.Module):
             )
         key = (sizes, z.dtype, z.device)
         if getattr(self, "_key", None) != key:
-            kind = {"dtype": torch.float64, "device": z.device}
-            k = torch.arange(m, **kind)
-            n = sizes[-1]
-            phase = 2 * math.pi / n * torch.arange(n, **kind)[:, None] * k
-            first = torch.stack([phase.cos(), -phase.sin()], 2).flatten(1)
-            # modes of opposite sign along the last axis are the mirror images of those kept
-            twice = (2 - (k == 0).to(k))[:, None] / math.prod(sizes)
-            last = torch.stack([phase.T.cos() * twice, -phase.T.sin() * twice], 1).flatten(0, 1)
-            both = torch.cat([k, k - m])
-            pairs = []
-            for size in sizes[:-1]:
-                phase = 2 * math.pi / size * torch.arange(size, **kind)[:, None] * both
-                wave = torch.complex(phase.cos(), -phase.sin()).to(z.dtype.to_complex())
-                pairs.append((wave, wave.mH.contiguous()))
-            self._matrices = first.to(z.dtype), last.to(z.dtype), pairs
-            self._key = key
+            with torch.inference_mode(False):  # kept for training steps too
+                self._matrices, self._key = _matrices(sizes, m, z.dtype, z.device), key
         return self._matrices
+
+
+def _matrices(
+    sizes: tuple[int, ...], m: int, dtype: torch.dtype, device: torch.device
+) -> tuple[Tensor, Tensor, list[tuple[Tensor, Tensor]]]:
+    """Return `SpectralMix.matrices`, made in float64."""
+    kind = {"dtype": torch.float64, "device": device}
+    k = torch.arange(m, **kind)
+    n = sizes[-1]
+    phase = 2 * math.pi / n * torch.arange(n, **kind)[:, None] * k
+    first = torch.stack([phase.cos(), -phase.sin()], 2).flatten(1)
+    # modes of opposite sign along the last axis are the mirror images of those kept
+    twice = (2 - (k == 0).to(k))[:, None] / math.prod(sizes)
+    last = torch.stack([phase.T.cos() * twice, -phase.T.sin() * twice], 1).flatten(0, 1)
+    both = torch.cat([k, k - m])
+    pairs = []
+    for size in sizes[:-1]:
+        phase = 2 * math.pi / size * torch.arange(size, **kind)[:, None] * both
+        wave = torch.complex(phase.cos(), -phase.sin()).to(dtype.to_complex())
+        pairs.append((wave, wave.mH.contiguous()))
+    return first.to(dtype), last.to(dtype), pairs

@@ -19,8 +19,8 @@ and constant data are exact and need not be learned:
             distances, normals, curvature and how much boundary is around
 
 With G_k concentrated near the boundary the layers are the Neumann series of a boundary integral
-equation. All integrals are convolutions on the grid, the boundary a layer a few cells wide.
-Coordinates are not seen, so that a domain may lie anywhere in the box.
+equation. All integrals are convolutions on the grid (`sciml.networks.free_space`). Coordinates are
+not seen, so that a domain may lie anywhere in the box.
 
 Departures from arXiv 2603.01193, which regresses u on point clouds with a nonlinear network (GINO):
 see above. The spectral layer is that of Li et al., arXiv 2010.08895.
@@ -37,15 +37,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sciml.errors import InvalidArgument
+from sciml.networks.free_space import FreeSpace, convolve
 from sciml.networks.spectral import SpectralMix
 
-LAYER = 0.11  # half width of the layer that stands for the boundary
-CELLS = 1.6  # the same in cells, on coarse grids
 RAMP = 0.1  # l of t
 FADE = 0.2  # distance over which features of the boundary are forgotten
-# Mean of log r over the unit square around 0, and of 1 / r over the unit cube.
-LOG_MEAN, INVERSE_MEAN = -1.0611757, 2.3800774
-EULER = 0.5772156649
 COEFFICIENTS = ("screening", "diffusion")
 
 
@@ -105,6 +101,7 @@ class WosFNO(nn.Module):
         self.dim, self.half, self.nodes = dim, float(half), nodes
         self.coefficients = tuple(coefficients)
         self.powers = (dim - 1, dim, dim + 2)
+        self.space = FreeSpace(dim, self.half, self.powers)
         self.width, self.layers = width, layers
         seen = 5 + dim + len(self.powers) + len(self.coefficients)
         data = 4 + len(self.powers)
@@ -201,9 +198,8 @@ class WosFNO(nn.Module):
     ) -> Lift:
         """Return everything that is not learned; arguments as in `forward`."""
         axes = tuple(range(1, self.dim + 1))
-        spacing = self._spacing(sdf)
-        width = self._layer(sdf)
-        newton, means, flat = self.kernels(sdf, self._rate(sdf, screening))
+        spacing, width = self.space.spacing(sdf), self.space.layer(sdf)
+        newton, means, flat = self.space.kernels(sdf, self._rate(sdf, screening))
         inner, inside = (-sdf).clamp_min(0), (0.5 - sdf / max(spacing)).clamp(0, 1)
         near = (1 + torch.cos(math.pi * (sdf / width).clamp(-1, 1))) / 2
 
@@ -260,75 +256,6 @@ class WosFNO(nn.Module):
         mean = (screening.flatten(1) * inside).sum(1) / inside.sum(1).clamp_min(1)
         return mean.clamp_min(1e-6).sqrt()
 
-    def _spacing(self, field: Tensor) -> list[float]:
-        return [2 * self.half / (n - 1) for n in field.shape[1:]]
-
-    def kernels(
-        self, like: Tensor, rate: Tensor | None = None
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Return transforms of kernels over twice the grid.
-
-        Args:
-            like: Any field `(N, n_1, ..., n_d)`.
-            rate: Root q of the screening `(N,)`, or None.
-
-        Returns:
-            The potential of a cell; `|x|^-p` for every power p; and in place of `|x|^-d` what makes
-            w the solution in a half-space with screening,
-            `q r K_1(q r) / r^2` in two and `(1 + q r) exp(-q r) / r^3` in three dimensions.
-        """
-        sizes = tuple(like.shape[1:])
-        key = (sizes, like.dtype, like.device)
-        if getattr(self, "_key", None) != key:
-            kind = {"dtype": torch.float64, "device": like.device}
-            steps = [
-                torch.fft.fftfreq(2 * n, 1 / (2 * n), **kind) * step
-                for n, step in zip(sizes, self._spacing(like), strict=True)
-            ]
-            square = sum(part.square() for part in torch.meshgrid(*steps, indexing="ij"))
-            cell, blurred = self._cell(like), square + self._layer(like) ** 2 / 4
-            means = [cell / self._layer(like) * blurred ** (-p / 2) for p in self.powers]
-            self._square = square.to(like.dtype)
-            self._kernels = (
-                self._transform(self._potential(square, None, cell)).to(like.dtype.to_complex()),
-                self._transform(torch.stack(means)).to(like.dtype.to_complex()),
-            )
-            self._key = key
-        if rate is None:
-            return *self._kernels, None
-        q, cell, width = rate.view(-1, *[1] * self.dim), self._cell(like), self._layer(like)
-        r = (self._square + width**2 / 4).sqrt()
-        if self.dim == 2:
-            flat = q * r * torch.special.modified_bessel_k1(q * r) / r**2
-        else:
-            flat = (1 + q * r) * torch.exp(-q * r) / r**3
-        newton = self._transform(self._potential(self._square, q, cell))
-        return newton, self._kernels[1], self._transform(flat * (cell / width))
-
-    def _potential(self, square: Tensor, q: Tensor | None, cell: float) -> Tensor:
-        """Return the potential of a cell of unit source at squared distances, screened by q."""
-        edge, origin = cell ** (1 / self.dim), square == 0
-        r = torch.where(origin, 1.0, square).sqrt()
-        if self.dim == 3:
-            near, far = INVERSE_MEAN / edge, 1 / r
-            if q is not None:
-                near, far = near - q, torch.exp(-q * r) / r
-            return torch.where(origin, near, far) * (cell / (4 * math.pi))
-        near, far = -math.log(edge) - LOG_MEAN, -r.log()
-        if q is not None:  # K_0(z) = -log(z / 2) - gamma + ...
-            near, far = near - (q / 2).log() - EULER, torch.special.modified_bessel_k0(q * r)
-        return torch.where(origin, near, far) * (cell / (2 * math.pi))
-
-    def _cell(self, like: Tensor) -> float:
-        return math.prod(self._spacing(like))
-
-    def _layer(self, like: Tensor) -> float:
-        """Return half the width of the layer that stands for the boundary."""
-        return max(LAYER, CELLS * max(self._spacing(like)))
-
-    def _transform(self, kernel: Tensor) -> Tensor:
-        return torch.fft.rfftn(kernel, dim=tuple(range(-self.dim, 0)))
-
 
 def _ramp(sdf: Tensor) -> Tensor:
     """Return t, 0 on the boundary and outside."""
@@ -352,18 +279,3 @@ def gated(gates: Tensor, z: Tensor, mix: Tensor, spectral: nn.ModuleList) -> Ten
     for gate, matrix, layer in zip(gates[1:-1], mix, spectral, strict=True):
         z = z + gate * ((matrix @ z.flatten(2)).view_as(z) + layer(z))
     return gates[-1] * z
-
-
-def convolve(field: Tensor, kernel: Tensor, dim: int) -> Tensor:
-    """Return the convolution of `(..., n_1, ..., n_d)`, zero beyond the grid, with a kernel.
-
-    Args:
-        field: Values on the grid.
-        kernel: Transform over twice the grid, `(..., 2 n_1, ..., n_d + 1)`.
-        dim: d.
-    """
-    axes, sizes = tuple(range(-dim, 0)), field.shape[-dim:]
-    twice = [2 * n for n in sizes]
-    product = torch.fft.rfftn(field, s=twice, dim=axes) * kernel
-    whole = torch.fft.irfftn(product, s=twice, dim=axes)
-    return whole[(..., *(slice(n) for n in sizes))]

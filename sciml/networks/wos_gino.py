@@ -32,8 +32,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sciml.errors import InvalidArgument
+from sciml.networks.free_space import convolve, potential, squares, transform
 from sciml.networks.spectral import SpectralMix
-from sciml.networks.wos_fno import FADE, LOG_MEAN, RAMP, convolve, gated
+from sciml.networks.wos_fno import FADE, RAMP, gated
 
 SPREAD = 0.1  # over this distance the density of boundary points is looked at
 CORE = 3e-4  # added to distances from boundary points
@@ -274,15 +275,10 @@ class WosGINO(nn.Module):
         """Return the transform of the potential of a cell, over twice the grid."""
         key = (like.dtype, like.device)
         if getattr(self, "_key", None) != key:
-            kind = {"dtype": torch.float64, "device": like.device}
-            step = torch.fft.fftfreq(2 * self.nodes, 1 / (2 * self.nodes), **kind) * self.spacing
-            square = step[:, None] ** 2 + step**2
-            r = torch.where(square == 0, 1.0, square).sqrt()
-            near = -math.log(self.spacing) - LOG_MEAN
-            potential = torch.where(square == 0, near, -r.log())
-            potential = potential * (self.spacing**2 / (2 * math.pi))
-            kernel = torch.fft.rfftn(potential, dim=(-2, -1))
-            self._kernel, self._key = kernel.to(like.dtype.to_complex()), key
+            with torch.inference_mode(False):  # kept for training steps too
+                square = squares([self.nodes] * 2, [self.spacing] * 2, like.device)
+                kernel = transform(potential(square, self.spacing**2, 2), 2)
+                self._kernel, self._key = kernel.to(like.dtype.to_complex()), key
         return self._kernel
 
     # --- as a published operator ------------------------------------------------------------------
