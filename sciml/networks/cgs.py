@@ -167,14 +167,38 @@ class CGS(GraphNetwork):
     def affine_map(self, x: Tensor, edge_attr: Tensor, edges: Edges) -> tuple[Tensor, Tensor]:
         """Return M `(E, H)`, in the order of `edges`, and b `(N, H)`."""
         x, eps = self.features(x, edge_attr, edges)
+        # the mean is put back: what is no source must stay none
+        sources = x + self.node_input.mean / self.node_input.std
+        return self.written(x, eps, edges, sources)
+
+    def written(
+        self, x: Tensor, eps: Tensor, edges: Edges, sources: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return the M and b that the encoder writes from features of nodes and edges."""
         nodes, links = x, eps
         for layer in self.encoder:
             nodes, links = layer(nodes, links, edges)
         dtype = torch.float64 if self.lifted else nodes.dtype
         with torch.autocast(x.device.type, enabled=False):
-            # the mean is put back: what is no source must stay none
-            sources = x + self.node_input.mean / self.node_input.std
             return self.map(x, eps, nodes, links, edges, dtype, sources)
+
+    def fixed_points(
+        self, edges: Edges, m: Tensor, b: Tensor, start: Tensor | None = None
+    ) -> Solution:
+        """Return the solution of `h = phi(M h + b)`, `(N, H)`; a start may have another dtype."""
+        return equilibrium(
+            edges,
+            m,
+            b,
+            factor=self.map.factor,
+            phi=self.phi,
+            method=self.linear,
+            solver=self.solver,
+            adjoint=self.adjoint,
+            on_failure=self.on_failure,
+            rtol=self.rtol,
+            start=None if start is None else start.to(b.dtype),
+        )
 
     def solve(
         self,
@@ -198,19 +222,7 @@ class CGS(GraphNetwork):
         """
         edges = Edges.build(edge_index, len(x), batch, direction=self.direction, graphs=graphs)
         m, b = self.affine_map(x, edge_attr, edges)
-        solution = equilibrium(
-            edges,
-            m,
-            b,
-            factor=self.map.factor,
-            phi=self.phi,
-            method=self.linear,
-            solver=self.solver,
-            adjoint=self.adjoint,
-            on_failure=self.on_failure,
-            rtol=self.rtol,
-            start=None if start is None else start.to(b.dtype),
-        )
+        solution = self.fixed_points(edges, m, b, start)
         return self.decode(solution.value.to(x.dtype), edges), solution
 
     def decode(self, h: Tensor, edges: Edges) -> Tensor:

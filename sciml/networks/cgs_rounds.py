@@ -30,7 +30,6 @@ from sciml.errors import InvalidArgument
 from sciml.networks.cgs import CGS
 from sciml.networks.graph_layers import Edges
 from sciml.networks.graph_network import Features
-from sciml.networks.graph_solve import equilibrium
 from sciml.solvers import Implicit, Solution
 from sciml.solvers.solution import Policy
 
@@ -172,26 +171,8 @@ class RefinedCGS(CGS):
         h, found = x.new_zeros(len(x), self.heads), []
         for _ in range(self.rounds):
             seen = h.index_select(0, edges.col) - h.index_select(0, edges.row)
-            eps = torch.cat([given, seen], 1)
-            nodes, links = x, eps
-            for layer in self.encoder:
-                nodes, links = layer(nodes, links, edges)
-            dtype = torch.float64 if self.lifted else nodes.dtype
-            with torch.autocast(x.device.type, enabled=False):
-                m, b = self.map(x, eps, nodes, links, edges, dtype)
-            solution = equilibrium(
-                edges,
-                m,
-                b,
-                factor=self.map.factor,
-                phi=self.phi,
-                method=self.linear,
-                solver=self.solver,
-                adjoint=self.adjoint,
-                on_failure=self.on_failure,
-                rtol=self.rtol,
-                start=h.detach().to(b.dtype) if found else None,
-            )
+            m, b = self.written(x, torch.cat([given, seen], 1), edges)
+            solution = self.fixed_points(edges, m, b, h.detach() if found else None)
             h = solution.value.to(x.dtype)
             found.append((self.decode(h, edges), solution))
         return found
