@@ -20,11 +20,16 @@ from sciml.pretrained import PretrainedOperator, load_pretrained
 EXAMPLES = """examples:
   sciml predict runs/pinn_hjb/2026-01-31_12-00-00 points.npz -o out.npz
   sciml predict my_model/ points.csv -o out.csv --no-gradient
+  sciml predict wos_poisson2d input.npz -o out.npz --correct 256
 
 input:  .npz with the arrays that the model's card lists. For the solution of an equation these are
         x (N, d) and, in time, t (N, 1), (N,) or one number; there a .csv will do as well, one point
         per line, the time in a column headed t (without a header: the last)
 output: the outputs that the card lists, in its units
+
+--correct W, for linear elliptic equations: value is then what W walks on spheres from every point
+find, without bias whatever the model does, standard_error its error bar, and model what the model
+says. Few walks may be noisier than the model is wrong: compare the two.
 """
 
 
@@ -48,6 +53,8 @@ def main(argv: list[str]) -> int:
     parser.add_argument("-o", "--output", type=Path, help="default: INPUT_prediction.npz")
     parser.add_argument("--no-gradient", action="store_true", help="value only")
     parser.add_argument("--chunk", type=int, help="points evaluated at once")
+    parser.add_argument("--correct", type=int, default=0, metavar="W", help="walks per point (0)")
+    parser.add_argument("--seed", type=int, default=0, help="of these walks (0)")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, …")
     try:
         arguments = parser.parse_args(argv)
@@ -66,11 +73,20 @@ def _predict(arguments: argparse.Namespace) -> str:
     output = arguments.output or arguments.input.with_name(f"{arguments.input.stem}_prediction.npz")
     if output.suffix not in (".npz", ".csv"):
         raise InvalidArgument(f"output {output}", "a file name ending in .npz or .csv")
+    if arguments.correct and arguments.correct < 2:
+        raise InvalidArgument(f"--correct {arguments.correct}", "at least 2 walks, or 0 for none")
     model = load_pretrained(arguments.model, device=device_of(arguments.device))
     if isinstance(model, PretrainedOperator):
         return _predict_operator(model, arguments, output)
     x, t = read_points(arguments.input, model.time_dependent, model.dim)
-    found = model.predict(x, t, gradient=not arguments.no_gradient, chunk=arguments.chunk)
+    found = model.predict(
+        x,
+        t,
+        gradient=not arguments.no_gradient,
+        chunk=arguments.chunk,
+        correct=arguments.correct,
+        seed=arguments.seed,
+    )
     write_fields(output, {name: value.numpy() for name, value in found.items()})
     return f"{len(x)} points, {', '.join(found)} -> {output}"
 
@@ -89,7 +105,8 @@ def _predict_operator(
         arrays = _read_npz(path, whole)
     except (ValueError, EOFError, OSError) as error:
         raise InvalidArgument(f"{path} cannot be read ({error})", "numbers only") from error
-    found = model.predict(**arrays, chunk=arguments.chunk)
+    walks = {"correct": arguments.correct, "seed": arguments.seed} if arguments.correct else {}
+    found = model.predict(**arrays, chunk=arguments.chunk, **walks)
     write_fields(output, {name: value.numpy() for name, value in found.items()})
     return f"{', '.join(f'{k} {tuple(v.shape)}' for k, v in found.items())} -> {output}"
 
@@ -182,7 +199,10 @@ def write_fields(path: Path, fields: dict[str, np.ndarray]) -> None:
             np.savez(temporary, **fields)
         else:
             columns = np.column_stack(list(fields.values()))
-            names = ["value", *(f"du_dx{j + 1}" for j in range(columns.shape[1] - 1))]
+            names = []
+            for name, field in fields.items():
+                slopes = [f"du_dx{j + 1}" for j in range(field.shape[-1])]
+                names += slopes if name == "gradient" else [name]
             digits = 9 if fields["value"].dtype == np.float32 else 17
             np.savetxt(
                 temporary,

@@ -1,20 +1,32 @@
-"""Trained models of elliptic problems as walks judge them: problems to draw, and values there."""
+"""Trained models of elliptic problems: problems to draw for walks, values there, corrections.
+
+A correction replaces what a model says by what a few walks from the same points find, the model's
+gradient and a fitted polynomial taking out most of their noise: unbiased up to the walks' O(eps),
+whatever the model's own error, with a standard error beside it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
 
+from sciml.autodiff.streams import Streams
 from sciml.errors import InvalidArgument
+from sciml.physics.geometry import Domain
 from sciml.physics.walks.clouds import cloud_values
 from sciml.physics.walks.grid import values
-from sciml.physics.walks.verification import Given, Predict, Problems
+from sciml.physics.walks.problem import Dirichlet
+from sciml.physics.walks.sampled import sampled_problem
+from sciml.physics.walks.spheres import WalkOnSpheres
+from sciml.physics.walks.table import inside_points
+from sciml.physics.walks.verification import Given, Predict, Problems, correct
 from sciml.pretrained import table
 from sciml.pretrained.operator import PretrainedOperator
 from sciml.pretrained.predictor import PretrainedPINN
 
+EPS = 2e-4  # where the walks of a correction end, in units of a domain's size
 CLOUD = {"interior": 512, "boundary": 256}  # points an operator on clouds is shown
 
 # (count, generator) -> count independent problems
@@ -60,8 +72,7 @@ def _operator(model: PretrainedOperator) -> tuple[Draw, Predict]:
     recipe = model.spec["data"].get("recipe") or {}
     node = recipe.get("family") if isinstance(recipe, dict) else None
     name = table.name_of("family", str(node.get("_target_", ""))) if node else None
-    cloud = "points" in model.spec["inputs"]
-    if name is None or not (cloud or hasattr(model.network, "at")):
+    if name is None or not ("points" in model.spec["inputs"] or hasattr(model.network, "at")):
         raise InvalidArgument(
             f"a model of {type(model.network).__name__}",
             "an operator for a family of elliptic problems, named in its card under data.recipe",
@@ -69,11 +80,126 @@ def _operator(model: PretrainedOperator) -> tuple[Draw, Predict]:
         )
     arguments = {key: value for key, value in node.items() if key != "_target_"}
     family = table.build("family", {"class": name, "arguments": arguments})
+    return family.draw, _values_of(model)
+
+
+def _values_of(model: PretrainedOperator) -> Predict:
+    """Return how an operator is evaluated at points of problems."""
+    network, recipe = model.network, model.spec["data"].get("recipe") or {}
+    cloud = "points" in model.spec["inputs"]
+    if not cloud and not ("sdf" in model.spec["inputs"] and hasattr(network, "at")):
+        raise InvalidArgument(
+            f"a {type(network).__name__}", "an operator for elliptic problems on varying domains"
+        )
     sizes = {key: int(recipe.get(key, size)) for key, size in CLOUD.items()}
 
     def predict(problems: Problems, points: Tensor) -> Tensor:
         if cloud:
-            return cloud_values(model.network, problems.domain, problems.problem, points, **sizes)
-        return values(model.network, problems.domain, problems.problem, points)
+            return cloud_values(network, problems.domain, problems.problem, points, **sizes)
+        return values(network, problems.domain, problems.problem, points)
 
-    return family.draw, predict
+    return predict
+
+
+# --- solving and correcting ----------------------------------------------------------------------
+def solve(
+    model: PretrainedOperator,
+    domain: Domain,
+    problem: Dirichlet,
+    points: Tensor,
+    walks: int,
+    seed: int,
+) -> dict[str, Tensor]:
+    """Return what `PretrainedOperator.solve` does."""
+    predict, given = _values_of(model), Given(domain, problem)
+    domain.columns(points)  # refuses shapes that do not fit
+    inside = domain.inside(points.double())
+    if not bool(inside.all()):
+        raise InvalidArgument(
+            f"{int((~inside).sum())} of {inside.numel()} points outside their domain",
+            "points inside",
+        )
+    with torch.no_grad():
+        found = predict(given, points)
+    if walks == 0:
+        return {"value": found}
+    generator = Streams(seed, 0, device=points.device).generator("walks")
+    return _corrected(predict, given, points, walks, generator, found)
+
+
+def correct_solution(
+    model: PretrainedPINN, x: Tensor, value: Tensor, walks: int, seed: int
+) -> dict[str, Tensor]:
+    """Return the corrected values of a solution at `x (N, d)`, see `PretrainedPINN.predict`."""
+    draw, predict = _solution(model)
+    generator = Streams(seed, 0, device=x.device).generator("walks")
+    found = _corrected(predict, draw(1, generator), x[None].double(), walks, generator, value[None])
+    return {name: part[0] for name, part in found.items()}
+
+
+def correct_grid(
+    model: PretrainedOperator,
+    inputs: Mapping[str, Tensor],
+    found: Mapping[str, Tensor],
+    walks: int,
+    seed: int,
+) -> dict[str, Tensor]:
+    """Return an operator's outputs corrected at the nodes inside, see `PretrainedOperator.predict`.
+
+    What is corrected to is the problem that the grid shows (`sciml.physics.walks.sampled`).
+    """
+    network = model.network
+    if "sdf" not in inputs or not hasattr(network, "at"):
+        raise InvalidArgument(
+            f"correct={walks} for a {type(network).__name__}",
+            "an operator on a grid that shows the domain",
+            "Use solve(domain, problem, points, walks=...)",
+        )
+    half, sdf = float(network.half), inputs["sdf"]
+    given = Given(*sampled_problem(inputs, half))
+    index, own = inside_points(sdf.flatten(1) < 0)
+    axes = [torch.linspace(-half, half, n, dtype=torch.float64) for n in sdf.shape[1:]]
+    nodes = torch.stack(torch.meshgrid(axes, indexing="ij"), -1).flatten(0, -2).to(sdf.device)
+    points = nodes[index]
+    x, i = given.domain.columns(points)
+    slope = given.domain.interpolate(x, i, gradient=True).T.view(points.shape)
+    level = given.domain.interpolate(x, i).view(index.shape)
+
+    def predict(_: Problems, at: Tensor) -> Tensor:
+        distance = level + (slope * (at - points)).sum(2)
+        return network.at(at.to(sdf), distance.to(sdf), **inputs)
+
+    generator = Streams(seed, 0, device=sdf.device).generator("walks")
+    plain = found["value"].flatten(1)
+    new = _corrected(predict, given, points, walks, generator, plain.gather(1, index))
+    value, error = plain.clone(), torch.full_like(plain, torch.nan)
+    # padding repeats a row's first node: what it finds there is not used
+    rows = torch.arange(len(index), device=index.device)[:, None].expand_as(index)[own]
+    value[rows, index[own]] = new["value"][own]
+    error[rows, index[own]] = new["standard_error"][own]
+    shape = found["value"].shape
+    return {
+        "value": value.view(shape),
+        "standard_error": error.view(shape),
+        "model": found["value"],
+    }
+
+
+def _corrected(
+    predict: Predict,
+    given: Problems,
+    points: Tensor,
+    walks: int,
+    generator: torch.Generator,
+    found: Tensor,
+) -> dict[str, Tensor]:
+    """Return walks' values and standard errors; the model's value where there are no walks."""
+    if not isinstance(walks, int) or isinstance(walks, bool) or walks < 2:
+        raise InvalidArgument(
+            f"{walks} walks for a correction", "at least 2: the error bar needs two"
+        )
+    engine = WalkOnSpheres(walks, EPS, max_steps=100_000, outside="nan")
+    estimate = correct(predict, given, points, generator, engine=engine)
+    walked = estimate.mean.isfinite()
+    value = torch.where(walked, estimate.mean.to(found), found)
+    return {"value": value, "standard_error": estimate.standard_error.to(found), "model": found}

@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +27,10 @@ from sciml.errors import (
     RangeWarning,
     did_you_mean,
 )
+
+if TYPE_CHECKING:
+    from sciml.physics.geometry import Domain
+    from sciml.physics.walks.problem import Dirichlet
 
 RANGE_SLACK = 0.02  # of the width of a range: its ends were found by sampling
 CHUNK_ELEMENTS = 2**22  # numbers in the inputs of one chunk
@@ -84,12 +89,18 @@ class PretrainedOperator(nn.Module):
         """Return the network's prediction, differentiable, without checks or chunks."""
         return self.network(**inputs)
 
-    def predict(self, *values, chunk: int | None = None, **inputs) -> dict[str, Tensor]:
+    def predict(
+        self, *values, chunk: int | None = None, correct: int = 0, seed: int = 0, **inputs
+    ) -> dict[str, Tensor]:
         """Return the outputs in physical units.
 
         Args:
             values: Inputs in the order of the card.
             chunk: Samples evaluated at once; by default what keeps memory moderate.
+            correct: Walks from every node inside that correct an elliptic operator on a grid: then
+                `value` is unbiased for the problem that the grid shows, `standard_error` its error
+                bar (NaN where no walks start) and `model` what the operator says.
+            seed: Of these walks.
             inputs: Inputs by name, anything `torch.as_tensor` takes.
 
         Returns:
@@ -109,7 +120,7 @@ class PretrainedOperator(nn.Module):
         if n is None:
             if chunk is not None:
                 raise InvalidArgument(f"chunk={chunk}", "none: this operator takes one sample")
-            return self._infer(moved, device)
+            return self._infer(moved, device, correct, seed)
         if chunk is None:
             largest = max(v.numel() for v in moved.values()) // max(n, 1)
             chunk = max(1, CHUNK_ELEMENTS // max(largest, 1))
@@ -119,7 +130,7 @@ class PretrainedOperator(nn.Module):
         parts = []
         for start in range(0, n, chunk):
             piece = {key: moved[key][start : start + chunk] for key in split}
-            parts.append(self._infer({**moved, **piece}, device))
+            parts.append(self._infer({**moved, **piece}, device, correct, seed + start))
         return {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
 
     def export(self, *values, **inputs) -> torch.export.ExportedProgram:
@@ -140,9 +151,51 @@ class PretrainedOperator(nn.Module):
         weight = next(self.parameters(), torch.empty(0))
         return export(self, {key: self._moved(v, weight) for key, v in example.items()})
 
+    def solve(
+        self,
+        domain: Domain,
+        problem: Dirichlet,
+        points: Tensor,
+        *,
+        walks: int = 0,
+        seed: int = 0,
+    ) -> dict[str, Tensor]:
+        """Return the solutions of B elliptic problems at any points of their domains.
+
+        The operator is shown its own grid or cloud of points; with `walks` its values are replaced
+        by unbiased ones, see `sciml.pretrained.elliptic`.
+
+        Args:
+            domain: B domains (`sciml.physics.geometry`), inside the operator's box.
+            problem: Their equation (`sciml.physics.walks.spheres.Dirichlet`).
+            points: `(B, P, d)` inside the domains.
+            walks: Walks from every point, at least 2; 0 for the operator alone.
+            seed: Of the walks.
+
+        Returns:
+            "value" `(B, P)`; with walks also "standard_error", and "model", the operator's value.
+
+        Raises:
+            InvalidArgument: If this is no elliptic operator, or points are outside.
+
+        Example:
+            >>> disk = Ball(1.0, (0.0, 0.0))
+            >>> u = operator.solve(disk, Dirichlet(lambda x, i: x[0]), points, walks=64)
+        """
+        from sciml.pretrained.elliptic import solve
+
+        return solve(self, domain, problem, points, walks, seed)
+
     @torch.no_grad()
-    def _infer(self, inputs: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:
-        return {key: value.to(device) for key, value in self.network.infer(**inputs).items()}
+    def _infer(
+        self, inputs: Mapping[str, Tensor], device: torch.device, correct: int = 0, seed: int = 0
+    ) -> dict[str, Tensor]:
+        found = self.network.infer(**inputs)
+        if correct:
+            from sciml.pretrained.elliptic import correct_grid
+
+            found = correct_grid(self, inputs, found, correct, seed)
+        return {key: value.to(device) for key, value in found.items()}
 
     @staticmethod
     def _moved(value: Tensor, weight: Tensor) -> Tensor:
@@ -209,7 +262,11 @@ def _tensor(name: str, value: object, entry: Mapping) -> Tensor:
     try:
         value = torch.as_tensor(value)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise InvalidType(f"{name} is a {type(value).__name__} ({error})", "an array") from error
+        shape = hasattr(value, "signed_distance")
+        hint = "For domains and equations use solve(domain, problem, points)" if shape else ""
+        raise InvalidType(
+            f"{name} is a {type(value).__name__} ({error})", "an array", hint
+        ) from error
     if entry.get("dtype", "float") == "int":
         if value.is_floating_point() or value.is_complex() or value.dtype == torch.bool:
             raise InvalidType(f"{name} has dtype {value.dtype}", "integers")

@@ -63,6 +63,8 @@ class PretrainedPINN(nn.Module):
         t: Tensor | float | None = None,
         gradient: bool = True,
         chunk: int | None = None,
+        correct: int = 0,
+        seed: int = 0,
     ) -> dict[str, Tensor]:
         """Return the solution and its space gradient in physical units.
 
@@ -71,6 +73,10 @@ class PretrainedPINN(nn.Module):
             t: Times `(N, 1)` or `(N,)`, or one number for all points; None for a static problem.
             gradient: Whether to compute the gradient as well.
             chunk: Points evaluated at once; by default what keeps memory moderate.
+            correct: Walks from every point that correct the solution of a linear elliptic equation:
+                then `value` is unbiased, `standard_error` its error bar and `model` what the
+                network says.
+            seed: Of these walks.
 
         Returns:
             "value" `(N,)` and, if asked for, "gradient" `(N, d)`, on the device of `x` and in the
@@ -89,13 +95,19 @@ class PretrainedPINN(nn.Module):
             raise InvalidArgument(f"chunk={chunk!r}", "a positive number of points")
         weight = next(self.parameters(), torch.empty(0))
         target, device = {"device": weight.device, "dtype": weight.dtype.to_real()}, x.device
+        whole = x
         x = x.split(chunk)
         t = (None,) * len(x) if t is None else t.split(chunk)
         parts = [
             self._evaluate(*(None if v is None else v.to(**target) for v in pair), gradient)
             for pair in zip(x, t, strict=True)
         ]
-        return {key: torch.cat([p[key] for p in parts]).to(device) for key in parts[0]}
+        found = {key: torch.cat([p[key] for p in parts]).to(device) for key in parts[0]}
+        if correct:
+            from sciml.pretrained.elliptic import correct_solution
+
+            found |= correct_solution(self, whole, found["value"], correct, seed)
+        return found
 
     def _evaluate(self, x: Tensor, t: Tensor | None, gradient: bool) -> dict[str, Tensor]:
         with torch.inference_mode(False), torch.set_grad_enabled(gradient):

@@ -188,10 +188,36 @@ def test_corrections_are_unbiased_and_sharper_than_walks_alone():
     points = problems.domain.sample_interior(16, stream(1), torch.float64)
     engine = WalkOnSpheres(walks=64, eps=1e-4)
     plain = engine(problems.domain, problems.problem, points, stream(2))
-    found = correct(wrong_by(0.2), problems, points, stream(2), engine=engine)
+    found = correct(wrong_by(0.2), problems, points, stream(2), engine=engine, control=False)
     off = (found.mean - problems.exact(points)) / found.standard_error
     assert abs(float(off.mean())) < 4 / math.sqrt(off.numel())
     assert float(found.variance.mean()) < 0.8 * float(plain.variance.mean())
+
+
+def test_corrections_with_a_polynomial_as_well():
+    """Data that no polynomial is: model and polynomial together leave less than each alone."""
+    problems = Planes.draw(8, stream(0, "problems"))
+
+    class Waves(Planes):
+        @property
+        def problem(self):
+            return Dirichlet(lambda x, i: (3 * x[0]).exp() * (3 * x[1]).cos())
+
+        def exact(self, points):
+            return (3 * points[..., 0]).exp() * (3 * points[..., 1]).cos()
+
+    waves = Waves(problems.domain, problems.slope, problems.level)
+    points = waves.domain.sample_interior(32, stream(1), torch.float64)
+    engine = WalkOnSpheres(walks=64, eps=1e-4)
+    found = {
+        control: correct(wrong_by(0.2), waves, points, stream(2), engine=engine, control=control)
+        for control in (False, True)
+    }
+    u = waves.exact(points)
+    for one in found.values():  # the mean of skewed quotients is not zero, that of deviations is
+        assert (one.mean - u).mean().abs() < 4 * one.variance.sum().sqrt() / u.numel()
+    quiet, loud = (found[c].variance.mean() for c in (True, False))
+    assert quiet < 0.2 * loud
 
 
 def test_wrong_input_is_explained():

@@ -202,10 +202,21 @@ def estimate(
     points: Tensor,
     generator: torch.Generator,
     psi: Polynomials | None = None,
+    gradient: Tensor | None = None,
 ) -> Estimate:
-    """Return estimates of u at `points (B, P, d)` with psi as control variate."""
+    """Return estimates of u at `points (B, P, d)` with psi as control variate.
+
+    Args:
+        engine: How walks are made.
+        domain: B domains.
+        problem: Their equation.
+        points: `(B, P, d)`.
+        generator: Source of randomness.
+        psi: Polynomials, or None.
+        gradient: About that of u - psi, `(B, P, d)`; see `WalkOnSpheres`.
+    """
     if psi is None:
-        return engine(domain, problem, points, generator)
-    found = engine(domain, remainder(problem, psi), points, generator)
+        return engine(domain, problem, points, generator, gradient)
+    found = engine(domain, remainder(problem, psi), points, generator, gradient)
     known = psi(*domain.columns(points.double())).view(found.mean.shape)
     return replace(found, mean=found.mean + known, halves=found.halves + known)

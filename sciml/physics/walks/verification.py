@@ -298,6 +298,7 @@ def correct(
     generator: torch.Generator,
     *,
     engine: WalkOnSpheres | None = None,
+    control: bool = True,
 ) -> Estimate:
     """Return unbiased estimates of u at points, with the model as control variate.
 
@@ -311,11 +312,17 @@ def correct(
         points: `(B, P, d)`.
         generator: Source of the walks.
         engine: By default 64 walks per point, to 2e-4 of the domain's size.
+        control: Whether to walk for what a fitted polynomial leaves, as in `verify`.
     """
     engine = engine or WalkOnSpheres(walks=64, eps=2e-4)
+    domain, problem = problems.domain, problems.problem
+    psi = _polynomials(problems, generator) if control else None
     slope = None
-    if problems.problem.diffusion is None and not engine.antithetic:
+    if problem.diffusion is None and not engine.antithetic:
         with torch.enable_grad():
             x = points.detach().clone().requires_grad_()
-            (slope,) = torch.autograd.grad(predict(problems, x).sum(), x)
-    return engine(problems.domain, problems.problem, points, generator, slope)
+            left = predict(problems, x)
+            if psi is not None:  # walks see what the polynomial leaves
+                left = left - psi(*domain.columns(x)).view_as(left)
+            (slope,) = torch.autograd.grad(left.sum(), x)
+    return estimate(engine, domain, problem, points, generator, psi, slope)
