@@ -40,7 +40,7 @@ GRIDS, CLOUDS = ("FNO", "TFNO", "UNO"), ("GINO", "FNOGNO")
 
 
 class NeuralopGrid(nn.Module):
-    """A network of neuraloperator on grids; see the top of this file.
+    """A network of neuraloperator for elliptic problems on grids; see the top of its file.
 
     Takes and returns what `sciml.networks.wos_fno.WosFNO` does.
 
@@ -169,7 +169,7 @@ class NeuralopGrid(nn.Module):
 
 
 class NeuralopCloud(nn.Module):
-    """A network of neuraloperator on clouds of points in the plane; see the top of this file.
+    """A network of neuraloperator for Poisson's equation on clouds; see the top of its file.
 
     Takes and returns what `sciml.networks.wos_gino.WosGINO` does. Radii that end sharply make the
     solution jump where a neighbour is lost; with `gno_weighting_function` it has derivatives.
