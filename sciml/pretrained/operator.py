@@ -33,7 +33,10 @@ if TYPE_CHECKING:
     from sciml.physics.walks.problem import Dirichlet
 
 RANGE_SLACK = 0.02  # of the width of a range: its ends were found by sampling
-CHUNK_ELEMENTS = 2**22  # numbers in the inputs of one chunk
+# Numbers in the largest input of one chunk: operators on grids hold some 300 more for each of them,
+# 1 kB, so 150 MB at once on the CPU, where larger chunks are slower as well.
+# And samples in a chunk, for networks with a grid inside that their inputs do not show.
+CHUNK_CPU, CHUNK_DEVICE = (2**17, 128), (2**21, 2048)
 
 
 def check_schema(network: nn.Module, spec: Mapping) -> None:
@@ -123,7 +126,8 @@ class PretrainedOperator(nn.Module):
             return self._infer(moved, device, correct, seed)
         if chunk is None:
             largest = max(v.numel() for v in moved.values()) // max(n, 1)
-            chunk = max(1, CHUNK_ELEMENTS // max(largest, 1))
+            most, samples = CHUNK_CPU if weight.device.type == "cpu" else CHUNK_DEVICE
+            chunk = max(1, min(most // max(largest, 1), samples))
         elif not isinstance(chunk, int) or chunk < 1:
             raise InvalidArgument(f"chunk={chunk!r}", "a positive number of samples")
         split = [key for key in moved if self.spec["inputs"][key]["shape"][0] == "N"]

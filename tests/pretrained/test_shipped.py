@@ -65,6 +65,45 @@ def test_a_disk_in_a_process_without_training_code():
     assert float(done.stdout) < 0.02
 
 
+MEMORY = """
+import resource, sys
+import sciml, torch
+model = sciml.load_pretrained(sys.argv[1])
+generator = torch.Generator().manual_seed(0)
+if sys.argv[1].endswith("gino"):
+    angle = 6.28 * torch.rand(300, 256, generator=generator)
+    points = torch.stack([angle.cos(), angle.sin()], 2)
+    points[:, 64:] *= torch.rand(300, 192, 1, generator=generator) * 0.95
+    distance = points.norm(dim=2) - 1
+    distance[:, :64] = 0
+    inputs = {"points": points, "distance": distance, "boundary": distance + 1, "source": distance}
+else:
+    axis = torch.linspace(-1.5, 1.5, 44)
+    sdf = axis.hypot(axis[:, None]) - 1
+    inputs = {name: sdf.expand(300, -1, -1) for name in ("sdf", "boundary", "source")}
+
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB
+
+
+model.predict(**{name: value[:2] for name, value in inputs.items()})
+before = peak()
+model.predict(**inputs)
+print((peak() - before) / 1024)
+"""
+
+
+@pytest.mark.parametrize("name", ["wos_poisson2d", "wos_poisson2d_gino"])
+def test_memory_does_not_grow_with_the_samples(name):
+    """300 at once would take 700 MB (grid)."""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", MEMORY, name], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) < 350
+
+
 def test_an_operator_on_clouds_as_a_program():
     """Traced with one number of problems and points, run with others."""
     model = load_pretrained("wos_poisson2d_gino")
