@@ -8,7 +8,10 @@ what was received, what was expected, and what to type instead.
 from __future__ import annotations
 
 import difflib
+import os.path
 from collections.abc import Iterable
+
+CLOSE = 0.5  # share of letters in common below which a name is no suggestion
 
 
 def _sentence(text: str) -> str:
@@ -83,9 +86,33 @@ class RangeWarning(SciMLWarning):
 
 
 def nearest(name: str, options: Iterable[str]) -> str | None:
-    """Return the entry of `options` closest in spelling to `name`, or None if none is close."""
-    found = difflib.get_close_matches(name, list(options), n=1, cutoff=0.5)
-    return found[0] if found else None
+    """Return the entry of `options` closest in spelling to `name`, or None if none is close.
+
+    An entry that is one typing mistake away comes first, then one that begins with `name`, then the
+    one with most letters in common. Upper and lower case are the same.
+    """
+    typed = name.lower()
+
+    def rank(option: str) -> tuple[bool, bool, float]:
+        option = option.lower()
+        return one_mistake(typed, option), option.startswith(typed), common(option, typed)
+
+    close = [option for option in sorted(options) if common(option.lower(), typed) >= CLOSE]
+    return max(close, key=rank, default=None)
+
+
+def common(a: str, b: str) -> float:
+    """Return the share of letters in common, 0 to 1, in the sense of difflib."""
+    return difflib.SequenceMatcher(None, a, b).ratio()
+
+
+def one_mistake(a: str, b: str) -> bool:
+    """Return whether at most one letter is missing, added or wrong, or two neighbours swapped."""
+    start = len(os.path.commonprefix((a, b)))
+    a, b = a[start:], b[start:]
+    while a and b and a[-1] == b[-1]:
+        a, b = a[:-1], b[:-1]
+    return max(len(a), len(b)) <= 1 or (len(a) == 2 and a == b[::-1])
 
 
 def did_you_mean(name: str, options: Iterable[str]) -> str:
