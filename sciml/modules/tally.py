@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -22,7 +24,7 @@ class Tally:
         self._add(name, float(values.sum()), values.numel())
 
     def peak(self, name: str, values: Tensor | float) -> None:
-        """Note values of which the largest is wanted."""
+        """Note values of which the largest is wanted; NaN counts as the largest."""
         values = torch.as_tensor(values, dtype=torch.float64)
         if values.numel():
             self._raise(name, float(values.max()))
@@ -39,7 +41,8 @@ class Tally:
         self._sums[name] = old[0] + total, old[1] + count
 
     def _raise(self, name: str, value: float) -> None:
-        self._peaks[name] = max(self._peaks.get(name, value), value)
+        old = self._peaks.get(name, value)
+        self._peaks[name] = value if math.isnan(value) else max(old, value)  # max(nan, 1.0) is nan
 
     def gathered(self) -> dict[str, float]:
         """Return the figures of all ranks together."""

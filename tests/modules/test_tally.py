@@ -1,5 +1,7 @@
 """Means and maxima over chunks and ranks."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -43,6 +45,16 @@ def test_nothing_noted_is_nothing():
     found.mean("calls", 8.0)
     found.mean("calls", 4.0)
     assert found.gathered() == {"calls": 6.0}
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_a_residual_that_is_not_a_number_does_not_get_lost(place):
+    values = torch.tensor([1.0, 3.0, 2.0])
+    values[place] = torch.nan
+    found = Tally()
+    for value in values:
+        found.peak("peak", value)
+    assert math.isnan(found.gathered()["peak"])
 
 
 def test_figures_of_a_solve():
