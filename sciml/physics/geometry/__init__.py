@@ -3,7 +3,7 @@
 from sciml.physics.geometry.boolean import Boolean, difference, intersection, union
 from sciml.physics.geometry.curves import Ellipse, Star, star_family
 from sciml.physics.geometry.domain import Boundary, Domain
-from sciml.physics.geometry.grid import SDFGrid, Tabulated
+from sciml.physics.geometry.grid import SDFGrid
 from sciml.physics.geometry.inscribed import inscribed
 from sciml.physics.geometry.mesh import Mesh, load_mesh
 from sciml.physics.geometry.mixed import MixedPolygon
@@ -11,6 +11,7 @@ from sciml.physics.geometry.mixed_box import MixedBox
 from sciml.physics.geometry.polygon import Polygon, l_shape
 from sciml.physics.geometry.primitives import Annulus, Ball, Box
 from sciml.physics.geometry.reflecting import Reflecting
+from sciml.physics.geometry.tabulated import Tabulated
 
 __all__ = [
     "Annulus",

@@ -1,8 +1,4 @@
-"""Signed distances on regular grids in 2D, 3D and beyond: one look-up per query.
-
-`SDFGrid` is a domain of its own, given by numbers on a grid. `Tabulated` is a faster distance for
-a domain given otherwise, whose boundary it keeps.
-"""
+"""A domain given by signed distances on a regular grid, in 2D, 3D and beyond."""
 
 from __future__ import annotations
 
@@ -24,8 +20,6 @@ from sciml.physics.geometry.domain import (
 
 # Newton steps of the projection along the gradient.
 STEPS = 8
-# The table's overestimate is measured at the cell centres and multiplied by this.
-SLACK = 1.5
 # Points evaluated at once while a table is filled.
 BLOCK = 2**20
 
@@ -137,7 +131,7 @@ class SDFGrid(Domain):
         """Return points of the zero set along the gradient: closest up to the grid's error."""
         for _ in range(STEPS):
             slope = self.interpolate(x, i, gradient=True)
-            square = slope.square().sum(0).clamp_min(0.1)
+            square = slope.square().sum(0).clamp_min(0.1)  # 1 for distances, small at their kinks
             x = x - slope * (self.interpolate(x, i) / square)
         return x
 
@@ -150,10 +144,10 @@ class SDFGrid(Domain):
     ) -> Boundary:
         """Return points uniform in area up to the square of the spacing over the curvature radius.
 
-        Points uniform in the shell `|values| < spacing / 2` are accepted with probability
-        proportional to the gradient and projected: by the coarea formula the levels, and in the
-        mean the zero set, are then covered uniformly. `weight` carries the sampling error of the
-        area, from the share accepted.
+        Points uniform in the shell `|values| < spacing / 2` are accepted with a probability
+        proportional to the gradient's length and projected: by the coarea formula the levels, and
+        in the mean the zero set, are then covered uniformly. `weight` carries the sampling error of
+        the area, from the share accepted.
         """
         spacing = (self.high - self.low) / self.low.new_tensor([s - 1 for s in self.sizes])
         half = spacing.amin(1) / 2
@@ -240,71 +234,6 @@ class SDFGrid(Domain):
         corners = torch.stack([corner.flatten(1) for corner in _corners(grid)])
         low, high = corners.amin(0), corners.amax(0)
         return (low < size[:, None]) & (high > -size[:, None])
-
-
-class Tabulated(Domain):
-    """A domain whose `gap` is looked up in a table; everything else is the domain's own.
-
-    Worth it where distances are bounds or slow: star-shaped domains, polygons with many corners.
-    The table overestimates where the boundary curves inward; what it overestimates by at the cell
-    centres is measured once and, with half as much again, subtracted. Keep the walks' `eps` well
-    above `slack`; a step that still leaves the domain ends there and is projected back.
-
-    Args:
-        domain: B domains.
-        nodes: Nodes of the table along every axis.
-
-    Attributes:
-        slack: `(B,)` what is subtracted from the interpolated distance.
-    """
-
-    def __init__(self, domain: Domain, nodes: int = 129) -> None:
-        super().__init__(domain.count, domain.dim)
-        self.domain, self.grid = domain, SDFGrid.of(domain, nodes)
-        low, high = self.grid.bounds()
-        axis = torch.arange(nodes - 1, dtype=torch.float64, device=low.device)
-        axis = (axis + 0.5) / (nodes - 1)
-        unit = torch.stack(torch.meshgrid([axis] * self.dim, indexing="ij"), -1)
-        unit = unit.view(-1, self.dim)
-        self.slack = low.new_zeros(self.count)
-        for part in unit.split(max(1, BLOCK // self.count)):
-            points = low[:, None] + part * (high - low)[:, None]
-            exact = -domain.signed_distance(points)
-            excess = -self.grid.interpolate(*self.columns(points)).view_as(exact) - exact
-            excess = torch.where(exact > 0, excess, 0.0).amax(1)
-            self.slack = torch.maximum(self.slack, SLACK * excess)
-
-    def gap(self, x: Tensor, i: Tensor) -> Tensor:
-        """Return the interpolated distance less the slack."""
-        return -(self.grid.interpolate(x, i) + self.pick(self.slack, x, i))
-
-    def level(self, x: Tensor, i: Tensor) -> Tensor:
-        """Return the domain's own level."""
-        return self.domain.level(x, i)
-
-    def nearest(self, x: Tensor, i: Tensor) -> Tensor:
-        """Return the domain's own projection."""
-        return self.domain.nearest(x, i)
-
-    def land(self, x: Tensor, i: Tensor) -> Tensor:
-        """Return the domain's own projection of points near the boundary."""
-        return self.domain.land(x, i)
-
-    def bounds(self) -> tuple[Tensor, Tensor]:
-        """Return the domain's own boxes."""
-        return self.domain.bounds()
-
-    def sample_interior(
-        self, n: int, generator: torch.Generator, dtype: torch.dtype = torch.float32
-    ) -> Tensor:
-        """Return the domain's own samples."""
-        return self.domain.sample_interior(n, generator, dtype)
-
-    def sample_boundary(
-        self, n: int, generator: torch.Generator, dtype: torch.dtype = torch.float32
-    ) -> Boundary:
-        """Return the domain's own samples."""
-        return self.domain.sample_boundary(n, generator, dtype)
 
 
 def _reduce(corners: list[Tensor], share: Tensor, axis: int | None = None) -> Tensor:
