@@ -65,7 +65,7 @@ class LBFGS:
             d = -_two_loops(layout, g, s, y, rho, order, gamma)
             downhill = layout.dot(d, g) < 0
             d = torch.where(layout.spread(downhill, x), d, -layout.spread(gamma, x) * g)
-            rho = rho * downhill
+            rho = rho * downhill  # pairs that do not lead down are forgotten
             new, new_f, new_g, moved = _line_search(task, progress.active, x, f, g, d)
             new = progress.keep(new)
             slot = progress.step % m
@@ -80,7 +80,7 @@ class LBFGS:
             progress.update(x, layout.norm(g), task.scale(x, g))
             # no way down even along the gradient
             progress.finish(~moved & fresh, Status.STALLED)
-            rho = rho * moved
+            rho = rho * moved  # the next try is along the gradient
         return progress.outcome(task.evaluations)
 
 
@@ -103,7 +103,10 @@ def _two_loops(
 def _line_search(
     task: Task, active: Tensor, x: Tensor, f: Tensor, g: Tensor, d: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return iterate, objective and gradient at a weak-Wolfe step, and where one was found."""
+    """Return iterate, objective and gradient after a step, and where there was one.
+
+    A step satisfies the weak Wolfe conditions, or the first of them alone if trials run out.
+    """
     layout, slope = task.layout, task.layout.dot(g, d)
     slack = 1e3 * torch.finfo(f.dtype).eps * f.abs()
     low, high = torch.zeros_like(f), torch.full_like(f, torch.inf)
