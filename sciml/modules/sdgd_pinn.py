@@ -33,6 +33,7 @@ from sciml.autodiff.estimators import Exact
 from sciml.data.collocation import Batch
 from sciml.errors import InvalidArgument, did_you_mean
 from sciml.modules.evaluation import Report
+from sciml.modules.step import step_loss
 from sciml.networks.trial import TrialSolution
 from sciml.optim.construct import construct
 from sciml.optim.terms import LossTerm
@@ -199,14 +200,7 @@ class SDGDPINN(LightningModule):
         """Return this rank's share of the loss."""
         self._seen = batch
         batch = self._choose_points(batch)
-        world = batch.streams.world
-        parts = {term.name: term.loss(world) for term in self.loss_terms(batch)}
-        loss = sum(parts.values())
-        self.last_terms = {name: part.detach() for name, part in parts.items()}
-        self.log("train/loss", loss.detach(), prog_bar=True)
-        if len(parts) > 1:
-            self.log_dict({f"train/{name}": part for name, part in self.last_terms.items()})
-        return loss
+        return step_loss(self, self.loss_terms(batch), batch.streams.world)
 
     def optimizer_step(self, epoch, batch_idx, optimizer, optimizer_closure=None) -> None:
         """Take a step, then let an importance-sampling estimator look at what it drew.

@@ -22,6 +22,7 @@ from sciml.data.batch import Batch
 from sciml.data.steps import StepData
 from sciml.errors import InvalidArgument
 from sciml.modules.scores import Classification, Regression, everyone, score_of
+from sciml.modules.step import step_loss
 from sciml.modules.tally import Tally
 from sciml.optim.construct import construct
 from sciml.optim.terms import LossTerm, total_loss
@@ -86,7 +87,8 @@ class Supervised(LightningModule):
         """Return the term that compares a prediction with the target.
 
         Raises:
-            InvalidArgument: If the shapes differ.
+            InvalidArgument: If the shapes differ, or for a relative loss where an instance has
+                several rows.
         """
         if self.kind == "classification":
             logits, labels = prediction, batch.target
@@ -117,14 +119,7 @@ class Supervised(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return this rank's share of the loss."""
-        world = batch.streams.world
-        parts = {term.name: term.loss(world) for term in self.loss_terms(batch)}
-        loss = sum(parts.values())
-        self.last_terms = {name: part.detach() for name, part in parts.items()}
-        self.log("train/loss", loss.detach(), prog_bar=True)
-        if len(parts) > 1:
-            self.log_dict({f"train/{name}": part for name, part in self.last_terms.items()})
-        return loss
+        return step_loss(self, self.loss_terms(batch), batch.streams.world)
 
     # --- evaluation ---------------------------------------------------------------------------
     def on_validation_epoch_start(self) -> None:

@@ -1,0 +1,27 @@
+"""What every training step does with the terms of its loss."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lightning import LightningModule
+from torch import Tensor
+
+from sciml.optim.terms import LossTerm
+
+
+def step_loss(module: LightningModule, terms: Sequence[LossTerm], world: int) -> Tensor:
+    """Return this rank's share of the loss; log it, and its terms if there are several.
+
+    Args:
+        module: Keeps the detached terms in `last_terms`, for `sciml.callbacks.finite`.
+        terms: Terms of the loss, with distinct names.
+        world: Number of ranks.
+    """
+    parts = {term.name: term.loss(world) for term in terms}
+    loss = sum(parts.values())
+    module.last_terms = {name: part.detach() for name, part in parts.items()}
+    module.log("train/loss", loss.detach(), prog_bar=True)
+    if len(parts) > 1:
+        module.log_dict({f"train/{name}": part for name, part in module.last_terms.items()})
+    return loss
