@@ -12,7 +12,8 @@ and constant data are exact and need not be learned:
     h       boundary data of what is left, g - v, less its mean c, at the closest boundary point
     w       mean of h over the boundary with weights |x - y|^-d, which is the solution of
             Laplace's equation in a ball and a good guess elsewhere; with screening, v and w have
-            its kernels and c = 0
+            its kernels and c = 0; with diffusion all this is done for sqrt(alpha) (u - mean of g),
+            which has f / sqrt(alpha) as source and no first derivatives in its equation
     t       1 - exp(-distance / l): 0 on the boundary, where u = g holds whatever is learned
     data    v, f, h near the boundary, and means like w with other powers
     G_k     functions of the domain and the coefficients, point by point: a network that sees
@@ -52,7 +53,7 @@ class Lift:
     Attributes:
         known: `(N, channels, n, ..., n)` of domain and coefficients.
         data: `(N, channels, n, ..., n)` linear in f and g.
-        smooth: c + v.
+        smooth: c + v; like h and w over sqrt(alpha), plus the mean of g, with diffusion.
         trace: h.
         mean: w.
     """
@@ -104,6 +105,7 @@ class WosFNO(nn.Module):
         self.space = FreeSpace(dim, self.half, self.powers)
         self.width, self.layers = width, layers
         seen = 5 + dim + len(self.powers) + len(self.coefficients)
+        seen += "diffusion" in self.coefficients
         data = 4 + len(self.powers)
         self.domain = nn.Sequential(
             nn.Linear(seen, hidden),
@@ -198,20 +200,34 @@ class WosFNO(nn.Module):
     ) -> Lift:
         """Return everything that is not learned; arguments as in `forward`."""
         axes = tuple(range(1, self.dim + 1))
+        coefficients = self._coefficients(screening=screening, diffusion=diffusion)
         spacing, width = self.space.spacing(sdf), self.space.layer(sdf)
-        newton, means, flat = self.space.kernels(sdf, self._rate(sdf, screening))
         inner, inside = (-sdf).clamp_min(0), (0.5 - sdf / max(spacing)).clamp(0, 1)
         near = (1 + torch.cos(math.pi * (sdf / width).clamp(-1, 1))) / 2
+        total = near.sum(axes, keepdim=True)
 
         def gradient(field: Tensor) -> Tensor:
             return torch.stack(torch.gradient(field, spacing=spacing, dim=axes), 1)
 
+        def divergence(field: Tensor) -> Tensor:
+            return sum(gradient(part)[:, a] for a, part in enumerate(field.unbind(1)))
+
         slope = gradient(sdf)
         normal = slope / slope.square().sum(1, keepdim=True).sqrt().clamp_min(0.1)
+        offset, root = torch.zeros_like(total), torch.ones_like(sdf)
+        if "diffusion" in self.coefficients:
+            slope, root = gradient(diffusion.log()), diffusion.sqrt()
+            coefficients.append((divergence(slope) / 2 + slope.square().sum(1) / 4) * inside)
+            if "screening" in self.coefficients:
+                screening = screening / diffusion
+            else:
+                offset = (near * boundary).sum(axes, keepdim=True) / total
+            at_boundary = root * torch.exp(-sdf * (slope * normal).sum(1) / 2)
+            boundary, source = at_boundary * (boundary - offset), source / root
+        newton, means, flat = self.space.kernels(sdf, self._rate(sdf, screening))
         v = convolve(source * inside, newton, self.dim)
         on_boundary = v - sdf * (gradient(v) * normal).sum(1)  # at the closest point, first order
         h = boundary - on_boundary
-        total = near.sum(axes, keepdim=True)
         c = (near * h).sum(axes, keepdim=True) / total
         if flat is not None:  # constants are no solutions
             c = torch.zeros_like(c)
@@ -226,7 +242,7 @@ class WosFNO(nn.Module):
         t = _ramp(sdf)
 
         fade = torch.exp(-sdf.abs() / FADE)
-        bend = sum(gradient(part)[:, a] for a, part in enumerate(normal.unbind(1)))
+        bend = divergence(normal)
         # over a flat boundary the sum of |x - y|^-p falls like a power of the distance
         room = [
             field.log() + (p - self.dim + 1) * torch.log(inner + width)
@@ -234,10 +250,11 @@ class WosFNO(nn.Module):
         ]
         known = [t, 1 - torch.exp(-inner / 0.4), inside, near, (bend * fade).clamp(-5, 5) / 3]
         known += [*(normal * fade[:, None]).unbind(1), *room]
-        known += self._coefficients(screening=screening, diffusion=diffusion)
+        known += coefficients
         data = [(guesses[0] - w) * inside, (guesses[2] - w) * inside, w * inside, near * h]
         data += [(v - level) * inside, source * inside / 4, (1 - t) * h * inside]
-        return Lift(torch.stack(known, 1), torch.stack(data, 1), c + v, h, w)
+        smooth = offset + (c + v) / root
+        return Lift(torch.stack(known, 1), torch.stack(data, 1), smooth, h / root, w / root)
 
     def _coefficients(self, **given: Tensor | None) -> list[Tensor]:
         """Return the channels of the coefficients, of size 1."""

@@ -50,10 +50,18 @@ def random_inputs(count=3, n=24):
 
 
 # --- structure ------------------------------------------------------------------------------------
-def test_superposition():
-    net, a = network(), random_inputs()
-    b = {"sdf": a["sdf"], "boundary": a["boundary"].flip(0) ** 2, "source": a["source"].flip(0)}
-    mixed = {k: v if k == "sdf" else 2 * v - 3 * b[k] for k, v in a.items()}
+def smooth_diffusion(sdf):
+    x = nodes(sdf.shape[-1])
+    return torch.exp(0.5 * torch.sin(1.5 * x[0] - x[1])).expand_as(sdf)
+
+
+@pytest.mark.parametrize("coefficients", [(), ("diffusion",)])
+def test_superposition(coefficients):
+    net, a = network(coefficients=coefficients), random_inputs()
+    fixed = {"sdf": a["sdf"]} | {name: smooth_diffusion(a["sdf"]) for name in coefficients}
+    a = {**a, **fixed}
+    b = {**fixed, "boundary": a["boundary"].flip(0) ** 2, "source": a["source"].flip(0)}
+    mixed = {k: v if k in fixed else 2 * v - 3 * b[k] for k, v in a.items()}
     assert torch.allclose(net(**mixed), 2 * net(**a) - 3 * net(**b), atol=1e-10)
     assert net.correction(net.lift(**a)).abs().max() > 0.05  # the learned part is in it
 
@@ -66,6 +74,9 @@ def test_constants_are_exact():
         "source": 0 * inputs["sdf"],
     }
     assert torch.allclose(network()(**constant), torch.full_like(inputs["sdf"], 2.5), atol=1e-10)
+    constant["diffusion"] = smooth_diffusion(inputs["sdf"])
+    found = network(coefficients=["diffusion"])(**constant)
+    assert torch.allclose(found, torch.full_like(inputs["sdf"], 2.5), atol=1e-10)
 
 
 def test_boundary_values_hold_whatever_is_learned():
@@ -123,6 +134,26 @@ def test_the_first_guess_has_the_right_source():
     x = nodes(97)
     r2 = x.square().sum(0)
     assert (found[0] - (1 - r2))[r2 < 0.9].abs().max() < 0.04
+
+
+def test_the_first_guess_with_diffusion():
+    """Where sqrt(alpha) is harmonic, so is sqrt(alpha) u."""
+
+    def root(x):
+        return torch.exp(0.8 * x[0]) * torch.cos(0.8 * x[1])
+
+    def u(x):
+        return x[0] / root(x)
+
+    x = nodes(97)
+    inputs = {**disk(u, n=97), "diffusion": root(x)[None] ** 2}
+    inside = x.square().sum(0) < 0.9
+    found, ignored = (
+        ((net.first_guess(**inputs)[0] - u(x)) * root(x))[inside].abs().max()
+        for net in (network(coefficients=["diffusion"]), network())
+    )
+    assert found < 0.08
+    assert ignored > 5 * found
 
 
 def test_the_first_guess_in_three_dimensions():
