@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from pathlib import Path
@@ -48,11 +49,14 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--problems", type=int, default=128, help="problems drawn (128)")
     parser.add_argument("--points", type=int, default=16, help="points in each (16)")
     parser.add_argument("--walks", type=int, default=256, help="walks from each point (256)")
-    parser.add_argument("--eps", type=float, default=2e-4, help="end of walks, in domain sizes")
-    parser.add_argument("--margin", type=float, default=0.0, help="points keep this far away")
+    parser.add_argument(
+        "--eps", type=float, default=2e-4, help="end of walks, in domain sizes (2e-4)"
+    )
+    parser.add_argument("--margin", type=float, default=0.0, help="points keep this far from the "
+                        "boundary, in domain sizes (0)")  # fmt: skip
     parser.add_argument("--confidence", type=float, default=0.95, help="of the interval (0.95)")
     parser.add_argument("--worst", type=int, default=5, help="worst points listed (5)")
-    parser.add_argument("--seed", type=int, default=0, help="of problems, points and walks")
+    parser.add_argument("--seed", type=int, default=0, help="of problems, points and walks (0)")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, …")
     parser.add_argument("-o", "--output", type=Path, help="picture, default: verification.png")
     try:
@@ -73,6 +77,8 @@ def _verify(arguments: argparse.Namespace) -> int:
         raise InvalidArgument(f"--tolerance {tolerance}", "a positive number")
     if output.suffix not in (".png", ".pdf", ".svg"):
         raise InvalidArgument(f"--output {output}", "a file name ending in .png, .pdf or .svg")
+    if not os.access(_existing(output.parent), os.W_OK):
+        raise InvalidArgument(f"--output {output}", "a folder that can be written to")
     device = device_of(arguments.device)
     model = load_pretrained(arguments.model, device=device)
     draw, predict = judged(model)
@@ -94,10 +100,15 @@ def _verify(arguments: argparse.Namespace) -> int:
     picture(found, output, tolerance, str(model.spec["name"]))
     print(report(found, model.spec, tolerance))
     walks = found.predicted.numel() * arguments.walks
-    print(f"{walks / 1e6:.2f} million walks, {seconds:.1f} s; picture: {output}")
+    print(f"{walks:,} walks, {seconds:.1f} s; picture: {output}")
     if tolerance is None:
         return 0
     return 0 if found.verdict(tolerance) == "within" else 1
+
+
+def _existing(folder: Path) -> Path:
+    """Return the first of a folder and those above it that exists."""
+    return folder if folder.exists() or folder == folder.parent else _existing(folder.parent)
 
 
 def report(found: Verification, spec: dict, tolerance: float | None) -> str:

@@ -103,6 +103,11 @@ def test_models_that_walks_cannot_judge_are_refused(tmp_path, capsys):
         (["--output", "a.jpg.exe"], "--output a.jpg.exe"),
         (["--problems", "4"], "4 problems"),
         (["--walks", "0"], "walks=0"),
+        (["--walks", "1"], "walks=1. Expected two halves"),
+        (["--worst", "-1"], "worst=-1. Expected 0 or more"),
+        (["--points", "0"], "points=0. Expected at least one"),
+        (["--confidence", "95"], "confidence=95.0. Expected a number between 0 and 1"),
+        (["--margin", "0.9"], "margin=0.9. Expected a number from 0 to 0.5"),
         (["--device", "nowhere"], "--device nowhere"),
     ],
 )

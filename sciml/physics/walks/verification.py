@@ -151,12 +151,16 @@ def verify(
     domain = problems.domain
     if domain.count < 8:
         raise InvalidArgument(f"{domain.count} problems", "at least 8 for an interval")
-    if not 0 < confidence < 1 or points < 1 or not 0 <= margin < 0.5:
-        raise InvalidArgument(
-            f"confidence={confidence}, points={points}, margin={margin}",
-            "a confidence between 0 and 1, at least one point, a margin from 0 to 0.5",
-        )
     engine = engine or WalkOnSpheres(walks=256, eps=2e-4)
+    for name, value, fits, wanted in (
+        ("confidence", confidence, 0 < confidence < 1, "a number between 0 and 1, such as 0.95"),
+        ("points", points, points >= 1, "at least one point per problem"),
+        ("margin", margin, 0 <= margin < 0.5, "a number from 0 to 0.5, in domain sizes"),
+        ("worst", worst, worst >= 0, "0 or more points"),
+        ("walks", engine.walks, engine.walks >= 2 + 2 * engine.antithetic, "two halves of walks"),
+    ):
+        if not fits:
+            raise InvalidArgument(f"{name}={value}", wanted)
     x = _inner(domain, points, margin, generator)
     value = predict(problems, x).detach().double()
     if value.shape != x.shape[:2] or not bool(value.isfinite().all()):
