@@ -1,6 +1,6 @@
 """Walk on spheres: walks per second, training against equation and energy, GINO's forward time.
 
-    python benchmarks/wos.py                      # ten minutes; results/wos.json and wos.png
+    python benchmarks/wos.py                      # twenty minutes; results/wos.json and wos.png
     python benchmarks/wos.py walks gino           # some parts only: walks, cost, training, gino
     python benchmarks/wos.py training --groups cloud --objectives walks pino
 
