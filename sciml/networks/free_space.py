@@ -20,7 +20,7 @@ from torch import Tensor
 LAYER = 0.11  # half width of the layer that stands for the boundary
 CELLS = 1.6  # the same in cells, on coarse grids
 # Mean of log r over the unit square around 0, and of 1 / r over the unit cube.
-LOG_MEAN, INVERSE_MEAN = -1.0611757, 2.3800774
+LOG_MEAN, INVERSE_MEAN = -1.0611754, 2.3800774
 EULER = 0.5772156649
 
 
