@@ -241,6 +241,7 @@ def rows_of_edges(config: Config) -> str | None:
     """Curvature that is recorded layer by layer needs layers that see one row per sample."""
     name = name_of(config.get("optimizer"))
     graphs = name_of(config.get("module")) == "ConvergentGraphSolver"
+    graphs |= name_of(config.get("network")) == "NeuralopCloud"
     if not graphs or name not in ("KFAC", "KFACStar", "MKOR", "ENGD", "SPRING"):
         return None
     return (

@@ -390,6 +390,14 @@ def test_options_on_the_command_line():
         runs.compose(command("neuralop_fno", "network.options.n_layer=2"))
 
 
+def test_optimizers_that_look_at_rows_of_layers_are_refused_on_clouds():
+    """Kernels see one row per pair of neighbours, whatever the number of problems."""
+    for optimizer in ("kfac", "kfac_star", "mkor", "engd", "spring"):
+        with pytest.raises(ConfigError, match=f"optimizer={optimizer.replace('_', '')} takes"):
+            runs.compose(command("neuralop_gino", f"optimizer={optimizer}"))
+    runs.compose(command("neuralop_fno", "optimizer=kfac"))
+
+
 # --- training -------------------------------------------------------------------------------------
 DATA = {"batch_size": 2, "pool": 4, "table": 24, "val_count": 2, "val_walks": 4, "test_count": 2}
 
