@@ -393,7 +393,7 @@ def test_options_on_the_command_line():
 def test_optimizers_that_look_at_rows_of_layers_are_refused_on_clouds():
     """Kernels see one row per pair of neighbours, whatever the number of problems."""
     for optimizer in ("kfac", "kfac_star", "mkor", "engd", "spring"):
-        with pytest.raises(ConfigError, match=f"optimizer={optimizer.replace('_', '')} takes"):
+        with pytest.raises(ConfigError, match="takes the rows that a layer sees"):
             runs.compose(command("neuralop_gino", f"optimizer={optimizer}"))
     runs.compose(command("neuralop_fno", "optimizer=kfac"))
 
