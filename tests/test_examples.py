@@ -66,3 +66,15 @@ def test_walks_remove_the_operators_error_from_what_is_found_through_it() -> Non
     errors = (example.search(hidden, rounds=2, walks=4096) - hidden).abs().amax(1)
     assert errors[0] < 0.1
     assert errors[1] < 0.4 * errors[0]
+
+
+def test_the_readme_solves_a_problem_by_an_operator_and_by_walks(capsys) -> None:
+    section = (ROOT / "README.md").read_text().split("Inside a program of one's own")[1]
+    code = re.search(r"```python\n(.*?)```", section, re.DOTALL).group(1)
+    exec("import sciml, torch\noperator = sciml.load_pretrained('wos_poisson2d')\n" + code, {})
+    alone, corrected = (eval(line, {"tensor": torch.tensor}) for line in
+                        capsys.readouterr().out.strip().splitlines())  # fmt: skip
+    assert torch.equal(alone["value"], corrected["model"])
+    difference = (alone["value"] - corrected["value"]).abs()
+    assert difference < 0.01
+    assert corrected["standard_error"] < 0.001
