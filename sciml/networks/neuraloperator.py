@@ -1,7 +1,7 @@
 """Networks of the neuraloperator library on elliptic problems, on grids and on clouds of points.
 
     on a grid    u(x) = g(y) + t(x) N[s, g, f, m, ...](x)      N one of FNO, TFNO, UNO
-    on a cloud   u(x) = N[g, s, f](x)                          N one of GINO, FNOGNO
+    on a cloud   u(x) = c + a N[(g - c) / a, s, f / a](x)      N one of GINO, FNOGNO
 
     s   signed distance, on grids cut off at half a unit from the boundary
     g   boundary value at the closest boundary point y
@@ -9,12 +9,14 @@
     m   1 inside, 0 outside; then coefficients of the equation, then the coordinates over `half`
     t   1 - exp(-distance / l), as in `sciml.networks.wos_fno`: u = g holds on the boundary, as
         objectives without labels need it
+    c   mean of g over the boundary points of the cloud, a the size of g - c and f there: shifted
+        and scaled data have shifted and scaled solutions, which need not be learned
 
 The networks, their names and those of their options are the library's; only what couples them to
 the problem is ours. Kossaifi et al., arXiv 2412.10354 (the library); Li et al., arXiv 2010.08895
 (FNO), 2309.00583 (GINO); Rahman et al., arXiv 2204.11127 (UNO). The encoding of clouds is that of
-arXiv 2603.01193. FNOGNO reads a grid: every node takes the values of the closest point of the
-cloud, and how far away that is.
+arXiv 2603.01193 but for c and a. FNOGNO reads a grid: every node takes the values of the closest
+point of the cloud, and how far away that is.
 
 GINO and FNOGNO take one geometry at a time: problems of a batch run one after the other. Spectral
 weights are in single precision whatever is asked for: float64 is refused. None of the networks can
@@ -225,11 +227,13 @@ class NeuralopCloud(nn.Module):
             InvalidArgument: In float64.
         """
         _single_precision(points)
-        features = torch.stack([boundary, distance, source], 2)
+        c, size = _level(boundary, distance, source)
+        features = torch.stack([(boundary - c) / size, distance, source / size], 2)
         given = zip(points, features, points if query is None else query, strict=True)
         solve = self._gino if self.name == "GINO" else self._fnogno
         with summed_at_once():
-            return torch.stack([solve(*one) for one in given])
+            found = torch.stack([solve(*one) for one in given])
+        return c + size * found
 
     def _gino(self, points: Tensor, features: Tensor, query: Tensor) -> Tensor:
         """Return the solution `(Q,)` of one problem."""
@@ -272,3 +276,13 @@ def _single_precision(x: Tensor) -> None:
 def _ramp(distance: Tensor) -> Tensor:
     """Return t, 0 on the boundary and outside."""
     return 1 - torch.exp(distance.clamp_max(0) / RAMP)
+
+
+def _level(boundary: Tensor, distance: Tensor, source: Tensor) -> tuple[Tensor, Tensor]:
+    """Return c and a `(N, 1)`: mean of g over the boundary, size of g - c and f."""
+    edge = (distance > -1e-6).to(boundary)
+    count = edge.sum(1, keepdim=True).clamp_min(1)
+    c = (boundary * edge).sum(1, keepdim=True) / count
+    square = ((boundary - c).square() * edge).sum(1, keepdim=True) / count
+    square = square + source.square().mean(1, keepdim=True) / 16  # u = (1 - r^2) f / 4 in a disk
+    return c, square.sqrt().clamp_min(1e-6)

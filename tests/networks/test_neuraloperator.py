@@ -172,9 +172,12 @@ def test_clouds_against_the_library_by_hand(model, query):
     wanted = []
     for k in range(2):
         x, g, s, f = (v[k] for v in given.values())
+        c = sum(g[30:]) / 20  # the last points lie on the boundary
+        a = (sum((v - c) ** 2 for v in g[30:]) / 20 + sum(v**2 for v in f) / 50 / 16) ** 0.5
+        g, f = (g - c) / a, f / a
         if model == "GINO":
             u = made.model(x[None], latent[None], asked[k][None], x=torch.stack([g, s, f], 1)[None])
-            wanted.append(u[0, :, 0])
+            wanted.append(c + a * u[0, :, 0])
             continue
         rows = []
         for y in latent.reshape(-1, 2):
@@ -182,11 +185,21 @@ def test_clouds_against_the_library_by_hand(model, query):
             j = int(gaps.argmin())
             rows.append(torch.stack([g[j], s[j], f[j], gaps[j]]))
         nodes = torch.stack(rows).view(1, 9, 9, 4)
-        wanted.append(made.model(in_p=latent, out_p=asked[k], f=nodes)[0, :, 0])
+        wanted.append(c + a * made.model(in_p=latent, out_p=asked[k], f=nodes)[0, :, 0])
     wanted = torch.stack(wanted)
     found = made(**given, query=asked if query else None)
     assert found.shape == asked.shape[:2] and wanted.std() > 1e-4
     assert torch.allclose(found, wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize("model", CLOUDS)
+def test_shifted_and_scaled_data_on_clouds(model):
+    made, given = cloud(model), points()
+    u = made(**given)
+    other = {**given, "boundary": 3 * given["boundary"] + 7, "source": 3 * given["source"]}
+    assert torch.allclose(made(**other), 3 * u + 7, atol=1e-4)
+    constant = {**given, "boundary": 0 * u + 2.5, "source": 0 * u}
+    assert torch.allclose(made(**constant), constant["boundary"], atol=1e-4)
 
 
 def test_solutions_on_clouds_have_slopes():
