@@ -30,6 +30,7 @@ import math
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from sciml.autodiff.streams import Streams
 from sciml.physics.geometry import Ball, star_family
@@ -102,3 +103,32 @@ def test_gradients_of_a_regression_on_walks_are_unbiased(walks):
     assert (mean - wanted).square().sum() < 2 * error.square().sum()
     # and not because labels are exact: a single draw points elsewhere
     assert (found[0] - wanted).norm() > 3 * error.norm()
+
+
+class Count(TorchDispatchMode):
+    """Counts the tensor operations made."""
+
+    def __init__(self):
+        super().__init__()
+        self.operations = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.operations += 1
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.filterwarnings("ignore:.*stopped after max_steps")
+def test_operations_do_not_grow_with_walks_points_or_domains():
+    """Acceptance point A2: nothing loops over walks. Four steps of each, in one chunk."""
+    found = {}
+    for count, points, walks in ((1, 4, 8), (1, 4, 800), (1, 400, 8), (2, 4, 8), (40, 4, 8)):
+        star = star_family(count, stream())
+        problem = Dirichlet(wave, source=lambda x, i: 1 + x[0])
+        at = 0.2 * star.sample_interior(points, stream(1), torch.float64)
+        engine = WalkOnSpheres(walks, eps=1e-6, max_steps=4)
+        with Count() as counted:
+            engine(star, problem, at, stream(2))
+        found[count, points, walks] = counted.operations
+    one, many = found[1, 4, 8], found[2, 4, 8]  # one domain needs no look-up of its parameters
+    assert found[1, 4, 800] == found[1, 400, 8] == one > 50
+    assert found[40, 4, 8] == many
