@@ -23,6 +23,7 @@ LIGHT = [
     "import sciml.cli.main as m; assert m.main(['list', 'pretrained']) == 0",
     "import sciml.cli.main as m; m.main(['predict', 'nothing', 'none.npz', '-o', 'none'])",
     "import sciml; sciml.load_pretrained",
+    "import sciml.networks.neuraloperator",  # the library itself when a network is made
 ]
 
 
