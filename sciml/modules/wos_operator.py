@@ -211,11 +211,18 @@ class WalkOperator(Supervised):
 
 
 def check_inputs(network: nn.Module, data: Any) -> None:
-    """Refuse a network that takes other inputs than the data have.
+    """Refuse a network that takes other inputs than the data have, or has a box of another size.
 
     Raises:
-        InvalidArgument: Naming both lists.
+        InvalidArgument: Naming both.
     """
+    half = getattr(data, "sizes", {}).get("half")
+    if half is not None and getattr(network, "half", half) != half:
+        raise InvalidArgument(
+            f"network.half={network.half} with data.half={half}",
+            "one box for both",
+            f"Type data.half={network.half} only: the network's follows",
+        )
     given = getattr(data, "input_names", None)
     if given is None or not hasattr(network, "schema"):
         return

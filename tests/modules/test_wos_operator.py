@@ -260,6 +260,8 @@ def test_networks_that_take_other_inputs_are_refused():
         (WosGINO(), grid, "Type network=wos_fno"),
         (WosFNO(), cloud, "Type network=wos_gino"),
         (WosFNO(coefficients=["screening"]), grid, "what the data have: sdf, boundary, source"),
+        (WosFNO(half=2.0), grid, "network.half=2.0 with data.half=1.5"),
+        (WosGINO(half=1.6), cloud, "Type data.half=1.6 only"),
     ):
         with pytest.raises(InvalidArgument, match=hint):
             WalkOperator(network=network, data=d, optimizer=sgd)
