@@ -1,7 +1,7 @@
 """Networks of the neuraloperator library on elliptic problems, on grids and on clouds of points.
 
-    on a grid    u(x) = g(y) + t(x) N[s, g, f, m, ...](x)      N one of FNO, TFNO, UNO
-    on a cloud   u(x) = c + a N[(g - c) / a, s, f / a](x)      N one of GINO, FNOGNO
+    on a grid    u(x) = g(y) + a t(x) N[s, (g - c) / a, f / a, m, ...](x)    N: FNO, TFNO, UNO
+    on a cloud   u(x) = c + a N[s, (g - c) / a, f / a](x)                    N: GINO, FNOGNO
 
     s   signed distance, on grids cut off at half a unit from the boundary
     g   boundary value at the closest boundary point y
@@ -9,8 +9,8 @@
     m   1 inside, 0 outside; then coefficients of the equation, then the coordinates over `half`
     t   1 - exp(-distance / l), as in `sciml.networks.wos_fno`: u = g holds on the boundary, as
         objectives without labels need it
-    c   mean of g over the boundary points of the cloud, a the size of g - c and f there: shifted
-        and scaled data have shifted and scaled solutions, which need not be learned
+    c   mean of g over the boundary (0 with screening), a the size of g - c and f: shifted and
+        scaled data have shifted and scaled solutions, which need not be learned
 
 The networks, their names and those of their options are the library's; only what couples them to
 the problem is ours. Kossaifi et al., arXiv 2412.10354 (the library); Li et al., arXiv 2010.08895
@@ -116,13 +116,17 @@ class NeuralopGrid(nn.Module):
         screening: Tensor | None = None,
         diffusion: Tensor | None = None,
     ) -> Tensor:
-        """Return N, which the library's network computes, `(N, n, ..., n)`; as `forward`."""
+        """Return a N, which the library's network computes, `(N, n, ..., n)`; as `forward`."""
         _single_precision(sdf)
         more = {"screening": screening, "diffusion": diffusion}
         absent = [name for name in self.coefficients if more[name] is None]
         if absent:
             raise InvalidArgument(f"no {absent[0]}", f"the inputs {list(self.schema()['inputs'])}")
-        channels = [sdf.clamp(-CUT, CUT), boundary, source, (sdf < 0).to(sdf)]
+        own = (sdf < 0).to(sdf)
+        c, size = _level(boundary, torch.exp(-sdf.abs() / RAMP), source, own)
+        if "screening" in self.coefficients:  # which shifts solutions by something else
+            c = torch.zeros_like(c)
+        channels = [sdf.clamp(-CUT, CUT), (boundary - c) / size, source / size, own]
         channels += [more[name] for name in self.coefficients]
         axes = [torch.linspace(-1, 1, n, dtype=sdf.dtype, device=sdf.device) for n in sdf.shape[1:]]
         channels += [x.expand_as(sdf) for x in torch.meshgrid(axes, indexing="ij")]
@@ -133,7 +137,7 @@ class NeuralopGrid(nn.Module):
                 f"{tuple(found.shape[1:])}",
                 "factors of the resolution whose product is 1",
             )
-        return found
+        return size * found
 
     def at(self, points: Tensor, distance: Tensor, **inputs: Tensor) -> Tensor:
         """Return u `(N, P)` at any points, by linear interpolation between the nodes inside.
@@ -195,6 +199,7 @@ class NeuralopCloud(nn.Module):
         options: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
+        self.half, self.nodes = float(half), nodes
         axis = torch.linspace(-half, half, nodes)
         grid = torch.stack(torch.meshgrid(axis, axis, indexing="ij"), -1)
         self.register_buffer("grid", grid, persistent=False)
@@ -227,7 +232,8 @@ class NeuralopCloud(nn.Module):
             InvalidArgument: In float64.
         """
         _single_precision(points)
-        c, size = _level(boundary, distance, source)
+        edge = (distance > -1e-6).to(boundary)
+        c, size = _level(boundary, edge, source, torch.ones_like(edge))
         features = torch.stack([(boundary - c) / size, distance, source / size], 2)
         given = zip(points, features, points if query is None else query, strict=True)
         solve = self._gino if self.name == "GINO" else self._fnogno
@@ -278,11 +284,22 @@ def _ramp(distance: Tensor) -> Tensor:
     return 1 - torch.exp(distance.clamp_max(0) / RAMP)
 
 
-def _level(boundary: Tensor, distance: Tensor, source: Tensor) -> tuple[Tensor, Tensor]:
-    """Return c and a `(N, 1)`: mean of g over the boundary, size of g - c and f."""
-    edge = (distance > -1e-6).to(boundary)
-    count = edge.sum(1, keepdim=True).clamp_min(1)
-    c = (boundary * edge).sum(1, keepdim=True) / count
-    square = ((boundary - c).square() * edge).sum(1, keepdim=True) / count
-    square = square + source.square().mean(1, keepdim=True) / 16  # u = (1 - r^2) f / 4 in a disk
+def _level(g: Tensor, edge: Tensor, f: Tensor, inside: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the mean of g and the size of what is left and of f, `(N, 1, ...)` for `(N, ...)`.
+
+    Args:
+        g: Boundary values.
+        edge: Their weights.
+        f: Source.
+        inside: Its weights.
+    """
+    axes = tuple(range(1, g.dim()))
+
+    def mean(values: Tensor, weight: Tensor) -> Tensor:
+        total = weight.sum(axes, keepdim=True).clamp_min(1e-6)
+        return (values * weight).sum(axes, keepdim=True) / total
+
+    c = mean(g, edge)
+    # (1 - r^2) f / 4 is the solution in a disk
+    square = mean((g - c).square(), edge) + mean(f.square(), inside) / 16
     return c, square.sqrt().clamp_min(1e-6)

@@ -114,14 +114,20 @@ def test_grids_against_the_library_by_hand(model):
     plain.load_state_dict(made.model.state_dict())
     given = fields()
     s, g, f = given.values()
+    near, own = torch.exp(-s.abs() / 0.1), (s < 0).float()
+    c = torch.stack([(v * w).sum() / w.sum() for v, w in zip(g, near, strict=True)])
+    a = [(((v - m) ** 2 * w).sum() / w.sum()) for v, m, w in zip(g, c, near, strict=True)]
+    a = [(b + (v**2 * w).sum() / w.sum() / 16) ** 0.5 for b, v, w in zip(a, f, own, strict=True)]
+    c, a = c[:, None, None], torch.stack(a)[:, None, None]
     channels = torch.zeros(3, 6, 16, 16)
     for i in range(16):
         for j in range(16):
             channels[:, 0, i, j] = s[:, i, j].clamp(-0.5, 0.5)
-            channels[:, 1, i, j], channels[:, 2, i, j] = g[:, i, j], f[:, i, j]
+            channels[:, 1, i, j] = ((g - c) / a)[:, i, j]
+            channels[:, 2, i, j] = (f / a)[:, i, j]
             channels[:, 3, i, j] = (s[:, i, j] < 0).float()
             channels[:, 4, i, j], channels[:, 5, i, j] = 2 * i / 15 - 1, 2 * j / 15 - 1
-    learned = plain(channels)[:, 0]
+    learned = a * plain(channels)[:, 0]
     inside = g + (1 - torch.exp(-s.abs() / 0.1)) * learned
     found = made(**given)
     assert learned.std() > 1e-3
@@ -192,14 +198,23 @@ def test_clouds_against_the_library_by_hand(model, query):
     assert torch.allclose(found, wanted, atol=1e-5)
 
 
-@pytest.mark.parametrize("model", CLOUDS)
-def test_shifted_and_scaled_data_on_clouds(model):
-    made, given = cloud(model), points()
+@pytest.mark.parametrize("model", [*GRIDS, *CLOUDS])
+def test_shifted_and_scaled_data(model):
+    made, given = network(model), inputs(model)
     u = made(**given)
     other = {**given, "boundary": 3 * given["boundary"] + 7, "source": 3 * given["source"]}
     assert torch.allclose(made(**other), 3 * u + 7, atol=1e-4)
     constant = {**given, "boundary": 0 * u + 2.5, "source": 0 * u}
     assert torch.allclose(made(**constant), constant["boundary"], atol=1e-4)
+
+
+def test_shifts_are_seen_where_there_is_screening():
+    made, given = grid(coefficients=["screening"]), fields(names=("screening",))
+    u = made(**given)
+    other = {k: v if k in ("sdf", "screening") else 3 * v for k, v in given.items()}
+    assert torch.allclose(made(**other), 3 * u, atol=1e-4)
+    moved = made(**{**given, "boundary": given["boundary"] + 7}) - 7 - u
+    assert moved[given["sdf"] < -0.2].abs().max() > 0.01
 
 
 def test_solutions_on_clouds_have_slopes():
