@@ -6,6 +6,7 @@ mistakes are collected, each with the nearest name.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,7 @@ def read(words: list[str], folder: Path) -> CommandLine:
     chosen = [p for p in parsed if p.key_or_group in names]
     bad = [p for p in chosen if _check_choice(p, folder, line.findings)]
     chosen = [p for p in chosen if p not in bad]
+    _check_sizes(chosen, folder, line.findings)
     guessed = False
     if not any(p.key_or_group == "model" for p in chosen):
         models = options("model", folder)
@@ -161,6 +163,23 @@ def _check_choice(override: Override, folder: Path, findings: list[str]) -> bool
     wrong = [v for v in values if v is not None and str(v) not in names]
     findings += [preflight.unknown_choice(group, str(v), names) for v in wrong]
     return bool(wrong)
+
+
+def _check_sizes(chosen: list[Override], folder: Path, findings: list[str]) -> None:
+    """Add a finding for a scale that a model has no file for: its size would stay the default."""
+    typed = {group: [] for group in ("model", "scale")}
+    for p in chosen:
+        if p.key_or_group in typed:
+            typed[p.key_or_group] = [str(v) for v in _values(p)]
+    known = options("size", folder)
+    for model, scale in itertools.product(typed["model"], typed["scale"]):
+        if scale != "default" and f"{model}_{scale}" not in known:
+            end = f"_{scale}"
+            having = [name.removesuffix(end) for name in known if name.endswith(end)]
+            findings.append(
+                f"scale={scale} with model={model}, which has no such size. Expected "
+                f"scale=default, or a model that has one: {', '.join(having)}."
+            )
 
 
 def _check_key(override: Override, base: DictConfig, findings: list[str]) -> str | None:

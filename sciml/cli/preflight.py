@@ -164,13 +164,21 @@ def check_node(
         if key not in known and not (free and takes(target, key)):
             found.append(unknown_key(f"{path}.{key}", [k for k in known if k not in supplied]))
         elif not matches(value, hints.get(key, Any)):
-            wanted = describe(hints[key])
-            found.append(f"{path}.{key}={value!r} is a {type(value).__name__}. Expected {wanted}.")
+            found.append(_wrong_value(f"{path}.{key}", value, hints[key]))
     for key, parameter in known.items():
         required = parameter.default is parameter.empty
         if complete and required and key not in node and key not in supplied:
             found.append(f"{path}.{key} is missing: {target.__name__} needs it.")
     return found
+
+
+def _wrong_value(key: str, value: Any, annotation: Any) -> str:
+    """Return the message for a value that an argument does not take."""
+    if typing.get_origin(annotation) is Literal and isinstance(value, str):
+        names = [str(option) for option in typing.get_args(annotation)]
+        return f"{key}={value} is unknown. {did_you_mean(value, names)}."
+    wanted = describe(annotation)
+    return f"{key}={value!r} is a {type(value).__name__}. Expected {wanted}."
 
 
 def unknown_key(key: str, options: list[str]) -> str:

@@ -19,8 +19,11 @@ def compose(*words, folder=None):
     return line
 
 
-@pytest.mark.parametrize("model", MODELS)
-@pytest.mark.parametrize("scale", ["default", "paper"])
+SIZES = [name.rpartition("_") for name in paths.options("size")]
+SCALES = [(model, "default") for model in MODELS] + [(name, size) for name, _, size in SIZES]
+
+
+@pytest.mark.parametrize(("model", "scale"), SCALES)
 def test_every_model_passes_preflight(model, scale):
     line = compose(f"model={model}", f"scale={scale}")
     assert line.config["model"] == model and line.config["scale"] == scale
