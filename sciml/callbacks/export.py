@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 RANGE_POINTS = 16384
 RANGE_ELEMENTS = 2**22
-RANGE_BATCHES = 4  # training batches whose ranges stand for all of an operator's
+RANGE_BATCHES = 16  # training batches whose ranges stand for all of an operator's
 
 
 class ExportPretrained(pl.Callback):

@@ -103,7 +103,7 @@ def export(
             raise InvalidArgument(
                 f"{type(operator.network).__name__} cannot be exported ({_first_line(error)})",
                 "an operator whose steps do not depend on its data",
-                "Solvers that iterate until they have converged run in sciml only: use predict",
+                "Such operators run in sciml only: use predict",
             ) from error
         _compare(program, network, example, free)
     return program
