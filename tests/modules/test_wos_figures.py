@@ -29,7 +29,7 @@ LIMITS = {
         "first_guess": 0.3,
     },
     "wos_screened2d": {"test": 0.013, "test_ellipse": 0.02, "test_polygon": 0.02},
-    "wos_varcoef2d": {"test": 0.02, "test_ellipse": 0.025, "test_polygon": 0.03},
+    "wos_varcoef2d": {"test": 0.013, "test_ellipse": 0.015, "test_polygon": 0.025},
     "wos_poisson3d": {"test": 0.008, "test_ball": 0.011},
     "wos_poisson2d_gino": {"test": 0.015, "test_ellipse": 0.03, "test_polygon": 0.03},
 }
