@@ -22,6 +22,7 @@ from sciml.cli import preflight
 from sciml.cli.paths import groups, options
 from sciml.errors import ConfigError, nearest
 
+OTHER_MODEL = ("problem", "network", "data")  # with another of these, a model's figures are not its
 COLLECTIONS = ("callbacks", "logger")  # groups of several targets, to which `+` may add
 
 
@@ -85,6 +86,10 @@ def read(words: list[str], folder: Path) -> CommandLine:
                 line.overrides[line.overrides.index(p.input_line)] = word
                 allowed.append((p, word))
         first = [_first(p) for p in chosen]
+        other = any(p.key_or_group in OTHER_MODEL for p in chosen)
+        if other and not any(p.key_or_group.startswith("reference") for p in keys):
+            first.append("reference=null")
+            line.overrides.append("reference=null")
         values = [_first(p, word) for p, word in allowed]
         try:
             config = _compose(first + values)

@@ -31,6 +31,14 @@ def test_every_model_passes_preflight(model, scale):
     assert str(line.run_dir) == f"runs/{model}/now"
 
 
+def test_numbers_to_expect_are_those_of_the_models_own_network():
+    assert compose("model=wos_poisson2d", "seed=1").config["reference"]
+    other = compose("model=wos_poisson2d", "network=neuralop_fno")
+    assert other.config["reference"] is None and "reference=null" in other.overrides
+    typed = compose("model=wos_poisson2d", "network=neuralop_fno", "++reference.loss=1")
+    assert typed.config["reference"]["loss"] == 1
+
+
 @pytest.mark.parametrize(
     ("group", "option"),
     [
