@@ -174,3 +174,23 @@ def test_verification_covers_the_true_error_of_a_shipped_operator():
     print(f"\n{hits} of 100 intervals hold {truth:.5f}")
     assert hits >= 90, f"{hits} of 100 intervals hold {truth:.5f}"
     assert math.isfinite(truth)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_worst_points_of_every_shipped_operator(name):
+    """They are walked to again, in problems of their own, and found where the solution is."""
+    draw, predict = judged(load_pretrained(name))
+    problems = draw(8, Streams(5, 0).generator("problems"))
+    with torch.no_grad():
+        found = verify(
+            predict,
+            problems,
+            Streams(5, 0).generator("walks"),
+            points=4,
+            engine=WalkOnSpheres(walks=64, eps=2e-4),
+            worst=6,
+        )
+    for w in found.worst:
+        where = torch.tensor(w.point, dtype=torch.float64).expand(8, 1, -1)
+        exact = float(problems.solution(where)[w.problem, 0])
+        assert abs(w.estimate - exact) < 5 * w.standard_error + 2e-3

@@ -29,7 +29,7 @@ from torch import Tensor
 from sciml.errors import InvalidArgument
 from sciml.physics.geometry import Domain
 from sciml.physics.walks.control_variate import Polynomials, estimate, fitted
-from sciml.physics.walks.spheres import Dirichlet, Estimate, WalkOnSpheres
+from sciml.physics.walks.spheres import Dirichlet, Estimate, Field, WalkOnSpheres
 
 FITTED = 512  # points on every boundary, and inside, that polynomials are fitted to
 DEGREE = {1: 8, 2: 8, 3: 5}
@@ -275,12 +275,28 @@ def _again(
     return sorted(found, key=lambda w: -abs(w.predicted - w.estimate))
 
 
+@dataclass(frozen=True)
+class _Field:
+    """A field of the chosen domains `rows (K,)`."""
+
+    field: Field
+    rows: Tensor
+
+    def __call__(self, x: Tensor, i: Tensor) -> Tensor:
+        return self.field(x, self.rows[i])
+
+
+class _Diffusion(_Field):
+    def log_gradient(self, x: Tensor, i: Tensor) -> Tensor:
+        return self.field.log_gradient(x, self.rows[i])
+
+
 def select(problem: Dirichlet, rows: Tensor) -> Dirichlet:
     """Return the equations of the domains `rows (K,)` as those of K domains."""
 
     def pick(part: object) -> object:
         if callable(part):
-            return lambda x, i: part(x, rows[i])
+            return (_Diffusion if hasattr(part, "log_gradient") else _Field)(part, rows)
         if isinstance(part, Tensor) and part.ndim:
             return part[rows] if len(part) > 1 else part
         return part
