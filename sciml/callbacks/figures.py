@@ -16,7 +16,7 @@ MARKS = 30  # points of a curve up to which they are marked
 
 
 def plot_fields(figure, report: Mapping[str, Any]) -> bool:
-    """Draw reference, prediction and their difference, one row per field."""
+    """Draw reference, prediction and their difference, one row per field; NaN stays empty."""
     rows = report.get("fields") or []
     if not rows:
         return False
@@ -25,9 +25,9 @@ def plot_fields(figure, report: Mapping[str, Any]) -> bool:
     unit = f" [{report['unit']}]" if report.get("unit") else ""
     for line, row in zip(axes, rows, strict=True):
         reference, prediction = (np.asarray(row[k], float) for k in ("reference", "prediction"))
-        low, high = float(reference.min()), float(reference.max())
+        low, high = float(np.nanmin(reference)), float(np.nanmax(reference))
         difference = prediction - reference
-        most = float(np.abs(difference).max()) or 1.0
+        most = float(np.nanmax(np.abs(difference))) or 1.0
         scale = {"vmin": low, "vmax": high, "cmap": "viridis"}
         shown = (
             (reference, f"{row['title']}: reference{unit}", scale),
@@ -35,7 +35,11 @@ def plot_fields(figure, report: Mapping[str, Any]) -> bool:
             (difference, f"difference{unit}", {"vmin": -most, "vmax": most, "cmap": "RdBu_r"}),
         )
         for axis, (field, title, colours) in zip(line, shown, strict=True):
-            image = axis.imshow(field, origin="lower", **colours)
+            if "points" in row:
+                image = axis.scatter(*np.asarray(row["points"]).T, c=field, s=6, **colours)
+                axis.set_aspect("equal")
+            else:
+                image = axis.imshow(field, origin="lower", **colours)
             axis.set_title(title, fontsize=10)
             axis.set_xticks([])
             axis.set_yticks([])

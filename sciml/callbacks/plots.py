@@ -8,7 +8,8 @@ The data come from `metrics.csv` and from `module.test_report`, a dictionary wit
     metrics     {name: number}
     ray         {"s" (M,), "prediction" (M,), "reference" (M,), "label": axis label of s}
     unit        unit of the solution, "" if dimensionless (optional)
-    fields      [{"title", "reference" (H, W), "prediction" (H, W)}], the same grid
+    fields      [{"title", "reference" (H, W), "prediction" (H, W)}], the same grid; or (N,) at
+                "points" (N, 2)
     confusion   (C, C) counts, true classes down, predicted ones across; `names` of the classes
     curves      {file: {"x" (M,), "y" {name: (M,)}, "xlabel", "ylabel", "log" "", "y" or "xy"}}
 

@@ -186,15 +186,18 @@ class WalkOperator(Supervised):
         if hasattr(self.network, "first_guess"):
             add(self._baselines["first_guess"], self.network.first_guess(**batch.inputs))
         for k in range(min(SHOWN - len(self._fields), len(u))):
-            shown = torch.stack([batch.target[k], u[k] * inside[k]]).double().cpu()
-            if shown.dim() < 3:  # a cloud of points
-                break
-            while shown.dim() > 3:  # the middle plane of a cube
-                shown = shown[..., shown.shape[-1] // 2]
-            title = f"test problem {len(self._fields)}"
-            self._fields.append(
-                {"title": title, "reference": shown[0].numpy(), "prediction": shown[1].numpy()}
-            )
+            row: dict[str, Any] = {"title": f"test problem {len(self._fields)}"}
+            shown, own = torch.stack([batch.target[k], u[k]]).double(), inside[k]
+            if "points" in batch.inputs:
+                shown = shown[:, own].cpu()
+                row["points"] = batch.inputs["points"][k, own].cpu().numpy()
+            else:
+                shown = shown.where(own, torch.nan).cpu()  # nothing is drawn outside
+                while shown.dim() > 3:  # the middle plane of a cube
+                    shown = shown[..., shown.shape[-1] // 2]
+                shown = shown.mT  # x to the right
+            row["reference"], row["prediction"] = shown[0].numpy(), shown[1].numpy()
+            self._fields.append(row)
 
     def on_test_epoch_end(self) -> None:
         """Log the metrics of every test set; errors of what needs no training as baselines."""

@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from sciml.callbacks import Plots
-from sciml.callbacks.figures import plot_confusion
+from sciml.callbacks.figures import plot_confusion, plot_fields
 from sciml.callbacks.plots import draw, plot_losses, read_history
 
 
@@ -83,6 +83,28 @@ def test_pictures_of_data_driven_methods(tmp_path):
     }
     found = {path.name for path in draw(tmp_path, report)}
     assert found == {"fields.png", "confusion.png", "error_against_budget.png"}
+
+
+def test_fields_with_holes_and_on_clouds():
+    field = np.arange(12.0).reshape(3, 4)
+    field[0, 0] = np.nan
+    cloud = {
+        "title": "cloud",
+        "points": np.eye(2),
+        "reference": np.ones(2),
+        "prediction": np.ones(2),
+    }
+    figure = Figure()
+    rows = [{"title": "grid", "reference": field, "prediction": field + 0.5}, cloud]
+    assert plot_fields(figure, {"fields": rows})
+    assert [axis.get_title() for axis in figure.axes][:3] == [
+        "grid: reference",
+        "prediction",
+        "difference",
+    ]
+    assert figure.axes[0].images[0].get_clim() == (1.0, 11.0)
+    assert figure.axes[2].images[0].get_clim() == (-0.5, 0.5)
+    assert len(figure.axes[3].collections[0].get_offsets()) == 2
 
 
 def test_what_the_confusion_picture_says():
