@@ -42,7 +42,7 @@ from sciml.callbacks.figures import (
 
 log = logging.getLogger(__name__)
 
-NOT_A_LOSS = ("points_per_s", "lr", "grad_norm", "rel_l2", "skill", "dimensions", "seconds")
+NOT_A_LOSS = ("_per_s", "lr", "grad_norm", "rel_l2", "skill", "dimensions", "seconds", "walk_")
 ERRORS = ("loss", "rel_l2", "residual")  # of the validation; other numbers are no errors
 MAX_CURVES = 8
 
@@ -147,7 +147,9 @@ def plot_losses(figure, path: Path, report: Mapping[str, Any]) -> bool:
         steps, right = history["val/accuracy"]
         errors["val/error_rate"] = (steps, 1 - right)
     errors = {name: curve for name, curve in errors.items() if len(curve[0]) > 1}
-    measured = any(name.endswith("/rel_l2") for name in errors)
+    measured = "val/rel_l2" in errors
+    if measured:  # losses and residuals are other quantities
+        errors = {"val/rel_l2": errors["val/rel_l2"]}
     if not losses:
         return False
     figure.set_size_inches(7.0 + 4.5 * bool(errors), 4.2)

@@ -124,3 +124,15 @@ def test_validation_shows_errors_only(tmp_path):
     assert plot_losses(figure, tmp_path / "metrics.csv", {})
     drawn = {line.get_label(): list(line.get_ydata()) for line in figure.axes[1].lines}
     assert drawn == {"val/loss": [2.0, 1.0], "val/error_rate": [0.5, 0.25]}
+
+
+def test_the_panel_of_losses_shows_losses(tmp_path):
+    path = tmp_path / "metrics.csv"
+    path.write_text(
+        "step,train/loss,train/samples_per_s,train/walk_steps,train/walk_share,val/loss,val/rel_l2\n"
+        "1,4,30,6.7,0.3,0.1,0.3\n2,2,30,6.7,0.3,0.05,0.2\n"
+    )
+    figure = Figure()
+    assert plot_losses(figure, path, {})
+    shown = [[line.get_label() for line in axis.lines] for axis in figure.axes]
+    assert shown == [["loss"], ["val/rel_l2"]]
