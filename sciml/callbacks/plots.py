@@ -42,7 +42,8 @@ from sciml.callbacks.figures import (
 
 log = logging.getLogger(__name__)
 
-NOT_A_LOSS = ("_per_s", "lr", "grad_norm", "rel_l2", "skill", "dimensions", "seconds", "walk_")
+NOT_A_LOSS = ("_per_s", "lr", "grad_norm", "gradient_noise", "rel_l2", "skill", "dimensions",
+              "points", "seconds", "walk_")  # fmt: skip
 ERRORS = ("loss", "rel_l2", "residual")  # of the validation; other numbers are no errors
 MAX_CURVES = 8
 
