@@ -15,6 +15,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from sciml.errors import InvalidArgument
+from sciml.optim.capture import Use
 from sciml.optim.objective import Objective
 from sciml.optim.slots import (
     Slots,
@@ -27,6 +29,8 @@ from sciml.optim.slots import (
     weighted_sum,
 )
 from sciml.optim.terms import LossTerm
+
+LARGEST = 16 * 2**30  # bytes of a Jacobian's slots
 
 
 class Jacobian:
@@ -143,6 +147,7 @@ def jacobian_of(
             keeps its own, and what is summed over rows must be summed over ranks.
     """
     terms, uses = objective.captured(layers)
+    _check_memory(terms, uses, layers)
     inside = {id(p) for layer in layers.values() for p in layer.parameters(recurse=False)}
     outside = [p for p in parameters if id(p) not in inside]
     residuals, blocks, rows = [], [], []
@@ -170,6 +175,25 @@ def jacobian_of(
         start = stop
     other = torch.cat(rows) if rows else None
     return Jacobian(torch.cat(residuals), blocks, layers, parameters, other, outside)
+
+
+def _check_memory(
+    terms: Sequence[LossTerm], uses: Sequence[Use], layers: Mapping[str, nn.Module]
+) -> None:
+    """Refuse what would need more than `LARGEST` bytes: one backward pass per output is kept."""
+    width = {name: len(layer.weight) for name, layer in layers.items()}
+    one = sum(
+        use.known.numel() // use.known.shape[-1] * (use.known.shape[-1] + width[use.layer])
+        for use in uses
+    )
+    most = max(term.outputs.shape[1] for term in terms)
+    size = most * one * terms[0].outputs.element_size()
+    if most > 1 and size > LARGEST:
+        raise InvalidArgument(
+            f"{most} outputs per sample: their Jacobian takes about {size / 2**30:.0f} GiB",
+            f"at most {LARGEST / 2**30:.0f} GiB",
+            "Type optimizer=kfac or another that needs no Jacobian, or take fewer samples",
+        )
 
 
 def _scaled_residual(term: LossTerm) -> Tensor:

@@ -27,7 +27,8 @@ from sciml.errors import InvalidArgument, NumericalWarning
 from sciml.optim import kronecker, step_size
 from sciml.optim.base import CurvatureOptimizer, gradients
 from sciml.optim.capture import require_layers
-from sciml.optim.factors import Kind
+from sciml.optim.differences import Differences
+from sciml.optim.factors import FEW_OUTPUTS, Kind
 from sciml.optim.jacobian import Jacobian, jacobian_of
 from sciml.optim.objective import Objective
 from sciml.optim.placement import fraction_of
@@ -149,7 +150,7 @@ class KFAC(CurvatureOptimizer):
             fraction=fraction,
         )
         self._objective: Objective | None = None
-        self._jacobian: Jacobian | None = None
+        self._jacobian: Jacobian | Differences | None = None
         self._complete: dict[str, list[Tensor]] | None = None
         self._checked = False
         self._numbers: dict[str, Any] = {}
@@ -170,9 +171,17 @@ class KFAC(CurvatureOptimizer):
             self._checked = True
         self._objective = objective
         if self.rule == "quadratic" or self._adapts():
-            self._jacobian = jacobian_of(objective, self.layers, self.treated, everywhere=False)
+            self._jacobian = self._products(objective)
         if super().due() or not self.memory["bases"]:
-            self.preconditioner.look(objective, self._jacobian)
+            exact = self._jacobian if isinstance(self._jacobian, Jacobian) else None
+            self.preconditioner.look(objective, exact)
+
+    def _products(self, objective: Objective) -> Jacobian | Differences:
+        """Return what multiplies with the Jacobian of this rank."""
+        terms, _ = objective.captured(self.layers)
+        if all(term.outputs.shape[1] <= FEW_OUTPUTS for term in terms):
+            return jacobian_of(objective, self.layers, self.treated, everywhere=False)
+        return Differences(objective, terms, self.treated)
 
     # --- the step -------------------------------------------------------------------------------
     def direction_step(self) -> None:

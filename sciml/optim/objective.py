@@ -96,11 +96,15 @@ class Objective:
             self._uses = capture.uses
         return list(self._given), self._uses
 
-    def loss(self) -> Tensor:
-        """Return the global loss at the present parameters, float64, without graph."""
+    def evaluated(self) -> list[LossTerm]:
+        """Return the terms at the present parameters anew, without graph."""
         self.evaluations += 1
         with torch.no_grad():
-            value = total_loss(self._evaluate()).double().reshape(1)
+            return list(self._evaluate())
+
+    def loss(self) -> Tensor:
+        """Return the global loss at the present parameters, float64, without graph."""
+        value = total_loss(self.evaluated()).double().reshape(1)
         return self.sum([value])[0][0]
 
     def loss_and_gradient(

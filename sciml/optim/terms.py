@@ -96,6 +96,13 @@ class LossTerm:
         root = p.sqrt()
         return torch.diag_embed(root).movedim(1, 0) - root.t()[:, :, None] * p[None]
 
+    def through_root(self, change: Tensor) -> Tensor:
+        """Return `l_c . change_n` of all columns of `roots`, `(n, c)`, for changes `(n, m)`."""
+        if self.kind != "categorical":
+            return change
+        p = self.outputs.detach().softmax(1).to(change)
+        return p.sqrt() * (change - (p * change).sum(1, keepdim=True))
+
     def draw(self, generator: torch.Generator) -> Tensor:
         """Return random vectors `(n, m)` with mean zero and covariance Lambda, sample by sample.
 
