@@ -34,6 +34,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sciml.errors import InvalidArgument
+from sciml.networks.elliptic_schema import cloud_schema, grid_schema
 from sciml.networks.neuraloperator_library import make, summed_at_once, tensors_only
 from sciml.networks.wos_fno import COEFFICIENTS, RAMP
 
@@ -158,16 +159,7 @@ class NeuralopGrid(nn.Module):
 
     def schema(self) -> dict:
         """Return names, shapes and units of inputs and outputs."""
-        shape = ["N", *("H", "W", "D")[: self.dim]]
-        names = ("sdf", "boundary", "source", *self.coefficients)
-        unit = {"sdf": "length"}
-        return {
-            "inputs": {
-                name: {"shape": shape, "unit": unit.get(name, "1"), "dtype": "float"}
-                for name in names
-            },
-            "outputs": {"value": {"shape": shape, "unit": "1"}},
-        }
+        return grid_schema(self.dim, self.coefficients)
 
     def infer(self, **inputs: Tensor) -> dict[str, Tensor]:
         """Return the solution at the nodes; the value at the closest point outside."""
@@ -254,16 +246,7 @@ class NeuralopCloud(nn.Module):
 
     def schema(self) -> dict:
         """Return names, shapes and units of inputs and outputs."""
-        row = {"shape": ["N", "P"], "unit": "1", "dtype": "float"}
-        return {
-            "inputs": {
-                "points": {"shape": ["N", "P", 2], "unit": "length", "dtype": "float"},
-                "boundary": row,
-                "distance": {**row, "unit": "length"},
-                "source": row,
-            },
-            "outputs": {"value": {"shape": ["N", "P"], "unit": "1"}},
-        }
+        return cloud_schema()
 
     def infer(self, **inputs: Tensor) -> dict[str, Tensor]:
         """Return the solution at the points."""

@@ -38,6 +38,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sciml.errors import InvalidArgument
+from sciml.networks.elliptic_schema import grid_schema
 from sciml.networks.free_space import FreeSpace, convolve
 from sciml.networks.spectral import SpectralMix
 
@@ -175,15 +176,7 @@ class WosFNO(nn.Module):
     # --- as a published operator ------------------------------------------------------------------
     def schema(self) -> dict:
         """Return names, shapes and units of inputs and outputs."""
-        shape = ["N", *("H", "W", "D")[: self.dim]]
-        entry = {"shape": shape, "unit": "1", "dtype": "float"}
-        names = ("sdf", "boundary", "source", *self.coefficients)
-        return {
-            "inputs": {
-                name: {**entry, "unit": "length" if name == "sdf" else "1"} for name in names
-            },
-            "outputs": {"value": {"shape": shape, "unit": "1"}},
-        }
+        return grid_schema(self.dim, self.coefficients)
 
     def infer(self, **inputs: Tensor) -> dict[str, Tensor]:
         """Return the solution at the nodes; the value at the closest point outside."""

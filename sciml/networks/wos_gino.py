@@ -32,6 +32,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sciml.errors import InvalidArgument
+from sciml.networks.elliptic_schema import cloud_schema
 from sciml.networks.free_space import convolve, potential, squares, transform
 from sciml.networks.spectral import SpectralMix
 from sciml.networks.wos_fno import FADE, RAMP, gated
@@ -284,16 +285,7 @@ class WosGINO(nn.Module):
     # --- as a published operator ------------------------------------------------------------------
     def schema(self) -> dict:
         """Return names, shapes and units of inputs and outputs."""
-        row = {"shape": ["N", "P"], "unit": "1", "dtype": "float"}
-        return {
-            "inputs": {
-                "points": {"shape": ["N", "P", 2], "unit": "length", "dtype": "float"},
-                "boundary": row,
-                "distance": {**row, "unit": "length"},
-                "source": row,
-            },
-            "outputs": {"value": {"shape": ["N", "P"], "unit": "1"}},
-        }
+        return cloud_schema()
 
     def infer(self, **inputs: Tensor) -> dict[str, Tensor]:
         """Return the solution at the points."""
