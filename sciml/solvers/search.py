@@ -235,10 +235,10 @@ def flat_theta(
     function: Callable[..., Any], theta: Sequence[Any]
 ) -> tuple[Callable[..., Any], tuple[Tensor, ...]]:
     """Return the function of x and the tensors in theta, and these tensors."""
+    if all(isinstance(t, Tensor) for t in theta):
+        return function, tuple(theta)
     leaves, tree = pytree.tree_flatten(tuple(theta))
     tensor = [isinstance(leaf, Tensor) for leaf in leaves]
-    if all(tensor) and len(leaves) == len(theta):
-        return function, tuple(leaves)
     rest = [None if is_tensor else leaf for leaf, is_tensor in zip(leaves, tensor, strict=True)]
 
     def bound(x: Any, *given: Tensor) -> Any:

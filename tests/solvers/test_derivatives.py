@@ -468,3 +468,15 @@ def test_image_shaped_unknowns():
         got = torch.autograd.grad(out.value.square().sum(), list(conv.parameters()))
         for g, v in zip(got, wanted, strict=True):
             assert (g - v).norm() < 1e-4 * v.norm()
+
+
+def test_parameters_in_lists_of_one_reach_the_function_as_lists():
+    a, b = torch.rand(3, 4) + 1, torch.rand(3, 4)
+    b.requires_grad_()
+
+    def residual(x, factors, shifts):  # iterating over a tensor in their place would mix problems
+        return sum(f * x - s for f, s in zip(factors, shifts, strict=True))
+
+    x = root(residual, torch.zeros(3, 4), ([a], [b]), on_failure="raise").value
+    torch.testing.assert_close(x, b / a, rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(torch.autograd.grad(x.sum(), b)[0], 1 / a, rtol=1e-12, atol=1e-14)
