@@ -20,6 +20,7 @@ points come from the domain of dependence (see `sciml.physics.hjb`).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
@@ -40,6 +41,7 @@ from sciml.optim.terms import LossTerm
 from sciml.physics.fields import evaluate, operator_of, second_derivatives
 from sciml.physics.pde import PDE, Fields, Points
 from sciml.physics.reduced import evaluate_reduced, reducible
+from sciml.physics.soundness import check_problem
 
 # Points over which features are standardised; few, because sources are computed there too.
 FEATURE_POINTS = 64
@@ -110,6 +112,12 @@ class SDGDPINN(LightningModule):
                     "the name of a loss term",
                     did_you_mean(name, known),
                 )
+        for name, weight in (weights or {}).items():
+            if not (math.isfinite(weight) and weight >= 0):
+                raise InvalidArgument(
+                    f"module.weights={{{name}: {weight}}}", "a finite weight of at least 0"
+                )
+        check_problem(problem)
         self.problem = problem
         self.weights = dict(weights or {})
         self.trial = TrialSolution(problem, network, inputs)
@@ -178,7 +186,9 @@ class SDGDPINN(LightningModule):
             u = self.fields(q, None)
             value = self.problem.condition_residual(name, u, q)
             weight = self.weights.get(name, weight)
-            terms.append(LossTerm(name, value, weight, batch.counts[name]))
+            # points in pairs have one row per pair; rows of all ranks stand in the same relation
+            count = batch.counts[name] * len(value) // len(q)
+            terms.append(LossTerm(name, value, weight, count))
         return terms
 
     def _interior_terms(self, batch: Batch) -> list[LossTerm]:

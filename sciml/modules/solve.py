@@ -24,6 +24,7 @@ from sciml.modules.sdgd_pinn import SDGDPINN
 from sciml.networks.mlp import MLP
 from sciml.optim.schedules import Linear, attach
 from sciml.physics.pde import PDE, Points
+from sciml.physics.soundness import check_answers
 
 
 @dataclass
@@ -62,12 +63,16 @@ def solve(
         steps: Optimizer steps.
         points: Collocation points per step (and per soft condition).
         lr: Learning rate at the start.
-        network: Called as `network(x, t, f)`; None for an MLP of four layers of width 128.
+        network: Called as `network(x, t, f)`, trained in place: a second call goes on from there.
+            None for an MLP of four layers of width 128. Parameters of the problem are trained too.
         estimator: None for SDGD with 16 dimensions, or all of them where there are no more.
         inputs: What the network sees; None for the coordinates.
         seed: Seed of weights, points and dimensions.
         progress: Whether to show a progress bar.
     """
+    known = type(problem).exact is not PDE.exact
+    if known:
+        check_answers(problem)
     L.seed_everything(seed, verbose=False)
     inputs = list(inputs or (["x", "t"] if problem.time_dependent else ["x"]))
     network = network or MLP(
@@ -102,7 +107,6 @@ def solve(
             inference_mode=False,
         )
         trainer.fit(module, data)
-        known = type(problem).exact is not PDE.exact
         if known:
             trainer.test(module, data, verbose=False)
     finally:

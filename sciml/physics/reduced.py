@@ -50,7 +50,9 @@ def evaluate_reduced(trial, p: Points) -> Fields:
         p: Points, N of them.
     """
     problem: PDE = trial.problem
-    with torch.set_grad_enabled(torch.is_grad_enabled() and p.x.requires_grad):
+    # parameters of the problem may stand in its lift and features
+    trained = any(True for part in (trial.unknowns, trial.parts) for _ in part.parameters())
+    with torch.set_grad_enabled(torch.is_grad_enabled() and (p.x.requires_grad or trained)):
         f = torch.cat([problem.feature(name, p.x, p.t) for name in trial.features], 1)
         known = [problem.feature_terms(name, p.x) for name in trial.features]
         directions, weights = second_order([gradient for gradient, _ in known])
