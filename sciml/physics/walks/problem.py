@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sciml.errors import InvalidType
+from sciml.errors import InvalidArgument, InvalidType
 from sciml.shapes import check_returned, no_outer_products
 
 # f(x, i): x (d, N) coordinates first, i (N,) the domain of each column; returns (N,).
@@ -109,6 +109,13 @@ class Dirichlet:
 
         Raises:
             InvalidType: For a boundary, source, diffusion or reduced that is no function.
+            InvalidArgument: For a `reduced` that nothing would read.
         """
+        if self.reduced is not None and self.diffusion is None and not callable(self.screening):
+            raise InvalidArgument(
+                "Dirichlet.reduced with constant coefficients, where nothing reads it",
+                "a diffusion, or a screening that is a function",
+                "Leave reduced=None",
+            )
         fields = ("boundary", "source", "diffusion", "reduced")
         check_fields(self, *fields, constant=("screening",))
