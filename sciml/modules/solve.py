@@ -24,6 +24,7 @@ from sciml.modules.sdgd_pinn import SDGDPINN
 from sciml.networks.mlp import MLP
 from sciml.optim.schedules import Linear, attach
 from sciml.physics.pde import PDE, Points
+from sciml.physics.returned import points as check_points
 from sciml.physics.soundness import check_answers
 
 
@@ -40,8 +41,14 @@ class Solution:
     metrics: dict[str, float]
 
     def __call__(self, x: Tensor, t: Tensor | None = None) -> Tensor:
-        """Return u `(N,)` at x `(N, d)` and t `(N, 1)`, without graph, in float64."""
-        return self.module.predict_points(Points(x, t))
+        """Return u `(N,)` at x `(N, d)` and t `(N, 1)`, without graph, in float64.
+
+        Raises:
+            InvalidArgument: For other shapes, and for a time where the problem has none.
+        """
+        p = Points(x, t)
+        check_points("the argument of the solution", p, self.module.problem)
+        return self.module.predict_points(p)
 
 
 def solve(

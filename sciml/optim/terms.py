@@ -76,6 +76,16 @@ class LossTerm:
                 "class numbers (n,)",
                 "Write LossTerm(..., kind='categorical', target=labels)",
             )
+        if self.kind == "categorical":
+            shape, labels = tuple(self.residual.shape), tuple(self.target.shape)
+            if len(shape) != 2 or shape[1] < 2 or labels != shape[:1]:
+                raise InvalidArgument(
+                    f"logits of shape {shape} and targets of shape {labels} in the loss term "
+                    f"'{self.name}'",
+                    "logits (n, classes) of two classes or more, class numbers (n,)",
+                    "Write target[:, 0] for a column; one column per class, not one number per "
+                    "sample",
+                )
 
     @property
     def outputs(self) -> Tensor:

@@ -151,23 +151,23 @@ def points(title: str, out: Any, problem) -> None:
     """Refuse points that a network would misread."""
     if not all(hasattr(out, part) for part in ("x", "t", "source")):
         raise InvalidType(f"{title} returned {_described(out)}", "Points", "Write Points(x, t)")
-    n = check_columns(f"{title}.x", out.x, problem.dim)
+    n = check_columns(f"{title}: x", out.x, problem.dim)
     if problem.time_dependent:
         if out.t is None:
             raise InvalidArgument(
-                f"{title} returned points without t",
+                f"{title}: points without t",
                 "a time (N, 1): the problem is time_dependent",
                 "Write Points(x, t)",
             )
-        check_returned(f"{title}.t", out.t, (n, 1), like=out.x, what="a column of times")
+        check_returned(f"{title}: t", out.t, (n, 1), like=out.x, what="a column of times")
     elif out.t is not None:
         raise InvalidArgument(
-            f"{title} returned points with a time, which nothing would see",
+            f"{title}: points with a time, which nothing would see",
             "t=None: the problem is static",
-            "Write time_dependent = True in the class",
+            "Write time_dependent = True in the class, or leave t out",
         )
     if out.source is not None:
-        check_returned(f"{title}.source", out.source, (n,), like=out.x, what=PER_POINT)
+        check_returned(f"{title}: source", out.source, (n,), like=out.x, what=PER_POINT)
 
 
 def check_columns(name: str, x: Any, dim: int) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -26,6 +26,7 @@ from sciml.physics.pde import PDE, Factor, Fields, Points
 from sciml.physics.returned import CHECKS
 
 POINTS = 7
+ROWS = torch.tensor([5, 2, 3])  # what is asked for again, alone
 RESERVED = ("residual", "slope", "interior", "points", "dims", "keep", "candidates", "validation")
 
 
@@ -44,6 +45,7 @@ def check_problem(problem: PDE) -> None:
     _check_conditions(problem)
     _check_order(problem)
     p = problem.sample(POINTS, torch.Generator().manual_seed(0))
+    _check_data(problem, p)
     _check_diffusion(problem, p)
     _check_residual(problem, p)
 
@@ -55,19 +57,40 @@ def check_answers(problem: PDE) -> None:
         InvalidArgument: For values of another shape, not finite, or that depend on other points.
     """
     p = problem.sample_test(POINTS, torch.Generator().manual_seed(0))
-    name = f"{type(problem).__name__}.exact()"
-    found = problem.exact(p.x, p.t)
+    _check_function(f"{type(problem).__name__}.exact()", lambda q: problem.exact(q.x, q.t), p)
     problem.baselines(p)
-    if not bool(found.isfinite().all()):
+
+
+def _check_data(problem: PDE, p: Points) -> None:
+    """Look at points, hard constraint, features and source."""
+    name = type(problem).__name__
+    for part, value in (("x", p.x), ("t", p.t), ("source", p.source)):
+        if value is not None and not bool(value.isfinite().all()):
+            raise InvalidArgument(f"{name}.sample().{part} is not finite", "finite numbers")
+    functions = {f"lift()[{k}]": lambda q, k=k: problem.lift(q.x, q.t)[k] for k in (0, 1)}
+    for f in problem.feature_names:
+        functions[f"feature('{f}')"] = lambda q, f=f: problem.feature(f, q.x, q.t)
+    functions["source()"] = lambda q: problem.source(q.x)
+    for title, function in functions.items():
+        _check_function(f"{name}.{title}", function, p)
+
+
+def _check_function(title: str, function: Callable[[Points], Tensor | None], p: Points) -> None:
+    """Refuse values that are not finite or depend on other points than their own."""
+    with torch.no_grad():
+        found = function(p)
+        if found is None:
+            return
+        if not bool(found.isfinite().all()):
+            raise InvalidArgument(
+                f"{title} is not finite at {int((~found.isfinite()).sum())} of {len(p)} points "
+                "of its domain",
+                "finite numbers",
+            )
+        alone, again = function(p[ROWS]), function(p)
+    if torch.equal(again, found) and not _close(alone, found[ROWS], found):
         raise InvalidArgument(
-            f"{name} is not finite at {int((~found.isfinite()).sum())} of {POINTS} test points",
-            "finite values",
-        )
-    part = p[torch.tensor([5, 2, 3])]
-    alone, again = problem.exact(part.x, part.t), problem.exact(p.x, p.t)
-    if torch.equal(again, found) and not _close(alone, found[[5, 2, 3]], found):
-        raise InvalidArgument(
-            f"{name} at a point depends on the other points it is called with",
+            f"{title} at a point depends on the other points it is called with",
             "a function of the point",
             "Write sum(), mean() and norm() with dim=1",
         )
@@ -185,17 +208,16 @@ def _check_residual(problem: PDE, p: Points) -> None:
             "a function of u.value, u.laplacian or another of its fields",
             "Nothing could be trained: use torch operations on u, without detach or numpy",
         )
-    rows = torch.tensor([5, 2, 3])
     with torch.no_grad():
         r = r.detach()
         again = problem.residual(_fields(problem, values), p)
         if not torch.equal(again.nan_to_num(), r.nan_to_num()):
             return  # random in itself
-        part = {key: value[rows] for key, value in values.items()}
-        alone = problem.residual(_fields(problem, part), p[rows])
+        part = {key: value[ROWS] for key, value in values.items()}
+        alone = problem.residual(_fields(problem, part), p[ROWS])
         turned = values | {"grad": values["grad"].flip(1) * -1}
         other = problem.residual(_fields(problem, turned), p)
-    if not problem.mixes_points and not _close(alone, r[rows], r):
+    if not problem.mixes_points and not _close(alone, r[ROWS], r):
         warnings.warn(
             f"{name} of a point depends on other points of the batch: sum(), mean() or norm() "
             "without dim=1, or (N,) combined with (N, 1)? If it is meant, write "

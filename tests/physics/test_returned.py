@@ -4,16 +4,18 @@ import pytest
 import torch
 from torch import nn
 
+from sciml.autodiff import squared_norm
 from sciml.autodiff.estimators import Exact
 from sciml.data.collocation import CollocationData
 from sciml.errors import InvalidArgument, InvalidType, NumericalWarning, SciMLWarning
 from sciml.modules.sdgd_pinn import SDGDPINN
-from sciml.modules.solve import solve
+from sciml.modules.solve import Solution, solve
 from sciml.networks.mlp import MLP
 from sciml.networks.trial import TrialSolution
 from sciml.optim import ENGD, KFAC, Objective
 from sciml.physics.ball import SineGordon
 from sciml.physics.pde import PDE, Fields, LiftTerms, Points
+from sciml.physics.reduced import evaluate_reduced
 from sciml.physics.samplers import box, uniform
 from sciml.physics.soundness import check_answers, check_problem
 
@@ -276,7 +278,7 @@ def pinn(problem):
 def test_an_unknown_coefficient_is_found():
     problem = Reaction(dim=1)
     network = MLP(dim=1, time=True, width=4, depth=2)
-    solve(problem, steps=60, points=8, lr=0.15, network=network)
+    solve(problem, steps=80, points=8, lr=0.1, network=network)
     assert abs(problem.k.detach() - 1.5) < 1e-2
 
 
@@ -381,3 +383,45 @@ def test_conditions_are_means_over_what_is_there():
     left, right = module(q.x, q.t)[:, 0].chunk(2)
     assert len(left) == 100
     assert torch.allclose(pairs.loss(), (left - right).square().mean(), rtol=1e-5, atol=0.0)
+
+
+@pytest.mark.parametrize(
+    ("method", "function", "message"),
+    [
+        ("lift", lambda self, x, t: (t * x.norm(), None), r"lift\(\)\[0\].*other points"),
+        ("lift", lambda self, x, t: (t, t / t.mean()), r"lift\(\)\[1\].*other points"),
+        ("lift", lambda self, x, t: (t.log() * 0 - t.sub(2).log(), None), "lift.*not finite"),
+        ("feature", lambda self, name, x, t: x.sum() * t, r"feature\('total'\).*other points"),
+        ("source", lambda self, x: x[:, 0] / x.sum(), r"source\(\).*other points"),
+        ("source", lambda self, x: (x[:, 0] - 2).log(), r"source\(\) is not finite"),
+        ("sample", lambda self, n, g: Points(torch.rand(n, D) / 0, torch.rand(n, 1)), "x is"),
+    ],
+)
+def test_data_are_functions_of_the_point_and_finite(method, function, message):
+    defined = {method: function, "feature_names": ("total",) if method == "feature" else ()}
+    with pytest.raises(InvalidArgument, match=message):
+        check_problem(type("Mine", (Heat,), defined)(dim=D))
+
+
+def test_arguments_of_a_solution():
+    solution = Solution(pinn(Heat(dim=D)), {})
+    x, t = torch.rand(N, D), torch.rand(N, 1)
+    assert solution(x, t).shape == (N,)
+    for wrong in [(x, t[:, 0]), (x, None), (x[:, :1], t), (x[0], t[0])]:
+        with pytest.raises(InvalidArgument, match="argument of the solution"):
+            solution(*wrong)
+
+
+def test_closed_forms_of_features_are_checked():
+    class Radial(PDE):
+        feature_names = ("radius",)
+
+        def feature(self, name, x, t):
+            return squared_norm(x)
+
+        def feature_terms(self, name, x):
+            return 2 * x, 2.0 * self.dim * torch.ones_like(x[:, :1])
+
+    trial = TrialSolution(Radial(dim=D), MLP(dim=0, features=1, width=4, depth=2), ["radius"])
+    with pytest.raises(InvalidArgument, match=r"feature_terms\(\) of 'radius'"):
+        evaluate_reduced(trial, Points(torch.rand(N, D)))
