@@ -89,6 +89,8 @@ def _check_function(title: str, function: Callable[[Points], Tensor | None], p: 
                 "of its domain",
                 "finite numbers",
             )
+        if len(p) < POINTS:  # a reference that is known at few points
+            return
         alone = function(p[ROWS])
         mixed = not _close(alone, found[ROWS], found)
         if mixed and not torch.equal(function(p), found):

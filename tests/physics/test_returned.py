@@ -17,6 +17,7 @@ from sciml.physics.ball import SineGordon
 from sciml.physics.pde import PDE, Fields, LiftTerms, Points
 from sciml.physics.reduced import evaluate_reduced
 from sciml.physics.samplers import box, uniform
+from sciml.physics.semilinear import SemilinearAllenCahn
 from sciml.physics.soundness import check_answers, check_problem
 
 torch.set_num_threads(1)
@@ -108,7 +109,7 @@ WRONG = {
     "no times": ("sample", lambda n, g: Points(torch.rand(n, D)), "without t"),
     "one coordinate": ("sample", lambda n, g: Points(torch.rand(n, 1), torch.rand(n, 1)), "6, 1"),
     "too few": ("sample", lambda n, g: points(n - 1), "5 points where 6"),
-    "too few tests": ("sample_test", lambda n, g: points(n - 1), "5 points where 6"),
+    "no tests": ("sample_test", lambda n, g: points(0), r"sample_test\(\) returned no points"),
     "no points": ("sample_condition", lambda k, n, g: points(0), "of 'start' returned no points"),
     "a tensor": ("sample_condition", lambda k, n, g: torch.rand(n, D), "Points"),
     "whole numbers": (
@@ -244,6 +245,7 @@ def test_references_are_looked_at_before_training():
         solve(Norm(dim=D), steps=1)
     with pytest.raises(InvalidArgument, match="not finite"):
         check_answers(Undefined(dim=D))
+    check_answers(SemilinearAllenCahn(dim=100))  # known at the origin alone
 
 
 # --- parts of a problem that are trained ----------------------------------------------------------
