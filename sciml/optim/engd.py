@@ -80,7 +80,7 @@ class ENGD(CurvatureOptimizer):
         """Compute the direction, and the gradient of what the fallback treats."""
         if self.layers and (mixing := self._check(objective)):
             self._without_layers(objective, mixing)
-        jacobian = jacobian_of(objective, self.layers, self.treated)
+        jacobian = jacobian_of(objective, self.layers, self.treated, checked=True)
         for p, d in zip(self.treated, self.direction(jacobian), strict=True):
             self.state[p]["direction"] = d
         self._objective = objective

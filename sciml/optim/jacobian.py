@@ -31,6 +31,7 @@ from sciml.optim.slots import (
     weighted_sum,
 )
 from sciml.optim.terms import LossTerm
+from sciml.optim.uses import mixing_terms
 
 LARGEST = 16 * 2**30  # bytes of a Jacobian's slots or rows
 PASSES = 64  # rows found in one batched backward pass through a whole network
@@ -139,6 +140,7 @@ def jacobian_of(
     parameters: Sequence[Tensor],
     *,
     everywhere: bool = True,
+    checked: bool = False,
 ) -> Jacobian:
     """Return the Jacobian of the global batch at the present parameters.
 
@@ -148,7 +150,15 @@ def jacobian_of(
         parameters: All trained parameters; those outside the layers get dense rows.
         everywhere: Whether every rank receives all rows (needed by a kernel); otherwise a rank
             keeps its own, and what is summed over rows must be summed over ranks.
+        checked: Whether the caller knows that layers tell the Jacobian (`uses.UseCheck`);
+            otherwise that is found out, and layers are left aside where samples mix.
+
+    Raises:
+        InvalidArgument: If a layer's weight is used elsewhere, or for what memory does not hold.
     """
+    if not checked and mixing_terms(objective, layers):
+        layers = {}
+        objective.forget()  # its graph tells layers apart
     terms, uses = objective.captured(layers) if layers else (objective.terms(), [])
     _check_memory(terms, uses, layers)
     inside = {id(p) for layer in layers.values() for p in layer.parameters(recurse=False)}

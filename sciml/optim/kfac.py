@@ -203,7 +203,7 @@ class KFAC(CurvatureOptimizer):
         """Return what multiplies with the Jacobian of this rank."""
         terms, _ = objective.captured(self.layers)
         if not self._mixing and all(term.outputs.shape[1] <= FEW_OUTPUTS for term in terms):
-            return jacobian_of(objective, self.layers, self.treated, everywhere=False)
+            return jacobian_of(objective, self.layers, self.treated, everywhere=False, checked=True)
         return Differences(objective, terms, self.treated)
 
     # --- the step -------------------------------------------------------------------------------

@@ -91,9 +91,9 @@ def test_jacobian_and_products_are_those_of_autograd(name):
     net, x = network()
     function = (MIXING | OWN)[name]
     expected, residual = reference(net, x, function)
-    layers = affine_layers(net) if name in OWN else {}
     parameters = list(net.parameters())
-    found = jacobian_of(objective_of(net, x, function), layers, parameters)
+    found = jacobian_of(objective_of(net, x, function), affine_layers(net), parameters)
+    assert bool(found.layers) == (name in OWN)
     assert torch.allclose(found.residual, residual, rtol=1e-12, atol=1e-14)
     assert torch.allclose(found.dense(), expected, rtol=1e-10, atol=1e-12)
     assert torch.allclose(found.kernel(), expected @ expected.t(), rtol=1e-10, atol=1e-12)
