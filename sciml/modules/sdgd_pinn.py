@@ -145,6 +145,7 @@ class SDGDPINN(LightningModule):
         self.evaluate = torch.compile(evaluate, dynamic=False) if compile else evaluate
         self.report: Report | None = None
         self.last_terms: dict[str, Tensor] = {}
+        self._unknowns_checked = False
 
     def forward(self, x: Tensor, t: Tensor | None = None) -> Tensor:
         """Return u `(N, 1)`."""
@@ -210,7 +211,29 @@ class SDGDPINN(LightningModule):
         """Return this rank's share of the loss."""
         self._seen = batch
         batch = self._choose_points(batch)
-        return step_loss(self, self.loss_terms(batch), batch.streams.world)
+        loss = step_loss(self, self.loss_terms(batch), batch.streams.world)
+        if not self._unknowns_checked:
+            self._check_unknowns(loss)
+        return loss
+
+    def _check_unknowns(self, loss: Tensor) -> None:
+        """Refuse parameters of the problem that the first loss does not depend on."""
+        self._unknowns_checked = True
+        parts = (self.trial.unknowns, self.trial.parts)
+        named = [x for part in parts for x in part.named_parameters() if x[1].requires_grad]
+        if not named or not loss.requires_grad:
+            return
+        found = torch.autograd.grad(
+            loss, [p for _, p in named], retain_graph=True, allow_unused=True
+        )
+        for (name, _), gradient in zip(named, found, strict=True):
+            if gradient is None:
+                raise InvalidArgument(
+                    f"{type(self.problem).__name__}.{name}, which no term of the loss depends on",
+                    "parameters that the residual, the hard constraint or a condition uses",
+                    f"Use self.{name} as a tensor, without float(), item() or detach(), or make it "
+                    "a number",
+                )
 
     def optimizer_step(self, epoch, batch_idx, optimizer, optimizer_closure=None) -> None:
         """Take a step, then let an importance-sampling estimator look at what it drew.

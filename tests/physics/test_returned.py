@@ -329,6 +329,16 @@ def test_what_nothing_would_train_is_refused(value):
         TrialSolution(problem, nn.Identity())
 
 
+@pytest.mark.parametrize("used", [lambda k: k.item(), lambda k: k.detach(), lambda k: 1.0])
+def test_an_unknown_cut_off_from_the_loss_is_refused(used):
+    class Cut(Reaction):
+        def residual(self, u, p):
+            return u.dt - used(self.k) * u.value
+
+    with pytest.raises(InvalidArgument, match="Cut.k, which no term of the loss depends on"):
+        solve(Cut(dim=1), steps=1, points=8)
+
+
 def test_an_unknown_weight_of_the_operator_is_refused():
     class Conduction(Heat):
         def __init__(self, dim):
