@@ -25,13 +25,13 @@ import warnings
 import torch
 from torch import Tensor, nn
 
-from sciml.errors import InvalidArgument, NumericalWarning
+from sciml.errors import InvalidArgument, NumericalWarning, PerformanceWarning
 from sciml.optim.base import CurvatureOptimizer
 from sciml.optim.capture import affine_layers
 from sciml.optim.jacobian import Jacobian, jacobian_of
 from sciml.optim.line_search import halvings
 from sciml.optim.objective import Objective
-from sciml.optim.slots import check_uses
+from sciml.optim.uses import UseCheck
 
 
 class ENGD(CurvatureOptimizer):
@@ -73,15 +73,14 @@ class ENGD(CurvatureOptimizer):
         self.layers = affine_layers(module)
         self.damping, self.relative, self.searches = damping, relative, line_search
         self._objective: Objective | None = None
-        self._checked = False
+        self._check = UseCheck(self.layers)
         self._numbers: dict[str, Tensor] = {}
 
     def update_curvature(self, objective: Objective) -> None:
         """Compute the direction, and the gradient of what the fallback treats."""
-        if not self._checked:
-            check_uses(*objective.captured(self.layers), self.layers)
-            self._checked = True
-        jacobian = jacobian_of(objective, self.layers, self.treated)
+        if self.layers and (mixing := self._check(objective)):
+            self._without_layers(objective, mixing)
+        jacobian = jacobian_of(objective, self.layers, self.treated, checked=True)
         for p, d in zip(self.treated, self.direction(jacobian), strict=True):
             self.state[p]["direction"] = d
         self._objective = objective
@@ -130,6 +129,19 @@ class ENGD(CurvatureOptimizer):
 
     def _nothing(self) -> list[Tensor]:
         return [torch.zeros_like(p) for p in self.treated]
+
+    def _without_layers(self, objective: Objective, mixing: frozenset[str]) -> None:
+        """Take the Jacobian row by row from here on."""
+        warnings.warn(
+            f"the loss terms {sorted(mixing)} mix the samples of a batch (a mean, an integral, a "
+            f"difference between points): {type(self).__name__} takes one backward pass per "
+            "residual, which is exact and slower. Residuals that depend on their own sample alone "
+            "need one pass in all",
+            PerformanceWarning,
+            stacklevel=3,
+        )
+        self.layers = {}
+        objective.forget()  # its graph tells layers apart
 
     def _cholesky(self, system: Tensor, target: Tensor) -> Tensor | None:
         """Return `(system + lambda)^-1 target`; None, with a warning, if that is no number."""

@@ -33,8 +33,8 @@ from sciml.optim.jacobian import Jacobian, jacobian_of
 from sciml.optim.objective import Objective
 from sciml.optim.placement import fraction_of
 from sciml.optim.preconditioner import Preconditioner, split_joined, treatable
-from sciml.optim.slots import check_uses
 from sciml.optim.terms import total_loss
+from sciml.optim.uses import UseCheck
 
 CHOICES = {
     "kind": ("auto", "type2", "mc", "empirical", "forward_only"),
@@ -152,7 +152,8 @@ class KFAC(CurvatureOptimizer):
         self._objective: Objective | None = None
         self._jacobian: Jacobian | Differences | None = None
         self._complete: dict[str, list[Tensor]] | None = None
-        self._checked = False
+        self._check = UseCheck(self.layers)
+        self._mixing: frozenset[str] = frozenset()
         self._numbers: dict[str, Any] = {}
 
     # --- curvature ------------------------------------------------------------------------------
@@ -166,21 +167,43 @@ class KFAC(CurvatureOptimizer):
 
     def update_curvature(self, objective: Objective) -> None:
         """Add what the terms show of the factors; keep the objective for the step."""
-        if not self._checked:
-            check_uses(*objective.captured(self.layers), self.layers)
-            self._checked = True
+        self._mix(self._check(objective))
         self._objective = objective
         if self.rule == "quadratic" or self._adapts():
             self._jacobian = self._products(objective)
         if super().due() or not self.memory["bases"]:
             exact = self._jacobian if isinstance(self._jacobian, Jacobian) else None
-            self.preconditioner.look(objective, exact)
+            self.preconditioner.look(objective, exact, self._mixing)
+
+    def _mix(self, terms: frozenset[str]) -> None:
+        """Take note of terms that mix samples.
+
+        Raises:
+            InvalidArgument: If per-sample gradients are asked for, which they do not have.
+        """
+        if terms == self._mixing:
+            return
+        self._mixing = terms
+        if self.preconditioner.ekfac or self.preconditioner.sharing != "expand":
+            raise InvalidArgument(
+                f"optimizer.ekfac=true or sharing={self.preconditioner.sharing} with the loss "
+                f"terms {sorted(terms)}, which mix the samples of a batch",
+                "residuals that depend on their own sample alone",
+                "Type optimizer.ekfac=false optimizer.sharing=expand, or optimizer=engd",
+            )
+        warnings.warn(
+            f"the loss terms {sorted(terms)} mix the samples of a batch (a mean, an integral, a "
+            f"difference between points): {type(self).__name__} feeds random signs of the samples "
+            "back for them (kind=mc)",
+            NumericalWarning,
+            stacklevel=3,
+        )
 
     def _products(self, objective: Objective) -> Jacobian | Differences:
         """Return what multiplies with the Jacobian of this rank."""
         terms, _ = objective.captured(self.layers)
-        if all(term.outputs.shape[1] <= FEW_OUTPUTS for term in terms):
-            return jacobian_of(objective, self.layers, self.treated, everywhere=False)
+        if not self._mixing and all(term.outputs.shape[1] <= FEW_OUTPUTS for term in terms):
+            return jacobian_of(objective, self.layers, self.treated, everywhere=False, checked=True)
         return Differences(objective, terms, self.treated)
 
     # --- the step -------------------------------------------------------------------------------

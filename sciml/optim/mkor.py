@@ -30,7 +30,8 @@ from sciml.optim.capture import require_layers
 from sciml.optim.factors import factor_sizes
 from sciml.optim.objective import Objective
 from sciml.optim.preconditioner import split_joined, treatable
-from sciml.optim.slots import check_uses, joined_weight, split_groups, term_slots
+from sciml.optim.slots import joined_weight, split_groups, term_slots
+from sciml.optim.uses import UseCheck
 
 
 class MKOR(CurvatureOptimizer):
@@ -92,13 +93,11 @@ class MKOR(CurvatureOptimizer):
             for name, layer in layers.items()
         }
         self._pending: list[tuple[Objective, dict[str, list[Tensor]]]] = []
-        self._checked = False
+        self._check = UseCheck(self.layers)
 
     def update_curvature(self, objective: Objective) -> None:
         """Collect the vectors v of this rank."""
-        if not self._checked:
-            check_uses(*objective.captured(self.layers), self.layers)
-            self._checked = True
+        self._check(objective)  # samples may mix: what is fed back has independent signs
         self._pending.append((objective, self._vectors(objective)))
 
     def direction_step(self) -> None:

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from sciml.errors import InvalidArgument, InvalidType
+from sciml.shapes import check_tensor, name_of
 from sciml.solvers.attach import Implicit
 from sciml.solvers.compiler import uncompiled
 from sciml.solvers.layout import Layout, Rows
@@ -146,7 +147,8 @@ def solve_problem(
     x0, leaves = _lifted(x0), tuple(_lifted(t) for t in leaves)
     if product is not None:
         product = flat_theta(product, theta)[0]
-    problem = Problem(kind, _checked(kind, bound, layout), layout, product=product, **tags)
+    title = name_of(function)
+    problem = Problem(kind, checked(kind, bound, layout, title), layout, product=product, **tags)
     rule = adjoint or Implicit()
     if getattr(rule, "hessian", "exact") == "gauss_newton" and kind != "least_squares":
         raise InvalidArgument(
@@ -263,33 +265,36 @@ def theta_type(theta: Any) -> InvalidType:
     )
 
 
-def _checked(kind: Kind, function: Callable[..., Tensor], layout: Layout) -> Callable[..., Tensor]:
+def checked(
+    kind: Kind, function: Callable[..., Tensor], layout: Layout, title: str
+) -> Callable[..., Tensor]:
     """Return the function with a check of what it returns, before anything broadcasts."""
 
-    def checked(x: Tensor, *theta: Tensor) -> Tensor:
+    def tested(x: Tensor, *theta: Tensor) -> Tensor:
         y = function(x, *theta)
+        check_tensor(f"'{title}' of a {kind} problem", y, "a tensor")
         got, given = tuple(y.shape), tuple(x.shape)
         problems = tuple(layout.problems(x))
         if kind in ("root", "fixed_point") and got != given:
             raise InvalidArgument(
-                f"a function that maps shape {given} to {got}",
+                f"'{title}', a function that maps shape {given} to {got}",
                 "as many equations as unknowns",
                 "Type least_squares for more residuals than unknowns",
             )
         if kind == "minimise" and got != problems:
             raise InvalidArgument(
-                f"an objective of shape {got} for {layout!r} and unknowns {given}",
+                f"'{title}', an objective of shape {got} for {layout!r} and unknowns {given}",
                 f"one number per problem, {problems}",
                 "Sum over the unknowns of a problem and over nothing else",
             )
         if kind == "least_squares" and isinstance(layout, Rows) and got[: layout.ndim] != problems:
             raise InvalidArgument(
-                f"residuals of shape {got} for {layout!r} and unknowns {given}",
+                f"'{title}', residuals of shape {got} for {layout!r} and unknowns {given}",
                 f"shape ({', '.join(map(str, problems))}, ...)",
             )
         return y
 
-    return checked
+    return tested
 
 
 def _solve_tree(
