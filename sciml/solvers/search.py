@@ -20,7 +20,7 @@ from sciml.solvers.attach import Implicit
 from sciml.solvers.compiler import uncompiled
 from sciml.solvers.layout import Layout, Rows
 from sciml.solvers.problem import Kind, Problem, Task
-from sciml.solvers.progress import default_tolerance
+from sciml.solvers.progress import default_tolerance, relative_to, within
 from sciml.solvers.reversible import Reversible
 from sciml.solvers.solution import (
     LinearReport,
@@ -112,9 +112,10 @@ def _judged(task: Task, x0: Tensor, x: Tensor, solver: Solver) -> Outcome:
     residual = layout.norm(r)
     if task.kind == "fixed_point":
         scale = task.scale(x, r)
-    relative = residual / scale.clamp_min(torch.finfo(x.dtype).tiny)
-    rtol = getattr(solver, "rtol", None) or default_tolerance(x.dtype)
-    status = torch.where(relative <= rtol, int(Status.CONVERGED), int(Status.STALLED))
+    relative = relative_to(residual, scale)
+    rtol, atol = getattr(solver, "rtol", None), getattr(solver, "atol", 0.0)
+    fine = within(residual, scale, default_tolerance(x.dtype) if rtol is None else rtol, atol)
+    status = torch.where(fine, int(Status.CONVERGED), int(Status.STALLED))
     status = torch.where(residual.isfinite(), status, int(Status.NONFINITE))
     return Outcome(x, status, torch.zeros_like(status), residual, relative, task.evaluations)
 
