@@ -20,6 +20,13 @@ from torch import Tensor
 from sciml.errors import InvalidArgument, InvalidType
 
 
+# Below these norms the squares of entries that matter may be rounded to zero.
+LOWEST = {
+    dtype: 1e3 * (torch.finfo(dtype).tiny / torch.finfo(dtype).eps) ** 0.5
+    for dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+}
+
+
 def power_of_two(size: Tensor) -> Tensor:
     """Return the power of two that brings a size near 1 when it multiplies it, exactly.
 
@@ -49,17 +56,16 @@ def _in_range(norm: Tensor, largest: Callable[[], Tensor], again: Callable[..., 
         largest: Returns the largest absolute value `(*P)`.
         again: Returns the norm times a power of two `(*P)`, from entries times that power.
     """
-    if not norm.numel():
-        return norm
-    info = torch.finfo(norm.dtype)
-    low, high = 1e3 * (info.tiny / info.eps) ** 0.5, torch.inf
+    low = LOWEST[norm.dtype]
     looks = norm.device.type == "cpu"  # a look costs less than the work it saves
     if looks:
+        if not norm.numel():
+            return norm
         least, most = norm.aminmax()
-        if least.item() >= low and most.item() < high:
+        if least.item() >= low and most.item() < math.inf:
             return norm
     size = largest()
-    lost = ((norm < low) & (size > 0)) | ((norm == high) & size.isfinite())
+    lost = ((norm < low) & (size > 0)) | ((norm == math.inf) & size.isfinite())
     if looks and not bool(lost.any()):  # zeros, and what is not finite at all
         return norm
     unit = power_of_two(size)

@@ -173,18 +173,26 @@ class Progress:
         """
         self.step += 1
         self.norm, self.scale = norm, scale
-        done = within(norm, scale, self.rtol, self.atol)
-        if rest is not None:
-            done = done & (rest | (norm <= self.atol))
+        done = norm <= self.atol + self.rtol * scale
         if also is not None:
-            done = done | (also & norm.isfinite())
+            done = done | also
+        if not self.untouched:
+            done = done & self.active
+        found = not self.looks or bool(done.any())
+        if found:  # most often there is nothing to look closer at
+            done = within(norm, scale, self.rtol, self.atol)
+            if rest is not None:
+                done = done & (rest | (norm <= self.atol))
+            if also is not None:
+                done = done | (also & norm.isfinite())
         better = ((norm < self.residual) | done) & self.active
         if self.looks and bool(better.all()):  # most often; then nothing has to be copied
             self.best, self.residual = x, norm
         else:
             self.best = torch.where(self.layout.spread(better, x), x, self.best)
             self.residual = torch.where(better, norm, self.residual)
-        self.finish(done, Status.CONVERGED)
+        if found:
+            self._end(done, Status.CONVERGED)
         # NaN never becomes the best iterate, so these may wait
         if self.step % CHECK == 0:
             self.finish(~norm.isfinite(), Status.NONFINITE)
@@ -195,8 +203,10 @@ class Progress:
 
     def finish(self, which: Tensor, status: Status) -> None:
         """Give running problems a final status."""
-        if self.looks and not bool(which.any()):
-            return
+        if not self.looks or bool(which.any()):
+            self._end(which, status)
+
+    def _end(self, which: Tensor, status: Status) -> None:
         self.untouched = False
         which = which & self.active
         self.status.masked_fill_(which, int(status))
