@@ -89,6 +89,7 @@ class GMRES(Krylov):
             known = basis[: k + 1]
             w = system.matvec(system.precondition(basis[k]))
             length = layout.norm(w)
+            usual = length.masked_fill(length == 0, 1.0) if k == 0 else usual
             for _ in range(2):
                 c = layout.dots(known, w)
                 w = w - layout.combine(c, known)
@@ -98,9 +99,10 @@ class GMRES(Krylov):
                 if w.device.type == "cpu" and not bool((new < 0.1 * length).any()):
                     break
             new = torch.where(new > 10 * torch.finfo(r.dtype).eps * length, new, 0.0)
-            # columns of finished problems get a unit below the diagonal: they add nothing
+            # columns of finished problems get a number of the usual size below the diagonal: they
+            # add nothing
             h[: k + 1, k] *= active
-            h[k + 1, k] = torch.where(active, new, 1.0)
+            h[k + 1, k] = torch.where(active, new, usual)
             gain = -(null[: k + 1] * h[: k + 1, k]).sum(0)
             broken = (new == 0) & active  # the space is exhausted: solved, or singular
             null[k + 1] = torch.where(active & ~broken, divide(gain, new), 0.0)

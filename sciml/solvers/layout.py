@@ -19,7 +19,6 @@ from torch import Tensor
 
 from sciml.errors import InvalidArgument, InvalidType
 
-
 # Below these norms the squares of entries that matter may be rounded to zero.
 LOWEST = {
     dtype: 1e3 * (torch.finfo(dtype).tiny / torch.finfo(dtype).eps) ** 0.5

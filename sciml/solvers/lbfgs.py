@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from sciml.errors import InvalidArgument
-from sciml.solvers.layout import Layout
+from sciml.solvers.layout import Layout, unit_of
 from sciml.solvers.problem import Task
 from sciml.solvers.progress import Progress, check_tolerances
 from sciml.solvers.solution import Outcome, Status
@@ -61,12 +62,24 @@ class LBFGS:
             layout, x, self.rtol, self.atol, self.max_iter, self.every, monotone=False
         )
         f, g = task.objective(x)
+        # inner products of gradients stay in range if the objective is counted in their unit
+        unit = unit_of(layout.norm(g))
+
+        def counted(f: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
+            return (f, g) if unit is None else (f * unit, g * layout.spread(unit, g))
+
+        def objective(x: Tensor) -> tuple[Tensor, Tensor]:
+            return counted(*task.objective(x))
+
+        steepness = layout.norm(g)
+        f, g = counted(f, g)
         norm = layout.norm(g)
+        progress.atol = self.atol if unit is None else self.atol * unit
         progress.update(x, norm, task.scale(x, g))
         s, y = x.new_zeros(m, *x.shape), x.new_zeros(m, *x.shape)
         rho = x.new_zeros(m, *norm.shape)  # 0 where a slot holds no pair
         # the first step is the gradient, at most 1 long and long enough to be seen beside x
-        length = norm.clamp(max=1.0).maximum(torch.finfo(x.dtype).eps ** 0.5 * layout.norm(x))
+        length = steepness.clamp(max=1.0).maximum(torch.finfo(x.dtype).eps ** 0.5 * layout.norm(x))
         gamma = length / norm.clamp_min(torch.finfo(x.dtype).tiny)
         while progress.go_on():
             order = [(progress.step - 1 - i) % m for i in range(min(progress.step, m))]
@@ -74,7 +87,7 @@ class LBFGS:
             downhill = layout.dot(d, g) < 0
             d = torch.where(layout.spread(downhill, x), d, -layout.spread(gamma, x) * g)
             rho = rho * downhill  # pairs that do not lead down are forgotten
-            new, new_f, new_g, t = _line_search(task, progress.active, x, f, g, d)
+            new, new_f, new_g, t = _line_search(layout, objective, progress.active, x, f, g, d)
             moved, alone = t > 0, (rho == 0).all(0)
             new = progress.keep(new)
             slot = progress.step % m
@@ -92,7 +105,9 @@ class LBFGS:
             # no way down even along the gradient
             progress.finish(~moved & fresh, Status.STALLED)
             rho = rho * moved  # the next try is along the gradient
-        return progress.outcome(task.evaluations)
+        out = progress.outcome(task.evaluations)
+        out.residual = out.residual if unit is None else out.residual / unit
+        return out
 
 
 def _two_loops(
@@ -112,20 +127,26 @@ def _two_loops(
 
 
 def _line_search(
-    task: Task, active: Tensor, x: Tensor, f: Tensor, g: Tensor, d: Tensor
+    layout: Layout,
+    objective: Callable[[Tensor], tuple[Tensor, Tensor]],
+    active: Tensor,
+    x: Tensor,
+    f: Tensor,
+    g: Tensor,
+    d: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return iterate, objective and gradient after a step, and its length `(*P)`, 0 for none.
 
     A step satisfies the weak Wolfe conditions, or the first of them alone if trials run out.
     """
-    layout, slope = task.layout, task.layout.dot(g, d)
+    slope = layout.dot(g, d)
     slack = 1e3 * torch.finfo(f.dtype).eps * f.abs()
     low, high = torch.zeros_like(f), torch.full_like(f, torch.inf)
     t, done = torch.ones_like(f), ~active
     best, best_f, best_g, length = x, f, g, torch.zeros_like(f)
     for _ in range(TRIALS):
         new = x + layout.spread(t, x) * d
-        new_f, new_g = task.objective(new)
+        new_f, new_g = objective(new)
         new_slope = layout.dot(new_g, d)
         blind = (new_f <= f + slack) & (new_slope <= (2 * ARMIJO - 1) * slope)
         fall = (new_f <= f + ARMIJO * t * slope) | blind

@@ -20,6 +20,7 @@ DECREASE = 1e-4  # of Armijo's condition on |F|
 # pole of order k.
 ROOT = 0.3679
 HALVINGS = 12
+PROBE = 64.0  # steps (or round-offs of x) at which |F| is compared
 
 
 @dataclass(frozen=True)
@@ -27,8 +28,8 @@ class Newton:
     """Newton's method with a direct solver and Armijo's line search on |F| per problem.
 
     A problem is converged once |F| meets the tolerance and the next step would be short, or once
-    the full step is below `rtol |x|` and |F| shows that it led to a root: it fell faster than near
-    a pole, or round-off keeps it from falling. Steps estimate the error whatever the units of F.
+    the full step is below `rtol |x|` and |F| grows beyond it, as it does at a root and not beside a
+    pole. Steps estimate the error whatever the units of F.
 
     Args:
         rtol: Tolerance on |F| / |F(x0)| (for a fixed point: over |T(x)|) and on the step; None
@@ -134,17 +135,27 @@ def _advance(
     t, new, new_r, fine = _line_search(task, progress.active & ~tiny, x, dx, old)
     new = progress.keep(new)
     norm = layout.norm(new_r)
-    noise = (norm >= (1 - DECREASE) * old) & (norm <= 10 * old)
     rest = None  # |T(x)| is a scale that no start spoils
     if task.kind != "fixed_point":
         rest = at_rest(layout, (x, old), (new, norm), t * size, progress.rtol)
-        rest = rest & (norm <= ROOT * old)
-    landed = tiny & ((norm <= ROOT * old) | noise)
+        # what an inexact step was not asked to remove may stay
+        rest = rest & (norm <= (2 * solved.relative).clamp_min(ROOT) * old)
+    landed = tiny & (norm <= 10 * old)  # round-off may raise |F| a little
+    if bool(landed.any()):
+        landed = landed & _grows(task, new, dx, norm)
     progress.update(new, norm, task.scale(new, new_r), landed, rest)
     unsolved = solved.status == Status.SINGULAR
     progress.finish(~fine & unsolved, Status.SINGULAR)
     progress.finish(~fine & ~unsolved, Status.STALLED)
     return new, new_r
+
+
+def _grows(task: Task, x: Tensor, dx: Tensor, norm: Tensor) -> Tensor:
+    """Return where |F| is larger further along the step: so at a root, and not beside a pole."""
+    layout = task.layout
+    visible = torch.finfo(x.dtype).eps * layout.norm(x)
+    reach = PROBE * (visible / layout.norm(dx)).clamp_min(1.0)
+    return layout.norm(task.residual(x + layout.spread(reach, x) * dx)) > norm
 
 
 def _line_search(

@@ -132,7 +132,7 @@ def integrate(
             again, saying so (`warn`) or not (`mask`, `best`).
         ode: Method and tolerances, by default `ODE()`.
         gradient: See the module's text.
-        times: At least two finite ones, strictly increasing or decreasing; a tensor gets a gradient.
+        times: At least two, finite, strictly increasing or decreasing; a tensor gets a gradient.
         estimates: Whether to estimate errors and stiffness (dopri5, not `adjoint`).
         layout: How z splits into problems, by default `Rows(1)`.
 

@@ -6,10 +6,10 @@ With a(t) = dL/dz(t) and F the field,
 
 for every tensor w the field depends on: those in theta, and all it captures, which are found in
 the graph of one evaluation; a tensor computed from parameters outside the field (a closure over
-encoded features) is followed to these parameters, in every evaluation: right, but pass it in theta. A time that
-gets a gradient moves its own state, and the first one all later states, a(0) without dL/dz0:
+encoded features) is followed to these parameters, in every evaluation: right, but pass it in theta.
+A time that gets a gradient moves its own state; the first one moves all later ones:
 
-    dL/dt_i = (dL/dz_i)^T F(t_i, z_i),    dL/dt_0 = -a(0)^T F(t_0, z_0).
+    dL/dt_i = (dL/dz_i)^T F(t_i, z_i),    dL/dt_0 = -a(0)^T F(t_0, z_0),    a(0) without dL/dz0.
 
 The adjoint is linear in a, so a is scaled to unit root mean square before it meets absolute
 tolerances: gradients do not lose digits because a loss is a mean over many samples.
