@@ -84,12 +84,13 @@ class GMRES(Krylov):
         h = r.new_zeros(budget + 1, budget, *beta.shape)
         null = r.new_zeros(budget + 1, *beta.shape)
         null[0] = 1
-        used = 0
+        used, usual = 0, torch.ones_like(beta)
         for k in range(budget):
             known = basis[: k + 1]
             w = system.matvec(system.precondition(basis[k]))
             length = layout.norm(w)
-            usual = length.masked_fill(length == 0, 1.0) if k == 0 else usual
+            if k == 0:
+                usual = length.masked_fill(length == 0, 1.0)
             for _ in range(2):
                 c = layout.dots(known, w)
                 w = w - layout.combine(c, known)

@@ -111,7 +111,9 @@ def _compressed(task: Task, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     rows = Linearised(task.rows, x)
     r = layout.pack(rows.value)
     n, m = layout.pack(x).shape[-1], r.shape[-1]
-    if n <= m:
+    if n == 0:
+        jacobian = r[..., None][..., :0]
+    elif n <= m:
         products = torch.vmap(rows.times)(layout.basis(x))
         jacobian = torch.stack([layout.pack(c) for c in products], -1)
     else:

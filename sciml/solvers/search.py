@@ -84,6 +84,11 @@ class _Run:
         with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
             task = Task(self.problem, theta)
             out = self.solver(task, x)
+            if isinstance(out, Tensor) and out.shape != x.shape:
+                raise InvalidArgument(
+                    f"a solver that returns shape {tuple(out.shape)}",
+                    f"the shape of the unknown, {tuple(x.shape)}",
+                )
             if isinstance(out, Tensor):
                 out = _judged(task, x, out, self.solver)
         self.evaluations.append(out.evaluations)
