@@ -8,6 +8,7 @@ from scipy.integrate import solve_ivp
 
 from sciml.errors import InvalidArgument
 from sciml.solvers import ODE, integrate
+from sciml.solvers.ode import local_estimates
 
 
 def turn(t, z):
@@ -140,3 +141,24 @@ def test_nothing_to_integrate(way, shape):
     assert bool(found.converged.all()) and found.status.shape == shape[:1]
     found.value.sum().backward()  # the graph reaches what the field depends on
     assert float(rate.grad) == 0
+
+
+def test_estimates_of_nothing():
+    error, stiffness = local_estimates(turn, 0.0, 0.1, torch.zeros(0, 2))
+    assert error.shape == stiffness.shape == (0,)
+
+
+@pytest.mark.parametrize("way", WAYS, ids=str)
+def test_the_default_dtype_and_the_order_in_memory_change_nothing(way):
+    rate, wide = torch.tensor(1.3, dtype=torch.float32), torch.linspace(0.1, 0.9, 8)
+    found = []
+    for default in (torch.float32, torch.float64):
+        torch.set_default_dtype(default)
+        for z0 in (wide.float().reshape(2, 4).T, wide.float().reshape(2, 4).T.contiguous()):
+            z0 = z0.detach().requires_grad_()
+            value = integrate(bend, z0, (rate,), on_failure="raise", **way).value
+            assert value.dtype == torch.float32
+            found.append((value.detach(), torch.autograd.grad(value.sum(), z0)[0]))
+    for value, grad in found[1:]:
+        assert torch.allclose(value, found[0][0], rtol=1e-6, atol=0)
+        assert torch.allclose(grad, found[0][1], rtol=1e-5, atol=0)
