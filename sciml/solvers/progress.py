@@ -148,6 +148,7 @@ class Progress:
         self.best = x
         self.residual = x.new_full(shape, torch.inf)
         self.norm = self.scale = self.earlier = self.residual
+        self.measure = self.residual  # scale of the best iterate
         self.status = torch.full(shape, Status.RUNNING, device=x.device)
         self.iterations = torch.zeros(shape, dtype=torch.long, device=x.device)
         self.active = torch.ones(shape, dtype=torch.bool, device=x.device)
@@ -187,10 +188,11 @@ class Progress:
                 done = done | (also & norm.isfinite())
         better = ((norm < self.residual) | done) & self.active
         if self.looks and bool(better.all()):  # most often; then nothing has to be copied
-            self.best, self.residual = x, norm
+            self.best, self.residual, self.measure = x, norm, scale
         else:
             self.best = torch.where(self.layout.spread(better, x), x, self.best)
             self.residual = torch.where(better, norm, self.residual)
+            self.measure = torch.where(better, scale, self.measure)
         if found:
             self._end(done, Status.CONVERGED)
         # NaN never becomes the best iterate, so these may wait
@@ -230,5 +232,5 @@ class Progress:
         self.finish(~self.norm.isfinite(), Status.NONFINITE)
         self.finish(self.active, Status.MAX_ITER)
         residual = torch.where(self.residual < torch.inf, self.residual, self.norm)
-        relative = relative_to(residual, self.scale)
+        relative = relative_to(residual, self.measure)
         return Outcome(self.best, self.status, self.iterations, residual, relative, evaluations)
