@@ -37,12 +37,12 @@ def check_tolerances(
     if rtol is None or isinstance(rtol, Tensor):
         fine, rtol = True, 0.0 if rtol is None else "(*P)"
     else:
-        least = 0.0 if atol > 0 else torch.finfo(torch.float64).eps
+        least = 0.0 if atol > 0 else 0.5 * torch.finfo(torch.float64).eps
         fine = least <= rtol < 1
     if not (fine and 0 <= atol < torch.inf and max_iter >= 0):
         raise InvalidArgument(
             f"{name}={rtol}, atol={atol}, max_iter={max_iter}",
-            f"tolerances >= 0, one of them positive, {name} below 1 and not below 2.3e-16 without "
+            f"tolerances >= 0, one of them positive, {name} below 1 and not below 1.2e-16 without "
             "an atol, and max_iter >= 0",
             f"Type {name}=1e-10 for float64, {name}=1e-5 for float32",
         )
@@ -54,11 +54,11 @@ def check_precision(rtol: float | Tensor | None, atol: float, dtype: torch.dtype
     Raises:
         InvalidArgument: If `rtol` is below its precision and there is no `atol`.
     """
-    least = torch.finfo(dtype).eps
+    least = 0.5 * torch.finfo(dtype).eps  # round-off of one operation
     if isinstance(rtol, (int, float)) and 0 < rtol < least and not atol > 0:
         raise InvalidArgument(
             f"rtol={rtol} for unknowns of {dtype}",
-            f"at least {least:.1e}, the precision of the dtype",
+            f"at least {least:.1e}, the round-off of the dtype",
             "Type x0.double(), or rtol=None for the default of the dtype",
         )
 
