@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sciml.errors import InvalidArgument
 from sciml.solvers.operators import Operator, Product
-from sciml.solvers.progress import default_tolerance
+from sciml.solvers.progress import default_tolerance, relative_to
 from sciml.solvers.solution import Outcome, Status
 
 Structure = Literal[
@@ -67,12 +67,12 @@ class Dense:
         rhs = layout.pack(b)
         packed = self._solve(factor, rhs, operator.transposed)
         # 0 / 0 where a failed problem asks for nothing
-        size = torch.linalg.vector_norm(rhs, dim=-1) if rhs.shape[-1] else rhs.sum(-1)
-        packed = torch.where((size > 0)[..., None], packed, torch.zeros_like(packed))
+        asked = (rhs != 0).any(-1, keepdim=True)
+        packed = torch.where(asked, packed, torch.zeros_like(packed))
         x = layout.unpack(packed, b)
         residual = layout.norm(b - operator.matvec(x))
         scale = layout.norm(b)
-        relative = residual / scale.clamp_min(torch.finfo(b.dtype).tiny)
+        relative = relative_to(residual, scale)
         # a backward stable solution leaves |A| |x| eps, which may exceed |b| eps by far
         rtol = default_tolerance(b.dtype) ** 0.5 if self.rtol is None else self.rtol
         status = torch.where(relative <= rtol, int(Status.CONVERGED), int(Status.SINGULAR))
@@ -164,5 +164,8 @@ class LaggedFactor:
 
 
 def _pseudo_inverse(a: Tensor) -> Tensor:
+    # LAPACK refuses what is not finite
+    bad = ~a.isfinite().all(-1).all(-1)[..., None, None]
     # 10 n eps: above the noise of products formed by automatic differentiation
-    return torch.linalg.pinv(a, rtol=10 * max(a.shape[-1], 1) * torch.finfo(a.dtype).eps)
+    rtol = 10 * max(a.shape[-1], 1) * torch.finfo(a.dtype).eps
+    return torch.linalg.pinv(a.masked_fill(bad, 0.0), rtol=rtol).masked_fill(bad, torch.nan)

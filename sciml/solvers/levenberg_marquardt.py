@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from sciml.errors import InvalidArgument
-from sciml.solvers.layout import Rows
+from sciml.solvers.layout import Rows, norm_of, power_of_two
 from sciml.solvers.operators import Linearised
 from sciml.solvers.problem import Task
-from sciml.solvers.progress import Progress
+from sciml.solvers.progress import Progress, at_rest, check_tolerances
 from sciml.solvers.solution import Outcome, Status
 
 
@@ -32,6 +32,9 @@ class LevenbergMarquardt:
         max_iter: Largest number of iterations, accepted or not.
         damping: First damping, relative to the squared column norms.
         every: Iterations between looks at the device; None chooses.
+
+    Raises:
+        InvalidArgument: For tolerances that cannot work.
     """
 
     rtol: float | None = None
@@ -39,6 +42,10 @@ class LevenbergMarquardt:
     max_iter: int = 200
     damping: float = 1e-3
     every: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check the tolerances."""
+        check_tolerances(self.rtol, self.atol, self.max_iter)
 
     def __call__(self, task: Task, x: Tensor) -> Outcome:
         """Iterate from `x`.
@@ -58,35 +65,41 @@ class LevenbergMarquardt:
         nu = torch.full_like(mu, 2.0)
         width: Tensor | None = None  # scale of the unknowns
         first: Tensor | None = None  # |r| at the start
+        tiny = torch.finfo(x.dtype).tiny
+        rest = torch.ones_like(mu, dtype=torch.bool)
         while True:
             triangle, q, columns = _compressed(task, x)
             width = columns if width is None else width.maximum(columns)
-            size = torch.linalg.vector_norm(q, dim=-1)
+            size = norm_of(q)
             first = size if first is None else first
-            slope = (triangle.mT @ q[..., None])[..., 0].abs()
-            angle = torch.where(columns > 0, slope / columns, 0.0)
+            directions = triangle / columns.masked_fill(columns == 0, 1.0)[..., None, :]
+            angle = (directions.mT @ q[..., None])[..., 0].abs()
             worst = angle.amax(-1) if angle.shape[-1] else torch.zeros_like(size)
             # without a residual at the minimum the angle never closes; then |r| itself counts
-            small = size * (size / first.clamp_min(torch.finfo(x.dtype).tiny))
+            small = size * torch.where(rest, size / first.clamp_min(tiny), 1.0)
             progress.update(x, worst.minimum(small), size, size <= self.atol)
             if not progress.go_on():
                 return progress.outcome(task.evaluations)
             d = _damped_step(triangle, q, width, mu)
-            gone = (triangle @ d[..., None])[..., 0] + q
-            predicted = 0.5 * (size.square() - gone.square().sum(-1))
+            gone = norm_of((triangle @ d[..., None])[..., 0] + q)
             dx = layout.unpack(d, x)
-            trial = layout.pack(task.rows(x + dx))
-            here = 0.5 * size.square()
-            value = 0.5 * torch.linalg.vector_norm(trial, dim=-1).square()
-            gain = (here - value) / predicted.clamp_min(1e-300)
+            trial = norm_of(layout.pack(task.rows(x + dx)))
+            # objectives in units of the present one, whose square may be out of range
+            unit = power_of_two(size)
+            here, value = 0.5 * (size * unit).square(), 0.5 * (trial * unit).square()
+            predicted = here - 0.5 * (gone * unit).square()
+            gain = (here - value) / predicted.clamp_min(tiny)
             # near the minimum the gain drowns in round-off while the step is still good
             noise = 10 * torch.finfo(x.dtype).eps * here
             blind = (predicted <= noise) & (value <= here + noise)
             gain = torch.where(blind, 1.0, gain)
             accepted = (gain > 1e-4) & value.isfinite()
-            unmoved = ~accepted & (layout.norm(dx) <= torch.finfo(x.dtype).eps * layout.norm(x))
+            step = layout.norm(dx)
+            unmoved = ~accepted & (step <= torch.finfo(x.dtype).eps * layout.norm(x))
             progress.finish(unmoved, Status.STALLED)
-            x = progress.keep(torch.where(layout.spread(accepted, x), x + dx, x))
+            new = progress.keep(torch.where(layout.spread(accepted, x), x + dx, x))
+            near = at_rest(layout, (x, size), (new, trial), step, progress.rtol)
+            x, rest = new, torch.where(accepted, near, rest)
             better = (1 - (2 * gain - 1) ** 3).clamp(1 / 3, 2.0)
             mu = torch.where(accepted, mu * better, mu * nu).clamp(1e-20, 1e20)
             nu = torch.where(accepted, 2.0, 2 * nu).clamp_max(1e10)
@@ -98,7 +111,9 @@ def _compressed(task: Task, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     rows = Linearised(task.rows, x)
     r = layout.pack(rows.value)
     n, m = layout.pack(x).shape[-1], r.shape[-1]
-    if n <= m:
+    if n == 0:
+        jacobian = r[..., None][..., :0]
+    elif n <= m:
         products = torch.vmap(rows.times)(layout.basis(x))
         jacobian = torch.stack([layout.pack(c) for c in products], -1)
     else:
@@ -109,7 +124,7 @@ def _compressed(task: Task, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     both = both.masked_fill(bad[..., None, None], 0.0)  # LAPACK may not return from NaN
     upper = torch.linalg.qr(both, mode="r")[1]
     upper = upper.masked_fill(bad[..., None, None], torch.nan)
-    columns = torch.linalg.vector_norm(jacobian, dim=-2)
+    columns = norm_of(jacobian.mT)
     return upper[..., :n], upper[..., n], columns
 
 

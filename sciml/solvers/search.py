@@ -21,7 +21,7 @@ from sciml.solvers.attach import Implicit
 from sciml.solvers.compiler import uncompiled
 from sciml.solvers.layout import Layout, Rows
 from sciml.solvers.problem import Kind, Problem, Task
-from sciml.solvers.progress import default_tolerance
+from sciml.solvers.progress import default_tolerance, relative_to, within
 from sciml.solvers.reversible import Reversible
 from sciml.solvers.solution import (
     LinearReport,
@@ -85,6 +85,11 @@ class _Run:
         with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
             task = Task(self.problem, theta)
             out = self.solver(task, x)
+            if isinstance(out, Tensor) and out.shape != x.shape:
+                raise InvalidArgument(
+                    f"a solver that returns shape {tuple(out.shape)}",
+                    f"the shape of the unknown, {tuple(x.shape)}",
+                )
             if isinstance(out, Tensor):
                 out = _judged(task, x, out, self.solver)
         self.evaluations.append(out.evaluations)
@@ -113,9 +118,10 @@ def _judged(task: Task, x0: Tensor, x: Tensor, solver: Solver) -> Outcome:
     residual = layout.norm(r)
     if task.kind == "fixed_point":
         scale = task.scale(x, r)
-    relative = residual / scale.clamp_min(torch.finfo(x.dtype).tiny)
-    rtol = getattr(solver, "rtol", None) or default_tolerance(x.dtype)
-    status = torch.where(relative <= rtol, int(Status.CONVERGED), int(Status.STALLED))
+    relative = relative_to(residual, scale)
+    rtol, atol = getattr(solver, "rtol", None), getattr(solver, "atol", 0.0)
+    fine = within(residual, scale, default_tolerance(x.dtype) if rtol is None else rtol, atol)
+    status = torch.where(fine, int(Status.CONVERGED), int(Status.STALLED))
     status = torch.where(residual.isfinite(), status, int(Status.NONFINITE))
     return Outcome(x, status, torch.zeros_like(status), residual, relative, task.evaluations)
 
