@@ -14,6 +14,7 @@ from sciml.solvers.levenberg_marquardt import LevenbergMarquardt
 from sciml.solvers.newton import Newton, NewtonKrylov
 from sciml.solvers.ode import ODE, integrate
 from sciml.solvers.operators import Operator
+from sciml.solvers.refinement import Cascade, Refinement
 from sciml.solvers.reversible import Reversible, ReversibleIteration
 from sciml.solvers.series import JacobianFree, Neumann
 from sciml.solvers.shine import ForwardInverse, SharedInverse
@@ -36,6 +37,7 @@ __all__ = [
     "BiCGStab",
     "Broyden",
     "CG",
+    "Cascade",
     "Contraction",
     "Dense",
     "FixedPointIteration",
@@ -56,6 +58,7 @@ __all__ = [
     "Operator",
     "Outcome",
     "Phantom",
+    "Refinement",
     "ResidualFlow",
     "Reversible",
     "ReversibleIteration",

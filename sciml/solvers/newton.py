@@ -24,7 +24,8 @@ class Newton:
     """Newton's method with a direct solver and Armijo's line search on |F| per problem.
 
     A problem is converged once |F| meets the tolerance or the full Newton step is below
-    `rtol |x|`; the step estimates the error whatever the units of F.
+    `rtol |x|`; the step estimates the error whatever the units of F. The last factor is left to
+    the derivative, see `sciml.solvers.refinement`.
 
     Args:
         rtol: Tolerance on |F| / |F(x0)| (for a fixed point: over |T(x)|) and on the step; None
@@ -49,12 +50,16 @@ class Newton:
         progress = Progress(layout, x, self.rtol, self.atol, self.max_iter, self.every)
         r = task.residual(x)
         progress.update(x, layout.norm(r), task.scale(x, r))
+        operator = None
         while progress.go_on():
             if progress.step % self.refresh == 0:
                 operator = task.linearise(x)
             solved = self.linear(operator, -r)
             x, r = _advance(task, progress, x, r, solved)
-        return progress.outcome(task.evaluations)
+        out = progress.outcome(task.evaluations)
+        if operator is not None:
+            out.inverse = self.linear.kept_inverse(operator)
+        return out
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, Literal
@@ -122,7 +123,13 @@ def check_policy(policy: str) -> None:
         )
 
 
-def settle(outcome: Outcome, policy: Policy, what: str, tolerance: str) -> None:
+def settle(
+    outcome: Outcome,
+    policy: Policy,
+    what: str,
+    tolerance: str,
+    cures: Callable[[], str] | None = None,
+) -> None:
     """Raise or warn if problems failed and the policy says so.
 
     Args:
@@ -130,6 +137,7 @@ def settle(outcome: Outcome, policy: Policy, what: str, tolerance: str) -> None:
         policy: `raise` and `warn` act here, `mask` and `best` where the derivative is attached.
         what: Name of the solve and its solver, for the message.
         tolerance: The tolerances in words.
+        cures: Returns what to type; None takes the cures of a forward solve.
 
     Raises:
         ConvergenceError: Under `raise`, with counts, causes and cures.
@@ -158,6 +166,8 @@ def settle(outcome: Outcome, policy: Policy, what: str, tolerance: str) -> None:
         f"{what} failed for {int(failed.sum())} of {failed.numel()} problems after up to {longest} "
         f"iterations ({causes}); worst relative residual {residual}",
         tolerance,
-        "Raise max_iter, damp the iteration or start closer; on_failure='warn', 'mask' or 'best' "
+        cures()
+        if cures
+        else "Raise max_iter, damp the iteration or start closer; on_failure='warn', 'mask' or 'best' "
         "carries on",
     )
