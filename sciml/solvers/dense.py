@@ -82,7 +82,7 @@ class Dense:
         return Outcome(x, status, ones, residual, relative, rhs.shape[-1])
 
     def kept_inverse(self, operator: Operator) -> DenseInverse | None:
-        """Return the inverse by the factor made for an operator; None without one, or if singular."""
+        """Return the inverse by the factor of an operator; None without one, or if singular."""
         factor = operator.base.factors.get(self.structure)
         if factor is None or "poor" in factor:
             return None

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sciml.solvers.layout import Layout
 from sciml.solvers.operators import Operator
 from sciml.solvers.progress import default_tolerance
 from sciml.solvers.shine import ForwardInverse
@@ -55,9 +56,9 @@ class Refinement:
         rtol = default_tolerance(b.dtype) if self.rtol is None else self.rtol
         goal = max(1e-3 * rtol, 2 * torch.finfo(b.dtype).eps)
         scale = layout.norm(b)
-        asked = layout.spread(scale > 0, b)
+        x = inverse(b)
         # 0 / 0 where a failed problem asks for nothing
-        x = torch.where(asked, inverse(b), torch.zeros_like(b))
+        x = _put(layout, scale > 0, x, torch.zeros_like(b))
         r = b - operator.matvec(x)
         norm = layout.norm(r)
         close = norm <= CLOSE * scale
@@ -66,22 +67,28 @@ class Refinement:
         for _ in range(STEPS):
             if not bool(going.any()):
                 break
-            step = torch.where(layout.spread(going, b), inverse(r), torch.zeros_like(b))
+            step = inverse(r)
             new = x + step
             new_r = b - operator.matvec(new)
             new_norm = layout.norm(new_r)
             size = layout.norm(step) / layout.norm(x).clamp_min(torch.finfo(b.dtype).tiny)
             change, used = torch.where(going, size, change), used + going
-            better = new_norm < norm
-            wide = layout.spread(better, b)
-            x, r = torch.where(wide, new, x), torch.where(wide, new_r, r)
+            better = going & (new_norm < norm)
+            x, r = _put(layout, better, new, x), _put(layout, better, new_r, r)
             going = going & (new_norm <= HALF * norm) & (new_norm > goal * scale)
             norm = torch.where(better, new_norm, norm)
         relative = norm / scale.clamp_min(torch.finfo(b.dtype).tiny)
         solved = (norm <= rtol * scale) | (close & (change <= rtol))
         status = torch.where(solved, int(Status.CONVERGED), int(Status.STALLED))
         status = torch.where(norm.isfinite(), status, int(Status.NONFINITE))
-        return Outcome(x, status, used, norm, relative, int(used.shape.numel() > 0))
+        return Outcome(x, status, used, norm, relative)
+
+
+def _put(layout: Layout, which: Tensor, new: Tensor, old: Tensor) -> Tensor:
+    """Return `new` for some problems and `old` for the others."""
+    if new.device.type == "cpu" and bool(which.all()):  # most often; then nothing has to be copied
+        return new
+    return torch.where(layout.spread(which, new), new, old)
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,11 @@ MEANING = {
     Status.SINGULAR: "met a singular matrix",
 }
 
+CURES = (
+    "Raise max_iter, damp the iteration or start closer; on_failure='warn', 'mask' or 'best' "
+    "carries on"
+)
+
 
 @dataclass
 class Outcome:
@@ -166,8 +171,5 @@ def settle(
         f"{what} failed for {int(failed.sum())} of {failed.numel()} problems after up to {longest} "
         f"iterations ({causes}); worst relative residual {residual}",
         tolerance,
-        cures()
-        if cures
-        else "Raise max_iter, damp the iteration or start closer; on_failure='warn', 'mask' or 'best' "
-        "carries on",
+        cures() if cures else CURES,
     )
