@@ -27,6 +27,9 @@ class Status(IntEnum):
     DIVERGED = 3
     NONFINITE = 4
     SINGULAR = 5
+    INFEASIBLE = 6
+    UNBOUNDED = 7
+    NONCONVEX = 8
 
 
 MEANING = {
@@ -35,6 +38,9 @@ MEANING = {
     Status.DIVERGED: "had a growing residual",
     Status.NONFINITE: "met NaN or infinity",
     Status.SINGULAR: "met a singular matrix",
+    Status.INFEASIBLE: "had constraints that contradict each other",
+    Status.UNBOUNDED: "fell without bound on the feasible set",
+    Status.NONCONVEX: "had a quadratic form with a negative eigenvalue",
 }
 
 CURES = (
