@@ -1,4 +1,4 @@
-"""Projections and proximal maps against brute force, optimality conditions and finite differences."""
+"""Projections and proximal maps against optimality conditions and finite differences."""
 
 import numpy as np
 import pytest
@@ -26,7 +26,10 @@ SETS = {  # projection, and whether a point lies in the set
     "nonnegative": (project_nonnegative, lambda u: u >= 0),
     "simplex": (project_simplex, lambda u: (u >= 0) & ((u.sum(-1, True) - 1).abs() < 1e-12)),
     "l1": (lambda x: project_l1_ball(x, 0.7), lambda u: u.abs().sum(-1, True) <= 0.7 + 1e-12),
-    "l2": (lambda x: project_l2_ball(x, 0.7), lambda u: u.norm(dim=-1, keepdim=True) <= 0.7 + 1e-12),
+    "l2": (
+        lambda x: project_l2_ball(x, 0.7),
+        lambda u: u.norm(dim=-1, keepdim=True) <= 0.7 + 1e-12,
+    ),
     "cone": (
         project_second_order_cone,
         lambda u: u[..., 1:].norm(dim=-1, keepdim=True) <= u[..., :1] + 1e-12,
@@ -81,15 +84,16 @@ def test_the_simplex_and_the_l1_ball_by_quadratic_programs():
         on_failure="raise",
     ).value.x
     assert (project_simplex(x, 2.0) - by_qp).abs().max() < 1e-12
-    signs = torch.tensor(np.array(np.meshgrid(*[[-1.0, 1.0]] * 5)).reshape(5, -1).T)
-    face = qp(eye, -x, inequality=(signs, torch.ones(32)), on_failure="raise").value.x
+    x, eye = x[:, :3], torch.eye(3)
+    signs = torch.tensor(np.array(np.meshgrid(*[[-1.0, 1.0]] * 3)).reshape(3, -1).T)
+    face = qp(eye, -x, inequality=(signs, torch.ones(8)), on_failure="raise").value.x
     assert (project_l1_ball(x) - face).abs().max() < 1e-9
 
 
 @pytest.mark.parametrize("name", [*SETS, *(f"prox {name}" for name in PROXES)])
 def test_first_and_second_derivatives(name):
     function = PROXES[name[5:]][0] if name.startswith("prox ") else SETS[name][0]
-    x = (1.3 * torch.randn(5, 4)).requires_grad_()
+    x = (1.3 * torch.randn(3, 4)).requires_grad_()
     assert torch.autograd.gradcheck(function, x, check_forward_ad=True)
     assert torch.autograd.gradgradcheck(function, x, check_fwd_over_rev=True)
     batched = torch.vmap(torch.func.jacrev(function))(x.detach())

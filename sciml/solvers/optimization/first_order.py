@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from sciml.errors import InvalidArgument, InvalidType
-from sciml.solvers.layout import Layout, Rows
+from sciml.solvers.layout import Layout
 from sciml.solvers.problem import Task
 from sciml.solvers.progress import Progress
 from sciml.solvers.search import Adjoint, layout_for, solve_problem, theta_type
@@ -202,8 +202,13 @@ class AcceleratedSteps:
 
         y = T_k + (m_k - 1) / m_{k+1} (T_k - T_{k-1}),    m_{k+1} = (1 + sqrt(1 + 4 m_k^2)) / 2.
 
-    Momentum starts anew where it points uphill. Two images further apart than their points show
-    that the step is too long; it is halved for that problem.
+    Momentum starts anew where it points uphill. For steps up to 1 / L the map is averaged,
+
+        |T x - T y|^2 + |(x - T x) - (y - T y)|^2 / 2 <= |x - y|^2;
+
+    two successive points that break this show a step that is too long, which is halved for that
+    problem (Bauschke & Combettes 2017, Convex Analysis and Monotone Operator Theory, 2nd ed.,
+    propositions 4.35 and 4.44).
     """
 
     rtol: float | None = None
@@ -220,7 +225,7 @@ class AcceleratedSteps:
         )
         step, momentum = first, torch.ones_like(first)
         noise = 100 * torch.finfo(x.dtype).eps
-        point, old_point, old_image = x, x, None
+        point, old_point, old_gap, old_image = x, x, x, None
         while True:
             task.evaluations += 1
             image = task.problem.function(point, step, *rest)
@@ -230,18 +235,18 @@ class AcceleratedSteps:
             if not progress.go_on():
                 return progress.outcome(task.evaluations)
             if old_image is None:
-                old_point, old_image, point = point, image, image
+                old_point, old_gap, old_image, point = point, gap, image, image
                 continue
             moved, change = layout.norm(point - old_point), image - old_image
-            expansive = (layout.norm(change) > 1.001 * moved) & (moved > noise * size)
-            step = torch.where(expansive, 0.5 * step, step)
+            spread = layout.norm(change) ** 2 + 0.5 * layout.norm(gap - old_gap) ** 2
+            too_long = (spread > 1.001 * moved**2) & (moved > noise * size)
+            step = torch.where(too_long, 0.5 * step, step)
             uphill = layout.dot(gap, change) > 0
-            restart = expansive | uphill
+            restart = too_long | uphill
             momentum = torch.where(restart, 1.0, momentum)
             following = 0.5 * (1 + (1 + 4 * momentum**2).sqrt())
             ahead = torch.where(restart, 0.0, (momentum - 1) / following)
-            old_point = point
-            point = image
+            old_point, old_gap, point = point, gap, image
             if self.accelerate:
                 point = image + layout.spread(ahead, x) * change
             momentum, old_image = following, image

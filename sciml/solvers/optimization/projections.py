@@ -3,9 +3,10 @@
 All are differentiable almost everywhere, and their derivative is that of the piece on which the
 point lies; where pieces meet (a point on the boundary, ties at a threshold, the apex of a cone)
 there is no derivative and autograd returns that of one piece. Points already inside stay, those of
-the simplex to round-off. A row with NaN returns NaN and leaves the other rows as they are. Radii are positive, numbers
-or `(*batch)` tensors; a radius that is not positive gives NaN for its row if it is a tensor, and an
-error if it is a number.
+the simplex to round-off. A row with NaN returns NaN and leaves the other rows as they are.
+
+Radii are positive, numbers or `(*batch)` tensors. One that is not positive is an error if it is a
+number; in a tensor it gives NaN for its row.
 
 Sources: Held, Wolfe & Crowder 1974 (simplex, by sorting); Duchi et al. 2008 (l1 ball); Parikh &
 Boyd 2014, Proximal Algorithms, section 6.3 (cone, affine set).
@@ -112,7 +113,7 @@ def project_second_order_cone(x: Tensor) -> Tensor:
     height, rest = x[..., :1], x[..., 1:]
     length = safe_length(rest)
     half = 0.5 * (height + length)
-    side = torch.cat([half, half * rest / torch.where(length > 0, length, 1.0)], -1)
+    side = torch.cat([half, half * (rest / torch.where(length > 0, length, 1.0))], -1)
     below = length <= -height
     out = torch.where(length <= height, x, torch.where(below, torch.zeros_like(x), side))
     return torch.where(x.isnan().any(-1, keepdim=True), torch.nan, out)
