@@ -17,6 +17,7 @@ from sciml.solvers.solution import Status
 
 CLOSED = 1e-12  # residuals and gap, in scaled data, at which the iteration ends
 OPEN = 1e-5  # violation, in scaled data, that counts: ten times what a degenerate minimum leaves
+PATIENCE = 12  # iterations without halving the residual, after which round-off rules
 SHIFT = 1e-13  # on the diagonal of the Newton matrix
 
 
@@ -110,13 +111,19 @@ def interior(p: Program, max_iter: int) -> tuple[Tensor, Tensor, Tensor, Tensor,
     z = _shifted(z)
     iterations = torch.zeros(p.c.shape[:-1], dtype=torch.long, device=p.c.device)
     worst = p.c.new_full(p.c.shape[:-1], torch.inf)
+    best, mark, since = (x, y, z), worst, torch.zeros_like(iterations)
     for _ in range(max_iter):
         rx = times(p.q, x) + p.c + times(p.a.mT, y) + times(p.g.mT, z)
         ry, rz = times(p.a, x) - p.b, times(p.g, x) + s - p.h
         gap = (s * z).sum(-1) / count
         unit = 1 + largest(x) + largest(y).maximum(largest(z))
-        worst = torch.stack([largest(rx), largest(ry), largest(rz), gap]).amax(0) / unit
-        going = worst > CLOSED
+        now = torch.stack([largest(rx), largest(ry), largest(rz), gap]).amax(0) / unit
+        better = (now < worst)[..., None]
+        best = tuple(torch.where(better, v, w) for v, w in zip((x, y, z), best, strict=True))
+        worst = now.minimum(worst)
+        halved = worst <= 0.5 * mark
+        mark, since = torch.where(halved, worst, mark), torch.where(halved, 0, since + 1)
+        going = (worst > CLOSED) & (since < PATIENCE)
         if not bool(going.any()):
             break
         lu = factor(z / s)
@@ -140,7 +147,7 @@ def interior(p: Program, max_iter: int) -> tuple[Tensor, Tensor, Tensor, Tensor,
         x, y, s, z = (
             torch.where(t > 0, v + t * d, v) for v, d in ((x, dx), (y, dy), (s, ds), (z, dz))
         )
-    return x, y, z, iterations, worst
+    return *best, iterations, worst
 
 
 def why(p: Program, max_iter: int) -> Tensor:
