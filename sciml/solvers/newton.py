@@ -57,7 +57,7 @@ class Newton:
             solved = self.linear(operator, -r)
             x, r = _advance(task, progress, x, r, solved)
         out = progress.outcome(task.evaluations)
-        if operator is not None:
+        if operator is not None and isinstance(self.linear, Dense):
             out.inverse = self.linear.kept_inverse(operator)
         return out
 

@@ -39,6 +39,17 @@ from sciml.solvers.search import Adjoint
 from sciml.solvers.solution import Outcome, Policy, Solution, Status
 from sciml.solvers.solve import root
 
+CURES = {
+    Status.INFEASIBLE: "No point meets all constraints: loosen inequality=(G, h), or move one into "
+    "the objective as a penalty",
+    Status.UNBOUNDED: "Add bounds to inequality=(G, h), or a small multiple of the identity to "
+    "quadratic",
+    Status.NONCONVEX: "Check the sign of quadratic (a maximum is the minimum of its negative), or "
+    "take minimise() for a local minimum",
+    Status.NONFINITE: "Leave programs with NaN in their data out",
+    Status.MAX_ITER: "Raise max_iter or rtol, or remove constraints that repeat others",
+}
+
 
 class QPPoint(NamedTuple):
     """A solution with its multipliers.
@@ -147,6 +158,15 @@ class InteriorPoint:
         out = Outcome(value, status, iterations, residual, relative, task.evaluations)
         out.inverse = polished.inverse
         return out
+
+    def cures(self, out: Outcome) -> str:
+        """Return what to type after a failure."""
+        parts = []
+        for status, text in CURES.items():
+            if bool((out.status == status).any()):
+                parts.append(text)
+        parts.append("on_failure='warn', 'mask' or 'best' carries on, Solution.status says which")
+        return ". ".join(parts)
 
 
 def _conditions(
