@@ -30,7 +30,8 @@ def matrix_bytes(operator: Operator) -> int:
 def default_linear(operator: Operator, *, near_identity: bool) -> Any:
     """Return the linear solver for an operator.
 
-    An inverse that the forward solver left is refined first. Next comes, as long as the matrices
+    An inverse that the forward solver left is refined first; above `PRODUCTS` unknowns it is then
+    taken as preconditioner. Next comes, as long as the matrices
     take less than `DENSE_BYTES`, the direct solver; a Krylov solver goes before it where that tends
     to be faster: above `PRODUCTS` unknowns, for matrices declared positive definite, and for fixed
     points, whose matrix is near the identity.
@@ -46,8 +47,9 @@ def default_linear(operator: Operator, *, near_identity: bool) -> Any:
     if fits and direct.structure in operator.factors:
         return direct
     if kept:
-        behind = direct if fits else GMRES(preconditioner=ForwardInverse())
-        return Cascade((Refinement(), behind))
+        # an inverse too far off to refine with may still be a good preconditioner
+        behind = [GMRES(preconditioner=ForwardInverse())] if n > PRODUCTS or not fits else []
+        return Cascade((Refinement(), *behind, *([direct] if fits else [])))
     easy = near_identity or operator.positive_definite
     if n <= SMALL or (fits and n <= PRODUCTS and not easy):
         return direct

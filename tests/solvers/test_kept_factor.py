@@ -98,6 +98,25 @@ def test_forward_solves_that_leave_nothing(solver):
     assert (got - wanted).abs().max() < 1e-7 * wanted.abs().max()
 
 
+def test_the_preconditioner_of_the_forward_solve_serves_the_derivative(made):
+    n, calls = 600, []
+    off = torch.ones(n - 1) * (n + 1) ** 2
+    laplacian = torch.diag(off, 1) + torch.diag(off, -1) - 2 * (n + 1) ** 2 * torch.eye(n)
+    inverse = torch.linalg.inv(laplacian)
+
+    def precondition(operator):
+        return lambda v: calls.append(operator.transposed) or v @ inverse
+
+    t = torch.tensor([1.0], requires_grad=True)
+    solver = NewtonKrylov(linear=GMRES(preconditioner=precondition))
+    out = root(bratu, torch.zeros(1, n), (t,), solver=solver, on_failure="raise")
+    assert not any(calls)
+    (got,) = torch.autograd.grad(out.value.sum(), t)
+    wanted = dense_gradient(out.value.detach(), t.detach(), torch.ones(n))
+    assert abs(got - wanted) < 1e-7 * abs(wanted)
+    assert sum(calls) < 20 and not made
+
+
 @pytest.mark.parametrize("refresh", [1, 100])
 def test_a_chord_method_leaves_an_old_factor(refresh, made):
     w, b = (t.requires_grad_() for t in theta())
@@ -202,12 +221,11 @@ def test_the_choice_goes_by_memory():
     assert chosen(5000) == ["GMRES", "Dense"] and chosen(6000) == ["GMRES"]
     assert chosen(8000, 1, torch.float32) == ["GMRES", "Dense"]
     assert chosen(500, 200) == ["GMRES"] and chosen(6000, symmetric=True) == ["MINRES"]
-    with_inverse = operator(6000)
-    with_inverse.factors["forward"] = lambda v, transposed: v
-    assert names(choice.default_linear(with_inverse, near_identity=False)) == [
-        "Refinement",
-        "GMRES",
-    ]
+    for n, wanted in ((6000, ["GMRES"]), (600, ["GMRES", "Dense"]), (60, ["Dense"])):
+        kept = operator(n)
+        kept.factors["forward"] = lambda v, transposed: v
+        chosen_here = names(choice.default_linear(kept, near_identity=False))
+        assert chosen_here == ["Refinement", *wanted]
 
 
 def test_a_cascade_gives_the_next_solver_what_is_left():
