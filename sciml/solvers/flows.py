@@ -97,7 +97,7 @@ class HomotopyPath:
     Args:
         ode: Method and tolerances along the path.
         kind: `fixed_point` or `newton`, see the module's text.
-        linear: Linear solver; None takes `Dense` up to 32 unknowns per problem, else GMRES.
+        linear: Linear solver; None chooses as `sciml.solvers.choice` does.
         corrector: Solver applied at the end, which judges the result; None for `NewtonKrylov()`.
 
     Raises:
@@ -136,7 +136,7 @@ class HomotopyPath:
         return integrate(velocity, x, on_failure="best", **settings).stats["path"]
 
     def _solve(self, a: Operator, b: Tensor) -> Tensor:
-        linear = self.linear or Implicit().solver_for(a)
+        linear = self.linear or Implicit().solver_for(a, near_identity=self.kind == "fixed_point")
         return linear(a, b, None).value
 
 

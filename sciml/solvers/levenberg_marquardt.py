@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -79,7 +80,9 @@ class LevenbergMarquardt:
             small = size * torch.where(rest, size / first.clamp_min(tiny), 1.0)
             progress.update(x, worst.minimum(small), size, size <= self.atol)
             if not progress.go_on():
-                return progress.outcome(task.evaluations)
+                out = progress.outcome(task.evaluations)
+                out.inverse = _gauss_newton_inverse(triangle, layout)
+                return out
             d = _damped_step(triangle, q, width, mu)
             gone = norm_of((triangle @ d[..., None])[..., 0] + q)
             dx = layout.unpack(d, x)
@@ -126,6 +129,20 @@ def _compressed(task: Task, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     upper = upper.masked_fill(bad[..., None, None], torch.nan)
     columns = norm_of(jacobian.mT)
     return upper[..., :n], upper[..., n], columns
+
+
+def _gauss_newton_inverse(triangle: Tensor, layout: Rows) -> Callable[..., Tensor] | None:
+    """Return the product with `(J^T J)^{-1}`, which is symmetric, for the derivative."""
+    n = triangle.shape[-1]
+    if triangle.shape[-2] < n:
+        return None
+    upper = triangle[..., :n, :]
+
+    def inverse(v: Tensor, transposed: bool) -> Tensor:
+        half = torch.linalg.solve_triangular(upper.mT, layout.pack(v)[..., None], upper=False)
+        return layout.unpack(torch.linalg.solve_triangular(upper, half, upper=True)[..., 0], v)
+
+    return inverse
 
 
 def _damped_step(triangle: Tensor, q: Tensor, width: Tensor, mu: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from sciml.solvers.dense import Dense
 from sciml.solvers.gmres import GMRES
 from sciml.solvers.krylov import BiCGStab
 from sciml.solvers.layout import Layout
+from sciml.solvers.operators import Product
 from sciml.solvers.problem import Task
 from sciml.solvers.progress import Progress, at_rest, check_tolerances
 from sciml.solvers.solution import Outcome, Status
@@ -29,7 +30,8 @@ class Newton:
 
     A problem is converged once |F| meets the tolerance and the next step would be short, or once
     the full step is below `rtol |x|` and |F| grows beyond it, as it does at a root and not beside a
-    pole. Steps estimate the error whatever the units of F.
+    pole. Steps estimate the error whatever the units of F. The last factor is left to
+    the derivative, see `sciml.solvers.refinement`.
 
     Args:
         rtol: Tolerance on |F| / |F(x0)| (for a fixed point: over |T(x)|) and on the step; None
@@ -61,12 +63,16 @@ class Newton:
         progress = Progress(layout, x, self.rtol, self.atol, self.max_iter, self.every)
         r = task.residual(x)
         progress.update(x, layout.norm(r), task.scale(x, r))
+        operator = None
         while progress.go_on():
             if progress.step % self.refresh == 0:
                 operator = task.linearise(x)
             solved = self.linear(operator, -r)
             x, r = _advance(task, progress, x, r, solved)
-        return progress.outcome(task.evaluations)
+        out = progress.outcome(task.evaluations)
+        if operator is not None and isinstance(self.linear, Dense):
+            out.inverse = self.linear.kept_inverse(operator)
+        return out
 
 
 @dataclass(frozen=True)
@@ -74,7 +80,8 @@ class NewtonKrylov:
     """Newton's method without matrices: inexact steps by GMRES (or another Krylov solver).
 
     The inner tolerance follows Eisenstat and Walker 1996 (SIAM J. Sci. Comput. 17, choice 2,
-    gamma = 0.9, alpha = 2) per problem.
+    gamma = 0.9, alpha = 2) per problem. The preconditioner at the last step is left to the
+    derivative.
 
     Args:
         rtol: As in `Newton`.
@@ -108,18 +115,31 @@ class NewtonKrylov:
         scale = task.scale(x, r)
         progress.update(x, norm, scale)
         eta, tiny = torch.full_like(norm, self.forcing), torch.finfo(x.dtype).tiny
+        operator = None
         while progress.go_on():
             # never solve beyond what the outer tolerance asks for
             floor = 0.3 * (self.atol + progress.rtol * scale) / norm.clamp_min(tiny)
             inner = replace(self.linear, rtol=eta.clamp_min(1e-14).maximum(floor).clamp_max(0.9))
-            solved = inner(task.linearise(x), -r)
+            operator = task.linearise(x)
+            solved = inner(operator, -r)
             x, r = _advance(task, progress, x, r, solved)
             old, norm = norm, layout.norm(r)
             scale = task.scale(x, r)
             choice = 0.9 * (norm / old.clamp_min(tiny)) ** 2
             safeguard = torch.where(0.9 * eta**2 > 0.1, 0.9 * eta**2, 0.0)
             eta = choice.maximum(safeguard).clamp_max(self.forcing).nan_to_num(self.forcing)
-        return progress.outcome(task.evaluations)
+        out = progress.outcome(task.evaluations)
+        if operator is not None and self.linear.preconditioner is not None:
+            made: dict[bool, Product] = {}
+
+            def inverse(v: Tensor, transposed: bool) -> Tensor:
+                if transposed not in made:
+                    given = operator.T if transposed else operator
+                    made[transposed] = self.linear.preconditioner(given)
+                return made[transposed](v)
+
+            out.inverse = inverse
+        return out
 
 
 def _advance(

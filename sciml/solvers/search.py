@@ -107,6 +107,7 @@ class _Run:
             self.on_failure,
             f"the {self.problem.kind} solve by {name}",
             f"relative residuals within the solver's rtol (default {tolerance:g})",
+            (lambda: self.solver.cures(out)) if hasattr(self.solver, "cures") else None,
         )
 
 

@@ -24,6 +24,7 @@ from torch import Tensor
 from sciml.errors import InvalidArgument
 from sciml.shapes import check_returned, name_of
 from sciml.solvers.attach import Implicit
+from sciml.solvers.dense import Dense
 from sciml.solvers.fixed_point import Anderson
 from sciml.solvers.layout import Layout
 from sciml.solvers.lbfgs import LBFGS
@@ -197,8 +198,11 @@ def linear_solve(
 
     def solver(task: Task, x: Tensor) -> Outcome:
         rhs = -task.residual(torch.zeros_like(x))
-        out = linear(task.linearise(x), rhs, None if x0 is None else x)
+        operator = task.linearise(x)
+        out = linear(operator, rhs, None if x0 is None else x)
         out.evaluations += task.evaluations
+        if isinstance(linear, Dense):
+            out.inverse = linear.kept_inverse(operator)
         return out
 
     solver.__name__ = type(linear).__name__
