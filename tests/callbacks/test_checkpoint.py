@@ -29,7 +29,7 @@ def test_last_and_the_one_before(module, make_trainer, batches, tmp_path):
 def test_seconds(module, make_trainer, batches, tmp_path, monkeypatch):
     saved = []
     monkeypatch.setattr(
-        RunCheckpoint, "_save_last", lambda self, trainer: saved.append(trainer.global_step)
+        RunCheckpoint, "_draft", lambda self, trainer: saved.append(trainer.global_step)
     )
     make_trainer(RunCheckpoint(tmp_path, {}, every_seconds=3600.0)).fit(module(), batches)
     assert saved[:2] == [0, 10]

@@ -25,9 +25,9 @@ def test_run_folder(run):
     assert (folder / "run.log").exists() and "test/rel_l2" in out
 
 
-def test_a_second_run_in_the_same_folder_replaces_the_first(run):
+def test_a_second_run_in_the_same_folder_replaces_the_first_if_told(run):
     assert run("model=toy", "hydra.run.dir=it")[0] == 0
-    code, out, _ = run("model=toy", "hydra.run.dir=it", "trainer.max_steps=3")
+    code, out, _ = run("model=toy", "hydra.run.dir=it", "trainer.max_steps=3", "overwrite=true")
     assert code == 0 and "replacing the run" in out
     assert len((run.work / "it" / "metrics.csv").read_text().splitlines()) == 1 + 3 + 1
     said = [torch.load(f)["global_step"] for f in (run.work / "it" / "checkpoints").glob("*.ckpt")]
