@@ -17,6 +17,7 @@ import torch
 
 log = logging.getLogger(__name__)
 
+KEY = "metrics"  # of a checkpoint
 STATUS = ("running", "completed", "failed", "interrupted")
 
 
@@ -77,8 +78,9 @@ class RunRecord(pl.Callback):
         self._seconds.update({k: float(v) for k, v in state_dict["seconds"].items()})
 
     def on_load_checkpoint(self, trainer, pl_module, checkpoint: dict[str, Any]) -> None:
-        """Take over the number of steps, should none be left to make."""
+        """Take over what the last step left, should there be no other to make."""
         self.steps = int(checkpoint["global_step"])
+        self.metrics.update(checkpoint.get(KEY) or {})
 
     @property
     def seconds(self) -> dict[str, float]:
@@ -99,6 +101,8 @@ class RunRecord(pl.Callback):
     def on_save_checkpoint(self, trainer, pl_module, checkpoint: dict[str, Any]) -> None:
         """Write how far the run has come: should it be killed, it goes on from here."""
         self.steps = trainer.global_step
+        self.metrics.update({k: float(v) for k, v in trainer.callback_metrics.items()})
+        checkpoint[KEY] = dict(self.metrics)
         if self.begun and trainer.state.fn == "fit":
             self.finish("running")
 

@@ -129,9 +129,12 @@ def _train(
     elif trainer.world_size > 1 and hasattr(trainer.strategy.launcher, "procs"):
         interrupt.watch_children(trainer.strategy.launcher, lost)
 
-    checkpoint = str(found.path) if found is not None else None
+    # A checkpoint of step 0 is the beginning, which Lightning would count as a step done.
+    checkpoint = str(found.path) if found is not None and found.step else None
     try:
         trainer.fit(run.module, datamodule=run.data, ckpt_path=checkpoint, weights_only=True)
+        # Lightning numbers the row of the test by this, and restores it a step short.
+        trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step
         trainer.test(run.module, datamodule=run.data, verbose=False)
     except SystemExit:
         # Lightning answers Ctrl-C by leaving with code 1 and ignoring further ones.

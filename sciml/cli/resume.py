@@ -97,6 +97,12 @@ def read(path: Path) -> Checkpoint:
         raise CheckpointError(f"cannot use checkpoint {path}: {problem}", hint=hint)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except UnpicklingError as error:
+        raise CheckpointError(
+            f"cannot use checkpoint {path}: it holds other objects than plain data, and reading "
+            "those could run code",
+            "a checkpoint of a training run holding plain data",
+        ) from error
     except UNREADABLE as error:
         lines = str(error).splitlines() or [type(error).__name__]
         raise CheckpointError(
@@ -107,7 +113,7 @@ def read(path: Path) -> Checkpoint:
 
 
 # All that unpickling bytes which are no pickle of plain data may raise.
-UNREADABLE = (RuntimeError, KeyError, TypeError, ValueError, EOFError, UnpicklingError, OSError)
+UNREADABLE = (RuntimeError, KeyError, TypeError, ValueError, EOFError, OSError)
 UNREADABLE += (AttributeError, IndexError, AssertionError, struct.error)
 
 
