@@ -8,13 +8,10 @@ import signal
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sciml.cli import paths, resume, run_folder
 from sciml.errors import ConfigError, ConvergenceError, RunFailed, SciMLError, TrainingDiverged
-
-if TYPE_CHECKING:
-    from sciml.cli import interrupt
 
 log = logging.getLogger("sciml")
 
@@ -69,13 +66,14 @@ def _train(
     command: str,
     found: resume.Checkpoint | None,
     used: bool,
-    stop: interrupt.Stop,
+    stop: Any,
 ) -> int:
     import lightning.pytorch as pl
     import torch
 
     from sciml.callbacks.first_step import FirstStep
     from sciml.callbacks.new_settings import NewSettings
+    from sciml.cli import interrupt
     from sciml.cli.build import build
 
     quiet()
@@ -160,6 +158,7 @@ def quiet() -> None:
     """Keep Lightning's advice about hardware and loaders out of the user's terminal."""
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("lightning.pytorch.profilers").setLevel(logging.INFO)  # trainer.profiler
     logging.captureWarnings(True)
     for text in (
         ".*does not have many workers.*",

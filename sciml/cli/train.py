@@ -170,9 +170,9 @@ def claimable(run_dir: Path, found: resume.Checkpoint | None, overwrite: bool) -
             "one of the two",
             "Leave out overwrite=true to continue that run, or ckpt_path to replace it",
         )
+    run_folder.writable(run_dir)
     if not here and not overwrite:
         run_folder.refuse_used(run_dir)
-    run_folder.writable(run_dir)
 
 
 def hydra_run(words: list[str], folder: Path, job: Callable[[Any], int]) -> int:
