@@ -23,6 +23,8 @@ log = logging.getLogger("sciml")
 
 # Those a system has; SIGUSR1 and SIGUSR2 are what batch systems send before the time is up.
 POLITE = ("SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU")
+FIRST = "SCIML_FIRST"  # names the process of the first rank to those it starts
+LOOK = 0.5  # seconds between two looks for the first rank
 GRACE = 4.0  # seconds a rank that has lost another has to end by itself
 
 
@@ -102,12 +104,15 @@ def watch_children(launcher: object, lost: Callable[[int, int], None]) -> None:
 
 
 def watch_parent(lost: Callable[[], None]) -> None:
-    """Call `lost` when the process that started this one is gone, and end."""
-    parent = os.getppid()
+    """Call `lost` when the first rank, which started this process, is gone, and end.
+
+    It may be gone already: `FIRST` says which process it was.
+    """
+    parent = int(os.environ.get(FIRST, os.getppid()))
 
     def wait() -> None:
         while os.getppid() == parent:
-            time.sleep(0.5)
+            time.sleep(LOOK)
         lost()
         os._exit(1)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import time
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -122,9 +123,11 @@ def _train(
             if record.begun and record.status == "running":
                 record.finish("failed")
 
-    if paths.by_lightning() and not first:
+    watched = paths.by_lightning() and not first
+    if watched:
         interrupt.watch_parent(lambda: interrupt.mark_failed(run_dir))
     elif trainer.world_size > 1 and hasattr(trainer.strategy.launcher, "procs"):
+        os.environ[interrupt.FIRST] = str(os.getpid())
         interrupt.watch_children(trainer.strategy.launcher, lost)
 
     # A checkpoint of step 0 is the beginning, which Lightning would count as a step done.
@@ -134,6 +137,10 @@ def _train(
         # Lightning numbers the row of the test by this, and restores it a step short.
         trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step
         trainer.test(run.module, datamodule=run.data, verbose=False)
+    except RuntimeError:
+        if watched:  # a lost connection: should rank 0 be gone, there is time to say so
+            time.sleep(3 * interrupt.LOOK)
+        raise
     except SystemExit:
         # Lightning answers Ctrl-C by leaving with code 1 and ignoring further ones.
         signal.signal(signal.SIGINT, signal.default_int_handler)
