@@ -105,7 +105,7 @@ def test_two_processes_in_the_same_millisecond(run, monkeypatch):
 
 
 def test_a_full_disk_is_no_wrong_input(run, monkeypatch):
-    def full(self, *args):
+    def full(self, *args, **kwargs):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(toy.Module, "training_step", full)
