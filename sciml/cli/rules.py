@@ -16,6 +16,34 @@ from sciml.errors import ConfigError
 
 Config = Mapping[str, Any]
 
+# Arguments of lightning.Trainer that would do nothing here, or break what a run relies on: the
+# values that mean "not used", why any other does nothing, and what to type.
+NO_EPOCH = "no epoch ever ends, as every step draws its own points"
+UNUSED: dict[str, tuple[tuple[Any, ...], str, str]] = {
+    "max_epochs": ((None, -1), NO_EPOCH, "trainer.max_steps=N"),
+    "min_epochs": ((None,), NO_EPOCH, "trainer.min_steps=N"),
+    "check_val_every_n_epoch": ((None,), NO_EPOCH, "trainer.val_check_interval=N, in steps"),
+    "reload_dataloaders_every_n_epochs": (
+        (0,),
+        NO_EPOCH,
+        "data.fixed_for=N",
+    ),
+    "limit_train_batches": ((None, 1.0), NO_EPOCH, "trainer.max_steps=N"),
+    "overfit_batches": ((0, 0.0), NO_EPOCH, "debug=overfit, or data.fixed_for=N"),
+    "limit_predict_batches": ((None,), "a run predicts nothing", "sciml predict afterwards"),
+    "fast_dev_run": ((False, 0), "it switches off record and metrics", "debug=fast"),
+    "barebones": ((False,), "it switches off record, metrics and checkpoints", "debug=fast"),
+    "plugins": ((None, []), "they are objects", "trainer.precision=... or trainer.strategy=..."),
+    "model_registry": ((None,), "nothing is registered", "ckpt_path=FILE"),
+    "callbacks": (
+        (),
+        "the group of that name gives them",
+        "callbacks=NAME, or callbacks.NAME=null",
+    ),
+    "logger": ((), "the group of that name gives them", "logger=NAME, or logger=null"),
+    "default_root_dir": ((), "the run folder is taken", "hydra.run.dir=FOLDER"),
+}
+
 # Loggers of Lightning and what they import.
 LOGGER_PACKAGES = {
     "TensorBoardLogger": ("tensorboard", "tensorboardX"),
@@ -103,6 +131,40 @@ def inference_mode(config: Config) -> str | None:
     return (
         "trainer.inference_mode=true would stop every residual in validation and test "
         "(they need gradients). Type trainer.inference_mode=false."
+    )
+
+
+def unused_arguments(config: Config) -> list[str]:
+    """Trainer arguments that would be ignored."""
+    node = config.get("trainer") or {}
+    return [
+        f"trainer.{name}={node[name]} does nothing: {why}. Type {instead}."
+        for name, (harmless, why, instead) in UNUSED.items()
+        if name in node and not any(node[name] is v or node[name] == v for v in harmless)
+    ]
+
+
+def parts_of_sets(config: Config) -> list[str]:
+    """Fractions of validation and test sets, which come in chunks that only count."""
+    found = []
+    for name in ("limit_val_batches", "limit_test_batches"):
+        value = get(config, f"trainer.{name}")
+        if isinstance(value, float) and value not in (0.0, 1.0):
+            found.append(
+                f"trainer.{name}={value} is a share of a number of batches that is not known "
+                f"beforehand. Type trainer.{name}=N, a number of batches, or 0 for none."
+            )
+    return found
+
+
+def endless_run(config: Config) -> str | None:
+    """A run without an end."""
+    steps, seconds = get(config, "trainer.max_steps", -1), get(config, "trainer.max_time")
+    if steps != -1 or seconds is not None or not config.get("trainer"):
+        return None
+    return (
+        "trainer.max_steps=-1 never ends, and there is no trainer.max_time. "
+        "Type trainer.max_steps=N, or trainer.max_time=DD:HH:MM:SS."
     )
 
 
@@ -294,6 +356,9 @@ RULES: tuple[Callable[[Config], str | list[str] | None], ...] = (
     fourth_order_probes,
     installed_loggers,
     inference_mode,
+    unused_arguments,
+    parts_of_sets,
+    endless_run,
     line_search_accumulation,
     scaled_gradients,
     sharded_weights,

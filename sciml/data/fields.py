@@ -204,5 +204,8 @@ def _write(file: Path, sets: dict[str, tuple[Tensor, Tensor]], recipe: str) -> N
         for kind, value in zip(kinds, pair, strict=True)
     }
     partial = file.with_suffix(".partial")
+    partial.touch()
+    mode = partial.stat().st_mode  # of any new file; save_file lets its owner alone read
     save_file(flat, partial, metadata={"recipe": recipe})
+    partial.chmod(mode)
     partial.replace(file)
