@@ -28,6 +28,9 @@ from sciml.errors import (
     did_you_mean,
 )
 
+from sciml.pretrained import shapes
+from sciml.pretrained.predictor import check_finite
+
 if TYPE_CHECKING:
     from sciml.physics.geometry import Domain
     from sciml.physics.walks.problem import Dirichlet
@@ -115,6 +118,7 @@ class PretrainedOperator(nn.Module):
         """
         given = self._named(values, inputs)
         free = self._check_shapes(given)
+        self._check_meaning(given)
         self._check_ranges(given)
         device = next(iter(given.values())).device
         weight = next(self.parameters(), torch.empty(0))
@@ -190,12 +194,20 @@ class PretrainedOperator(nn.Module):
 
         return solve(self, domain, problem, points, walks, seed)
 
-    @torch.no_grad()
     def _infer(
         self, inputs: Mapping[str, Tensor], device: torch.device, correct: int = 0, seed: int = 0
     ) -> dict[str, Tensor]:
-        found = self.network.infer(**inputs)
+        asked = torch.is_grad_enabled() and any(v.requires_grad for v in inputs.values())
+        with torch.set_grad_enabled(asked):
+            found = self.network.infer(**inputs)
+        check_finite(found)
         if correct:
+            if asked:
+                raise InvalidArgument(
+                    f"correct={correct} where derivatives are asked for",
+                    "correct=0, whose values have derivatives, or inputs that require none",
+                    "Walks are random numbers without derivatives: predict under torch.no_grad()",
+                )
             from sciml.pretrained.elliptic import correct_grid
 
             found = correct_grid(self, inputs, found, correct, seed)
@@ -246,19 +258,42 @@ class PretrainedOperator(nn.Module):
         return free
 
     def _check_ranges(self, given: Mapping[str, Tensor]) -> None:
+        for finding in self.findings(given):
+            warnings.warn(finding, RangeWarning, stacklevel=3)
+
+    def _check_meaning(self, given: Mapping[str, Tensor]) -> None:
+        """Look at arrays that stand for a domain: whether they are what their names say."""
+        if "sdf" in given and hasattr(self.network, "half"):
+            shapes.check_distance(given["sdf"], float(self.network.half))
+            if "boundary" in given:
+                shapes.check_boundary(given["sdf"], given["boundary"], float(self.network.half))
+        elif {"points", "distance"} <= given.keys():
+            shapes.check_cloud(given["points"], given["distance"])
+
+    def findings(self, given: Mapping[str, Tensor]) -> list[str]:
+        """Return what lies outside the ranges that training covered, in sentences.
+
+        Args:
+            given: Inputs by name; signed distances on the operator's grid show its domains.
+        """
+        found = []
         for name, value in given.items():
-            low, high = self.spec["inputs"][name].get("ranges", {}).get("value", (None, None))
-            if low is None:
-                continue
-            least, greatest = float(value.min()), float(value.max())
-            slack = RANGE_SLACK * (high - low) + 1e-6 * max(abs(low), abs(high))
-            if least < low - slack or greatest > high + slack:
-                warnings.warn(
-                    f"{name} covers [{least:.4g}, {greatest:.4g}]; training covered "
-                    f"[{low:.4g}, {high:.4g}]. Values outside are extrapolated.",
-                    RangeWarning,
-                    stacklevel=3,
-                )
+            ranges = self.spec["inputs"][name].get("ranges", {})
+            seen = {"value": value}
+            if ranges.keys() - {"value"} and value.ndim > 2 and hasattr(self.network, "half"):
+                seen |= shapes.features(value, float(self.network.half))
+            for quantity, (low, high) in ranges.items():
+                if quantity not in seen:
+                    continue
+                least, greatest = float(seen[quantity].min()), float(seen[quantity].max())
+                slack = RANGE_SLACK * (high - low) + 1e-6 * max(abs(low), abs(high))
+                if least < low - slack or greatest > high + slack:
+                    what = name if quantity == "value" else shapes.WORDS[quantity]
+                    found.append(
+                        f"{what} covers [{least:.4g}, {greatest:.4g}]; training covered "
+                        f"[{low:.4g}, {high:.4g}]. Values outside are extrapolated."
+                    )
+        return found
 
 
 def _tensor(name: str, value: object, entry: Mapping) -> Tensor:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from sciml.errors import InvalidArgument, InvalidType, RangeWarning
+from sciml.errors import InvalidArgument, InvalidType, PretrainedError, RangeWarning
 
 RANGE_SLACK = 0.02  # of the width of a range: its ends were found by sampling
 MAX_POINTS_PER_CHUNK = 8192
@@ -103,6 +103,7 @@ class PretrainedPINN(nn.Module):
             for pair in zip(x, t, strict=True)
         ]
         found = {key: torch.cat([p[key] for p in parts]).to(device) for key in parts[0]}
+        check_finite(found)
         if correct:
             from sciml.pretrained.elliptic import correct_solution
 
@@ -179,6 +180,22 @@ def _real_tensor(name: str, value) -> Tensor:
     if value.is_complex() or value.dtype == torch.bool:
         raise InvalidType(f"{name} has dtype {value.dtype}", "real numbers")
     return value if value.is_floating_point() else value.to(torch.get_default_dtype())
+
+
+def check_finite(found: Mapping[str, Tensor]) -> None:
+    """Refuse outputs that are not finite: they are no result.
+
+    Raises:
+        PretrainedError: Naming the output.
+    """
+    for name, value in found.items():
+        bad = int((~torch.isfinite(value)).sum()) if value.is_floating_point() else 0
+        if bad:
+            raise PretrainedError(
+                f"the model gives {bad} of {value.numel()} entries of {name} that are not finite",
+                "numbers",
+                "Its weights are not finite, or the inputs are far beyond what it was trained on",
+            )
 
 
 def _finite(name: str, value: Tensor) -> Tensor:

@@ -177,7 +177,7 @@ def walk_from(
     kind, i = rule.limit.dtype, start.i
 
     def root(x: Tensor) -> Tensor | float:
-        return 1.0 if rule.diffusion is None else rule.diffusion(x, i).sqrt()
+        return 1.0 if rule.diffusion is None else rule.diffusion(x.to(kind), i).double().sqrt()
 
     def follow(x: Tensor) -> tuple[Tensor, Tensor, Tensor, float, float]:
         begin = Walks.start(x.to(kind, copy=True), i, rule.domain.count)
