@@ -27,7 +27,6 @@ from sciml.errors import (
     RangeWarning,
     did_you_mean,
 )
-
 from sciml.pretrained import shapes
 from sciml.pretrained.predictor import check_finite
 
@@ -66,12 +65,12 @@ def check_schema(network: nn.Module, spec: Mapping) -> None:
 
 
 def _check_ranges_entry(name: str, ranges: object) -> None:
-    value = ranges.get("value", [0, 0]) if isinstance(ranges, dict) else None
-    plain = isinstance(value, list) and len(value) == 2
-    if not plain or not all(isinstance(v, int | float) and math.isfinite(v) for v in value):
-        raise PretrainedError(
-            f"model.json gives '{name}' the range {str(value)[:40]}", "[low, high]"
-        )
+    for value in ranges.values() if isinstance(ranges, dict) else [None]:
+        plain = isinstance(value, list) and len(value) == 2
+        if not plain or not all(isinstance(v, int | float) and math.isfinite(v) for v in value):
+            raise PretrainedError(
+                f"model.json gives '{name}' the range {str(value)[:40]}", "[low, high]"
+            )
 
 
 class PretrainedOperator(nn.Module):
@@ -110,11 +109,14 @@ class PretrainedOperator(nn.Module):
             inputs: Inputs by name, anything `torch.as_tensor` takes.
 
         Returns:
-            The outputs that the card lists, on the device of the first input.
+            The outputs that the card lists, on the device of the first input; differentiable if an
+            input requires gradients.
 
         Raises:
-            InvalidArgument: If an input is missing, unknown, misshapen or not finite.
+            InvalidArgument: If an input is missing, unknown, misshapen or not finite, if what is
+                called a distance is none, or if derivatives of walks are asked for.
             InvalidType: If it has the wrong kind of numbers.
+            PretrainedError: If an output is not finite.
         """
         given = self._named(values, inputs)
         free = self._check_shapes(given)
@@ -171,12 +173,15 @@ class PretrainedOperator(nn.Module):
         """Return the solutions of B elliptic problems at any points of their domains.
 
         The operator is shown its own grid or cloud of points; with `walks` its values are replaced
-        by unbiased ones, see `sciml.pretrained.elliptic`.
+        by unbiased ones, see `sciml.pretrained.elliptic`. Domains anywhere, of any size and unit,
+        are moved and scaled to what training covered (`sciml.pretrained.placed`); values and error
+        bars are those at the given points. Values are differentiable in all that the domains, the
+        equation and the points are made from and that requires gradients.
 
         Args:
-            domain: B domains (`sciml.physics.geometry`), inside the operator's box.
+            domain: B domains (`sciml.physics.geometry`).
             problem: Their equation (`sciml.physics.walks.spheres.Dirichlet`).
-            points: `(B, P, d)` inside the domains.
+            points: `(B, P, d)` inside the domains, anything `torch.as_tensor` takes.
             walks: Walks from every point, at least 2; 0 for the operator alone.
             seed: Of the walks.
 
@@ -184,7 +189,14 @@ class PretrainedOperator(nn.Module):
             "value" `(B, P)`; with walks also "standard_error", and "model", the operator's value.
 
         Raises:
-            InvalidArgument: If this is no elliptic operator, or points are outside.
+            InvalidArgument: If this is no elliptic operator, points are outside, the equation is
+                not the operator's, or derivatives of walks are asked for.
+            InvalidType: If these are no domain and no equation.
+            PretrainedError: If a value is not finite.
+
+        Warns:
+            RangeWarning: If domains or coefficients are still unlike those in training, with what
+                walks that make sure would take.
 
         Example:
             >>> disk = Ball(1.0, (0.0, 0.0))
@@ -279,9 +291,8 @@ class PretrainedOperator(nn.Module):
         found = []
         for name, value in given.items():
             ranges = self.spec["inputs"][name].get("ranges", {})
-            seen = {"value": value}
-            if ranges.keys() - {"value"} and value.ndim > 2 and hasattr(self.network, "half"):
-                seen |= shapes.features(value, float(self.network.half))
+            more = ranges.keys() - {"value"}
+            seen = shapes.described(name, value, self.network.half if more else None)
             for quantity, (low, high) in ranges.items():
                 if quantity not in seen:
                     continue

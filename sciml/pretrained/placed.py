@@ -166,7 +166,8 @@ def place(
         fits &= _within(sigma, inputs["screening"])
     target = torch.full_like(half, MIDDLE * most)
     if "inradius" in ranges:  # as large as a thin domain has to be
-        target = torch.maximum(target, ranges["inradius"][0] / (inradius / half))
+        wanted = 1.05 * ranges["inradius"][0] + spacing / 2  # between nodes the grid sees less
+        target = torch.maximum(target, wanted * half / inradius)
     if sigma is not None and "value" in inputs["screening"].get("ranges", {}):
         small, large = inputs["screening"]["ranges"]["value"]
         square = sigma.amax(0) * half**2
@@ -184,7 +185,7 @@ def place(
             k = mean
         elif not bool(_within(alpha, inputs["diffusion"]).all()):
             k = torch.where(_within(alpha, inputs["diffusion"]), 1.0, mean)
-    unit = _unit(inputs, domain, problem, size**2 / k)
+    unit = _unit(inputs, domain, problem, size**2 / k, (center, size * box))
     if all(bool((v == 1).all()) for v in (size, k, unit)) and bool((center == 0).all()):
         return Placed(domain, problem, points, unit[:, None])
     frame = Similar(domain, center, size)
@@ -193,7 +194,9 @@ def place(
     def moved(field: object, factor: Tensor, kind: type = Moved) -> object:
         if callable(field):
             return kind(field, frame, factor, far)
-        return None if field is None else torch.as_tensor(field).to(factor).expand_as(factor) * factor
+        return (
+            None if field is None else torch.as_tensor(field).to(factor).expand_as(factor) * factor
+        )
 
     square = size**2
     alpha = problem.diffusion if "diffusion" in inputs else None
@@ -240,8 +243,10 @@ def extents(domain: Domain) -> tuple[Tensor, Tensor, Tensor]:
 
 def _ranges(inputs: Mapping) -> Mapping:
     """Return what an operator has seen of domains."""
-    entry = inputs.get("sdf") or inputs.get("distance") or {}
-    return entry.get("ranges", {})
+    found: dict = {}
+    for name in ("points", "distance", "sdf"):
+        found |= inputs.get(name, {}).get("ranges", {})
+    return found
 
 
 def _levels(field: object, domain: Domain) -> Tensor | None:
@@ -275,21 +280,40 @@ def _refuse_variation(alpha: Tensor) -> None:
         )
 
 
-def _unit(inputs: Mapping, domain: Domain, problem: Dirichlet, factor: Tensor) -> Tensor:
-    """Return A `(B,)`: 1 where the data lie in the ranges, else what brings the largest there."""
+def _unit(
+    inputs: Mapping,
+    domain: Domain,
+    problem: Dirichlet,
+    factor: Tensor,
+    box: tuple[Tensor, Tensor],
+) -> Tensor:
+    """Return A `(B,)`: 1 where the data lie in the ranges, else what brings the largest there.
+
+    Args:
+        inputs: The operator's schema.
+        domain: B domains.
+        problem: Their equation.
+        factor: Of the source, `(B,)`.
+        box: Middle `(B, d)` and half side `(B,)` of the operator's box in the domains' coordinates.
+    """
     device = domain.bounds()[0].device
     generator = torch.Generator(device=device).manual_seed(0)
     on = domain.sample_boundary(128, generator, torch.float64).points
-    inner = domain.sample_interior(128, generator, torch.float64)
+    shape = (domain.count, 256, domain.dim)
+    middle, half = (part.detach() for part in box)
+    share = 2 * torch.rand(shape, generator=generator, device=device, dtype=torch.float64) - 1
+    around = middle[:, None] + half[:, None, None] * share  # the operator sees the source there too
     ratio = torch.zeros_like(factor)
-    for name, at, scale in (("boundary", on, torch.ones_like(factor)), ("source", inner, factor)):
+    for name, at, scale in (("boundary", on, torch.ones_like(factor)), ("source", around, factor)):
         field, limits = getattr(problem, name), inputs[name].get("ranges", {}).get("value")
         if field is None or limits is None:
             continue
         with torch.no_grad():
             values = field(*domain.columns(at.float())).double().reshape(domain.count, -1)
-        largest = max(abs(limits[0]), abs(limits[1]))
-        ratio = torch.maximum(ratio, values.abs().amax(1) * scale.detach() / largest)
+        values = values.nan_to_num(0.0, 0.0, 0.0) * scale.detach()[:, None]
+        tiny = 1e-3 * max(abs(limits[0]), abs(limits[1]))
+        for sign, limit in ((-1, -limits[0]), (1, limits[1])):
+            ratio = torch.maximum(ratio, (sign * values).amax(1) / max(limit, tiny))
     # a power of two: data are scaled without rounding
     unit = torch.exp2(torch.ceil(torch.log2(ratio.clamp_min(1e-300))))
     return torch.where((ratio > 1) | ((ratio > 0) & (ratio < SMALLEST)), unit, 1.0)

@@ -2,7 +2,7 @@
 
 An operator on a grid sees a domain as the signed distance of every node, negative inside, and its
 data as their values at the closest boundary point of every node. Arrays of the same shape that are
-something else (a mask, a level set, a distance of the other sign, data known near the boundary only)
+something else (a mask, a level set, a distance of the other sign, data near the boundary only)
 give smooth answers that are wrong, so they are looked at before they are used.
 """
 
@@ -30,8 +30,10 @@ THIN = 2.0
 ON = -1e-6  # points of clouds less far inside are boundary points
 # What the entries of `features` are called in sentences.
 WORDS = {
+    "variation": "The share by which the screening of a domain varies",
     "inradius": "The radius of the largest ball inside a domain",
     "size": "Half the longest side of a domain",
+    "slender": "The size of a domain over the radius of the largest ball inside",
     "components": "The number of components of a domain",
     "holes": "The number of holes of a domain",
     "thin": f"The share of a domain that is thinner than {2 * THIN:g} grid nodes",
@@ -157,6 +159,30 @@ def check_cloud(points: Tensor, distance: Tensor) -> None:
     )
 
 
+def described(name: str, value: Tensor, half: float | None) -> dict[str, Tensor]:
+    """Return what the range of an input is described by: its values, and what they show.
+
+    Args:
+        name: Of the input.
+        value: `(N, ...)`, as the operator takes it, or signed distances on its grid.
+        half: Half the side of its box, None for an operator without one.
+    """
+    found = {"value": value}
+    if half is None:
+        return found
+    if name in ("sdf", "distance") and value.ndim > 2:
+        found |= {"value": value.clamp_max(0) if name == "distance" else value}
+        found |= features(value, half)
+    elif name == "distance":
+        found["inradius"] = -value.amin(1)
+    elif name == "points":
+        found["size"] = (value.amax(1) - value.amin(1)).amax(1) / 2
+    elif name == "screening":
+        low, high = value.flatten(1).amin(1), value.flatten(1).amax(1)
+        found["variation"] = (high - low) / high.abs().clamp_min(1e-30)
+    return found
+
+
 def features(sdf: Tensor, half: float) -> dict[str, Tensor]:
     """Return what an operator's range of domains is described by, each `(N,)`.
 
@@ -166,7 +192,7 @@ def features(sdf: Tensor, half: float) -> dict[str, Tensor]:
 
     Returns:
         `inradius`, the radius of the largest ball inside; `size`, half the longest side of the
-        bounding box; `components` and `holes`, their numbers; `thin`, the share of the domain that
+        bounding box, and `slender`, their ratio; `components` and `holes`, their numbers; `thin`, the share of the domain that
         no ball inside of `THIN` spacings in radius reaches.
     """
     h, values = _spacing(sdf, half), sdf.detach().cpu().double().numpy()
@@ -186,11 +212,13 @@ def features(sdf: Tensor, half: float) -> dict[str, Tensor]:
     reach = ndimage.distance_transform_edt(~core, sampling=[1e6, *[1.0] * dim])
     thin = inside & (reach > THIN + 0.5)
     total = inside.reshape(count, -1).sum(1)
+    lowest = values.reshape(count, -1).min(1)
     found = {
-        "inradius": -values.reshape(count, -1).min(1),
+        "inradius": -lowest,
         "size": (np.max(extent, 0) + 1) * h / 2,
         "components": _components(inside, join),
         "holes": _components(~inside, join) - 1,
+        "slender": (np.max(extent, 0) + 1) * h / 2 / np.maximum(-lowest, 1e-3 * h),
         "thin": thin.reshape(count, -1).sum(1) / np.maximum(total, 1),
     }
     return {name: torch.from_numpy(np.asarray(v, dtype=float)) for name, v in found.items()}

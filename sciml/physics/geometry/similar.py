@@ -74,7 +74,9 @@ class Similar(Domain):
         """Return the domain's own samples in these coordinates."""
         own = self.domain.sample_boundary(n, generator, torch.float64)
         weight = own.weight / self.size[:, None] ** (self.dim - 1)
-        return Boundary(self.to_local(own.points).to(dtype), own.normals.to(dtype), weight.to(dtype))
+        return Boundary(
+            self.to_local(own.points).to(dtype), own.normals.to(dtype), weight.to(dtype)
+        )
 
     def to_local(self, points: Tensor) -> Tensor:
         """Return y `(B, P, d)`, in float64, of `points (B, P, d)` of the domain itself."""

@@ -107,7 +107,9 @@ def grid_inputs(
             found = field(x, i).view(shape).float()
             if not bool(found.isfinite().all()):  # fields need no values outside their domain
                 there = torch.where(shapes.sdf[..., None] < 0, at, shapes.closest)
-                found = torch.where(found.isfinite(), found, field(*domain.columns(there)).view(shape))
+                found = torch.where(
+                    found.isfinite(), found, field(*domain.columns(there)).view(shape)
+                )
             return found.float()
         constant = torch.as_tensor(field, device=x.device).float()
         return constant.reshape(-1, *[1] * grid.dim).expand(shape).contiguous()

@@ -87,7 +87,9 @@ class WalkOnSpheres:
             check_positive(name, getattr(self, name))
         check_choice("outside", self.outside, ("raise", "nan"))
         if not 0 <= self.close < 1:
-            raise InvalidArgument(f"close={self.close}", "a share of the domain's size, from 0 to 1")
+            raise InvalidArgument(
+                f"close={self.close}", "a share of the domain's size, from 0 to 1"
+            )
         if self.antithetic and self.walks % 2:
             raise InvalidArgument(f"walks={self.walks}", "an even number for antithetic pairs")
         if self.chunk is not None and self.chunk < 2:
