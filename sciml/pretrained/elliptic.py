@@ -16,14 +16,21 @@ from torch import Tensor
 
 from sciml.autodiff.streams import Streams
 from sciml.errors import InvalidArgument, RangeWarning
-from sciml.physics.geometry import Domain
+from sciml.physics.geometry import Domain, Similar
 from sciml.physics.walks.clouds import cloud_values
 from sciml.physics.walks.grid import Grid, grid_inputs, values
 from sciml.physics.walks.problem import Dirichlet
 from sciml.physics.walks.sampled import sampled_problem
 from sciml.physics.walks.spheres import WalkOnSpheres
 from sciml.physics.walks.table import inside_points
-from sciml.physics.walks.verification import Given, Predict, Problems, correct
+from sciml.physics.walks.verification import (
+    Given,
+    Predict,
+    Problems,
+    Verification,
+    correct,
+    verify,
+)
 from sciml.pretrained import table
 from sciml.pretrained.operator import PretrainedOperator
 from sciml.pretrained.placed import check_problem, place
@@ -124,6 +131,12 @@ def solve(
     predict, network = _values_of(model), model.network
     known, dim = model.spec["inputs"], int(getattr(network, "dim", 2))
     problem = check_problem(known, dim, domain, problem)
+    if "points" in known and torch.is_grad_enabled() and _asks(domain):
+        raise InvalidArgument(
+            "derivatives with respect to a domain, by an operator on clouds of points",
+            "domains without tensors that require gradients",
+            "Its clouds are random points, held fixed; operators on grids have these derivatives",
+        )
     points = _inside(domain, points)
     spacing = 2 * network.half / (network.nodes - 1)
     placed = place(known, network.half, spacing, domain, problem, points.double())
@@ -173,6 +186,16 @@ def _inside(domain: Domain, points: object) -> Tensor:
     return points
 
 
+def _asks(domain: Domain) -> bool:
+    """Return whether a domain is made from tensors that require gradients."""
+    parts = vars(domain).values()
+    return any(
+        part.requires_grad if isinstance(part, Tensor) else _asks(part)
+        for part in parts
+        if isinstance(part, Tensor | Domain)
+    )
+
+
 def _shown(model: PretrainedOperator, given: Given) -> dict[str, Tensor]:
     """Return what an operator is shown of problems in its own coordinates, by input name."""
     network, known = model.network, model.spec["inputs"]
@@ -200,8 +223,44 @@ def _price(given: Given, points: Tensor) -> str:
     each = max(seconds[1] - seconds[0], 0.0) / ((TIMED[1] - TIMED[0]) * some.shape[:2].numel())
     total = seconds[0] + each * WALKS * points.shape[:2].numel()
     return (
-        f"solve(..., walks={WALKS}) is right whatever the operator says; from these points it takes "
-        f"about {total:.1g} s."
+        f"solve(..., walks={WALKS}) is right whatever the operator says; "
+        f"from these points it takes about {total:.1g} s."
+    )
+
+
+def verify_own(
+    model: PretrainedOperator,
+    domain: Domain,
+    problem: Dirichlet,
+    *,
+    points: int,
+    walks: int,
+    confidence: float,
+    seed: int,
+) -> Verification:
+    """Return what `PretrainedOperator.verify` does."""
+    predict, network = _values_of(model), model.network
+    known = model.spec["inputs"]
+    problem = check_problem(known, int(getattr(network, "dim", 2)), domain, problem)
+    if domain.count != 1:
+        raise InvalidArgument(f"{domain.count} domains", "one, of the problem asked about")
+    spacing = 2 * network.half / (network.nodes - 1)
+    nowhere = torch.zeros(1, 0, domain.dim, dtype=torch.float64)
+    with torch.no_grad():
+        placed = place(known, network.half, spacing, domain, problem, nowhere)
+        given = Given(placed.domain, placed.problem)
+        found = verify(
+            predict,
+            given,
+            Streams(seed, 0, device=domain.bounds()[0].device).generator("walks"),
+            points=points,
+            engine=WalkOnSpheres(walks, EPS, max_steps=100_000),
+            confidence=confidence,
+            drawn=False,
+        )
+    frame = placed.domain if placed.domain is not domain else Similar(domain, [0.0] * domain.dim, 1)
+    return found.rescaled(
+        lambda x: frame.center[:, None] + frame.size[:, None, None] * x, float(placed.unit)
     )
 
 

@@ -33,6 +33,7 @@ from sciml.pretrained.predictor import check_finite
 if TYPE_CHECKING:
     from sciml.physics.geometry import Domain
     from sciml.physics.walks.problem import Dirichlet
+    from sciml.physics.walks.verification import Verification
 
 RANGE_SLACK = 0.02  # of the width of a range: its ends were found by sampling
 # Numbers in the largest input of one chunk: operators on grids hold some 300 more for each of them,
@@ -205,6 +206,42 @@ class PretrainedOperator(nn.Module):
         from sciml.pretrained.elliptic import solve
 
         return solve(self, domain, problem, points, walks, seed)
+
+    def verify(
+        self,
+        domain: Domain,
+        problem: Dirichlet,
+        *,
+        points: int = 256,
+        walks: int = 256,
+        confidence: float = 0.95,
+        seed: int = 0,
+    ) -> Verification:
+        """Return how wrong the operator is on one problem of one's own, by walks.
+
+        Args:
+            domain: One domain.
+            problem: Its equation.
+            points: Random points of the domain, at least 8; the interval is over them.
+            walks: Walks from each.
+            confidence: Of the intervals.
+            seed: Of points and walks.
+
+        Returns:
+            The relative L2 error with an interval, the root mean square error in the problem's own
+            unit, and the points that look worst, walked to again.
+
+        Raises:
+            InvalidArgument: As `solve` does, and for more than one domain.
+
+        Example:
+            >>> operator.verify(Ellipse((1.2, 0.8)), problem).rel_l2
+        """
+        from sciml.pretrained.elliptic import verify_own
+
+        return verify_own(
+            self, domain, problem, points=points, walks=walks, confidence=confidence, seed=seed
+        )
 
     def _infer(
         self, inputs: Mapping[str, Tensor], device: torch.device, correct: int = 0, seed: int = 0

@@ -258,8 +258,8 @@ def _levels(field: object, domain: Domain) -> Tensor | None:
     device = domain.bounds()[0].device
     generator = torch.Generator(device=device).manual_seed(0)
     points = domain.sample_interior(64, generator, torch.float64)
-    with torch.no_grad():
-        return field(*domain.columns(points.float())).double().reshape(domain.count, -1).T
+    found = field(*domain.columns(points.float()))
+    return found.double().reshape(domain.count, -1).T
 
 
 def _within(values: Tensor, entry: Mapping) -> Tensor:

@@ -186,8 +186,8 @@ class PretrainedPINN(nn.Module):
             where += "" if t is None else f" at t = {float(t[first]):.4g}"
             together = "x" if t is None else "x and t together"
             warnings.warn(
-                f"{int(far.sum())} of {len(x)} points are farther from the training points than any "
-                f"of these were, {together} ({where}). Values there are extrapolated.",
+                f"{int(far.sum())} of {len(x)} points are farther from the training points than "
+                f"any of these were, {together} ({where}). Values there are extrapolated.",
                 RangeWarning,
                 stacklevel=3,
             )

@@ -192,8 +192,8 @@ def features(sdf: Tensor, half: float) -> dict[str, Tensor]:
 
     Returns:
         `inradius`, the radius of the largest ball inside; `size`, half the longest side of the
-        bounding box, and `slender`, their ratio; `components` and `holes`, their numbers; `thin`, the share of the domain that
-        no ball inside of `THIN` spacings in radius reaches.
+        bounding box, and `slender`, their ratio; `components` and `holes`, their numbers; `thin`,
+        the share of the domain that no ball inside of `THIN` spacings in radius reaches.
     """
     h, values = _spacing(sdf, half), sdf.detach().cpu().double().numpy()
     inside = values < 0

@@ -4,8 +4,8 @@ A walk on spheres from a point at distance delta of the boundary ends nearby wit
 about 1 - delta / r, and what the rare ones find at distance r decides the mean: a hundred walks may
 all agree and be wrong by any number of their standard errors, and where delta is below the walks'
 eps they find g at the closest point p and no noise at all. So the first step is another one. Take a
-large ball in the domain that touches the boundary at p, with centre c and radius R: the point x lies
-in it, off the centre, and for `Laplacian U = s U - F`
+large ball in the domain that touches the boundary at p, with centre c and radius R: the point x
+lies in it, off the centre, and for `Laplacian U = s U - F`
 
     U(x) = integral over the sphere of P(x, y) U(y) + integral over the ball of G(x, z) (F - s U)(z)
 
