@@ -151,8 +151,8 @@ def recorded(spec: dict) -> list[str]:
         lines.append(f"recorded              {same:.3g}   the same, against exact solutions")
     if other is not None:
         lines.append(
-            f"another definition    {other:.3g}   test/rel_l2: mean over test problems, possibly of "
-            "another law, of the relative error of each"
+            f"another definition    {other:.3g}   test/rel_l2: mean over test problems, "
+            "possibly of another law, of the relative error of each"
         )
     return lines
 

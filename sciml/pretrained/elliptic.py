@@ -274,6 +274,20 @@ def correct_solution(
     return {name: part[0] for name, part in found.items()}
 
 
+def check_correctable(model: PretrainedOperator, walks: int) -> None:
+    """Refuse corrections of operators that are not shown a domain on a grid.
+
+    Raises:
+        InvalidArgument: With what to use instead.
+    """
+    if "sdf" not in model.spec["inputs"] or not hasattr(model.network, "at"):
+        raise InvalidArgument(
+            f"correct={walks} for a {type(model.network).__name__}",
+            "an operator on a grid that shows the domain",
+            "Use solve(domain, problem, points, walks=...)",
+        )
+
+
 def correct_grid(
     model: PretrainedOperator,
     inputs: Mapping[str, Tensor],
@@ -286,12 +300,6 @@ def correct_grid(
     What is corrected to is the problem that the grid shows (`sciml.physics.walks.sampled`).
     """
     network = model.network
-    if "sdf" not in inputs or not hasattr(network, "at"):
-        raise InvalidArgument(
-            f"correct={walks} for a {type(network).__name__}",
-            "an operator on a grid that shows the domain",
-            "Use solve(domain, problem, points, walks=...)",
-        )
     half, sdf = float(network.half), inputs["sdf"]
     given = Given(*sampled_problem(inputs, half))
     index, own = inside_points(sdf.flatten(1) < 0)

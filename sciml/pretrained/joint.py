@@ -4,8 +4,8 @@ Points x at time t are summarised by few numbers: |x|, the sums of x_i and of |x
 d, the largest |x_i|, and in up to three dimensions the coordinates. In every interval of time their
 mean and covariance over the training points give a distance (Mahalanobis 1936), and the largest
 distance of a training point is how far training went: an ellipsoid that moves with time. A point
-may lie in the range of |x| and in that of t and still be where no training point was, such as far out
-at a time when all of them were close, or have a direction that random ones never have.
+may lie in the range of |x| and in that of t and still be where no training point was, such as far
+out at a time when all of them were close, or have a direction that random ones never have.
 """
 
 from __future__ import annotations

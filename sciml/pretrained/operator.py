@@ -119,6 +119,10 @@ class PretrainedOperator(nn.Module):
             InvalidType: If it has the wrong kind of numbers.
             PretrainedError: If an output is not finite.
         """
+        if correct:
+            from sciml.pretrained.elliptic import check_correctable
+
+            check_correctable(self, correct)
         given = self._named(values, inputs)
         free = self._check_shapes(given)
         self._check_meaning(given)
