@@ -147,7 +147,7 @@ def solve(
         empty = {"value": found}
         return empty if walks == 0 else empty | {"standard_error": found, "model": found}
     inputs = _shown(model, given)
-    findings = model.findings(inputs)
+    findings = model.findings({name: field.detach() for name, field in inputs.items()})
     if findings:
         warnings.warn(f"{' '.join(findings)} {_price(given, local)}", RangeWarning, stacklevel=3)
     parts = [predict(given, part, inputs) for part in local.split(CHUNK, 1)]

@@ -125,8 +125,9 @@ class PretrainedOperator(nn.Module):
             check_correctable(self, correct)
         given = self._named(values, inputs)
         free = self._check_shapes(given)
-        self._check_meaning(given)
-        self._check_ranges(given)
+        fixed = {key: value.detach() for key, value in given.items()}
+        self._check_meaning(fixed)
+        self._check_ranges(fixed)
         device = next(iter(given.values())).device
         weight = next(self.parameters(), torch.empty(0))
         moved = {key: self._moved(v, weight) for key, v in given.items()}

@@ -89,7 +89,7 @@ class PretrainedPINN(nn.Module):
             InvalidType: If `x` or `t` is not real.
         """
         x, t = self._check_points(x, t)
-        self._check_ranges(x, t)
+        self._check_ranges(x.detach(), None if t is None else t.detach())
         if chunk is None:
             chunk = max(16, min(MAX_POINTS_PER_CHUNK, 2**22 // self.dim))
         elif not isinstance(chunk, int) or chunk < 1:

@@ -22,7 +22,7 @@ def points(n, seed):
 
 
 def odd(time, direction="random"):
-    """Return a point with |x| = 8, which random ones of 30 dimensions reach at late times only."""
+    """Return a point with |x| = 10, which random ones of 30 dimensions reach at late times only."""
     x = (
         torch.ones(1, 30)
         if direction == "diagonal"
@@ -30,7 +30,7 @@ def odd(time, direction="random"):
     )
     if direction == "diagonal":
         return 5.5 * x / x.norm(), torch.tensor([[time]])
-    return 8.0 * x / x.norm(), torch.tensor([[time]])
+    return 10.0 * x / x.norm(), torch.tensor([[time]])
 
 
 def test_points_of_the_law_pass_and_odd_ones_do_not():
@@ -52,7 +52,6 @@ def test_points_of_the_law_pass_and_odd_ones_do_not():
 
 def test_a_loaded_solution_warns(tmp_path):
     torch.manual_seed(0)
-    arguments = {"dim": 31, "width": 8, "depth": 2}
     arguments = {"dim": 30, "width": 8, "depth": 2, "time": True}
     solution = TrialSolution(PROBLEM, MLP(**arguments), ["x", "t"])
     x, t = points(8192, 0)
@@ -67,7 +66,7 @@ def test_a_loaded_solution_warns(tmp_path):
     )
     model = load_pretrained(folder)
     with pytest.warns(
-        RangeWarning, match=r"1 of 1 points.*x and t together.*\|x\| = 8 at t = 0.02"
+        RangeWarning, match=r"1 of 1 points.*x and t together.*\|x\| = 10 at t = 0.02"
     ):
         model.predict(*odd(0.02))
     model.predict(x[:512], t[:512])  # warnings are errors in tests
