@@ -231,8 +231,8 @@ CASES = {
     "screening": (SCREENED, 4.0, lambda t: (Ball(), Dirichlet(wave, bump, t))),
     "radius": (POISSON, 1.0, lambda t: (Ball(t, (0.0, 0.0)), Dirichlet(wave, bump))),
     "large radius": (POISSON, 5.0, lambda t: (Ball(t, (0.0, 0.0)), Dirichlet(zero, bump))),
-    "axis": (POISSON, 1.1, lambda t: (Ellipse(torch.stack([t, 0.8 * t])), Dirichlet(wave))),
-    "polygon": (POISSON, 1.0, lambda t: (Polygon(t * QUAD), Dirichlet(wave))),
+    "axis": (POISSON, 1.1, lambda t: (Ellipse(torch.stack([t, 0.8 * t])), Dirichlet(zero, one))),
+    "polygon": (POISSON, 1.0, lambda t: (Polygon(t * QUAD), Dirichlet(zero, one))),
     "grid": (
         POISSON,
         1.0,
