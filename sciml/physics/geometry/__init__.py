@@ -11,6 +11,7 @@ from sciml.physics.geometry.mixed_box import MixedBox
 from sciml.physics.geometry.polygon import Polygon, l_shape
 from sciml.physics.geometry.primitives import Annulus, Ball, Box
 from sciml.physics.geometry.reflecting import Reflecting
+from sciml.physics.geometry.similar import Similar
 from sciml.physics.geometry.tabulated import Tabulated
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "Polygon",
     "Reflecting",
     "SDFGrid",
+    "Similar",
     "Star",
     "Tabulated",
     "difference",
