@@ -8,8 +8,7 @@ ranks share; what is in a chunk does not depend on the number of ranks.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
-from types import MappingProxyType
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import torch
@@ -94,7 +93,7 @@ class StepData(Counted, ABC):
     sizes: dict[str, Any] = {}
     unit: str = "1"
     names: tuple[str, ...] = ()
-    plane: Mapping[str, Any] = MappingProxyType({})
+    plane: dict[str, Any] = {}
 
     def __init__(self, *, seed: int = 0, fixed_for: int = 1) -> None:
         super().__init__()
