@@ -12,10 +12,30 @@ from sciml.physics.geometry.domain import rows_of
 from sciml.physics.geometry.grid import SDFGrid
 from sciml.physics.geometry.polygon import Polygon
 
-BORDER = 2  # cells of background put around a mask
+BORDER = 2  # cells of background at least around a mask
+ROOM = 0.6  # of the domain's longest side around it: distances are known as far as operators look
 
 
-def mask_domain(mask, low, high) -> SDFGrid:
+class MaskDomain(SDFGrid):
+    """The domain of `mask_domain`: distances on a grid around it, a box that touches it.
+
+    Args:
+        values: See `SDFGrid`.
+        low: First node `(d,)` of the grid.
+        high: Last node.
+        box: Corners `(2, d)` of the cells that are inside.
+    """
+
+    def __init__(self, values, low, high, box: Tensor) -> None:
+        super().__init__(values, low, high)
+        self.first, self.last = box[:1].clone(), box[1:].clone()
+
+    def bounds(self) -> tuple[Tensor, Tensor]:
+        """Return the corners of the cells that are inside."""
+        return self.first, self.last
+
+
+def mask_domain(mask, low, high) -> MaskDomain:
     """Return the domain that a mask shows: the cells where it is true.
 
     Distances are those to the middle between the closest cells of both kinds, off by less than a
@@ -49,11 +69,20 @@ def mask_domain(mask, low, high) -> SDFGrid:
     size = float(cell[0])
     if not size > 0 or float((cell - size).abs().max()) > 1e-6 * size:
         raise InvalidArgument(f"cells with sides {cell.tolist()}", "squares or cubes")
-    mask = np.pad(mask, BORDER)
+    where = np.nonzero(mask)
+    first = torch.tensor([int(index.min()) for index in where])
+    last = torch.tensor([int(index.max()) + 1 for index in where])
+    longest = int((last - first).max())
+    wide = BORDER + (longest - (last - first)) // 2 + int(ROOM * longest)
+    # cut the mask to what is inside, then put room around it
+    mask = mask[tuple(slice(a, b) for a, b in zip(first.tolist(), last.tolist(), strict=True))]
+    mask = np.pad(mask, [(w, w) for w in wide.tolist()])
     inside, outside = distance_transform_edt(mask), distance_transform_edt(~mask)
     distance = torch.from_numpy(np.where(mask, 0.5 - inside, outside - 0.5)) * size
-    room = size * (BORDER - 0.5)
-    return SDFGrid(distance, low - room, high + room)
+    box = torch.stack([low + size * first, low + size * last])
+    start = box[0] - size * (wide - 0.5)
+    end = start + size * (torch.tensor(mask.shape) - 1)
+    return MaskDomain(distance, start, end, box)
 
 
 def triangulated_domain(vertices, faces) -> Polygon:
