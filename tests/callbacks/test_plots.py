@@ -139,7 +139,7 @@ def test_the_panel_of_losses_shows_losses(tmp_path):
 
 
 def test_axes_of_few_decades_have_plain_numbers_that_differ():
-    for low, high in ((0.55, 0.57), (0.2, 2.0), (3.0, 80.0), (1e-3, 0.2)):
+    for low, high in ((0.55, 0.57), (0.2, 2.0), (3.0, 80.0), (5e-3, 0.5)):
         figure = Figure()
         axis = figure.subplots()
         axis.plot([1, 2], [low, high])

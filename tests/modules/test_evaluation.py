@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from sciml.data.collocation import CollocationData
-from sciml.modules import evaluation
+from sciml.modules import training_law
 from sciml.modules.evaluation import Report
 from sciml.modules.training_law import TrainingLaw
 from sciml.physics.ball import SineGordon
@@ -53,7 +53,7 @@ def test_metrics_follow_their_definitions(chunks: list[Points]) -> None:
     # The library divides out the fitted unknowns: 1 of 400 and 7 of 400.
     assert metrics["test/skill"] == pytest.approx(error / float(constant), rel=3e-3)
     assert metrics["test/skill_affine"] == pytest.approx(error / float(affine), rel=2e-2)
-    assert len(report.as_dict()["ray"]["s"]) == evaluation.RAY
+    assert len(report.as_dict()["ray"]["s"]) == training_law.RAY
 
 
 @pytest.mark.parametrize("split", [(8, 8), (16, 0), (0, 16), (3, 13)])
