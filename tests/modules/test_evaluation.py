@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from sciml.data.collocation import CollocationData
-from sciml.modules import training_law
+from sciml.modules import evaluation, training_law
 from sciml.modules.evaluation import Report
 from sciml.modules.training_law import TrainingLaw
 from sciml.physics.ball import SineGordon
