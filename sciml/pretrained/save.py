@@ -151,8 +151,8 @@ def write(folder: str | Path, spec: dict, model: nn.Module) -> Path:
         digest = weights.sha256(draft / weights.FILE)
         spec["weights"] = {"file": weights.FILE, "sha256": digest, "complex128": paired}
         (draft / "model.json").write_text(_plain_json(spec), encoding="utf-8")
-        (draft / "README.md").write_text(card.render(spec), encoding="utf-8")
         _check_round_trip(draft, model)
+        (draft / "README.md").write_text(card.update(draft, spec), encoding="utf-8")
         if target.exists():  # a folder cannot replace a full one: move the old aside first
             shutil.move(target, Path(temporary) / "old")
         os.replace(draft, target)
@@ -173,7 +173,7 @@ def update_metrics(
     spec = read_spec(folder)
     spec["description"] = spec["description"] if description is None else description
     spec["metrics"] = {key: finite_or_none(value) for key, value in metrics.items()}
-    for name, text in (("README.md", card.render(spec)), ("model.json", _plain_json(spec))):
+    for name, text in (("README.md", card.update(folder, spec)), ("model.json", _plain_json(spec))):
         draft = folder / f".{name}.{os.getpid()}"
         draft.write_text(text, encoding="utf-8")
         os.replace(draft, folder / name)
