@@ -97,3 +97,29 @@ def adapted(
     up = (ratio < 0.25) | ~torch.isfinite(ratio)
     damping = torch.where(ratio > 0.75, damping * factor, damping)
     return torch.where(up, damping / factor, damping).clamp(low, 1e8), ratio
+
+
+# Levenberg-Marquardt from one step to the next: first rise of lambda, its fall, the largest.
+GROWTH, DECAY, MOST = 4.0, 3.0, 1e8
+
+
+def levenberg_marquardt(
+    damping: float, growth: float, ratio: float, least: float
+) -> tuple[float, float]:
+    """Return the next damping and the factor of its next rise.
+
+    A ratio below 1/4 multiplies the damping by `growth`, which doubles, so that lambda is right
+    after a few steps however wrong it was; one above 3/4 divides it by three. (Growing factors as
+    in Nielsen 1999, "Damping parameter in Marquardt's method".)
+
+    Args:
+        damping: lambda of the last step.
+        growth: Factor of the next rise.
+        ratio: Fall of the loss over the fall that the model promised; nan counts as a rise.
+        least: Smallest lambda.
+    """
+    if not ratio >= 0.25:
+        return max(damping, min(damping * growth, MOST)), 2 * growth
+    if ratio > 0.75:
+        return max(damping / DECAY, least), GROWTH
+    return damping, GROWTH

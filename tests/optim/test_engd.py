@@ -143,7 +143,7 @@ def test_without_memory_spring_is_engd():
     results = []
     for make in (
         lambda net: SPRING(net, lr=0.3, damping=1e-4, momentum=0.0),
-        lambda net: ENGD(net, lr=0.3, damping=1e-4, line_search=False),
+        lambda net: ENGD(net, lr=0.3, damping=1e-4, line_search=False, adapt_every=0),
     ):
         net, terms = setup()
         optimizer = make(net)
