@@ -95,8 +95,13 @@ def number(rule: Rule, **options: Any) -> None:
             raise InvalidArgument(f"optimizer.{name}={value}", rule.expected)
 
 
-def shares(betas: Any, count: int) -> tuple[float, ...]:
+def shares(betas: Any, count: int, *, one: bool = False) -> tuple[float, ...]:
     """Return `betas`, so many numbers in [0, 1).
+
+    Args:
+        betas: What was given.
+        count: How many there must be.
+        one: Whether 1 is allowed too.
 
     Raises:
         InvalidType: For what is no list of numbers.
@@ -108,7 +113,7 @@ def shares(betas: Any, count: int) -> tuple[float, ...]:
     if len(betas) != count:
         raise InvalidArgument(f"optimizer.betas={list(betas)}", f"{count} numbers in [0, 1)")
     for beta in betas:
-        number(SHARE, betas=beta)
+        number(Rule(lambda x: 0 <= x <= 1, "numbers in [0, 1]") if one else SHARE, betas=beta)
     return tuple(float(beta) for beta in betas)
 
 

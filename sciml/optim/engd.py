@@ -24,8 +24,9 @@ References: ENGD, Mueller and Zeinhofer 2023, arXiv 2302.13163; kernel form (ENG
 et al. 2025, arXiv 2505.12149; SPRING, Goldshlager, Abrahamsen and Lin 2024, arXiv 2401.10190,
 algorithm 1; Marquardt 1963, "An algorithm for least-squares estimation of nonlinear parameters".
 Departures: a step that is too long is shortened by the search and corrects lambda for the next one
-only (a new lambda in the same step costs a factorisation, a length one evaluation); the damping is relative to the mean diagonal of the system unless asked
-otherwise, so it does not depend on the weight of the loss.
+only (a new lambda in the same step costs a factorisation, a length one evaluation); the damping is
+relative to the mean diagonal of the system unless asked otherwise, so it does not depend on the
+weight of the loss.
 """
 
 from __future__ import annotations
