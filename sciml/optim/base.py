@@ -41,8 +41,6 @@ class CurvatureOptimizer(ExactOptimizer):
         curvature_every: Steps between two curvature updates.
         own_gradient: Whether `update_curvature` supplies the direction, so that no backward pass
             of the loss is needed; such a method must be updated before every step.
-        preconditions: Whether the step depends on the scale and direction of the raw gradient in
-            ways that clipping it would break.
         accumulates: Whether several `update_curvature` calls before one step add up.
         searches: Whether `step` evaluates the loss again (line search, trial points).
         layers: Modules whose uses must be recorded, or None.
@@ -51,7 +49,6 @@ class CurvatureOptimizer(ExactOptimizer):
 
     accumulates = True
     searches = False
-    preconditions = False
     layers: Mapping[str, nn.Module] | None = None
 
     def __init__(

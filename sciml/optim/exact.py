@@ -25,9 +25,12 @@ class ExactOptimizer(torch.optim.Optimizer):
     Attributes:
         memory: State beside the per-parameter state.
         own_gradient: Whether the method needs no gradients of the parameters.
+        preconditions: Whether past or present gradients also make the metric of the step, which
+            clipping them would break.
     """
 
     own_gradient = False
+    preconditions = False
 
     def __init__(self, params: Any, defaults: dict[str, Any]) -> None:
         self.memory: dict[str, Any] = {}

@@ -53,6 +53,8 @@ class MFAC(ExactOptimizer):
         InvalidArgument, InvalidType: For a value that cannot be used, or a history over the limit.
     """
 
+    preconditions = True
+
     def __init__(
         self,
         params: nn.Module | Iterable[Any],
