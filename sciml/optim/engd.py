@@ -96,7 +96,7 @@ class ENGD(CurvatureOptimizer):
         self.relative, self.line_search, self.adapt_every = relative, line_search, adapt_every
         self.searches = line_search or adapt_every > 0
         self.memory |= {"damping": damping, "growth": GROWTH, "stalled": 0}
-        self.least = min(damping, max((torch.finfo(p.dtype).eps for p in treated), default=0.0))
+        self.least = damping
         self._objective: Objective | None = None
         self._check = UseCheck(self.layers)
         self._numbers: dict[str, Tensor] = {}

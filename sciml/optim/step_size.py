@@ -101,6 +101,8 @@ def adapted(
 
 # Levenberg-Marquardt from one step to the next: first rise of lambda, its fall, the largest.
 GROWTH, DECAY, MOST = 4.0, 3.0, 1e8
+# Gain ratios below which lambda rises and above which it falls.
+LOW, HIGH = 0.1, 0.5
 
 
 def levenberg_marquardt(
@@ -118,8 +120,8 @@ def levenberg_marquardt(
         ratio: Fall of the loss over the fall that the model promised; nan counts as a rise.
         least: Smallest lambda.
     """
-    if not ratio >= 0.25:
+    if not ratio >= LOW:
         return max(damping, min(damping * growth, MOST)), 2 * growth
-    if ratio > 0.75:
+    if ratio > HIGH:
         return max(damping / DECAY, least), GROWTH
     return damping, GROWTH
