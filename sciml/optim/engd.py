@@ -18,7 +18,8 @@ fall of the loss that a step found over the one that the model promised for the 
 
     |r|^2 / 2 - |r + J delta|^2 / 2 ,
 
-as in the method of Levenberg and Marquardt (`step_size.levenberg_marquardt`).
+as in the method of Levenberg and Marquardt (`step_size.levenberg_marquardt`): it rises where next
+to nothing of the promise came true, and falls back to `damping` as soon as steps are worth taking.
 
 References: ENGD, Mueller and Zeinhofer 2023, arXiv 2302.13163; kernel form (ENGD-W), Guzman-Cordero
 et al. 2025, arXiv 2505.12149; SPRING, Goldshlager, Abrahamsen and Lin 2024, arXiv 2401.10190,
@@ -59,7 +60,8 @@ class ENGD(CurvatureOptimizer):
         module: Network, whose real parameters are all trained. Parameters alone will do; their
             Jacobian is then computed without the shortcuts that layers give.
         lr: Step length, or the longest step the line search tries.
-        damping: lambda at the start, relative to the mean diagonal of the system if `relative`.
+        damping: lambda at the start, and the least later; relative to the mean diagonal of the
+            system if `relative`.
         relative: See `damping`.
         line_search: Whether to halve the step until the loss of the batch stops falling.
         adapt_every: Steps between adaptations of lambda (Levenberg-Marquardt); 0 for never.
@@ -156,8 +158,8 @@ class ENGD(CurvatureOptimizer):
         before, gained, promised = torch.stack([before, before - after, promised]).tolist()
         memory = self.memory
         rounding = 32 * max((torch.finfo(p.dtype).eps for p in self.treated), default=0.0)
-        if promised > rounding * before or not gained >= 0:
-            ratio = gained / promised if promised > 0 else -1.0
+        if promised > rounding * before:  # also false for a batch that is not finite
+            ratio = gained / promised
             self._numbers["rho"] = torch.as_tensor(ratio)
             if self.adapt_every and self.steps % self.adapt_every == 0:
                 memory["damping"], memory["growth"] = levenberg_marquardt(

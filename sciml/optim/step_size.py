@@ -100,9 +100,10 @@ def adapted(
 
 
 # Levenberg-Marquardt from one step to the next: first rise of lambda, its fall, the largest.
-GROWTH, DECAY, MOST = 4.0, 3.0, 1e8
-# Gain ratios below which lambda rises and above which it falls.
-LOW, HIGH = 0.1, 0.5
+GROWTH, DECAY, MOST = 4.0, 10.0, 1e8
+# Gain ratios below which lambda rises and above which it falls. Marquardt's methods have 1/4 and
+# 3/4; behind a line search short steps of a small lambda get further than full ones of a large.
+LOW, HIGH = 0.01, 0.1
 
 
 def levenberg_marquardt(
@@ -110,9 +111,9 @@ def levenberg_marquardt(
 ) -> tuple[float, float]:
     """Return the next damping and the factor of its next rise.
 
-    A ratio below 1/4 multiplies the damping by `growth`, which doubles, so that lambda is right
-    after a few steps however wrong it was; one above 3/4 divides it by three. (Growing factors as
-    in Nielsen 1999, "Damping parameter in Marquardt's method".)
+    A ratio below `LOW` multiplies the damping by `growth`, which doubles, so that lambda is right
+    after a few steps however wrong it was; one above `HIGH` divides it by `DECAY`. (Growing factors
+    as in Nielsen 1999, "Damping parameter in Marquardt's method".)
 
     Args:
         damping: lambda of the last step.
