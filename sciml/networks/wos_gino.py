@@ -197,7 +197,11 @@ class WosGINO(nn.Module):
         gates = gates.movedim((-2, -1), (0, 2)).unflatten(-1, (n, n))
         z = self.enter @ (torch.stack(data, 1) * inside[:, None])
         z = gates[0] * (z.view(count, self.width, n, n) + self._read(place, h * length))
-        z = gated(gates, z, self.mix, self.spectral).flatten(2).mT.reshape(count * n * n, self.width)
+        z = (
+            gated(gates, z, self.mix, self.spectral)
+            .flatten(2)
+            .mT.reshape(count * n * n, self.width)
+        )
         offset, weight, index = self._edges(query)
         found = (z[index] * self.write(offset)).sum(3) * weight
         return found.sum(2) / math.sqrt(self.width)

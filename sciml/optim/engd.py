@@ -24,14 +24,15 @@ to nothing of the promise came true, and falls back to `damping` as soon as step
 References: ENGD, Mueller and Zeinhofer 2023, arXiv 2302.13163; kernel form (ENGD-W), Guzman-Cordero
 et al. 2025, arXiv 2505.12149; SPRING, Goldshlager, Abrahamsen and Lin 2024, arXiv 2401.10190,
 algorithm 1; Marquardt 1963, "An algorithm for least-squares estimation of nonlinear parameters".
-Departures: a step that is too long is shortened by the search and corrects lambda for the next one
-only (a new lambda in the same step costs a factorisation, a length one evaluation); the damping is
+Departures: a step that is too long is shortened by the search, and only one that achieves next to
+nothing is taken anew with a larger lambda; the damping is
 relative to the mean diagonal of the system unless asked otherwise, so it does not depend on the
 weight of the loss.
 """
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterable
 
@@ -43,14 +44,16 @@ from sciml.optim.base import CurvatureOptimizer
 from sciml.optim.capture import affine_layers
 from sciml.optim.checks import POSITIVE, check, number, parameters_of, switches
 from sciml.optim.jacobian import Jacobian, jacobian_of
-from sciml.optim.line_search import halvings
+from sciml.optim.line_search import HALVINGS, halvings
 from sciml.optim.objective import Objective
 from sciml.optim.slots import check_uses
-from sciml.optim.step_size import GROWTH, levenberg_marquardt
+from sciml.optim.step_size import GROWTH, LOW, levenberg_marquardt
 from sciml.optim.terms import total_loss
 
 # A warning after so many steps in a row that lower the loss by less than this share each.
 STALLED_STEPS, STALLED_SHARE = 20, 1e-5
+# Values of lambda tried in one step.
+ATTEMPTS = 4
 
 
 class ENGD(CurvatureOptimizer):
@@ -100,7 +103,8 @@ class ENGD(CurvatureOptimizer):
         self.memory |= {"damping": damping, "growth": GROWTH, "stalled": 0}
         self.least = damping
         self._objective: Objective | None = None
-        self._check = UseCheck(self.layers)
+        self._checked = False
+        self._system: tuple[Jacobian, Tensor, Tensor | None] | None = None
         self._numbers: dict[str, Tensor] = {}
 
     def look(self, objective: Objective) -> None:
@@ -109,13 +113,17 @@ class ENGD(CurvatureOptimizer):
             check_uses(*objective.captured(self.layers), self.layers)
             self._checked = True
         jacobian = jacobian_of(objective, self.layers, self.treated)
+        self._system = (jacobian, *self._matrix(jacobian))
+        self._direct(jacobian)
+        self._objective = objective
+        self._rest_gradients(objective)
+
+    def _direct(self, jacobian: Jacobian) -> None:
         direction, image = self.direction(jacobian)
         for p, d in zip(self.treated, direction, strict=True):
             self.state[p]["direction"] = d
         # slope and curvature along it: what the model says of a step of any length
         self._model = torch.stack([jacobian.residual @ image, image @ image])
-        self._objective = objective
-        self._rest_gradients(objective)
 
     def direction(self, jacobian: Jacobian) -> tuple[list[Tensor], Tensor]:
         """Return the Gauss-Newton direction, one tensor per parameter, and J times it `(R,)`."""
@@ -142,31 +150,63 @@ class ENGD(CurvatureOptimizer):
             return
         (before,) = objective.sum([total_loss(objective.terms()).detach().double()])
         if self.line_search:
-            length, after = self._search(objective, directions, lr, before)
-            self._move(directions, length)
+            after = self._search_and_adapt(objective, lr, before)
         else:
             length = lr * self._cap(directions)
             self._move(directions, length)
+            self._numbers["step"] = torch.as_tensor(length)
             after = objective.loss()
-        self._numbers["step"] = torch.as_tensor(length)
-        self._judge(lr, before, after)
+            self._adapt(self._ratio(lr, before, after))
+        self._system = None
+        self._watch(before, after)
 
-    def _judge(self, lr: float, before: Tensor, after: Tensor) -> None:
-        """Adapt lambda to what the step promised and what came of it; say so if it is stuck."""
+    def _search_and_adapt(self, objective: Objective, lr: float, before: Tensor) -> Tensor:
+        """Take a step, of more damping where the model's promise comes to nothing; return its loss.
+
+        A new lambda costs a factorisation of a matrix that is there already, next to nothing beside
+        the matrix itself.
+        """
+        adapts = self.adapt_every > 0 and self.steps % self.adapt_every == 0
+        for attempt in range(ATTEMPTS if adapts else 1):
+            directions = [self.state[p]["direction"] for p in self.treated]
+            least = LOW * lr if adapts and attempt < ATTEMPTS - 1 else 0.0
+            length, after = self._search(objective, directions, lr, before, least)
+            ratio = self._ratio(lr, before, after)
+            if adapts:
+                self._adapt(ratio)
+            if not adapts or not ratio < LOW or attempt == ATTEMPTS - 1:
+                break
+            self._direct(self._system[0])  # lambda has risen
+        self._move(directions, length)
+        self._numbers["step"] = torch.as_tensor(length)
+        return after
+
+    def _ratio(self, lr: float, before: Tensor, after: Tensor) -> float:
+        """Return the gain ratio; nan where rounding hides it."""
         slope, curvature = self._model
         promised = -lr * (slope + 0.5 * lr * curvature)
         before, gained, promised = torch.stack([before, before - after, promised]).tolist()
-        memory = self.memory
         rounding = 32 * max((torch.finfo(p.dtype).eps for p in self.treated), default=0.0)
-        if promised > rounding * before:  # also false for a batch that is not finite
-            ratio = gained / promised
-            self._numbers["rho"] = torch.as_tensor(ratio)
-            if self.adapt_every and self.steps % self.adapt_every == 0:
-                memory["damping"], memory["growth"] = levenberg_marquardt(
-                    memory["damping"], memory["growth"], ratio, self.least
-                )
-        memory["stalled"] = 0 if gained > STALLED_SHARE * before else memory["stalled"] + 1
-        if memory["stalled"] == STALLED_STEPS and before > 0:
+        ratio = gained / promised if promised > rounding * abs(before) else math.nan
+        self._numbers["rho"] = torch.as_tensor(ratio)
+        return ratio
+
+    def _adapt(self, ratio: float) -> None:
+        memory = self.memory
+        if math.isnan(ratio) or not self.adapt_every or self.steps % self.adapt_every:
+            return
+        memory["damping"], memory["growth"] = levenberg_marquardt(
+            memory["damping"], memory["growth"], ratio, self.least
+        )
+        if ratio < LOW:
+            memory["length"] = None  # another direction: its length is found anew
+
+    def _watch(self, before: Tensor, after: Tensor) -> None:
+        """Warn, once in a row, where steps no longer lower the loss."""
+        memory = self.memory
+        falls = bool(before - after > STALLED_SHARE * before)
+        memory["stalled"] = 0 if falls else memory["stalled"] + 1
+        if memory["stalled"] == STALLED_STEPS:
             warnings.warn(
                 f"{type(self).__name__} has lowered the loss by less than {STALLED_SHARE:.0e} of "
                 f"it in each of the last {STALLED_STEPS} steps, now with a damping of "
@@ -183,17 +223,23 @@ class ENGD(CurvatureOptimizer):
         return {name: float(value) for name, value in self._numbers.items()}
 
     # --- parts ----------------------------------------------------------------------------------
+    def _matrix(self, jacobian: Jacobian) -> tuple[Tensor, Tensor | None]:
+        """Return the smaller one of `J J^T` and `J^T J`, and J itself with the latter."""
+        if len(jacobian) <= sum(p.numel() for p in self.treated):
+            return jacobian.kernel(), None
+        dense = jacobian.dense()
+        return dense.t() @ dense, dense
+
     def _solve(self, jacobian: Jacobian, target: Tensor) -> tuple[list[Tensor], Tensor]:
         """Return `J^T (J J^T + lambda)^-1 target`, by the smaller system, and J times that."""
-        size = sum(p.numel() for p in self.treated)
-        if len(jacobian) <= size:
-            y = self._cholesky(jacobian.kernel(), target)
+        _, matrix, dense = self._system
+        if dense is None:
+            y = self._cholesky(matrix.clone(), target)
             if y is not None:
                 # (J J^T + lambda) y = target
                 return jacobian.transposed_times(y), target - self._numbers["damping"] * y
         else:
-            dense = jacobian.dense()
-            flat = self._cholesky(dense.t() @ dense, dense.t() @ target)
+            flat = self._cholesky(matrix.clone(), dense.t() @ target)
             if flat is not None:
                 pieces = flat.split([p.numel() for p in self.treated])
                 pairs = zip(pieces, self.treated, strict=True)
@@ -247,9 +293,16 @@ class ENGD(CurvatureOptimizer):
             p.add_(d * length)
 
     def _search(
-        self, objective: Objective, directions: list[Tensor], lr: float, before: Tensor
+        self,
+        objective: Objective,
+        directions: list[Tensor],
+        lr: float,
+        before: Tensor,
+        least: float,
     ) -> tuple[float, Tensor]:
         """Return the best of L, L/2, L/4, ... before the loss rises again, and the loss there.
+
+        Lengths below `least` are not tried.
 
         L is lr, or twice the length of the last step where that is shorter: steps on small batches
         settle far below lr, and every length tried costs an evaluation.
@@ -262,7 +315,11 @@ class ENGD(CurvatureOptimizer):
             return objective.loss()
 
         first = min(lr, 2 * (self.memory.get("length") or lr))
-        length, after, _ = halvings(loss_at, before, first=first)
+        count = HALVINGS
+        if least:
+            first = max(first, 2 * least)
+            count = int(math.log2(first / least))
+        length, after, _ = halvings(loss_at, before, first=first, count=count)
         for p, s in zip(self.treated, start, strict=True):
             p.copy_(s)
         self.memory["length"] = length
