@@ -239,8 +239,8 @@ def clipped_directions(config: Config) -> str | None:
     cls = optimizer_class(config)
     if value and name_of(config.get("optimizer")) in CLOSURES:
         return (
-            f"trainer.gradient_clip_val={value} with optimizer=lbfgs: its line search would compare "
-            "a loss that is not clipped with slopes that are, and curvature pairs would be wrong. "
+            f"trainer.gradient_clip_val={value} with optimizer=lbfgs: its search would compare a "
+            "loss that is not clipped with slopes that are, and curvature pairs would be wrong. "
             "Type trainer.gradient_clip_val=null."
         )
     own = getattr(cls, "own_gradient", False) or getattr(cls, "preconditions", False)

@@ -169,7 +169,7 @@ class ENGD(CurvatureOptimizer):
         adapts = self.adapt_every > 0 and self.steps % self.adapt_every == 0
         for attempt in range(ATTEMPTS if adapts else 1):
             directions = [self.state[p]["direction"] for p in self.treated]
-            least = LOW * lr if adapts and attempt < ATTEMPTS - 1 else 0.0
+            least = LOW * min(lr, 1.0) if adapts and attempt < ATTEMPTS - 1 else 0.0
             length, after = self._search(objective, directions, lr, before, least)
             ratio = self._ratio(lr, before, after)
             if adapts:
@@ -184,7 +184,8 @@ class ENGD(CurvatureOptimizer):
     def _ratio(self, lr: float, before: Tensor, after: Tensor) -> float:
         """Return the gain ratio; nan where rounding hides it."""
         slope, curvature = self._model
-        promised = -lr * (slope + 0.5 * lr * curvature)
+        full = min(lr, 1.0)  # beyond 1 the model itself rises again
+        promised = -full * (slope + 0.5 * full * curvature)
         before, gained, promised = torch.stack([before, before - after, promised]).tolist()
         rounding = 32 * max((torch.finfo(p.dtype).eps for p in self.treated), default=0.0)
         ratio = gained / promised if promised > rounding * abs(before) else math.nan
