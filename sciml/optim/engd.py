@@ -189,7 +189,7 @@ class ENGD(CurvatureOptimizer):
         before, gained, promised = torch.stack([before, before - after, promised]).tolist()
         rounding = 32 * max((torch.finfo(p.dtype).eps for p in self.treated), default=0.0)
         ratio = gained / promised if promised > rounding * abs(before) else math.nan
-        self._numbers["rho"] = torch.as_tensor(ratio)
+        self._numbers["rho"] = torch.as_tensor(ratio, dtype=torch.float64)
         return ratio
 
     def _adapt(self, ratio: float) -> None:

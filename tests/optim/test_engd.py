@@ -318,7 +318,7 @@ def test_poisson_2d_within_sixty_steps(seed):
 
 # --- damping that adapts --------------------------------------------------------------------------
 def test_the_damping_rises_ever_faster_and_falls_back():
-    assert levenberg_marquardt(1e-8, 4.0, 0.001, 1e-8) == (4e-8, 8.0)
+    assert levenberg_marquardt(1e-8, 4.0, 1e-4, 1e-8) == (4e-8, 8.0)
     assert levenberg_marquardt(4e-8, 8.0, -3.0, 1e-8) == pytest.approx((3.2e-7, 16.0))
     assert levenberg_marquardt(1e-3, 64.0, 0.05, 1e-8) == (1e-3, 4.0)  # between: as it is
     assert levenberg_marquardt(1e-3, 64.0, 0.9, 1e-8) == pytest.approx((1e-4, 4.0))
@@ -367,7 +367,7 @@ def trained(seed, **options):
         optimizer.step()
     x = torch.linspace(0, 1, 101, dtype=torch.float64)[:, None]
     exact = torch.sin(2 * math.pi * x)
-    return float((net(x) - exact).norm() / exact.norm())
+    return float((net(x).detach() - exact).norm() / exact.norm())
 
 
 @pytest.mark.parametrize("seed", [0, 2])
@@ -379,14 +379,11 @@ def test_a_nonlinear_problem_does_not_stall(seed):
 
 def test_steps_that_lower_nothing_are_said_once():
     net = nn.Linear(1, 1).double()
-    x = torch.tensor([[0.0], [1.0]], dtype=torch.float64)
-    y = torch.tensor([0.0, 1.0], dtype=torch.float64)
-    noise = torch.tensor([[0.5], [0.5]], dtype=torch.float64)  # no fit has less than this
+    x = torch.zeros(2, 1, dtype=torch.float64)
+    y = torch.tensor([0.0, 1.0], dtype=torch.float64)  # at one point: no fit is better than 1/2
 
     def terms():
-        return [
-            LossTerm("data", torch.cat([net(x)[:, 0] - y, noise[:, 0] + 0 * net(x)[:, 0]]), 1.0, 4)
-        ]
+        return [LossTerm("data", net(x)[:, 0] - y, 1.0, 2)]
 
     optimizer = ENGD(net)
     with warnings.catch_warnings(record=True) as said:
