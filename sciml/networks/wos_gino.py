@@ -221,7 +221,7 @@ class WosGINO(nn.Module):
             place = place.gather(1, index[..., None].expand(-1, -1, 2))
         square = (place[:, :, None] - place[:, None]).square().sum(3) / SPREAD**2
         around = (torch.exp(-square) * own[:, None]).sum(2).clamp_min(1)
-        length = own * (SPREAD * math.sqrt(math.pi)) / around
+        length = own.to(around) * (SPREAD * math.sqrt(math.pi)) / around
         return place, boundary, length
 
     def _averaged(self, points: Tensor, values: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:

@@ -203,17 +203,18 @@ def test_a_point_that_is_no_number_leaves_the_others_as_they_are():
 
 def test_the_default_dtype_and_the_layout_of_points_do_not_matter():
     torch.manual_seed(0)
-    f = nn.Sequential(nn.Linear(3, 16), nn.Tanh(), nn.Linear(16, 2))
-    x = torch.rand(5, 3)
+    f = nn.Sequential(nn.Linear(3, 16), nn.Tanh(), nn.Linear(16, 2)).float()
+    x = torch.rand(5, 3, dtype=torch.float32)
     expected = [laplacian(f, x), bilaplacian(f, x)]
-    strided = torch.rand(3, 10).t()[::2].copy_(x)
+    strided = torch.rand(3, 10, dtype=torch.float32).t()[::2].copy_(x)
     assert not strided.is_contiguous()
     torch.testing.assert_close(laplacian(f, strided), expected[0], rtol=1e-6, atol=1e-7)
+    before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
     try:
         found = [laplacian(f, x), bilaplacian(f, x)]
     finally:
-        torch.set_default_dtype(torch.float32)
+        torch.set_default_dtype(before)
     for a, b in zip(found, expected, strict=True):
         assert a.dtype == torch.float32
         assert torch.equal(a, b)

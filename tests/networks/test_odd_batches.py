@@ -93,10 +93,11 @@ def test_default_dtype_and_layout_do_not_matter(name):
     strided = [torch.stack([x, -x], -1)[..., 0] for x in given]
     assert not any(x.is_contiguous() for x in strided)
     torch.testing.assert_close(net(*strided), expected, rtol=1e-5, atol=1e-6)
+    before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
     try:
         found = net(*given)
     finally:
-        torch.set_default_dtype(torch.float32)
+        torch.set_default_dtype(before)
     assert found.dtype == torch.float32
     assert torch.equal(found, expected)
