@@ -34,6 +34,8 @@ class SpectralMix(nn.Module):
     def forward(self, z: Tensor) -> Tensor:
         """Return the convolution of `z` `(N, C, n_1, ..., n_d)`."""
         m, shape = self.modes, z.shape
+        if not z.numel():  # complex views of empty tensors may fail
+            return z.clone()
         first, last, pairs = self.matrices(z)
         h = torch.view_as_complex((z @ first).unflatten(-1, (m, 2)))
         for axis, (there, _) in enumerate(pairs):
