@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from sciml.errors import InvalidArgument
-from sciml.optim.checks import check
+from sciml.optim.checks import POSITIVE, check, number
 from sciml.optim.exact import ExactOptimizer
 from sciml.optim.objective import Objective
 
@@ -61,6 +61,7 @@ class CurvatureOptimizer(ExactOptimizer):
         curvature_every: int = 1,
     ) -> None:
         check(curvature_every=curvature_every, fallback_lr=fallback_lr)
+        number(POSITIVE, lr=defaults["lr"])
         self._seen: list[Objective] = []  # since the last step
         self.curvature_every = curvature_every
         self._unregistered = list(rest)

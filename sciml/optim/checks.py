@@ -44,7 +44,7 @@ def at_least(least: int) -> Rule:
 
 # Options that mean the same wherever they occur.
 RANGES: dict[str, Rule] = {
-    "lr": POSITIVE,
+    "lr": NOT_NEGATIVE,  # 0 freezes a group on purpose
     "fallback_lr": POSITIVE,
     "damping": POSITIVE,
     "eps": NOT_NEGATIVE,
@@ -128,7 +128,7 @@ def one_of(choices: Iterable[Any], **options: Any) -> None:
         if value not in choices:
             listed = ", ".join(str(c) for c in choices)
             close = did_you_mean(str(value), map(str, choices)).rpartition("Available")[0]
-            raise InvalidArgument(f"optimizer.{name}={value!r}", f"one of {listed}", close.strip())
+            raise InvalidArgument(f"optimizer.{name}={value}", f"one of {listed}", close.strip())
 
 
 def switches(**options: Any) -> None:

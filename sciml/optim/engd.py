@@ -46,9 +46,9 @@ from sciml.optim.checks import POSITIVE, check, number, parameters_of, switches
 from sciml.optim.jacobian import Jacobian, jacobian_of
 from sciml.optim.line_search import HALVINGS, halvings
 from sciml.optim.objective import Objective
-from sciml.optim.slots import check_uses
 from sciml.optim.step_size import GROWTH, LOW, levenberg_marquardt
 from sciml.optim.terms import total_loss
+from sciml.optim.uses import UseCheck
 
 # A warning after so many steps in a row that lower the loss by less than this share each.
 STALLED_STEPS, STALLED_SHARE = 20, 1e-5
@@ -103,16 +103,15 @@ class ENGD(CurvatureOptimizer):
         self.memory |= {"damping": damping, "growth": GROWTH, "stalled": 0}
         self.least = damping
         self._objective: Objective | None = None
-        self._checked = False
+        self._check = UseCheck(self.layers)
         self._system: tuple[Jacobian, Tensor, Tensor | None] | None = None
         self._numbers: dict[str, Tensor] = {}
 
     def look(self, objective: Objective) -> None:
         """Compute the direction, and the gradient of what the fallback treats."""
-        if not self._checked:
-            check_uses(*objective.captured(self.layers), self.layers)
-            self._checked = True
-        jacobian = jacobian_of(objective, self.layers, self.treated)
+        if self.layers and (mixing := self._check(objective)):
+            self._without_layers(objective, mixing)
+        jacobian = jacobian_of(objective, self.layers, self.treated, checked=True)
         self._system = (jacobian, *self._matrix(jacobian))
         self._direct(jacobian)
         self._objective = objective
