@@ -52,6 +52,10 @@ LOGGER_PACKAGES = {
 }
 
 
+# Optimizers of other libraries that evaluate loss and gradient several times per step.
+CLOSURES = ("LBFGS",)
+
+
 def name_of(node: Any) -> str:
     """Return the class name a node's `_target_` ends in, or an empty string."""
     return str(node.get("_target_", "")).rpartition(".")[2] if isinstance(node, Mapping) else ""
@@ -185,21 +189,33 @@ def line_search_accumulation(config: Config) -> str | None:
     """An optimizer that evaluates the loss several times per step cannot accumulate batches."""
     batches = get(config, "trainer.accumulate_grad_batches", 1)
     name = name_of(config.get("optimizer"))
-    if batches == 1 or (name != "LBFGS" and getattr(optimizer_class(config), "accumulates", True)):
+    one_batch = name in CLOSURES or not getattr(optimizer_class(config), "accumulates", True)
+    if batches == 1 or not (one_batch or kfac_searches(config)):
         return None
+    kfac = "optimizer.step=kl_clip optimizer.adapt_every=0, or " if name == "KFAC" else ""
     return (
         f"trainer.accumulate_grad_batches={batches} does not go with optimizer={name.lower()}, "
-        "which works on one batch per step. Type data.points=N for more points instead."
+        f"which works on one batch per step. Type {kfac}data.points=N for more points instead."
     )
+
+
+def kfac_searches(config: Config) -> bool:
+    """Return whether K-FAC is asked for a step that evaluates the batch again."""
+    if name_of(config.get("optimizer")) != "KFAC":
+        return False
+    again = get(config, "optimizer.step") in ("line_search", "quadratic")
+    return again or get(config, "optimizer.adapt_every") not in (0, None)
 
 
 def scaled_gradients(config: Config) -> str | None:
     """Half precision skips steps and scales the loss behind the optimizer's back."""
     precision = str(get(config, "trainer.precision", "32-true"))
-    if precision not in ("16-mixed", "16") or not looks_at_terms(config):
+    closure = name_of(config.get("optimizer")) in CLOSURES
+    if precision not in ("16-mixed", "16") or not (closure or looks_at_terms(config)):
         return None
+    kind = "line search" if closure else "curvature optimizer"
     return (
-        f"trainer.precision={precision} with a curvature optimizer: gradient scaling skips steps "
+        f"trainer.precision={precision} with a {kind}: gradient scaling skips steps "
         "and runs the loss before the optimizer is asked. Type trainer.precision=32-true, or "
         "bf16-mixed."
     )
@@ -218,9 +234,15 @@ def sharded_weights(config: Config) -> str | None:
 
 
 def clipped_directions(config: Config) -> str | None:
-    """Clipping the raw gradient does nothing, or breaks the scale of what is made from it."""
+    """Clipping the raw gradient does nothing, or breaks what is made from it."""
     value = get(config, "trainer.gradient_clip_val")
     cls = optimizer_class(config)
+    if value and name_of(config.get("optimizer")) in CLOSURES:
+        return (
+            f"trainer.gradient_clip_val={value} with optimizer=lbfgs: its search would compare a "
+            "loss that is not clipped with slopes that are, and curvature pairs would be wrong. "
+            "Type trainer.gradient_clip_val=null."
+        )
     own = getattr(cls, "own_gradient", False) or getattr(cls, "preconditions", False)
     if not value or not own:
         return None

@@ -159,6 +159,9 @@ def convolve(field: Tensor, kernel: Tensor, dim: int) -> Tensor:
         dim: d.
     """
     axes, sizes = tuple(range(-dim, 0)), field.shape[-dim:]
+    if not field.numel():  # some transforms do not know empty batches
+        batch = torch.broadcast_shapes(field.shape[:-dim], kernel.shape[:-dim])
+        return field.expand(*batch, *sizes).contiguous()
     twice = [2 * n for n in sizes]
     product = torch.fft.rfftn(field, s=twice, dim=axes) * kernel
     whole = torch.fft.irfftn(product, s=twice, dim=axes)

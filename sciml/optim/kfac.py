@@ -27,6 +27,16 @@ from sciml.errors import InvalidArgument, NumericalWarning
 from sciml.optim import kronecker, step_size
 from sciml.optim.base import CurvatureOptimizer, gradients
 from sciml.optim.capture import require_layers
+from sciml.optim.checks import (
+    NOT_NEGATIVE,
+    POSITIVE,
+    SHARE,
+    check,
+    module_of,
+    number,
+    one_of,
+    switches,
+)
 from sciml.optim.differences import Differences
 from sciml.optim.factors import FEW_OUTPUTS, Kind
 from sciml.optim.jacobian import Jacobian, jacobian_of
@@ -72,8 +82,10 @@ class KFAC(CurvatureOptimizer):
         fallback_lr: Adam's learning rate for the rest.
 
     Raises:
-        InvalidArgument: For values outside their range and unknown names.
+        InvalidArgument, InvalidType: For a value that cannot be used.
     """
+
+    preconditions = True
 
     def __init__(
         self,
@@ -99,11 +111,14 @@ class KFAC(CurvatureOptimizer):
     ) -> None:
         given = {"kind": kind, "sharing": sharing, "inverse": inverse, "step": step}
         for name, value in given.items():
-            if value not in CHOICES[name]:
-                options = ", ".join(CHOICES[name])
-                raise InvalidArgument(f"optimizer.{name}={value!r}", f"one of {options}")
-        _check_numbers(lr, momentum, damping, kl_clip, decay)
-        if inverse_every < curvature_every or inverse_every % curvature_every:
+            one_of(CHOICES[name], **{name: value})
+        check(momentum=momentum, damping=damping, adapt_every=adapt_every, max_factor=max_factor)
+        check(curvature_every=curvature_every, inverse_every=inverse_every)
+        number(POSITIVE, kl_clip=kl_clip)
+        number(SHARE, decay=decay)
+        number(NOT_NEGATIVE, start=start)
+        switches(ekfac=ekfac)
+        if inverse_every % curvature_every:
             raise InvalidArgument(
                 f"optimizer.inverse_every={inverse_every}",
                 f"a multiple of optimizer.curvature_every={curvature_every}",
@@ -121,7 +136,7 @@ class KFAC(CurvatureOptimizer):
                 "per-sample gradients, which this kind does not compute",
                 "Type optimizer.kind=auto",
             )
-        layers, rest = treatable(module, max_factor)
+        layers, rest = treatable(module_of(module, type(self).__name__), max_factor)
         require_layers(layers, type(self).__name__)
         treated = [p for layer in layers.values() for p in layer.parameters(recurse=False)]
         super().__init__(
@@ -165,7 +180,7 @@ class KFAC(CurvatureOptimizer):
     def _adapts(self) -> bool:
         return self.adapt_every > 0 and self.steps % self.adapt_every == 0
 
-    def update_curvature(self, objective: Objective) -> None:
+    def look(self, objective: Objective) -> None:
         """Add what the terms show of the factors; keep the objective for the step."""
         self._mix(self._check(objective))
         self._objective = objective
@@ -351,12 +366,3 @@ class KFAC(CurvatureOptimizer):
         """Restore a state, and keep of the inverses what this rank holds."""
         super().load_state_dict(state_dict)
         self.preconditioner.prune(self.memory)
-
-
-def _check_numbers(lr: float, momentum: float, damping: float, kl_clip: float, decay: float):
-    for name, value in {"lr": lr, "damping": damping, "kl_clip": kl_clip}.items():
-        if value <= 0:
-            raise InvalidArgument(f"optimizer.{name}={value}", "a positive number")
-    for name, value in {"momentum": momentum, "decay": decay}.items():
-        if not 0 <= value < 1:
-            raise InvalidArgument(f"optimizer.{name}={value}", "a number in [0, 1)")
