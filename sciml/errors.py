@@ -65,6 +65,10 @@ class TrainingDiverged(SciMLError, RuntimeError):
     """A loss that stopped being finite."""
 
 
+class RunFailed(SciMLError, RuntimeError):
+    """A run that the system stopped: a full disk, a file that may not be written any more."""
+
+
 class ConvergenceError(SciMLError, RuntimeError):
     """A solver that stopped before reaching its tolerance."""
 

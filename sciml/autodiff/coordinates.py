@@ -217,7 +217,7 @@ def _linear(x: Coordinates, weight: Tensor, bias: Tensor | None = None) -> Jet:
         # Every other part asks for the product with vectors of its own.
         jet = x.map_linear(
             lambda y: product if y is x.x else F.linear(y, weight),
-            lambda i: picked.reshape(*i.shape, -1),
+            lambda i: picked.reshape(*i.shape, len(weight)),
         )
     else:
         jet = x.map_linear(lambda y: F.linear(y, weight), lambda i: F.embedding(i, weight.t()))

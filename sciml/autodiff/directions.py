@@ -119,7 +119,7 @@ class Dense:
         """Return the tangents `(K, 1 or N, h)` of a linear map."""
         k, p, d = self.vectors.shape
         out = forward(self.vectors.reshape(k * p, d))
-        return out.reshape(k, p, -1)
+        return out.reshape(k, p, out.shape[1])
 
     def power_sum(self, x: Tensor, g: Tensor, m: int) -> Tensor:
         """Return `sum_i g_i v_i^m` `(K, N)` for `g` `(N, d)`."""

@@ -89,7 +89,7 @@ class Affine(torch.autograd.Function):
         """Return all channels after the layer."""
         keep_freed_memory()
         ctx.save_for_backward(a, weight)
-        y = multiply(a.reshape(-1, a.shape[-1]), weight).view(*a.shape[:-1], -1)
+        y = multiply(a.reshape(-1, a.shape[-1]), weight).view(*a.shape[:-1], len(weight))
         if bias is not None:
             y[0] += bias
         return y
@@ -124,7 +124,7 @@ class Activation(torch.autograd.Function):
         out_first, out_top = out[1:-1], out[-1]
         out[0] = f[0]
         torch.mul(first, first, out=out_first)  # room for the squares, used before it is filled
-        square = torch.mv(out_first.view(len(weights), -1).t(), weights).view_as(top)
+        square = torch.mv(out_first.view(len(weights), top.numel()).t(), weights).view_as(top)
         torch.mul(first, f[1], out=out_first)
         torch.mul(top, f[1], out=out_top).addcmul_(f[2], square)
         ctx.save_for_backward(y, weights, *f[1:], square)

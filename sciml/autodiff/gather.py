@@ -50,5 +50,5 @@ def linear_with_columns(x: Tensor, weight: Tensor, index: Tensor) -> tuple[Tenso
     """Return `x W^T` `(N, h)` and the columns `W[:, index]` `(*, h)` for an index of any shape."""
     if torch.compiler.is_compiling() or is_plain_reverse_mode(x):
         product, columns = LinearWithColumns.apply(x, weight, index.reshape(-1))
-        return product, columns.reshape(*index.shape, -1)
+        return product, columns.reshape(*index.shape, len(weight))
     return F.linear(x, weight), F.embedding(index, weight.t())

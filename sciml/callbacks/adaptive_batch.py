@@ -32,6 +32,7 @@ from sciml.optim.flat import flatten
 from sciml.optim.objective import Objective
 from sciml.optim.slots import layer_rows, term_slots
 from sciml.optim.terms import total_loss
+from sciml.optim.uses import mixing_terms
 
 
 class AdaptiveBatch(pl.Callback):
@@ -167,6 +168,14 @@ def sample_noise(objective: Objective, module: torch.nn.Module) -> tuple[Tensor,
     Of the weights of affine layers: their samples' gradients come from one backward pass.
     """
     layers = affine_layers(module)
+    mixing = mixing_terms(objective, layers)
+    if mixing:
+        raise InvalidArgument(
+            f"callbacks.adaptive_batch.variance=samples with the loss terms {sorted(mixing)}, "
+            "which mix the samples of a batch",
+            "residuals that depend on their own sample alone",
+            "Type callbacks=default, or callbacks.adaptive_batch.variance=ranks on several ranks",
+        )
     terms, uses = objective.captured(layers)
     squares, sums = [], []
     for term in terms:

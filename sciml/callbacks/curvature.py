@@ -46,8 +46,11 @@ class CurvatureCallback(pl.Callback):
         """Start to watch, if the optimizer is one of ours.
 
         Raises:
-            InvalidArgument: If the module has no `loss_terms`.
+            InvalidArgument: If the module has no `loss_terms`, or the trainer changes gradients
+                between loss and step in a way that the optimizer cannot know.
         """
+        for optimizer in trainer.optimizers:
+            check_gradients(trainer, optimizer)
         found = [curvature_of(o) for o in trainer.optimizers]
         self.optimizer = found[0] if found else None
         if self.optimizer is None:
@@ -156,3 +159,34 @@ class CurvatureCallback(pl.Callback):
             self._objective.forget()
             self._objective = None
         self._seen, self._wanted = None, False
+
+
+def check_gradients(trainer: pl.Trainer, optimizer: object) -> None:
+    """Refuse what a trainer does to gradients where the optimizer cannot go along.
+
+    The command line refuses the same before anything is built (`sciml.cli.rules`).
+
+    Args:
+        trainer: Clips, scales or accumulates gradients.
+        optimizer: Of any library, perhaps behind a wrapper.
+
+    Raises:
+        InvalidArgument: For clipped or accumulated gradients with a method that evaluates the loss
+            again, has a gradient or a metric of its own.
+    """
+    while hasattr(optimizer, "optimizer"):
+        optimizer = optimizer.optimizer
+    name, again = type(optimizer).__name__, isinstance(optimizer, torch.optim.LBFGS)
+    own = again or any(getattr(optimizer, a, False) for a in ("own_gradient", "preconditions"))
+    if trainer.gradient_clip_val and own:
+        raise InvalidArgument(
+            f"gradient_clip_val={trainer.gradient_clip_val} with {name}",
+            "gradients as they are: it searches along the loss, or makes the step's scale itself",
+            "Write Trainer(gradient_clip_val=None)",
+        )
+    if trainer.accumulate_grad_batches != 1 and not getattr(optimizer, "accumulates", not again):
+        raise InvalidArgument(
+            f"accumulate_grad_batches={trainer.accumulate_grad_batches} with {name}",
+            "one batch per step, on which the loss is evaluated several times",
+            "Write Trainer(accumulate_grad_batches=1) and take more points per batch",
+        )

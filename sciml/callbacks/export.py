@@ -13,7 +13,9 @@ import torch
 from torch import nn
 
 from sciml.pretrained import save_operator, save_pretrained, table, training_ranges
+from sciml.pretrained.joint import joint_range
 from sciml.pretrained.save import update_metrics
+from sciml.pretrained.shapes import described
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +79,7 @@ class ExportPretrained(pl.Callback):
             problem=specs["problem"],
             network=specs["network"],
             ranges=training_ranges(points.x, points.t),
+            joint=joint_range(points.x, points.t),
             name=self.model,
             description=(type(problem).__doc__ or "").strip().splitlines()[0],
             data={"recipe": self.config.get("data"), "seed": self.config.get("seed")},
@@ -93,8 +96,12 @@ class ExportPretrained(pl.Callback):
         seen: dict[str, list[float]] = {}
         for step in range(RANGE_BATCHES):
             for name, value in data.batch(step).inputs.items():
-                if name in known and value.is_floating_point():
-                    seen.setdefault(name, []).extend([float(value.min()), float(value.max())])
+                if name not in known or not value.is_floating_point():
+                    continue
+                shown = described(name, value, getattr(network, "half", None))
+                for quantity, part in shown.items():
+                    key = name if quantity == "value" else f"{name}.{quantity}"
+                    seen.setdefault(key, []).extend([float(part.min()), float(part.max())])
         save_operator(
             self.folder,
             network,

@@ -11,40 +11,83 @@ from typing import Any
 
 import numpy as np
 
-INK, SECOND, MUTED = "#1f4e79", "#c0504d", "#7f7f7f"
+INK, SECOND, MUTED = "#0072B2", "#D55E00", "#7f7f7f"
+# Okabe and Ito's colours, told apart with any kind of colour vision, and line styles beside them.
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000", "#F0E442")
+STYLES = ("-", "--", "-.", ":", "-", "--", "-.", ":")
+FEW = 2.5  # decades up to which a logarithmic axis names more than powers of ten
+FEWER = 0.7  # decades up to which its ticks are as far apart as a linear axis would have them
 MARKS = 30  # points of a curve up to which they are marked
 
 
 def plot_fields(figure, report: Mapping[str, Any]) -> bool:
-    """Draw reference, prediction and their difference, one row per field; NaN stays empty."""
+    """Draw inputs, reference, prediction and error, one row per sample; NaN stays empty."""
     rows = report.get("fields") or []
     if not rows:
         return False
-    figure.set_size_inches(10.5, 3.2 * len(rows))
-    axes = figure.subplots(len(rows), 3, squeeze=False)
+    columns = 3 + max(len(row.get("inputs", {})) for row in rows)
+    figure.set_size_inches(3.5 * columns, 3.2 * len(rows))
+    axes = figure.subplots(len(rows), columns, squeeze=False)
     unit = f" [{report['unit']}]" if report.get("unit") else ""
     for line, row in zip(axes, rows, strict=True):
         reference, prediction = (np.asarray(row[k], float) for k in ("reference", "prediction"))
         low, high = float(np.nanmin(reference)), float(np.nanmax(reference))
         difference = prediction - reference
         most = float(np.nanmax(np.abs(difference))) or 1.0
+        size = float(np.sqrt(np.nansum(reference**2)))
+        error = f"{np.sqrt(np.nansum(difference**2)) / size:.2e}" if size else "undefined"
         scale = {"vmin": low, "vmax": high, "cmap": "viridis"}
-        shown = (
-            (reference, f"{row['title']}: reference{unit}", scale),
-            (prediction, f"prediction{unit}", scale),
-            (difference, f"difference{unit}", {"vmin": -most, "vmax": most, "cmap": "RdBu_r"}),
-        )
-        for axis, (field, title, colours) in zip(line, shown, strict=True):
-            if "points" in row:
-                image = axis.scatter(*np.asarray(row["points"]).T, c=field, s=6, **colours)
-                axis.set_aspect("equal")
-            else:
-                image = axis.imshow(field, origin="lower", **colours)
-            axis.set_title(title, fontsize=10)
-            axis.set_xticks([])
-            axis.set_yticks([])
-            figure.colorbar(image, ax=axis, fraction=0.046)
+        # what lies beyond the reference's range has the colour of its end: the bar says so
+        beyond = (np.nanmin(prediction) < low, np.nanmax(prediction) > high)
+        beyond = {(0, 0): "neither", (1, 0): "min", (0, 1): "max", (1, 1): "both"}[beyond]
+        name = f"{row['title']}: " if row["title"] else ""
+        shown = [(field, title, {"cmap": "cividis"}, "neither")
+                 for title, field in row.get("inputs", {}).items()]  # fmt: skip
+        shown += [
+            (reference, f"reference u{unit}", scale, "neither"),
+            (prediction, f"prediction u{unit}", scale, beyond),
+            (
+                difference,
+                f"prediction - reference{unit}\nrelative L2 error {error}",
+                {"vmin": -most, "vmax": most, "cmap": "RdBu_r"},
+                "neither",
+            ),
+        ]
+        shown[0] = (shown[0][0], name + shown[0][1], *shown[0][2:])
+        for axis, (field, title, colours, extend) in zip(line, shown, strict=False):
+            _field(figure, axis, row, np.asarray(field, float), title, colours, extend)
+        for axis in line[len(shown) :]:
+            axis.set_axis_off()
     return True
+
+
+def _field(figure, axis, row, field, title: str, colours: dict, extend: str) -> None:
+    """Draw one panel with named axes and the outline of the domain."""
+    from matplotlib.ticker import MaxNLocator
+
+    if "points" in row:
+        at = np.asarray(row["points"])
+        image = axis.scatter(*at.T, c=field, s=6, **colours)
+        axis.set_aspect("equal")
+        if "boundary_points" in row:
+            edge = np.asarray(row["boundary_points"])
+            axis.scatter(*edge.T, color="black", s=1, linewidths=0)
+    else:
+        extent = row.get("extent")
+        image = axis.imshow(field, origin="lower", extent=extent, aspect="auto", **colours)
+        if extent is None or row.get("xlabel") != row.get("ylabel") != "t":
+            axis.set_aspect("equal")
+        if "outline" in row:
+            level = np.asarray(row["outline"], float)
+            if level.min() < 0 < level.max():
+                axis.contour(level, [0.0], colors="black", linewidths=0.8, extent=extent,
+                             origin="lower" if extent is None else None)  # fmt: skip
+    axis.set_title(title, fontsize=10)
+    axis.set_xlabel(row.get("xlabel", "column"))
+    axis.set_ylabel(row.get("ylabel", "row"))
+    axis.xaxis.set_major_locator(MaxNLocator(5))
+    axis.yaxis.set_major_locator(MaxNLocator(5))
+    figure.colorbar(image, ax=axis, fraction=0.046, extend=extend)
 
 
 def plot_confusion(figure, report: Mapping[str, Any]) -> bool:
@@ -78,9 +121,10 @@ def plot_curve(figure, name: str, curve: Mapping[str, Any]) -> bool:
     figure.set_size_inches(7.0, 4.4)
     axis = figure.subplots()
     x = np.asarray(curve["x"], float)
-    for title, values in curve["y"].items():
+    for k, (title, values) in enumerate(curve["y"].items()):
+        style = {"color": COLOURS[k % 8], "linestyle": STYLES[k % 8]}
         mark = "o" if len(x) <= MARKS else None
-        axis.plot(x, np.asarray(values, float), marker=mark, markersize=3, label=title)
+        axis.plot(x, np.asarray(values, float), marker=mark, markersize=3, label=title, **style)
     label(axis, name.replace("_", " "), curve.get("xlabel", ""), curve.get("ylabel", ""), False)
     scale = curve.get("log", "")
     if "x" in scale:
@@ -105,3 +149,26 @@ def label(axis, title: str, x: str, y: str, log_scale: bool = True) -> None:
 def bare(axis) -> None:
     """Take away the frame's top and right side."""
     axis.spines[["top", "right"]].set_visible(False)
+
+
+def readable(figure) -> None:
+    """Give logarithmic axes of few decades plain numbers that do not touch."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
+
+    for axes in figure.axes:
+        for axis, (low, high) in (
+            (axes.xaxis, sorted(axes.get_xlim())),
+            (axes.yaxis, sorted(axes.get_ylim())),
+        ):
+            if axis.get_scale() != "log" or not 0 < low < high < np.inf:
+                continue
+            decades = np.log10(high / low)
+            if decades > FEW:
+                continue
+            if decades > FEWER:
+                axis.set_major_locator(LogLocator(subs=(1, 2, 5) if decades < 1.5 else (1, 3)))
+            else:
+                axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axis.set_minor_formatter(NullFormatter())
+            axis.set_minor_locator(NullLocator())

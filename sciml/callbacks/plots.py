@@ -6,10 +6,13 @@ The data come from `metrics.csv` and from `module.test_report`, a dictionary wit
     prediction  (N,)                    the model's values there
     baselines   {name: relative L2 error}
     metrics     {name: number}
-    ray         {"s" (M,), "prediction" (M,), "reference" (M,), "label": axis label of s}
+    ray         {"s" (M,), "prediction" (M,), "reference" (M,), "label": axis label of s,
+                "training": the part (low, high) of s where training points lie (optional)}
     unit        unit of the solution, "" if dimensionless (optional)
-    fields      [{"title", "reference" (H, W), "prediction" (H, W)}], the same grid; or (N,) at
-                "points" (N, 2)
+    fields      [{"title", "reference" (H, W), "prediction" (H, W)}], rows upwards; or (N,) at
+                "points" (N, 2); optional: "inputs" {name: like reference}, "extent" (left, right,
+                bottom, top), "xlabel", "ylabel", "outline" (H, W) negative in the domain,
+                "boundary_points" (M, 2)
     confusion   (C, C) counts, true classes down, predicted ones across; `names` of the classes
     curves      {file: {"x" (M,), "y" {name: (M,)}, "xlabel", "ylabel", "log" "", "y" or "xy"}}
 
@@ -30,14 +33,17 @@ import lightning.pytorch as pl
 import numpy as np
 
 from sciml.callbacks.figures import (
+    COLOURS,
     INK,
     MUTED,
     SECOND,
+    STYLES,
     bare,
     label,
     plot_confusion,
     plot_curve,
     plot_fields,
+    readable,
 )
 
 log = logging.getLogger(__name__)
@@ -54,10 +60,11 @@ class Plots(pl.Callback):
     Args:
         run_dir: The run folder; its `metrics.csv` is read, history of resumed runs included.
         dpi: Resolution.
+        pdf: Whether every picture is written as a PDF file as well, for papers.
     """
 
-    def __init__(self, run_dir: str | Path, dpi: int = 130) -> None:
-        self.run_dir, self.dpi = Path(run_dir), int(dpi)
+    def __init__(self, run_dir: str | Path, dpi: int = 130, pdf: bool = False) -> None:
+        self.run_dir, self.dpi, self.pdf = Path(run_dir), int(dpi), bool(pdf)
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Draw what this stage made known."""
@@ -76,16 +83,19 @@ class Plots(pl.Callback):
                 logger.save()  # rows not yet on disk belong into the curves
         except OSError as error:
             log.warning("the newest losses are missing in the plots (%s)", error)
-        draw(self.run_dir, report, self.dpi)
+        draw(self.run_dir, report, self.dpi, self.pdf)
 
 
-def draw(run_dir: Path, report: Mapping[str, Any] | None, dpi: int = 130) -> list[Path]:
+def draw(
+    run_dir: Path, report: Mapping[str, Any] | None, dpi: int = 130, pdf: bool = False
+) -> list[Path]:
     """Draw every picture there are data for and return the files written.
 
     Args:
         run_dir: The run folder.
         report: See the top of this file; None draws the losses only.
         dpi: Resolution.
+        pdf: Whether to write PDF files beside the PNG files.
     """
     report = report or {}
     jobs = {
@@ -109,8 +119,10 @@ def draw(run_dir: Path, report: Mapping[str, Any] | None, dpi: int = 130) -> lis
             if job(figure):
                 path = run_dir / "plots" / name
                 path.parent.mkdir(parents=True, exist_ok=True)
-                figure.savefig(path, dpi=dpi)
-                written.append(path)
+                readable(figure)
+                for target in [path, path.with_suffix(".pdf")] if pdf else [path]:
+                    figure.savefig(target, dpi=dpi)
+                    written.append(target)
         except Exception as error:  # any: a picture must not end an hour of training
             log.warning("plots/%s was not drawn (%s: %s)", name, type(error).__name__, error)
     return written
@@ -156,20 +168,28 @@ def plot_losses(figure, path: Path, report: Mapping[str, Any]) -> bool:
     figure.set_size_inches(7.0 + 4.5 * bool(errors), 4.2)
     axes = np.atleast_1d(figure.subplots(1, 1 + bool(errors)))
     ranked = sorted(losses.items(), key=lambda item: (item[0] != "loss", item[0]))[:MAX_CURVES]
+    terms = 0
     for name, (steps, values) in ranked:
         # the sum lies on top of its largest term: draw it as a band behind
-        band = {"linewidth": 4.5, "color": "#c9c9c9"} if name == "loss" and len(ranked) > 1 else {}
-        _curve(axes[0], steps, values, name, **band)
+        if name == "loss" and len(ranked) > 1:
+            style = {"linewidth": 4.5, "color": "#c9c9c9"}
+        else:
+            style = {"color": COLOURS[terms % 8], "linestyle": STYLES[terms % 8]}
+            terms += 1
+        _curve(axes[0], steps, values, name, **style)
     label(axes[0], "training loss", "optimizer step", "loss")
     axes[0].legend(frameon=False, fontsize=9)
     if errors:
-        for name, (steps, values) in errors.items():
-            _curve(axes[1], steps, values, name)
+        for k, (name, (steps, values)) in enumerate(errors.items()):
+            _curve(axes[1], steps, values, name, color=COLOURS[k], linestyle=STYLES[k])
         if measured:
             _baseline_lines(axes[1], report)
         y = "relative L2 error" if measured else ", ".join(sorted(errors))
         label(axes[1], "error during training" if measured else "validation", "optimizer step", y)
         axes[1].legend(frameon=False, fontsize=9)
+    for axis in axes:
+        axis.ticklabel_format(axis="x", useOffset=False)
+        axis.locator_params(axis="x", nbins=6, integer=True)
     return True
 
 
@@ -182,9 +202,12 @@ def plot_ray(figure, report: Mapping[str, Any]) -> bool:
     unit = _in_unit(report)
     figure.set_size_inches(7.0, 6.0)
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[3, 2])
+    if "training" in ray:
+        for axis, name in ((top, "98 % of training points"), (bottom, None)):
+            axis.axvspan(*ray["training"], color="#e8eef4", zorder=0, label=name)
     top.plot(s, reference, color=MUTED, linewidth=3.5, alpha=0.6, label="reference")
     top.plot(s, prediction, color=INK, linewidth=1.4, label="prediction")
-    label(top, "solution along a ray", "", f"u{unit}", log_scale=False)
+    label(top, "solution along a line", "", f"u{unit}", log_scale=False)
     top.legend(frameon=False, fontsize=9)
     error = np.abs(prediction - reference)
     bottom.plot(s, np.maximum(error, np.finfo(float).tiny), color=SECOND, linewidth=1.2)
@@ -245,19 +268,21 @@ def _curve(
     name: str,
     linewidth: float = 1.6,
     color: str | None = None,
+    linestyle: str = "-",
 ) -> None:
     """Draw a positive series; long noisy ones faintly, with their running median on top."""
     keep = np.isfinite(values) & (values > 0)
     steps, values = steps[keep], values[keep]
     if len(steps) < 60:
-        style = {"linewidth": linewidth, "color": color, "label": name}
+        style = {"linewidth": linewidth, "color": color, "linestyle": linestyle, "label": name}
         axis.plot(steps, values, marker="o", markersize=2.5, **style)
         return
     window = max(5, len(values) // 40)
     blocks = [values[max(0, i - window) : i + window + 1] for i in range(len(values))]
     middle = [np.median(b) for b in blocks]
-    (line,) = axis.plot(steps, middle, linewidth=linewidth, color=color, label=name)
-    axis.plot(steps, values, linewidth=0.5, alpha=0.3, color=line.get_color())
+    axis.plot(steps, values, linewidth=0.5, alpha=0.3, color=color)
+    title = f"{name} (median of {2 * window + 1} around; faint: each)"
+    axis.plot(steps, middle, linewidth=linewidth, color=color, linestyle=linestyle, label=title)
 
 
 def _baseline_lines(axis, report: Mapping[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 import platform
@@ -14,11 +15,18 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 
-STATUS = ("completed", "failed", "interrupted")
+log = logging.getLogger(__name__)
+
+KEY = "metrics"  # of a checkpoint
+STATUS = ("running", "completed", "failed", "interrupted")
 
 
 class RunRecord(pl.Callback):
-    """Collects what a run did and writes it once, whatever way the run ends.
+    """Collects what a run did and writes it, whatever way the run ends.
+
+    The record says "running" from the start, so a run that is killed without warning leaves no
+    other's. In a folder that holds a record already it is replaced when the first step is done: a
+    run that is refused before leaves it alone.
 
     An exception inside Lightning writes the record by itself ("interrupted" for Ctrl-C and
     SIGTERM, else "failed"). The program around the trainer calls `finish("completed")` after the
@@ -39,7 +47,8 @@ class RunRecord(pl.Callback):
         self.model, self.optimizer = str(model), str(optimizer)
         self.seed = config.get("seed")
         self.reference: dict[str, Any] = dict(config.get("reference") or {})
-        self.status = "completed"  # until something else is known
+        self.status = "running"
+        self.begun = False
         self.metrics: dict[str, float] = {}
         self.baselines: dict[str, float] = {}
         self.steps, self.parameters, self.world_size = 0, 0, 1
@@ -55,6 +64,8 @@ class RunRecord(pl.Callback):
         self.world_size = trainer.world_size
         self.device = trainer.strategy.root_device.type
         self.parameters = sum(p.numel() for p in pl_module.parameters())
+        if not (self.run_dir / "metrics.json").exists():
+            self.begin()
         if stage in self._seconds:
             self._since[stage] = time.perf_counter()
 
@@ -66,6 +77,11 @@ class RunRecord(pl.Callback):
         """Take over the time spent before the interruption."""
         self._seconds.update({k: float(v) for k, v in state_dict["seconds"].items()})
 
+    def on_load_checkpoint(self, trainer, pl_module, checkpoint: dict[str, Any]) -> None:
+        """Take over what the last step left, should there be no other to make."""
+        self.steps = int(checkpoint["global_step"])
+        self.metrics.update(checkpoint.get(KEY) or {})
+
     @property
     def seconds(self) -> dict[str, float]:
         """Time spent in fit and test up to now, earlier parts of a resumed run included."""
@@ -76,6 +92,19 @@ class RunRecord(pl.Callback):
         if stage in self._since:
             self._seconds = {**self._seconds, stage: self.seconds[stage]}
             del self._since[stage]
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+        """Begin, if another record was in the way."""
+        if not self.begun:
+            self.begin()
+
+    def on_save_checkpoint(self, trainer, pl_module, checkpoint: dict[str, Any]) -> None:
+        """Write how far the run has come: should it be killed, it goes on from here."""
+        self.steps = trainer.global_step
+        self.metrics.update({k: float(v) for k, v in trainer.callback_metrics.items()})
+        checkpoint[KEY] = dict(self.metrics)
+        if self.begun and trainer.state.fn == "fit":
+            self.finish("running")
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Keep the number of optimizer steps."""
@@ -95,7 +124,13 @@ class RunRecord(pl.Callback):
         stopped = isinstance(exception, KeyboardInterrupt | SystemExit) or (
             type(exception).__name__ == "SIGTERMException"  # not public in Lightning
         )
-        self.finish("interrupted" if stopped else "failed")
+        self.status = "interrupted" if stopped else "failed"
+        if not self.begun:
+            return
+        try:
+            self.finish(self.status)
+        except OSError as error:  # the exception may well be about the very disk
+            log.error("cannot write %s: %s", self.run_dir / "metrics.json", error)
 
     def _collect(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.metrics.update({k: float(v) for k, v in trainer.callback_metrics.items()})
@@ -120,6 +155,11 @@ class RunRecord(pl.Callback):
             "world_size": int(self.world_size),
             "versions": versions(),
         }
+
+    def begin(self) -> None:
+        """Write that the run is under way."""
+        self.begun = True
+        self.finish("running")
 
     def finish(self, status: str = "completed") -> None:
         """Write `metrics.json` with this status, replacing an earlier one as a whole."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import time
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sciml.cli import paths, resume
-from sciml.errors import SciMLError
+from sciml.cli import paths, resume, run_folder
+from sciml.errors import ConfigError, ConvergenceError, RunFailed, SciMLError, TrainingDiverged
 
 log = logging.getLogger("sciml")
 
@@ -32,12 +33,48 @@ def train(
 
     Raises:
         SciMLError: What is wrong with the input, or why training stopped.
-        KeyboardInterrupt: After Ctrl-C; the record says so.
+        RunFailed: If the system stopped the run: a full disk, a file that may not be written.
+        KeyboardInterrupt: After Ctrl-C or another signal to stop; the record says so.
     """
+    from sciml.cli import interrupt
+
+    first = not paths.is_worker()
+    held = run_folder.lock(run_dir) if first else None
+    used = run_folder.content(run_dir) is not None
+    stop = interrupt.Stop()
+    try:
+        stop.listen(requeued=paths.by_srun())
+        return _train(config, run_dir, command, found, used, stop)
+    except OSError as error:
+        raise RunFailed(f"the run in {run_dir} stopped: {error}") from error
+    except (TrainingDiverged, ConvergenceError):
+        raise
+    except SciMLError:
+        if first and not used:
+            run_folder.discard(run_dir)
+        raise
+    finally:
+        stop.leave()
+        if first:
+            run_folder.tidy(run_dir)
+        if held is not None:
+            os.close(held)
+
+
+def _train(
+    config: Mapping[str, Any],
+    run_dir: Path,
+    command: str,
+    found: resume.Checkpoint | None,
+    used: bool,
+    stop: Any,
+) -> int:
     import lightning.pytorch as pl
     import torch
 
-    from sciml.callbacks import csv_log
+    from sciml.callbacks.first_step import FirstStep
+    from sciml.callbacks.new_settings import NewSettings
+    from sciml.cli import interrupt
     from sciml.cli.build import build
 
     quiet()
@@ -45,54 +82,73 @@ def train(
     pl.seed_everything(config["seed"], workers=True, verbose=False)
     try:
         run = build(config, run_dir)
-    except SciMLError:
-        if found is None:
-            discard(run_dir)
-        raise
-    if not paths.is_worker():
-        if found is None:
-            clear(run_dir)
+    except OSError as error:  # a file that the command line names
+        raise ConfigError(f"cannot build the run: {error}") from error
+    trainer, records = run.trainer, [c for c in run.trainer.callbacks if hasattr(c, "finish")]
+    first = not paths.is_worker()
+    if found is not None:
+        resume.fits(found, run.module, trainer.world_size)
+    old = run_folder.remains(run_dir) if used and not resume.continues(found, run_dir) else []
+
+    def begin() -> None:
+        """Make the folder this run's own."""
+        if old:
+            log.warning("replacing the run in %s", run_dir)
+        for record in records:
+            record.begin()
         write_config(config, run_dir, command)
+        run_folder.clear(old)
+        if found is not None:
+            resume.take_over(found, run_dir)
+
+    if first:
+        run_folder.tidy(run_dir)
+        if not used:
+            write_config(config, run_dir, command)
+            for record in records:
+                record.begin()
+        for stale in run_dir.glob("hpc_ckpt_*.ckpt"):  # Lightning would prefer it to ours
+            stale.unlink()
     log.info("%s in %s", config["model"], run_dir)
+    trainer.callbacks[:0] = [stop, FirstStep(begin)]
     if found is not None:
         for text in found.warnings:
             log.warning("%s", text)
         log.info("continuing %s at step %d", found.path, found.step)
-        if not paths.is_worker():
-            source = (found.run_dir or run_dir) / "metrics.csv"
-            csv_log.rewind(run_dir / "metrics.csv", found.step, source)
-    checkpoint = str(found.path) if found is not None else None
+        trainer.callbacks.insert(0, NewSettings(found.settings))
+
+    def lost(rank: int, code: int) -> None:
+        log.error("rank %d ended with code %d; this run cannot go on without it", rank, code)
+        for record in records:
+            if record.begun and record.status == "running":
+                record.finish("failed")
+
+    watched = paths.by_lightning() and not first
+    if watched:
+        interrupt.watch_parent(lambda: interrupt.mark_failed(run_dir))
+    elif trainer.world_size > 1 and hasattr(trainer.strategy.launcher, "procs"):
+        os.environ[interrupt.FIRST] = str(os.getpid())
+        interrupt.watch_children(trainer.strategy.launcher, lost)
+
+    # A checkpoint of step 0 is the beginning, which Lightning would count as a step done.
+    checkpoint = str(found.path) if found is not None and found.step else None
     try:
-        run.trainer.fit(run.module, datamodule=run.data, ckpt_path=checkpoint, weights_only=True)
-        run.trainer.test(run.module, datamodule=run.data, verbose=False)
+        trainer.fit(run.module, datamodule=run.data, ckpt_path=checkpoint, weights_only=True)
+        # Lightning numbers the row of the test by this, and restores it a step short.
+        trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step
+        trainer.test(run.module, datamodule=run.data, verbose=False)
+    except RuntimeError:
+        if watched:  # a lost connection: should rank 0 be gone, there is time to say so
+            time.sleep(3 * interrupt.LOOK)
+        raise
     except SystemExit:
         # Lightning answers Ctrl-C by leaving with code 1 and ignoring further ones.
         signal.signal(signal.SIGINT, signal.default_int_handler)
         raise KeyboardInterrupt from None
-    for record in (c for c in run.trainer.callbacks if hasattr(c, "finish")):
+    for record in records:
         record.finish("completed")
         log.info("%s", record.table())
     return 0
-
-
-def discard(run_dir: Path) -> None:
-    """Remove the run folder of a run that was refused, if there is nothing but its log in it."""
-    if {file.name for file in run_dir.iterdir()} <= {"run.log"}:
-        (run_dir / "run.log").unlink(missing_ok=True)
-        run_dir.rmdir()
-
-
-def clear(run_dir: Path) -> None:
-    """Remove what an earlier run left in the folder that a new one would take for its own.
-
-    Its metrics would precede the new ones, and `ckpt_path=last` could fall back to its checkpoint.
-    """
-    old = [run_dir / "metrics.csv", *(run_dir / "checkpoints").glob("*.ckpt")]
-    old = [file for file in old if file.exists()]
-    if old:
-        log.warning("replacing the run in %s (ckpt_path=last would continue it)", run_dir)
-    for file in old:
-        file.unlink()
 
 
 def write_config(config: Mapping[str, Any], run_dir: Path, command: str) -> None:
@@ -109,6 +165,7 @@ def quiet() -> None:
     """Keep Lightning's advice about hardware and loaders out of the user's terminal."""
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("lightning.pytorch.profilers").setLevel(logging.INFO)  # trainer.profiler
     logging.captureWarnings(True)
     for text in (
         ".*does not have many workers.*",

@@ -55,17 +55,65 @@ def describe(group: str, name: str, folder: Path | None = None) -> str:
     return ""
 
 
+def rank(environ: Mapping[str, str] = os.environ) -> int:
+    """Return the number of this process in its run: as torchrun, srun or Lightning's launcher say.
+
+    Only whether it is 0 matters before the run is built: on a node other than the first, Lightning
+    tells a process no more than that.
+    """
+    if "RANK" in environ:
+        return int(environ["RANK"])
+    if by_srun(environ):
+        return int(environ["SLURM_PROCID"])
+    node = int(environ.get("NODE_RANK", environ.get("GROUP_RANK", "0")))
+    return node or int(environ.get("LOCAL_RANK", "0"))
+
+
 def is_worker(environ: Mapping[str, str] = os.environ) -> bool:
     """Return whether this process is a rank other than the first, started by a launcher."""
-    rank = environ.get("RANK", environ.get("LOCAL_RANK", "0"))
-    return rank != "0" or environ.get("NODE_RANK", environ.get("GROUP_RANK", "0")) != "0"
+    return rank(environ) != 0
+
+
+def by_srun(environ: Mapping[str, str] = os.environ) -> bool:
+    """Return whether srun started several processes of which this is one.
+
+    In an interactive allocation (a job called bash or interactive) commands run by themselves, as
+    Lightning sees it too.
+    """
+    several = int(environ.get("SLURM_NTASKS", "1")) > 1
+    interactive = environ.get("SLURM_JOB_NAME") in ("bash", "interactive")
+    named = {"SLURM_JOB_ID", "SLURM_PROCID"} <= environ.keys()
+    return several and named and not interactive and slurm_step(environ) is not None
+
+
+def slurm_step(environ: Mapping[str, str] = os.environ) -> str | None:
+    """Return the number of the present `srun` within its job, None outside one."""
+    return environ.get("SLURM_STEP_ID", environ.get("SLURM_STEPID"))
+
+
+def by_lightning(environ: Mapping[str, str] = os.environ) -> bool:
+    """Return whether Lightning itself started this process, as a rank of a run it launched."""
+    launched = "LOCAL_RANK" in environ and "TORCHELASTIC_RUN_ID" not in environ
+    return launched and STAMP in environ and not by_srun(environ)
+
+
+def launched(environ: Mapping[str, str] = os.environ) -> bool:
+    """Return whether a launcher started this process, so that others share its run's folder."""
+    return "TORCHELASTIC_RUN_ID" in environ or by_srun(environ) or by_lightning(environ)
+
+
+def restarted(environ: Mapping[str, str] = os.environ) -> bool:
+    """Return whether SLURM or torchrun started the same run before and starts it again."""
+    counts = ("SLURM_RESTART_COUNT",) if by_srun(environ) else ("TORCHELASTIC_RESTART_COUNT",)
+    return any(environ.get(name, "0") != "0" for name in counts)
 
 
 def run_stamp(environ: Mapping[str, str] = os.environ) -> str:
     """Return the name of this run's folder, the same on every rank of the run.
 
     Lightning's own worker processes inherit the variable from the process that started them.
-    Under torchrun and SLURM all ranks start alike, so the name comes from the job's identity.
+    Under torchrun and SLURM all ranks start alike, so the name comes from the job's identity: the
+    job and the step, as several `srun` in one job are several runs.
 
     Raises:
         ConfigError: If torchrun spans several nodes without a shared identity.
@@ -74,6 +122,8 @@ def run_stamp(environ: Mapping[str, str] = os.environ) -> str:
         identity = environ["TORCHELASTIC_RUN_ID"]
         if identity != "none":
             return f"torchrun-{identity}"
+        if STAMP in environ:
+            return environ[STAMP]
         if environ.get("GROUP_WORLD_SIZE", "1") != "1":
             raise ConfigError(
                 "torchrun on several nodes without --rdzv-id",
@@ -81,8 +131,8 @@ def run_stamp(environ: Mapping[str, str] = os.environ) -> str:
                 f"Add --rdzv-id=NAME, or set {STAMP}=NAME on every node",
             )
         return f"torchrun-{os.getppid()}"
-    if int(environ.get("SLURM_NTASKS", "1")) > 1 and "SLURM_PROCID" in environ:
-        return f"slurm-{environ['SLURM_JOB_ID']}"
-    if "LOCAL_RANK" in environ and STAMP in environ:
+    if by_srun(environ):
+        return f"slurm-{environ['SLURM_JOB_ID']}-{slurm_step(environ)}"
+    if by_lightning(environ):
         return environ[STAMP]
     return datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f")[:-3]

@@ -2,14 +2,37 @@
 
 from __future__ import annotations
 
+import shutil
+import struct
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
 from sciml.errors import CheckpointError
+
+# What every checkpoint of a training run has at its top.
+ENTRIES = {
+    "epoch": int,
+    "global_step": int,
+    "state_dict": Mapping,
+    "optimizer_states": list,
+    "lr_schedulers": list,
+    "callbacks": Mapping,
+    "loops": Mapping,
+}
+# What fixes the meaning of the weights, or of the record: another value is another run.
+FIXED = ("model", "seed", "problem", "network", "module", "optimizer._target_")
+# What changes the training from here on; a resumed run may also train longer, on other devices, or
+# log elsewhere.
+TOLD = ("data", "estimator", "solver", "adjoint", "schedule", "optimizer", "matmul_precision")
+TOLD += tuple(
+    f"trainer.{name}"
+    for name in ("precision", "accumulate_grad_batches", "gradient_clip_val")
+    + ("gradient_clip_algorithm",)
+)
 
 NEWEST_FIRST = ("last.ckpt", "previous.ckpt")
 
@@ -22,15 +45,23 @@ class Checkpoint:
         path: The file.
         run_dir: The run folder it lies in, or None if it lies elsewhere.
         step: Optimizer steps done.
-        config: Configuration of the run that wrote it; empty if it does not say.
+        config: Configuration of the run that wrote it.
+        weights: Shapes of the weights by name.
+        ranks: Processes it was written by; None if it does not say.
+        tuned: Names of the optimizer's hyperparameters that it holds.
         warnings: What the user should know.
+        settings: Hyperparameters that change: name to (value before, value now).
     """
 
     path: Path
     run_dir: Path | None
     step: int
     config: dict[str, Any]
+    weights: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    ranks: int | None = None
+    tuned: frozenset[str] = frozenset()
     warnings: list[str] = field(default_factory=list)
+    settings: dict[str, tuple[Any, Any]] = field(default_factory=dict)
 
 
 def defect(path: Path) -> str | None:
@@ -66,15 +97,91 @@ def read(path: Path) -> Checkpoint:
         raise CheckpointError(f"cannot use checkpoint {path}: {problem}", hint=hint)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        step, said = int(content["global_step"]), dict(content.get("sciml") or {})
-    except (RuntimeError, KeyError, TypeError, ValueError, EOFError, UnpicklingError) as error:
+    except UnpicklingError as error:
         raise CheckpointError(
-            f"cannot use checkpoint {path}: {str(error).splitlines()[0][:200]}",
+            f"cannot use checkpoint {path}: it holds other objects than plain data, and reading "
+            "those could run code",
             "a checkpoint of a training run holding plain data",
         ) from error
-    folder = path.resolve().parent
-    run = folder.parent if folder.name == "checkpoints" else None
-    return Checkpoint(path, run, step, dict(said.get("config") or {}))
+    except UNREADABLE as error:
+        lines = str(error).splitlines() or [type(error).__name__]
+        raise CheckpointError(
+            f"cannot use checkpoint {path}: {lines[0][:200]}",
+            "a checkpoint of a training run holding plain data",
+        ) from error
+    return understood(path, content)
+
+
+# All that unpickling bytes which are no pickle of plain data may raise.
+UNREADABLE = (RuntimeError, KeyError, TypeError, ValueError, EOFError, OSError)
+UNREADABLE += (AttributeError, IndexError, AssertionError, struct.error)
+
+
+def understood(path: Path, content: Any) -> Checkpoint:
+    """Return what the content of a checkpoint says about itself.
+
+    Raises:
+        CheckpointError: If something is missing, or not what was written.
+    """
+    import torch
+
+    from sciml.callbacks.checkpoint_file import KEY, PARTS, changed
+
+    expected = "an unchanged checkpoint of a training run"
+    said = content.get(KEY) if isinstance(content, Mapping) else None
+    if not isinstance(said, Mapping) or not isinstance(said.get("config"), Mapping):
+        raise CheckpointError(f"{path} was not written by this program", expected)
+    wrong = [
+        f"{name} is {'missing' if name not in content else type(content[name]).__name__}"
+        for name, kind in ENTRIES.items()
+        if not isinstance(content.get(name), kind) or content[name] is True
+    ]
+    if not isinstance(said.get(PARTS, {}), Mapping):
+        wrong.append(f"{KEY}.{PARTS} is {type(said[PARTS]).__name__}")
+    wrong = wrong or changed(content)
+    if not wrong:
+        wrong = [
+            f"{k} is no tensor" for k, v in content["state_dict"].items() if not torch.is_tensor(v)
+        ]
+    if wrong:
+        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        text = "; ".join(wrong[:3])
+        raise CheckpointError(f"cannot use checkpoint {path}: {text}{more}", expected)
+    folder = path.absolute().parent
+    groups = [g for state in content["optimizer_states"][:1] for g in state["param_groups"][:1]]
+    return Checkpoint(
+        path,
+        folder.parent if folder.name == "checkpoints" else None,
+        content["global_step"],
+        dict(said["config"]),
+        {name: tuple(value.shape) for name, value in content["state_dict"].items()},
+        said.get("world_size"),
+        frozenset(name for group in groups for name in group if name != "params"),
+        remarks(path, content),
+    )
+
+
+def remarks(path: Path, content: Mapping[str, Any]) -> list[str]:
+    """Return why a run continued from here may differ from one that was never interrupted."""
+    import torch
+
+    import sciml
+    from sciml.callbacks.checkpoint_file import KEY, PARTS
+    from sciml.callbacks.random_streams import KEY as STREAMS
+
+    said, found = content[KEY], []
+    for name, now in (("version", sciml.__version__), ("torch", str(torch.__version__))):
+        if name in said and said[name] != now:
+            program = "sciml" if name == "version" else name
+            found.append(f"{path} was written by {program} {said[name]}, this is {now}")
+    if PARTS not in said:
+        found.append(f"{path} does not say what it holds: changes to it would go unnoticed")
+    if STREAMS not in content:
+        found.append(
+            f"{path} holds no random streams: dropout and whatever else draws from them goes on "
+            "with other numbers than an uninterrupted run would have"
+        )
+    return found
 
 
 def in_folder(run: Path) -> Checkpoint:
@@ -134,19 +241,99 @@ def find(ckpt_path: str, run_dir: Path, given: bool) -> Checkpoint:
     return in_folder(path) if path.is_dir() else read(path)
 
 
-def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Return sentences about what makes two configurations two different trainings.
+def same_training(found: Checkpoint, config: Mapping[str, Any]) -> None:
+    """Refuse a checkpoint of another run; tell what else differs and note what can be set.
 
-    Only the groups that fix the meaning of the weights count: a resumed run may train longer, on
-    other devices, or log elsewhere.
+    Raises:
+        CheckpointError: Naming what differs.
     """
-    found = []
-    for group in ("model", "problem", "network", "module"):
-        a, b = flat({group: before.get(group)}), flat({group: now.get(group)})
-        found += [
-            f"{k}={a.get(k)} there, {b.get(k)} here" for k in {**a, **b} if a.get(k) != b.get(k)
-        ]
-    return found
+    a, b = flat(found.config), flat(config)
+    differ = [k for k in {**a, **b} if a.get(k) != b.get(k)]
+    other = [text(k, a, b) for k in differ if within(k, FIXED)]
+    if other:
+        raise CheckpointError(
+            f"{found.path} belongs to another run: {'; '.join(other[:6])}",
+            "the command line it was started with, and ckpt_path=last",
+            f"The first line of {found.path.parent.parent / 'config.yaml'} has it",
+        )
+    told = [k for k in differ if within(k, TOLD)]
+    for key in list(told):
+        name, old, new = key.removeprefix("optimizer."), a.get(key), b.get(key)
+        if name in found.tuned and key != name and is_number(old) and is_number(new):
+            if name != "lr" or old:
+                found.settings[name] = (old, new)
+                found.warnings.append(f"from here on {key}={new}, it was {old}")
+                told.remove(key)
+    decays = not str(b.get("schedule._target_", "Constant")).endswith("Constant")
+    if decays and a.get("trainer.max_steps") != b.get("trainer.max_steps"):
+        told.append("trainer.max_steps")  # which the schedule is stretched over
+    if told:
+        found.warnings.append(
+            f"{found.path} was trained with other settings: "
+            f"{'; '.join(text(k, a, b) for k in told[:6])}. The result is not that of one training"
+        )
+
+
+def within(key: str, groups: Sequence[str]) -> bool:
+    """Return whether a dotted key is one of some groups or below one."""
+    return any(key == group or key.startswith(f"{group}.") for group in groups)
+
+
+def text(key: str, there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
+    """Return how a key differs."""
+    return f"{key}={there.get(key)} there, {here.get(key)} here"
+
+
+def is_number(value: Any) -> bool:
+    """Return whether a value of a configuration is a number."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def fits(found: Checkpoint, module: Any, ranks: int) -> None:
+    """Compare a checkpoint with the module that is to take its weights.
+
+    Args:
+        found: The checkpoint; told if the number of ranks differs.
+        module: A `torch.nn.Module`.
+        ranks: Processes of the present run.
+
+    Raises:
+        CheckpointError: If names or shapes of the weights differ.
+    """
+    needed = {name: tuple(value.shape) for name, value in module.state_dict().items()}
+    differ = [
+        f"{k} is {found.weights.get(k, 'missing')} there, {needed.get(k, 'unknown')} here"
+        for k in {**needed, **found.weights}
+        if needed.get(k) != found.weights.get(k)
+    ]
+    if differ:
+        raise CheckpointError(
+            f"the weights in {found.path} are not those of this network: {'; '.join(differ[:3])}",
+            "a checkpoint of this version of the model",
+        )
+    if found.ranks not in (None, ranks):
+        found.warnings.append(
+            f"{found.path} was written by {found.ranks} processes, {ranks} continue: they draw "
+            "other points than an uninterrupted run would have, and another number of them"
+        )
+
+
+def continues(found: Checkpoint | None, run_dir: Path) -> bool:
+    """Return whether a run goes on in the folder of its checkpoint."""
+    here = found is not None and found.run_dir is not None
+    return here and found.run_dir.resolve() == run_dir.resolve()
+
+
+def take_over(found: Checkpoint, run_dir: Path) -> None:
+    """Have a run folder hold what belongs to the steps before a checkpoint: rows and best state."""
+    from sciml.callbacks import csv_log
+
+    source = found.run_dir or run_dir
+    csv_log.rewind(run_dir / "metrics.csv", found.step, source / "metrics.csv")
+    best = source / "checkpoints" / "best.ckpt"
+    if not continues(found, run_dir) and defect(best) is None and read(best).step <= found.step:
+        (run_dir / "checkpoints").mkdir(exist_ok=True)
+        shutil.copy(best, run_dir / "checkpoints" / "best.ckpt")
 
 
 def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -21,6 +21,7 @@ class TrainConfig:
     scale: str = "default"
     seed: int = 0
     ckpt_path: str | None = None
+    overwrite: bool = False
     matmul_precision: str = "highest"
     problem: Any = None
     network: Any = None

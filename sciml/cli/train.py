@@ -11,16 +11,15 @@ import os
 import shlex
 import subprocess
 import sys
-import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from sciml.cli import paths, resume
+from sciml.cli import paths, resume, run_folder
 from sciml.errors import (
-    CheckpointError,
     ConfigError,
     ConvergenceError,
+    RunFailed,
     SciMLError,
     TrainingDiverged,
 )
@@ -82,7 +81,7 @@ def main(argv: Sequence[str] | None = None, *, folder: Path | None = None) -> in
     try:
         os.environ[paths.STAMP] = paths.run_stamp()
         return launch(words, folder)
-    except (TrainingDiverged, ConvergenceError) as error:
+    except (TrainingDiverged, ConvergenceError, RunFailed) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except SciMLError as error:
@@ -118,15 +117,20 @@ def launch(words: list[str], folder: Path) -> int:
     report(findings)
 
     keys, run_dir, found = line.overrides, line.run_dir, None
-    if line.config["ckpt_path"] and not multirun:
-        found = resume.find(line.config["ckpt_path"], run_dir, line.given)
-        same_training(found, line.config)
-        if not line.given and found.run_dir is not None:
-            run_dir = found.run_dir
-        keys = [k for k in keys if not k.startswith(("ckpt_path=", "hydra.run.dir="))]
-        keys += [f"ckpt_path={quoted(found.path)}", f"hydra.run.dir={quoted(run_dir)}"]
+    wanted, overwrite = line.config["ckpt_path"], line.config["overwrite"]
     if not multirun:
-        writable(run_dir)
+        if not wanted and not overwrite and paths.restarted() and run_folder.content(run_dir):
+            wanted, line.given = "last", True  # the same command, started again by its launcher
+        if wanted:
+            found = resume.find(wanted, run_dir, line.given)
+            resume.same_training(found, line.config)
+            if not line.given and found.run_dir is not None:
+                run_dir = found.run_dir
+            keys = [k for k in keys if not k.startswith(("ckpt_path=", "hydra.run.dir="))]
+            keys += [f"ckpt_path={quoted(found.path)}", f"hydra.run.dir={quoted(run_dir)}"]
+        elif not line.given:
+            run_dir = fresh(run_dir)
+        claimable(run_dir, found, overwrite)
     if paths.is_worker():
         keys.append("hydra/job_logging=worker")
 
@@ -134,6 +138,41 @@ def launch(words: list[str], folder: Path) -> int:
     return hydra_run(
         [*flags, *keys], folder, lambda config: run_job(config, start, found, multirun)
     )
+
+
+def fresh(run_dir: Path) -> Path:
+    """Make the folder named after the present moment; after a later one if it is taken."""
+    while run_dir.name == os.environ[paths.STAMP] and not paths.launched():
+        try:
+            run_dir.mkdir(parents=True)
+        except FileExistsError:
+            os.environ[paths.STAMP] = paths.run_stamp()
+            run_dir = run_dir.with_name(os.environ[paths.STAMP])
+        except OSError:
+            break  # said by who looks at the folder next
+        else:
+            break
+    return run_dir
+
+
+def claimable(run_dir: Path, found: resume.Checkpoint | None, overwrite: bool) -> None:
+    """See that a run may have this folder; on ranks other than the first, rank 0 has seen to it.
+
+    Raises:
+        ConfigError: If it cannot be written, or holds another run.
+    """
+    if paths.is_worker():
+        return
+    here = resume.continues(found, run_dir)
+    if here and overwrite:
+        raise ConfigError(
+            f"overwrite=true with a checkpoint of the run in {run_dir} itself",
+            "one of the two",
+            "Leave out overwrite=true to continue that run, or ckpt_path to replace it",
+        )
+    run_folder.writable(run_dir)
+    if not here and not overwrite:
+        run_folder.refuse_used(run_dir)
 
 
 def hydra_run(words: list[str], folder: Path, job: Callable[[Any], int]) -> int:
@@ -190,44 +229,6 @@ def quoted(path: Path) -> str:
     return f"'{text}'"
 
 
-def writable(run_dir: Path) -> None:
-    """Create the run folder if need be and see that files can be made in it.
-
-    Raises:
-        ConfigError: If not. A folder without write permission is taken at its word even if the
-            user is root, for whom the system would let it pass.
-    """
-    folder = next(p for p in (run_dir.absolute(), *run_dir.absolute().parents) if p.exists())
-    hint = "Name a folder you may write to with hydra.run.dir=FOLDER"
-    try:
-        if not folder.is_dir():
-            raise NotADirectoryError(f"{folder} is a file")
-        if not folder.stat().st_mode & 0o222:
-            raise PermissionError(f"{folder} is read-only")
-        run_dir.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=run_dir):
-            pass
-    except OSError as error:
-        raise ConfigError(f"cannot write the run folder {run_dir}: {error}", hint=hint) from error
-
-
-def same_training(found: resume.Checkpoint, config: Mapping[str, Any]) -> None:
-    """Refuse a checkpoint of another problem or network.
-
-    Raises:
-        CheckpointError: Naming what differs.
-    """
-    if not found.config:
-        raise CheckpointError(f"{found.path} was not written by this program")
-    differ = resume.differences(found.config, config)
-    if differ:
-        raise CheckpointError(
-            f"{found.path} belongs to another run: {'; '.join(differ[:6])}",
-            "the command line it was started with, and ckpt_path=last",
-            f"The first line of {found.path.parent.parent / 'config.yaml'} has it",
-        )
-
-
 def run_job(config: Any, start: list[str], found: resume.Checkpoint | None, multirun: bool) -> int:
     """Run one job: alone in this process, or as its own program where a sweep meets DDP."""
     from hydra.core.hydra_config import HydraConfig
@@ -240,6 +241,10 @@ def run_job(config: Any, start: list[str], found: resume.Checkpoint | None, mult
     user = overrides.settle(overrides.plain(config), words)
     if multirun:
         report(preflight.check(user) + rules.check(user))
+        if user["ckpt_path"]:
+            found = resume.find(user["ckpt_path"], run_dir, True)
+            resume.same_training(found, user)
+        claimable(run_dir, found, user["overwrite"])
         if rules.several_processes(user) and "LOCAL_RANK" not in os.environ:
             # Lightning's workers repeat the command line: they must not repeat the whole sweep.
             here = [*words, f"hydra.run.dir={quoted(run_dir)}"]

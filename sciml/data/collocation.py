@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import torch
+import torch.distributed as dist
 from torch.utils.data import DataLoader
 
 from sciml.autodiff.streams import Streams
@@ -42,7 +44,8 @@ class CollocationData(Counted):
     Args:
         problem: The PDE, which knows where to sample.
         points: Collocation points per step and rank.
-        condition_points: Points per soft condition, step and rank.
+        condition_points: Points per soft condition, step and rank, that `sample_condition` is
+            asked for; the loss is the mean over those that it returns.
         test_points: Test points in all; None for 20 000, fewer above 10 000 dimensions.
         val_points: Validation points.
         share_points: Whether all ranks draw the same points (parallel over dimensions).
@@ -121,7 +124,9 @@ class CollocationData(Counted):
             for name in self.problem.conditions
         }
         counts = {"interior": self.points * world}
-        counts |= {name: self.condition_points * world for name in conditions}
+        if conditions:
+            found = _over_ranks([len(p) for p in conditions.values()], world, self.device())
+            counts |= dict(zip(conditions, found, strict=True))
         return Batch(points, conditions, streams, counts)
 
     def val_batch(self, rank: int = 0, world: int = 1) -> Batch:
@@ -149,3 +154,12 @@ class CollocationData(Counted):
         """Return the number of chunks per rank; ranks past the end get empty ones."""
         chunks = -(-self.test_points // self._chunk_size())
         return -(-chunks // (self.trainer.world_size if self.trainer else 1))
+
+
+def _over_ranks(numbers: list[int], world: int, device: torch.device) -> list[int]:
+    """Return the sums over ranks; where this process has no others, all ranks like this one."""
+    if world == 1 or not (dist.is_available() and dist.is_initialized()):
+        return [world * n for n in numbers]
+    total = torch.tensor(numbers, device=device)
+    dist.all_reduce(total)
+    return total.tolist()

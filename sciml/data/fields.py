@@ -86,6 +86,14 @@ class FieldData(StepData):
             "out_mean": float(target.mean()),
             "out_std": float(target.std()),
         }
+        length = getattr(getattr(problem, "grid", None), "length", 1.0)
+        # a periodic grid has its first node at 0, the other its cells between 0 and 1
+        shift = length / field.shape[-1] / 2 if problem.periodic else 0.0
+        self.plane = {
+            "extent": [-shift, length - shift] * 2,
+            "xlabel": "x",
+            "ylabel": "y",
+        }
         self._orders: dict[int, Tensor] = {}
 
     # --- training ---------------------------------------------------------------------------
@@ -204,5 +212,8 @@ def _write(file: Path, sets: dict[str, tuple[Tensor, Tensor]], recipe: str) -> N
         for kind, value in zip(kinds, pair, strict=True)
     }
     partial = file.with_suffix(".partial")
+    partial.touch()
+    mode = partial.stat().st_mode  # of any new file; save_file lets its owner alone read
     save_file(flat, partial, metadata={"recipe": recipe})
+    partial.chmod(mode)
     partial.replace(file)

@@ -85,12 +85,15 @@ class StepData(Counted, ABC):
         sizes: What the network's constructor is told, for arguments the configuration leaves out.
         unit: Unit of the target in pictures and cards.
         names: Names of the classes or of the target's components, where they have names.
+        plane: Of fields `(n, nx, ny)`, for pictures: "extent" (left, right, bottom, top), "xlabel",
+            "ylabel"; empty where the axes have no meaning.
     """
 
     kind: Literal["regression", "classification"] = "regression"
     sizes: dict[str, Any] = {}
     unit: str = "1"
     names: tuple[str, ...] = ()
+    plane: dict[str, Any] = {}
 
     def __init__(self, *, seed: int = 0, fixed_for: int = 1) -> None:
         super().__init__()

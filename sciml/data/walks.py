@@ -207,6 +207,7 @@ class WalkData(StepData):
             max_steps=self.max_steps,
             antithetic=walks % 2 == 0,
             outside="nan",
+            close=0.0,  # labels need no error bars, and points keep a margin
         )
 
     def _walked(

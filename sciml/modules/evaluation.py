@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from sciml.modules.scores import everyone
+from sciml.modules.training_law import TrainingLaw
 from sciml.physics.baselines import Baselines, skills
 from sciml.physics.pde import PDE, Points
 
 SCATTER = 2000  # test points kept for the picture of predicted against reference values
-RAY = 101  # points of the slice through the solution
 
 
 class Report:
@@ -35,6 +36,7 @@ class Report:
         self._largest: Tensor | None = None
         self._shown: list[Tensor] = []
         self._ray: dict = {}
+        self._fields: list[dict] = []
 
     @torch.no_grad()
     def add(self, p: Points, prediction: Tensor) -> None:
@@ -53,7 +55,7 @@ class Report:
             self._ray = {"through": p[:1]}
 
     def finish(self, predict: Callable[[Points], Tensor]) -> None:
-        """Join the ranks, compute the metrics and evaluate a ray through the first test point."""
+        """Join the ranks, compute the metrics, evaluate a ray through the first test point."""
         own = None if self._sums is None else (self._sums, self._largest, self._baselines)
         ranks = [rank for rank in everyone(own) if rank is not None]  # some may have had no points
         if not ranks:
@@ -74,7 +76,9 @@ class Report:
         self.metrics |= {f"test/{name}": v for name, v in skills(error, baselines).items()}
         self.metrics |= {f"test/baseline/{name}": v for name, v in baselines.items()}
         if self._ray:
-            self._ray = self._along(self._ray["through"], predict)
+            through = self._ray["through"]
+            self._ray = self._along(through, predict)
+            self._fields = self._plane(through.x.device, predict)
 
     def as_dict(self) -> dict:
         """Return what tables and plots show: reference, prediction, baselines, metrics, ray."""
@@ -90,23 +94,51 @@ class Report:
             },
             "metrics": {k: v for k, v in self.metrics.items() if not k.startswith(prefix)},
             "ray": self._ray,
+            **({"fields": self._fields} if self._fields else {}),
         }
 
     @torch.no_grad()
     def _along(self, through: Points, predict: Callable[[Points], Tensor]) -> dict:
-        """Return the solution along x = s x_0, x_0 the first test point.
+        """Return the solution along the line from the middle of the training law through a point.
 
-        s runs over [-1, 1] for a static problem; over [1/2, 3/2] for a time-dependent one, whose
-        points lie around a shell and not near the origin.
+        The line ends where training points end, and so never leaves the domain.
         """
-        low, high = (-1.0, 1.0) if through.t is None else (0.5, 1.5)
-        s = torch.linspace(low, high, RAY, dtype=torch.float64, device=through.x.device)
-        t = None if through.t is None else through.t.expand(RAY, 1)
-        p = Points(s[:, None] * through.x, t)
-        when = "" if t is None else f", t = {float(through.t):.2f}"
+        time = None if through.t is None else float(through.t)
+        law = TrainingLaw(self.problem, time)
+        s, shaded = law.ray(through.x[0])
+        x = law.centre + s[:, None] * law.direction(through.x[0])
+        t = None if through.t is None else through.t.expand(len(s), 1)
+        p = Points(x.to(through.x.device), t)
+        when = "" if time is None else f", t = {time:.2f}"
+        origin = "the middle c" if bool(law.centre.any()) else "0"
         return {
-            "s": s.cpu().numpy(),
+            "s": s.numpy(),
             "prediction": predict(p).cpu().numpy(),
             "reference": self.problem.exact(p.x, p.t).double().cpu().numpy(),
-            "label": f"s on the line x = s x0, |x0| = {float(through.x.norm()):.2f}{when}",
+            "label": f"distance from {origin} on the line through a test point{when}",
+            "training": shaded,
         }
+
+    @torch.no_grad()
+    def _plane(self, device: torch.device, predict: Callable[[Points], Tensor]) -> list[dict]:
+        """Return the solution all over a problem of two variables, for the picture of fields."""
+        plane = TrainingLaw(self.problem).plane(self.problem)
+        if plane is None:
+            return []
+        points, level, axes = plane
+        p, outside = points.to(device), level > 0
+
+        def shown(values: Tensor) -> np.ndarray:
+            return values.double().cpu().view(level.shape).masked_fill(outside, torch.nan).numpy()
+
+        row = {
+            "title": "",
+            "reference": shown(self.problem.exact(p.x, p.t)),
+            "prediction": shown(predict(p)),
+            "outline": level.numpy(),
+            **axes,
+        }
+        source = None if self.problem.time_dependent else self.problem.source(p.x)
+        if source is not None:
+            row["inputs"] = {"source f": shown(source)}
+        return [row]

@@ -6,6 +6,8 @@ ranks have. All in float64 on the CPU.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
@@ -25,7 +27,7 @@ class Regression:
     def __init__(self) -> None:
         self.sums: dict[str, Tensor] = {}
         self.pairs: list[Tensor] = []
-        self.fields: list[Tensor] = []
+        self.fields: list[dict] = []
 
     @torch.no_grad()
     def add(
@@ -34,6 +36,7 @@ class Regression:
         target: Tensor,
         index: Tensor | None = None,
         weight: Tensor | None = None,
+        inputs: Mapping[str, Tensor] | None = None,
     ) -> None:
         """Add the rows of a chunk.
 
@@ -43,14 +46,25 @@ class Regression:
             index: Instance of every row `(n,)`; None where every row is one. An instance must not
                 be split over chunks.
             weight: Weight of every row `(n,)`, 1 without.
+            inputs: What the prediction was made from; fields beside fields are kept for pictures.
         """
         n = len(target)
         if n == 0:
             return
-        keep = SHOWN - sum(len(f) for f in self.fields)
+        keep = SHOWN - len(self.fields)
         if target.dim() >= 3 and keep > 0:
             shown = torch.stack([target, prediction], 1)[:keep].detach().cpu().double()
-            self.fields.append(shown.reshape(len(shown), 2, -1, *target.shape[-2:])[:, :, 0])
+            shown = shown.reshape(len(shown), 2, -1, *target.shape[-2:])[:, :, 0].numpy()
+            beside = {
+                name: value[:keep].detach().cpu().double().reshape(len(shown), *target.shape[-2:])
+                for name, value in (inputs or {}).items()
+                if value.numel() == len(target) * shown[0, 0].size
+                and value.shape[-2:] == target.shape[-2:]
+            }
+            for k, (reference, found) in enumerate(shown):
+                row = {"reference": reference, "prediction": found}
+                row["inputs"] = {name: value[k].numpy() for name, value in beside.items()}
+                self.fields.append(row)
         u = target.detach().cpu().double().reshape(n, -1)
         e = prediction.detach().cpu().double().reshape(n, -1) - u
         w = torch.ones(n, dtype=u.dtype) if weight is None else weight.detach().cpu().double()
@@ -124,11 +138,9 @@ class Regression:
             return {}
         pairs = torch.cat(self.pairs)[:SCATTER].numpy()
         found = {"reference": pairs[:, 0], "prediction": pairs[:, 1]}
-        shown = [f for chunk in self.fields for f in chunk.numpy()]
-        if shown:
+        if self.fields:
             found["fields"] = [
-                {"title": f"test sample {i}", "reference": f[0], "prediction": f[1]}
-                for i, f in enumerate(shown)
+                {"title": f"test sample {i}", **row} for i, row in enumerate(self.fields)
             ]
         return found
 

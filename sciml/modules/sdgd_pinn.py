@@ -20,6 +20,7 @@ points come from the domain of dependence (see `sciml.physics.hjb`).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
@@ -40,6 +41,7 @@ from sciml.optim.terms import LossTerm
 from sciml.physics.fields import evaluate, operator_of, second_derivatives
 from sciml.physics.pde import PDE, Fields, Points
 from sciml.physics.reduced import evaluate_reduced, reducible
+from sciml.physics.soundness import check_problem
 
 # Points over which features are standardised; few, because sources are computed there too.
 FEATURE_POINTS = 64
@@ -110,6 +112,12 @@ class SDGDPINN(LightningModule):
                     "the name of a loss term",
                     did_you_mean(name, known),
                 )
+        for name, weight in (weights or {}).items():
+            if not (math.isfinite(weight) and weight >= 0):
+                raise InvalidArgument(
+                    f"module.weights={{{name}: {weight}}}", "a finite weight of at least 0"
+                )
+        check_problem(problem)
         self.problem = problem
         self.weights = dict(weights or {})
         self.trial = TrialSolution(problem, network, inputs)
@@ -137,6 +145,7 @@ class SDGDPINN(LightningModule):
         self.evaluate = torch.compile(evaluate, dynamic=False) if compile else evaluate
         self.report: Report | None = None
         self.last_terms: dict[str, Tensor] = {}
+        self._unknowns_checked = False
 
     def forward(self, x: Tensor, t: Tensor | None = None) -> Tensor:
         """Return u `(N, 1)`."""
@@ -178,7 +187,9 @@ class SDGDPINN(LightningModule):
             u = self.fields(q, None)
             value = self.problem.condition_residual(name, u, q)
             weight = self.weights.get(name, weight)
-            terms.append(LossTerm(name, value, weight, batch.counts[name]))
+            # points in pairs have one row per pair; rows of all ranks stand in the same relation
+            count = batch.counts[name] * len(value) // len(q)
+            terms.append(LossTerm(name, value, weight, count))
         return terms
 
     def _interior_terms(self, batch: Batch) -> list[LossTerm]:
@@ -200,7 +211,29 @@ class SDGDPINN(LightningModule):
         """Return this rank's share of the loss."""
         self._seen = batch
         batch = self._choose_points(batch)
-        return step_loss(self, self.loss_terms(batch), batch.streams.world)
+        loss = step_loss(self, self.loss_terms(batch), batch.streams.world)
+        if not self._unknowns_checked:
+            self._check_unknowns(loss)
+        return loss
+
+    def _check_unknowns(self, loss: Tensor) -> None:
+        """Refuse parameters of the problem that the first loss does not depend on."""
+        self._unknowns_checked = True
+        parts = (self.trial.unknowns, self.trial.parts)
+        named = [x for part in parts for x in part.named_parameters() if x[1].requires_grad]
+        if not named or not loss.requires_grad:
+            return
+        found = torch.autograd.grad(
+            loss, [p for _, p in named], retain_graph=True, allow_unused=True
+        )
+        for (name, _), gradient in zip(named, found, strict=True):
+            if gradient is None:
+                raise InvalidArgument(
+                    f"{type(self.problem).__name__}.{name}, which no term of the loss depends on",
+                    "parameters that the residual, the hard constraint or a condition uses",
+                    f"Use self.{name} as a tensor, without float(), item() or detach(), or make it "
+                    "a number",
+                )
 
     def optimizer_step(self, epoch, batch_idx, optimizer, optimizer_closure=None) -> None:
         """Take a step, then let an importance-sampling estimator look at what it drew.

@@ -24,6 +24,8 @@ from sciml.modules.sdgd_pinn import SDGDPINN
 from sciml.networks.mlp import MLP
 from sciml.optim.schedules import Linear, attach
 from sciml.physics.pde import PDE, Points
+from sciml.physics.returned import points as check_points
+from sciml.physics.soundness import check_answers
 
 
 @dataclass
@@ -39,8 +41,14 @@ class Solution:
     metrics: dict[str, float]
 
     def __call__(self, x: Tensor, t: Tensor | None = None) -> Tensor:
-        """Return u `(N,)` at x `(N, d)` and t `(N, 1)`, without graph, in float64."""
-        return self.module.predict_points(Points(x, t))
+        """Return u `(N,)` at x `(N, d)` and t `(N, 1)`, without graph, in float64.
+
+        Raises:
+            InvalidArgument: For other shapes, and for a time where the problem has none.
+        """
+        p = Points(x, t)
+        check_points("the argument of the solution", p, self.module.problem)
+        return self.module.predict_points(p)
 
 
 def solve(
@@ -62,12 +70,16 @@ def solve(
         steps: Optimizer steps.
         points: Collocation points per step (and per soft condition).
         lr: Learning rate at the start.
-        network: Called as `network(x, t, f)`; None for an MLP of four layers of width 128.
+        network: Called as `network(x, t, f)`, trained in place: a second call goes on from there.
+            None for an MLP of four layers of width 128. Parameters of the problem are trained too.
         estimator: None for SDGD with 16 dimensions, or all of them where there are no more.
         inputs: What the network sees; None for the coordinates.
         seed: Seed of weights, points and dimensions.
         progress: Whether to show a progress bar.
     """
+    known = type(problem).exact is not PDE.exact
+    if known:
+        check_answers(problem)
     L.seed_everything(seed, verbose=False)
     inputs = list(inputs or (["x", "t"] if problem.time_dependent else ["x"]))
     network = network or MLP(
@@ -102,7 +114,6 @@ def solve(
             inference_mode=False,
         )
         trainer.fit(module, data)
-        known = type(problem).exact is not PDE.exact
         if known:
             trainer.test(module, data, verbose=False)
     finally:

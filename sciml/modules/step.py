@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from lightning import LightningModule
 from torch import Tensor
 
+from sciml.errors import InvalidArgument
 from sciml.optim.terms import LossTerm
 
 
@@ -17,8 +18,16 @@ def step_loss(module: LightningModule, terms: Sequence[LossTerm], world: int) ->
         module: Keeps the detached terms in `last_terms`, for `sciml.callbacks.finite`.
         terms: Terms of the loss, with distinct names.
         world: Number of ranks.
+
+    Raises:
+        InvalidArgument: For two terms of one name.
     """
     parts = {term.name: term.loss(world) for term in terms}
+    if len(parts) < len(terms):
+        raise InvalidArgument(
+            f"loss terms named {[term.name for term in terms]}",
+            "distinct names: of several with one name, only the last would count",
+        )
     loss = sum(parts.values())
     module.last_terms = {name: part.detach() for name, part in parts.items()}
     module.log("train/loss", loss.detach(), prog_bar=True)

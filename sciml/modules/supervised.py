@@ -57,6 +57,7 @@ class Supervised(LightningModule):
             raise InvalidArgument(f"module.loss={loss}", "mse or relative")
         self.network, self.kind, self.loss = network, data.kind, loss
         self.unit, self.names = data.unit, data.names
+        self.plane = getattr(data, "plane", {})
         self.make_optimizer, self.make_schedule = optimizer, schedule
         self.scores: dict[str, Regression | Classification] = {}
         self.effort = Tally()
@@ -159,7 +160,8 @@ class Supervised(LightningModule):
             return
         score = self.scores.setdefault(batch.part, score_of(self.kind))
         weight = batch.extra.get("weight")
-        score.add(self.predict_batch(batch), batch.target, batch.index, weight)
+        beside = {"inputs": batch.inputs} if self.kind == "regression" else {}
+        score.add(self.predict_batch(batch), batch.target, batch.index, weight, **beside)
 
     def on_test_epoch_end(self) -> None:
         """Log the metrics of every test set and what the solver did, and keep the report."""
@@ -170,7 +172,7 @@ class Supervised(LightningModule):
         self.log_dict(metrics)
         mark = "test/baseline/"
         self._report = {
-            **(whole["test"].figures() if "test" in whole else {}),
+            **(self._figures(whole["test"]) if "test" in whole else {}),
             "metrics": {k: v for k, v in metrics.items() if "/baseline/" not in k},
             "baselines": {
                 k.removeprefix(mark): v for k, v in metrics.items() if k.startswith(mark)
@@ -179,6 +181,15 @@ class Supervised(LightningModule):
             "names": self.names,
             **self.test_figures(),
         }
+
+    def _figures(self, score: Regression | Classification) -> dict[str, Any]:
+        """Return what pictures show, fields with the axes that the data have."""
+        found = score.figures()
+        for row in found.get("fields", []) if self.plane else []:
+            row |= {key: row[key].T for key in ("reference", "prediction")}  # x to the right
+            row |= {"inputs": {name: value.T for name, value in row["inputs"].items()}}
+            row |= self.plane
+        return found
 
     @property
     def test_report(self) -> dict[str, Any]:

@@ -186,18 +186,9 @@ class WalkOperator(Supervised):
         if hasattr(self.network, "first_guess"):
             add(self._baselines["first_guess"], self.network.first_guess(**batch.inputs))
         for k in range(min(SHOWN - len(self._fields), len(u))):
-            row: dict[str, Any] = {"title": f"test problem {len(self._fields)}"}
-            shown, own = torch.stack([batch.target[k], u[k]]).double(), inside[k]
-            if "points" in batch.inputs:
-                shown = shown[:, own].cpu()
-                row["points"] = batch.inputs["points"][k, own].cpu().numpy()
-            else:
-                shown = shown.where(own, torch.nan).cpu()  # nothing is drawn outside
-                while shown.dim() > 3:  # the middle plane of a cube
-                    shown = shown[..., shown.shape[-1] // 2]
-                shown = shown.mT  # x to the right
-            row["reference"], row["prediction"] = shown[0].numpy(), shown[1].numpy()
-            self._fields.append(row)
+            half = float(getattr(self.network, "half", 1.0))
+            row, place = _shown(batch, u, k, inside[k], half)
+            self._fields.append({"title": f"test problem {len(self._fields)}{place}", **row})
 
     def on_test_epoch_end(self) -> None:
         """Log the metrics of every test set; errors of what needs no training as baselines."""
@@ -211,6 +202,35 @@ class WalkOperator(Supervised):
     def test_figures(self) -> dict[str, Any]:
         """Return fields beside their references."""
         return {"fields": self._fields} if self._fields else {}
+
+
+def _shown(batch: Batch, u: Tensor, k: int, own: Tensor, half: float) -> tuple[dict, str]:
+    """Return one problem of a batch for the picture of fields, and which plane of a cube it is.
+
+    Beside reference and prediction the source is shown, and coefficients where there are any.
+    """
+    names = [name for name in batch.inputs if name not in ("points", "boundary", "sdf", "distance")]
+    values = [batch.target[k], u[k], *(batch.inputs[name][k] for name in names)]
+    shown = torch.stack([v.double() for v in values]).where(own, torch.nan).cpu()
+    place, row = "", {"xlabel": "x", "ylabel": "y"}
+    if "points" in batch.inputs:
+        points = batch.inputs["points"][k].cpu()
+        shown = shown[:, own.cpu()]
+        row["points"] = points[own.cpu()].numpy()
+        edge = batch.inputs["distance"][k].cpu() >= 0
+        row["boundary_points"] = points[edge].numpy()
+    else:
+        sdf = batch.inputs["sdf"][k].double().cpu()
+        step = 2 * half / (sdf.shape[0] - 1)
+        if sdf.dim() == 3:  # the plane of a cube closest to its middle
+            middle = sdf.shape[2] // 2
+            shown, sdf = shown[..., middle], sdf[..., middle]
+            place = f", z = {middle * step - half:.2f}"
+        shown, row["outline"] = shown.mT, sdf.T.numpy()  # x to the right
+        row["extent"] = [-half - step / 2, half + step / 2] * 2
+    row["reference"], row["prediction"] = shown[0].numpy(), shown[1].numpy()
+    row["inputs"] = {name: v.numpy() for name, v in zip(names, shown[2:], strict=True)}
+    return row, place
 
 
 def check_inputs(network: nn.Module, data: Any) -> None:

@@ -34,7 +34,7 @@ class Pointwise(nn.Linear):
         """Return `(N, D, n1, n2)`."""
         # nn.Linear's own forward is what optimizers with curvature know how to follow
         out = super().forward(input.flatten(2).transpose(1, 2))
-        return out.transpose(1, 2).reshape(len(input), -1, *input.shape[2:])
+        return out.transpose(1, 2).reshape(len(input), self.out_features, *input.shape[2:])
 
 
 class FieldOperator(nn.Module):

@@ -86,14 +86,14 @@ class FourierLayer(nn.Module):
         count, c, n1, n2 = z.shape
         m, line = self.modes, count * c
         along2, back2, along1, back1 = self.transforms(n1, n2, z)
-        h = (z.reshape(-1, n2) @ along2).reshape(count, c, n1, 2, m)
+        h = (z.reshape(line * n1, n2) @ along2).reshape(count, c, n1, 2, m)
         # rows (part, point), columns (mode 2, channel, sample)
         h = along1 @ h.permute(3, 2, 4, 1, 0).reshape(2 * n1, m * line)
         re, im = h.reshape(2, 2 * m * m, c, count).unbind()
         y = torch.baddbmm(torch.bmm(waves[0], re), waves[1], im)
         y = y.reshape(2 * m, m, 2, c, count).permute(2, 0, 1, 3, 4).reshape(4 * m, m * line)
         y = (back1 @ y).reshape(2, n1, m, c, count).permute(4, 3, 1, 0, 2)
-        return (y.reshape(-1, 2 * m) @ back2).reshape(z.shape)
+        return (y.reshape(line * n1, 2 * m) @ back2).reshape(z.shape)
 
     def transforms(self, n1: int, n2: int, like: Tensor) -> tuple[Tensor, ...]:
         """Return the real matrices of the four transforms: along axis 2, back, along 1, back.

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -75,7 +76,7 @@ class FreeSpace:
         q = rate.view(-1, *[1] * self.dim)
         r = (self._square + width**2 / 4).sqrt()
         if self.dim == 2:
-            flat = q * r * torch.special.modified_bessel_k1(q * r) / r**2
+            flat = q * r * _bessel(1, q * r) / r**2
         else:
             flat = (1 + q * r) * torch.exp(-q * r) / r**3
         newton = transform(potential(self._square, cell, self.dim, q), self.dim)
@@ -109,8 +110,39 @@ def potential(square: Tensor, cell: float, dim: int, q: Tensor | None = None) ->
         return torch.where(origin, near, far) * (cell / (4 * math.pi))
     near, far = -math.log(edge) - LOG_MEAN, -r.log()
     if q is not None:  # K_0(z) = -log(z / 2) - gamma + ...
-        near, far = near - (q / 2).log() - EULER, torch.special.modified_bessel_k0(q * r)
+        near, far = near - (q / 2).log() - EULER, _bessel(0, q * r)
     return torch.where(origin, near, far) * (cell / (2 * math.pi))
+
+
+class _Bessel(torch.autograd.Function):
+    """K_0 or K_1, which torch evaluates and does not differentiate, nor says so.
+
+    K_0' = -K_1 and K_1' = -K_0 - K_1 / z.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, order: int, z: Tensor) -> Tensor:
+        """Return the values."""
+        ctx.order = order
+        ctx.save_for_backward(z)
+        return KINDS[order](z)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor]:
+        """Return the gradient, differentiable in its turn."""
+        (z,) = ctx.saved_tensors
+        slope = -_bessel(1, z)
+        return None, grad * (slope if ctx.order == 0 else slope / z - _bessel(0, z))
+
+
+KINDS = (torch.special.modified_bessel_k0, torch.special.modified_bessel_k1)
+
+
+def _bessel(order: int, z: Tensor) -> Tensor:
+    """Return K_0 or K_1 of positive numbers."""
+    if torch.is_grad_enabled() and z.requires_grad:
+        return _Bessel.apply(order, z)
+    return KINDS[order](z)
 
 
 def transform(kernel: Tensor, dim: int) -> Tensor:
@@ -127,6 +159,9 @@ def convolve(field: Tensor, kernel: Tensor, dim: int) -> Tensor:
         dim: d.
     """
     axes, sizes = tuple(range(-dim, 0)), field.shape[-dim:]
+    if not field.numel():  # some transforms do not know empty batches
+        batch = torch.broadcast_shapes(field.shape[:-dim], kernel.shape[:-dim])
+        return field.expand(*batch, *sizes).contiguous()
     twice = [2 * n for n in sizes]
     product = torch.fft.rfftn(field, s=twice, dim=axes) * kernel
     whole = torch.fft.irfftn(product, s=twice, dim=axes)

@@ -36,7 +36,7 @@ from sciml.solvers import (
     linear_solve,
 )
 from sciml.solvers.contraction import Contraction
-from sciml.solvers.progress import default_tolerance
+from sciml.solvers.progress import check_tolerances, default_tolerance, relative_to
 from sciml.solvers.solution import Policy, Status
 
 METHODS = ("auto", "iterate", "bicgstab", "dense")
@@ -128,8 +128,7 @@ class EdgeSolver:
             out = self._again(own, b, out)
         p = 1 if own.transposed else math.inf
         out.residual = own.layout.norm(b - own.matvec(out.value), p)
-        scale = own.layout.norm(b, p).clamp_min(torch.finfo(b.dtype).tiny)
-        out.relative = out.residual / scale
+        out.relative = relative_to(out.residual, own.layout.norm(b, p))
         return out
 
     def _again(self, own: Operator, b: Tensor, out: Outcome) -> Outcome:
@@ -166,6 +165,7 @@ def linear_solver(method: str | Callable, *, factor: float, rtol: float | None =
     """
     if not isinstance(method, str):
         return method
+    check_tolerances(rtol, 0.0)
     if method == "dense":
         return Dense()
     if method == "bicgstab":

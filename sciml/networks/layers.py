@@ -102,7 +102,7 @@ class InputLayer(nn.Module):
 
         def forward(y: Tensor) -> Tensor:
             y = nn.functional.pad(y, (0, size - y.shape[1]))
-            return (y.reshape(len(y), -1, b) @ self.kernel) @ self.x.weight.t()
+            return (y.reshape(len(y), size // b, b) @ self.kernel) @ self.x.weight.t()
 
         def columns(i: Tensor) -> Tensor:
             return self.x.weight.t()[i // b] * self.kernel[i % b][..., None]

@@ -152,7 +152,7 @@ class NeuralopGrid(nn.Module):
         fields = torch.stack([inputs["boundary"], own * self.learned(**inputs), own], 1)
         # grid_sample wants the last axis first
         where = (points / self.half).flip(-1).to(fields)
-        where = where.reshape(len(points), -1, *[1] * (self.dim - 1), self.dim)
+        where = where.reshape(*points.shape[:2], *[1] * (self.dim - 1), self.dim)
         found = F.grid_sample(fields, where, "bilinear", "border", align_corners=True).flatten(2)
         edge, total, share = found.unbind(1)
         return edge + _ramp(distance.to(found)) * total / share.clamp_min(1e-6)

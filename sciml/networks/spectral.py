@@ -34,6 +34,8 @@ class SpectralMix(nn.Module):
     def forward(self, z: Tensor) -> Tensor:
         """Return the convolution of `z` `(N, C, n_1, ..., n_d)`."""
         m, shape = self.modes, z.shape
+        if not z.numel():  # complex views of empty tensors may fail
+            return z.clone()
         first, last, pairs = self.matrices(z)
         h = torch.view_as_complex((z @ first).unflatten(-1, (m, 2)))
         for axis, (there, _) in enumerate(pairs):
@@ -41,10 +43,11 @@ class SpectralMix(nn.Module):
         modes = h.shape[2:]
         # real products: batches of complex ones run one by one on CPUs
         count, channels = shape[:2]
-        h = torch.view_as_real(h.flatten(2)).permute(2, 0, 3, 1).reshape(-1, count, 2 * channels)
+        h = torch.view_as_real(h.flatten(2)).permute(2, 0, 3, 1)
+        h = h.reshape(len(h), count, 2 * channels)
         re, im = self.weight.unbind(-1)
         matrix = torch.cat([torch.cat([re, im], 2), torch.cat([-im, re], 2)], 1)
-        h = torch.bmm(h, matrix).view(-1, count, 2, channels).permute(1, 3, 0, 2).contiguous()
+        h = torch.bmm(h, matrix).view(len(h), count, 2, channels).permute(1, 3, 0, 2).contiguous()
         h = torch.view_as_complex(h).reshape(count, channels, *modes)
         for axis, (_, back) in enumerate(pairs):
             h = (h.movedim(2 + axis, -1) @ back).movedim(-1, 2 + axis)

@@ -11,9 +11,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from sciml.errors import InvalidArgument, did_you_mean
+from sciml.shapes import check_returned
 
 COORDINATES = ("x", "t")
 
@@ -43,6 +44,49 @@ def check_inputs(inputs: Sequence[str], problem) -> tuple[str, ...]:
     return inputs
 
 
+def unknowns_of(problem) -> tuple[nn.ParameterDict, nn.ModuleDict]:
+    """Return what a problem wants trained beside the network: its parameters and its modules.
+
+    The tensors are the problem's own: it sees every step, and so do optimizer and checkpoint.
+
+    Raises:
+        InvalidArgument: For a tensor that requires a gradient and would never be trained, and for
+            parameters inside lists and dictionaries.
+    """
+    parameters, modules = nn.ParameterDict(), nn.ModuleDict()
+    if isinstance(problem, nn.Module):  # whoever holds it has its parameters already
+        return parameters, modules
+    classes = [vars(cls) for cls in reversed(type(problem).__mro__)]
+    attributes = {
+        name: value for space in [*classes, vars(problem)] for name, value in space.items()
+    }
+    for name, value in attributes.items():
+        title = f"{type(problem).__name__}.{name}"
+        if isinstance(value, nn.Parameter):
+            parameters[name] = value
+        elif isinstance(value, nn.Module):
+            modules[name] = value
+        elif _trainable(value):
+            raise InvalidArgument(
+                f"{title} requires a gradient and is no nn.Parameter: nothing would train it",
+                "an nn.Parameter, or a tensor without gradient",
+                f"Write self.{name} = nn.Parameter(...)",
+            )
+        elif isinstance(value, dict | list | tuple) and any(
+            _trainable(v) for v in (value.values() if isinstance(value, dict) else value)
+        ):
+            raise InvalidArgument(
+                f"{title} holds parameters in a {type(value).__name__}: nothing would train them",
+                "parameters and modules that are attributes of the problem",
+                f"Write self.{name} = nn.ParameterList(...), ParameterDict or ModuleList",
+            )
+    return parameters, modules
+
+
+def _trainable(value) -> bool:
+    return isinstance(value, nn.Module) or (isinstance(value, Tensor) and value.requires_grad)
+
+
 class TrialSolution(nn.Module):
     """`u(x, t) = A(x, t) n(x, t, f(x, t)) + B(x, t)`.
 
@@ -53,8 +97,13 @@ class TrialSolution(nn.Module):
         inputs: What the network sees: "x", "t" and names of the problem's features, which are
             handed over in this order as `f` `(N, m)`.
 
+    Attributes:
+        unknowns: Parameters of the problem, trained with the network.
+        parts: Modules of the problem, trained with the network.
+
     Raises:
-        InvalidArgument: If `inputs` names something the problem does not offer.
+        InvalidArgument: If `inputs` names something the problem does not offer, or the problem has
+            parameters where nothing would train them.
     """
 
     def __init__(self, problem, network: nn.Module, inputs: Sequence[str] = ("x", "t")) -> None:
@@ -63,6 +112,7 @@ class TrialSolution(nn.Module):
         self.network = network
         self.inputs = check_inputs(inputs, problem)
         self.features = tuple(name for name in self.inputs if name not in COORDINATES)
+        self.unknowns, self.parts = unknowns_of(problem)
         self.register_buffer("feature_shift", torch.zeros(len(self.features)))
         self.register_buffer("feature_scale", torch.ones(len(self.features)))
 
@@ -83,10 +133,20 @@ class TrialSolution(nn.Module):
             self.feature_scale[i] = spread if spread > 0 else 1.0
 
     def network_of(self, x, t, f):
-        """Return the network's output for coordinates, time and raw features `(N, m)`."""
+        """Return the network's output `(N, 1)` for coordinates, time and raw features `(N, m)`.
+
+        Raises:
+            InvalidArgument: If the network returns another shape, several outputs for instance.
+        """
         if f is not None:
             f = (f - self.feature_shift) * (1 / self.feature_scale)
-        return self.network(x if "x" in self.inputs else None, t if "t" in self.inputs else None, f)
+        given = (x if "x" in self.inputs else None, t if "t" in self.inputs else None, f)
+        n = self.network(*given)
+        rows = next(g.shape[0] for g in given if g is not None)
+        if tuple(n.shape) == (rows, 1):
+            return n
+        title = f"network ({type(self.network).__name__})"
+        return check_returned(title, n, (rows, 1), what="the unknown u of one equation per point")
 
     def raw(self, x, t=None):
         """Return the network's output n `(N, 1)` at x `(N, d)` and t `(N, 1)`."""

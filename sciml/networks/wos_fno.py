@@ -160,7 +160,7 @@ class WosFNO(nn.Module):
         fields = torch.stack([lift.smooth, lift.trace, lift.mean + self.correction(lift)], 1)
         # grid_sample wants the last axis first
         where = (points / self.half).flip(-1).to(fields)
-        where = where.reshape(len(points), -1, *[1] * (self.dim - 1), self.dim)
+        where = where.reshape(*points.shape[:2], *[1] * (self.dim - 1), self.dim)
         kind = "bicubic" if self.dim == 2 else "bilinear"
         found = F.grid_sample(fields, where, kind, "border", align_corners=True).flatten(2)
         return _blend(*found.unbind(1), distance.to(found))

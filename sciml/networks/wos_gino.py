@@ -193,12 +193,15 @@ class WosGINO(nn.Module):
             means = [weighted[..., 0] / around for around, weighted in sums]
             level = v.flatten(1).mean(1, keepdim=True)
             data += [means[0] - means[1], means[2] - means[1], means[1], v.flatten(1) - level]
-        shape = (count, -1, n, n)
         gates = self.domain(torch.stack(known, 2)).unflatten(-1, (self.layers + 2, self.width))
         gates = gates.movedim((-2, -1), (0, 2)).unflatten(-1, (n, n))
         z = self.enter @ (torch.stack(data, 1) * inside[:, None])
-        z = gates[0] * (z.view(shape) + self._read(place, h * length))
-        z = gated(gates, z, self.mix, self.spectral).flatten(2).mT.reshape(-1, self.width)
+        z = gates[0] * (z.view(count, self.width, n, n) + self._read(place, h * length))
+        z = (
+            gated(gates, z, self.mix, self.spectral)
+            .flatten(2)
+            .mT.reshape(count * n * n, self.width)
+        )
         offset, weight, index = self._edges(query)
         found = (z[index] * self.write(offset)).sum(3) * weight
         return found.sum(2) / math.sqrt(self.width)
@@ -211,14 +214,14 @@ class WosGINO(nn.Module):
         own, place = distance > -1e-6, points.detach()
         if not torch.compiler.is_compiling():  # a program cannot pick points: others get length 0
             counts = own.sum(1)
-            if int(counts.min()) == 0:
+            if len(counts) and int(counts.min()) == 0:
                 raise InvalidArgument("a cloud without boundary points", "points at distance 0")
-            found, index = own.to(torch.uint8).topk(int(counts.max()), dim=1)
+            found, index = own.to(torch.uint8).topk(int(counts.max()) if len(counts) else 0, dim=1)
             own, boundary = found > 0, boundary.gather(1, index)
             place = place.gather(1, index[..., None].expand(-1, -1, 2))
         square = (place[:, :, None] - place[:, None]).square().sum(3) / SPREAD**2
         around = (torch.exp(-square) * own[:, None]).sum(2).clamp_min(1)
-        length = own * (SPREAD * math.sqrt(math.pi)) / around
+        length = own.to(around) * (SPREAD * math.sqrt(math.pi)) / around
         return place, boundary, length
 
     def _averaged(self, points: Tensor, values: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
@@ -238,7 +241,7 @@ class WosGINO(nn.Module):
         rows = self.read(offset) * (weight * values[..., None] / self.spacing)[..., None]
         total = rows.new_zeros(place.shape[0] * self.nodes**2, self.width)
         total = total.index_add(0, index.flatten(), rows.flatten(0, 2))
-        return total.view(place.shape[0], self.nodes, self.nodes, -1).movedim(-1, 1)
+        return total.view(place.shape[0], self.nodes, self.nodes, self.width).movedim(-1, 1)
 
     def _sums(
         self,

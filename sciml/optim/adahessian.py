@@ -16,25 +16,27 @@ where the authors' code reduces the probes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from sciml.errors import InvalidArgument
 from sciml.optim.base import CurvatureOptimizer
+from sciml.optim.checks import POSITIVE, Rule, at_least, number, parameters_of, shares, switches
 from sciml.optim.flat import real
 from sciml.optim.objective import Objective
 from sciml.optim.probes import hutchinson
-from sciml.optim.sophia import add_estimate, check_betas, check_positive
+from sciml.optim.sophia import add_estimate
+
+POWER = Rule(lambda x: 0 < x <= 1, "a number in (0, 1]")
 
 
 class AdaHessian(CurvatureOptimizer):
     """Adam on Hutchinson's diagonal of the Hessian.
 
     Args:
-        params: Parameters; complex ones count as pairs.
+        params: Module or parameters; complex ones count as pairs.
         lr: Step length; where the curvature is right and p = 1, one is a Newton step.
         betas: Shares of momentum and of squared curvature kept by an update.
         eps: Added to the denominator.
@@ -45,11 +47,14 @@ class AdaHessian(CurvatureOptimizer):
         spatial: Whether |D| is averaged over the kernel of convolution weights, real tensors with
             three to five axes.
         curvature_every: Steps between two probes.
+
+    Raises:
+        InvalidArgument, InvalidType: For a value that cannot be used.
     """
 
     def __init__(
         self,
-        params: Iterable[Any],
+        params: nn.Module | Iterable[Any],
         *,
         lr: float = 0.15,
         betas: Sequence[float] = (0.9, 0.999),
@@ -60,20 +65,22 @@ class AdaHessian(CurvatureOptimizer):
         spatial: bool = True,
         curvature_every: int = 1,
     ) -> None:
-        check_positive(lr=lr, eps=eps, hessian_power=hessian_power)
-        if hessian_power > 1:
-            raise InvalidArgument(f"optimizer.hessian_power={hessian_power}", "at most 1")
-        if weight_decay < 0:
-            raise InvalidArgument(f"optimizer.weight_decay={weight_decay}", "0 or more")
-        if block < 1:
-            raise InvalidArgument(f"optimizer.block={block}", "1 or more neighbours")
-        defaults = {"lr": lr, "betas": check_betas(betas), "eps": eps}
+        number(at_least(1), block=block)
+        switches(spatial=spatial)
+        defaults = {"lr": lr, "betas": shares(betas, 2), "eps": eps}
         defaults |= {"weight_decay": weight_decay, "hessian_power": hessian_power}
+        params = parameters_of(params, type(self).__name__)
         super().__init__(params, defaults, curvature_every=curvature_every)
         self.block, self.spatial = block, spatial
         self.memory |= {"calls": 0, "refreshes": 0}
 
-    def update_curvature(self, objective: Objective) -> None:
+    def check_group(self, group: Mapping[str, Any]) -> None:
+        """Refuse what a group cannot mean."""
+        super().check_group(group)
+        number(POSITIVE, eps=group["eps"])
+        number(POWER, hessian_power=group["hessian_power"])
+
+    def look(self, objective: Objective) -> None:
         """Probe the Hessian of this batch; several before one step are averaged."""
         add_estimate(self, hutchinson(objective, self.treated))
 

@@ -1,10 +1,14 @@
 """What all curvature optimizers share: ordinary torch optimizers with one more method.
 
-    loss.backward()
-    optimizer.update_curvature(objective)      # on steps where optimizer.due()
+    optimizer.update_curvature(objective)      # at least on steps where optimizer.due()
     optimizer.step()
 
-`step` alone is an ordinary step with the curvature as it is.
+The gradient is that of the objective, unless a backward pass has left one in `.grad`:
+
+    loss.backward()
+    if optimizer.due():
+        optimizer.update_curvature(objective)
+    optimizer.step()                           # an ordinary step with the curvature as it is
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from sciml.errors import InvalidArgument
+from sciml.optim.checks import POSITIVE, check, number
 from sciml.optim.exact import ExactOptimizer
 from sciml.optim.objective import Objective
 
@@ -42,7 +47,6 @@ class CurvatureOptimizer(ExactOptimizer):
         steps: Steps taken.
     """
 
-    own_gradient = False
     accumulates = True
     searches = False
     layers: Mapping[str, nn.Module] | None = None
@@ -56,8 +60,9 @@ class CurvatureOptimizer(ExactOptimizer):
         fallback_lr: float = 1e-3,
         curvature_every: int = 1,
     ) -> None:
-        if curvature_every < 1:
-            raise InvalidArgument(f"optimizer.curvature_every={curvature_every}", "1 or more steps")
+        check(curvature_every=curvature_every, fallback_lr=fallback_lr)
+        number(POSITIVE, lr=defaults["lr"])
+        self._seen: list[Objective] = []  # since the last step
         self.curvature_every = curvature_every
         self._unregistered = list(rest)
         for name, parameter, reason in self._unregistered:
@@ -81,8 +86,8 @@ class CurvatureOptimizer(ExactOptimizer):
             self.fallback.state = self.state
 
     # --- what a method defines ----------------------------------------------------------------
-    def update_curvature(self, objective: Objective) -> None:
-        """Look at the loss terms of the present step."""
+    def look(self, objective: Objective) -> None:
+        """Take from the loss terms of the present step what the method needs."""
         raise NotImplementedError
 
     def direction_step(self) -> None:
@@ -98,6 +103,11 @@ class CurvatureOptimizer(ExactOptimizer):
     def steps(self) -> int:
         """Steps taken."""
         return self.memory["steps"]
+
+    def update_curvature(self, objective: Objective) -> None:
+        """Look at the loss terms of the coming step."""
+        self._seen.append(objective)
+        self.look(objective)
 
     @property
     def treated(self) -> list[Tensor]:
@@ -119,6 +129,33 @@ class CurvatureOptimizer(ExactOptimizer):
         if self.fallback is not None:
             self.fallback.step()
         self.memory["steps"] += 1
+        self._seen = []
+
+    def without_gradients(self) -> None:
+        """Step with the gradient of the objectives seen since the last step, their mean.
+
+        Raises:
+            InvalidArgument: If there is none.
+        """
+        if not self._seen:
+            raise InvalidArgument(
+                f"{type(self).__name__}.step() while no parameter has a gradient",
+                "optimizer.update_curvature(objective), whose gradient is taken, or a backward "
+                "pass before every step",
+                "Call optimizer.update_curvature(objective) or loss.backward() before "
+                "optimizer.step()",
+            )
+        parameters = [p for group in self.param_groups for p in group["params"]]
+        try:
+            for objective in self._seen:
+                found = objective.gradient(parameters)
+                for p, g in zip(parameters, found, strict=True):
+                    g = g / len(self._seen)
+                    p.grad = g if p.grad is None else p.grad + g
+            self.update()
+        finally:
+            for p in parameters:
+                p.grad = None
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Restore a state; see `ExactOptimizer.load_state_dict`."""

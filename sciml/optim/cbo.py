@@ -21,17 +21,18 @@ import math
 from collections.abc import Iterable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from sciml.optim.checks import NOT_NEGATIVE, POSITIVE, at_least, number, switches
 from sciml.optim.objective import Objective
-from sciml.optim.zeroth_order import ZerothOrder, check, softmin
+from sciml.optim.zeroth_order import ZerothOrder, softmin
 
 
 class CBO(ZerothOrder):
     """A cloud of parameter vectors that contracts onto the best of what it sees.
 
     Args:
-        params: Parameters; complex ones count as pairs of real numbers.
+        params: Module or parameters; complex ones count as pairs of real numbers.
         lr: Time step dt.
         particles: Their number N; memory 8 N n bytes.
         alpha: Weight of the loss in the consensus, relative to the standard deviation of the
@@ -43,12 +44,12 @@ class CBO(ZerothOrder):
         chunk: Losses evaluated at once, where the objective has a batched evaluation.
 
     Raises:
-        InvalidArgument: For settings out of range.
+        InvalidArgument, InvalidType: For a value that cannot be used.
     """
 
     def __init__(
         self,
-        params: Iterable[Tensor],
+        params: nn.Module | Iterable[Tensor],
         *,
         lr: float = 0.1,
         particles: int = 100,
@@ -59,11 +60,10 @@ class CBO(ZerothOrder):
         spread: float = 0.3,
         chunk: int = 64,
     ) -> None:
-        check("particles", particles, particles >= 2, "2 or more")
-        check("alpha", alpha, alpha > 0, "a positive number")
-        check("drift", drift, drift > 0, "a positive number")
-        check("noise", noise, noise >= 0, "a number that is not negative")
-        check("spread", spread, spread > 0, "a positive number")
+        number(at_least(2), particles=particles)
+        number(POSITIVE, alpha=alpha, drift=drift, spread=spread)
+        number(NOT_NEGATIVE, noise=noise)
+        switches(relative=relative)
         super().__init__(params, {"lr": lr}, chunk=chunk)
         self.particles, self.alpha, self.relative = particles, alpha, relative
         self.drift, self.noise, self.spread = drift, noise, spread

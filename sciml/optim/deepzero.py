@@ -23,18 +23,19 @@ import math
 from collections.abc import Iterable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from sciml.optim.checks import POSITIVE, SHARE, at_least, number, switches
 from sciml.optim.flat import sizes
 from sciml.optim.objective import Objective
-from sciml.optim.zeroth_order import ZerothOrder, check
+from sciml.optim.zeroth_order import ZerothOrder
 
 
 class DeepZero(ZerothOrder):
     """Momentum descent along finite-difference gradients.
 
     Args:
-        params: Parameters; complex ones count as pairs of real numbers.
+        params: Module or parameters; complex ones count as pairs of real numbers.
         lr: Step size eta.
         momentum: beta.
         smoothing: mu, the difference step.
@@ -45,12 +46,12 @@ class DeepZero(ZerothOrder):
         chunk: Losses evaluated at once, where the objective has a batched evaluation.
 
     Raises:
-        InvalidArgument: For settings out of range.
+        InvalidArgument, InvalidType: For a value that cannot be used.
     """
 
     def __init__(
         self,
-        params: Iterable[Tensor],
+        params: nn.Module | Iterable[Tensor],
         *,
         lr: float = 1e-2,
         momentum: float = 0.9,
@@ -61,11 +62,10 @@ class DeepZero(ZerothOrder):
         refresh: int = 1,
         chunk: int = 64,
     ) -> None:
-        check("momentum", momentum, 0 <= momentum < 1, "a number in [0, 1)")
-        check("smoothing", smoothing, smoothing > 0, "a positive difference step")
-        check("sparsity", sparsity, 0 <= sparsity < 1, "a share in [0, 1)")
-        check("probes", probes, probes >= 1, "1 or more")
-        check("refresh", refresh, refresh >= 1, "1 or more steps")
+        number(SHARE, momentum=momentum, sparsity=sparsity)
+        number(POSITIVE, smoothing=smoothing)
+        number(at_least(1), probes=probes, refresh=refresh)
+        switches(central=central)
         super().__init__(params, {"lr": lr}, chunk=chunk)
         self.momentum, self.smoothing, self.central = momentum, smoothing, central
         self.sparsity, self.probes, self.refresh = sparsity, probes, refresh

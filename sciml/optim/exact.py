@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from sciml.errors import InvalidArgument
+from sciml.optim.checks import check
 
 
 class ExactOptimizer(torch.optim.Optimizer):
@@ -23,25 +24,69 @@ class ExactOptimizer(torch.optim.Optimizer):
 
     Attributes:
         memory: State beside the per-parameter state.
+        own_gradient: Whether the method needs no gradients of the parameters.
+        preconditions: Whether past or present gradients also make the metric of the step, which
+            clipping them would break.
     """
+
+    own_gradient = False
+    preconditions = False
 
     def __init__(self, params: Any, defaults: dict[str, Any]) -> None:
         self.memory: dict[str, Any] = {}
         super().__init__(params, defaults)
 
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group of parameters, with options of its own or the common ones.
+
+        Raises:
+            InvalidArgument, InvalidType: For options that cannot be used.
+        """
+        self.check_group({**self.defaults, **param_group})
+        super().add_param_group(param_group)
+
+    def check_group(self, group: Mapping[str, Any]) -> None:
+        """Refuse what a group cannot mean; subclasses add to it."""
+        check(**group)
+
     def update(self) -> None:
         """Change the parameters by their gradients; runs without grad mode."""
         raise NotImplementedError
 
+    @property
+    def treated(self) -> list[Tensor]:
+        """Parameters of the method itself, in order."""
+        return [p for group in self.param_groups for p in group["params"]]
+
     @torch.no_grad()
     def step(self, closure=None):
-        """Take one step; the closure, if there is one, is called once."""
+        """Take one step; the closure, if there is one, is called once.
+
+        Raises:
+            InvalidArgument: If no parameter has a gradient, and the method needs them.
+        """
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        self.update()
+        treated = self.treated
+        if not self.own_gradient and treated and all(p.grad is None for p in treated):
+            self.without_gradients()
+        else:
+            self.update()
         return loss
+
+    def without_gradients(self) -> None:
+        """Answer a step without any gradient: nothing would move, and nobody would know.
+
+        Raises:
+            InvalidArgument: Always; a subclass may know where to take gradients from.
+        """
+        raise InvalidArgument(
+            f"{type(self).__name__}.step() while no parameter has a gradient",
+            "a backward pass before every step",
+            "Call loss.backward() before optimizer.step()",
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """Return torch's dictionary with `memory` beside it."""
@@ -101,7 +146,7 @@ def dtype_named(name: str | torch.dtype | None, parameter: Tensor) -> torch.dtyp
         return parameter.dtype.to_real() if parameter.is_complex() else parameter.dtype
     if isinstance(name, torch.dtype):
         return name
-    if name not in DTYPES:
+    if not isinstance(name, str) or name not in DTYPES:
         raise InvalidArgument(f"history_dtype={name}", f"one of {', '.join(DTYPES)}, or null")
     return DTYPES[name]
 

@@ -77,6 +77,7 @@ def look(
     kind: Kind,
     sharing: Literal["expand", "reduce", "trace"],
     jacobian: Jacobian | None = None,
+    mixing: frozenset[str] = frozenset(),
 ) -> list[Seen]:
     """Return the slots of all terms on this rank.
 
@@ -86,6 +87,9 @@ def look(
         kind: What is fed back, see above; `auto` is `type2` up to ten outputs, else `mc`.
         sharing: What is made of several slots.
         jacobian: The Jacobian of this rank, if there is one: it holds the slots of `type2`.
+        mixing: Terms whose residuals depend on several samples. One pass per output would add up
+            what samples feed back into a row of a layer; random signs of the samples keep their
+            squares apart on average, as `expand` does with the positions of one sample.
     """
     terms, uses = objective.captured(layers)
     if kind == "forward_only":
@@ -96,19 +100,24 @@ def look(
         seen = []
         for i, term in enumerate(terms):
             exact = kind == "type2" or (kind == "auto" and term.outputs.shape[1] <= FEW_OUTPUTS)
+            exact = exact and term.name not in mixing
             if exact and jacobian is not None:
                 seen.append(Seen(term.name, [jacobian.blocks[i][2]], False))
                 continue
             root = term.scale**0.5
             passes = [
                 term_slots(term, uses, layers, root * c)
-                for c in _cotangents(term, "type2" if exact else kind, objective)
+                for c in _cotangents(term, _fed_back(kind, exact), objective)
             ]
             seen.append(Seen(term.name, passes, not transposed))
     if sharing == "reduce":
         for s in seen:
             s.passes = [{n: _reduced(slots) for n, slots in p.items()} for p in s.passes]
     return seen
+
+
+def _fed_back(kind: Kind, exact: bool) -> str:
+    return "type2" if exact else "mc" if kind in ("auto", "type2") else kind
 
 
 def _cotangents(term: LossTerm, kind: str, objective: Objective) -> Sequence[Tensor]:

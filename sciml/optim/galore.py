@@ -17,14 +17,14 @@ they are when the basis changes, as in the paper.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
-from sciml.errors import InvalidArgument, did_you_mean
+from sciml.optim.checks import POSITIVE, at_least, number, one_of, parameters_of, shares
 from sciml.optim.exact import ExactOptimizer, dense_gradient
 from sciml.optim.projection import (
     BASES,
@@ -52,7 +52,8 @@ class GaLore(ExactOptimizer):
     computed by one rank and sent to the others.
 
     Args:
-        params: Parameters or groups of them; groups may have their own values of all options.
+        params: Module, parameters or groups of them, which may have their own values of all
+            options.
         lr: Learning rate eta.
         betas: Decay of Adam's moments.
         eps: Added to the root of the second moment.
@@ -66,14 +67,15 @@ class GaLore(ExactOptimizer):
         seed: Seed of random bases.
 
     Raises:
-        InvalidArgument: For a value outside its range, or a budget that cannot be met.
+        InvalidArgument, InvalidType: For a value that cannot be used, or a budget that cannot be
+            met.
     """
 
     _more: Mapping[str, Any] = {}  # what a subclass adds to the groups' options
 
     def __init__(
         self,
-        params: Any,
+        params: nn.Module | Iterable[Any],
         lr: float = 1e-2,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-6,
@@ -87,18 +89,13 @@ class GaLore(ExactOptimizer):
         budget: float | None = None,
         seed: int = 0,
     ) -> None:
-        if rank < 1:
-            raise InvalidArgument(f"optimizer.rank={rank}", "1 or more")
-        if update_every < 1:
-            raise InvalidArgument(f"optimizer.update_every={update_every}", "1 or more steps")
-        if side not in SIDES:
-            raise InvalidArgument(f"optimizer.side={side}", hint=did_you_mean(side, SIDES))
-        if basis not in BASES:
-            raise InvalidArgument(f"optimizer.basis={basis}", hint=did_you_mean(basis, BASES))
+        number(at_least(0), seed=seed)
+        if budget is not None:
+            number(POSITIVE, budget=budget)
         self.seed = seed
         defaults = {
             "lr": lr,
-            "betas": tuple(betas),
+            "betas": shares(betas, 2),
             "eps": eps,
             "weight_decay": weight_decay,
             "rank": rank,
@@ -107,10 +104,18 @@ class GaLore(ExactOptimizer):
             "side": side,
             "basis": basis,
         }
+        params = parameters_of(params, type(self).__name__)
         super().__init__(params, {**defaults, **self._more})
         if budget is not None:
             self._fit(int(budget))
         log.info("%s: %s", type(self).__name__, self.account())
+
+    def check_group(self, group: Mapping[str, Any]) -> None:
+        """Refuse what a group cannot mean."""
+        super().check_group(group)
+        number(POSITIVE, scale=group["scale"])
+        one_of(SIDES, side=group["side"])
+        one_of(BASES, basis=group["basis"])
 
     def account(self) -> Account:
         """Return the bytes the state takes once every parameter has had a gradient."""

@@ -2,7 +2,9 @@
 
 Products with the Jacobian, its transpose and the kernel `J J^T` come from the slots of every layer
 (`slots`) and need nothing larger than one layer's rows at a time. Parameters outside recorded
-layers contribute rows by batched reverse mode.
+layers contribute rows by batched reverse mode, and so do all parameters where no layer is given:
+that is how residuals that mix the samples of a batch are treated (`uses`), at the price of one
+backward pass per row.
 
 Reference: Dangel et al. 2024, arXiv 2405.15603 (section 3); Guzman-Cordero et al. 2025,
 arXiv 2505.12149 (the kernel).
@@ -29,8 +31,10 @@ from sciml.optim.slots import (
     weighted_sum,
 )
 from sciml.optim.terms import LossTerm
+from sciml.optim.uses import mixing_terms
 
-LARGEST = 16 * 2**30  # bytes of a Jacobian's slots
+LARGEST = 16 * 2**30  # bytes of a Jacobian's slots or rows
+PASSES = 64  # rows found in one batched backward pass through a whole network
 
 
 class Jacobian:
@@ -136,20 +140,31 @@ def jacobian_of(
     parameters: Sequence[Tensor],
     *,
     everywhere: bool = True,
+    checked: bool = False,
 ) -> Jacobian:
     """Return the Jacobian of the global batch at the present parameters.
 
     Args:
         objective: The loss.
-        layers: Recorded layers by name.
+        layers: Recorded layers by name; none where residuals mix samples.
         parameters: All trained parameters; those outside the layers get dense rows.
         everywhere: Whether every rank receives all rows (needed by a kernel); otherwise a rank
             keeps its own, and what is summed over rows must be summed over ranks.
+        checked: Whether the caller knows that layers tell the Jacobian (`uses.UseCheck`);
+            otherwise that is found out, and layers are left aside where samples mix.
+
+    Raises:
+        InvalidArgument: If a layer's weight is used elsewhere, or for what memory does not hold.
     """
-    terms, uses = objective.captured(layers)
+    if not checked and mixing_terms(objective, layers):
+        layers = {}
+        objective.forget()  # its graph tells layers apart
+    terms, uses = objective.captured(layers) if layers else (objective.terms(), [])
     _check_memory(terms, uses, layers)
     inside = {id(p) for layer in layers.values() for p in layer.parameters(recurse=False)}
     outside = [p for p in parameters if id(p) not in inside]
+    if not layers:
+        _check_rows(terms, outside)
     residuals, blocks, rows = [], [], []
     start = 0
     for term in terms:
@@ -160,7 +175,7 @@ def jacobian_of(
         slots = {
             name: _stacked([p[name] for p in pieces]) for name in (pieces[0] if pieces else {})
         }
-        extra = _outside_rows(term, scaled, outside)
+        extra = _outside_rows(term, scaled, outside, None if layers else PASSES)
         if everywhere and objective.world > 1:
             value = torch.cat(objective.gather(value.t().contiguous())).t()
             slots = {name: _gathered(objective, s, len(scaled)) for name, s in slots.items()}
@@ -196,6 +211,20 @@ def _check_memory(
         )
 
 
+def _check_rows(terms: Sequence[LossTerm], parameters: Sequence[Tensor]) -> None:
+    """Refuse rows that would need more than `LARGEST` bytes: they are held as a matrix."""
+    rows = sum(term.outputs.numel() for term in terms)
+    columns = sum(p.numel() for p in parameters)
+    size = 8 * rows * columns
+    if size > LARGEST:
+        raise InvalidArgument(
+            f"{rows} residuals that mix samples and {columns} parameters: their Jacobian takes "
+            f"about {size / 2**30:.0f} GiB",
+            f"at most {LARGEST / 2**30:.0f} GiB",
+            "Take fewer points, or type optimizer=kfac, sophia or adam",
+        )
+
+
 def _scaled_residual(term: LossTerm) -> Tensor:
     """Return rho `(c, n)` with `J^T rho = g`: `sqrt(scale) f` for residuals.
 
@@ -209,8 +238,17 @@ def _scaled_residual(term: LossTerm) -> Tensor:
     return -(term.scale**0.5) * (onehot / p.clamp_min(torch.finfo(p.dtype).tiny).sqrt()).t()
 
 
-def _outside_rows(term: LossTerm, scaled: Tensor, outside: Sequence[Tensor]) -> Tensor | None:
-    """Return rows `(c, n, P)` of parameters outside the layers, by batched reverse mode."""
+def _outside_rows(
+    term: LossTerm, scaled: Tensor, outside: Sequence[Tensor], at_once: int | None
+) -> Tensor | None:
+    """Return rows `(c, n, P)` of parameters outside the layers, by batched reverse mode.
+
+    Args:
+        term: With graph.
+        scaled: What is fed back `(c, n, m)`.
+        outside: The parameters.
+        at_once: Rows of one batched pass; None for all.
+    """
     if not outside:
         return None
     output = term.outputs
@@ -227,7 +265,8 @@ def _outside_rows(term: LossTerm, scaled: Tensor, outside: Sequence[Tensor]) -> 
         pairs = zip(grads, outside, strict=True)
         return torch.cat([(torch.zeros_like(p) if g is None else g).flatten() for g, p in pairs])
 
-    return torch.vmap(row)(seeds.reshape(c * n, n, m)).view(c, n, size)
+    rows = torch.vmap(row, chunk_size=at_once)(seeds.reshape(c * n, n, m))
+    return rows.view(c, n, size)
 
 
 def _stacked(pieces: list[Slots]) -> Slots:

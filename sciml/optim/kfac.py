@@ -27,14 +27,24 @@ from sciml.errors import InvalidArgument, NumericalWarning
 from sciml.optim import kronecker, step_size
 from sciml.optim.base import CurvatureOptimizer, gradients
 from sciml.optim.capture import require_layers
+from sciml.optim.checks import (
+    NOT_NEGATIVE,
+    POSITIVE,
+    SHARE,
+    check,
+    module_of,
+    number,
+    one_of,
+    switches,
+)
 from sciml.optim.differences import Differences
 from sciml.optim.factors import FEW_OUTPUTS, Kind
 from sciml.optim.jacobian import Jacobian, jacobian_of
 from sciml.optim.objective import Objective
 from sciml.optim.placement import fraction_of
 from sciml.optim.preconditioner import Preconditioner, split_joined, treatable
-from sciml.optim.slots import check_uses
 from sciml.optim.terms import total_loss
+from sciml.optim.uses import UseCheck
 
 CHOICES = {
     "kind": ("auto", "type2", "mc", "empirical", "forward_only"),
@@ -72,8 +82,10 @@ class KFAC(CurvatureOptimizer):
         fallback_lr: Adam's learning rate for the rest.
 
     Raises:
-        InvalidArgument: For values outside their range and unknown names.
+        InvalidArgument, InvalidType: For a value that cannot be used.
     """
+
+    preconditions = True
 
     def __init__(
         self,
@@ -99,11 +111,14 @@ class KFAC(CurvatureOptimizer):
     ) -> None:
         given = {"kind": kind, "sharing": sharing, "inverse": inverse, "step": step}
         for name, value in given.items():
-            if value not in CHOICES[name]:
-                options = ", ".join(CHOICES[name])
-                raise InvalidArgument(f"optimizer.{name}={value!r}", f"one of {options}")
-        _check_numbers(lr, momentum, damping, kl_clip, decay)
-        if inverse_every < curvature_every or inverse_every % curvature_every:
+            one_of(CHOICES[name], **{name: value})
+        check(momentum=momentum, damping=damping, adapt_every=adapt_every, max_factor=max_factor)
+        check(curvature_every=curvature_every, inverse_every=inverse_every)
+        number(POSITIVE, kl_clip=kl_clip)
+        number(SHARE, decay=decay)
+        number(NOT_NEGATIVE, start=start)
+        switches(ekfac=ekfac)
+        if inverse_every % curvature_every:
             raise InvalidArgument(
                 f"optimizer.inverse_every={inverse_every}",
                 f"a multiple of optimizer.curvature_every={curvature_every}",
@@ -121,7 +136,7 @@ class KFAC(CurvatureOptimizer):
                 "per-sample gradients, which this kind does not compute",
                 "Type optimizer.kind=auto",
             )
-        layers, rest = treatable(module, max_factor)
+        layers, rest = treatable(module_of(module, type(self).__name__), max_factor)
         require_layers(layers, type(self).__name__)
         treated = [p for layer in layers.values() for p in layer.parameters(recurse=False)]
         super().__init__(
@@ -152,7 +167,8 @@ class KFAC(CurvatureOptimizer):
         self._objective: Objective | None = None
         self._jacobian: Jacobian | Differences | None = None
         self._complete: dict[str, list[Tensor]] | None = None
-        self._checked = False
+        self._check = UseCheck(self.layers)
+        self._mixing: frozenset[str] = frozenset()
         self._numbers: dict[str, Any] = {}
 
     # --- curvature ------------------------------------------------------------------------------
@@ -164,23 +180,45 @@ class KFAC(CurvatureOptimizer):
     def _adapts(self) -> bool:
         return self.adapt_every > 0 and self.steps % self.adapt_every == 0
 
-    def update_curvature(self, objective: Objective) -> None:
+    def look(self, objective: Objective) -> None:
         """Add what the terms show of the factors; keep the objective for the step."""
-        if not self._checked:
-            check_uses(*objective.captured(self.layers), self.layers)
-            self._checked = True
+        self._mix(self._check(objective))
         self._objective = objective
         if self.rule == "quadratic" or self._adapts():
             self._jacobian = self._products(objective)
         if super().due() or not self.memory["bases"]:
             exact = self._jacobian if isinstance(self._jacobian, Jacobian) else None
-            self.preconditioner.look(objective, exact)
+            self.preconditioner.look(objective, exact, self._mixing)
+
+    def _mix(self, terms: frozenset[str]) -> None:
+        """Take note of terms that mix samples.
+
+        Raises:
+            InvalidArgument: If per-sample gradients are asked for, which they do not have.
+        """
+        if terms == self._mixing:
+            return
+        self._mixing = terms
+        if self.preconditioner.ekfac or self.preconditioner.sharing != "expand":
+            raise InvalidArgument(
+                f"optimizer.ekfac=true or sharing={self.preconditioner.sharing} with the loss "
+                f"terms {sorted(terms)}, which mix the samples of a batch",
+                "residuals that depend on their own sample alone",
+                "Type optimizer.ekfac=false optimizer.sharing=expand, or optimizer=engd",
+            )
+        warnings.warn(
+            f"the loss terms {sorted(terms)} mix the samples of a batch (a mean, an integral, a "
+            f"difference between points): {type(self).__name__} feeds random signs of the samples "
+            "back for them (kind=mc)",
+            NumericalWarning,
+            stacklevel=3,
+        )
 
     def _products(self, objective: Objective) -> Jacobian | Differences:
         """Return what multiplies with the Jacobian of this rank."""
         terms, _ = objective.captured(self.layers)
-        if all(term.outputs.shape[1] <= FEW_OUTPUTS for term in terms):
-            return jacobian_of(objective, self.layers, self.treated, everywhere=False)
+        if not self._mixing and all(term.outputs.shape[1] <= FEW_OUTPUTS for term in terms):
+            return jacobian_of(objective, self.layers, self.treated, everywhere=False, checked=True)
         return Differences(objective, terms, self.treated)
 
     # --- the step -------------------------------------------------------------------------------
@@ -328,12 +366,3 @@ class KFAC(CurvatureOptimizer):
         """Restore a state, and keep of the inverses what this rank holds."""
         super().load_state_dict(state_dict)
         self.preconditioner.prune(self.memory)
-
-
-def _check_numbers(lr: float, momentum: float, damping: float, kl_clip: float, decay: float):
-    for name, value in {"lr": lr, "damping": damping, "kl_clip": kl_clip}.items():
-        if value <= 0:
-            raise InvalidArgument(f"optimizer.{name}={value}", "a positive number")
-    for name, value in {"momentum": momentum, "decay": decay}.items():
-        if not 0 <= value < 1:
-            raise InvalidArgument(f"optimizer.{name}={value}", "a number in [0, 1)")

@@ -16,12 +16,14 @@ the state. Slots not yet filled count as zero gradients in 1/m.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sciml.errors import InvalidArgument
+from sciml.optim.checks import POSITIVE, at_least, check, number, parameters_of, switches
 from sciml.optim.exact import ExactOptimizer, dense_gradient, dtype_named
 from sciml.optim.woodbury import Ring
 
@@ -36,7 +38,7 @@ class MFAC(ExactOptimizer):
     Under DDP every rank keeps the same history of the averaged gradients.
 
     Args:
-        params: Parameters or groups of them; one Fisher matrix couples them all.
+        params: Module, parameters or groups of them; one Fisher matrix couples them all.
         lr: Learning rate eta.
         momentum: mu, on the preconditioned direction.
         weight_decay: Decoupled decay, times lr.
@@ -48,12 +50,14 @@ class MFAC(ExactOptimizer):
         memory_limit: GiB the kept gradients may take.
 
     Raises:
-        InvalidArgument: For a value outside its range, or a history over the limit.
+        InvalidArgument, InvalidType: For a value that cannot be used, or a history over the limit.
     """
+
+    preconditions = True
 
     def __init__(
         self,
-        params: Any,
+        params: nn.Module | Iterable[Any],
         lr: float = 1e-3,
         *,
         momentum: float = 0.9,
@@ -64,12 +68,12 @@ class MFAC(ExactOptimizer):
         history_dtype: str | None = None,
         memory_limit: float = 4.0,
     ) -> None:
-        if history < 1:
-            raise InvalidArgument(f"optimizer.history={history}", "1 or more gradients")
-        if damping <= 0:
-            raise InvalidArgument(f"optimizer.damping={damping}", "a positive number")
-        if not 0 <= momentum < 1:
-            raise InvalidArgument(f"optimizer.momentum={momentum}", "a number in [0, 1)")
+        number(at_least(1), history=history)
+        check(damping=damping)
+        number(POSITIVE, memory_limit=memory_limit)
+        switches(relative=relative)
+        dtype_named(history_dtype, torch.empty(0))
+        params = parameters_of(params, type(self).__name__)
         self.history, self.damping, self.relative = history, damping, relative
         self.history_dtype = history_dtype
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})

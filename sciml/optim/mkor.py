@@ -24,13 +24,16 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from sciml.errors import InvalidArgument
 from sciml.optim.base import CurvatureOptimizer, gradients
 from sciml.optim.capture import require_layers
+from sciml.optim.checks import POSITIVE, Rule, check, module_of, number, one_of, switches
 from sciml.optim.factors import factor_sizes
 from sciml.optim.objective import Objective
 from sciml.optim.preconditioner import split_joined, treatable
-from sciml.optim.slots import check_uses, joined_weight, split_groups, term_slots
+from sciml.optim.slots import joined_weight, split_groups, term_slots
+from sciml.optim.uses import UseCheck
+
+DECAY = Rule(lambda x: 0 < x < 1, "a number between 0 and 1")
 
 
 class MKOR(CurvatureOptimizer):
@@ -50,8 +53,10 @@ class MKOR(CurvatureOptimizer):
         fallback_lr: Adam's learning rate for the rest.
 
     Raises:
-        InvalidArgument: For values outside their range.
+        InvalidArgument, InvalidType: For a value that cannot be used.
     """
+
+    preconditions = True
 
     def __init__(
         self,
@@ -67,16 +72,12 @@ class MKOR(CurvatureOptimizer):
         max_factor: int = 16384,
         fallback_lr: float = 1e-3,
     ) -> None:
-        if statistic not in ("probe", "mean"):
-            raise InvalidArgument(f"optimizer.statistic={statistic!r}", "probe or mean")
-        if not 0 < decay < 1:
-            raise InvalidArgument(f"optimizer.decay={decay}", "a number between 0 and 1")
-        for name, value in {"lr": lr, "limit": limit}.items():
-            if value <= 0:
-                raise InvalidArgument(f"optimizer.{name}={value}", "a positive number")
-        if not 0 <= momentum < 1:
-            raise InvalidArgument(f"optimizer.momentum={momentum}", "a number in [0, 1)")
-        layers, rest = treatable(module, max_factor)
+        one_of(("probe", "mean"), statistic=statistic)
+        check(momentum=momentum, max_factor=max_factor)
+        number(DECAY, decay=decay)
+        number(POSITIVE, limit=limit)
+        switches(rescale=rescale)
+        layers, rest = treatable(module_of(module, type(self).__name__), max_factor)
         require_layers(layers, type(self).__name__)
         super().__init__(
             [p for layer in layers.values() for p in layer.parameters(recurse=False)],
@@ -92,13 +93,11 @@ class MKOR(CurvatureOptimizer):
             for name, layer in layers.items()
         }
         self._pending: list[tuple[Objective, dict[str, list[Tensor]]]] = []
-        self._checked = False
+        self._check = UseCheck(self.layers)
 
-    def update_curvature(self, objective: Objective) -> None:
+    def look(self, objective: Objective) -> None:
         """Collect the vectors v of this rank."""
-        if not self._checked:
-            check_uses(*objective.captured(self.layers), self.layers)
-            self._checked = True
+        self._check(objective)  # samples may mix: what is fed back has independent signs
         self._pending.append((objective, self._vectors(objective)))
 
     def direction_step(self) -> None:

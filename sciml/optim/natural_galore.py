@@ -12,12 +12,13 @@ states it.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from sciml.errors import InvalidArgument, did_you_mean
+from sciml.optim.checks import one_of, switches
 from sciml.optim.exact import dtype_named
 from sciml.optim.galore import GaLore, as_real, basis_of
 from sciml.optim.projection import Account, account_of, fit_budget, rotate
@@ -31,7 +32,7 @@ class NaturalGaLore(GaLore):
     direction. The history takes `history` times the projected gradient: mind `account()`.
 
     Args:
-        params: Parameters or groups of them.
+        params: Module, parameters or groups of them.
         lr: Learning rate eta.
         betas: Decay of Adam's moments.
         eps: Added to the root of the second moment.
@@ -51,12 +52,13 @@ class NaturalGaLore(GaLore):
         seed: Seed of random bases.
 
     Raises:
-        InvalidArgument: For a value outside its range, or a budget that cannot be met.
+        InvalidArgument, InvalidType: For a value that cannot be used, or a budget that cannot be
+            met.
     """
 
     def __init__(
         self,
-        params: Any,
+        params: nn.Module | Iterable[Any],
         lr: float = 1e-2,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-6,
@@ -75,15 +77,6 @@ class NaturalGaLore(GaLore):
         budget: float | None = None,
         seed: int = 0,
     ) -> None:
-        if history < 0:
-            raise InvalidArgument(f"optimizer.history={history}", "0 or more gradients")
-        if damping <= 0:
-            raise InvalidArgument(f"optimizer.damping={damping}", "a positive number")
-        choices = ("rotate", "clear", "keep")
-        if on_refresh not in choices:
-            hint = did_you_mean(on_refresh, choices)
-            raise InvalidArgument(f"optimizer.on_refresh={on_refresh}", hint=hint)
-        dtype_named(history_dtype, torch.empty(0))
         self._more = {
             "history": history,
             "damping": damping,
@@ -105,6 +98,13 @@ class NaturalGaLore(GaLore):
             budget=budget,
             seed=seed,
         )
+
+    def check_group(self, group: Mapping[str, Any]) -> None:
+        """Refuse what a group cannot mean."""
+        super().check_group(group)
+        one_of(("rotate", "clear", "keep"), on_refresh=group["on_refresh"])
+        switches(relative=group["relative"])
+        dtype_named(group["history_dtype"], torch.empty(0))
 
     def _account(self, parameter: Tensor, group: dict[str, Any]) -> Account:
         dtype = dtype_named(group["history_dtype"], parameter)

@@ -107,6 +107,17 @@ class Objective:
         value = total_loss(self.evaluated()).double().reshape(1)
         return self.sum([value])[0][0]
 
+    def gradient(self, parameters: Sequence[Tensor]) -> list[Tensor]:
+        """Return the gradient of the global loss, one tensor per parameter; terms stay alive."""
+        terms = self.terms()
+        grads: Sequence[Tensor | None] = [None] * len(parameters)
+        with torch.enable_grad():
+            loss = total_loss(terms)
+        if loss.requires_grad:
+            grads = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
+        pairs = zip(grads, parameters, strict=True)
+        return self.sum([torch.zeros_like(p) if g is None else g for g, p in pairs])
+
     def loss_and_gradient(
         self, parameters: Sequence[Tensor], known: Evaluation | None = None
     ) -> Evaluation:

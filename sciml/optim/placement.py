@@ -18,6 +18,7 @@ several rows.
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -36,7 +37,8 @@ def fraction_of(placement: str | float) -> float:
         InvalidArgument: For an unknown name or a number outside [0, 1].
     """
     value = FRACTIONS.get(placement, placement) if isinstance(placement, str) else placement
-    if isinstance(value, str) or not 0 <= value <= 1:
+    plain = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not plain or not 0 <= value <= 1:
         raise InvalidArgument(
             f"optimizer.grad_worker_fraction={placement}", "comm, hybrid, mem or a number in [0, 1]"
         )

@@ -22,12 +22,12 @@ from collections.abc import Iterable
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from sciml.errors import InvalidArgument, did_you_mean
+from sciml.optim.checks import POSITIVE, at_least, number, one_of, switches
 from sciml.optim.flat import sizes
 from sciml.optim.objective import Objective
-from sciml.optim.zeroth_order import ZerothOrder, check, softmin
+from sciml.optim.zeroth_order import ZerothOrder, softmin
 
 POLYTOPES = ("orthoplex", "simplex")
 
@@ -36,7 +36,7 @@ class PolyStep(ZerothOrder):
     """Softmax-weighted steps towards good vertices in random subspaces.
 
     Args:
-        params: Parameters; complex ones count as pairs of real numbers.
+        params: Module or parameters; complex ones count as pairs of real numbers.
         lr: Longest step eta, reached where one vertex has all the weight.
         probe: Distance r of the vertices, as a multiple of the present learning rate.
         temperature: eps, in standard deviations of the vertices' losses.
@@ -46,12 +46,12 @@ class PolyStep(ZerothOrder):
         chunk: Losses evaluated at once, where the objective has a batched evaluation.
 
     Raises:
-        InvalidArgument: For settings out of range.
+        InvalidArgument, InvalidType: For a value that cannot be used.
     """
 
     def __init__(
         self,
-        params: Iterable[Tensor],
+        params: nn.Module | Iterable[Tensor],
         *,
         lr: float = 0.1,
         probe: float = 2.0,
@@ -61,12 +61,10 @@ class PolyStep(ZerothOrder):
         tensor_scale: bool = False,
         chunk: int = 64,
     ) -> None:
-        check("probe", probe, probe > 0, "a positive multiple of the step")
-        check("temperature", temperature, temperature > 0, "a positive number")
-        check("subspace", subspace, subspace >= 1, "1 or more directions")
-        if polytope not in POLYTOPES:
-            hint = did_you_mean(str(polytope), POLYTOPES)
-            raise InvalidArgument(f"optimizer.polytope={polytope}", "a polytope", hint)
+        number(POSITIVE, probe=probe, temperature=temperature)
+        number(at_least(1), subspace=subspace)
+        one_of(POLYTOPES, polytope=polytope)
+        switches(tensor_scale=tensor_scale)
         super().__init__(params, {"lr": lr}, chunk=chunk)
         self.probe, self.temperature, self.subspace = probe, temperature, subspace
         self.polytope, self.tensor_scale = polytope, tensor_scale

@@ -66,9 +66,14 @@ class Preconditioner:
         self._placement: Placement | None = None
 
     # --- factors --------------------------------------------------------------------------------
-    def look(self, objective: Objective, jacobian: Jacobian | None = None) -> None:
+    def look(
+        self,
+        objective: Objective,
+        jacobian: Jacobian | None = None,
+        mixing: frozenset[str] = frozenset(),
+    ) -> None:
         """Add what the terms show; several calls before a refresh are averaged."""
-        seen = look(objective, self.layers, self.kind, self.sharing, jacobian)
+        seen = look(objective, self.layers, self.kind, self.sharing, jacobian, mixing)
         self._sums.add(seen)
         if self.ekfac:
             self._seen.append(seen)

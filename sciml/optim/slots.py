@@ -52,14 +52,23 @@ def term_slots(
         term: Its graph must be alive; it stays so.
         uses: What was recorded while the term was evaluated.
         layers: Layers by name.
-        cotangent: `(n, m)`, what is fed back into the term's outputs; samples do not interact, so
-            one pass serves all.
+        cotangent: `(n, m)`, what is fed back into the term's outputs. One pass serves all samples
+            where a residual depends on its own sample alone; `uses.UseCheck` finds out whether it
+            does.
 
     Raises:
         InvalidArgument: If a layer saw different numbers of samples within the term.
     """
+    found = slot_pieces(term, uses, layers, cotangent)
+    return {name: _joined(name, layers[name], pieces) for name, pieces in found.items()}
+
+
+def slot_pieces(
+    term: LossTerm, uses: Sequence[Use], layers: Mapping[str, nn.Module], cotangent: Tensor
+) -> dict[str, list[tuple[Tensor, Tensor]]]:
+    """Return inputs and cotangents of every use of every layer; arguments as in `term_slots`."""
     output = term.outputs
-    if not uses or not output.requires_grad:
+    if not uses or not layers or not output.requires_grad:
         return {}
     handles = [use.handle for use in uses]
     grads = torch.autograd.grad(
@@ -76,7 +85,7 @@ def term_slots(
             ones = use.ones[:, None, None].expand(*z.shape[:2], 1)
             z = torch.cat([z, ones], -1)
         found.setdefault(use.layer, []).append((z, gamma))
-    return {name: _joined(name, layers[name], pieces) for name, pieces in found.items()}
+    return found
 
 
 def _joined(name: str, layer: nn.Module, pieces: list[tuple[Tensor, Tensor]]) -> Slots:
@@ -85,51 +94,12 @@ def _joined(name: str, layer: nn.Module, pieces: list[tuple[Tensor, Tensor]]) ->
         raise InvalidArgument(
             f"layer '{name}' seeing {sorted(sizes)} rows for the samples of one loss term",
             "as many rows as samples in every use",
-            "Split the term, or type optimizer=adam",
+            "Split the term, or type optimizer=engd, spring or adam",
         )
     z, gamma = (
         torch.cat(parts) if len(parts) > 1 else parts[0] for parts in zip(*pieces, strict=True)
     )
     return Slots(z, gamma, getattr(layer, "groups", 1))
-
-
-def check_uses(
-    terms: Sequence[LossTerm],
-    uses: Sequence[Use],
-    layers: Mapping[str, nn.Module],
-    tolerance: float = 1e-3,
-) -> None:
-    """Compare the layers' gradients from recorded uses with those of an ordinary reverse pass.
-
-    Raises:
-        InvalidArgument: Naming a layer whose weight is used in a way the capture does not see.
-    """
-    weights = [layer.weight for layer in layers.values()]
-    for term in terms:
-        if not term.outputs.requires_grad or not weights:
-            continue
-        slope = term.slope()
-        true = torch.autograd.grad(
-            term.outputs, weights, slope, retain_graph=True, allow_unused=True
-        )
-        slots = term_slots(term, uses, layers, slope)
-        for (name, layer), expected in zip(layers.items(), true, strict=True):
-            if name in slots:
-                s = slots[name]
-                got = weighted_sum(s, s.inputs.new_ones(s.inputs.shape[1]))
-                got = got[:, :-1] if layer.bias is not None else got
-                got = got.reshape(layer.weight.shape)
-            else:
-                got = torch.zeros_like(layer.weight)
-            expected = torch.zeros_like(got) if expected is None else expected
-            size = expected.norm()
-            if (got - expected).norm() > tolerance * size + torch.finfo(got.dtype).tiny:
-                raise InvalidArgument(
-                    f"layer '{name}', whose weight the loss term '{term.name}' uses outside the "
-                    "layer's own forward",
-                    "weights used through their layers only",
-                    "Type optimizer=adam, or exclude the layer",
-                )
 
 
 # --- algebra of one layer -----------------------------------------------------------------------

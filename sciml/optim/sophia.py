@@ -20,14 +20,14 @@ two thirds of its size for the first thousand steps.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from sciml.errors import InvalidArgument
 from sciml.optim.base import CurvatureOptimizer
+from sciml.optim.checks import POSITIVE, number, parameters_of, shares, switches
 from sciml.optim.flat import real
 from sciml.optim.objective import Objective
 from sciml.optim.probes import gauss_newton_bartlett, hutchinson
@@ -37,7 +37,7 @@ class Sophia(CurvatureOptimizer):
     """What `SophiaG` and `SophiaH` share: all but the probe.
 
     Args:
-        params: Parameters; complex ones count as pairs.
+        params: Module or parameters; complex ones count as pairs.
         lr: Largest change of a coordinate in one step; about Adam's.
         betas: Shares of momentum and of curvature kept by an update.
         gamma: Factor of h; larger, fewer coordinates are clipped. Aim at a `win_rate` of 0.1 to
@@ -46,11 +46,14 @@ class Sophia(CurvatureOptimizer):
         weight_decay: Decoupled decay, times lr.
         curvature_every: Steps between two probes.
         bias_correction: Whether h is corrected for its start at zero.
+
+    Raises:
+        InvalidArgument, InvalidType: For a value that cannot be used.
     """
 
     def __init__(
         self,
-        params: Iterable[Any],
+        params: nn.Module | Iterable[Any],
         *,
         lr: float = 1e-3,
         betas: Sequence[float] = (0.96, 0.99),
@@ -60,21 +63,24 @@ class Sophia(CurvatureOptimizer):
         curvature_every: int = 10,
         bias_correction: bool = False,
     ) -> None:
-        check_positive(lr=lr, gamma=gamma, eps=eps)
-        betas = check_betas(betas)
-        if weight_decay < 0:
-            raise InvalidArgument(f"optimizer.weight_decay={weight_decay}", "0 or more")
-        defaults = {"lr": lr, "betas": betas, "gamma": gamma, "eps": eps}
+        switches(bias_correction=bias_correction)
+        defaults = {"lr": lr, "betas": shares(betas, 2), "gamma": gamma, "eps": eps}
         defaults |= {"weight_decay": weight_decay}
+        params = parameters_of(params, type(self).__name__)
         super().__init__(params, defaults, curvature_every=curvature_every)
         self.bias_correction = bias_correction
         self.memory |= {"calls": 0, "refreshes": 0}
+
+    def check_group(self, group: Mapping[str, Any]) -> None:
+        """Refuse what a group cannot mean."""
+        super().check_group(group)
+        number(POSITIVE, gamma=group["gamma"], eps=group["eps"])
 
     def probe(self, objective: Objective) -> list[Tensor]:
         """Return an estimate of the curvature diagonal of the treated parameters."""
         raise NotImplementedError
 
-    def update_curvature(self, objective: Objective) -> None:
+    def look(self, objective: Objective) -> None:
         """Probe the curvature of this batch; several before one step are averaged."""
         add_estimate(self, self.probe(objective))
 
@@ -170,18 +176,3 @@ def add_estimate(optimizer: CurvatureOptimizer, estimates: Sequence[Tensor]) -> 
         state = optimizer.state[p]
         state["estimate"] = d.detach().clone() if first else state["estimate"].add_(d)
     optimizer.memory["calls"] += 1
-
-
-def check_positive(**values: float) -> None:
-    """Refuse numbers that are not above zero."""
-    for name, value in values.items():
-        if not value > 0:
-            raise InvalidArgument(f"optimizer.{name}={value}", "a number above 0")
-
-
-def check_betas(betas: Sequence[float]) -> tuple[float, float]:
-    """Return two shares, each in [0, 1)."""
-    betas = tuple(float(b) for b in betas)
-    if len(betas) != 2 or not all(0 <= b < 1 for b in betas):
-        raise InvalidArgument(f"optimizer.betas={list(betas)}", "two numbers from 0 to below 1")
-    return betas

@@ -28,10 +28,11 @@ from collections.abc import Iterable
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from sciml.errors import InvalidArgument, NumericalWarning, did_you_mean
+from sciml.errors import InvalidArgument, NumericalWarning
 from sciml.optim.base import CurvatureOptimizer
+from sciml.optim.checks import POSITIVE, at_least, number, one_of, parameters_of, switches
 from sciml.optim.flat import assign, flatten, sizes
 from sciml.optim.line_search import Point, strong_wolfe
 from sciml.optim.objective import Evaluation, Objective
@@ -45,7 +46,7 @@ class SSBroyden(CurvatureOptimizer):
     """Quasi-Newton iterations with a strong Wolfe search, for networks of a few thousand weights.
 
     Args:
-        params: Parameters; complex ones count as pairs of real numbers.
+        params: Module or parameters; complex ones count as pairs of real numbers.
         lr: Sum of absolute changes of the step tried first where H is the identity; later
             searches start from the full quasi-Newton step.
         variant: `ssbroyden`, `ssbfgs` or `bfgs`.
@@ -56,7 +57,7 @@ class SSBroyden(CurvatureOptimizer):
         max_parameters: Largest number n of parameters; H takes 8 n^2 bytes.
 
     Raises:
-        InvalidArgument: For an unknown variant, impossible constants, or too many parameters.
+        InvalidArgument, InvalidType: For a value that cannot be used, or too many parameters.
     """
 
     own_gradient = True
@@ -65,7 +66,7 @@ class SSBroyden(CurvatureOptimizer):
 
     def __init__(
         self,
-        params: Iterable[Tensor],
+        params: nn.Module | Iterable[Tensor],
         *,
         lr: float = 1.0,
         variant: Literal["ssbroyden", "ssbfgs", "bfgs"] = "ssbroyden",
@@ -75,16 +76,13 @@ class SSBroyden(CurvatureOptimizer):
         scale_first: bool = False,
         max_parameters: int = 10_000,
     ) -> None:
-        if variant not in VARIANTS:
-            hint = did_you_mean(str(variant), VARIANTS)
-            raise InvalidArgument(f"optimizer.variant={variant}", "a quasi-Newton update", hint)
-        if lr <= 0:
-            raise InvalidArgument(f"optimizer.lr={lr}", "a positive first step")
-        if not 0 < c1 < c2 < 1:
+        one_of(VARIANTS, variant=variant)
+        number(POSITIVE, c1=c1, c2=c2)
+        if not c1 < c2 < 1:
             raise InvalidArgument(f"optimizer.c1={c1}, optimizer.c2={c2}", "0 < c1 < c2 < 1")
-        if max_evaluations < 1:
-            raise InvalidArgument(f"optimizer.max_evaluations={max_evaluations}", "1 or more")
-        super().__init__(params, {"lr": lr})
+        number(at_least(1), max_evaluations=max_evaluations, max_parameters=max_parameters)
+        switches(scale_first=scale_first)
+        super().__init__(parameters_of(params, type(self).__name__), {"lr": lr})
         n = sum(sizes(self.treated))
         if n > max_parameters:
             raise InvalidArgument(
@@ -102,7 +100,7 @@ class SSBroyden(CurvatureOptimizer):
         self._reached: tuple[Objective, Tensor, Evaluation] | None = None  # where the last step led
         self._numbers: dict[str, float] = {}
 
-    def update_curvature(self, objective: Objective) -> None:
+    def look(self, objective: Objective) -> None:
         """Take loss and gradient on the batch of the coming step, unless they are known."""
         known = None
         if self._reached is not None:

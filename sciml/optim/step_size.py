@@ -97,3 +97,32 @@ def adapted(
     up = (ratio < 0.25) | ~torch.isfinite(ratio)
     damping = torch.where(ratio > 0.75, damping * factor, damping)
     return torch.where(up, damping / factor, damping).clamp(low, 1e8), ratio
+
+
+# Levenberg-Marquardt from one step to the next: first rise of lambda, its fall, the largest.
+GROWTH, DECAY, MOST = 4.0, 10.0, 1e8
+# Gain ratios below which lambda rises and above which it falls. Marquardt's methods have 1/4 and
+# 3/4; behind a line search short steps of a small lambda get further than full ones of a large.
+LOW, HIGH = 1e-3, 0.1
+
+
+def levenberg_marquardt(
+    damping: float, growth: float, ratio: float, least: float
+) -> tuple[float, float]:
+    """Return the next damping and the factor of its next rise.
+
+    A ratio below `LOW` multiplies the damping by `growth`, which doubles, so that lambda is right
+    after a few steps however wrong it was; one above `HIGH` divides it by `DECAY`. (Growing factors
+    as in Nielsen 1999, "Damping parameter in Marquardt's method".)
+
+    Args:
+        damping: lambda of the last step.
+        growth: Factor of the next rise.
+        ratio: Fall of the loss over the fall that the model promised; nan counts as a rise.
+        least: Smallest lambda.
+    """
+    if not ratio >= LOW:
+        return max(damping, min(damping * growth, MOST)), 2 * growth
+    if ratio > HIGH:
+        return max(damping / DECAY, least), GROWTH
+    return damping, GROWTH

@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sciml.errors import InvalidArgument
+from sciml.shapes import check_tensor
 
 
 @dataclass
@@ -50,8 +51,23 @@ class LossTerm:
         """Check that the parts fit.
 
         Raises:
-            InvalidArgument: For an unknown kind, or logits without targets.
+            InvalidArgument: For an unknown kind, logits without targets, residuals that are no
+                tensor with one row per sample, or more rows than the global batch has samples.
         """
+        title = f"the residual of the loss term '{self.name}'"
+        check_tensor(title, self.residual, "a tensor (n,) or (n, m), one row per sample", "is")
+        if not self.residual.dim():
+            raise InvalidArgument(
+                f"{title} is one number",
+                "a tensor (n,) or (n, m), one row per sample",
+                "Leave squares, sums and means to the loss",
+            )
+        if len(self.residual) > self.count or self.count < 1:
+            raise InvalidArgument(
+                f"{title} has {len(self.residual)} rows, with count={self.count}",
+                "count, the number of samples in the global batch, of at least that",
+                f"Write LossTerm('{self.name}', residual, weight, len(residual)) on one rank",
+            )
         if self.kind not in ("residual", "gaussian", "categorical"):
             raise InvalidArgument(f"a loss term of kind {self.kind!r}", "residual or categorical")
         if self.kind == "categorical" and self.target is None:
@@ -60,6 +76,16 @@ class LossTerm:
                 "class numbers (n,)",
                 "Write LossTerm(..., kind='categorical', target=labels)",
             )
+        if self.kind == "categorical":
+            shape, labels = tuple(self.residual.shape), tuple(self.target.shape)
+            if len(shape) != 2 or shape[1] < 2 or labels != shape[:1]:
+                raise InvalidArgument(
+                    f"logits of shape {shape} and targets of shape {labels} in the loss term "
+                    f"'{self.name}'",
+                    "logits (n, classes) of two classes or more, class numbers (n,)",
+                    "Write target[:, 0] for a column; one column per class, not one number per "
+                    "sample",
+                )
 
     @property
     def outputs(self) -> Tensor:

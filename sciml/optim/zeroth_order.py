@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from sciml.errors import InvalidArgument
 from sciml.optim.base import CurvatureOptimizer
+from sciml.optim.checks import check, parameters_of
 from sciml.optim.flat import assign, flatten
 from sciml.optim.objective import Objective
 from sciml.optim.terms import LossTerm, total_loss
@@ -28,24 +29,23 @@ class ZerothOrder(CurvatureOptimizer):
     """Base of the methods that use losses alone.
 
     Args:
-        params: Parameters; complex ones count as pairs of real numbers.
+        params: Module or parameters; complex ones count as pairs of real numbers.
         defaults: As in `torch.optim.Optimizer`; needs `lr`.
         chunk: Vectors evaluated at once, where the objective has a batched evaluation.
 
     Raises:
-        InvalidArgument: For a learning rate or chunk that is not positive.
+        InvalidArgument, InvalidType: For a value that cannot be used.
     """
 
     own_gradient = True
     searches = True
     accumulates = False
 
-    def __init__(self, params: Iterable[Tensor], defaults: dict[str, Any], *, chunk: int) -> None:
-        if defaults["lr"] <= 0:
-            raise InvalidArgument(f"optimizer.lr={defaults['lr']}", "a positive number")
-        if chunk < 1:
-            raise InvalidArgument(f"optimizer.chunk={chunk}", "1 or more")
-        super().__init__(params, defaults)
+    def __init__(
+        self, params: nn.Module | Iterable[Tensor], defaults: dict[str, Any], *, chunk: int
+    ) -> None:
+        check(chunk=chunk)
+        super().__init__(parameters_of(params, type(self).__name__), defaults)
         self.chunk = chunk
         self._objective: Objective | None = None
         self._numbers: dict[str, Tensor] = {}
@@ -54,7 +54,7 @@ class ZerothOrder(CurvatureOptimizer):
         """Return the new parameter vector `(n,)`."""
         raise NotImplementedError
 
-    def update_curvature(self, objective: Objective) -> None:
+    def look(self, objective: Objective) -> None:
         """Keep the loss for the coming step; no gradient is taken."""
         self._objective = objective
         objective.forget()
@@ -81,16 +81,6 @@ class ZerothOrder(CurvatureOptimizer):
     def losses(self, points: Tensor, objective: Objective) -> Tensor:
         """Return the global losses `(K,)` at `(K, n)`."""
         return objective.losses(points, self.treated, self.chunk)
-
-
-def check(name: str, value: float, good: bool, expected: str) -> None:
-    """Refuse a setting.
-
-    Raises:
-        InvalidArgument: If it is not good.
-    """
-    if not good:
-        raise InvalidArgument(f"optimizer.{name}={value}", expected)
 
 
 def softmin(losses: Tensor, strength: float, *, relative: bool = True) -> Tensor:

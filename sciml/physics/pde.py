@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from sciml.errors import InvalidArgument, did_you_mean
+from sciml.physics.returned import CHECKS, checked
 
 
 @dataclass
@@ -130,6 +131,10 @@ class Factor:
 class PDE:
     """Base class of all problems; subclasses override what differs.
 
+    What the methods of a subclass return is checked wherever they are called (`returned`). An
+    `nn.Parameter` or `nn.Module` that is an attribute of the problem, an unknown coefficient say,
+    is trained with the network.
+
     Attributes:
         dim: Number of space dimensions d.
         time_dependent: Whether points carry a time.
@@ -142,6 +147,8 @@ class PDE:
         reference_accuracy: Relative accuracy of `exact`.
         squared_gradient_only: Whether the residual uses `Fields.grad` through |grad u|^2 alone, so
             that sampled components may stand in for it.
+        mixes_points: Whether the residual of a point depends on other points of the batch, as an
+            integral over the batch does.
     """
 
     time_dependent: bool = False
@@ -153,6 +160,15 @@ class PDE:
     conditions: Mapping[str, float] = MappingProxyType({})
     reference_accuracy: float = 1e-12
     squared_gradient_only: bool = False
+    mixes_points: bool = False
+
+    def __init_subclass__(cls, **kwargs) -> None:
+        """Put the check of what it returns around every method that the class defines."""
+        super().__init_subclass__(**kwargs)
+        for name in CHECKS:
+            method = getattr(cls, name)
+            if method is not getattr(PDE, name) and not hasattr(method, "is_checked"):
+                setattr(cls, name, checked(method, name))
 
     def __init__(self, *, dim: int) -> None:
         check_dim(dim)
@@ -194,11 +210,15 @@ class PDE:
         )
 
     def sample_condition(self, name: str, n: int, generator: torch.Generator) -> Points:
-        """Return `n` points of the soft condition `name`."""
+        """Return about `n` points of the soft condition `name`, or the fixed set it has."""
         raise missing(self, "sample_condition")
 
     def condition_residual(self, name: str, u: Fields, p: Points) -> Tensor:
-        """Return the residual `(N,)` or `(N, m)` of the soft condition `name`."""
+        """Return the residual `(N,)` or `(N, m)` of the soft condition `name`.
+
+        Where points come in pairs, as for a periodic condition, it may have N/2 rows: the loss is
+        the mean over the rows that are there.
+        """
         raise missing(self, "condition_residual")
 
     def source(self, x: Tensor) -> Tensor | None:

@@ -21,6 +21,7 @@ from sciml.autodiff.directions import Dense, Time
 from sciml.autodiff.seed import push
 from sciml.physics.fields import derive_lift_terms, exact_gradient
 from sciml.physics.pde import PDE, Fields, Points
+from sciml.shapes import check_returned
 
 
 def reducible(problem: PDE, inputs: Sequence[str]) -> bool:
@@ -50,9 +51,11 @@ def evaluate_reduced(trial, p: Points) -> Fields:
         p: Points, N of them.
     """
     problem: PDE = trial.problem
-    with torch.set_grad_enabled(torch.is_grad_enabled() and p.x.requires_grad):
+    # parameters of the problem may stand in its lift and features
+    trained = any(True for part in (trial.unknowns, trial.parts) for _ in part.parameters())
+    with torch.set_grad_enabled(torch.is_grad_enabled() and (p.x.requires_grad or trained)):
         f = torch.cat([problem.feature(name, p.x, p.t) for name in trial.features], 1)
-        known = [problem.feature_terms(name, p.x) for name in trial.features]
+        known = [_feature_terms(problem, name, p.x) for name in trial.features]
         directions, weights = second_order([gradient for gradient, _ in known])
         laplacian = torch.stack([value for _, value in known], -1)
         terms = problem.lift_terms(p) or derive_lift_terms(problem, p)
@@ -79,6 +82,15 @@ def evaluate_reduced(trial, p: Points) -> Fields:
     if dt is not None:
         dt = _plus(dt, None if terms.dt is None else terms.dt * n, terms.offset_dt)
     return Fields(value, trace, dt, gradient=lambda: exact_gradient(trial, p))
+
+
+def _feature_terms(problem: PDE, name: str, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return gradient `(N, d)` and Laplacian `(N,)` of a feature."""
+    gradient, laplacian = problem.feature_terms(name, x)
+    title = f"{type(problem).__name__}.feature_terms() of '{name}'"
+    check_returned(title, gradient, tuple(x.shape), like=x, what="the gradient of the feature")
+    check_returned(title, laplacian, (len(x),), like=x, what="the Laplacian of the feature")
+    return gradient, laplacian
 
 
 def _plus(total: Tensor, *terms: Tensor | None) -> Tensor:

@@ -33,6 +33,7 @@ from sciml.errors import InvalidArgument
 from sciml.physics.checks import check_choice, check_number
 from sciml.physics.pde import PDE, Fields, Points
 from sciml.physics.samplers import gaussian
+from sciml.shapes import check_returned
 
 
 class HarmonicOscillator(PDE):
@@ -133,9 +134,10 @@ def rayleigh_quotient(
         Scalar, differentiable; an upper bound of the lowest eigenvalue for functions that vanish
         at the ends of the interval.
     """
+    height = check_returned("potential", potential(nodes), (len(nodes),), what="V of every node")
     overlap = torch.einsum("m,mik,mil->ikl", weights, values, values)
     energy = torch.einsum("m,mik,mil->ikl", weights, slopes, slopes)
-    energy = energy + torch.einsum("m,mik,mil->ikl", weights * potential(nodes), values, values)
+    energy = energy + torch.einsum("m,mik,mil->ikl", weights * height, values, values)
     # Factors of norm one keep the products over d away from under- and overflow; the norms come
     # back as one number per product, relative to the largest.
     norm = overlap.diagonal(dim1=1, dim2=2).sqrt()  # (d, r)

@@ -1,13 +1,54 @@
-"""The card: a README for people, written from `model.json`."""
+"""The card: a README for people, written from `model.json`.
+
+    python -m sciml.pretrained [FOLDER ...]
+
+writes the cards of folders anew, those of the shipped models if none is named.
+"""
 
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Mapping
+from pathlib import Path
+
+from sciml.errors import InvalidArgument, InvalidType, RangeWarning
+from sciml.pretrained import example
+
+# What the names of inputs mean, for operators on domains.
+MEANING = {
+    "sdf": "signed distance of every node to the boundary: negative inside, positive outside, a "
+    "true distance (slope 1), not a mask",
+    "boundary": "g at the boundary point closest to every node or point, inside and outside",
+    "source": "f at every node or point, also outside",
+    "screening": "sigma, the same number at every node of a domain",
+    "diffusion": "alpha at every node",
+    "points": "coordinates (x, y) of points inside and on the boundary, in any order",
+    "distance": "minus the distance of every point to the boundary: negative inside, 0 on it",
+    "value": "u; on grids g of the closest boundary point outside the domain",
+}
+# What was measured, by the end of its name.
+MEASURES = {
+    "rel_l2": "mean over the problems of the set of |u - exact|_2 / |exact|_2 at the nodes inside",
+    "skill": "root mean square error over that of the best constant field, all problems together",
+}
+SETS = {
+    "test": "unseen domains and data of the training law",
+    "test_ellipse": "ellipses, which training never saw",
+    "test_polygon": "polygons, which training never saw",
+    "test_l_shape": "L-shapes, which training never saw",
+    "test_ball": "balls, which training never saw",
+}
 
 
-def render(spec: Mapping) -> str:
-    """Return the card in Markdown for a `model.json`."""
+def render(spec: Mapping, printed: str | None = None, place: str = example.PLACE) -> str:
+    """Return the card in Markdown for a `model.json`.
+
+    Args:
+        spec: The content of `model.json`.
+        printed: What the program of `sciml.pretrained.example` prints; None where there is none.
+        place: What the program loads.
+    """
     solution = "problem" in spec["arguments"]
     lines = [f"# {spec['name']}", ""]
     if spec["description"]:
@@ -18,18 +59,25 @@ def render(spec: Mapping) -> str:
         f'out["{name}"] ({", ".join(map(str, entry["shape"]))})'
         for name, entry in spec["outputs"].items()
     )
+    lines += _equation(spec)
+    program = example.program(spec, place) if printed is not None else None
+    if program is None:
+        program = f'import sciml\n\nmodel = sciml.load_pretrained("{place}")\n'
     lines += [
         "```python",
-        "import sciml",
-        "",
-        'model = sciml.load_pretrained("path/to/this/folder")',
-        f"out = model.predict({', '.join(names)})  # {found}",
+        *program.splitlines(),
+        f"# in general model.predict({', '.join(names)})  # {found}",
         "```",
         "",
+    ]
+    if printed is not None:
+        what = "its relative L2 error there" if example.family_of(spec) else "the mean prediction"
+        lines += [f"This program prints `{printed}`, {what}.", ""]
+    lines += [
         "## Inputs and outputs",
         "",
-        "| name | shape | unit | seen in training |",
-        "|---|---|---|---|",
+        "| name | shape | unit | seen in training | what it is |",
+        "|---|---|---|---|---|",
     ]
     for name, entry in {**spec["inputs"], **spec["outputs"]}.items():
         ranges = ", ".join(
@@ -37,13 +85,22 @@ def render(spec: Mapping) -> str:
             for quantity, (low, high) in entry.get("ranges", {}).items()
         )
         shape = ", ".join(map(str, entry["shape"]))
-        lines.append(f"| {name} | ({shape}) | {entry['unit']} | {ranges or '–'} |")
+        what = MEANING.get(name, "") if example.family_of(spec) else ""
+        cells = (name, f"({shape})", entry["unit"], ranges or "–", what)
+        lines.append(f"| {' | '.join(cells)} |".replace("|  |", "| |"))
     if spec["metrics"]:
-        lines += ["", "## Measured quality", "", "| metric | value |", "|---|---|"]
-        lines += [
-            f"| {name} | {'not finite' if value is None else format(value, '.4g')} |"
-            for name, value in sorted(spec["metrics"].items())
-        ]
+        lines += ["", "## Measured quality", "", "| metric | value | measured on |"]
+        lines.append("|---|---|---|")
+        count = (spec["data"].get("recipe") or {}).get("test_count")
+        for name, value in sorted(spec["metrics"].items()):
+            part = name.partition("/")[0]
+            where = SETS.get(part, "") if example.family_of(spec) else ""
+            where = f"{count} {where}" if where and count else where
+            number = "not finite" if value is None else format(value, ".4g")
+            lines.append(f"| {name} | {number} | {where} |".replace("|  |", "| |"))
+        if example.family_of(spec):
+            kinds = {name.rpartition("/")[2] for name in spec["metrics"]}
+            lines += ["", *(f"- {k}: {MEASURES[k]}" for k in sorted(kinds & set(MEASURES)))]
     lines += ["", "## How it was made", ""]
     if solution:
         how = {
@@ -56,6 +113,60 @@ def render(spec: Mapping) -> str:
     for title, content in {**how, "Data": spec["data"], "Versions": spec["versions"]}.items():
         lines.append(f"- {title}: `{json.dumps(content, ensure_ascii=False)}`")
     return "\n".join(lines) + "\n"
+
+
+def _equation(spec: Mapping) -> list[str]:
+    """Return what an operator for elliptic problems solves, where, and how it is laid out."""
+    name = example.family_of(spec)
+    if name is None:
+        return []
+    family = spec["data"]["recipe"]["family"]
+    law = ", ".join(f"{k} = {v}" for k, v in family.items() if k != "_target_")
+    half, nodes = spec["arguments"].get("half", 1.5), spec["arguments"].get("nodes", 44)
+    lines = [
+        "## What it solves",
+        "",
+        f"- Equation: {example.FAMILIES[name][0]} in the domain, u = g on its boundary. Mind the "
+        "sign of f.",
+        f"- Trained on: `{name}`" + (f" with {law}." if law else "."),
+    ]
+    if "points" in spec["inputs"]:
+        lines.append(f"- Box: domains lie inside [-{half:g}, {half:g}]^2; any number of points.")
+    else:
+        dim = spec["arguments"].get("dim", 2)
+        letters = ", ".join("ijk"[:dim])
+        nodes_of = ", ".join(f"{c}_{i}" for c, i in zip("xyz", "ijk"[:dim], strict=False))
+        lines += [
+            f"- Box: [-{half:g}, {half:g}]^{dim}, {nodes} nodes along every axis, both ends "
+            "included; the domain lies inside.",
+            f"- Axes: `sdf[n, {letters}]` belongs to the point ({nodes_of}) of problem n: "
+            "the first axis is x.",
+        ]
+    return [
+        *lines,
+        "- Units: any one length for x, any one unit for u and g; then f has u / length^2.",
+        "- Elsewhere: x = c + s y turns f into s^2 f and sigma into s^2 sigma; "
+        "`sciml.pretrained.inputs.operator_inputs` does this for any domain, polygon, mask or "
+        "mesh, and `model.solve` takes domains and functions.",
+        "",
+    ]
+
+
+def update(folder: Path, spec: Mapping) -> str:
+    """Return the card of a written folder, with the number that its program prints there."""
+    from sciml.pretrained.folder import SHIPPED
+
+    shipped = folder.resolve().parent == SHIPPED.resolve()
+    program = example.program(spec, str(folder))
+    printed = None
+    if program is not None:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", RangeWarning)
+                printed = example.run(program)
+        except (InvalidArgument, InvalidType):
+            pass  # inputs that must fit each other in ways that the schema does not say
+    return render(spec, printed, spec["name"] if shipped else example.PLACE)
 
 
 def _sentence(spec: Mapping) -> str:

@@ -7,26 +7,40 @@ whatever the model's own error, with a standard error beside it.
 
 from __future__ import annotations
 
+import time
+import warnings
 from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
 
 from sciml.autodiff.streams import Streams
-from sciml.errors import InvalidArgument
-from sciml.physics.geometry import Domain
+from sciml.errors import InvalidArgument, RangeWarning
+from sciml.physics.geometry import Domain, Similar
 from sciml.physics.walks.clouds import cloud_values
-from sciml.physics.walks.grid import values
+from sciml.physics.walks.grid import Grid, grid_inputs, values
 from sciml.physics.walks.problem import Dirichlet
 from sciml.physics.walks.sampled import sampled_problem
 from sciml.physics.walks.spheres import WalkOnSpheres
 from sciml.physics.walks.table import inside_points
-from sciml.physics.walks.verification import Given, Predict, Problems, correct
+from sciml.physics.walks.verification import (
+    Given,
+    Predict,
+    Problems,
+    Verification,
+    correct,
+    verify,
+)
 from sciml.pretrained import table
 from sciml.pretrained.operator import PretrainedOperator
-from sciml.pretrained.predictor import PretrainedPINN
+from sciml.pretrained.placed import check_problem, place
+from sciml.pretrained.predictor import PretrainedPINN, _real_tensor, check_finite
 
-EPS = 2e-4  # where the walks of a correction end, in units of a domain's size
+EPS = 2e-4  # where the walks of a correction end at most, in units of a domain's size
+SHELL = 3e-3  # and times the root of their number
+ROUNDING = 4.0  # last places of data in single precision
+ON_BOUNDARY = 1e-6  # of a domain's size: points so close to the boundary are on it
+SAMPLE, TIMED, WALKS = 64, (4, 64), 256  # points and walks that are timed; walks that are offered
 CHUNK = 2**14  # points of each problem evaluated at once
 CLOUD = {"interior": 512, "boundary": 256}  # points an operator on clouds is shown
 
@@ -94,10 +108,12 @@ def _values_of(model: PretrainedOperator) -> Predict:
         )
     sizes = {key: int(recipe.get(key, size)) for key, size in CLOUD.items()}
 
-    def predict(problems: Problems, points: Tensor) -> Tensor:
+    def predict(
+        problems: Problems, points: Tensor, inputs: Mapping[str, Tensor] | None = None
+    ) -> Tensor:
         if cloud:
             return cloud_values(network, problems.domain, problems.problem, points, **sizes)
-        return values(network, problems.domain, problems.problem, points)
+        return values(network, problems.domain, problems.problem, points, inputs)
 
     return predict
 
@@ -112,20 +128,140 @@ def solve(
     seed: int,
 ) -> dict[str, Tensor]:
     """Return what `PretrainedOperator.solve` does."""
-    predict, given = _values_of(model), Given(domain, problem)
-    domain.columns(points)  # refuses shapes that do not fit
-    inside = domain.inside(points.double())
-    if not bool(inside.all()):
+    predict, network = _values_of(model), model.network
+    known, dim = model.spec["inputs"], int(getattr(network, "dim", 2))
+    problem = check_problem(known, dim, domain, problem)
+    if "points" in known and torch.is_grad_enabled() and _asks(domain):
         raise InvalidArgument(
-            f"{int((~inside).sum())} of {inside.numel()} points outside their domain",
-            "points inside",
+            "derivatives with respect to a domain, by an operator on clouds of points",
+            "domains without tensors that require gradients",
+            "Its clouds are random points, held fixed; operators on grids have these derivatives",
         )
-    with torch.no_grad():
-        found = torch.cat([predict(given, part) for part in points.split(CHUNK, 1)], 1)
+    points = _inside(domain, points)
+    spacing = 2 * network.half / (network.nodes - 1)
+    placed = place(known, network.half, spacing, domain, problem, points.double())
+    given = Given(placed.domain, placed.problem)
+    local = points if placed.points is points else placed.points
+    if points.shape[1] == 0:
+        found = points.new_zeros(points.shape[:2], dtype=torch.float32)
+        empty = {"value": found}
+        return empty if walks == 0 else empty | {"standard_error": found, "model": found}
+    inputs = _shown(model, given)
+    findings = model.findings({name: field.detach() for name, field in inputs.items()})
+    if findings:
+        warnings.warn(f"{' '.join(findings)} {_price(given, local)}", RangeWarning, stacklevel=3)
+    parts = [predict(given, part, inputs) for part in local.split(CHUNK, 1)]
+    unit = placed.unit.to(parts[0])
+    found = torch.cat(parts, 1) * unit
+    check_finite({"value": found})
     if walks == 0:
         return {"value": found}
+    if found.requires_grad:
+        raise InvalidArgument(
+            f"walks={walks} where derivatives are asked for",
+            "walks=0, whose values have derivatives, or no tensor that requires them",
+            "Walks are random numbers without derivatives: call solve under torch.no_grad()",
+        )
     generator = Streams(seed, 0, device=points.device).generator("walks")
-    return _corrected(predict, given, points, walks, generator, found)
+    new = _corrected(predict, given, local, walks, generator, found / unit)
+    return {name: value * unit for name, value in new.items()}
+
+
+def _inside(domain: Domain, points: object) -> Tensor:
+    """Return points as a tensor `(B, P, d)`, all of them in their domain or on its boundary."""
+    points = _real_tensor("points", points).to(domain.bounds()[0].device)
+    x, i = domain.columns(points)  # refuses shapes that do not fit
+    if not bool(points.isfinite().all()):
+        raise InvalidArgument("points that are not finite", "numbers")
+    if not points.numel():
+        return points
+    # the boundary belongs to it: u = g there
+    slack = ON_BOUNDARY * domain.pick(domain.scale(), x.double(), i)
+    outside = domain.level(x.double(), i) > slack
+    if bool(outside.any()):
+        raise InvalidArgument(
+            f"{int(outside.sum())} of {outside.numel()} points outside their domain",
+            "points inside",
+        )
+    return points
+
+
+def _asks(domain: Domain) -> bool:
+    """Return whether a domain is made from tensors that require gradients."""
+    parts = vars(domain).values()
+    return any(
+        part.requires_grad if isinstance(part, Tensor) else _asks(part)
+        for part in parts
+        if isinstance(part, Tensor | Domain)
+    )
+
+
+def _shown(model: PretrainedOperator, given: Given) -> dict[str, Tensor]:
+    """Return what an operator is shown of problems in its own coordinates, by input name."""
+    network, known = model.network, model.spec["inputs"]
+    grid = Grid(network.nodes, network.half, int(getattr(network, "dim", 2)))
+    inputs = grid_inputs(given.domain, given.problem, grid)
+    for name, field in inputs.items():
+        if not bool(field.isfinite().all()):
+            raise InvalidArgument(f"the {name} is not finite everywhere in its domain", "numbers")
+    if "sdf" not in known:  # clouds are described by the same domains
+        inputs["distance"] = inputs.pop("sdf")
+    return {name: field for name, field in inputs.items() if name in known}
+
+
+def _price(given: Given, points: Tensor) -> str:
+    """Return what walks from these points would take, by a few of them."""
+    index = torch.arange(SAMPLE, device=points.device) % points.shape[1]
+    some = points[:, index].detach()
+    generator = Streams(0, 0, device=points.device).generator("price")
+    seconds = []
+    for walks in TIMED:  # two numbers of walks: what a walk takes, and what a step of all does
+        engine = WalkOnSpheres(walks, EPS, max_steps=100_000, outside="nan")
+        start = time.perf_counter()
+        engine(given.domain, given.problem, some, generator)
+        seconds.append(time.perf_counter() - start)
+    each = max(seconds[1] - seconds[0], 0.0) / ((TIMED[1] - TIMED[0]) * some.shape[:2].numel())
+    total = seconds[0] + each * WALKS * points.shape[:2].numel()
+    return (
+        f"solve(..., walks={WALKS}) is right whatever the operator says; "
+        f"from these points it takes about {total:.1g} s."
+    )
+
+
+def verify_own(
+    model: PretrainedOperator,
+    domain: Domain,
+    problem: Dirichlet,
+    *,
+    points: int,
+    walks: int,
+    confidence: float,
+    seed: int,
+) -> Verification:
+    """Return what `PretrainedOperator.verify` does."""
+    predict, network = _values_of(model), model.network
+    known = model.spec["inputs"]
+    problem = check_problem(known, int(getattr(network, "dim", 2)), domain, problem)
+    if domain.count != 1:
+        raise InvalidArgument(f"{domain.count} domains", "one, of the problem asked about")
+    spacing = 2 * network.half / (network.nodes - 1)
+    nowhere = torch.zeros(1, 0, domain.dim, dtype=torch.float64)
+    with torch.no_grad():
+        placed = place(known, network.half, spacing, domain, problem, nowhere)
+        given = Given(placed.domain, placed.problem)
+        found = verify(
+            predict,
+            given,
+            Streams(seed, 0, device=domain.bounds()[0].device).generator("walks"),
+            points=points,
+            engine=WalkOnSpheres(walks, EPS, max_steps=100_000),
+            confidence=confidence,
+            drawn=False,
+        )
+    frame = placed.domain if placed.domain is not domain else Similar(domain, [0.0] * domain.dim, 1)
+    return found.rescaled(
+        lambda x: frame.center[:, None] + frame.size[:, None, None] * x, float(placed.unit)
+    )
 
 
 def correct_solution(
@@ -136,6 +272,20 @@ def correct_solution(
     generator = Streams(seed, 0, device=x.device).generator("walks")
     found = _corrected(predict, draw(1, generator), x[None].double(), walks, generator, value[None])
     return {name: part[0] for name, part in found.items()}
+
+
+def check_correctable(model: PretrainedOperator, walks: int) -> None:
+    """Refuse corrections of operators that are not shown a domain on a grid.
+
+    Raises:
+        InvalidArgument: With what to use instead.
+    """
+    if "sdf" not in model.spec["inputs"] or not hasattr(model.network, "at"):
+        raise InvalidArgument(
+            f"correct={walks} for a {type(model.network).__name__}",
+            "an operator on a grid that shows the domain",
+            "Use solve(domain, problem, points, walks=...)",
+        )
 
 
 def correct_grid(
@@ -150,12 +300,6 @@ def correct_grid(
     What is corrected to is the problem that the grid shows (`sciml.physics.walks.sampled`).
     """
     network = model.network
-    if "sdf" not in inputs or not hasattr(network, "at"):
-        raise InvalidArgument(
-            f"correct={walks} for a {type(network).__name__}",
-            "an operator on a grid that shows the domain",
-            "Use solve(domain, problem, points, walks=...)",
-        )
     half, sdf = float(network.half), inputs["sdf"]
     given = Given(*sampled_problem(inputs, half))
     index, own = inside_points(sdf.flatten(1) < 0)
@@ -199,8 +343,13 @@ def _corrected(
         raise InvalidArgument(
             f"{walks} walks for a correction", "at least 2: the error bar needs two"
         )
-    engine = WalkOnSpheres(walks, EPS, max_steps=100_000, outside="nan")
+    # the bias of the walks' end has to fall as fast as their noise
+    eps = min(EPS, SHELL / walks**0.5)
+    engine = WalkOnSpheres(walks, eps, max_steps=100_000, outside="nan")
     estimate = correct(predict, given, points, generator, engine=engine)
     walked = estimate.mean.isfinite()
     value = torch.where(walked, estimate.mean.to(found), found)
-    return {"value": value, "standard_error": estimate.standard_error.to(found), "model": found}
+    # data are evaluated in single precision, which no number of walks makes better
+    size = estimate.mean.abs().nan_to_num().amax(1, keepdim=True)
+    error = estimate.standard_error.hypot(ROUNDING * torch.finfo(engine.dtype).eps * size)
+    return {"value": value, "standard_error": error.to(found), "model": found}

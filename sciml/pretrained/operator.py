@@ -27,10 +27,13 @@ from sciml.errors import (
     RangeWarning,
     did_you_mean,
 )
+from sciml.pretrained import shapes
+from sciml.pretrained.predictor import check_finite
 
 if TYPE_CHECKING:
     from sciml.physics.geometry import Domain
     from sciml.physics.walks.problem import Dirichlet
+    from sciml.physics.walks.verification import Verification
 
 RANGE_SLACK = 0.02  # of the width of a range: its ends were found by sampling
 # Numbers in the largest input of one chunk: operators on grids hold some 300 more for each of them,
@@ -63,12 +66,12 @@ def check_schema(network: nn.Module, spec: Mapping) -> None:
 
 
 def _check_ranges_entry(name: str, ranges: object) -> None:
-    value = ranges.get("value", [0, 0]) if isinstance(ranges, dict) else None
-    plain = isinstance(value, list) and len(value) == 2
-    if not plain or not all(isinstance(v, int | float) and math.isfinite(v) for v in value):
-        raise PretrainedError(
-            f"model.json gives '{name}' the range {str(value)[:40]}", "[low, high]"
-        )
+    for value in ranges.values() if isinstance(ranges, dict) else [None]:
+        plain = isinstance(value, list) and len(value) == 2
+        if not plain or not all(isinstance(v, int | float) and math.isfinite(v) for v in value):
+            raise PretrainedError(
+                f"model.json gives '{name}' the range {str(value)[:40]}", "[low, high]"
+            )
 
 
 class PretrainedOperator(nn.Module):
@@ -107,15 +110,24 @@ class PretrainedOperator(nn.Module):
             inputs: Inputs by name, anything `torch.as_tensor` takes.
 
         Returns:
-            The outputs that the card lists, on the device of the first input.
+            The outputs that the card lists, on the device of the first input; differentiable if an
+            input requires gradients.
 
         Raises:
-            InvalidArgument: If an input is missing, unknown, misshapen or not finite.
+            InvalidArgument: If an input is missing, unknown, misshapen or not finite, if what is
+                called a distance is none, or if derivatives of walks are asked for.
             InvalidType: If it has the wrong kind of numbers.
+            PretrainedError: If an output is not finite.
         """
+        if correct:
+            from sciml.pretrained.elliptic import check_correctable
+
+            check_correctable(self, correct)
         given = self._named(values, inputs)
         free = self._check_shapes(given)
-        self._check_ranges(given)
+        fixed = {key: value.detach() for key, value in given.items()}
+        self._check_meaning(fixed)
+        self._check_ranges(fixed)
         device = next(iter(given.values())).device
         weight = next(self.parameters(), torch.empty(0))
         moved = {key: self._moved(v, weight) for key, v in given.items()}
@@ -167,12 +179,15 @@ class PretrainedOperator(nn.Module):
         """Return the solutions of B elliptic problems at any points of their domains.
 
         The operator is shown its own grid or cloud of points; with `walks` its values are replaced
-        by unbiased ones, see `sciml.pretrained.elliptic`.
+        by unbiased ones, see `sciml.pretrained.elliptic`. Domains anywhere, of any size and unit,
+        are moved and scaled to what training covered (`sciml.pretrained.placed`); values and error
+        bars are those at the given points. Values are differentiable in all that the domains, the
+        equation and the points are made from and that requires gradients.
 
         Args:
-            domain: B domains (`sciml.physics.geometry`), inside the operator's box.
+            domain: B domains (`sciml.physics.geometry`).
             problem: Their equation (`sciml.physics.walks.spheres.Dirichlet`).
-            points: `(B, P, d)` inside the domains.
+            points: `(B, P, d)` inside the domains, anything `torch.as_tensor` takes.
             walks: Walks from every point, at least 2; 0 for the operator alone.
             seed: Of the walks.
 
@@ -180,7 +195,14 @@ class PretrainedOperator(nn.Module):
             "value" `(B, P)`; with walks also "standard_error", and "model", the operator's value.
 
         Raises:
-            InvalidArgument: If this is no elliptic operator, or points are outside.
+            InvalidArgument: If this is no elliptic operator, points are outside, the equation is
+                not the operator's, or derivatives of walks are asked for.
+            InvalidType: If these are no domain and no equation.
+            PretrainedError: If a value is not finite.
+
+        Warns:
+            RangeWarning: If domains or coefficients are still unlike those in training, with what
+                walks that make sure would take.
 
         Example:
             >>> disk = Ball(1.0, (0.0, 0.0))
@@ -190,12 +212,56 @@ class PretrainedOperator(nn.Module):
 
         return solve(self, domain, problem, points, walks, seed)
 
-    @torch.no_grad()
+    def verify(
+        self,
+        domain: Domain,
+        problem: Dirichlet,
+        *,
+        points: int = 256,
+        walks: int = 256,
+        confidence: float = 0.95,
+        seed: int = 0,
+    ) -> Verification:
+        """Return how wrong the operator is on one problem of one's own, by walks.
+
+        Args:
+            domain: One domain.
+            problem: Its equation.
+            points: Random points of the domain, at least 8; the interval is over them.
+            walks: Walks from each.
+            confidence: Of the intervals.
+            seed: Of points and walks.
+
+        Returns:
+            The relative L2 error with an interval, the root mean square error in the problem's own
+            unit, and the points that look worst, walked to again.
+
+        Raises:
+            InvalidArgument: As `solve` does, and for more than one domain.
+
+        Example:
+            >>> operator.verify(Ellipse((1.2, 0.8)), problem).rel_l2
+        """
+        from sciml.pretrained.elliptic import verify_own
+
+        return verify_own(
+            self, domain, problem, points=points, walks=walks, confidence=confidence, seed=seed
+        )
+
     def _infer(
         self, inputs: Mapping[str, Tensor], device: torch.device, correct: int = 0, seed: int = 0
     ) -> dict[str, Tensor]:
-        found = self.network.infer(**inputs)
+        asked = torch.is_grad_enabled() and any(v.requires_grad for v in inputs.values())
+        with torch.set_grad_enabled(asked):
+            found = self.network.infer(**inputs)
+        check_finite(found)
         if correct:
+            if asked:
+                raise InvalidArgument(
+                    f"correct={correct} where derivatives are asked for",
+                    "correct=0, whose values have derivatives, or inputs that require none",
+                    "Walks are random numbers without derivatives: predict under torch.no_grad()",
+                )
             from sciml.pretrained.elliptic import correct_grid
 
             found = correct_grid(self, inputs, found, correct, seed)
@@ -246,19 +312,41 @@ class PretrainedOperator(nn.Module):
         return free
 
     def _check_ranges(self, given: Mapping[str, Tensor]) -> None:
+        for finding in self.findings(given):
+            warnings.warn(finding, RangeWarning, stacklevel=3)
+
+    def _check_meaning(self, given: Mapping[str, Tensor]) -> None:
+        """Look at arrays that stand for a domain: whether they are what their names say."""
+        if "sdf" in given and hasattr(self.network, "half"):
+            shapes.check_distance(given["sdf"], float(self.network.half))
+            if "boundary" in given:
+                shapes.check_boundary(given["sdf"], given["boundary"], float(self.network.half))
+        elif {"points", "distance"} <= given.keys():
+            shapes.check_cloud(given["points"], given["distance"])
+
+    def findings(self, given: Mapping[str, Tensor]) -> list[str]:
+        """Return what lies outside the ranges that training covered, in sentences.
+
+        Args:
+            given: Inputs by name; signed distances on the operator's grid show its domains.
+        """
+        found = []
         for name, value in given.items():
-            low, high = self.spec["inputs"][name].get("ranges", {}).get("value", (None, None))
-            if low is None:
-                continue
-            least, greatest = float(value.min()), float(value.max())
-            slack = RANGE_SLACK * (high - low) + 1e-6 * max(abs(low), abs(high))
-            if least < low - slack or greatest > high + slack:
-                warnings.warn(
-                    f"{name} covers [{least:.4g}, {greatest:.4g}]; training covered "
-                    f"[{low:.4g}, {high:.4g}]. Values outside are extrapolated.",
-                    RangeWarning,
-                    stacklevel=3,
-                )
+            ranges = self.spec["inputs"][name].get("ranges", {})
+            more = ranges.keys() - {"value"}
+            seen = shapes.described(name, value, self.network.half if more else None)
+            for quantity, (low, high) in ranges.items():
+                if quantity not in seen:
+                    continue
+                least, greatest = float(seen[quantity].min()), float(seen[quantity].max())
+                slack = RANGE_SLACK * (high - low) + 1e-6 * max(abs(low), abs(high))
+                if least < low - slack or greatest > high + slack:
+                    what = name if quantity == "value" else shapes.WORDS[quantity]
+                    found.append(
+                        f"{what} covers [{least:.4g}, {greatest:.4g}]; training covered "
+                        f"[{low:.4g}, {high:.4g}]. Values outside are extrapolated."
+                    )
+        return found
 
 
 def _tensor(name: str, value: object, entry: Mapping) -> Tensor:

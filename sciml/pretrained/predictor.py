@@ -8,7 +8,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from sciml.errors import InvalidArgument, InvalidType, RangeWarning
+from sciml.errors import InvalidArgument, InvalidType, PretrainedError, RangeWarning
+from sciml.pretrained.joint import beyond
 
 RANGE_SLACK = 0.02  # of the width of a range: its ends were found by sampling
 MAX_POINTS_PER_CHUNK = 8192
@@ -80,7 +81,7 @@ class PretrainedPINN(nn.Module):
 
         Returns:
             "value" `(N,)` and, if asked for, "gradient" `(N, d)`, on the device of `x` and in the
-            precision of the weights.
+            precision of the weights. Both are differentiable if `x` or `t` requires gradients.
 
         Raises:
             InvalidArgument: If a shape is wrong, a time is missing or not wanted, or numbers are
@@ -88,7 +89,7 @@ class PretrainedPINN(nn.Module):
             InvalidType: If `x` or `t` is not real.
         """
         x, t = self._check_points(x, t)
-        self._check_ranges(x, t)
+        self._check_ranges(x.detach(), None if t is None else t.detach())
         if chunk is None:
             chunk = max(16, min(MAX_POINTS_PER_CHUNK, 2**22 // self.dim))
         elif not isinstance(chunk, int) or chunk < 1:
@@ -103,22 +104,30 @@ class PretrainedPINN(nn.Module):
             for pair in zip(x, t, strict=True)
         ]
         found = {key: torch.cat([p[key] for p in parts]).to(device) for key in parts[0]}
+        check_finite(found)
         if correct:
+            if found["value"].requires_grad:
+                raise InvalidArgument(
+                    f"correct={correct} where derivatives are asked for",
+                    "correct=0, whose values have derivatives, or points that require none",
+                    "Walks are random numbers without derivatives: predict under torch.no_grad()",
+                )
             from sciml.pretrained.elliptic import correct_solution
 
             found |= correct_solution(self, whole, found["value"], correct, seed)
         return found
 
     def _evaluate(self, x: Tensor, t: Tensor | None, gradient: bool) -> dict[str, Tensor]:
-        with torch.inference_mode(False), torch.set_grad_enabled(gradient):
+        asked = torch.is_grad_enabled() and (x.requires_grad or (t is not None and t.requires_grad))
+        with torch.inference_mode(False), torch.set_grad_enabled(gradient or asked):
             # inference tensors cannot require gradients: a caller may sit in inference mode
-            x = x.clone().requires_grad_(gradient) if gradient else x
+            x = x.clone().requires_grad_() if gradient else x
             t = t.clone() if t is not None and gradient else t
             value = self.solution(x, t)[:, 0]
             if not gradient:
                 return {"value": value}
-            (slope,) = torch.autograd.grad(value.sum(), x)
-            return {"value": value.detach(), "gradient": slope}
+            (slope,) = torch.autograd.grad(value.sum(), x, create_graph=asked)
+            return {"value": value if asked else value.detach(), "gradient": slope}
 
     def _check_points(self, x, t) -> tuple[Tensor, Tensor | None]:
         x = _real_tensor("x", x)
@@ -167,6 +176,21 @@ class PretrainedPINN(nn.Module):
                         RangeWarning,
                         stacklevel=3,
                     )
+        joint = self.spec["inputs"]["x"].get("joint")
+        if joint is None:  # folders written before there was one
+            return
+        far = beyond(joint, x, t)
+        if bool(far.any()):
+            first = int(far.nonzero()[0, 0])
+            where = f"|x| = {float(x[first].norm()):.4g}"
+            where += "" if t is None else f" at t = {float(t[first]):.4g}"
+            together = "x" if t is None else "x and t together"
+            warnings.warn(
+                f"{int(far.sum())} of {len(x)} points are farther from the training points than "
+                f"any of these were, {together} ({where}). Values there are extrapolated.",
+                RangeWarning,
+                stacklevel=3,
+            )
 
 
 def _real_tensor(name: str, value) -> Tensor:
@@ -179,6 +203,22 @@ def _real_tensor(name: str, value) -> Tensor:
     if value.is_complex() or value.dtype == torch.bool:
         raise InvalidType(f"{name} has dtype {value.dtype}", "real numbers")
     return value if value.is_floating_point() else value.to(torch.get_default_dtype())
+
+
+def check_finite(found: Mapping[str, Tensor]) -> None:
+    """Refuse outputs that are not finite: they are no result.
+
+    Raises:
+        PretrainedError: Naming the output.
+    """
+    for name, value in found.items():
+        bad = int((~torch.isfinite(value)).sum()) if value.is_floating_point() else 0
+        if bad:
+            raise PretrainedError(
+                f"the model gives {bad} of {value.numel()} entries of {name} that are not finite",
+                "numbers",
+                "Its weights are not finite, or the inputs are far beyond what it was trained on",
+            )
 
 
 def _finite(name: str, value: Tensor) -> Tensor:

@@ -32,6 +32,7 @@ def save_pretrained(
     metrics: Mapping[str, float] | None = None,
     data: Mapping | None = None,
     units: Mapping[str, str] | None = None,
+    joint: Mapping | None = None,
 ) -> Path:
     """Write a trained solution as a pretrained folder, replacing an earlier one as a whole.
 
@@ -46,6 +47,7 @@ def save_pretrained(
         metrics: Measured quality, name to number.
         data: How the training points were made, plain data.
         units: Units of "x", "t" and "value"; "1" (dimensionless) where not given.
+        joint: What training points covered together, from `sciml.pretrained.joint.joint_range`.
 
     Returns:
         The folder.
@@ -61,6 +63,8 @@ def save_pretrained(
     for key, (low, high) in ranges.items():
         variable, _, quantity = key.partition(".")
         inputs[variable].setdefault("ranges", {})[quantity] = [float(low), float(high)]
+    if joint is not None:
+        inputs["x"]["joint"] = dict(joint)
     slope = units["value"] if units["x"] == "1" else f"{units['value']}/({units['x']})"
     spec = {
         "format": FORMAT,
@@ -101,8 +105,9 @@ def save_operator(
         folder: Where to write.
         network: The trained network; its class stands in the table.
         arguments: Plain constructor arguments, `{"class", "arguments"}` for solvers among them.
-        ranges: Least and greatest value of every real input in training, by its name; outside
-            predictions warn.
+        ranges: Least and greatest value of every real input in training, by its name, and of what
+            it shows ("sdf.inradius", see `sciml.pretrained.shapes.described`); outside predictions
+            warn.
         name: Short name, for instance the model of the run.
         description: A sentence or two for the card.
         metrics: Measured quality, name to number.
@@ -117,7 +122,9 @@ def save_operator(
     schema = network.schema()
     inputs = {key: dict(entry) for key, entry in schema["inputs"].items()}
     for key, (low, high) in ranges.items():
-        inputs[key]["ranges"] = {"value": [float(low), float(high)]}
+        variable, _, quantity = key.partition(".")
+        found = inputs[variable].setdefault("ranges", {})
+        found[quantity or "value"] = [float(low), float(high)]
     spec = {
         "format": FORMAT,
         "name": name,
@@ -144,8 +151,8 @@ def write(folder: str | Path, spec: dict, model: nn.Module) -> Path:
         digest = weights.sha256(draft / weights.FILE)
         spec["weights"] = {"file": weights.FILE, "sha256": digest, "complex128": paired}
         (draft / "model.json").write_text(_plain_json(spec), encoding="utf-8")
-        (draft / "README.md").write_text(card.render(spec), encoding="utf-8")
         _check_round_trip(draft, model)
+        (draft / "README.md").write_text(card.update(draft, spec), encoding="utf-8")
         if target.exists():  # a folder cannot replace a full one: move the old aside first
             shutil.move(target, Path(temporary) / "old")
         os.replace(draft, target)
@@ -166,7 +173,7 @@ def update_metrics(
     spec = read_spec(folder)
     spec["description"] = spec["description"] if description is None else description
     spec["metrics"] = {key: finite_or_none(value) for key, value in metrics.items()}
-    for name, text in (("README.md", card.render(spec)), ("model.json", _plain_json(spec))):
+    for name, text in (("README.md", card.update(folder, spec)), ("model.json", _plain_json(spec))):
         draft = folder / f".{name}.{os.getpid()}"
         draft.write_text(text, encoding="utf-8")
         os.replace(draft, folder / name)

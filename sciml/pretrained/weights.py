@@ -73,7 +73,8 @@ def write(path: Path, state: Mapping[str, Tensor]) -> list[str]:
         name: (torch.view_as_real(value) if name in paired else value).detach().cpu().clone()
         for name, value in state.items()
     }
-    safetensors.torch.save_file({k: v.contiguous() for k, v in plain.items()}, path)
+    # not save_file, which makes a file that its owner alone may read
+    path.write_bytes(safetensors.torch.save({k: v.contiguous() for k, v in plain.items()}))
     return paired
 
 

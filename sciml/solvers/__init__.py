@@ -7,6 +7,7 @@ from sciml.solvers.dense import Dense, LaggedFactor
 from sciml.solvers.fixed_point import Anderson, FixedPointIteration
 from sciml.solvers.flows import HomotopyPath, ResidualFlow
 from sciml.solvers.gmres import GMRES
+from sciml.solvers.halpern import Halpern
 from sciml.solvers.krylov import CG, MINRES, BiCGStab, NormalCG, jacobi
 from sciml.solvers.layout import Rows, Segments
 from sciml.solvers.lbfgs import LBFGS
@@ -14,6 +15,24 @@ from sciml.solvers.levenberg_marquardt import LevenbergMarquardt
 from sciml.solvers.newton import Newton, NewtonKrylov
 from sciml.solvers.ode import ODE, integrate
 from sciml.solvers.operators import Operator
+from sciml.solvers.optimization import (
+    QPPoint,
+    group_soft_threshold,
+    mirror_descent,
+    project_affine,
+    project_box,
+    project_l1_ball,
+    project_l2_ball,
+    project_nonnegative,
+    project_second_order_cone,
+    project_simplex,
+    projected_gradient,
+    prox_elastic_net,
+    proximal_gradient,
+    qp,
+    soft_threshold,
+)
+from sciml.solvers.refinement import Cascade, Refinement
 from sciml.solvers.reversible import Reversible, ReversibleIteration
 from sciml.solvers.series import JacobianFree, Neumann
 from sciml.solvers.shine import ForwardInverse, SharedInverse
@@ -36,11 +55,13 @@ __all__ = [
     "BiCGStab",
     "Broyden",
     "CG",
+    "Cascade",
     "Contraction",
     "Dense",
     "FixedPointIteration",
     "ForwardInverse",
     "GMRES",
+    "Halpern",
     "HomotopyPath",
     "Implicit",
     "JacobianFree",
@@ -56,6 +77,8 @@ __all__ = [
     "Operator",
     "Outcome",
     "Phantom",
+    "QPPoint",
+    "Refinement",
     "ResidualFlow",
     "Reversible",
     "ReversibleIteration",
@@ -67,6 +90,7 @@ __all__ = [
     "Trace",
     "WarmStart",
     "fixed_point",
+    "group_soft_threshold",
     "implicit_derivative",
     "integrate",
     "jacobi",
@@ -74,7 +98,20 @@ __all__ = [
     "least_squares",
     "linear_solve",
     "minimise",
+    "mirror_descent",
+    "project_affine",
+    "project_box",
+    "project_l1_ball",
+    "project_l2_ball",
+    "project_nonnegative",
+    "project_second_order_cone",
+    "project_simplex",
+    "projected_gradient",
+    "prox_elastic_net",
+    "proximal_gradient",
+    "qp",
     "root",
+    "soft_threshold",
     "spectral_norm",
     "spectral_radius",
 ]

@@ -29,15 +29,12 @@ import torch
 from torch import Tensor
 
 from sciml.errors import InvalidArgument
+from sciml.solvers.choice import cures, default_linear, name_of
 from sciml.solvers.compiler import uncompiled
-from sciml.solvers.dense import Dense
-from sciml.solvers.gmres import GMRES
-from sciml.solvers.krylov import CG, MINRES
+from sciml.solvers.dense import DenseInverse
 from sciml.solvers.operators import Operator
 from sciml.solvers.problem import Problem
 from sciml.solvers.solution import LinearReport, Outcome, Policy, Status, check_policy, settle
-
-SMALL = 32  # unknowns per problem up to which a matrix is assembled by default
 
 
 class WarmStart:
@@ -60,9 +57,9 @@ class Implicit:
     """How a solution is differentiated.
 
     Args:
-        linear: Solver of `A^T lambda = g` (and `A u = h` in forward mode); None takes `Dense` up
-            to 32 unknowns per problem, else CG or MINRES where A is declared positive definite or
-            symmetric, else GMRES.
+        linear: Solver of `A^T lambda = g` (and `A u = h` in forward mode); None refines with the
+            factor that the forward solver left, or takes `Dense`, or a Krylov solver, see
+            `sciml.solvers.choice`.
         order: How often the solution may be differentiated, s above.
         hessian: For least squares: `exact` or `gauss_newton`, which drops the curvature of the
             residuals and is therefore approximate unless they vanish.
@@ -109,17 +106,9 @@ class Implicit:
         """Return `x` with its derivative; arguments and errors as in `attach` below."""
         return attach(problem, x, theta, self, mask=mask, report=report, inverse=inverse)
 
-    def solver_for(self, operator: Operator) -> Any:
-        """Return the linear solver for an operator."""
-        if self.linear is not None:
-            return self.linear
-        if operator.layout.pack(operator.like).shape[-1] <= SMALL:
-            if operator.positive_definite:
-                return Dense("positive_definite")
-            return Dense()
-        if operator.positive_definite:
-            return CG()
-        return MINRES() if operator.symmetric else GMRES()
+    def solver_for(self, operator: Operator, *, near_identity: bool = False) -> Any:
+        """Return the linear solver for an operator; arguments as in `choice.default_linear`."""
+        return self.linear or default_linear(operator, near_identity=near_identity)
 
 
 @dataclass(eq=False)
@@ -139,11 +128,13 @@ class _Inverse:
             if not self.cache:
                 gauss_newton = self.rule.hessian == "gauss_newton"
                 self.cache.append(self.problem.operator(x, theta, gauss_newton=gauss_newton))
-                self.cache[0].factors["forward"] = self.forward
+                self._keep(self.cache[0])
             operator = self.cache[0]
             for size in reversed(b.shape[: self.rhs]):
                 operator = operator.stacked(size)
-            linear = self.rule.solver_for(self.cache[0])
+            linear = self.rule.solver_for(
+                self.cache[0], near_identity=self.problem.kind == "fixed_point"
+            )
             warm = self.rule.warm_start if transposed else None
             start = warm.start(b) if warm else None
             out: Outcome = linear(operator.T if transposed else operator, b, start)
@@ -158,9 +149,9 @@ class _Inverse:
             settle(
                 out,
                 self.rule.on_failure or "raise",
-                f"the linear solve of the derivative by {type(linear).__name__}",
-                "a linear solver that reaches its tolerance: another one, a preconditioner, or "
-                "Dense('min_norm') where A is singular",
+                f"the linear solve of the derivative by {name_of(linear)}",
+                "a linear solver that reaches its tolerance",
+                lambda: cures(operator, linear, out.status),
             )
             value = out.value
             if self.rule.on_failure == "mask":
@@ -169,6 +160,13 @@ class _Inverse:
             if warm:
                 warm.last = value.detach()
             return value
+
+    def _keep(self, operator: Operator) -> None:
+        """Give the operator what the forward solver left."""
+        operator.factors["forward"] = self.forward
+        if self.problem.product is not None and isinstance(self.forward, DenseInverse):
+            # A does not depend on x: the factor is its own
+            operator.factors[self.forward.dense.structure] = self.forward.factor
 
     def for_many(self) -> _Inverse:
         """Return the same inverse for right-hand sides with one more leading axis."""
@@ -300,7 +298,7 @@ def attach(
         mask: `(*P)` booleans, problems that get a derivative; others get none.
         report: Filled by the linear solves.
         inverse: `(v, transposed) -> H v` with an approximate inverse H of dF/dx from the forward
-            solver, for linear solvers that use one.
+            solver, or None.
 
     Raises:
         InvalidArgument: When differentiated more often than `rule.order`.

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from sciml.errors import InvalidArgument
+from sciml.solvers.layout import unit_of
 from sciml.solvers.problem import Task
-from sciml.solvers.progress import Progress
+from sciml.solvers.progress import Progress, check_tolerances
 from sciml.solvers.solution import Outcome
 
 
@@ -39,7 +40,7 @@ class Broyden:
             lives until the backward pass.
 
     Raises:
-        InvalidArgument: If `memory` is below 1.
+        InvalidArgument: If `memory` is below 1, or tolerances cannot work.
     """
 
     rtol: float | None = None
@@ -51,7 +52,8 @@ class Broyden:
     share: bool = False
 
     def __post_init__(self) -> None:
-        """Check the memory."""
+        """Check the numbers."""
+        check_tolerances(self.rtol, self.atol, self.max_iter)
         if self.memory < 1:
             raise InvalidArgument(f"memory={self.memory}", "at least 1")
 
@@ -63,13 +65,15 @@ class Broyden:
         small = torch.finfo(x.dtype).eps
         r = task.residual(x)
         progress.update(x, layout.norm(r), task.scale(x, r))
-        step = self.inverse * r
+        step, unit = self.inverse * r, unit_of(layout.norm(r, torch.inf))
         while progress.go_on():
             new = progress.keep(x - step)
             new_r = task.residual(new)
             progress.update(new, layout.norm(new_r), task.scale(new, new_r))
             s, y = new - x, new_r - r
             x, r = new, new_r
+            if unit is not None:  # the update is the same for any common factor
+                s, y = s * layout.spread(unit, x), y * layout.spread(unit, x)
             used, slot = min(progress.step, m), (progress.step - 1) % m
             left[slot] = 0
             known, duals = left[:used], right[:used]

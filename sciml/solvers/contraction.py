@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sciml.errors import InvalidArgument
 from sciml.solvers.operators import Operator
-from sciml.solvers.progress import Progress
+from sciml.solvers.progress import Progress, check_tolerances
 from sciml.solvers.solution import Outcome
 
 
@@ -29,6 +28,9 @@ class Contraction:
         max_iter: Largest number of iterations.
         columns: The columns of A, not its rows, have sums at most c: the two norms swap.
         every: Iterations between looks at the device; None chooses.
+
+    Raises:
+        InvalidArgument: For tolerances that cannot work.
     """
 
     rtol: float | None = None
@@ -39,9 +41,8 @@ class Contraction:
     approximate = False
 
     def __post_init__(self) -> None:
-        """Check the limit."""
-        if self.max_iter < 0:
-            raise InvalidArgument(f"max_iter={self.max_iter}", "0 or more")
+        """Check the numbers."""
+        check_tolerances(self.rtol, self.atol, self.max_iter)
 
     def __call__(self, operator: Operator, b: Tensor, x0: Tensor | None = None) -> Outcome:
         """Solve `A x = b`."""

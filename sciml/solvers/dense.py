@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from sciml.errors import InvalidArgument
+from sciml.solvers.layout import Layout
 from sciml.solvers.operators import Operator, Product
-from sciml.solvers.progress import default_tolerance
+from sciml.solvers.progress import default_tolerance, relative_to
 from sciml.solvers.solution import Outcome, Status
 
 Structure = Literal[
@@ -31,7 +32,7 @@ STRUCTURES = (
 class Dense:
     """Direct solver: LU, Cholesky, triangular or diagonal; minimum norm where singular.
 
-    The matrix is assembled from n products (one, if diagonal), so n should stay below about 500.
+    The matrix is assembled from n products (one, if diagonal) and takes n^2 numbers per problem.
     The factor is kept with the operator and serves the matrix, its transpose and all right-hand
     sides. Problems whose matrix is singular to working precision get the solution of minimum norm
     by singular values and are `SINGULAR` if the right-hand side is inconsistent. The residual is
@@ -67,18 +68,25 @@ class Dense:
         rhs = layout.pack(b)
         packed = self._solve(factor, rhs, operator.transposed)
         # 0 / 0 where a failed problem asks for nothing
-        size = torch.linalg.vector_norm(rhs, dim=-1) if rhs.shape[-1] else rhs.sum(-1)
-        packed = torch.where((size > 0)[..., None], packed, torch.zeros_like(packed))
+        asked = (rhs != 0).any(-1, keepdim=True)
+        packed = torch.where(asked, packed, torch.zeros_like(packed))
         x = layout.unpack(packed, b)
         residual = layout.norm(b - operator.matvec(x))
         scale = layout.norm(b)
-        relative = residual / scale.clamp_min(torch.finfo(b.dtype).tiny)
+        relative = relative_to(residual, scale)
         # a backward stable solution leaves |A| |x| eps, which may exceed |b| eps by far
         rtol = default_tolerance(b.dtype) ** 0.5 if self.rtol is None else self.rtol
         status = torch.where(relative <= rtol, int(Status.CONVERGED), int(Status.SINGULAR))
         status = torch.where(relative.isfinite(), status, int(Status.NONFINITE))
         ones = torch.ones_like(status)
         return Outcome(x, status, ones, residual, relative, rhs.shape[-1])
+
+    def kept_inverse(self, operator: Operator) -> DenseInverse | None:
+        """Return the inverse by the factor of an operator; None without one, or if singular."""
+        factor = operator.base.factors.get(self.structure)
+        if factor is None or "poor" in factor:
+            return None
+        return DenseInverse(self, factor, operator.layout)
 
     def _factor(self, operator: Operator) -> dict[str, Any]:
         if self.structure == "diagonal":
@@ -132,6 +140,26 @@ class Dense:
         return out
 
 
+@dataclass(frozen=True)
+class DenseInverse:
+    """Product with the inverse of a factored matrix, or with its transpose.
+
+    Attributes:
+        dense: Solver that made the factor.
+        factor: What it made.
+        layout: Splits unknowns into problems.
+    """
+
+    dense: Dense
+    factor: dict[str, Any]
+    layout: Layout
+
+    def __call__(self, v: Tensor, transposed: bool) -> Tensor:
+        """Return `A^{-1} v` or `A^{-T} v`, shape of v."""
+        packed = self.dense._solve(self.factor, self.layout.pack(v), transposed)
+        return self.layout.unpack(packed, v)
+
+
 class LaggedFactor:
     """Preconditioner for Krylov solvers: the dense factor of an operator met earlier.
 
@@ -154,15 +182,13 @@ class LaggedFactor:
             self.factor, self.shape = self.dense._factor(operator.base), shape
             self.uses = 0
         self.uses += 1
-        layout, factor = operator.layout, self.factor
-
-        def apply(v: Tensor) -> Tensor:
-            packed = self.dense._solve(factor, layout.pack(v), operator.transposed)
-            return layout.unpack(packed, v)
-
-        return apply
+        inverse = DenseInverse(self.dense, self.factor, operator.layout)
+        return lambda v: inverse(v, operator.transposed)
 
 
 def _pseudo_inverse(a: Tensor) -> Tensor:
+    # LAPACK refuses what is not finite
+    bad = ~a.isfinite().all(-1).all(-1)[..., None, None]
     # 10 n eps: above the noise of products formed by automatic differentiation
-    return torch.linalg.pinv(a, rtol=10 * max(a.shape[-1], 1) * torch.finfo(a.dtype).eps)
+    rtol = 10 * max(a.shape[-1], 1) * torch.finfo(a.dtype).eps
+    return torch.linalg.pinv(a.masked_fill(bad, 0.0), rtol=rtol).masked_fill(bad, torch.nan)

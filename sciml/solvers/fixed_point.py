@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from sciml.errors import InvalidArgument
+from sciml.solvers.layout import unit_of
 from sciml.solvers.problem import Task
-from sciml.solvers.progress import Progress
+from sciml.solvers.progress import Progress, check_tolerances
 from sciml.solvers.solution import Outcome
 
 
@@ -26,6 +27,9 @@ class FixedPointIteration:
         max_iter: Largest number of iterations.
         damping: Step tau in (0, 1].
         every: Iterations between looks at the device; None chooses.
+
+    Raises:
+        InvalidArgument: For tolerances that cannot work, or a damping outside (0, 1].
     """
 
     rtol: float | None = None
@@ -34,6 +38,12 @@ class FixedPointIteration:
     damping: float = 1.0
     every: int | None = None
     differentiable = True  # no step writes into a tensor that an earlier one recorded
+
+    def __post_init__(self) -> None:
+        """Check the numbers."""
+        check_tolerances(self.rtol, self.atol, self.max_iter)
+        if not 0 < self.damping <= 1:
+            raise InvalidArgument(f"damping={self.damping}", "above 0 and at most 1")
 
     def __call__(self, task: Task, x: Tensor) -> Outcome:
         """Iterate from `x`."""
@@ -73,7 +83,7 @@ class Anderson:
         every: Iterations between looks at the device; None chooses.
 
     Raises:
-        InvalidArgument: If `window` is below 1.
+        InvalidArgument: If `window` is below 1, or tolerances cannot work.
     """
 
     rtol: float | None = None
@@ -86,7 +96,8 @@ class Anderson:
     every: int | None = None
 
     def __post_init__(self) -> None:
-        """Check the window."""
+        """Check the numbers."""
+        check_tolerances(self.rtol, self.atol, self.max_iter)
         if self.window < 1:
             raise InvalidArgument(
                 f"window={self.window}", "at least 1", "Or type FixedPointIteration()"
@@ -105,6 +116,7 @@ class Anderson:
         gram = torch.zeros(*shape, m, m, dtype=torch.float64, device=x.device)
         valid = torch.zeros(*shape, m, dtype=torch.bool, device=x.device)
         identity = ridge * torch.eye(m, dtype=torch.float64, device=x.device)
+        unit = unit_of(layout.norm(r, torch.inf))
         mixed = x - beta * r if beta != 1 else x - r
         x = mixed
         while progress.go_on():
@@ -117,6 +129,10 @@ class Anderson:
             torch.sub(new_r, r, out=residuals[j])
             torch.sub(new_mixed, mixed, out=updates[j])
             r, mixed = new_r, new_mixed
+            target = r
+            if unit is not None:
+                residuals[j] *= layout.spread(unit, x)
+                target = r * layout.spread(unit, x)
             row = layout.dots(residuals[:k], residuals[j]).movedim(0, -1).double()
             gram[..., j, :k] = row
             gram[..., :k, j] = row
@@ -125,7 +141,7 @@ class Anderson:
             size = gram.diagonal(dim1=-2, dim2=-1).sqrt()
             inverse = torch.where(valid & (size > 0), 1 / size, 0.0)
             matrix = inverse[..., :, None] * gram * inverse[..., None, :] + identity
-            rhs = inverse[..., :k] * layout.dots(residuals[:k], r).movedim(0, -1)
+            rhs = inverse[..., :k] * layout.dots(residuals[:k], target).movedim(0, -1)
             solved = torch.linalg.solve_ex(matrix[..., :k, :k], rhs[..., None])[0][..., 0]
             gamma = (inverse[..., :k] * solved).movedim(-1, 0).to(x.dtype)
             x = mixed - layout.combine(gamma, updates[:k])

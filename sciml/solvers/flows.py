@@ -28,7 +28,7 @@ from sciml.solvers.newton import NewtonKrylov
 from sciml.solvers.ode import ODE, integrate
 from sciml.solvers.operators import Operator
 from sciml.solvers.problem import Task
-from sciml.solvers.progress import Progress
+from sciml.solvers.progress import Progress, check_tolerances
 from sciml.solvers.solution import Outcome
 
 
@@ -49,7 +49,7 @@ class ResidualFlow:
         atol: Absolute tolerance.
 
     Raises:
-        InvalidArgument: If a time is not positive.
+        InvalidArgument: If a time is not positive and finite, or tolerances cannot work.
     """
 
     ode: ODE = field(default_factory=lambda: ODE("rk4", steps=2))
@@ -59,8 +59,9 @@ class ResidualFlow:
     atol: float = 0.0
 
     def __post_init__(self) -> None:
-        """Check the times."""
-        if not 0 < self.window <= self.horizon:
+        """Check the numbers."""
+        check_tolerances(self.rtol, self.atol)
+        if not 0 < self.window <= self.horizon < math.inf:
             raise InvalidArgument(
                 f"window={self.window}, horizon={self.horizon}", "0 < window <= horizon"
             )
@@ -96,7 +97,7 @@ class HomotopyPath:
     Args:
         ode: Method and tolerances along the path.
         kind: `fixed_point` or `newton`, see the module's text.
-        linear: Linear solver; None takes `Dense` up to 32 unknowns per problem, else GMRES.
+        linear: Linear solver; None chooses as `sciml.solvers.choice` does.
         corrector: Solver applied at the end, which judges the result; None for `NewtonKrylov()`.
 
     Raises:
@@ -135,7 +136,7 @@ class HomotopyPath:
         return integrate(velocity, x, on_failure="best", **settings).stats["path"]
 
     def _solve(self, a: Operator, b: Tensor) -> Tensor:
-        linear = self.linear or Implicit().solver_for(a)
+        linear = self.linear or Implicit().solver_for(a, near_identity=self.kind == "fixed_point")
         return linear(a, b, None).value
 
 

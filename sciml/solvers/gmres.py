@@ -10,9 +10,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sciml.solvers.krylov import Krylov, Preconditioner, divide, same, start
-from sciml.solvers.operators import Operator, Product
+from sciml.solvers.krylov import Krylov, divide
+from sciml.solvers.operators import Operator
 from sciml.solvers.progress import Progress
+from sciml.solvers.scaling import Preconditioner, Scaled
 from sciml.solvers.solution import Outcome, Status
 
 
@@ -39,21 +40,19 @@ class GMRES(Krylov):
     def __call__(self, operator: Operator, b: Tensor, x0: Tensor | None = None) -> Outcome:
         """Solve `A x = b`."""
         layout = operator.layout
-        precondition = self.preconditioner(operator) if self.preconditioner else same
-        x, r = start(operator, b, x0)
-        scale, products = layout.norm(b), int(x0 is not None)
-        progress = Progress(layout, x, self.rtol, self.atol, self.max_iter, 1)
+        system = Scaled(operator, b, x0, self.atol, self.preconditioner)
+        x, r, scale = system.x, system.r, layout.norm(system.b)
+        products = int(x0 is not None)
+        progress = Progress(layout, x, self.rtol, system.atol, self.max_iter, 1)
         small = torch.finfo(b.dtype).eps ** 0.5
         look = self.every or (1 if b.device.type == "cpu" else 8)
         progress.update(x, layout.norm(r), scale)
         while progress.go_on():
             before = progress.step
             budget = min(self.restart, self.max_iter - before)
-            correction, used, steps = self._cycle(
-                operator, r, progress, scale, precondition, budget, look
-            )
+            correction, used, steps = self._cycle(system, r, progress, scale, budget, look)
             x = progress.keep(x + correction)
-            r = b - operator.matvec(x)
+            r = system.b - system.matvec(x)
             products += used + 1
             progress.step = before + used - 1
             norm, active = layout.norm(r), progress.active
@@ -63,20 +62,19 @@ class GMRES(Krylov):
             progress.finish(stuck & (norm <= small * scale), Status.STALLED)
             progress.finish(stuck, Status.SINGULAR)
             progress.iterations = torch.where(active, before + steps, progress.iterations)
-        return progress.outcome(products)
+        return system.outcome(progress, products, verify=False)
 
     def _cycle(
         self,
-        operator: Operator,
+        system: Scaled,
         r: Tensor,
         progress: Progress,
         scale: Tensor,
-        precondition: Product,
         budget: int,
         look: int,
     ) -> tuple[Tensor, int, Tensor]:
         """Return a correction, the products used, and the products each problem needed."""
-        layout = operator.layout
+        layout = system.layout
         beta = layout.norm(r)
         bound = 0.5 * (progress.atol + progress.rtol * scale)
         active = progress.active.clone()
@@ -86,11 +84,13 @@ class GMRES(Krylov):
         h = r.new_zeros(budget + 1, budget, *beta.shape)
         null = r.new_zeros(budget + 1, *beta.shape)
         null[0] = 1
-        used = 0
+        used, usual = 0, torch.ones_like(beta)
         for k in range(budget):
             known = basis[: k + 1]
-            w = operator.matvec(precondition(basis[k]))
+            w = system.matvec(system.precondition(basis[k]))
             length = layout.norm(w)
+            if k == 0:
+                usual = length.masked_fill(length == 0, 1.0)
             for _ in range(2):
                 c = layout.dots(known, w)
                 w = w - layout.combine(c, known)
@@ -100,9 +100,10 @@ class GMRES(Krylov):
                 if w.device.type == "cpu" and not bool((new < 0.1 * length).any()):
                     break
             new = torch.where(new > 10 * torch.finfo(r.dtype).eps * length, new, 0.0)
-            # columns of finished problems get a unit below the diagonal: they add nothing
+            # columns of finished problems get a number of the usual size below the diagonal: they
+            # add nothing
             h[: k + 1, k] *= active
-            h[k + 1, k] = torch.where(active, new, 1.0)
+            h[k + 1, k] = torch.where(active, new, usual)
             gain = -(null[: k + 1] * h[: k + 1, k]).sum(0)
             broken = (new == 0) & active  # the space is exhausted: solved, or singular
             null[k + 1] = torch.where(active & ~broken, divide(gain, new), 0.0)
@@ -115,7 +116,7 @@ class GMRES(Krylov):
             if used % look == 0 and not bool(active.any()):
                 break
         y = _small_least_squares(h[: used + 1, :used], beta)
-        return precondition(layout.combine(y, basis[:used])), used, steps
+        return system.precondition(layout.combine(y, basis[:used])), used, steps
 
 
 def _small_least_squares(h: Tensor, beta: Tensor) -> Tensor:

@@ -13,7 +13,6 @@ References: Saad, Iterative Methods for Sparse Linear Systems, 2nd ed. 2003, alg
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -21,10 +20,9 @@ from torch import Tensor
 
 from sciml.errors import InvalidArgument
 from sciml.solvers.operators import Operator, Product
-from sciml.solvers.progress import CHECK, Progress
+from sciml.solvers.progress import CHECK, Progress, check_tolerances
+from sciml.solvers.scaling import Preconditioner, Scaled
 from sciml.solvers.solution import Outcome, Status
-
-Preconditioner = Callable[[Operator], Product]
 
 
 def jacobi(operator: Operator) -> Product:
@@ -40,35 +38,15 @@ def divide(a: Tensor, b: Tensor) -> Tensor:
     return a / b.masked_fill(b == 0, torch.inf)
 
 
-def start(operator: Operator, b: Tensor, x0: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Return a start and its residual; a start worse than zero is dropped."""
-    if x0 is None:
-        return torch.zeros_like(b), b
-    r = b - operator.matvec(x0)
-    worse = ~(operator.layout.norm(r) < operator.layout.norm(b))
-    worse = operator.layout.spread(worse, b)
-    return torch.where(worse, torch.zeros_like(b), x0), torch.where(worse, b, r)
-
-
-def _verified(operator: Operator, b: Tensor, progress: Progress, products: int) -> Outcome:
-    """Replace the residual of the recurrence by the true one; it may have drifted."""
-    out = progress.outcome(products + 1)
-    layout = operator.layout
-    scale = layout.norm(b)
-    out.residual = layout.norm(b - operator.matvec(out.value))
-    out.relative = out.residual / scale.clamp_min(torch.finfo(b.dtype).tiny)
-    bound = 2 * (progress.atol + progress.rtol * scale)
-    drifted = (out.status == Status.CONVERGED) & ~(out.residual <= bound)
-    out.status = torch.where(drifted, int(Status.STALLED), out.status)
-    return out
-
-
 @dataclass(frozen=True)
 class Krylov:
     """What short recurrences share; see `CG` for the arguments.
 
     Residuals of recurrences drift from the true ones, in float32 soon. Problems that believe to be
     done and are not start again from where they are, up to three times.
+
+    Raises:
+        InvalidArgument: For tolerances that cannot work.
     """
 
     rtol: float | None = None
@@ -76,15 +54,20 @@ class Krylov:
     max_iter: int = 500
     every: int | None = None
     approximate = False
+    needs_symmetry = False
+
+    def __post_init__(self) -> None:
+        """Check the tolerances."""
+        check_tolerances(self.rtol, self.atol, self.max_iter)
 
     def __call__(self, operator: Operator, b: Tensor, x0: Tensor | None = None) -> Outcome:
         """Solve `A x = b`."""
-        out = self._sweep(operator, b, x0)
+        out = self._swept(operator, b, x0)
         for _ in range(3):
             drifted = out.status == Status.STALLED
             if not bool(drifted.any()):
                 break
-            again = self._sweep(operator, b, out.value)
+            again = self._swept(operator, b, out.value)
             value = torch.where(operator.layout.spread(drifted, b), again.value, out.value)
             out = Outcome(
                 value,
@@ -96,13 +79,28 @@ class Krylov:
             )
         return out
 
-    def _sweep(self, operator: Operator, b: Tensor, x0: Tensor | None) -> Outcome:
-        raise NotImplementedError
-
-    def _progress(self, operator: Operator, x: Tensor) -> Progress:
-        return Progress(
-            operator.layout, x, self.rtol, self.atol, self.max_iter, self.every, monotone=False
+    def _swept(self, operator: Operator, b: Tensor, x0: Tensor | None) -> Outcome:
+        """Solve once."""
+        if self.needs_symmetry:
+            _need_symmetric(operator, type(self).__name__)
+        # MINRES and CG on the normal equations take no preconditioner
+        system = Scaled(operator, b, x0, self.atol, getattr(self, "preconditioner", None))
+        progress = Progress(
+            operator.layout,
+            system.x,
+            self.rtol,
+            system.atol,
+            self.max_iter,
+            self.every,
+            monotone=False,
         )
+        products = self._sweep(system, progress) + int(x0 is not None)
+        # the residual of a recurrence may have drifted from the true one
+        return system.outcome(progress, products, verify=True)
+
+    def _sweep(self, system: Scaled, progress: Progress) -> int:
+        """Iterate, and return the number of products."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)
@@ -121,20 +119,17 @@ class CG(Krylov):
     """
 
     preconditioner: Preconditioner | None = None
+    needs_symmetry = True
 
-    def _sweep(self, operator: Operator, b: Tensor, x0: Tensor | None) -> Outcome:
-        _need_symmetric(operator, "CG")
-        layout = operator.layout
-        precondition = self.preconditioner(operator) if self.preconditioner else same
-        x, r = start(operator, b, x0)
+    def _sweep(self, system: Scaled, progress: Progress) -> int:
+        layout, precondition, x, r = system.layout, system.precondition, system.x, system.r
         z = precondition(r)
-        p, rz, scale = z, layout.dot(r, z), layout.norm(b)
+        p, rz, scale = z, layout.dot(r, z), layout.norm(system.b)
         indefinite = torch.zeros_like(rz, dtype=torch.bool)
-        progress = self._progress(operator, x)
         progress.update(x, layout.norm(r), scale)
-        products = int(x0 is not None)
+        products = 0
         while progress.go_on():
-            ap = operator.matvec(p)
+            ap = system.matvec(p)
             curvature = layout.dot(p, ap)
             indefinite = indefinite | ~(curvature > 0)
             if products % CHECK == 0:
@@ -148,7 +143,7 @@ class CG(Krylov):
             p = z + layout.spread(divide(rz, old), x) * p
             products += 1
         progress.finish(indefinite, Status.SINGULAR)
-        return _verified(operator, b, progress, products)
+        return products
 
 
 @dataclass(frozen=True)
@@ -159,17 +154,15 @@ class NormalCG(Krylov):
     on |b - A x|; a singular but consistent system gives the solution of minimum norm from zero.
     """
 
-    def _sweep(self, operator: Operator, b: Tensor, x0: Tensor | None) -> Outcome:
-        layout = operator.layout
-        x, r = start(operator, b, x0)
-        z = operator.rmatvec(r)
-        p, zz, scale = z, layout.dot(z, z), layout.norm(b)
-        progress = self._progress(operator, x)
+    def _sweep(self, system: Scaled, progress: Progress) -> int:
+        layout, x, r = system.layout, system.x, system.r
+        z = system.rmatvec(r)
+        p, zz, scale = z, layout.dot(z, z), layout.norm(system.b)
         progress.update(x, layout.norm(r), scale)
-        products = int(x0 is not None)
-        size, small = torch.zeros_like(scale), 100 * torch.finfo(b.dtype).eps
+        products = 0
+        size, small = torch.zeros_like(scale), 100 * torch.finfo(x.dtype).eps
         while progress.go_on():
-            ap = operator.matvec(p)
+            ap = system.matvec(p)
             # A^T r = 0 with r != 0: the least-squares solution, the system is inconsistent
             size = size.maximum(divide(layout.norm(ap), layout.norm(p)))
             orthogonal = zz.sqrt() <= small * size * layout.norm(r)
@@ -178,11 +171,11 @@ class NormalCG(Krylov):
             x = progress.keep(x + alpha * p)
             r = r - alpha * ap
             progress.update(x, layout.norm(r), scale)
-            z = operator.rmatvec(r)
+            z = system.rmatvec(r)
             zz, old = layout.dot(z, z), zz
             p = z + layout.spread(divide(zz, old), x) * p
             products += 2
-        return _verified(operator, b, progress, products)
+        return products
 
 
 @dataclass(frozen=True)
@@ -193,22 +186,22 @@ class MINRES(Krylov):
         InvalidArgument: From the call, if A is not declared symmetric.
     """
 
-    def _sweep(self, operator: Operator, b: Tensor, x0: Tensor | None) -> Outcome:
-        _need_symmetric(operator, "MINRES")
-        layout = operator.layout
-        x, r = start(operator, b, x0)
+    needs_symmetry = True
+
+    def _sweep(self, system: Scaled, progress: Progress) -> int:
+        layout, x, r = system.layout, system.x, system.r
         beta = layout.norm(r)
-        scale, progress = layout.norm(b), self._progress(operator, x)
+        scale = layout.norm(system.b)
         progress.update(x, beta, scale)
         zero = torch.zeros_like(beta)
         v, old_v = r * layout.spread(divide(torch.ones_like(beta), beta), x), torch.zeros_like(x)
         d, old_d = torch.zeros_like(x), torch.zeros_like(x)
         # Givens rotations of the last two columns of the Lanczos matrix
         c, s, old_c, old_s = zero - 1, zero, zero - 1, zero
-        eta, products = beta, int(x0 is not None)
+        eta, products = beta, 0
         beta = zero
         while progress.go_on():
-            w = operator.matvec(v) - layout.spread(beta, x) * old_v
+            w = system.matvec(v) - layout.spread(beta, x) * old_v
             alpha = layout.dot(v, w)
             w = w - layout.spread(alpha, x) * v
             new_beta = layout.norm(w)
@@ -231,7 +224,7 @@ class MINRES(Krylov):
             beta = new_beta
             products += 1
             progress.update(x, eta.abs(), scale)
-        return _verified(operator, b, progress, products)
+        return products
 
 
 @dataclass(frozen=True)
@@ -248,22 +241,19 @@ class BiCGStab(Krylov):
 
     preconditioner: Preconditioner | None = None
 
-    def _sweep(self, operator: Operator, b: Tensor, x0: Tensor | None) -> Outcome:
-        layout = operator.layout
-        precondition = self.preconditioner(operator) if self.preconditioner else same
-        x, r = start(operator, b, x0)
-        shadow, p, rho, scale = r, r, layout.dot(r, r), layout.norm(b)
-        progress = self._progress(operator, x)
+    def _sweep(self, system: Scaled, progress: Progress) -> int:
+        layout, precondition, x, r = system.layout, system.precondition, system.x, system.r
+        shadow, p, rho, scale = r, r, layout.dot(r, r), layout.norm(system.b)
         progress.update(x, layout.norm(r), scale)
-        products = int(x0 is not None)
-        small = torch.finfo(b.dtype).eps
+        products = 0
+        small = torch.finfo(x.dtype).eps
         while progress.go_on():
             y = precondition(p)
-            v = operator.matvec(y)
+            v = system.matvec(y)
             alpha = layout.spread(divide(rho, layout.dot(shadow, v)), x)
             s = r - alpha * v
             z = precondition(s)
-            t = operator.matvec(z)
+            t = system.matvec(z)
             omega = layout.spread(divide(layout.dot(t, s), layout.dot(t, t)), x)
             x = progress.keep(x + alpha * y + omega * z)
             r = s - omega * t
@@ -279,12 +269,7 @@ class BiCGStab(Krylov):
             rho = torch.where(lost, layout.dot(r, r), new_rho)
             products += 2
             progress.update(x, layout.norm(r), scale)
-        return _verified(operator, b, progress, products)
-
-
-def same(v: Tensor) -> Tensor:
-    """Return v: no preconditioner."""
-    return v
+        return products
 
 
 def _need_symmetric(operator: Operator, name: str) -> None:

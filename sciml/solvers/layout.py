@@ -12,11 +12,74 @@ has shape P; a history is `(m, *x.shape)` with the newest entries in any order.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from sciml.errors import InvalidArgument, InvalidType
+
+# Below these norms the squares of entries that matter may be rounded to zero.
+LOWEST = {
+    dtype: 1e3 * (torch.finfo(dtype).tiny / torch.finfo(dtype).eps) ** 0.5
+    for dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+}
+
+
+def power_of_two(size: Tensor) -> Tensor:
+    """Return the power of two that brings a size near 1 when it multiplies it, exactly.
+
+    Zero and what is not finite get 1; the power itself neither over- nor underflows.
+    """
+    largest = math.frexp(torch.finfo(size.dtype).max)[1] - 2
+    exponent = torch.frexp(size)[1].clamp(-largest, largest)
+    one = torch.ones_like(size)
+    return torch.where(size.isfinite(), torch.ldexp(one, -exponent), one)
+
+
+def unit_of(size: Tensor) -> Tensor | None:
+    """Return the powers of two that bring sizes `(*P)` near 1, or None where all are near enough.
+
+    Sizes up to the eighth root of the dtype's range, zero and what is not finite get 1.
+    """
+    far = torch.finfo(size.dtype).max ** 0.125
+    odd = ((size > far) | (size < 1 / far)) & (size > 0) & size.isfinite()
+    return torch.where(odd, power_of_two(size), 1.0) if bool(odd.any()) else None
+
+
+def _in_range(norm: Tensor, largest: Callable[[], Tensor], again: Callable[..., Tensor]) -> Tensor:
+    """Return a Euclidean norm, formed again where squares left the range of the dtype.
+
+    Args:
+        norm: `(*P)`, from squares of the entries.
+        largest: Returns the largest absolute value `(*P)`.
+        again: Returns the norm times a power of two `(*P)`, from entries times that power.
+    """
+    low = LOWEST[norm.dtype]
+    looks = norm.device.type == "cpu"  # a look costs less than the work it saves
+    if looks:
+        if not norm.numel():
+            return norm
+        least, most = norm.aminmax()
+        if least.item() >= low and most.item() < math.inf:
+            return norm
+    size = largest()
+    lost = ((norm < low) & (size > 0)) | ((norm == math.inf) & size.isfinite())
+    if looks and not bool(lost.any()):  # zeros, and what is not finite at all
+        return norm
+    unit = power_of_two(size)
+    return torch.where(lost, again(unit) / unit, norm)
+
+
+def norm_of(v: Tensor) -> Tensor:
+    """Return the Euclidean norm over the last axis, of entries of any size."""
+    if v.shape[-1] == 0:
+        return v.new_zeros(v.shape[:-1])
+    return _in_range(
+        torch.linalg.vector_norm(v, dim=-1),
+        lambda: torch.linalg.vector_norm(v, torch.inf, dim=-1),
+        lambda unit: torch.linalg.vector_norm(v * unit[..., None], dim=-1),
+    )
 
 
 class Rows:
@@ -74,8 +137,10 @@ class Rows:
         return (self.pack(x) * self.pack(y)).sum(-1)
 
     def norm(self, x: Tensor, p: float = 2.0) -> Tensor:
-        """Return the p-norm per problem; p may be inf."""
+        """Return the p-norm per problem, of entries of any size; p may be inf."""
         v = self.pack(x)
+        if p == 2:
+            return norm_of(v)
         if v.shape[-1] == 0:
             return v.new_zeros(v.shape[:-1])
         return torch.linalg.vector_norm(v, p, dim=-1)
@@ -176,9 +241,14 @@ class Segments:
         return self._sum(x * y, self.ndim)
 
     def norm(self, x: Tensor, p: float = 2.0) -> Tensor:
-        """Return the p-norm per problem; p is 1, 2 or inf."""
+        """Return the p-norm per problem, of entries of any size; p is 1, 2 or inf."""
         if p == 2:
-            return self.dot(x, x).sqrt()
+
+            def again(unit: Tensor) -> Tensor:
+                scaled = x * self.spread(unit, x)
+                return self.dot(scaled, scaled).sqrt()
+
+            return _in_range(self.dot(x, x).sqrt(), lambda: self.norm(x, torch.inf), again)
         if p == 1:
             return self._sum(x.abs(), self.ndim)
         rows = x.abs()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -9,10 +10,10 @@ import torch
 from torch import Tensor
 
 from sciml.errors import InvalidArgument
-from sciml.solvers.layout import Rows
+from sciml.solvers.layout import Rows, norm_of, power_of_two
 from sciml.solvers.operators import Linearised
 from sciml.solvers.problem import Task
-from sciml.solvers.progress import Progress
+from sciml.solvers.progress import Progress, at_rest, check_tolerances
 from sciml.solvers.solution import Outcome, Status
 
 Factor = Literal["qr", "gram"]
@@ -39,7 +40,7 @@ class LevenbergMarquardt:
             Jacobians, with QR for the problems that are too ill-conditioned for it.
 
     Raises:
-        InvalidArgument: If `factor` is unknown.
+        InvalidArgument: For tolerances that cannot work and an unknown `factor`.
     """
 
     rtol: float | None = None
@@ -50,7 +51,8 @@ class LevenbergMarquardt:
     factor: Factor = "qr"
 
     def __post_init__(self) -> None:
-        """Check the name of the factorisation."""
+        """Check the tolerances and the name of the factorisation."""
+        check_tolerances(self.rtol, self.atol, self.max_iter)
         if self.factor not in ("qr", "gram"):
             raise InvalidArgument(f"factor={self.factor!r}", "qr or gram")
 
@@ -74,38 +76,47 @@ class LevenbergMarquardt:
         first: Tensor | None = None  # |r| at the start
         # rows at x; without a formula for the Jacobian they come with it
         r = layout.pack(task.rows(x)) if task.has_jacobian else None
+        tiny = torch.finfo(x.dtype).tiny
+        rest = torch.ones_like(mu, dtype=torch.bool)
         while True:
             triangle, q, columns = _compressed(task, x, r, self.factor)
             width = columns if width is None else width.maximum(columns)
-            size = torch.linalg.vector_norm(q, dim=-1)
+            size = norm_of(q)
             first = size if first is None else first
-            slope = (triangle.mT @ q[..., None])[..., 0].abs()
-            angle = torch.where(columns > 0, slope / columns, 0.0)
+            directions = triangle / columns.masked_fill(columns == 0, 1.0)[..., None, :]
+            angle = (directions.mT @ q[..., None])[..., 0].abs()
             worst = angle.amax(-1) if angle.shape[-1] else torch.zeros_like(size)
             # without a residual at the minimum the angle never closes; then |r| itself counts
-            small = size * (size / first.clamp_min(torch.finfo(x.dtype).tiny))
+            small = size * torch.where(rest, size / first.clamp_min(tiny), 1.0)
             progress.update(x, worst.minimum(small), size, size <= self.atol)
             if not progress.go_on():
-                return progress.outcome(task.evaluations)
+                out = progress.outcome(task.evaluations)
+                out.inverse = _gauss_newton_inverse(triangle, layout)
+                return out
             d = _damped_step(triangle, q, width, mu)
-            gone = (triangle @ d[..., None])[..., 0] + q
-            predicted = 0.5 * (size.square() - gone.square().sum(-1))
+            gone = norm_of((triangle @ d[..., None])[..., 0] + q)
             dx = layout.unpack(d, x)
-            trial = layout.pack(task.rows(x + dx))
-            here = 0.5 * size.square()
-            value = 0.5 * torch.linalg.vector_norm(trial, dim=-1).square()
-            gain = (here - value) / predicted.clamp_min(1e-300)
+            moved = layout.pack(task.rows(x + dx))
+            trial = norm_of(moved)
+            # objectives in units of the present one, whose square may be out of range
+            unit = power_of_two(size)
+            here, value = 0.5 * (size * unit).square(), 0.5 * (trial * unit).square()
+            predicted = here - 0.5 * (gone * unit).square()
+            gain = (here - value) / predicted.clamp_min(tiny)
             # near the minimum the gain drowns in round-off while the step is still good
             noise = 10 * torch.finfo(x.dtype).eps * here
             blind = (predicted <= noise) & (value <= here + noise)
             gain = torch.where(blind, 1.0, gain)
             accepted = (gain > 1e-4) & value.isfinite()
-            unmoved = ~accepted & (layout.norm(dx) <= torch.finfo(x.dtype).eps * layout.norm(x))
+            step = layout.norm(dx)
+            unmoved = ~accepted & (step <= torch.finfo(x.dtype).eps * layout.norm(x))
             progress.finish(unmoved, Status.STALLED)
-            x = progress.keep(torch.where(layout.spread(accepted, x), x + dx, x))
+            new = progress.keep(torch.where(layout.spread(accepted, x), x + dx, x))
+            near = at_rest(layout, (x, size), (new, trial), step, progress.rtol)
+            x, rest = new, torch.where(accepted, near, rest)
             better = (1 - (2 * gain - 1) ** 3).clamp(1 / 3, 2.0)
             if r is not None:
-                r = torch.where(accepted[..., None], trial, r)
+                r = torch.where(accepted[..., None], moved, r)
             mu = torch.where(accepted, mu * better, mu * nu).clamp(1e-20, 1e20)
             nu = torch.where(accepted, 2.0, 2 * nu).clamp_max(1e10)
 
@@ -123,7 +134,7 @@ def _compressed(
         jacobian = task.jacobian(x)
     n = jacobian.shape[-1]
     both = torch.cat([jacobian, r[..., None]], -1)
-    size = torch.linalg.vector_norm(both, dim=-2)
+    size = norm_of(both.mT)
     columns, bad = size[..., :n], ~size.isfinite().all(-1)
     if not (both.device.type == "cpu" and not bool(bad.any())):
         both = both.masked_fill(bad[..., None, None], 0.0)  # LAPACK may not return from NaN
@@ -138,6 +149,8 @@ def _linearised(task: Task, x: Tensor) -> tuple[Tensor, Tensor]:
     rows = Linearised(task.rows, x)
     r = layout.pack(rows.value)
     n, m = layout.pack(x).shape[-1], r.shape[-1]
+    if n == 0:
+        return r[..., None][..., :0], r
     if n <= m:
         products = torch.vmap(rows.times)(layout.basis(x))
         return torch.stack([layout.pack(c) for c in products], -1), r
@@ -157,7 +170,7 @@ def _by_gram(both: Tensor) -> Tensor:
     eps cond^2. Problems with cond above 1e-2 / sqrt(eps), as the triangle itself estimates it, or
     without a Cholesky factor are factored by QR.
     """
-    size = torch.linalg.vector_norm(both, dim=-2)
+    size = norm_of(both.mT)
     size = torch.where(size > 0, size, torch.ones_like(size))
     unit = both / size[..., None, :]
     lower, info = torch.linalg.cholesky_ex(unit.mT @ unit)
@@ -173,6 +186,20 @@ def _by_gram(both: Tensor) -> Tensor:
     exact = torch.zeros_like(upper).flatten(0, -3)
     exact[where] = _by_qr(flat[where])
     return torch.where(poor[..., None, None], exact.reshape(upper.shape), upper)
+
+
+def _gauss_newton_inverse(triangle: Tensor, layout: Rows) -> Callable[..., Tensor] | None:
+    """Return the product with `(J^T J)^{-1}`, which is symmetric, for the derivative."""
+    n = triangle.shape[-1]
+    if triangle.shape[-2] < n:
+        return None
+    upper = triangle[..., :n, :]
+
+    def inverse(v: Tensor, transposed: bool) -> Tensor:
+        half = torch.linalg.solve_triangular(upper.mT, layout.pack(v)[..., None], upper=False)
+        return layout.unpack(torch.linalg.solve_triangular(upper, half, upper=True)[..., 0], v)
+
+    return inverse
 
 
 def _damped_step(triangle: Tensor, q: Tensor, width: Tensor, mu: Tensor) -> Tensor:

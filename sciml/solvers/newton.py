@@ -11,20 +11,27 @@ from sciml.solvers.dense import Dense
 from sciml.solvers.gmres import GMRES
 from sciml.solvers.krylov import BiCGStab
 from sciml.solvers.layout import Layout
+from sciml.solvers.operators import Product
 from sciml.solvers.problem import Task
-from sciml.solvers.progress import Progress
+from sciml.solvers.progress import Progress, at_rest, check_tolerances
 from sciml.solvers.solution import Outcome, Status
 
 DECREASE = 1e-4  # of Armijo's condition on |F|
+# A full step multiplies |F| by (1 - 1/k)^k < 1/e at a root of order k, by (1 + 1/k)^-k > 1/e at a
+# pole of order k.
+ROOT = 0.3679
 HALVINGS = 12
+PROBE = 64.0  # steps (or round-offs of x) at which |F| is compared
 
 
 @dataclass(frozen=True)
 class Newton:
     """Newton's method with a direct solver and Armijo's line search on |F| per problem.
 
-    A problem is converged once |F| meets the tolerance or the full Newton step is below
-    `rtol |x|`; the step estimates the error whatever the units of F.
+    A problem is converged once |F| meets the tolerance and the next step would be short, or once
+    the full step is below `rtol |x|` and |F| grows beyond it, as it does at a root and not beside a
+    pole. Steps estimate the error whatever the units of F. The last factor is left to
+    the derivative, see `sciml.solvers.refinement`.
 
     Args:
         rtol: Tolerance on |F| / |F(x0)| (for a fixed point: over |T(x)|) and on the step; None
@@ -34,6 +41,9 @@ class Newton:
         linear: Direct solver for the step.
         refresh: Steps that share one factor (1: Newton; more: chord method).
         every: Steps between looks at the device; None chooses.
+
+    Raises:
+        InvalidArgument: For tolerances that cannot work.
     """
 
     rtol: float | None = None
@@ -43,18 +53,26 @@ class Newton:
     refresh: int = 1
     every: int | None = None
 
+    def __post_init__(self) -> None:
+        """Check the tolerances."""
+        check_tolerances(self.rtol, self.atol, self.max_iter)
+
     def __call__(self, task: Task, x: Tensor) -> Outcome:
         """Iterate from `x`."""
         layout = task.layout
         progress = Progress(layout, x, self.rtol, self.atol, self.max_iter, self.every)
         r = task.residual(x)
         progress.update(x, layout.norm(r), task.scale(x, r))
+        operator = None
         while progress.go_on():
             if progress.step % self.refresh == 0:
                 operator = task.linearise(x)
             solved = self.linear(operator, -r)
             x, r = _advance(task, progress, x, r, solved)
-        return progress.outcome(task.evaluations)
+        out = progress.outcome(task.evaluations)
+        if operator is not None and isinstance(self.linear, Dense):
+            out.inverse = self.linear.kept_inverse(operator)
+        return out
 
 
 @dataclass(frozen=True)
@@ -62,7 +80,8 @@ class NewtonKrylov:
     """Newton's method without matrices: inexact steps by GMRES (or another Krylov solver).
 
     The inner tolerance follows Eisenstat and Walker 1996 (SIAM J. Sci. Comput. 17, choice 2,
-    gamma = 0.9, alpha = 2) per problem.
+    gamma = 0.9, alpha = 2) per problem. The preconditioner at the last step is left to the
+    derivative.
 
     Args:
         rtol: As in `Newton`.
@@ -71,6 +90,9 @@ class NewtonKrylov:
         linear: Solver for the step, with its preconditioner; its tolerance is overruled.
         forcing: First and largest inner tolerance.
         every: Steps between looks at the device; None chooses.
+
+    Raises:
+        InvalidArgument: For tolerances that cannot work.
     """
 
     rtol: float | None = None
@@ -80,6 +102,10 @@ class NewtonKrylov:
     forcing: float = 0.5
     every: int | None = None
 
+    def __post_init__(self) -> None:
+        """Check the tolerances."""
+        check_tolerances(self.rtol, self.atol, self.max_iter)
+
     def __call__(self, task: Task, x: Tensor) -> Outcome:
         """Iterate from `x`."""
         layout = task.layout
@@ -88,19 +114,32 @@ class NewtonKrylov:
         norm = layout.norm(r)
         scale = task.scale(x, r)
         progress.update(x, norm, scale)
-        eta = torch.full_like(norm, self.forcing)
+        eta, tiny = torch.full_like(norm, self.forcing), torch.finfo(x.dtype).tiny
+        operator = None
         while progress.go_on():
             # never solve beyond what the outer tolerance asks for
-            floor = 0.3 * (self.atol + progress.rtol * scale) / norm.clamp_min(1e-300)
+            floor = 0.3 * (self.atol + progress.rtol * scale) / norm.clamp_min(tiny)
             inner = replace(self.linear, rtol=eta.clamp_min(1e-14).maximum(floor).clamp_max(0.9))
-            solved = inner(task.linearise(x), -r)
+            operator = task.linearise(x)
+            solved = inner(operator, -r)
             x, r = _advance(task, progress, x, r, solved)
             old, norm = norm, layout.norm(r)
             scale = task.scale(x, r)
-            choice = 0.9 * (norm / old.clamp_min(1e-300)) ** 2
+            choice = 0.9 * (norm / old.clamp_min(tiny)) ** 2
             safeguard = torch.where(0.9 * eta**2 > 0.1, 0.9 * eta**2, 0.0)
             eta = choice.maximum(safeguard).clamp_max(self.forcing).nan_to_num(self.forcing)
-        return progress.outcome(task.evaluations)
+        out = progress.outcome(task.evaluations)
+        if operator is not None and self.linear.preconditioner is not None:
+            made: dict[bool, Product] = {}
+
+            def inverse(v: Tensor, transposed: bool) -> Tensor:
+                if transposed not in made:
+                    given = operator.T if transposed else operator
+                    made[transposed] = self.linear.preconditioner(given)
+                return made[transposed](v)
+
+            out.inverse = inverse
+        return out
 
 
 def _advance(
@@ -108,19 +147,35 @@ def _advance(
 ) -> tuple[Tensor, Tensor]:
     """Take a step, update the progress, and return the new iterate and residual."""
     layout: Layout = task.layout
-    dx = solved.value
-    finite = layout.norm(dx).isfinite()
-    progress.finish(~finite, Status.SINGULAR)
+    dx, old = solved.value, layout.norm(r)
     size = layout.norm(dx)
+    progress.finish(solved.status == Status.NONFINITE, Status.NONFINITE)
+    progress.finish(~size.isfinite(), Status.SINGULAR)
     tiny = (size <= progress.rtol * layout.norm(x)) & (solved.status == Status.CONVERGED)
-    t, new, new_r, fine = _line_search(task, progress.active & ~tiny, x, dx, layout.norm(r))
+    t, new, new_r, fine = _line_search(task, progress.active & ~tiny, x, dx, old)
     new = progress.keep(new)
     norm = layout.norm(new_r)
-    progress.update(new, norm, task.scale(new, new_r), tiny & (t == 1))
+    rest = None  # |T(x)| is a scale that no start spoils
+    if task.kind != "fixed_point":
+        rest = at_rest(layout, (x, old), (new, norm), t * size, progress.rtol)
+        # what an inexact step was not asked to remove may stay
+        rest = rest & (norm <= (2 * solved.relative).clamp_min(ROOT) * old)
+    landed = tiny & (norm <= 10 * old)  # round-off may raise |F| a little
+    if bool(landed.any()):
+        landed = landed & _grows(task, new, dx, norm)
+    progress.update(new, norm, task.scale(new, new_r), landed, rest)
     unsolved = solved.status == Status.SINGULAR
     progress.finish(~fine & unsolved, Status.SINGULAR)
     progress.finish(~fine & ~unsolved, Status.STALLED)
     return new, new_r
+
+
+def _grows(task: Task, x: Tensor, dx: Tensor, norm: Tensor) -> Tensor:
+    """Return where |F| is larger further along the step: so at a root, and not beside a pole."""
+    layout = task.layout
+    visible = torch.finfo(x.dtype).eps * layout.norm(x)
+    reach = PROBE * (visible / layout.norm(dx)).clamp_min(1.0)
+    return layout.norm(task.residual(x + layout.spread(reach, x) * dx)) > norm
 
 
 def _line_search(

@@ -20,6 +20,7 @@ Sources: Chen et al. 2018, arXiv 1806.07366 (adjoint); torchdiffeq 0.2.5 (integr
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -41,6 +42,9 @@ from sciml.solvers.solution import MEANING, Policy, Solution, Status, check_poli
 Gradient = Literal["backprop", "checkpoint", "adjoint"]
 GRADIENTS = ("backprop", "checkpoint", "adjoint")
 ADAPTIVE = ("dopri5", "dopri8", "bosh3", "adaptive_heun", "fehlberg2")
+# Their interpolants are of lower order than their steps, which must therefore end at the times;
+# those of the others are as accurate as the steps.
+LANDING = ("dopri8", "bosh3")
 ONE_STEP = ("euler", "midpoint", "heun2", "heun3", "rk4")
 MULTISTEP = ("explicit_adams", "implicit_adams")
 ROUNDS = 4  # problems may fail one after the other; after this many solves all are given up
@@ -75,9 +79,11 @@ class ODE:
             raise InvalidArgument(
                 f"method={self.method!r}", "an integrator", did_you_mean(str(self.method), known)
             )
-        if self.rtol < 0 or self.atol < 0 or self.rtol + self.atol <= 0:
+        fine = 0 <= self.rtol < math.inf and 0 <= self.atol < math.inf  # NaN is neither
+        if not fine or self.rtol + self.atol == 0:
             raise InvalidArgument(
-                f"rtol={self.rtol}, atol={self.atol}", "tolerances >= 0, one of them positive"
+                f"rtol={self.rtol}, atol={self.atol}",
+                "finite tolerances >= 0, one of them positive",
             )
         if self.steps < 1 or self.max_steps < 1:
             raise InvalidArgument(
@@ -95,6 +101,8 @@ class ODE:
 
         if self.adaptive:
             options = {"max_num_steps": self.max_steps}
+            if self.method in LANDING or times.requires_grad:  # an interpolant has its own slope
+                options["step_t"] = times[1:].detach()
         else:
             options = {"grid_constructor": lambda f, z, t: _refined(t, self.steps)}
         settings = {"rtol": self.rtol, "atol": self.atol, "method": self.method}
@@ -124,7 +132,7 @@ def integrate(
             again, saying so (`warn`) or not (`mask`, `best`).
         ode: Method and tolerances, by default `ODE()`.
         gradient: See the module's text.
-        times: At least two, increasing or decreasing.
+        times: At least two, finite, strictly increasing or decreasing; a tensor gets a gradient.
         estimates: Whether to estimate errors and stiffness (dopri5, not `adjoint`).
         layout: How z splits into problems, by default `Rows(1)`.
 
@@ -136,7 +144,7 @@ def integrate(
 
     Raises:
         ConvergenceError: Under `raise`, if a problem failed.
-        InvalidArgument: For combinations that do not work.
+        InvalidArgument: For combinations that do not work, or times out of order.
     """
     ode = ode or ODE()
     check_policy(on_failure)
@@ -160,11 +168,18 @@ def _solved(
     """Solve, again without the problems that failed; arguments as in `integrate`."""
     bound, leaves = flat_theta(lambda at, *rest: field(*at, *rest), theta)
     z0 = z0.float() if z0.dtype in (torch.float16, torch.bfloat16) else z0
-    t = torch.as_tensor(times, dtype=torch.float64 if ode.adaptive else z0.dtype, device=z0.device)
+    t = checked_times(times, torch.float64 if ode.adaptive else z0.dtype, z0.device)
     counts = Evaluations()
     status = torch.full(layout.problems(z0), Status.CONVERGED, device=z0.device)
     extra: dict[str, Tensor] = {}
     run = Field(bound, leaves, z0, layout, counts)
+    if not z0.numel():  # no error to choose steps by; the field is asked once, for its graph
+        rest = z0 + 0 * run(t[0].to(z0.dtype), z0)
+        run.finish()
+        nothing = torch.zeros_like(status, dtype=z0.dtype)
+        extra = dict.fromkeys(("error", "stiffness"), nothing) if estimates else {}
+        stats = {"path": rest.expand(len(t), *rest.shape), "evaluations": counts, **extra}
+        return Solution(rest, status, torch.zeros_like(status), nothing, stats)
     for attempt in range(ROUNDS):
         run.watch(t[0], adaptive=ode.adaptive)
         try:
@@ -193,6 +208,27 @@ def _solved(
     steps = torch.full_like(status, counts.steps)
     stats = {"path": path, "evaluations": counts, **extra}
     return Solution(path[-1], status, steps, residual, stats)
+
+
+def checked_times(times: Any, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return times as a tensor `(T,)`, with its graph if there is one.
+
+    Raises:
+        InvalidArgument: If there are fewer than two, or they are not finite and strictly
+            increasing or decreasing in this dtype.
+    """
+    if not isinstance(times, Tensor) and any(isinstance(t, Tensor) for t in times):
+        times = torch.stack([torch.as_tensor(t, dtype=dtype, device=device) for t in times])
+    t = torch.as_tensor(times, dtype=dtype, device=device)
+    steps = t.detach().diff() if t.dim() == 1 else t.new_zeros(1)
+    fine = t.dim() == 1 and len(t) > 1 and bool(t.isfinite().all())
+    if not fine or not bool((steps > 0).all() | (steps < 0).all()):
+        raise InvalidArgument(
+            f"times={t.tolist()}",
+            f"at least two finite numbers, strictly increasing or strictly decreasing in {dtype}",
+            "Type times=(0.0, 1.0)",
+        )
+    return t
 
 
 def check_gradient(ode: ODE, gradient: str, *, estimates: bool = False) -> None:

@@ -7,6 +7,9 @@ With a(t) = dL/dz(t) and F the field,
 for every tensor w the field depends on: those in theta, and all it captures, which are found in
 the graph of one evaluation; a tensor computed from parameters outside the field (a closure over
 encoded features) is followed to these parameters, in every evaluation: right, but pass it in theta.
+A time that gets a gradient moves its own state; the first one moves all later ones:
+
+    dL/dt_i = (dL/dz_i)^T F(t_i, z_i),    dL/dt_0 = -a(0)^T F(t_0, z_0),    a(0) without dL/dz0.
 
 The adjoint is linear in a, so a is scaled to unit root mean square before it meets absolute
 tolerances: gradients do not lose digits because a loss is a mean over many samples.
@@ -38,7 +41,7 @@ DRIFT = 0.05  # relative miss of the retraced state that is warned about
 def adjoint_path(ode: Any, run: Field, z0: Tensor, t: Tensor) -> Tensor:
     """Return the states at the times `(T, *shape)`, differentiable once."""
     hidden = captured(run, z0, t[0])
-    return _Adjoint.apply(ode, run, t, len(run.leaves), z0, *run.leaves, *hidden)
+    return _Adjoint.apply(ode, run, len(run.leaves), t, z0, *run.leaves, *hidden)
 
 
 def captured(run: Field, z0: Tensor, t: Tensor) -> list[Tensor]:
@@ -73,7 +76,7 @@ class _Adjoint(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, ode: Any, run: Field, t: Tensor, count: int, z0: Tensor, *tensors: Tensor
+        ctx: Any, ode: Any, run: Field, count: int, t: Tensor, z0: Tensor, *tensors: Tensor
     ) -> Tensor:
         path = ode.path(run, z0, t)
         ctx.ode, ctx.run, ctx.count = ode, run, count
@@ -106,8 +109,17 @@ class _Adjoint(torch.autograd.Function):
             return y.detach(), *pulled
 
         a = torch.zeros_like(path[-1])
+        timed, slopes = ctx.needs_input_grad[3], []
+
+        def slope(i: int, weight: Tensor) -> Tensor:
+            """Return the weighted velocity at a time: what moving that time changes."""
+            velocity = run.at(t[i].to(path.dtype), path[i], leaves).detach()
+            return (weight * velocity).sum().to(t.dtype)
+
         for i in range(len(t) - 1, 0, -1):
             a = a + grads[i]
+            if timed:
+                slopes.append(slope(i, grads[i]))
             size = a.square().mean().sqrt()
             size = torch.where(size > 0, size, torch.ones_like(size))
             start = (path[i], a / size, *(torch.zeros_like(v) for v in wanted))
@@ -119,10 +131,12 @@ class _Adjoint(torch.autograd.Function):
             a = size * b
             totals = [total + size * part for total, part in zip(totals, parts, strict=True)]
             _check_drift(run, retraced, path[i - 1], path[i])
+        if timed:  # a later start is as good as a step back along the flow
+            slopes.append(-slope(0, a))
         a = a + grads[0]
         given = iter(totals)
         back = (next(given) if v.requires_grad else None for v in (*leaves, *hidden))
-        return None, None, None, None, a, *back
+        return None, None, None, torch.stack(slopes[::-1]) if timed else None, a, *back
 
 
 def _check_drift(run: Field, retraced: Tensor, state: Tensor, later: Tensor) -> None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from sciml.errors import InvalidArgument
+from sciml.shapes import check_tensor
 from sciml.solvers.layout import Layout
 from sciml.solvers.solution import Status
 
@@ -78,6 +79,7 @@ class Field:
         kind, dtype, enabled = self.cast
         with torch.autocast(kind, dtype=dtype, enabled=enabled):
             y = self.function((t, point), *leaves)
+        check_tensor("a field of an ODE", y, "a tensor of the state's shape")
         if y.shape != z.shape:
             raise InvalidArgument(
                 f"a field that maps a state of shape {tuple(z.shape)} to {tuple(y.shape)}",

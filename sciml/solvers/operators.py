@@ -18,6 +18,7 @@ from sciml.errors import InvalidArgument, PerformanceWarning
 from sciml.solvers.layout import Layout
 
 Product = Callable[[Tensor], Tensor]
+CHUNK_BYTES = 2**26  # of unit vectors multiplied at once
 
 
 class Operator:
@@ -53,6 +54,11 @@ class Operator:
         self.matrix: Tensor | None = None  # A `(*P, n, n)` where it is at hand
 
     @property
+    def unknowns(self) -> int:
+        """Return n, the unknowns per problem (of the largest one, for graphs)."""
+        return self.layout.pack(self.like).shape[-1]
+
+    @property
     def T(self) -> Operator:  # noqa: N802 (the name tensors use)
         """Return the transpose."""
         if self.symmetric:
@@ -70,7 +76,11 @@ class Operator:
             n = layout.pack(self.like).shape[-1]
             return self.like.new_zeros(*layout.problems(self.like), n, n)
         try:
-            rows = torch.vmap(self.rmatvec)(units)  # e_k^T A of every problem at once
+            # e_k^T A of every problem at once, as many rows as fit
+            row = self.like.numel() * self.like.element_size()
+            chunk = max(1, CHUNK_BYTES // row)
+            chunk = None if chunk >= len(units) else chunk
+            rows = torch.vmap(self.rmatvec, chunk_size=chunk)(units)
         except RuntimeError as error:  # an operation without a batching rule, or too little memory
             warnings.warn(
                 f"a matrix is assembled row by row, because torch.vmap failed: {error}",

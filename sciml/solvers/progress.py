@@ -19,17 +19,102 @@ def default_tolerance(dtype: torch.dtype) -> float:
     return 1e-10 if dtype == torch.float64 else 1e-5
 
 
+def check_tolerances(
+    rtol: float | Tensor | None, atol: float, max_iter: int = 0, *, name: str = "rtol"
+) -> None:
+    """Refuse tolerances that are always met or never, whatever is solved.
+
+    Args:
+        rtol: Relative tolerance; None is the default, tensors are those of an outer iteration.
+        atol: Absolute tolerance.
+        max_iter: Largest number of iterations.
+        name: Of the relative tolerance, for the message.
+
+    Raises:
+        InvalidArgument: If one is negative or not finite, both are zero, or `rtol` is 1 or more
+            (no iteration would be needed) or below the precision of float64 without an `atol`.
+    """
+    if rtol is None or isinstance(rtol, Tensor):
+        fine, rtol = True, 0.0 if rtol is None else "(*P)"
+    else:
+        least = 0.0 if atol > 0 else 0.5 * torch.finfo(torch.float64).eps
+        fine = least <= rtol < 1
+    if not (fine and 0 <= atol < torch.inf and max_iter >= 0):
+        raise InvalidArgument(
+            f"{name}={rtol}, atol={atol}, max_iter={max_iter}",
+            f"tolerances >= 0, one of them positive, {name} below 1 and not below 1.2e-16 without "
+            "an atol, and max_iter >= 0",
+            f"Type {name}=1e-10 for float64, {name}=1e-5 for float32",
+        )
+
+
+def check_precision(rtol: float | Tensor | None, atol: float, dtype: torch.dtype) -> None:
+    """Refuse a relative tolerance that a dtype cannot reach.
+
+    Raises:
+        InvalidArgument: If `rtol` is below its precision and there is no `atol`.
+    """
+    least = 0.5 * torch.finfo(dtype).eps  # round-off of one operation
+    if isinstance(rtol, (int, float)) and 0 < rtol < least and not atol > 0:
+        raise InvalidArgument(
+            f"rtol={rtol} for unknowns of {dtype}",
+            f"at least {least:.1e}, the round-off of the dtype",
+            "Type x0.double(), or rtol=None for the default of the dtype",
+        )
+
+
+def within(norm: Tensor, scale: Tensor, rtol: float | Tensor, atol: float | Tensor) -> Tensor:
+    """Return where a residual meets its tolerance, `norm <= atol + rtol * scale`, `(*P)`.
+
+    Nothing is within an infinite bound: a residual that is not finite never meets it, and a scale
+    that is not finite counts as zero.
+    """
+    bound = rtol * scale
+    return (norm <= atol + torch.where(bound.isfinite(), bound, 0.0)) & norm.isfinite()
+
+
+def relative_to(residual: Tensor, scale: Tensor) -> Tensor:
+    """Return a residual over its scale `(*P)`; 0 for 0 / 0, infinite over no finite scale."""
+    relative = residual / scale.clamp_min(torch.finfo(residual.dtype).tiny)
+    return torch.where(scale.isfinite(), relative, torch.inf)
+
+
+def at_rest(
+    layout: Layout,
+    old: tuple[Tensor, Tensor],
+    new: tuple[Tensor, Tensor],
+    step: Tensor,
+    rtol: float | Tensor,
+) -> Tensor:
+    """Return where the next Newton step would be short, estimated from the last one, `(*P)`.
+
+    A start near a pole has so large a residual that almost any other is small against it. The next
+    step is about the last one times the ratio of residuals; it must be below `rtol^(3/4) |x|`.
+
+    Args:
+        layout: Splits the unknown into problems.
+        old: Iterate before the step and the norm of its residual.
+        new: The same after it.
+        step: `(*P)` norm of the step.
+        rtol: Relative tolerance.
+    """
+    size = layout.norm(old[0]).maximum(layout.norm(new[0]))
+    ratio = new[1] / old[1].clamp_min(torch.finfo(step.dtype).tiny)
+    return ratio * step <= rtol**0.75 * size
+
+
 class Progress:
     """Status, iteration count and best iterate per problem.
 
-    A problem is converged once `norm <= atol + rtol * scale`; else the iterate of smallest norm is
-    the best. Finished problems are put back to their best iterate by `keep` and stay there.
+    A problem is converged once its residual is finite and `norm <= atol + rtol * scale`; else the
+    iterate of smallest norm is the best. Finished problems are put back to their best iterate by
+    `keep` and stay there.
 
     Args:
         layout: Splits the unknown into problems.
         x: First iterate.
         rtol: Relative tolerance, one number or `(*P)`; None takes that of the dtype.
-        atol: Absolute tolerance in the units of the residual.
+        atol: Absolute tolerance in the units of the residual, one number or `(*P)`.
         max_iter: Largest number of iterations.
         every: Iterations between two looks of the host at the device; None takes 1 on a CPU and 8
             elsewhere.
@@ -37,7 +122,7 @@ class Progress:
             conjugate gradients and quasi-Newton methods may rise for long.
 
     Raises:
-        InvalidArgument: If tolerances can never be met or `max_iter` is negative.
+        InvalidArgument: If the dtype cannot reach the tolerance.
     """
 
     def __init__(
@@ -45,7 +130,7 @@ class Progress:
         layout: Layout,
         x: Tensor,
         rtol: float | Tensor | None,
-        atol: float,
+        atol: float | Tensor,
         max_iter: int,
         every: int | None = None,
         *,
@@ -57,22 +142,26 @@ class Progress:
         self.every = every or (1 if x.device.type == "cpu" else 8)
         # on a CPU a look costs less than the work it saves
         self.looks, self.untouched = x.device.type == "cpu", True
-        known = not isinstance(self.rtol, Tensor)
-        if known and (self.rtol < 0 or atol < 0 or self.rtol + atol == 0 or max_iter < 0):
-            raise InvalidArgument(
-                f"rtol={self.rtol}, atol={atol}, max_iter={max_iter}",
-                "tolerances >= 0, one of them positive, and max_iter >= 0",
-            )
+        if not isinstance(atol, Tensor):
+            check_precision(self.rtol, atol, x.dtype)
         shape = layout.problems(x)
         self.best = x
         self.residual = x.new_full(shape, torch.inf)
         self.norm = self.scale = self.earlier = self.residual
+        self.measure = self.residual  # scale of the best iterate
         self.status = torch.full(shape, Status.RUNNING, device=x.device)
         self.iterations = torch.zeros(shape, dtype=torch.long, device=x.device)
         self.active = torch.ones(shape, dtype=torch.bool, device=x.device)
         self.step = -1  # update() is first called on the first iterate
 
-    def update(self, x: Tensor, norm: Tensor, scale: Tensor, also: Tensor | None = None) -> None:
+    def update(
+        self,
+        x: Tensor,
+        norm: Tensor,
+        scale: Tensor,
+        also: Tensor | None = None,
+        rest: Tensor | None = None,
+    ) -> None:
         """Record an iterate.
 
         Args:
@@ -80,19 +169,32 @@ class Progress:
             norm: `(*P)` norm of its residual.
             scale: `(*P)` what the relative tolerance refers to.
             also: `(*P)` booleans, a second sufficient condition for convergence.
+            rest: `(*P)` booleans, without which the relative tolerance counts for nothing, see
+                `at_rest`.
         """
         self.step += 1
         self.norm, self.scale = norm, scale
         done = norm <= self.atol + self.rtol * scale
         if also is not None:
-            done = done | (also & norm.isfinite())
+            done = done | also
+        if not self.untouched:
+            done = done & self.active
+        found = not self.looks or bool(done.any())
+        if found:  # most often there is nothing to look closer at
+            done = within(norm, scale, self.rtol, self.atol)
+            if rest is not None:
+                done = done & (rest | (norm <= self.atol))
+            if also is not None:
+                done = done | (also & norm.isfinite())
         better = ((norm < self.residual) | done) & self.active
         if self.looks and bool(better.all()):  # most often; then nothing has to be copied
-            self.best, self.residual = x, norm
+            self.best, self.residual, self.measure = x, norm, scale
         else:
             self.best = torch.where(self.layout.spread(better, x), x, self.best)
             self.residual = torch.where(better, norm, self.residual)
-        self.finish(done, Status.CONVERGED)
+            self.measure = torch.where(better, scale, self.measure)
+        if found:
+            self._end(done, Status.CONVERGED)
         # NaN never becomes the best iterate, so these may wait
         if self.step % CHECK == 0:
             self.finish(~norm.isfinite(), Status.NONFINITE)
@@ -103,8 +205,10 @@ class Progress:
 
     def finish(self, which: Tensor, status: Status) -> None:
         """Give running problems a final status."""
-        if self.looks and not bool(which.any()):
-            return
+        if not self.looks or bool(which.any()):
+            self._end(which, status)
+
+    def _end(self, which: Tensor, status: Status) -> None:
         self.untouched = False
         which = which & self.active
         self.status.masked_fill_(which, int(status))
@@ -128,5 +232,5 @@ class Progress:
         self.finish(~self.norm.isfinite(), Status.NONFINITE)
         self.finish(self.active, Status.MAX_ITER)
         residual = torch.where(self.residual < torch.inf, self.residual, self.norm)
-        relative = residual / self.scale.clamp_min(torch.finfo(residual.dtype).tiny)
+        relative = relative_to(residual, self.measure)
         return Outcome(self.best, self.status, self.iterations, residual, relative, evaluations)

@@ -28,7 +28,7 @@ from torch import Tensor
 from sciml.errors import InvalidArgument
 from sciml.solvers.attach import final, guarded
 from sciml.solvers.problem import Problem, Task
-from sciml.solvers.progress import Progress
+from sciml.solvers.progress import Progress, check_tolerances, relative_to
 from sciml.solvers.solution import LinearReport, Outcome, Policy, Status, settle
 from sciml.solvers.unrolled import need_fixed_point, need_solver
 
@@ -45,7 +45,7 @@ class ReversibleIteration:
         every: Steps between looks at the device; None chooses.
 
     Raises:
-        InvalidArgument: If `mixing` is not strictly between 0 and 1.
+        InvalidArgument: If `mixing` is not strictly between 0 and 1, or tolerances cannot work.
     """
 
     rtol: float | None = None
@@ -57,7 +57,8 @@ class ReversibleIteration:
     reversible = True
 
     def __post_init__(self) -> None:
-        """Check the mixing."""
+        """Check the numbers."""
+        check_tolerances(self.rtol, self.atol, self.max_iter)
         if not 0 < self.mixing < 1:
             raise InvalidArgument(f"mixing={self.mixing}", "strictly between 0 and 1")
 
@@ -85,8 +86,7 @@ class ReversibleIteration:
         ran = out.status == Status.MAX_ITER
         out.value = torch.where(layout.spread(ran, narrow), narrow, out.value)
         out.residual = torch.where(ran, last, out.residual)
-        scale = progress.scale.clamp_min(torch.finfo(x.dtype).tiny)
-        out.relative = torch.where(ran, last / scale, out.relative)
+        out.relative = torch.where(ran, relative_to(last, progress.scale), out.relative)
         return out, y, z
 
 
@@ -205,7 +205,7 @@ def _judge(
     walk: _Walk, missed: Tensor, size: Tensor, moved: Tensor, steps: Tensor, products: int
 ) -> None:
     """Report how far from its start the walk back ended, and apply the policy."""
-    relative = missed / size.clamp_min(torch.finfo(size.dtype).tiny)
+    relative = relative_to(missed, size)
     fine = (relative <= walk.rule.tolerance) | ~moved
     status = torch.where(fine, int(Status.CONVERGED), int(Status.STALLED))
     out = Outcome(missed.new_empty(0), status, steps, missed, relative, products)

@@ -16,11 +16,12 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from sciml.errors import InvalidArgument, InvalidType
+from sciml.shapes import check_tensor, name_of
 from sciml.solvers.attach import Implicit
 from sciml.solvers.compiler import uncompiled
 from sciml.solvers.layout import Layout, Rows
 from sciml.solvers.problem import Kind, Problem, Task
-from sciml.solvers.progress import default_tolerance
+from sciml.solvers.progress import default_tolerance, relative_to, within
 from sciml.solvers.reversible import Reversible
 from sciml.solvers.solution import (
     LinearReport,
@@ -84,6 +85,11 @@ class _Run:
         with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
             task = Task(self.problem, theta)
             out = self.solver(task, x)
+            if isinstance(out, Tensor) and out.shape != x.shape:
+                raise InvalidArgument(
+                    f"a solver that returns shape {tuple(out.shape)}",
+                    f"the shape of the unknown, {tuple(x.shape)}",
+                )
             if isinstance(out, Tensor):
                 out = _judged(task, x, out, self.solver)
         self.evaluations.append(out.evaluations)
@@ -101,6 +107,7 @@ class _Run:
             self.on_failure,
             f"the {self.problem.kind} solve by {name}",
             f"relative residuals within the solver's rtol (default {tolerance:g})",
+            (lambda: self.solver.cures(out)) if hasattr(self.solver, "cures") else None,
         )
 
 
@@ -112,9 +119,10 @@ def _judged(task: Task, x0: Tensor, x: Tensor, solver: Solver) -> Outcome:
     residual = layout.norm(r)
     if task.kind == "fixed_point":
         scale = task.scale(x, r)
-    relative = residual / scale.clamp_min(torch.finfo(x.dtype).tiny)
-    rtol = getattr(solver, "rtol", None) or default_tolerance(x.dtype)
-    status = torch.where(relative <= rtol, int(Status.CONVERGED), int(Status.STALLED))
+    relative = relative_to(residual, scale)
+    rtol, atol = getattr(solver, "rtol", None), getattr(solver, "atol", 0.0)
+    fine = within(residual, scale, default_tolerance(x.dtype) if rtol is None else rtol, atol)
+    status = torch.where(fine, int(Status.CONVERGED), int(Status.STALLED))
     status = torch.where(residual.isfinite(), status, int(Status.NONFINITE))
     return Outcome(x, status, torch.zeros_like(status), residual, relative, task.evaluations)
 
@@ -145,7 +153,8 @@ def solve_problem(
     bound, leaves = flat_theta(function, theta)
     x0, leaves = _lifted(x0), tuple(_lifted(t) for t in leaves)
     known = {k: flat_theta(f, theta)[0] for k, f in (formulas or {}).items() if f is not None}
-    problem = Problem(kind, _checked(kind, bound, layout), layout, **known, **tags)
+    title = name_of(function)
+    problem = Problem(kind, checked(kind, bound, layout, title), layout, **known, **tags)
     rule = adjoint or Implicit()
     if getattr(rule, "hessian", "exact") == "gauss_newton" and kind != "least_squares":
         raise InvalidArgument(
@@ -262,33 +271,36 @@ def theta_type(theta: Any) -> InvalidType:
     )
 
 
-def _checked(kind: Kind, function: Callable[..., Tensor], layout: Layout) -> Callable[..., Tensor]:
+def checked(
+    kind: Kind, function: Callable[..., Tensor], layout: Layout, title: str
+) -> Callable[..., Tensor]:
     """Return the function with a check of what it returns, before anything broadcasts."""
 
-    def checked(x: Tensor, *theta: Tensor) -> Tensor:
+    def tested(x: Tensor, *theta: Tensor) -> Tensor:
         y = function(x, *theta)
+        check_tensor(f"'{title}' of a {kind} problem", y, "a tensor")
         got, given = tuple(y.shape), tuple(x.shape)
         problems = tuple(layout.problems(x))
         if kind in ("root", "fixed_point") and got != given:
             raise InvalidArgument(
-                f"a function that maps shape {given} to {got}",
+                f"'{title}', a function that maps shape {given} to {got}",
                 "as many equations as unknowns",
                 "Type least_squares for more residuals than unknowns",
             )
         if kind == "minimise" and got != problems:
             raise InvalidArgument(
-                f"an objective of shape {got} for {layout!r} and unknowns {given}",
+                f"'{title}', an objective of shape {got} for {layout!r} and unknowns {given}",
                 f"one number per problem, {problems}",
                 "Sum over the unknowns of a problem and over nothing else",
             )
         if kind == "least_squares" and isinstance(layout, Rows) and got[: layout.ndim] != problems:
             raise InvalidArgument(
-                f"residuals of shape {got} for {layout!r} and unknowns {given}",
+                f"'{title}', residuals of shape {got} for {layout!r} and unknowns {given}",
                 f"shape ({', '.join(map(str, problems))}, ...)",
             )
         return y
 
-    return checked
+    return tested
 
 
 def _solve_tree(

@@ -33,8 +33,8 @@ class ForwardInverse:
         if inverse is None:
             raise InvalidArgument(
                 "a shared inverse, but the forward solver left none",
-                "Broyden's method, asked to share it",
-                "Type solver=Broyden(share=True)",
+                "Newton's or Levenberg-Marquardt's method, or Broyden's, asked to share it",
+                "Type solver=Newton() or solver=Broyden(share=True)",
             )
 
         def apply(v: Tensor) -> Tensor:

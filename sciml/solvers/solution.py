@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, Literal
@@ -26,6 +27,9 @@ class Status(IntEnum):
     DIVERGED = 3
     NONFINITE = 4
     SINGULAR = 5
+    INFEASIBLE = 6
+    UNBOUNDED = 7
+    NONCONVEX = 8
 
 
 MEANING = {
@@ -34,7 +38,15 @@ MEANING = {
     Status.DIVERGED: "had a growing residual",
     Status.NONFINITE: "met NaN or infinity",
     Status.SINGULAR: "met a singular matrix",
+    Status.INFEASIBLE: "had constraints that contradict each other",
+    Status.UNBOUNDED: "fell without bound on the feasible set",
+    Status.NONCONVEX: "had a quadratic form with a negative eigenvalue",
 }
+
+CURES = (
+    "Raise max_iter, damp the iteration or start closer; on_failure='warn', 'mask' or 'best' "
+    "carries on"
+)
 
 
 @dataclass
@@ -122,7 +134,13 @@ def check_policy(policy: str) -> None:
         )
 
 
-def settle(outcome: Outcome, policy: Policy, what: str, tolerance: str) -> None:
+def settle(
+    outcome: Outcome,
+    policy: Policy,
+    what: str,
+    tolerance: str,
+    cures: Callable[[], str] | None = None,
+) -> None:
     """Raise or warn if problems failed and the policy says so.
 
     Args:
@@ -130,6 +148,7 @@ def settle(outcome: Outcome, policy: Policy, what: str, tolerance: str) -> None:
         policy: `raise` and `warn` act here, `mask` and `best` where the derivative is attached.
         what: Name of the solve and its solver, for the message.
         tolerance: The tolerances in words.
+        cures: Returns what to type; None takes the cures of a forward solve.
 
     Raises:
         ConvergenceError: Under `raise`, with counts, causes and cures.
@@ -158,6 +177,5 @@ def settle(outcome: Outcome, policy: Policy, what: str, tolerance: str) -> None:
         f"{what} failed for {int(failed.sum())} of {failed.numel()} problems after up to {longest} "
         f"iterations ({causes}); worst relative residual {residual}",
         tolerance,
-        "Raise max_iter, damp the iteration or start closer; on_failure='warn', 'mask' or 'best' "
-        "carries on",
+        cures() if cures else CURES,
     )

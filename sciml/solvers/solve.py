@@ -21,7 +21,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sciml.errors import InvalidArgument
+from sciml.shapes import check_returned, name_of
 from sciml.solvers.attach import Implicit
+from sciml.solvers.dense import Dense
 from sciml.solvers.fixed_point import Anderson
 from sciml.solvers.layout import Layout
 from sciml.solvers.lbfgs import LBFGS
@@ -32,6 +35,7 @@ from sciml.solvers.search import (
     Adjoint,
     Solver,
     attached,
+    checked,
     flat_theta,
     layout_for,
     solve_problem,
@@ -189,15 +193,23 @@ def linear_solve(
     """
 
     def residual(x: Tensor, b: Tensor, *theta: Any) -> Tensor:
-        return product(x, *theta) - b
+        return linear_part(x, b, *theta) - b
 
     def linear_part(x: Tensor, b: Tensor, *theta: Any) -> Tensor:
-        return product(x, *theta)
+        title = f"'{name_of(product)}', the product of a linear solve,"
+        if x.shape != b.shape:
+            raise InvalidArgument(
+                f"x0 of shape {tuple(x.shape)} for b of shape {tuple(b.shape)}", "one shape"
+            )
+        return check_returned(title, product(x, *theta), tuple(x.shape), what="that of x and b")
 
     def solver(task: Task, x: Tensor) -> Outcome:
         rhs = -task.residual(torch.zeros_like(x))
-        out = linear(task.linearise(x), rhs, None if x0 is None else x)
+        operator = task.linearise(x)
+        out = linear(operator, rhs, None if x0 is None else x)
         out.evaluations += task.evaluations
+        if isinstance(linear, Dense):
+            out.inverse = linear.kept_inverse(operator)
         return out
 
     solver.__name__ = type(linear).__name__
@@ -233,5 +245,5 @@ def implicit_derivative(
     layout = layout_for(x, layout)
     bound, leaves = flat_theta(function, theta)
     tags = {"symmetric": kind in ("least_squares", "minimise"), "positive_definite": False}
-    problem = Problem(kind, bound, layout, **tags)
+    problem = Problem(kind, checked(kind, bound, layout, name_of(function)), layout, **tags)
     return attached(problem, x, leaves, adjoint or Implicit(), None, LinearReport())

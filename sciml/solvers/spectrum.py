@@ -40,13 +40,13 @@ def spectral_radius(
         generator: Of the first vector.
 
     Returns:
-        `(*P)`; from below, as a rule.
+        `(*P)`; from below, as a rule; NaN where the Jacobian is not finite.
     """
     layout = layout_for(x, layout)
     with torch.autocast(x.device.type, enabled=False):
         product = Linearised(lambda y: function(y, *theta), x).transposed_times
         hessenberg = _arnoldi(product, x, layout, steps, generator)
-    return torch.linalg.eigvals(hessenberg).abs().amax(-1)
+    return _eigenvalues(hessenberg).abs().amax(-1)
 
 
 def spectral_norm(
@@ -70,7 +70,14 @@ def spectral_norm(
             return jacobian.transposed_times(jacobian.times(v))
 
         tridiagonal = _arnoldi(product, x, layout, steps, generator)
-    return torch.linalg.eigvals(tridiagonal).real.amax(-1).clamp_min(0).sqrt()
+    return _eigenvalues(tridiagonal).real.amax(-1).clamp_min(0).sqrt()
+
+
+def _eigenvalues(matrix: Tensor) -> Tensor:
+    """Return eigenvalues `(*P, k)`, NaN for matrices that are not finite, which LAPACK refuses."""
+    bad = ~matrix.isfinite().all(-1).all(-1)
+    found = torch.linalg.eigvals(matrix.masked_fill(bad[..., None, None], 0.0))
+    return found.masked_fill(bad[..., None], torch.nan)
 
 
 def _arnoldi(

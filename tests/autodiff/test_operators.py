@@ -153,3 +153,68 @@ def test_plain_functions_and_constants():
 def test_unusable_arguments_are_named(call, words):
     with pytest.raises(InvalidArgument, match=words):
         call(Net(), torch.randn(N, D))
+
+
+# --- odd batches ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n", [0, 1])
+@pytest.mark.parametrize("width", [4, 16])  # jets of width 8 and more go through fused activations
+def test_batches_without_points_have_derivatives_without_points(n, width):
+    torch.manual_seed(0)
+    f = nn.Sequential(nn.Linear(3, width), nn.Tanh(), nn.Linear(width, 2))
+    g = nn.Sequential(nn.Linear(4, width), nn.Tanh(), nn.Linear(width, 2))
+
+    def ft(x, t):
+        return g(torch.cat([x, t], 1))
+
+    x, t = torch.rand(n, 3), torch.rand(n, 1)
+    found = [
+        laplacian(f, x),
+        laplacian(f, x, chunk=2),
+        laplacian(ft, x, t),
+        trace(f, x, weights=torch.rand(n, 3)),
+        trace(f, x, sigma=torch.rand(n, 3, 2)),
+        bilaplacian(f, x),
+        second_mixed(f, x, 0, 1),
+        mixed(f, x, 0, 1),
+        d_x_d_t(ft, x, t, 0),
+        *(d[0] for d in directional(f, x, torch.rand(2, n, 3), order=4)),
+    ]
+    assert [tuple(y.shape) for y in found] == [(n, 2)] * len(found)
+    parameters = [*f.parameters(), *g.parameters()]
+    grads = torch.autograd.grad(sum(y.sum() for y in found), parameters)
+    assert all(p.isfinite().all() for p in grads)
+    assert n or all(not p.any() for p in grads)
+
+
+def test_a_point_that_is_no_number_leaves_the_others_as_they_are():
+    torch.manual_seed(0)
+    f = nn.Sequential(nn.Linear(3, 16), nn.Tanh(), nn.Linear(16, 2))
+    x = torch.rand(5, 3)
+    y = x.clone()
+    y[2] = torch.nan
+    keep = torch.tensor([0, 1, 3, 4])
+    for operator in (laplacian, bilaplacian):
+        good, bad = operator(f, x), operator(f, y)
+        assert torch.equal(bad[keep], good[keep])
+        assert bad[2].isnan().all()
+
+
+def test_the_default_dtype_and_the_layout_of_points_do_not_matter():
+    torch.manual_seed(0)
+    f = nn.Sequential(nn.Linear(3, 16), nn.Tanh(), nn.Linear(16, 2)).float()
+    x = torch.rand(5, 3, dtype=torch.float32)
+    expected = [laplacian(f, x), bilaplacian(f, x)]
+    strided = torch.rand(3, 10, dtype=torch.float32).t()[::2].copy_(x)
+    assert not strided.is_contiguous()
+    torch.testing.assert_close(laplacian(f, strided), expected[0], rtol=1e-6, atol=1e-7)
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        found = [laplacian(f, x), bilaplacian(f, x)]
+    finally:
+        torch.set_default_dtype(before)
+    for a, b in zip(found, expected, strict=True):
+        assert a.dtype == torch.float32
+        assert torch.equal(a, b)

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from sciml.callbacks import RunCheckpoint, RunRecord, StopOnNonFinite
+from sciml.testing.runs import Killed
 
 
 def files(folder):
@@ -29,7 +30,7 @@ def test_last_and_the_one_before(module, make_trainer, batches, tmp_path):
 def test_seconds(module, make_trainer, batches, tmp_path, monkeypatch):
     saved = []
     monkeypatch.setattr(
-        RunCheckpoint, "_save_last", lambda self, trainer: saved.append(trainer.global_step)
+        RunCheckpoint, "_draft", lambda self, trainer: saved.append(trainer.global_step)
     )
     make_trainer(RunCheckpoint(tmp_path, {}, every_seconds=3600.0)).fit(module(), batches)
     assert saved[:2] == [0, 10]
@@ -91,3 +92,41 @@ def test_sigterm_saves_after_the_step(module, make_trainer, batches, tmp_path):
     signal.signal(signal.SIGTERM, before)
     assert step(tmp_path / "checkpoints" / "last.ckpt") == 6
     assert record.status == "interrupted" and record.steps == 6
+
+
+def test_no_checkpoint_while_gradients_are_accumulated(module, make_trainer, batches, tmp_path):
+    """Its micro-batches would be lost, and the continued run another one."""
+
+    class Due(RunCheckpoint):
+        def _is_time(self, trainer):
+            return True
+
+    keeper = Due(tmp_path, {})
+    make_trainer(keeper, max_steps=4, accumulate_grad_batches=3).fit(module(), batches)
+    for name, batch in (("last", 12), ("previous", 9)):
+        content = torch.load(tmp_path / "checkpoints" / f"{name}.ckpt", weights_only=True)
+        total = content["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]
+        assert total["ready"] == batch
+
+
+def test_a_validation_that_was_cut_off_is_repeated(
+    module, make_trainer, batches, few_batches, tmp_path
+):
+    class Cut(module):
+        def on_validation_start(self):
+            if self.global_step == 6:
+                raise Killed
+
+    keeper = RunCheckpoint(tmp_path, {}, every_steps=1)
+    trainer = make_trainer(keeper, max_steps=9, val_check_interval=3)
+    with pytest.raises(Killed):
+        trainer.fit(Cut(), batches, few_batches)
+    assert step(tmp_path / "checkpoints" / "last.ckpt") == 5
+    assert step(tmp_path / "checkpoints" / "best.ckpt") == 3
+
+
+def test_files_have_the_permissions_of_any_other(module, make_trainer, batches, tmp_path):
+    make_trainer(RunCheckpoint(tmp_path, {}), max_steps=1).fit(module(), batches)
+    (tmp_path / "any").touch()
+    modes = {file.stat().st_mode for file in (tmp_path / "checkpoints").iterdir()}
+    assert modes == {(tmp_path / "any").stat().st_mode}

@@ -5,14 +5,16 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import lightning.pytorch as pl
 import pytest
 import torch
 
 import sciml
-from sciml.callbacks.curvature import CurvatureCallback
+from sciml.callbacks.curvature import CurvatureCallback, check_gradients
 from sciml.errors import InvalidArgument
+from sciml.optim import KFAC, MFAC
 from sciml.optim.base import CurvatureOptimizer
 from sciml.optim.capture import Capture
 from sciml.optim.construct import curvature_of
@@ -171,6 +173,54 @@ REFUSED = {
         "dimension_parallel",
     ),
 }
+
+
+CLIP = "trainer.gradient_clip_val=1.0"
+# Every optimizer that searches along the loss, or makes the step's scale itself.
+UNCLIPPED = ["engd", "spring", "ssbroyden", "cbo", "kfac", "kfac_star", "mkor", "mfac", "lbfgs"]
+
+
+@pytest.mark.parametrize("name", UNCLIPPED)
+def test_clipped_gradients_are_refused_where_they_break_the_step(name):
+    for more in ([], ["+trainer.gradient_clip_algorithm=value"]):
+        with pytest.raises(sciml.errors.ConfigError, match="Type trainer.gradient_clip_val=null"):
+            runs.compose(["model=pinn_hjb", f"optimizer={name}", CLIP, *more])
+
+
+@pytest.mark.parametrize("name", ["adam", "sophia", "adahessian", "galore", "soap"])
+def test_clipped_gradients_go_with_methods_that_only_scale_them(name):
+    runs.compose(["model=pinn_hjb", f"optimizer={name}", CLIP])
+
+
+@pytest.mark.parametrize("name", ["lbfgs", "kfac", "kfac_star"])
+def test_searches_work_on_one_batch_in_full_precision(name):
+    for words, said in (("accumulate_grad_batches=2", "one batch"), ("precision=16-mixed", "bf16")):
+        with pytest.raises(sciml.errors.ConfigError, match=said):
+            runs.compose(["model=pinn_hjb", f"optimizer={name}", f"trainer.{words}"])
+    plain = ["optimizer.step=kl_clip", "optimizer.adapt_every=0"]
+    if name == "kfac":
+        runs.compose(
+            ["model=pinn_hjb", "optimizer=kfac", *plain, "trainer.accumulate_grad_batches=2"]
+        )
+
+
+@pytest.mark.parametrize(
+    ("make", "option"),
+    [
+        (lambda net: torch.optim.LBFGS(net.parameters()), {"gradient_clip_val": 1.0}),
+        (lambda net: torch.optim.LBFGS(net.parameters()), {"accumulate_grad_batches": 2}),
+        (lambda net: KFAC(net), {"gradient_clip_val": 1.0}),
+        (lambda net: KFAC(net, step="line_search"), {"accumulate_grad_batches": 2}),
+        (lambda net: MFAC(net), {"gradient_clip_val": 1.0}),
+    ],
+)
+def test_a_trainer_of_ones_own_is_refused_the_same(make, option):
+    trainer = SimpleNamespace(**{"gradient_clip_val": None, "accumulate_grad_batches": 1, **option})
+    optimizer = make(torch.nn.Linear(1, 1))
+    with pytest.raises(InvalidArgument, match=f"{next(iter(option))}=.* with"):
+        check_gradients(trainer, pl.core.optimizer.LightningOptimizer(optimizer))
+    plain = SimpleNamespace(gradient_clip_val=None, accumulate_grad_batches=1)
+    check_gradients(plain, optimizer)
 
 
 @pytest.mark.parametrize("name", REFUSED)

@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from sciml.callbacks import Plots
-from sciml.callbacks.figures import plot_confusion, plot_fields
+from sciml.callbacks.figures import plot_confusion, plot_fields, readable
 from sciml.callbacks.plots import draw, plot_losses, read_history
 
 
@@ -98,9 +98,9 @@ def test_fields_with_holes_and_on_clouds():
     rows = [{"title": "grid", "reference": field, "prediction": field + 0.5}, cloud]
     assert plot_fields(figure, {"fields": rows})
     assert [axis.get_title() for axis in figure.axes][:3] == [
-        "grid: reference",
-        "prediction",
-        "difference",
+        "grid: reference u",
+        "prediction u",
+        "prediction - reference\nrelative L2 error 7.37e-02",
     ]
     assert figure.axes[0].images[0].get_clim() == (1.0, 11.0)
     assert figure.axes[2].images[0].get_clim() == (-0.5, 0.5)
@@ -136,3 +136,49 @@ def test_the_panel_of_losses_shows_losses(tmp_path):
     assert plot_losses(figure, path, {})
     shown = [[line.get_label() for line in axis.lines] for axis in figure.axes]
     assert shown == [["loss"], ["val/rel_l2"]]
+
+
+def test_axes_of_few_decades_have_plain_numbers_that_differ():
+    for low, high in ((0.55, 0.57), (0.2, 2.0), (3.0, 80.0), (5e-3, 0.5)):
+        figure = Figure()
+        axis = figure.subplots()
+        axis.plot([1, 2], [low, high])
+        axis.set_yscale("log")
+        readable(figure)
+        figure.canvas.draw()
+        bottom, top = axis.get_ylim()
+        shown = [
+            text.get_text()
+            for tick, text in zip(axis.get_yticks(), axis.get_yticklabels(), strict=True)
+            if bottom <= tick <= top
+        ]
+        assert 2 <= len(set(shown)) == len(shown) <= 9
+        assert all(float(text) > 0 for text in shown) and not any("$" in text for text in shown)
+
+
+def test_pdf_beside_png(tmp_path):
+    (tmp_path / "metrics.csv").write_text("step,train/loss\n1,0.5\n2,0.25\n")
+    assert [p.name for p in draw(tmp_path, None, pdf=True)] == ["losses.png", "losses.pdf"]
+    assert (tmp_path / "plots" / "losses.pdf").read_bytes()[:5] == b"%PDF-"
+
+
+def test_a_smoothed_line_says_that_it_is_one(tmp_path):
+    rows = "".join(f"{k},{1 + k % 3}\n" for k in range(100))
+    (tmp_path / "metrics.csv").write_text("step,train/loss\n" + rows)
+    figure = Figure()
+    assert plot_losses(figure, tmp_path / "metrics.csv", {})
+    shown = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    assert len(shown) == 1 and "loss (median of" in shown[0] and "faint: each" in shown[0]
+
+
+def test_fields_show_inputs_axes_and_the_error_of_each():
+    field = np.ones((4, 5))
+    row = {"title": "problem 0", "reference": field, "prediction": field * 1.1, "xlabel": "x",
+           "ylabel": "t", "extent": [0, 1, 0, 2], "inputs": {"source f": field * 2}}  # fmt: skip
+    figure = Figure()
+    assert plot_fields(figure, {"fields": [row], "unit": "K"})
+    panels = [axis for axis in figure.axes if axis.get_title()]
+    titles = [axis.get_title() for axis in panels]
+    assert titles[:3] == ["problem 0: source f", "reference u [K]", "prediction u [K]"]
+    assert "relative L2 error 1.00e-01" in titles[3]
+    assert all((a.get_xlabel(), a.get_ylabel()) == ("x", "t") for a in panels)

@@ -35,7 +35,7 @@ def test_completed_run(module, make_trainer, batches, few_batches, tmp_path):
     keeper, model = record(tmp_path), module()
     trainer = make_trainer(keeper)
     trainer.fit(model, batches)
-    assert not (tmp_path / "metrics.json").exists()  # the run is not over
+    assert json.loads((tmp_path / "metrics.json").read_text())["status"] == "running"
     trainer.test(model, few_batches, verbose=False)
     keeper.finish()
     found = read(tmp_path)

@@ -1,5 +1,6 @@
 """Continuing interrupted runs."""
 
+import copy
 import csv
 import json
 import time
@@ -8,6 +9,7 @@ import zipfile
 import pytest
 import torch
 
+from sciml.callbacks.csv_log import CSVLog
 from sciml.cli import resume
 from sciml.errors import CheckpointError
 
@@ -99,6 +101,142 @@ def test_no_checkpoint(tmp_path):
         resume.find("last", tmp_path, given=True)
     with pytest.raises(CheckpointError, match="no run below"):
         resume.find("last", tmp_path / "stamp", given=False)
+
+
+@pytest.fixture
+def finished(run):
+    assert run("model=toy", "hydra.run.dir=it")[0] == 0
+    return run.work / "it" / "checkpoints" / "last.ckpt"
+
+
+def entries(tree, path=()):
+    """Yield the path of every entry of nested dictionaries."""
+    for key, value in tree.items():
+        yield (*path, key)
+        if isinstance(value, dict):
+            yield from entries(value, (*path, key))
+
+
+def test_every_change_to_a_checkpoint_is_named(finished, tmp_path):
+    """Every entry of every dictionary deleted, of another type, of another shape, and one more."""
+    content = torch.load(finished, weights_only=True)
+    content["optimizer_states"] = dict(enumerate(content["optimizer_states"]))  # to walk through
+    paths = [path for path in entries(content) if path[:2] != ("sciml", "parts")]
+    assert len(paths) > 80
+    for path in paths:
+        for change in ("delete", "retype", "reshape", "add"):
+            changed = copy.deepcopy(content)
+            *head, last = path
+            node = changed
+            for key in head:
+                node = node[key]
+            if change == "delete":
+                del node[last]
+            elif change == "add":
+                node[f"{last}_2"] = 1
+            else:
+                tensor = torch.is_tensor(node[last])
+                node[last] = torch.zeros(2, 7) if change == "reshape" and tensor else [{"a": 1}]
+            if isinstance(changed.get("optimizer_states"), dict):
+                changed["optimizer_states"] = list(changed["optimizer_states"].values())
+            with pytest.raises(CheckpointError, match="is|was not written"):
+                resume.understood(tmp_path, changed)
+
+
+def test_optimizer_state_of_another_shape_is_refused_by_name(run, finished):
+    content = torch.load(finished, weights_only=True)
+    content["optimizer_states"][0]["state"][0]["exp_avg"] = torch.zeros(1)  # would broadcast
+    torch.save(content, finished)
+    code, _, err = run("model=toy", f"ckpt_path={finished}", "hydra.run.dir=new")
+    assert code == 2 and "exp_avg is float32 (1,), was float32 (1, 3)" in err
+    assert not (run.work / "new").exists()
+
+
+@pytest.mark.parametrize("content", [None, [], "x", {"global_step": 1}, {"sciml": {"config": {}}}])
+def test_other_files_are_refused(run, tmp_path, content):
+    torch.save(content, tmp_path / "x.ckpt")
+    code, _, err = run("model=toy", f"ckpt_path={tmp_path}/x.ckpt")
+    assert code == 2 and "Traceback" not in err
+
+
+@pytest.mark.parametrize("word", ["seed=1", "optimizer=sgd"])
+def test_another_seed_or_optimizer_is_another_run(run, finished, word):
+    code, _, err = run("model=toy", "hydra.run.dir=it", "ckpt_path=last", word)
+    assert code == 2 and "belongs to another run" in err and word.partition("=")[0] in err
+
+
+def test_a_new_learning_rate_acts_and_other_settings_are_told(run, finished):
+    words = ["model=toy", "hydra.run.dir=it", "ckpt_path=last", "trainer.max_steps=14"]
+    code, out, _ = run(*words, "optimizer.lr=1e-5", "data.points=9")
+    assert code == 0 and "optimizer.lr=1e-05, it was 0.001" in out
+    assert "data.points=8 there, 9 here" in out and "trainer.max_steps=12 there" in out
+    group = torch.load(finished, weights_only=True)["optimizer_states"][0]["param_groups"][0]
+    assert group["initial_lr"] == pytest.approx(1e-5, rel=1e-12)
+    assert 0.4e-5 < group["lr"] < 0.6e-5  # near the end of a schedule that halves it
+
+
+def test_what_a_checkpoint_lacks_is_told(run, finished, tmp_path):
+    content = torch.load(finished, weights_only=True)
+    del content["random_streams"], content["sciml"]["parts"]
+    content["sciml"] |= {"version": "0.0.1", "world_size": 2}
+    torch.save(content, tmp_path / "old.ckpt")
+    code, out, _ = run("model=toy", f"ckpt_path={tmp_path}/old.ckpt", "hydra.run.dir=new")
+    assert code == 0
+    for text in (
+        "sciml 0.0.1",
+        "no random streams",
+        "by 2 processes",
+        "does not say what it holds",
+    ):
+        assert text in out
+
+
+def test_a_completed_run_continued_says_the_same(run, finished):
+    def said():
+        record = json.loads((run.work / "it" / "metrics.json").read_text())
+        return record["metrics"], record["steps"], (run.work / "it" / "metrics.csv").read_text()
+
+    before = said()
+    assert run("model=toy", "hydra.run.dir=it", "ckpt_path=last")[0] == 0
+    assert said() == before
+
+
+def test_a_linked_checkpoint_belongs_to_the_folder_it_lies_in(run, finished, tmp_path):
+    finished.rename(tmp_path / "elsewhere.ckpt")
+    finished.symlink_to(tmp_path / "elsewhere.ckpt")
+    assert resume.read(finished).run_dir == run.work / "it"
+
+
+class PowerCut(BaseException):
+    """Ends a run as a kill would, at a moment of our choice."""
+
+
+def test_no_row_is_lost_between_checkpoint_and_log(run, monkeypatch):
+    """Ended after the eighth step, with its checkpoint drafted and its row not yet written."""
+    words = ["model=toy", "schedule=constant"]
+    assert run(*words, "hydra.run.dir=whole")[0] == 0
+    write = CSVLog.log_metrics
+
+    def cut(self, metrics, step=None):
+        if step == 7:
+            raise PowerCut
+        write(self, metrics, step)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CSVLog, "log_metrics", cut)
+        with pytest.raises(PowerCut):
+            run(*words, "hydra.run.dir=it")
+    code, out, err = run(*words, "hydra.run.dir=it", "ckpt_path=last")
+    assert code == 0 and "at step 4" in out, err
+    files = [(run.work / name / "metrics.csv").read_text() for name in ("it", "whole")]
+    assert files[0] == files[1]
+    assert same(weights(run.work / "it"), weights(run.work / "whole"))
+
+
+def test_a_sweep_continues_from_the_file_it_names(run, finished):
+    words = ["-m", "model=toy", "trainer.max_steps=13", f"ckpt_path={finished}"]
+    code, out, err = run(*words, "optimizer.lr=1e-3,1e-4")
+    assert code == 0 and out.count("at step 12") == 2, err
 
 
 def test_killed_at_an_arbitrary_moment(run, program):

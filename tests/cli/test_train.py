@@ -2,8 +2,10 @@
 
 import csv
 import json
+import os
 import signal
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -25,9 +27,9 @@ def test_run_folder(run):
     assert (folder / "run.log").exists() and "test/rel_l2" in out
 
 
-def test_a_second_run_in_the_same_folder_replaces_the_first(run):
+def test_a_second_run_in_the_same_folder_replaces_the_first_if_told(run):
     assert run("model=toy", "hydra.run.dir=it")[0] == 0
-    code, out, _ = run("model=toy", "hydra.run.dir=it", "trainer.max_steps=3")
+    code, out, _ = run("model=toy", "hydra.run.dir=it", "trainer.max_steps=3", "overwrite=true")
     assert code == 0 and "replacing the run" in out
     assert len((run.work / "it" / "metrics.csv").read_text().splitlines()) == 1 + 3 + 1
     said = [torch.load(f)["global_step"] for f in (run.work / "it" / "checkpoints").glob("*.ckpt")]
@@ -79,15 +81,44 @@ def test_failure_is_recorded(run, monkeypatch):
     assert json.loads((run.work / "it" / "metrics.json").read_text())["status"] == "failed"
 
 
-def test_interrupt_is_recorded(run, program):
+@pytest.mark.parametrize(
+    "name",
+    [
+        "SIGINT",
+        "SIGHUP",
+        *(
+            pytest.param(f"SIG{n}", marks=pytest.mark.slow)
+            for n in ("TERM", "USR1", "USR2", "XCPU")
+        ),
+    ],
+)
+def test_interrupt_is_recorded(run, program, name):
     process = program("model=toy", "trainer.max_steps=1000000", "hydra.run.dir=it")
     log = run.work / "it" / "metrics.csv"
     while process.poll() is None and not log.exists():
         time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(getattr(signal, name))
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 130 and "ckpt_path=last" in out and "Traceback" not in out
     assert json.loads((run.work / "it" / "metrics.json").read_text())["status"] == "interrupted"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", ["first", "other"])
+@pytest.mark.parametrize("wait", [0.0, 4.0, None])  # seconds after start-up; None for steps
+def test_a_lost_rank_ends_the_other(run, program, victim, wait):
+    """Within a minute, and the record says that the run failed."""
+    process = program("model=toy", "trainer=ddp", "trainer.max_steps=1000000", "hydra.run.dir=it")
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    while not children.read_text().split():
+        time.sleep(0.02)
+    other = int(children.read_text().split()[0])
+    while wait is None and not (run.work / "it" / "metrics.csv").exists():
+        time.sleep(0.02)
+    time.sleep(wait or 0)
+    os.kill(process.pid if victim == "first" else other, signal.SIGKILL)
+    process.communicate(timeout=60)  # the other holds the pipe open as long as it lives
+    assert json.loads((run.work / "it" / "metrics.json").read_text())["status"] == "failed"
 
 
 def test_help_lists_models_and_examples(run):

@@ -8,9 +8,12 @@ import pytest
 import torch
 
 from sciml.data.collocation import CollocationData
-from sciml.modules import evaluation
+from sciml.modules import evaluation, training_law
 from sciml.modules.evaluation import Report
+from sciml.modules.training_law import TrainingLaw
 from sciml.physics.ball import SineGordon
+from sciml.physics.biharmonic import Biharmonic
+from sciml.physics.elliptic import PoissonBox
 from sciml.physics.pde import Points
 
 
@@ -50,7 +53,7 @@ def test_metrics_follow_their_definitions(chunks: list[Points]) -> None:
     # The library divides out the fitted unknowns: 1 of 400 and 7 of 400.
     assert metrics["test/skill"] == pytest.approx(error / float(constant), rel=3e-3)
     assert metrics["test/skill_affine"] == pytest.approx(error / float(affine), rel=2e-2)
-    assert len(report.as_dict()["ray"]["s"]) == evaluation.RAY
+    assert len(report.as_dict()["ray"]["s"]) == training_law.RAY
 
 
 @pytest.mark.parametrize("split", [(8, 8), (16, 0), (0, 16), (3, 13)])
@@ -68,3 +71,38 @@ def test_ranks_join_to_the_metrics_of_one_process(monkeypatch, chunks, split) ->
     ranks[0].finish(predict)
     for name, value in whole.metrics.items():
         assert ranks[0].metrics[name] == pytest.approx(value, rel=1e-9), name
+
+
+def box2d():
+    return PoissonBox(dim=2)
+
+
+def test_the_line_of_a_box_stays_in_the_box_and_says_where_training_was():
+    """Half of the line x = s x0, s in [-1, 1], lies outside (0, 1)^2."""
+    law = TrainingLaw(box2d())
+    for through in torch.rand(
+        20, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64
+    ):
+        s, (low, high) = law.ray(through)
+        x = law.centre + s[:, None] * law.direction(through)
+        assert float(x.min()) >= -1e-12 and float(x.max()) <= 1 + 1e-12
+        assert float(s[0]) <= low < high <= float(s[-1])
+        assert float((x - through).norm(dim=1).min()) < 0.02  # through the point
+
+
+def test_the_line_through_an_annulus_leaves_out_its_hole():
+    law = TrainingLaw(Biharmonic(dim=4))
+    s, _ = law.ray(torch.ones(4))
+    assert 1 <= float(s.min()) < 1.05 and 1.95 < float(s.max()) <= 2
+
+
+def test_a_plane_shows_the_domain_and_its_axes():
+    points, level, axes = TrainingLaw(box2d()).plane(box2d())
+    x = points.x.view(*level.shape, 2)
+    inside = ((x > 1e-9) & (x < 1 - 1e-9)).all(2)
+    assert torch.equal(level < -1e-9, inside)
+    # the first axis is drawn to the right: it changes along a row
+    assert float(x[0, 0, 0]) == axes["extent"][0] and float(x[0, -1, 0]) == axes["extent"][1]
+    assert float(x[0, 0, 1]) == axes["extent"][2] and float(x[-1, 0, 1]) == axes["extent"][3]
+    assert (axes["xlabel"], axes["ylabel"]) == ("x1", "x2")
+    assert TrainingLaw(PoissonBox(dim=3)).plane(PoissonBox(dim=3)) is None

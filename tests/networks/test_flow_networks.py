@@ -269,6 +269,28 @@ def test_copies_and_half_precision(cls):
     assert float((half.float() - wanted).abs().max()) < 0.1 * float(wanted.abs().max())
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"gradient": "adjoint"},
+        {"gradient": "checkpoint"},
+        {"solver": ODE("rk4")},
+        {"kind": "residual"},
+        {"kind": "residual", "gradient": "backprop"},
+        {"kind": "homotopy"},
+    ],
+    ids=str,
+)
+def test_no_images_give_no_logits(options):
+    network = make(norm="group", **options)
+    logits = network(images(0))
+    assert logits.shape == (0, 10)
+    logits.sum().backward()
+    assert all(not bool(p.grad.any()) for p in network.parameters() if p.grad is not None)
+    assert {v.shape[0] for v in network.infer(images(0)).values()} == {0}
+
+
 def test_what_is_inferred():
     network = make(kind="residual").eval()
     found = network.infer(images(dtype=torch.float64))

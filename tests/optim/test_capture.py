@@ -16,8 +16,8 @@ from sciml.networks.pairs import PairNetwork
 from sciml.optim.capture import Capture, affine_layers
 from sciml.optim.jacobian import jacobian_of
 from sciml.optim.objective import Objective
-from sciml.optim.slots import check_uses
 from sciml.optim.terms import LossTerm
+from sciml.optim.uses import mixing_terms
 from sciml.physics.ball import SineGordon
 from sciml.physics.biharmonic import Biharmonic
 from sciml.physics.elliptic import PoissonBox
@@ -116,7 +116,7 @@ def test_rows_are_the_gradients_of_the_residuals(name):
     if name == "shared kernel":  # its first weight is used outside its layer's forward
         layers.pop("trial.network.input.x")
     objective = Objective(lambda: module.loss_terms(batch))
-    check_uses(*objective.captured(layers), layers, tolerance=1e-9)
+    assert not mixing_terms(objective, layers, tolerance=1e-9)
     jacobian = jacobian_of(objective, layers, parameters)
     torch.testing.assert_close(jacobian.dense(), expected, rtol=1e-9, atol=1e-11)
     kernel = expected @ expected.t()
@@ -152,9 +152,8 @@ def test_loss_and_gradients_are_the_same_while_recording():
 def test_a_weight_used_outside_its_layer_is_found_out():
     module, batch = CASES["shared kernel"]()
     layers = affine_layers(module)
-    terms, uses = Objective(lambda: module.loss_terms(batch)).captured(layers)
     with pytest.raises(InvalidArgument, match="input.x"):
-        check_uses(terms, uses, layers)
+        mixing_terms(Objective(lambda: module.loss_terms(batch)), layers)
 
 
 class Convolutions(nn.Module):

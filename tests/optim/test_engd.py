@@ -1,8 +1,10 @@
 """ENGD and SPRING against dense algebra, line by line."""
 
 import io
+import math
 import os
 import tempfile
+import warnings
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from sciml.autodiff import laplacian
 from sciml.autodiff.estimators import Exact
 from sciml.data.collocation import Batch, CollocationData
 from sciml.errors import InvalidArgument, NumericalWarning
@@ -17,6 +20,7 @@ from sciml.modules.sdgd_pinn import SDGDPINN
 from sciml.networks.mlp import MLP
 from sciml.optim.engd import ENGD, SPRING
 from sciml.optim.objective import Objective
+from sciml.optim.step_size import levenberg_marquardt
 from sciml.optim.terms import LossTerm
 from sciml.physics.elliptic import PoissonBox
 from sciml.testing.ranks import run_ranks
@@ -102,7 +106,7 @@ def test_one_step_solves_a_linear_least_squares_problem():
 def test_the_line_search_halves_until_the_loss_rises_again():
     net, terms = setup()
     objective = Objective(terms)
-    optimizer = ENGD(net, lr=64.0, damping=1e-6)
+    optimizer = ENGD(net, lr=64.0, damping=1e-6, adapt_every=0)
     optimizer.update_curvature(objective)
     start = [p.detach().clone() for p in net.parameters()]
     directions = [optimizer.state[p]["direction"] for p in optimizer.treated]
@@ -143,7 +147,7 @@ def test_without_memory_spring_is_engd():
     results = []
     for make in (
         lambda net: SPRING(net, lr=0.3, damping=1e-4, momentum=0.0),
-        lambda net: ENGD(net, lr=0.3, damping=1e-4, line_search=False),
+        lambda net: ENGD(net, lr=0.3, damping=1e-4, line_search=False, adapt_every=0),
     ):
         net, terms = setup()
         optimizer = make(net)
@@ -310,3 +314,99 @@ def test_poisson_2d_within_sixty_steps(seed):
     p = problem.sample_test(2000, torch.Generator().manual_seed(99))
     exact = problem.exact(p.x)
     assert (module.predict_points(p) - exact).norm() <= 1e-3 * exact.norm()
+
+
+# --- damping that adapts --------------------------------------------------------------------------
+def test_the_damping_rises_ever_faster_and_falls_back():
+    assert levenberg_marquardt(1e-8, 4.0, 1e-4, 1e-8) == (4e-8, 8.0)
+    assert levenberg_marquardt(4e-8, 8.0, -3.0, 1e-8) == pytest.approx((3.2e-7, 16.0))
+    assert levenberg_marquardt(1e-3, 64.0, 0.05, 1e-8) == (1e-3, 4.0)  # between: as it is
+    assert levenberg_marquardt(1e-3, 64.0, 0.9, 1e-8) == pytest.approx((1e-4, 4.0))
+    assert levenberg_marquardt(3e-8, 4.0, 0.9, 1e-8) == (1e-8, 4.0)  # never below what was given
+    assert levenberg_marquardt(1e7, 1e3, 0.0, 1e-8)[0] == 1e8
+
+
+@pytest.mark.parametrize("rows", [7, 60])  # fewer and more residuals than parameters (22)
+def test_the_gain_ratio_is_that_of_the_dense_model(rows):
+    net, terms = setup(rows)
+    r, jac = dense(net, terms)
+    size = (jac @ jac.t() if len(r) <= 22 else jac.t() @ jac).diagonal().mean()
+    eye = torch.eye(22, dtype=torch.float64)
+    step = -torch.linalg.solve(jac.t() @ jac + 0.1 * size * eye, jac.t() @ r)
+    promised = 0.5 * (r @ r - (r + jac @ step).square().sum())
+    before = Objective(terms).loss()
+    optimizer = ENGD(net, damping=0.1)
+    optimizer.update_curvature(Objective(terms))
+    optimizer.step()
+    gained = before - Objective(terms).loss()
+    assert optimizer.statistics()["rho"] == pytest.approx(float(gained / promised), rel=1e-9)
+
+
+def cubic(seed, n=60):
+    """A strongly nonlinear equation, -u'' + 100 u^3 = f on the unit interval, u = sin(2 pi x)."""
+    torch.manual_seed(seed)
+    net = nn.Sequential(nn.Linear(1, 12), nn.Tanh(), nn.Linear(12, 12), nn.Tanh(), nn.Linear(12, 1))
+    net.double()
+    ends = torch.tensor([[0.0], [1.0]], dtype=torch.float64)
+
+    def terms(x):
+        u, exact = net(x)[:, 0], torch.sin(2 * math.pi * x[:, 0])
+        f = 4 * math.pi**2 * exact + 100 * exact**3
+        residual = (-laplacian(net, x)[:, 0] + 100 * u**3 - f) / 100
+        return [LossTerm("pde", residual, 1.0, n), LossTerm("ends", net(ends)[:, 0], 1.0, 2)]
+
+    return net, terms, lambda: torch.rand(n, 1, dtype=torch.float64)
+
+
+def trained(seed, **options):
+    net, terms, points = cubic(seed)
+    optimizer = ENGD(net, **options)
+    for _ in range(40):
+        x = points()
+        optimizer.update_curvature(Objective(lambda x=x: terms(x)))
+        optimizer.step()
+    x = torch.linspace(0, 1, 101, dtype=torch.float64)[:, None]
+    exact = torch.sin(2 * math.pi * x)
+    return float((net(x).detach() - exact).norm() / exact.norm())
+
+
+@pytest.mark.parametrize("seed", [0, 2])
+def test_a_nonlinear_problem_does_not_stall(seed):
+    """With a fixed damping the same run stays at an error of one: steps of 1e-6 for ever."""
+    assert trained(seed, adapt_every=0) > 0.5
+    assert trained(seed) < 0.05
+
+
+def test_steps_that_lower_nothing_are_said_once():
+    net = nn.Linear(1, 1).double()
+    x = torch.zeros(2, 1, dtype=torch.float64)
+    y = torch.tensor([0.0, 1.0], dtype=torch.float64)  # at one point: no fit is better than 1/2
+
+    def terms():
+        return [LossTerm("data", net(x)[:, 0] - y, 1.0, 2)]
+
+    optimizer = ENGD(net)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        for _ in range(50):
+            optimizer.update_curvature(Objective(terms))
+            optimizer.step()
+    assert [w.category for w in said] == [NumericalWarning]
+    assert "less than 1e-05" in str(said[0].message)
+
+
+def test_parameters_alone_train_as_the_module_does():
+    found = []
+    for given in (
+        lambda net: net,
+        lambda net: net.parameters(),
+        lambda net: net.named_parameters(),
+    ):
+        net, terms = setup()
+        for _ in range(3):
+            optimizer = ENGD(given(net), damping=1e-3)
+            optimizer.update_curvature(Objective(terms))
+            optimizer.step()
+        found.append(flat(net))
+    torch.testing.assert_close(found[1], found[0], rtol=1e-9, atol=1e-11)
+    torch.testing.assert_close(found[2], found[1], rtol=0, atol=0)

@@ -426,7 +426,7 @@ def test_unusual_modules(caplog):
         "2.weight",
     ]
     assert "a factor of size 51" in caplog.text and "frozen" in caplog.text
-    with pytest.raises(InvalidArgument, match="without update_curvature"):
+    with pytest.raises(InvalidArgument, match="update_curvature"):
         optimizer.step()
 
 

@@ -2,6 +2,7 @@
 
 import math
 import sys
+import time
 
 import pytest
 import torch
@@ -97,6 +98,156 @@ def test_a_refined_sphere_is_nearly_the_ball():
     assert float(inner.norm(dim=2).mean()) == pytest.approx(0.75, abs=0.005)
 
 
+def brute_force(vertices, faces, points):
+    """Return unsigned distances: Ericson's regions, point by point and triangle by triangle."""
+    out = []
+    for p in points.tolist():
+        best = math.inf
+        for a, b, c in vertices[faces].tolist():
+            sub = lambda q, r: [s - t for s, t in zip(q, r, strict=True)]  # noqa: E731
+            dot = lambda q, r: sum(s * t for s, t in zip(q, r, strict=True))  # noqa: E731
+            ab, ac, bc = sub(b, a), sub(c, a), sub(c, b)
+            ap, bp, cp = sub(p, a), sub(p, b), sub(p, c)
+            d1, d2, d3, d4 = dot(ab, ap), dot(ac, ap), dot(ab, bp), dot(ac, bp)
+            d5, d6 = dot(ab, cp), dot(ac, cp)
+            va, vb, vc = d3 * d6 - d5 * d4, d5 * d2 - d1 * d6, d1 * d4 - d3 * d2
+            if d1 <= 0 and d2 <= 0:
+                q = a
+            elif d3 >= 0 and d4 <= d3:
+                q = b
+            elif d6 >= 0 and d5 <= d6:
+                q = c
+            elif vc <= 0 <= d1 and d3 <= 0:
+                q = [s + d1 / (d1 - d3) * t for s, t in zip(a, ab, strict=True)]
+            elif vb <= 0 <= d2 and d6 <= 0:
+                q = [s + d2 / (d2 - d6) * t for s, t in zip(a, ac, strict=True)]
+            elif va <= 0 and d4 >= d3 and d5 >= d6:
+                w = (d4 - d3) / ((d4 - d3) + (d5 - d6))
+                q = [s + w * t for s, t in zip(b, bc, strict=True)]
+            else:
+                v, w = vb / (va + vb + vc), vc / (va + vb + vc)
+                q = [r + v * s + w * t for r, s, t in zip(a, ab, ac, strict=True)]
+            best = min(best, math.dist(p, q))
+        out.append(best)
+    return torch.tensor(out, dtype=torch.float64)
+
+
+def crumpled():
+    """Return a closed surface with long thin triangles and sharp folds."""
+    vertices, faces = icosphere(2)
+    radius = 1 + 0.5 * torch.rand(len(vertices), 1, generator=stream(5), dtype=torch.float64)
+    stretched = vertices * radius * torch.tensor([3.0, 1.0, 0.05], dtype=torch.float64)
+    return stretched + torch.tensor([10.0, -5.0, 2.0]), faces
+
+
+@pytest.mark.parametrize("far", [1.0, 30.0])
+def test_distances_are_those_to_every_triangle(far):
+    vertices, faces = crumpled()
+    mesh = Mesh(vertices, faces)
+    points = around(mesh, 60)[0]
+    points = points.mean(0) + far * (points - points.mean(0))
+    # on the surface too: corners, edges, middles
+    a, b, c = vertices[faces[:4]].unbind(1)
+    points = torch.cat([points, a, (a + b) / 2, (a + b + c) / 3])
+    exact = brute_force(vertices, faces, points)
+    found = mesh.signed_distance(points[None])[0]
+    assert torch.allclose(found.abs(), exact, rtol=1e-13, atol=1e-14)
+    # one by one there is no block to share an answer with
+    alone = torch.cat([mesh.signed_distance(p[None, None]) for p in points], 1)[0]
+    assert torch.allclose(alone, found, rtol=1e-13, atol=1e-14)
+
+
+def test_blocks_of_points_miss_no_triangle():
+    """Many points of all densities against a dense comparison with every triangle."""
+    vertices, faces = crumpled()
+    mesh = Mesh(vertices, faces)
+    points = torch.cat(
+        [around(mesh, 3000), around(mesh, 2000, 3) * 0.05 + mesh.corners[0, 0, 0]], 1
+    )
+    a, b, c = vertices[faces].unbind(1)
+    least = torch.full((5000,), math.inf, dtype=torch.float64)
+    for start, end in ((a, b), (b, c), (c, a)):
+        along, away = end - start, points[0, :, None] - start
+        t = ((away * along).sum(2) / (along * along).sum(1)).clamp(0, 1)
+        least = torch.minimum(least, (away - t[..., None] * along).norm(dim=2).amin(1))
+    normal = torch.linalg.cross(b - a, c - a)
+    away = points[0, :, None] - a
+    inner = torch.ones(5000, len(faces), dtype=torch.bool)
+    for start, end in ((a, b), (b, c), (c, a)):
+        inner &= ((points[0, :, None] - start) * torch.linalg.cross(normal, end - start)).sum(
+            2
+        ) >= 0
+    plane = ((away * normal).sum(2) / normal.norm(dim=1)).abs().where(inner, math.inf).amin(1)
+    exact = torch.minimum(least, plane)
+    assert torch.allclose(mesh.signed_distance(points)[0].abs(), exact, rtol=1e-12, atol=1e-13)
+
+
+def test_the_side_is_that_of_the_winding_number():
+    vertices, faces = crumpled()
+    mesh = Mesh(vertices, faces)
+    points = around(mesh, 3000)
+    corners = vertices[faces] - points[0, :, None, None]
+    length = corners.norm(dim=3)
+    a, b, c = corners.unbind(2)
+    below = length.prod(2)
+    for k, (p, q) in enumerate(((b, c), (c, a), (a, b))):
+        below = below + (p * q).sum(2) * length[:, :, k]
+    angle = 2 * torch.atan2((a * torch.linalg.cross(b, c)).sum(2), below)
+    inside = (angle.sum(1) / (4 * math.pi)).round() == 1
+    assert torch.equal(mesh.inside(points)[0], inside) and 100 < int(inside.sum()) < 2900
+
+
+def test_gradients_reach_the_points_through_the_search():
+    mesh = Mesh(*icosphere(2))
+    points = around(mesh, 50).requires_grad_()
+    (slope,) = torch.autograd.grad(mesh.signed_distance(points).sum(), points)
+    h = 1e-6 * torch.tensor([1.0, 0.0, 0.0], dtype=torch.float64)
+    with torch.no_grad():
+        quotient = (mesh.signed_distance(points + h) - mesh.signed_distance(points - h)) / 2e-6
+    assert torch.allclose(slope[..., 0], quotient, rtol=1e-6, atol=1e-6)
+    assert torch.allclose(slope.norm(dim=2), torch.ones(1, 50).double(), rtol=1e-9, atol=1e-9)
+
+
+def shells(*parts):
+    """Return one mesh of several."""
+    offsets = [0, *torch.tensor([len(v) for v, _ in parts]).cumsum(0).tolist()]
+    faces = [f + k for (_, f), k in zip(parts, offsets[:-1], strict=True)]
+    return torch.cat([v for v, _ in parts]), torch.cat(faces)
+
+
+def test_shells_side_by_side_and_cavities_are_one_solid():
+    outer, cavity = box_mesh((-1.0,) * 3, (1.0,) * 3), box_mesh((-0.5,) * 3, (0.5,) * 3)
+    beside = box_mesh((2.0,) * 3, (3.0,) * 3)
+    mesh = Mesh(*shells(outer, (cavity[0], cavity[1].flip(1)), beside))
+    where = [[0.0, 0, 0], [0.7, 0, 0], [1.5, 0, 0], [2.5, 2.5, 2.5]]
+    where = torch.tensor([where], dtype=torch.float64)
+    found = mesh.signed_distance(where)
+    assert torch.allclose(
+        found, torch.tensor([[0.5, -0.2, 0.5, -0.5]], dtype=torch.float64), rtol=0, atol=1e-12
+    )
+
+
+@pytest.mark.parametrize("place", [(2.0, 3.0), (-0.5, 0.5)])
+def test_a_shell_inside_out_beside_a_right_one_is_refused(place):
+    """The volume of the whole is positive: nothing else shows it."""
+    outer, other = box_mesh((-1.0,) * 3, (1.0,) * 3), box_mesh((place[0],) * 3, (place[1],) * 3)
+    turned = (other[0], other[1].flip(1)) if place[0] > 0 else other
+    with pytest.raises(InvalidArgument, match="2 shells, of which number 1"):
+        Mesh(*shells(outer, turned))
+
+
+def test_a_table_of_thousands_of_triangles_takes_seconds():
+    """Brute force took minutes for 320 triangles."""
+    mesh = Mesh(*icosphere(4))
+    started = time.process_time()
+    table = Tabulated(mesh, 33)
+    assert time.process_time() - started < 20
+    points = mesh.sample_interior(200, stream(), torch.float64)
+    gap = table.gap(*table.columns(points))
+    exact = -mesh.signed_distance(points)[0]
+    assert ((gap <= exact + 1e-6) & (gap > exact - 0.05)).all()
+
+
 def test_batches_of_different_meshes_stay_apart():
     parts = [box_mesh(), icosphere(2), box_mesh((0.0,) * 3, (2.0,) * 3)]
     many = Mesh(*(list(p) for p in zip(*parts, strict=True)))
@@ -154,7 +305,7 @@ def unmerged(vertices, faces):
     ("change", "words"),
     [
         (hole, "not watertight: 3 edges"),
-        (flipped, "not watertight"),
+        (flipped, "fix_winding"),
         (unmerged, "Merge its vertices"),
         (lambda v, f: (v, torch.cat([f, f[:1]])), "twice in one direction"),
         (lambda v, f: (v, f.double()), "whole numbers"),

@@ -28,6 +28,22 @@ def inputs_of(operator, count=2, seed=0):
         found[name] = low + (high - low) * torch.rand(*shape, generator=generator)
         if name == "distance":  # of a cloud: the last points lie on the boundary
             found[name][:, -10:] = 0
+    if "distance" in found:
+        points = found["points"]
+        on = torch.cdist(points, points[:, -10:]).amin(2)
+        found["distance"] = -0.5 * on.clamp_min(0) * (found["distance"] != 0)
+    if "sdf" in found:  # balls, with data of their closest points
+        half, dim = operator.network.half, found["sdf"].ndim - 1
+        axis = torch.linspace(-half, half, nodes)
+        grid = torch.stack(torch.meshgrid([axis] * dim, indexing="ij"))
+        r = grid.norm(dim=0)
+        radius = 0.6 + 0.2 * torch.rand(count, *[1] * dim, generator=generator)
+        found["sdf"] = r - radius
+        if "screening" in found:  # constant in every domain
+            found["screening"][:] = found["screening"].mean()
+        if dim == 3:  # cubes: corners of the box are closer
+            found["sdf"] = grid.abs().amax(0) - radius
+        found["boundary"] = (grid[0] / r.clamp_min(1e-3)).expand_as(found["sdf"]).contiguous()
     return found
 
 

@@ -119,7 +119,7 @@ def test_model_json_and_card_tell_the_story(saved):
         "A model for tests.",
         "TinyProblem",
         "test/rel_l2 | 0.25",
-        "load_pre",
+        'load_pretrained("path/to/this/folder")',
         "norm of x in [",
     ):
         assert text in card

@@ -11,6 +11,8 @@ from sciml.physics.geometry.mixed_box import MixedBox
 from sciml.physics.geometry.polygon import Polygon, l_shape
 from sciml.physics.geometry.primitives import Annulus, Ball, Box
 from sciml.physics.geometry.reflecting import Reflecting
+from sciml.physics.geometry.shapes import mask_domain, triangulated_domain
+from sciml.physics.geometry.similar import Similar
 from sciml.physics.geometry.tabulated import Tabulated
 
 __all__ = [
@@ -27,6 +29,7 @@ __all__ = [
     "Polygon",
     "Reflecting",
     "SDFGrid",
+    "Similar",
     "Star",
     "Tabulated",
     "difference",
@@ -34,6 +37,8 @@ __all__ = [
     "inscribed",
     "l_shape",
     "load_mesh",
+    "mask_domain",
     "star_family",
+    "triangulated_domain",
     "union",
 ]

@@ -182,6 +182,11 @@ class SDFGrid(Domain):
             (area / n).to(dtype)[:, None].expand(-1, n),
         )
 
+    def cells_inside(self) -> Tensor:
+        """Return whether each cell has a node inside, `(B, cells)`, the last axis fastest."""
+        grid = self.values.view(-1, *self.sizes)
+        return torch.stack([corner.flatten(1) for corner in _corners(grid)]).amin(0) < 0
+
     def _strides(self) -> list[int]:
         strides = [1]
         for size in reversed(self.sizes[1:]):

@@ -9,24 +9,27 @@ Transactions on Visualization and Computer Graphics 11 (2005).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from sciml.errors import InvalidArgument
-from sciml.physics.geometry.domain import Boundary, Domain, positive, rows_of, uniform
-
-# Triangles visited together by the points that are near the ball around them.
-GROUP = 32
+from sciml.physics.geometry.domain import Boundary, Domain, length, positive, rows_of, uniform
+from sciml.physics.geometry.triangles import along_a_curve, closest_triangle, on_triangle, table
 
 
 class Mesh(Domain):
     """B solids bounded by triangles.
 
-    A query compares a point with many triangles: put meshes of more than a few hundred into a
-    `Tabulated` for walks. `load_mesh` reads files.
+    A query searches a tree of balls around triangles (`sciml.physics.geometry.triangles`): some ten
+    microseconds on one core whether there are 300 triangles or 20 000. For many walks put meshes
+    into a `Tabulated`. `load_mesh` reads files.
 
     Args:
         vertices: `(V, 3)`, or a list of B of them.
@@ -38,8 +41,9 @@ class Mesh(Domain):
             numbers differ the last one is repeated as a point.
 
     Raises:
-        InvalidArgument: If a mesh is not watertight, its triangles turn different ways round, a
-            triangle has no area, or shapes do not fit.
+        InvalidArgument: If a mesh is not watertight, its triangles turn different ways round, one
+            of several shells is inside out, a triangle has no area, or shapes do not fit. Whether
+            a shell crosses itself is not checked.
     """
 
     def __init__(self, vertices, faces) -> None:
@@ -54,10 +58,10 @@ class Mesh(Domain):
         self.normals = torch.stack([_padded_normals(normals, most) for _, normals in solids])
         super().__init__(len(solids), 3)
         middle = (self.corners.amin(2) + self.corners.amax(2)) / 2
-        order = _along_a_curve(middle)
+        order = along_a_curve(middle)
         self.corners = self.corners.gather(1, order[..., None, None].expand(-1, -1, 3, 3))
         self.normals = self.normals.gather(1, order[..., None, None].expand(-1, -1, 7, 3))
-        self.balls = self._balls()
+        self.rows = table(self.corners)
 
     def level(self, x: Tensor, i: Tensor) -> Tensor:
         """Return the signed distance."""
@@ -91,42 +95,15 @@ class Mesh(Domain):
         weight = (areas.sum(1, keepdim=True) / n).expand(-1, n)
         return Boundary(points.to(dtype), normals.to(dtype), weight.to(dtype))
 
-    def _balls(self) -> Tensor:
-        """Return centres and radii `(B, G, 4)` of balls around groups of triangles."""
-        rows = []
-        for group in self.corners.split(GROUP, 1):
-            points = group.flatten(1, 2)
-            middle = (points.amin(1) + points.amax(1)) / 2
-            radius = torch.linalg.vector_norm(points - middle[:, None], dim=2).amax(1)
-            rows.append(torch.cat([middle, radius[:, None]], 1))
-        return torch.stack(rows, 1)
-
     def _closest(self, x: Tensor, i: Tensor) -> tuple[Tensor, Tensor]:
         """Return signed distances `(N,)` and closest points `(3, N)`."""
-        balls = self.pick(self.balls.flatten(1), x, i).unflatten(0, (-1, 4)).unbind(1)
-        apart = sum((x[a] - balls[a]) ** 2 for a in range(3)).sqrt()  # (groups, N)
-        near, far = apart - balls[3], apart + balls[3]
-        square = (far.amin(0) * (1 + 1e-5)) ** 2
-        side, on = torch.ones_like(square), x.clone()
-        for g, first in enumerate(range(0, self.corners.shape[1], GROUP)):
-            rows = (near[g] ** 2 * near[g].sign() <= square).nonzero()[:, 0]
-            if len(rows) == 0:
-                continue
-            part = slice(first, first + GROUP)
-            at, of = x.index_select(1, rows), i.index_select(0, rows)
-            found = _to_triangles(at, *self._parts(part, at, of))
-            closer = found[0] < square.index_select(0, rows)
-            keep = rows[closer]
-            square[keep], side[keep], on[:, keep] = (f[..., closer] for f in found)
-        return torch.where(side < 0, -1.0, 1.0) * square.sqrt(), on
-
-    def _parts(self, part: slice, x: Tensor, i: Tensor) -> tuple[Tensor, Tensor]:
-        """Return corners `(3, 3, F, N)` and normals `(7, 3, F, N)` of triangles; N may be 1."""
-        out = []
-        for own in (self.corners[:, part], self.normals[:, part]):
-            flat = self.pick(own.permute(0, 2, 3, 1).flatten(1), x, i)
-            out.append(flat.unflatten(0, (*own.shape[2:], own.shape[1])))
-        return out[0], out[1]
+        best = closest_triangle(x, i, self.rows) + self.corners.shape[1] * i
+        corners = self.corners.flatten(0, 1)[best].to(x.dtype).permute(1, 2, 0)
+        on, kind = on_triangle(x, corners)
+        normal = self.normals.flatten(0, 1)[best, kind].to(x.dtype).T
+        away = x - on
+        distance = length(away)
+        return torch.where((away * normal).sum(0) < 0, -distance, distance), on
 
 
 def load_mesh(path: str | Path | Sequence[str | Path]) -> Mesh:
@@ -181,6 +158,7 @@ def _solid(vertices, faces) -> tuple[Tensor, Tensor]:
     if volume < 0:  # turned inside out
         faces, corners = faces.flip(1), corners.flip(1)
         a, b, c = corners.unbind(1)
+    _check_shells(faces, corners)
     cross = torch.linalg.cross(b - a, c - a)
     area = positive("area of a triangle", torch.linalg.vector_norm(cross, dim=1, keepdim=True))
     normal = cross / area
@@ -194,12 +172,61 @@ def _check_closed(faces: Tensor, count: int) -> None:
     lonely = int((~torch.isin(forward, backward)).sum())
     twice = len(forward) - len(forward.unique())
     if lonely or twice:
+        whole = torch.minimum(forward, backward)
+        flipped = bool((whole.unique(return_counts=True)[1] == 2).all())
         raise InvalidArgument(
             f"a mesh that is not watertight: {lonely} edges without a neighbour on the other side, "
             f"{twice} run through twice in one direction",
             "a closed surface whose triangles all turn the same way round",
-            "Merge its vertices and fill its holes first, with trimesh.repair or a mesh editor",
+            "Only the order of corners is wrong in some triangles: trimesh.repair.fix_winding"
+            if flipped
+            else "Merge its vertices and fill its holes first, with trimesh.repair or an editor",
         )
+
+
+def _check_shells(faces: Tensor, corners: Tensor) -> None:
+    """Refuse shells turned inside out beside right ones: the volume of the whole hides them.
+
+    A shell that turns outwards lies in none of the others, one that turns inwards is the wall of a
+    cavity: the others wind once around it.
+    """
+    graph = coo_array(
+        (np.ones(faces.numel()), (faces.cpu().numpy().ravel(), faces.roll(-1, 1).cpu().ravel())),
+        shape=(int(faces.max()) + 1,) * 2,
+    )
+    label = torch.from_numpy(connected_components(graph, directed=False)[1]).to(faces.device)
+    shell = label[faces[:, 0]].long().unique(return_inverse=True)[1]
+    count = int(shell.max()) + 1
+    if count == 1:
+        return
+    a, b, c = corners.unbind(1)
+    volumes = corners.new_zeros(count)
+    middle = corners.mean((0, 1))
+    parts = ((a - middle) * torch.linalg.cross(b - middle, c - middle)).sum(1)
+    volumes.index_add_(0, shell, parts)
+    for k in range(count):
+        own = shell == k
+        others = corners[~own] - corners[own][0].mean(0)
+        around = round(float(_solid_angles(others).sum()) / (4 * math.pi))
+        if around != (0 if volumes[k] > 0 else 1):
+            raise InvalidArgument(
+                f"a mesh of {count} shells, of which number {k} with {int(own.sum())} triangles "
+                f"turns {'outwards' if volumes[k] > 0 else 'inwards'} and lies in {around} others",
+                "shells side by side that turn outwards, and cavities inside that turn inwards",
+                "Turn the corners of its triangles round, or unite shells that overlap",
+            )
+
+
+def _solid_angles(corners: Tensor) -> Tensor:
+    """Return the signed solid angles `(F,)` of triangles `(F, 3, 3)` seen from the origin.
+
+    Van Oosterom and Strackee, IEEE Transactions on Biomedical Engineering 30 (1983).
+    """
+    a, b, c = corners.unbind(1)
+    la, lb, lc = torch.linalg.vector_norm(corners, dim=2).unbind(1)
+    volume = (a * torch.linalg.cross(b, c)).sum(1)
+    ab, bc, ca = (a * b).sum(1), (b * c).sum(1), (c * a).sum(1)
+    return 2 * torch.atan2(volume, la * lb * lc + ab * lc + bc * la + ca * lb)
 
 
 def _shared_normals(faces: Tensor, corners: Tensor, normal: Tensor) -> list[Tensor]:
@@ -228,53 +255,3 @@ def _padded(corners: Tensor, most: int) -> Tensor:
 def _padded_normals(normals: Tensor, most: int) -> Tensor:
     """Return `(most, 7, 3)`: the normal of the corner that stands for missing triangles."""
     return torch.cat([normals, normals[-1:, 4:5].expand(most - len(normals), 7, 3)])
-
-
-def _along_a_curve(points: Tensor) -> Tensor:
-    """Return an order `(B, F)` of `points (B, F, 3)` in which neighbours are close (Morton)."""
-    low, high = points.amin(1, keepdim=True), points.amax(1, keepdim=True)
-    cell = ((points - low) / (high - low).clamp_min(1e-30) * 1023).long()
-    code = torch.zeros_like(cell[..., 0])
-    for bit in range(10):
-        for axis in range(3):
-            code |= ((cell[..., axis] >> bit) & 1) << (3 * bit + axis)
-    return code.argsort(1)
-
-
-def _to_triangles(x: Tensor, corners: Tensor, normals: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return squared distance `(N,)`, side `(N,)` and closest point `(3, N)` of the closest one.
-
-    Args:
-        x: Points `(3, N)`.
-        corners: `(3, 3, F, N)`: which corner, which coordinate; N may be 1.
-        normals: `(7, 3, F, N)`.
-    """
-    a, b, c = corners
-    at = x[:, None]
-    squares, places, kinds = [], [], []
-    for e, (start, end) in enumerate(((a, b), (b, c), (c, a))):
-        along, away = end - start, at - start
-        size = (along * along).sum(0).clamp_min(torch.finfo(x.dtype).tiny)
-        t = ((away * along).sum(0) / size).clamp(0, 1)
-        places.append(start + t * along)
-        # rows of `normals`: 1 + e inside the edge, 4 + corner at its ends
-        kinds.append(torch.where(t <= 0, 4 + e, torch.where(t >= 1, 4 + (e + 1) % 3, 1 + e)))
-    u, v, away = b - a, c - a, at - a
-    uu, uv, vv = (u * u).sum(0), (u * v).sum(0), (v * v).sum(0)
-    du, dv = (away * u).sum(0), (away * v).sum(0)
-    det = uu * vv - uv * uv
-    s, t = vv * du - uv * dv, uu * dv - uv * du
-    over = (s > 0) & (t > 0) & (s + t < det)
-    det = torch.where(over, det, 1.0)
-    places.append(a + (s / det) * u + (t / det) * v)
-    kinds.append(torch.zeros_like(kinds[0]))
-    squares = [(at - place).square().sum(0) for place in places]
-    squares[3] = torch.where(over, squares[3], torch.inf)
-    # the closest of three edges and the inside, of all triangles
-    square, flat = torch.cat(squares).min(0)
-    count, n = len(squares[0]), torch.arange(x.shape[1], device=x.device)
-    part, triangle = flat // count, flat % count
-    on = torch.stack(places)[part, :, triangle, n].T
-    kind = torch.stack(kinds)[part, triangle, n]
-    normal = normals[kind, :, triangle, n if normals.shape[3] > 1 else 0].T
-    return square, ((x - on) * normal).sum(0), on

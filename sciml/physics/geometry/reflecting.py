@@ -95,7 +95,16 @@ class Reflecting(Domain):
         """
         shape = middle.shape[:2]
         if callable(neumann):
-            neumann = neumann(*self.columns(middle)).view(shape)
+            x, i = self.columns(middle)
+            neumann = neumann(x, i)
+            got = tuple(getattr(neumann, "shape", ()))
+            if not isinstance(neumann, Tensor) or got != (len(i),):
+                raise InvalidArgument(
+                    f"neumann returned {type(neumann).__name__} {got}",
+                    f"booleans ({len(i)},), one per midpoint of a side",
+                    "Coordinates come first: write x[0] > 0",
+                )
+            neumann = neumann.view(shape)
         chosen = torch.as_tensor(neumann)
         if chosen.dtype != torch.bool:
             raise InvalidType(f"neumann of type {chosen.dtype}", "booleans")

@@ -36,6 +36,8 @@ class Tabulated(Domain):
         axis = (axis + 0.5) / (nodes - 1)
         unit = torch.stack(torch.meshgrid([axis] * self.dim, indexing="ij"), -1)
         unit = unit.view(-1, self.dim)
+        # a cell without a node inside underestimates what is inside of it
+        unit = unit[self.grid.cells_inside().any(0)]
         self.slack = low.new_zeros(self.count)
         for part in unit.split(max(1, BLOCK // self.count)):
             points = low[:, None] + part * (high - low)[:, None]

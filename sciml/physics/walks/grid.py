@@ -6,7 +6,7 @@ boundary data as their values at the closest boundary point of every node.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -104,7 +104,13 @@ def grid_inputs(
         if field is None:
             return x.new_zeros(shape)
         if callable(field):
-            return field(x, i).view(shape).float()
+            found = field(x, i).view(shape).float()
+            if not bool(found.isfinite().all()):  # fields need no values outside their domain
+                there = torch.where(shapes.sdf[..., None] < 0, at, shapes.closest)
+                found = torch.where(
+                    found.isfinite(), found, field(*domain.columns(there)).view(shape)
+                )
+            return found.float()
         constant = torch.as_tensor(field, device=x.device).float()
         return constant.reshape(-1, *[1] * grid.dim).expand(shape).contiguous()
 
@@ -121,7 +127,11 @@ def grid_inputs(
 
 
 def values(
-    network: Callable[..., Tensor], domain: Domain, problem: Dirichlet, points: Tensor
+    network: Callable[..., Tensor],
+    domain: Domain,
+    problem: Dirichlet,
+    points: Tensor,
+    inputs: Mapping[str, Tensor] | None = None,
 ) -> Tensor:
     """Return an operator's solutions `(B, P)` at `points (B, P, d)` inside the domains.
 
@@ -132,10 +142,11 @@ def values(
         domain: B domains inside its box.
         problem: Their equation.
         points: `(B, P, d)`.
+        inputs: What the network is shown, where that is known: `grid_inputs` on its grid.
     """
-    grid = Grid(network.nodes, network.half, network.dim)
     like = next(network.parameters())
-    inputs = grid_inputs(domain, problem, grid)
+    if inputs is None:
+        inputs = grid_inputs(domain, problem, Grid(network.nodes, network.half, network.dim))
     inputs = {name: field.to(like) for name, field in inputs.items()}
     fixed = points.detach().double()
     gap = points - domain.project(fixed)

@@ -26,6 +26,7 @@ Coefficients", ACM Transactions on Graphics 41 (2022).
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -40,9 +41,12 @@ from sciml.physics.walks.estimate import Moments
 from sciml.physics.walks.loop import Rule, Walks, walk
 from sciml.physics.walks.problem import Dirichlet as Dirichlet
 from sciml.physics.walks.problem import Field as Field
+from sciml.physics.walks.tangent import Tangent, walk_from
 from sciml.physics.walks.tracking import reduced_screening as reduced_screening
 from sciml.physics.walks.tracking import tracking_bound
 
+# What `loop.walk` returns.
+Found = tuple[Tensor, Tensor, Tensor, float, float]
 # Truncated walks above this share are worth a warning: their bias is no longer O(eps).
 TRUNCATED = 0.01
 
@@ -60,6 +64,9 @@ class WalkOnSpheres:
             random numbers, not their law, depend on it.
         dtype: Type of the positions.
         outside: "raise" refuses points outside their domain, "nan" marks them.
+        close: Walks from points closer to the boundary than this, in units of the domain's `scale`,
+            start out of a ball that touches it (`sciml.physics.walks.tangent`): their error bars
+            hold however close the points are. 0 for plain walks, whose bars are too small there.
 
     Raises:
         InvalidArgument: For settings out of range.
@@ -72,12 +79,17 @@ class WalkOnSpheres:
     chunk: int | None = None
     dtype: torch.dtype = torch.float32
     outside: str = "raise"
+    close: float = 0.1
 
     def __post_init__(self) -> None:
         """Refuse settings out of range."""
         for name in ("walks", "max_steps", "eps"):
             check_positive(name, getattr(self, name))
         check_choice("outside", self.outside, ("raise", "nan"))
+        if not 0 <= self.close < 1:
+            raise InvalidArgument(
+                f"close={self.close}", "a share of the domain's size, from 0 to 1"
+            )
         if self.antithetic and self.walks % 2:
             raise InvalidArgument(f"walks={self.walks}", "an even number for antithetic pairs")
         if self.chunk is not None and self.chunk < 2:
@@ -113,7 +125,8 @@ class WalkOnSpheres:
         Warns:
             NumericalWarning: If more than 1 % of the walks in a domain were truncated.
         """
-        x, i = domain.columns(points.detach().to(self.dtype))
+        exact, i = domain.columns(points.detach())
+        x = exact.to(self.dtype)
         if generator.device.type != x.device.type:
             raise InvalidArgument(f"generator on {generator.device}", f"one on {x.device}")
         if gradient is not None:
@@ -136,9 +149,9 @@ class WalkOnSpheres:
             rule = self._rule(domain, problem, generator, limit)
             where = None if bool(inside.all()) else inside.nonzero()[:, 0]
             if where is not None:
-                x, i = x[:, where], i[where]
+                exact, i = exact[:, where], i[where]
                 gradient = None if gradient is None else gradient[:, where]
-            moments, max_weight, farthest = self._moments(rule, x, i, gradient, generator)
+            moments, max_weight, farthest = self._moments(rule, exact, i, gradient, generator)
         shape = (domain.count, points.shape[1])
         if where is not None:
             full = moments.new_full((len(moments), inside.numel()), torch.nan)
@@ -169,29 +182,76 @@ class WalkOnSpheres:
     def _moments(
         self,
         rule: Rule,
-        x: Tensor,
+        exact: Tensor,
         i: Tensor,
         gradient: Tensor | None,
         generator: torch.Generator,
     ) -> tuple[Tensor, float, float]:
-        """Return the rows of `Moments` `(6, N)`, the largest weight and the farthest landing."""
-        chunk = self.chunk or (2**17 if x.device.type == "cpu" else 2**22)
+        """Return the rows of `Moments` `(6, N)`, the largest weight and the farthest landing.
+
+        Args:
+            rule: How walks step.
+            exact: Points `(d, N)` as they were given.
+            i: Their domains.
+            gradient: For the control variate of the first step, or None.
+            generator: Source of randomness.
+        """
+        x, count = exact.to(self.dtype), rule.domain.count
+        balls, close = self._touching(rule, exact, i)
+        far = None if balls is None else (~close).nonzero()[:, 0]
+
+        def plain(part: slice, w: int) -> Found:
+            index = part if far is None else far[part]
+            start = Walks.start(x[:, index].repeat(1, w), i[index].repeat(w), count)
+            slope = None if gradient is None else gradient[:, index].repeat(1, w)
+            return walk(rule, start, self.max_steps, generator, self.antithetic, slope)
+
+        def touching(part: slice, w: int) -> Found:
+            start = balls.take(part).repeat(w)
+            return walk_from(rule, start, self.max_steps, generator)
+
+        if balls is None:
+            return self._sums(plain, x.shape[1], x)
+        first, *most = self._sums(plain, len(far), x)
+        second, *more = self._sums(touching, x.shape[1] - len(far), x)
+        out = first.new_empty(len(first), x.shape[1])
+        out[:, far], out[:, close] = first, second
+        return out, *map(max, most, more)
+
+    def _touching(
+        self, rule: Rule, exact: Tensor, i: Tensor
+    ) -> tuple[Tangent | None, Tensor | None]:
+        """Return balls to start out of, and for which points `(N,)`; None where there is none."""
+        if self.close == 0 or not isinstance(rule, Balls) or rule.domain.dim < 2:
+            return None, None
+        domain, x = rule.domain, exact.double()
+        level = domain.level(x, i)
+        close = (level < 0) & (level > -self.close * domain.pick(domain.scale(), x, i))
+        index = close.nonzero()[:, 0]
+        if not len(index):
+            return None, None
+        balls = Tangent.of(domain, x[:, index], i[index], rule.rate)
+        own = balls.worth.nonzero()[:, 0]
+        close = torch.zeros_like(close).index_fill_(0, index[own], True)
+        return (balls.take(own), close) if len(own) else (None, None)
+
+    def _sums(
+        self, follow: Callable[[slice, int], Found], count: int, like: Tensor
+    ) -> tuple[Tensor, float, float]:
+        """Return what `_moments` does for `count` points, from w walks of a slice at a time."""
+        chunk = self.chunk or (2**17 if like.device.type == "cpu" else 2**22)
         # whole points where a chunk holds all their walks, else one point and some of its walks
         most = min(self.walks, chunk - chunk % 2)
         rounds = -(-self.walks // most)
         group = max(1, chunk // most)
-        out, top = x.new_zeros(6, x.shape[1], dtype=torch.float64), 1.0
+        out, top = like.new_zeros(6, count, dtype=torch.float64), 1.0
         farthest = 0.0
-        for first in range(0, x.shape[1], group):
-            part = slice(first, first + group)
+        for first in range(0, count, group):
+            part = slice(first, min(first + group, count))
             sums = Moments(out[:, part])
             for k in range(rounds):
                 w = min(most, self.walks - k * most)
-                start = Walks.start(x[:, part].repeat(1, w), i[part].repeat(w), rule.domain.count)
-                slope = None if gradient is None else gradient[:, part].repeat(1, w)
-                value, steps, stopped, peak, away = walk(
-                    rule, start, self.max_steps, generator, self.antithetic, slope
-                )
+                value, steps, stopped, peak, away = follow(part, w)
                 value = value.view(w, -1).double()
                 if self.antithetic:
                     value = (value[: w // 2] + value[w // 2 :]) / 2

@@ -46,7 +46,7 @@ from sciml.physics.walks.green import (
     survival,
 )
 from sciml.physics.walks.loop import Walks
-from sciml.physics.walks.problem import Field
+from sciml.physics.walks.problem import Field, check_fields
 from sciml.physics.walks.spheres import WalkOnSpheres
 
 # h(x, i, n): points (d, N), their domains (N,), outward unit normals (d, N); returns (N,).
@@ -72,6 +72,10 @@ class Mixed:
     flux: Flux | None = None
     source: Field | None = None
     screening: float | Tensor | None = None
+
+    def __post_init__(self) -> None:
+        """Have the fields checked whenever they are called; errors as of `Dirichlet`."""
+        check_fields(self, "boundary", "flux", "source", constant=("screening",))
 
 
 @dataclass(frozen=True)

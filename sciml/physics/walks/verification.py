@@ -31,6 +31,8 @@ from sciml.physics.geometry import Domain
 from sciml.physics.walks.control_variate import Polynomials, estimate, fitted
 from sciml.physics.walks.spheres import Dirichlet, Estimate, Field, WalkOnSpheres
 
+# The one definition of a relative error here, in print and in records.
+DEFINITION = "root of mean squared error over mean square, over all problems and points together"
 FITTED = 512  # points on every boundary, and inside, that polynomials are fitted to
 DEGREE = {1: 8, 2: 8, 3: 5}
 
@@ -91,7 +93,8 @@ class Verification:
     """What walks say about an approximate solution.
 
     Attributes:
-        rel_l2: Square root of mean squared error over mean square of the solution.
+        rel_l2: `DEFINITION`: the root of the mean squared error over the mean square of the
+            solution, means over all problems and their points together.
         rms: Square root of the mean squared error.
         confidence: Of the intervals.
         points: `(B, P, d)`, predicted and `estimate.mean` `(B, P)`: what the pictures show.
@@ -109,6 +112,35 @@ class Verification:
     estimate: Estimate
     squared: Tensor
     worst: list[Worst]
+
+    def rescaled(self, place: Callable[[Tensor], Tensor], unit: float) -> Verification:
+        """Return the same with points and values in other units.
+
+        Args:
+            place: Of points `(B, P, d)`.
+            unit: What values are multiplied with.
+        """
+        e, u = self.estimate, unit
+        moved = replace(e, mean=e.mean * u, squares=e.squares * u**2, halves=e.halves * u)
+        worst = [
+            Worst(
+                w.problem,
+                tuple(place(torch.tensor([[w.point]], dtype=torch.float64))[0, 0].tolist()),
+                w.predicted * u,
+                w.estimate * u,
+                w.standard_error * u,
+            )
+            for w in self.worst
+        ]
+        return replace(
+            self,
+            rms=Interval(self.rms.value * u, self.rms.low * u, self.rms.high * u),
+            points=place(self.points),
+            predicted=self.predicted * u,
+            estimate=moved,
+            squared=self.squared * u**2,
+            worst=worst,
+        )
 
     def verdict(self, tolerance: float) -> str:
         """Return "within", "beyond" or "undecided": where the interval of rel_l2 lies."""
@@ -128,12 +160,14 @@ def verify(
     worst: int = 5,
     margin: float = 0.0,
     control: bool = True,
+    drawn: bool = True,
 ) -> Verification:
     """Judge values at random points of random problems.
 
     Args:
         predict: `(problems, points (B, P, d)) -> (B, P)`.
-        problems: B problems drawn independently of one another, at least 8.
+        problems: B problems drawn independently of one another, at least 8, unless `drawn` says
+            otherwise.
         generator: Source of points and walks, on the device of the problems.
         points: Points per problem, uniform in the domain.
         engine: How walks are made; by default 256 per point, to 2e-4 of the domain's size.
@@ -144,12 +178,16 @@ def verify(
         control: Whether to walk for what a fitted polynomial leaves of the data, in up to three
             dimensions and where the equation allows it (`sciml.physics.walks.control_variate`):
             a part of the noise, the same mean.
+        drawn: Whether the problems were drawn from a family, which the intervals are about then.
+            False if they are the ones asked about: the intervals are over their points, at least 8.
 
     Raises:
         InvalidArgument: For too few problems, or values of the wrong shape or not finite.
     """
     domain = problems.domain
-    if domain.count < 8:
+    if not drawn and domain.count * points < 8:
+        raise InvalidArgument(f"{domain.count * points} points", "at least 8 for an interval")
+    if drawn and domain.count < 8:
         raise InvalidArgument(f"{domain.count} problems", "at least 8 for an interval")
     engine = engine or WalkOnSpheres(walks=256, eps=2e-4)
     for name, value, fits, wanted in (
@@ -172,7 +210,8 @@ def verify(
     found = estimate(engine, domain, problems.problem, x, generator, psi)
     error = found.squared_error(value)
     size = found.halves[0] * found.halves[1]
-    rms, rel = intervals(error.mean(1), size.mean(1), confidence)
+    parts = (error.mean(1), size.mean(1)) if drawn else (error.flatten(), size.flatten())
+    rms, rel = intervals(*parts, confidence)
     return Verification(
         rel,
         rms,

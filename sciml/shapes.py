@@ -1,0 +1,145 @@
+"""What functions that users write must return: one check, for all rooms.
+
+    check_returned("Heat.residual()", value, (100,))
+
+A number per point comes as `(N,)`, coordinates as columns `(N, 1)`; torch broadcasts the two to
+`(N, N)` without a word, and a mean over that is a number like any other. So whoever calls a
+function of a user compares the shape before anything is combined with it, which costs nothing, and
+the first call is watched from inside (`no_outer_products`), since a function may hide `(N, N)` by a
+mean of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from sciml.errors import InvalidArgument, InvalidType
+
+COLUMNS = "p.t[:, 0] for p.t, p.x[:, 0] for p.x[:, :1]"
+# Names of what works entry by entry, without the underscores of operators.
+ENTRYWISE = frozenset(
+    "add radd sub rsub mul rmul div rdiv truediv rtruediv pow rpow iadd isub imul "
+    "maximum minimum where atan2 hypot lt le gt ge eq ne".split()
+)
+
+
+def check_returned(
+    name: str, value: Any, shape: Sequence[int], *, like: Tensor | None = None, what: str = ""
+) -> Any:
+    """Return `value` if it is a real tensor (or jet) of the shape.
+
+    Args:
+        name: The function as its author knows it, with the term or argument it was called for.
+        value: What it returned.
+        shape: What it should have returned.
+        like: Where it should be: a tensor on the same device.
+        what: What the tensor holds, for the message: "one number per point".
+
+    Raises:
+        InvalidType: For what is no tensor, or not of a real floating-point type.
+        InvalidArgument: For another shape or another device; says what to write instead.
+    """
+    wanted = f"a tensor of shape {tuple(shape)}" + (f", {what}" if what else "")
+    check_tensor(name, value, wanted)
+    got = tuple(value.shape)
+    if got != tuple(shape):
+        raise InvalidArgument(f"{name} returned shape {got}", wanted, advice(got, tuple(shape)))
+    check_device(name, value, like)
+    return value
+
+
+def check_tensor(name: str, value: Any, wanted: str, verb: str = "returned") -> None:
+    """Refuse what is no tensor (or jet) of real floating-point numbers."""
+    if not hasattr(value, "shape") or not isinstance(getattr(value, "dtype", None), torch.dtype):
+        kind = "None" if value is None else f"a {type(value).__name__}"
+        hint = "Does the function end without return?" if value is None else ""
+        if isinstance(value, int | float):
+            hint = f"Write torch.full(shape, {value}), or value + 0 * x[...] of a coordinate"
+        elif type(value).__module__ == "numpy":
+            hint = "Use torch operations, or torch.as_tensor(value).to(p.x)"
+        raise InvalidType(f"{name} {verb} {kind}", wanted, hint)
+    if not value.dtype.is_floating_point:
+        raise InvalidType(
+            f"{name} {verb} dtype {value.dtype}", wanted, "Write .to(p.x) or .float() after it"
+        )
+
+
+def check_device(name: str, value: Any, like: Tensor | None) -> None:
+    """Refuse a tensor on another device than `like`."""
+    device = getattr(value, "device", None)
+    if like is not None and device is not None and device != like.device:
+        raise InvalidArgument(
+            f"{name} returned a tensor on {device}",
+            f"one on {like.device}, where its arguments are",
+            "Make constants from the arguments: torch.ones_like(p.t), tensor.to(p.x)",
+        )
+
+
+def advice(got: tuple[int, ...], shape: tuple[int, ...]) -> str:
+    """Return what to write where a function returned `got` instead of `shape`."""
+    n = shape[0]
+    if len(shape) == 1:
+        if got == (n, 1):
+            return f"Write result[:, 0], and {COLUMNS}"
+        if len(got) == 2 and got[0] == got[1] or got == (n, n):
+            return f"(N,) was combined with (N, 1), which broadcasts: write {COLUMNS}"
+        if got == ():
+            return "Leave means and sums over the points to the loss: sum over dim=1 or dim=-1"
+        if got == (1, n):
+            return "Write result[0]"
+    if len(shape) == 2:
+        if got == shape[:1]:
+            return "Write result[:, None], or x[:, :1] for x[:, 0]: a column per value"
+        if got == shape[::-1]:
+            return "Write result.t()"
+        if shape[1] == 1 and len(got) == 2 and got[0] == got[1]:
+            return "(N,) was combined with (N, 1), which broadcasts: write x[:, :1] for x[:, 0]"
+    return ""
+
+
+def name_of(function: Any) -> str:
+    """Return the name under which a user knows a function."""
+    function = getattr(function, "func", function)  # functools.partial
+    return getattr(function, "__qualname__", type(function).__name__).replace("<locals>.", "")
+
+
+class no_outer_products(TorchFunctionMode):
+    """Refuses `(N,)` combined with `(N, 1)` while it is entered.
+
+    Such a product is `(N, N)` and may be reduced to a legal shape before it is returned. Products
+    that are meant, of `x[:, None]` and `x[None]`, pass.
+
+    Args:
+        name: The function that is called inside.
+        n: Number of points N; nothing can be seen with fewer than two.
+    """
+
+    def __init__(self, name: str, n: int) -> None:
+        super().__init__()
+        self.name, self.n = name, n
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        """Compare shapes before what works entry by entry, and after everything else."""
+        if getattr(function, "__name__", "").strip("_") in ENTRYWISE:
+            self._compare(function, args)  # before (N, N) takes the memory of large N
+            return function(*args, **(kwargs or {}))
+        out = function(*args, **(kwargs or {}))
+        if isinstance(out, Tensor) and out.shape == (self.n, self.n):
+            self._compare(function, args)
+        return out
+
+    def _compare(self, function, args) -> None:
+        n = self.n
+        shapes = {tuple(a.shape) for a in args if isinstance(a, Tensor)}
+        if n > 1 and {(n,), (n, 1)} <= shapes:
+            raise InvalidArgument(
+                f"{self.name} combines a tensor ({n},) with a tensor ({n}, 1) by "
+                f"{getattr(function, '__name__', function)}, which gives ({n}, {n})",
+                "numbers of one point combined with numbers of the same point",
+                f"Write {COLUMNS}; where all pairs are meant, x[:, None] and x[None]",
+            )

@@ -1,0 +1,72 @@
+"""Cards: the program in them runs and prints the number that they state."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from sciml.pretrained import card, example, list_pretrained, load_pretrained
+from sciml.pretrained.folder import SHIPPED, read_spec
+
+SIGNS = {
+    "wos_poisson2d": "Laplacian u = -f",
+    "wos_poisson2d_gino": "Laplacian u = -f",
+    "wos_poisson3d": "Laplacian u = -f",
+    "wos_screened2d": "Laplacian u - sigma u = -f",
+    "wos_varcoef2d": "div(alpha grad u) = -f",
+}
+
+
+def program_and_number(text):
+    """Return what a reader copies, and the number that the card states below it."""
+    program = re.search(r"```python\n(.*?)```", text, re.DOTALL)[1]
+    return program, float(re.search(r"This program prints `([^`]+)`", text)[1])
+
+
+@pytest.mark.parametrize("name", list_pretrained())
+def test_the_program_of_a_shipped_card_prints_what_the_card_says(name, tmp_path):
+    text = (SHIPPED / name / "README.md").read_text(encoding="utf-8")
+    program, number = program_and_number(text)
+    assert f'load_pretrained("{name}")' in program
+    assert float(example.run(program)) == pytest.approx(number, rel=2e-3)
+    # an error, and a small one: the problem's signs are those of the operator
+    assert 0 < number < 0.05
+
+
+def test_a_program_runs_in_a_fresh_process(tmp_path):
+    text = (SHIPPED / "wos_poisson2d" / "README.md").read_text(encoding="utf-8")
+    program, number = program_and_number(text)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path, timeout=100
+    )
+    assert float(done.stdout) == pytest.approx(number, rel=2e-3), done.stderr
+
+
+@pytest.mark.parametrize("name", list_pretrained())
+def test_a_shipped_card_tells_a_stranger_everything(name):
+    text = (SHIPPED / name / "README.md").read_text(encoding="utf-8")
+    assert SIGNS[name] in text and "u = g on its boundary" in text
+    for said in ("negative inside", "closest", "[-1.5, 1.5]", "u / length^2", "mean over the"):
+        assert said in text, said
+    if "points" not in load_pretrained(name).spec["inputs"]:
+        assert "the first axis is x" in text
+    # written by the command, not by hand
+    spec = read_spec(SHIPPED / name)
+    printed = re.search(r"This program prints `([^`]+)`", text)[1]
+    assert card.render(spec, printed, name) == text
+
+
+def test_the_card_of_a_trained_solution(saved):
+    folder, _ = saved
+    program, number = program_and_number((folder / "README.md").read_text())
+    program = program.replace(example.PLACE, str(folder))
+    assert float(example.run(program)) == pytest.approx(number, rel=2e-3)
+
+
+def test_nothing_but_names_and_numbers_reach_the_program():
+    spec = {"inputs": {"x); import os; (": {"shape": ["N"]}}, "outputs": {"u": {}}, "data": {}}
+    assert example.program(spec) is None
+    spec["inputs"] = {"x": {"shape": ["N"], "ranges": {"value": ["__import__('os')", 1]}}}
+    with pytest.raises(ValueError, match="could not convert"):
+        example.program(spec)
