@@ -112,6 +112,13 @@ def _compose_checked(line: CommandLine, chosen: list[Override], keys: list[Overr
     Raises:
         ConfigError: If the choices alone cannot be composed.
     """
+    own = _choices([_first(p) for p in chosen if p.key_or_group == "model"])
+    for p in [p for p in chosen if not p.is_sweep_override() and _option(p) is None]:
+        # Hydra has no word for none of a group that has one, and none for none where there is none
+        word, place = f"~{p.key_or_group}", line.overrides.index(p.input_line)
+        there = own.get(p.key_or_group) is not None
+        line.overrides[place : place + 1] = [word] if there else []
+        chosen[chosen.index(p) : chosen.index(p) + 1] = _parsed([word]) if there else []
     first = [_first(p) for p in chosen]
     base = _settled(_compose(first), first)
     allowed = []
@@ -181,7 +188,7 @@ def _target(node: Any) -> Any:
 def _settled(config: DictConfig, words: list[str]) -> DictConfig:
     """Return a configuration in which every replaced choice has its own values and typed ones."""
     parsed = _parsed(words)
-    typed = {p.key_or_group: p.value() for p in parsed if p.key_or_group in OWNED}
+    typed = {p.key_or_group: _option(p) for p in parsed if p.key_or_group in OWNED}
     if not typed or "model" not in config:
         return config
     own = _choices([f"model={config.model}"])
@@ -214,6 +221,11 @@ def _alone(group: str, option: str, keys: list[Override], debug: str | None) -> 
     return _composed(f"{group}/{option}", words)[group]
 
 
+def _option(p: Override) -> Any:
+    """Return the option that a word chooses, None for none."""
+    return None if p.is_delete() else p.value()
+
+
 def _choices(words: list[str]) -> dict[str, Any]:
     """Return the option that each group has with these words."""
     return OmegaConf.to_container(_compose(words).hydra.runtime.choices)
@@ -221,12 +233,14 @@ def _choices(words: list[str]) -> dict[str, Any]:
 
 def plain(config: DictConfig) -> dict[str, Any]:
     """Return the user's part of a configuration, resolved, as dictionaries and lists."""
-    user = OmegaConf.masked_copy(config, [k for k in config if k != "hydra"])
-    missing = sorted(str(key) for key in OmegaConf.missing_keys(user))
-    if missing:
-        raise ConfigError(f"no value for {', '.join(missing)}", hint=f"Add {missing[0]}=VALUE")
     try:
+        user = OmegaConf.masked_copy(config, [k for k in config if k != "hydra"])
+        missing = sorted(str(key) for key in OmegaConf.missing_keys(user))
+        if missing:
+            raise ConfigError(f"no value for {', '.join(missing)}", hint=f"Add {missing[0]}=VALUE")
         return OmegaConf.to_container(user, resolve=True)
+    except ConfigError:
+        raise
     except UNUSABLE as error:
         raise ConfigError(_short(error)) from error
 
@@ -308,7 +322,8 @@ def _check_word(p: Override, folder: Path, findings: list[str]) -> bool:
         text = f"'{p.input_line}' moves a group to another place. Type {key}=NAME."
     if not text and key in FOLLOWING and not (p.value() is None and not p.is_delete()):
         text = f"{key} follows from model, scale and optimizer. Type the keys, or {key}=null."
-    if not text and key in names and (p.is_delete() or p.is_add() or p.is_force_add()):
+    added = p.is_add() or p.is_force_add()
+    if not text and key in names and (added or (p.is_delete() and key in NEEDED)):
         off = f", or {key}=null for none" if key not in NEEDED else ""
         text = f"'{p.input_line}': {key} is a group of which one is chosen. Type {key}=NAME{off}."
     if not text:

@@ -100,7 +100,7 @@ def program() -> list[str]:
 
 def launch(words: list[str], folder: Path) -> int:
     """Check the command line and hand it to Hydra."""
-    from sciml.cli import overrides, preflight, rules, schema
+    from sciml.cli import build, overrides, preflight, rules, schema
 
     schema.register()
     flags = [w for w in words if w.startswith("-")]
@@ -117,6 +117,8 @@ def launch(words: list[str], folder: Path) -> int:
         findings += [sweep] if sweep else []
     report(findings)
 
+    if not multirun:
+        build.rehearse(line.config, line.run_dir)
     keys, run_dir, found = line.overrides, line.run_dir, None
     wanted, overwrite = line.config["ckpt_path"], line.config["overwrite"]
     if not multirun:

@@ -77,7 +77,7 @@ def load_pretrained(
     spec = read_spec(folder)
     file = member(folder, spec["weights"]["file"])
     # building draws initial weights that are thrown away: leave the caller's random stream alone
-    with torch.random.fork_rng(devices=[]), weights.Bounded(file):
+    with torch.random.fork_rng(devices=[]), weights.bounded(file):
         model = build_model(spec)
     state = weights.read(file, spec["weights"]["sha256"], spec["weights"]["complex128"])
     weights.assign(model, state)

@@ -31,17 +31,21 @@ FACTORIES = {
 
 
 class Bounded(TorchFunctionMode):
-    """Refuses to make tensors out of all proportion to the weights that are to fill them.
+    """Refuses to make more tensors than a number of bytes.
 
-    A few numbers in `model.json` could else ask for more memory than there is.
+    A few numbers in a description could else ask for more memory than there is.
 
     Args:
-        file: The weights.
+        most: Bytes that all tensors together may take.
+        of: What that is, for the message.
+
+    Raises:
+        PretrainedError: Before the tensor that exceeds it is made.
     """
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, most: int, of: str) -> None:
         super().__init__()
-        self.size, self.made = file.stat().st_size, 0
+        self.most, self.of, self.made = most, of, 0
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         """Call `func`, after counting what it would make."""
@@ -50,13 +54,18 @@ class Bounded(TorchFunctionMode):
             plain = {k: v for k, v in kwargs.items() if k not in ("generator", "out", "pin_memory")}
             made = func(*args, **{**plain, "device": "meta"})
             self.made += made.numel() * made.element_size()
-            if self.made > TIMES * self.size + MORE:
+            if self.made > self.most:
                 raise PretrainedError(
-                    f"model.json describes a model of more than {self.made / 1e6:.0f} MB, the "
-                    f"weights have {self.size / 1e6:.1f} MB",
+                    f"more than {self.made / 1e6:.3g} MB, {self.of} is {self.most / 1e6:.3g} MB",
                     "the arguments it was saved with",
                 )
         return func(*args, **kwargs)
+
+
+def bounded(file: Path) -> Bounded:
+    """Return a bound in proportion to the weights in a file, which are to fill the model."""
+    most = TIMES * file.stat().st_size + MORE
+    return Bounded(most, "what its weights can fill")
 
 
 def sha256(path: Path) -> str:
