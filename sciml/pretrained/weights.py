@@ -23,6 +23,8 @@ FILE = "weights.safetensors"
 
 # A model may need this many times the size of its weights while it is built, and some more.
 TIMES, MORE = 16, 2**26
+MOST_TENSORS = 20_000  # made while a model is built: a thousand layers or two
+PRECISIONS = (torch.float32, torch.float64, torch.complex64, torch.complex128)
 FACTORIES = {
     getattr(torch, name)
     for name in ("arange", "empty", "eye", "full", "linspace", "normal", "ones", "rand", "randint")
@@ -45,7 +47,7 @@ class Bounded(TorchFunctionMode):
 
     def __init__(self, most: int, of: str) -> None:
         super().__init__()
-        self.most, self.of, self.made = most, of, 0
+        self.most, self.of, self.made, self.count = most, of, 0, 0
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         """Call `func`, after counting what it would make."""
@@ -53,6 +55,11 @@ class Bounded(TorchFunctionMode):
         if func in FACTORIES:
             plain = {k: v for k, v in kwargs.items() if k not in ("generator", "out", "pin_memory")}
             made = func(*args, **{**plain, "device": "meta"})
+            self.count += 1
+            if self.count > MOST_TENSORS:
+                raise PretrainedError(
+                    f"more than {MOST_TENSORS} tensors", "the arguments it was saved with"
+                )
             self.made += made.numel() * made.element_size()
             if self.made > self.most:
                 raise PretrainedError(
@@ -111,6 +118,13 @@ def read(path: Path, digest: str, paired: Sequence[str]) -> dict[str, Tensor]:
             "Pickled weights are refused because reading them can run code; save the model again "
             "with sciml.save_pretrained",
         ) from error
+    for name, value in state.items():
+        if value.is_floating_point() and value.dtype not in PRECISIONS:
+            raise PretrainedError(f"'{name}' is stored as {value.dtype}", "float32 or float64")
+        if value.is_floating_point() and not bool(value.isfinite().all()):
+            raise PretrainedError(
+                f"'{name}' in {path} holds numbers that are not finite", "finite weights"
+            )
     for name in paired:
         value = state.get(name)
         if value is None or value.dtype != torch.float64 or value.shape[-1:] != (2,):
@@ -139,6 +153,10 @@ def assign(model: nn.Module, state: dict[str, Tensor]) -> None:
             findings.append(f"'{name}' has shape {tuple(value.shape)}, not {tuple(own.shape)}")
         elif _kind(own) != _kind(value):
             findings.append(f"'{name}' is {value.dtype}, the model has {own.dtype}")
+    kept = {(wanted[k].dtype, v.dtype) for k, v in state.items() if k in wanted}
+    mixed = [dtype for dtype, _ in kept if len([d for d, _ in kept if d == dtype]) > 1]
+    if mixed:
+        findings.append(f"tensors of {mixed[0]} are stored in several precisions")
     if findings:
         more = f" and {len(findings) - 5} more" if len(findings) > 5 else ""
         raise PretrainedError(
