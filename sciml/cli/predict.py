@@ -21,6 +21,8 @@ from sciml.pretrained import PretrainedOperator, load_pretrained
 
 # What readers of files raise on files that they cannot read.
 UNREADABLE = (ValueError, EOFError, OSError, csv.Error, MemoryError)
+# What torch and numpy raise on inputs that a network cannot take.
+UNFIT = (ArithmeticError, LookupError, MemoryError, RuntimeError, TypeError, ValueError)
 LARGEST_FILE, EXPANSION = 2**31, 100  # bytes an archive may expand to, or times its own size
 
 EXAMPLES = """examples:
@@ -225,14 +227,7 @@ def evaluating(path: Path) -> Iterator[None]:
         yield
     except SciMLError:
         raise
-    except (
-        ArithmeticError,
-        LookupError,
-        MemoryError,
-        RuntimeError,
-        TypeError,
-        ValueError,
-    ) as error:
+    except UNFIT as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise InvalidArgument(
             f"the model cannot evaluate {path} ({lines[0][:200]})",

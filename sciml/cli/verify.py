@@ -67,8 +67,12 @@ def main(argv: list[str]) -> int:
         default=2e-4,
         help="end of walks, in domain sizes (2e-4)",
     )
-    parser.add_argument("--margin", type=real(0.0, 1.0), default=0.0, help="points keep this far from the "
-                        "boundary, in domain sizes (0)")  # fmt: skip
+    parser.add_argument(
+        "--margin",
+        type=real(0.0, 1.0),
+        default=0.0,
+        help="points keep this far from the boundary, in domain sizes (0)",
+    )
     parser.add_argument(
         "--confidence",
         type=real(0.0, 0.999999, open_below=True),
