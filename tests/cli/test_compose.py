@@ -81,8 +81,8 @@ def test_a_choice_drops_what_the_model_set_for_the_one_it_replaces(folder):
     assert compose("model=toy", folder=folder).config["schedule"]["final"] == 0.5
     line = compose("model=toy", "schedule=constant", folder=folder)
     assert line.config["schedule"] == {"_target_": "sciml.optim.schedules.Constant", "warmup": 0}
-    line = compose("model=toy", "schedule=constant", "schedule.final=0.1", folder=folder)
-    (finding,) = preflight.check(line.config)
+    words = ["model=toy", "schedule=constant", "schedule.final=0.1"]
+    (finding,) = overrides.read(words, folder.resolve()).findings
     assert finding.startswith("schedule.final is unknown")
 
 

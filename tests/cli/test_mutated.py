@@ -4,12 +4,13 @@ A line is drawn from a seed, so a case that fails can be run again by its number
 checked and its parts are constructed, all that comes before a run folder is touched.
 """
 
+import copy
 import random
 import time
 from pathlib import Path
 
 import pytest
-from hydra._internal.config_repository import CachingConfigRepository, ConfigRepository
+from hydra._internal.config_repository import ConfigRepository
 
 from sciml.cli import build, overrides, paths, preflight, rules, schema
 from sciml.cli.train import report
@@ -107,12 +108,11 @@ def ready():
     def once(self, config_path):
         if config_path not in kept:
             kept[config_path] = load(self, config_path)
-        return kept[config_path]
+        return copy.deepcopy(kept[config_path])
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(paths.STAMP, "now")
         patch.setattr(ConfigRepository, "load_config", once)
-        assert CachingConfigRepository.load_config is not once  # copies what it hands out
         yield paths.config_dir().resolve()
 
 
