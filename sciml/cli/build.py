@@ -126,7 +126,8 @@ def bounded() -> Iterator[None]:
         ConfigError: If they are.
     """
     try:
-        with Bounded(memory(), "this machine's memory"):
+        said = f"more than {{made}} MB, this machine's memory is {memory() / 1e6:.0f} MB"
+        with Bounded(memory(), said):
             yield
     except PretrainedError as error:
         raise ConfigError(

@@ -45,7 +45,8 @@ def class_of(config: Config, group: str) -> Any:
 def unused(config: Config) -> list[str]:
     """Parts that were chosen and that nothing in the run takes."""
     found = []
-    for part in PARTS:
+    whole = config.get("module") and config.get("data")  # a part of a line says nothing
+    for part in PARTS if whole else ():
         if config.get(part) and not consumers(config, part):
             found.append(
                 f"{part} is chosen, and nothing in model={config.get('model')} uses it. "

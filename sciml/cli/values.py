@@ -117,7 +117,7 @@ def training(config: Config) -> list[str]:
     """Arguments of Lightning's trainer that it would refuse, or misread, after the start."""
     trainer, found = config.get("trainer") or {}, []
     steps = trainer.get("max_steps", -1)
-    if isinstance(steps, int) and steps < 1:
+    if isinstance(steps, int) and steps < 1 and steps != -1:  # -1: the time decides
         found.append(f"trainer.max_steps={steps} trains nothing. Expected 1 or more.")
     every = trainer.get("val_check_interval")
     if every is not None and (not isinstance(every, int) or every < 1):

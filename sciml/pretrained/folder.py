@@ -175,7 +175,9 @@ def _number(value: object) -> bool:
 def _check_entry(path: Path, place: str, entry: object) -> None:
     """Refuse an input or output whose shape, unit or ranges are not what they must be."""
     if not isinstance(entry, dict) or not isinstance(entry.get("unit"), str):
-        raise PretrainedError(f"{path}: '{place}' is {str(entry)[:60]}", "its shape and unit")
+        side, _, name = place.partition(".")
+        said = f"{path} lists the {side} with '{name}' as {str(entry)[:60]}"
+        raise PretrainedError(said, "its shape and unit")
     shape = entry.get("shape")
     axes = shape if isinstance(shape, list) and shape else [None]
     if not all(isinstance(axis, str) or (_whole(axis) and axis > 0) for axis in axes):
@@ -185,7 +187,9 @@ def _check_entry(path: Path, place: str, entry: object) -> None:
     for pair in pairs:
         plain = isinstance(pair, list) and len(pair) == 2 and all(map(_number, pair))
         if not plain or pair[0] > pair[1]:
-            raise PretrainedError(f"{path}: '{place}.ranges' is {str(ranges)[:60]}", "[low, high]")
+            raise PretrainedError(
+                f"{path} gives '{place}' the range {str(ranges)[:60]}", "[low, high]"
+            )
 
 
 def _check_recipe(path: Path, recipe: object) -> None:

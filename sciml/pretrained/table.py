@@ -168,8 +168,6 @@ def build(kind: str, spec: object) -> object:
     }
     try:
         return cls(**arguments)
-    except PretrainedError:
-        raise
     except REFUSALS as error:
         raise PretrainedError(
             f"{spec['class']} refuses its arguments in model.json: {str(error)[:300]}",

@@ -39,15 +39,15 @@ class Bounded(TorchFunctionMode):
 
     Args:
         most: Bytes that all tensors together may take.
-        of: What that is, for the message.
+        said: The message, with `{made}` for the MB asked for.
 
     Raises:
         PretrainedError: Before the tensor that exceeds it is made.
     """
 
-    def __init__(self, most: int, of: str) -> None:
+    def __init__(self, most: int, said: str) -> None:
         super().__init__()
-        self.most, self.of, self.made, self.count = most, of, 0, 0
+        self.most, self.said, self.made, self.count = most, said, 0, 0
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         """Call `func`, after counting what it would make."""
@@ -63,7 +63,7 @@ class Bounded(TorchFunctionMode):
             self.made += made.numel() * made.element_size()
             if self.made > self.most:
                 raise PretrainedError(
-                    f"more than {self.made / 1e6:.3g} MB, {self.of} is {self.most / 1e6:.3g} MB",
+                    self.said.format(made=f"{self.made / 1e6:.0f}"),
                     "the arguments it was saved with",
                 )
         return func(*args, **kwargs)
@@ -71,8 +71,9 @@ class Bounded(TorchFunctionMode):
 
 def bounded(file: Path) -> Bounded:
     """Return a bound in proportion to the weights in a file, which are to fill the model."""
-    most = TIMES * file.stat().st_size + MORE
-    return Bounded(most, "what its weights can fill")
+    size = file.stat().st_size
+    said = "model.json describes a model of more than {made} MB, the weights have "
+    return Bounded(TIMES * size + MORE, f"{said}{size / 1e6:.1f} MB")
 
 
 def sha256(path: Path) -> str:

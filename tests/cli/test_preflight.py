@@ -81,13 +81,16 @@ def test_targets_inside_resolve():
 
 def test_nested_targets_and_missing_arguments():
     tree = {
-        "module": {"_target_": "sciml.optim.schedules.Linear", "warmup": {"_target_": "os.system"}},
+        "schedule": {
+            "_target_": "sciml.optim.schedules.Linear",
+            "warmup": {"_target_": "os.system"},
+        },
         "network": {"_target_": "sciml.networks.mlp.MLP", "widht": 3},
         "problem": {"_target_": "sciml.physics.hjb.HJBLQG"},
     }
     found = preflight.check(tree)
     assert [text.split()[0] for text in found] == [
-        "module.warmup._target_:",
+        "schedule.warmup._target_:",
         "network.widht",
         "problem.dim",
     ]
