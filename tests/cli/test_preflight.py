@@ -110,7 +110,7 @@ def test_rules_look_at_defaults_of_the_target():
     tree = {
         "problem": {"_target_": "sciml.physics.hjb.HJBLQG", "dim": 4},
         "estimator": {"_target_": "sciml.autodiff.estimators.SDGD"},
-        "trainer": {"_target_": "lightning.Trainer"},
+        "trainer": {"_target_": "lightning.Trainer", "max_steps": 10},
     }
     found = rules.check(tree)
     assert len(found) == 2
