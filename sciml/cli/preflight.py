@@ -44,7 +44,6 @@ BUILT: dict[str, tuple[str, ...]] = {
     "data": ("problem",),
     "optimizer": ("params", "module"),
     "schedule": ("optimizer",),
-    "trainer": ("callbacks", "logger", "default_root_dir"),
     "callbacks": ("run_dir", "model", "optimizer", "config"),
     "logger": ("run_dir", "save_dir"),
 }

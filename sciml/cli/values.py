@@ -130,12 +130,7 @@ def training(config: Config) -> list[str]:
         found.append(f"trainer.gradient_clip_val={clip} is negative. Expected null or above 0.")
     for name in ("limit_train_batches", "limit_val_batches", "limit_test_batches"):
         limit = trainer.get(name)
-        if isinstance(limit, float) and limit not in (0.0, 1.0):
-            found.append(
-                f"trainer.{name}={limit} is a share of data that are counted as they come. "
-                f"Expected a number of batches: trainer.{name}=10."
-            )
-        elif isinstance(limit, int) and limit < 0:
+        if isinstance(limit, int) and limit < 0:
             found.append(f"trainer.{name}={limit} is negative. Expected a number of batches.")
     return found
 

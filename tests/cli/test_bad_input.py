@@ -134,7 +134,7 @@ TOGETHER = {
             "trainer.val_check_interval=0.5 is no number of steps",
             "trainer.max_steps=0 trains nothing",
             "network.width=99999999999 is beyond every machine",
-            "trainer.logger is given by the run itself",
+            "trainer.logger=True does nothing",
         ],
     ),
     "targets of another kind": (
