@@ -103,7 +103,7 @@ def adapted(
 GROWTH, DECAY, MOST = 4.0, 10.0, 1e8
 # Gain ratios below which lambda rises and above which it falls. Marquardt's methods have 1/4 and
 # 3/4; behind a line search short steps of a small lambda get further than full ones of a large.
-LOW, HIGH = 1e-3, 0.1
+LOW, HIGH = 1e-4, 0.1
 
 
 def levenberg_marquardt(
