@@ -52,6 +52,8 @@ class AdaHessian(CurvatureOptimizer):
         InvalidArgument, InvalidType: For a value that cannot be used.
     """
 
+    grouped = True
+
     def __init__(
         self,
         params: nn.Module | Iterable[Any],

@@ -43,12 +43,15 @@ class CurvatureOptimizer(ExactOptimizer):
             of the loss is needed; such a method must be updated before every step.
         accumulates: Whether several `update_curvature` calls before one step add up.
         searches: Whether `step` evaluates the loss again (line search, trial points).
+        grouped: Whether parameter groups may have options of their own: not where one step, of one
+            length, moves all parameters, nor where they are those of a module's layers.
         layers: Modules whose uses must be recorded, or None.
         steps: Steps taken.
     """
 
     accumulates = True
     searches = False
+    grouped = False
     layers: Mapping[str, nn.Module] | None = None
 
     def __init__(
@@ -99,13 +102,40 @@ class CurvatureOptimizer(ExactOptimizer):
         return {}
 
     # --- what they share ------------------------------------------------------------------------
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group of parameters, see `ExactOptimizer.add_param_group`.
+
+        Raises:
+            InvalidArgument: For a second group of a method that has one step for all parameters.
+        """
+        if self.param_groups and not self.grouped:
+            name = type(self).__name__
+            raise InvalidArgument(
+                f"{name} with several groups of parameters",
+                "one: its step is one for all parameters",
+                f"Write {name}(network) once all of them are there, or one optimizer per group",
+            )
+        super().add_param_group(param_group)
+
     @property
     def steps(self) -> int:
         """Steps taken."""
         return self.memory["steps"]
 
     def update_curvature(self, objective: Objective) -> None:
-        """Look at the loss terms of the coming step."""
+        """Look at the loss terms of the coming step.
+
+        Raises:
+            InvalidArgument: If a parameter has been frozen since the optimizer was made.
+        """
+        frozen = sum(not p.requires_grad for group in self.param_groups for p in group["params"])
+        if frozen:
+            name = type(self).__name__
+            raise InvalidArgument(
+                f"{name} with {frozen} parameters that no longer require a gradient",
+                "the parameters it was made for, all trained",
+                f"Freeze parameters first, then write {name}(network)",
+            )
         self._seen.append(objective)
         self.look(objective)
 

@@ -34,6 +34,7 @@ class Rule(NamedTuple):
 POSITIVE = Rule(lambda x: x > 0, "a positive number")
 NOT_NEGATIVE = Rule(lambda x: x >= 0, "0 or a positive number")
 SHARE = Rule(lambda x: 0 <= x < 1, "a number in [0, 1)")
+LARGEST = 2**63 - 1
 FINITE = Rule(lambda x: True, "a finite number")
 
 
@@ -91,7 +92,9 @@ def number(rule: Rule, **options: Any) -> None:
         kind = numbers.Integral if rule.whole else numbers.Real
         if isinstance(plain, bool) or not isinstance(plain, kind):
             raise InvalidType(f"optimizer.{name}={value!r}", rule.expected)
-        if not (math.isfinite(plain) and rule.good(plain)):
+        # tensors take 64-bit integers and no larger ones; a float of that size passes
+        huge = isinstance(plain, numbers.Integral) and not -LARGEST <= plain <= LARGEST
+        if huge or not (math.isfinite(plain) and rule.good(plain)):
             raise InvalidArgument(f"optimizer.{name}={value}", rule.expected)
 
 

@@ -34,12 +34,12 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
 
-from sciml.errors import InvalidArgument, NumericalWarning, PerformanceWarning
+from sciml.errors import InvalidArgument, InvalidType, NumericalWarning, PerformanceWarning
 from sciml.optim.base import CurvatureOptimizer
 from sciml.optim.capture import affine_layers
 from sciml.optim.checks import POSITIVE, check, number, parameters_of, switches
@@ -168,7 +168,8 @@ class ENGD(CurvatureOptimizer):
         adapts = self.adapt_every > 0 and self.steps % self.adapt_every == 0
         for attempt in range(ATTEMPTS if adapts else 1):
             directions = [self.state[p]["direction"] for p in self.treated]
-            least = LOW * min(lr, 1.0) if adapts and attempt < ATTEMPTS - 1 else 0.0
+            # a length a gains 2 a of the promise at most: shorter ones cannot reach LOW
+            least = LOW / 2 * min(lr, 1.0) if adapts and attempt < ATTEMPTS - 1 else 0.0
             length, after = self._search(objective, directions, lr, before, least)
             ratio = self._ratio(lr, before, after)
             if adapts:
@@ -393,8 +394,14 @@ def _named(given: nn.Module | Iterable[Tensor], owner: str) -> list[tuple[str, T
     """Return the trained parameters and their names, numbers where they have none."""
     if isinstance(given, nn.Module):
         given = list(given.named_parameters())
+    entries = parameters_of(given, owner)
+    if any(isinstance(entry, Mapping) for entry in entries):
+        raise InvalidType(
+            f"{owner} of parameter groups",
+            "a module, or its parameters: its step is one for all of them",
+            f"Write {owner}(network), or one optimizer per group",
+        )
     pairs = [
-        entry if isinstance(entry, tuple) else (str(i), entry)
-        for i, entry in enumerate(parameters_of(given, owner))
+        entry if isinstance(entry, tuple) else (str(i), entry) for i, entry in enumerate(entries)
     ]
     return [(name, p) for name, p in pairs if p.requires_grad]

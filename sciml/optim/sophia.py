@@ -51,6 +51,8 @@ class Sophia(CurvatureOptimizer):
         InvalidArgument, InvalidType: For a value that cannot be used.
     """
 
+    grouped = True
+
     def __init__(
         self,
         params: nn.Module | Iterable[Any],

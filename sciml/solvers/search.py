@@ -180,6 +180,7 @@ def solve_problem(
     mask = status == Status.CONVERGED if on_failure == "mask" else None
     inverse = run.inverses[-1] if run.inverses else None
     value = attached(problem, value, leaves, rule, mask, report, inverse)
+    value = _nothing_best(run, value, residual)
     stats = {"relative": relative, "evaluations": sum(run.evaluations)}
     return Solution(value, status, iterations, residual, stats, report)
 
@@ -209,8 +210,20 @@ def _iterated(
     if run.on_failure == "mask":
         converged = run.problem.layout.spread(out.status == Status.CONVERGED, value)
         value = torch.where(converged, value, value.detach())
+    value = _nothing_best(run, value, out.residual)
     stats = {"relative": out.relative, "evaluations": out.evaluations}
     return Solution(value, out.status, out.iterations, out.residual, stats, report)
+
+
+def _nothing_best(run: _Run, value: Tensor, residual: Tensor) -> Tensor:
+    """Return the values with NaN where no iterate had a finite residual.
+
+    The best one is the start there, a finite answer to a question that was NaN. Masked problems
+    keep it: their losses are multiplied by zero.
+    """
+    if run.on_failure == "mask":
+        return value
+    return torch.where(run.problem.layout.spread(residual.isfinite(), value), value, torch.nan)
 
 
 def _recording() -> bool:

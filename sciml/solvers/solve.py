@@ -64,8 +64,9 @@ def root(
             tensors; it gets no gradient.
         theta: Further arguments, see the module's text.
         on_failure: `raise` an error, `warn`, `mask` (best iterate, no gradient; multiply losses
-            by `solution.converged`), or `best` (best iterate with its gradient). A NaN in theta
-            itself still reaches shared parameters (0 times NaN): leave such samples out before.
+            by `solution.converged`), or `best` (best iterate with its gradient). Where no iterate
+            has a finite residual the value is NaN (`mask`: the start). A NaN in theta itself
+            still reaches shared parameters (0 times NaN): leave such samples out before.
         solver: Forward solver, by default `Newton()`; any callable `(task, x0)` that returns an
             `Outcome` or just a tensor, whose residual is then tested.
         adjoint: Derivative rule, by default `Implicit()`; for fixed points also `Phantom()`

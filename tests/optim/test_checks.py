@@ -1,6 +1,7 @@
 """What constructors refuse, ours and other libraries', and what they take."""
 
 import functools
+import inspect
 import math
 
 import pytest
@@ -10,8 +11,11 @@ from torch import nn
 
 from sciml import optim
 from sciml.errors import InvalidArgument, InvalidType, SciMLError
+from sciml.optim.base import CurvatureOptimizer
 from sciml.optim.checks import at_least, number, shares
 from sciml.optim.construct import construct
+from sciml.optim.objective import Objective
+from sciml.optim.terms import LossTerm
 
 NAN, INF = math.nan, math.inf
 OURS = [getattr(optim, n) for n in optim.__all__ if hasattr(getattr(optim, n), "step")]
@@ -114,6 +118,55 @@ def test_groups_are_checked_like_the_common_options(cls):
     for option in ({"lr": NAN}, {"weight_decay": -1}):
         with pytest.raises(InvalidArgument, match=next(iter(option))):
             cls([{"params": list(network().parameters()), **option}])
+
+
+CURVED = [cls for cls in OURS if issubclass(cls, CurvatureOptimizer)]
+GROUPED = [optim.SophiaG, optim.SophiaH, optim.AdaHessian]
+
+
+@pytest.mark.parametrize("cls", CURVED)
+def test_one_step_for_all_parameters_has_one_group(cls):
+    net = network()
+    optimizer = cls(net[0])
+    more = {"params": list(net[2].parameters()), "lr": 0.0}
+    if cls in GROUPED:
+        optimizer.add_param_group(more)
+        assert len(optimizer.param_groups) == 2
+        return
+    with pytest.raises(InvalidArgument, match="several groups"):
+        optimizer.add_param_group(more)
+    assert len(optimizer.param_groups) == 1
+    with pytest.raises(SciMLError, match="group|module"):
+        cls([{"params": list(net[0].parameters())}, more])
+
+
+@pytest.mark.parametrize("cls", CURVED)
+def test_weights_frozen_too_late_are_said(cls):
+    net, x = network(), torch.rand(5, 2)
+    optimizer = cls(net)
+    net[0].weight.requires_grad_(False)
+    objective = Objective(lambda: [LossTerm("data", net(x)[:, 0], 1.0, 5)])
+    with pytest.raises(InvalidArgument, match="1 parameters that no longer require"):
+        optimizer.update_curvature(objective)
+
+
+VALUES = [-1, NAN, INF, -INF, "3", None, True, [], {}, 10**30]
+
+
+@pytest.mark.parametrize("cls", OURS)
+def test_no_option_takes_nonsense(cls):
+    """Every option, every value: refused in our words, or what the option is documented to take."""
+    for name, option in list(inspect.signature(cls).parameters.items())[1:]:
+        for value in VALUES:
+            said = str(option.annotation)
+            fine = option.default is value or (value is None and "None" in said)
+            fine |= value is True and "bool" in said
+            if fine:
+                cls(network(), **{name: value})
+                continue
+            with pytest.raises(SciMLError):
+                cls(network(), **{name: value})
+                pytest.fail(f"{cls.__name__}({name}={value!r}) was taken")
 
 
 def test_a_rate_of_zero_freezes_the_optimizers_that_know_it():

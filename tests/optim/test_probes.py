@@ -69,7 +69,7 @@ def mixture(seed=0):
 def test_one_probe_is_exact_on_a_diagonal_hessian():
     scale = torch.tensor([1.0, 1e-3, 7.0, 1e4], dtype=F64)
     x = torch.randn(4, dtype=F64, requires_grad=True)
-    terms = [LossTerm("r", (scale.sqrt() * x), 0.5, 1), LossTerm("q", x[:1] ** 2, 1.0, 1)]
+    terms = [LossTerm("r", scale.sqrt() * x, 2.0, 4), LossTerm("q", x[:1] ** 2, 1.0, 1)]
     (found,) = hutchinson(Objective(lambda: terms), [x])
     wanted = scale + torch.tensor([12 * x[0].item() ** 2, 0, 0, 0], dtype=F64)
     torch.testing.assert_close(found, wanted, rtol=1e-13, atol=0)
@@ -79,7 +79,7 @@ def test_mean_of_probes_lies_within_their_variance():
     g = torch.Generator().manual_seed(0)
     a = torch.randn(6, 6, generator=g, dtype=F64)
     x = torch.randn(6, generator=g, dtype=F64, requires_grad=True)
-    terms = [LossTerm("r", a @ x, 1.0, 2)]
+    terms = [LossTerm("r", a @ x, 3.0, 6)]
     hessian = a.t() @ a
     probes = 4000
     found = torch.stack([hutchinson(Objective(list, step=i, given=terms), [x])[0]

@@ -31,7 +31,7 @@ ALL = [
 
 def quadratic(scale, x):
     """Return `1/2 sum_i scale_i x_i^2` as residuals."""
-    return [LossTerm("quadratic", scale.sqrt() * x, 0.5, 1)]
+    return [LossTerm("quadratic", scale.sqrt() * x, 0.5 * len(x), len(x))]
 
 
 def advance(optimizer, terms, step, seed=0):

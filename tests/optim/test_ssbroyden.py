@@ -128,7 +128,7 @@ def test_rosenbrock_is_solved(variant, scale_first):
 
     def terms():
         r = torch.stack([10 * (w[1] - w[0] ** 2), 1 - w[0]])
-        return [LossTerm("r", r, 1.0, 1)]
+        return [LossTerm("r", r, 2.0, 2)]
 
     optimizer = SSBroyden([w], variant=variant, scale_first=scale_first)
     objective = Objective(terms)

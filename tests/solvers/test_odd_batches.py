@@ -11,6 +11,7 @@ from sciml.solvers import (
     LBFGS,
     MINRES,
     Anderson,
+    Backprop,
     BiCGStab,
     Broyden,
     Contraction,
@@ -139,6 +140,33 @@ def test_a_broken_sample_leaves_the_others_alone(kind):
         assert out.status[1] == Status.NONFINITE or bad == math.inf
         grad = torch.autograd.grad(out.value[keep].sum(), broken)[0]
         assert bool(grad[keep].isfinite().all())
+
+
+def unanswered(policy):
+    """Yield solutions of a batch whose second problem is NaN."""
+    x, z = torch.linspace(0.1, 0.8, 8).reshape(4, 2), torch.zeros(4, 2)
+    x[1, 0] = math.nan
+    x.requires_grad_()
+    for s in FIXED:
+        yield s, fixed_point(image, z, (x,), solver=s, on_failure=policy)
+    unrolled = {"solver": FixedPointIteration(), "adjoint": Backprop()}
+    yield "backprop", fixed_point(image, z, (x,), on_failure=policy, **unrolled)
+    yield "root", root(equation, z, (x,), on_failure=policy)
+    yield "least_squares", least_squares(equation, z, (x,), on_failure=policy)
+    yield "minimise", minimise(energy, z, (x,), on_failure=policy)
+    for s in LINEAR:
+        tags = {"symmetric": True, "positive_definite": True, "x0": z}
+        yield s, linear_solve(product, x, (x.detach(),), linear=s, on_failure=policy, **tags)
+
+
+@pytest.mark.parametrize("policy", ["best", "warn"])
+@pytest.mark.filterwarnings("ignore::sciml.errors.NumericalWarning")
+def test_a_question_that_is_nan_has_no_finite_answer(policy):
+    """No iterate has a finite residual: the start is not the best of them."""
+    for solver, found in unanswered(policy):
+        assert not found.converged[1], solver
+        finite = found.value.isfinite().all(1).tolist()
+        assert finite == [True, False, True, True], (solver, found.status)
 
 
 @every_kind

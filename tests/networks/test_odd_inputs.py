@@ -5,8 +5,12 @@ import math
 import pytest
 import torch
 
+from sciml.errors import NumericalWarning
+from sciml.networks.cgs import CGS
+from sciml.networks.deq import DEQ
 from sciml.networks.fno import FNO
 from sciml.networks.fno_deq import FNODEQ
+from sciml.networks.graph_baselines import IGNN
 from sciml.networks.mlp import MLP, FourierMLP, ModifiedMLP, ResidualMLP
 from sciml.networks.pairs import PairNetwork
 from sciml.networks.tensor import TensorNetwork
@@ -101,3 +105,23 @@ def test_default_dtype_and_layout_do_not_matter(name):
         torch.set_default_dtype(before)
     assert found.dtype == torch.float32
     assert torch.equal(found, expected)
+
+
+def test_an_image_that_is_no_number_has_no_class():
+    torch.manual_seed(0)
+    net, image = DEQ(classes=3, width=8, head=8).eval(), torch.rand(3, 1, 8, 8)
+    image[1, 0, 2, 2] = math.nan
+    assert net(image).isfinite().all(1).tolist() == [True, False, True]
+
+
+@pytest.mark.parametrize("method", [CGS, IGNN])
+@pytest.mark.parametrize("spoilt", ["x", "edge_attr"])
+def test_a_graph_that_is_no_number_has_no_answer(method, spoilt):
+    torch.manual_seed(0)
+    net = method(node_features=2, edge_features=1).eval()
+    index = torch.tensor([[0, 1, 2, 3], [1, 0, 3, 2]])
+    given = {"x": torch.randn(4, 2), "edge_attr": torch.rand(4, 1)}
+    given[spoilt][-1, 0] = math.nan
+    with pytest.warns(NumericalWarning, match="unsolved"):
+        found = net(given["x"], index, given["edge_attr"], torch.tensor([0, 0, 1, 1]))
+    assert found[:2].isfinite().all() and not found[2:].isfinite().any()
