@@ -193,7 +193,8 @@ def trial(words: Sequence[str], kills: int, seed: int, folder: Path | None = Non
                 line.append("overwrite=true")
             moment = draw.uniform(built if draw.random() < 0.8 else 0, length)
             if end(start(line, folder), moment) != -signal.SIGKILL:
-                continue  # it was over before
+                shutil.rmtree(home)  # it was over before
+                continue
             counts["kills"] += 1
             counts["used"] += bool(old)
             problem = untruth(home, 0, old)
