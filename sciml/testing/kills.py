@@ -212,6 +212,7 @@ def trial(words: Sequence[str], kills: int, seed: int, folder: Path | None = Non
             else:
                 differ += differences(Path(place) / "whole", home)
             counts["identical"] += not differ
+            print(json.dumps(counts), file=sys.stderr, flush=True)  # should the rest never come
             wrong += [f"kill {number} at {moment:.2f} s of {length:.2f}: {text}" for text in differ]
     return {**counts, "seconds": round(length, 2), "wrong": wrong}
 
