@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from sciml.cli import preflight
-from sciml.errors import ConfigError, SciMLError
+from sciml.cli.values import memory
+from sciml.errors import ConfigError, PretrainedError, SciMLError
 from sciml.optim import schedules
+from sciml.pretrained.weights import Bounded
+
+# What constructors raise on arguments that they cannot use.
+REFUSALS = (MisconfigurationException, ArithmeticError, AssertionError, AttributeError)
+REFUSALS += (ImportError, LookupError, MemoryError, OSError, RuntimeError, TypeError, ValueError)
 
 
 @dataclass
@@ -45,8 +53,10 @@ def make(path: str, node: Mapping[str, Any], supplied: Mapping[str, Any]) -> Any
         return target(**given)
     except SciMLError:
         raise
-    except (MisconfigurationException, ValueError, TypeError, ImportError) as error:
-        raise ConfigError(f"{path}: {target.__name__} refuses its arguments: {error}") from error
+    except REFUSALS as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        said = lines[0][:300] if lines else type(error).__name__
+        raise ConfigError(f"{path}: {target.__name__} refuses its arguments: {said}") from error
 
 
 def prepare(
@@ -61,6 +71,80 @@ def prepare(
             nested = isinstance(value, Mapping) and "_target_" in value
             given[key] = make(f"{path}.{key}", value, {}) if nested else value
     return target, given
+
+
+def rehearse(config: Mapping[str, Any], run_dir: Path) -> None:
+    """Construct what is quick to construct and throw it away, so that a refusal leaves no trace.
+
+    The optimizer is tried on a layer of two weights. Data, network and module are not among these:
+    data may take minutes.
+
+    Args:
+        config: The resolved and checked configuration.
+        run_dir: The run folder, which is not touched.
+
+    Raises:
+        SciMLError: If a constructor refuses its arguments.
+    """
+    with torch.random.fork_rng(devices=[]), bounded():
+        for name in ("problem", "solver", "adjoint", "estimator"):
+            if config.get(name):
+                make(name, config[name], {})
+        layer = torch.nn.Linear(1, 1)
+        known, _ = preflight.arguments(preflight.resolve(config["optimizer"]["_target_"]))
+        first = next(iter(known), "params")
+        given = layer if first == "module" else list(layer.parameters())
+        optimizer = make("optimizer", config["optimizer"], {first: given})
+        if config.get("schedule"):
+            attach = scheduler(config["schedule"], config["trainer"].get("max_steps", -1))
+            tried("schedule", lambda: attach(optimizer))
+        about = facts(config, run_dir)
+        callbacks = [make(f"callbacks.{k}", v, about) for k, v in chosen(config, "callbacks")]
+        given = {"callbacks": callbacks, "logger": False, "default_root_dir": str(run_dir)}
+        make("trainer", config["trainer"], given)
+
+
+def tried(path: str, construct: Callable[[], Any]) -> Any:
+    """Return what a function constructs.
+
+    Raises:
+        ConfigError: With the key, if arguments are refused.
+    """
+    try:
+        return construct()
+    except SciMLError:
+        raise
+    except REFUSALS as error:
+        raise ConfigError(f"{path} is refused: {error}") from error
+
+
+@contextlib.contextmanager
+def bounded() -> Iterator[None]:
+    """Refuse to make parts that are larger than this machine's memory.
+
+    Raises:
+        ConfigError: If they are.
+    """
+    try:
+        said = f"more than {{made}} MB, this machine's memory is {memory() / 1e6:.0f} MB"
+        with Bounded(memory(), said):
+            yield
+    except PretrainedError as error:
+        raise ConfigError(
+            f"the network needs {error.received}", "one that fits", "Type a smaller network.width"
+        ) from error
+
+
+def facts(config: Mapping[str, Any], run_dir: Path) -> dict[str, Any]:
+    """Return what callbacks and loggers may be told about the run."""
+    return {
+        "run_dir": run_dir,
+        "save_dir": str(run_dir),
+        "model": config["model"],
+        "optimizer": preflight.resolve(config["optimizer"]["_target_"]).__name__.lower(),
+        "config": config,
+        "seed": config["seed"],
+    }
 
 
 def build(config: Mapping[str, Any], run_dir: Path) -> Run:
@@ -80,21 +164,15 @@ def build(config: Mapping[str, Any], run_dir: Path) -> Run:
     data = make("data", config["data"], {**parts, "seed": config["seed"]})
     if config.get("network"):
         seen = {**parts, **getattr(data, "sizes", {}), **inputs(config, parts.get("problem"))}
-        parts["network"] = make("network", config["network"], seen)
+        with bounded():
+            parts["network"] = make("network", config["network"], seen)
     optimizer, settings = prepare("optimizer", config["optimizer"], {})
     parts["optimizer"] = functools.partial(optimizer, **settings)  # called with the parameters
     if config.get("schedule"):
         parts["schedule"] = scheduler(config["schedule"], config["trainer"].get("max_steps", -1))
     module = make("module", config["module"], {**parts, "data": data})
 
-    about = {
-        "run_dir": run_dir,
-        "save_dir": str(run_dir),
-        "model": config["model"],
-        "optimizer": preflight.resolve(config["optimizer"]["_target_"]).__name__.lower(),
-        "config": config,
-        "seed": config["seed"],
-    }
+    about = facts(config, run_dir)
     callbacks = [make(f"callbacks.{k}", v, about) for k, v in chosen(config, "callbacks")]
     loggers = [make(f"logger.{k}", v, about) for k, v in chosen(config, "logger")]
     trainer = make(

@@ -88,17 +88,20 @@ def _read(argv: Sequence[str]) -> tuple[dict[str, str], list[str]]:
 def _whole(key: str, value: str | None) -> int | None:
     if value is None:
         return None
-    if not value.lstrip("-").isdigit():
-        raise ConfigError(f"{key}={value}", "a whole number")
-    return int(value)
+    least, most = (0, 2**63 - 1) if key == "seed" else (1, 10**7)
+    number = int(value) if value.isdecimal() and len(value) < 20 else -1
+    if not least <= number <= most:
+        raise ConfigError(f"{key}={value[:40]}", f"a whole number from {least} to {most}")
+    return number
 
 
 def _node(name: str, changes: Sequence[str]) -> dict[str, Any]:
     """Return the checked configuration of a data set."""
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
 
-    from sciml.cli import preflight
+    from sciml.cli import preflight, values
     from sciml.data.steps import StepData
 
     names = paths.options("data")
@@ -106,10 +109,11 @@ def _node(name: str, changes: Sequence[str]) -> dict[str, Any]:
         raise ConfigError(f"data={name} is unknown", hint=did_you_mean(name, names))
     base = OmegaConf.load(paths.config_dir() / "data" / f"{name}.yaml")
     try:
-        node = OmegaConf.to_container(OmegaConf.merge(base, OmegaConf.from_dotlist(list(changes))))
-    except (OmegaConfBaseException, ValueError) as error:
-        raise ConfigError(f"data: {error}") from error
-    findings = preflight.check({"data": node})
+        merged = OmegaConf.merge(base, OmegaConf.from_dotlist(list(changes)))
+        node = OmegaConf.to_container(merged, resolve=True)
+    except (OmegaConfBaseException, ValueError, TypeError, LookupError, YAMLError) as error:
+        raise ConfigError(f"data: {str(error).splitlines()[0][:200]}") from error
+    findings = preflight.check({"data": node}) + values.numbers({"data": node})
     if findings:
         raise ConfigError(" ".join(findings))
     if not issubclass(preflight.resolve(node["_target_"]), StepData):

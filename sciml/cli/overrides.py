@@ -6,14 +6,16 @@ mistakes are collected, each with the nearest name.
 
 from __future__ import annotations
 
+import copy
 import itertools
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, QuotedString
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -24,6 +26,22 @@ from sciml.errors import ConfigError, nearest
 
 OTHER_MODEL = ("problem", "network", "data")  # with another of these, a model's figures are not its
 COLLECTIONS = ("callbacks", "logger")  # groups of several targets, to which `+` may add
+# Groups whose values belong to the option they were set for. Not among them: the trainer, whose
+# options share one target, and the optimizer, whose values stand in recipes of its own.
+OWNED = ("problem", "network", "estimator", "solver", "adjoint", "module", "data", "schedule")
+OWNED += COLLECTIONS
+# Parts that a model may have, each used by what takes an argument of its name.
+PARTS = ("problem", "network", "estimator", "solver", "adjoint")
+NEEDED = ("model", "scale", "module", "data", "optimizer", "trainer")
+FOLLOWING = ("recipe", "size", "size_recipe")  # files that follow from the choices above
+# What may be typed of Hydra's own: other keys name code to run.
+HYDRA_KEYS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir", "hydra.job.name")
+HYDRA_KEYS += ("hydra.verbose", "hydra.mode")
+HYDRA_GROUPS = ("hydra/launcher", "hydra/sweeper", "hydra/job_logging", "hydra/hydra_logging")
+MOST_RUNS = 10_000  # in one sweep
+# What Hydra and OmegaConf raise on words that they cannot use, beside their own families.
+UNUSABLE = (HydraException, OmegaConfBaseException, ValueError, TypeError, LookupError)
+UNUSABLE += (AttributeError, AssertionError, RecursionError, NotImplementedError)
 
 
 @dataclass
@@ -56,6 +74,7 @@ def read(words: list[str], folder: Path) -> CommandLine:
     """
     line = CommandLine(overrides=list(words))
     parsed = _parse(words, folder, line.findings)
+    parsed = [p for p in parsed if _check_word(p, folder, line.findings)]
     line.given = any(p.key_or_group == "hydra.run.dir" for p in parsed)
     names = groups(folder)
     chosen = [p for p in parsed if p.key_or_group in names]
@@ -76,72 +95,176 @@ def read(words: list[str], folder: Path) -> CommandLine:
         guessed = True
         # the model that was probably meant serves to check the rest of the line
         chosen += OverridesParser.create().parse_overrides([f"model={close[0]}"])
-    keys = [p for p in parsed if p.key_or_group not in names]
     with initialize_config_dir(str(folder), version_base="1.3"):
-        base = _compose([_first(p) for p in chosen])
-        allowed = []
-        for p in keys:
-            word = _check_key(p, base, line.findings)
-            if word is not None:
-                line.overrides[line.overrides.index(p.input_line)] = word
-                allowed.append((p, word))
-        first = [_first(p) for p in chosen]
-        other = any(p.key_or_group in OTHER_MODEL for p in chosen)
-        if other and not any(p.key_or_group.startswith("reference") for p in keys):
-            first.append("reference=null")
-            line.overrides.append("reference=null")
-        values = [_first(p, word) for p, word in allowed]
         try:
-            config = _compose(first + values)
-            line.config = settle(plain(config), first + values)
-        except (HydraException, OmegaConfBaseException) as error:
-            good = _blame(first, values, line.findings)
-            if good == values:
-                line.findings.append(_short(error))
-                return line
-            config = _compose(first + good)
-            line.config = settle(plain(config), first + good)
-        line.run_dir = Path(str(config.hydra.run.dir))
+            _compose_checked(line, chosen, [p for p in parsed if p.key_or_group not in names])
+        except ConfigError as error:
+            line.findings.append(f"{str(error).rstrip('.')}.")
+            return line
     if guessed:
         line.config = {}
     return line
 
 
-def settle(config: dict[str, Any], words: list[str]) -> dict[str, Any]:
+def _compose_checked(line: CommandLine, chosen: list[Override], keys: list[Override]) -> None:
+    """Check keys against what the choices compose to, and compose the whole line.
+
+    Raises:
+        ConfigError: If the choices alone cannot be composed.
+    """
+    own = _choices([_first(p) for p in chosen if p.key_or_group == "model"])
+    for p in [p for p in chosen if not p.is_sweep_override() and _option(p) is None]:
+        # Hydra has no word for none of a group that has one, and none for none where there is none
+        word, place = f"~{p.key_or_group}", line.overrides.index(p.input_line)
+        there = own.get(p.key_or_group) is not None
+        line.overrides[place : place + 1] = [word] if there else []
+        chosen[chosen.index(p) : chosen.index(p) + 1] = _parsed([word]) if there else []
+    first = [_first(p) for p in chosen]
+    base = _settled(_compose(first), first)
+    allowed = []
+    for p in keys:
+        word = _check_key(p, base, line.findings)
+        if word is not None:
+            line.overrides[line.overrides.index(p.input_line)] = word
+            allowed.append((p, word))
+    other = any(p.key_or_group in OTHER_MODEL for p in chosen)
+    if other and not any(p.key_or_group.startswith("reference") for p in keys):
+        first.append("reference=null")
+        line.overrides.append("reference=null")
+    values = [_first(p, word) for p, word in allowed]
+    try:
+        config = _compose(first + values)
+        line.config = settle(config, first + values)
+    except ConfigError as error:
+        good = _blame(first, values, line.findings)
+        if good == values:
+            line.findings.append(f"{str(error).rstrip('.')}.")
+            return
+        config = _compose(first + good)
+        line.config = settle(config, first + good)
+    line.run_dir = Path(_folder(config))
+
+
+def settle(config: DictConfig, words: list[str]) -> dict[str, Any]:
     """Return a configuration without what the model's file set for a choice the user replaced.
 
-    A model that uses SDGD may set `estimator.num_dims`; with `estimator=exact` typed there is no
-    such key. What the user typed stays, for preflight to judge.
+    A model that uses Anderson's method may set `solver.max_iter`, and its size `problem.dim`: with
+    `solver=broyden` or `problem=wave` typed, these are the option's own again. Parts that the
+    model's file names and nothing uses (the solver, where `network=fno` was typed) are left out;
+    those that were typed stay, for the rules to judge. To be called while Hydra is initialised.
 
     Args:
-        config: The resolved configuration.
+        config: The composed configuration.
         words: What the user typed.
+
+    Raises:
+        ConfigError: If the words cannot be composed.
     """
-    parsed = OverridesParser.create().parse_overrides(words)
-    typed = {p.key_or_group for p in parsed}
-    settled = dict(config)
-    for group in typed & {name for name, node in config.items() if isinstance(node, dict)}:
-        node = config[group]
+    settled = plain(_settled(config, words))
+    typed = {p.key_or_group.partition(".")[0] for p in _parsed(words)}
+    for name in PARTS:
+        if name not in typed and not consumers(settled, name):
+            settled[name] = None
+    return settled
+
+
+def consumers(config: Mapping[str, Any], part: str) -> list[str]:
+    """Return the groups of a configuration whose target takes a part by an argument of its name."""
+    found = []
+    for group in ("data", "network", "module"):
         try:
-            known, free = preflight.arguments(preflight.resolve(node.get("_target_")))
+            known, _ = preflight.arguments(preflight.resolve(_target(config.get(group))))
         except ConfigError:
             continue
-        kept = {"_target_", *known, *(k for k in node if free or f"{group}.{k}" in typed)}
-        settled[group] = {key: value for key, value in node.items() if key in kept}
-    return settled
+        if part in known and part not in config[group]:
+            found.append(group)
+    return found
+
+
+def _target(node: Any) -> Any:
+    return node.get("_target_") if isinstance(node, Mapping) else None
+
+
+def _settled(config: DictConfig, words: list[str]) -> DictConfig:
+    """Return a configuration in which every replaced choice has its own values and typed ones."""
+    parsed = _parsed(words)
+    typed = {p.key_or_group: _option(p) for p in parsed if p.key_or_group in OWNED}
+    if not typed or "model" not in config:
+        return config
+    own = _choices([f"model={config.model}"])
+    config = copy.copy(config)
+    OmegaConf.set_struct(config, False)
+    debug = next((p.value() for p in parsed if p.key_or_group == "debug"), None)
+    for group, option in typed.items():
+        if str(own.get(group)) == str(option):
+            continue
+        if option is None:
+            config[group] = None
+            continue
+        keys = [p for p in parsed if p.key_or_group.startswith(f"{group}.")]
+        node = _alone(group, str(option), keys, debug)
+        if group in COLLECTIONS:  # what is set for an entry belongs to the entry
+            config[group] = {k: v for k, v in config[group].items_ex(False) if k in node}
+        else:
+            config[group] = node
+    OmegaConf.set_struct(config, True)
+    return config
+
+
+def _alone(group: str, option: str, keys: list[Override], debug: str | None) -> DictConfig:
+    """Return a group as its option's file, a debug option and typed keys make it."""
+    words = []
+    if debug is not None:
+        own = _composed(f"debug/{debug}", []).get(group) or {}
+        words = [f"++{group}.{key}={value}" for key, value in own.items()]
+    words += [p.input_line if p.is_delete() else f"++{p.input_line.lstrip('+')}" for p in keys]
+    return _composed(f"{group}/{option}", words)[group]
+
+
+def _option(p: Override) -> Any:
+    """Return the option that a word chooses, None for none."""
+    return None if p.is_delete() else p.value()
+
+
+def _choices(words: list[str]) -> dict[str, Any]:
+    """Return the option that each group has with these words."""
+    return OmegaConf.to_container(_compose(words).hydra.runtime.choices)
 
 
 def plain(config: DictConfig) -> dict[str, Any]:
     """Return the user's part of a configuration, resolved, as dictionaries and lists."""
-    user = OmegaConf.masked_copy(config, [k for k in config if k != "hydra"])
-    missing = sorted(str(key) for key in OmegaConf.missing_keys(user))
-    if missing:
-        raise ConfigError(f"no value for {', '.join(missing)}", hint=f"Add {missing[0]}=VALUE")
-    return OmegaConf.to_container(user, resolve=True)
+    try:
+        user = OmegaConf.masked_copy(config, [k for k in config if k != "hydra"])
+        missing = sorted(str(key) for key in OmegaConf.missing_keys(user))
+        if missing:
+            raise ConfigError(f"no value for {', '.join(missing)}", hint=f"Add {missing[0]}=VALUE")
+        return OmegaConf.to_container(user, resolve=True)
+    except ConfigError:
+        raise
+    except UNUSABLE as error:
+        raise ConfigError(_short(error)) from error
 
 
 def _compose(words: list[str]) -> DictConfig:
-    return compose("train", overrides=words, return_hydra_config=True)
+    return _composed("train", words)
+
+
+def _composed(name: str, words: list[str]) -> DictConfig:
+    try:
+        return compose(name, overrides=words, return_hydra_config=name == "train")
+    except UNUSABLE as error:
+        raise ConfigError(_short(error)) from error
+
+
+def _folder(config: DictConfig) -> str:
+    try:
+        return str(config.hydra.run.dir)
+    except UNUSABLE as error:
+        raise ConfigError(f"hydra.run.dir: {_short(error)}") from error
+
+
+def _parsed(words: list[str]) -> list[Override]:
+    return OverridesParser.create().parse_overrides(words)
 
 
 def _parse(words: list[str], folder: Path, findings: list[str]) -> list[Override]:
@@ -149,7 +272,7 @@ def _parse(words: list[str], folder: Path, findings: list[str]) -> list[Override
     for word in words:
         try:
             parsed += parser.parse_overrides([word])
-        except HydraException as error:
+        except UNUSABLE as error:
             if "=" not in word:
                 models = options("model", folder)
                 hint = f" Did you mean model={word}?" if word in models else ""
@@ -159,15 +282,88 @@ def _parse(words: list[str], folder: Path, findings: list[str]) -> list[Override
     return parsed
 
 
+def refused(words: Iterable[str]) -> list[str]:
+    """Return what is wrong with words on Hydra's own settings, of which many name code to run."""
+    found: list[str] = []
+    for word in words:
+        try:
+            parsed = _parsed([word])
+        except UNUSABLE:
+            continue  # Hydra says so itself
+        found += [text for p in parsed if (text := _check_hydra(p))]
+    return found
+
+
+def _check_hydra(p: Override) -> str:
+    """Return what is wrong with a word on Hydra's settings, or an empty string."""
+    key = p.key_or_group
+    if key.partition(".")[0].partition("/")[0] != "hydra":
+        return ""
+    plain_value = isinstance(p.value(), str | int | float | bool | None)
+    if not plain_value and not isinstance(p.value(), QuotedString):
+        return f"{key} takes a word or a number, not {str(p.value())[:60]}."
+    if key in HYDRA_GROUPS or key in HYDRA_KEYS:
+        return f"{p.input_line} cannot be removed." if p.is_delete() else ""
+    return unknown_hydra(key)
+
+
+def unknown_hydra(key: str) -> str:
+    """Return the message for a setting of Hydra that may not be typed."""
+    close = nearest(key, HYDRA_KEYS + HYDRA_GROUPS)
+    lead = f" Did you mean {close}?" if close else ""
+    return f"{key} cannot be set here.{lead} Available: {', '.join(HYDRA_KEYS + HYDRA_GROUPS)}."
+
+
+def _check_word(p: Override, folder: Path, findings: list[str]) -> bool:
+    """Add a finding for a word that no key and no choice can be; return whether it is usable."""
+    key, names = p.key_or_group, groups(folder)
+    text = _check_hydra(p)
+    if not text and (p.package is not None or "@" in key or ":" in key):
+        text = f"'{p.input_line}' moves a group to another place. Type {key}=NAME."
+    if not text and key in FOLLOWING and not (p.value() is None and not p.is_delete()):
+        text = f"{key} follows from model, scale and optimizer. Type the keys, or {key}=null."
+    added = p.is_add() or p.is_force_add()
+    if not text and key in names and (added or (p.is_delete() and key in NEEDED)):
+        off = f", or {key}=null for none" if key not in NEEDED else ""
+        text = f"'{p.input_line}': {key} is a group of which one is chosen. Type {key}=NAME{off}."
+    if not text:
+        text = _check_sweep(p)
+    if text:
+        findings.append(text)
+    return not text
+
+
+def _check_sweep(p: Override) -> str:
+    """Return what is wrong with the values of a sweep, or an empty string."""
+    if not p.is_sweep_override():
+        return ""
+    try:
+        count = sum(1 for _ in itertools.islice(p.sweep_string_iterator(), MOST_RUNS + 1))
+    except UNUSABLE as error:
+        return (
+            f"{p.input_line} names no runs ({_short(error)}). Type the values: {p.key_or_group}=A,B"
+        )
+    if count > MOST_RUNS:
+        return f"{p.input_line} asks for more than {MOST_RUNS} runs. Type fewer values."
+    return "" if count else f"{p.input_line} names no values. Type {p.key_or_group}=A,B."
+
+
 def _check_choice(override: Override, folder: Path, findings: list[str]) -> bool:
     """Add a finding for an option that its group does not have; return whether there was one."""
     group, names = override.key_or_group, options(override.key_or_group, folder)
-    if override.is_delete():
-        return False
     values = list(_values(override))
     wrong = [v for v in values if v is not None and str(v) not in names]
-    findings += [preflight.unknown_choice(group, str(v), names) for v in wrong]
+    findings += [preflight.unknown_choice(group, _cut(v), names) for v in wrong]
+    if group in NEEDED and None in values:
+        findings.append(f"{group}=null: every run needs one. Available: {', '.join(names)}.")
+        return True
     return bool(wrong)
+
+
+def _cut(value: Any) -> str:
+    """Return a value as text that fits into a message."""
+    text = str(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def _check_sizes(chosen: list[Override], folder: Path, findings: list[str]) -> None:
@@ -190,15 +386,31 @@ def _check_sizes(chosen: list[Override], folder: Path, findings: list[str]) -> N
 def _check_key(override: Override, base: DictConfig, findings: list[str]) -> str | None:
     """Return the word to hand on for a `key=value`, or None after adding a finding."""
     key, word = override.key_or_group, override.input_line
-    root, _, _ = key.partition(".")
-    if root == "hydra" or "/" in key or "@" in word.partition("=")[0] or override.is_delete():
+    root, _, rest = key.partition(".")
+    if key in HYDRA_KEYS or key in HYDRA_GROUPS:
         return word
-    if OmegaConf.select(base, key, default=_ABSENT, throw_on_missing=False) is not _ABSENT:
+    try:
+        known = OmegaConf.select(base, key, default=_ABSENT, throw_on_missing=False) is not _ABSENT
+    except UNUSABLE:  # an interpolation, or a key that is no path
+        known = False
+    if override.is_delete():
+        if known and rest:
+            return word
+        findings.append(
+            f"'{word}': there is no {key} to remove."
+            if rest
+            else (f"'{word}': {key} cannot be removed.")
+        )
+        return None
+    if known:
         return word
     if override.is_add() and root in COLLECTIONS and root in base and key.count("."):
         return word
     head, _, last = key.rpartition(".")
-    parent = OmegaConf.select(base, head, default=None) if head else base
+    try:
+        parent = OmegaConf.select(base, head, default=None) if head else base
+    except UNUSABLE:
+        parent = None
     if isinstance(parent, DictConfig) and "_target_" in parent and last:
         try:
             known, free = preflight.arguments(preflight.resolve(parent["_target_"]))
@@ -262,8 +474,8 @@ def _blame(choices: list[str], values: list[str], findings: list[str]) -> list[s
     for word in values:
         try:
             plain(_compose([*choices, word]))
-        except (HydraException, OmegaConfBaseException) as error:
-            findings.append(f"{word.lstrip('+')}: {_short(error)}")
+        except ConfigError as error:
+            findings.append(f"{_cut(word.lstrip('+'))}: {error}")
         else:
             good.append(word)
     return good
@@ -273,4 +485,4 @@ def _short(error: BaseException) -> str:
     """Return the first line that says something, of an error of Hydra or OmegaConf."""
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
     lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
+    return lines[0][:300] if lines else type(error).__name__

@@ -8,14 +8,22 @@ import csv
 import os
 import sys
 import warnings
+import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from sciml.cli.arguments import LARGEST_SEED, whole
 from sciml.errors import InvalidArgument, SciMLError, SciMLWarning
 from sciml.pretrained import PretrainedOperator, load_pretrained
+
+# What readers of files raise on files that they cannot read.
+UNREADABLE = (ValueError, EOFError, OSError, csv.Error, MemoryError)
+# What torch and numpy raise on inputs that a network cannot take.
+UNFIT = (ArithmeticError, LookupError, MemoryError, RuntimeError, TypeError, ValueError)
+LARGEST_FILE, EXPANSION = 2**31, 100  # bytes an archive may expand to, or times its own size
 
 EXAMPLES = """examples:
   sciml predict runs/pinn_hjb/2026-01-31_12-00-00 points.npz -o out.npz
@@ -52,9 +60,11 @@ def main(argv: list[str]) -> int:
     parser.add_argument("input", type=Path, help="points, .npz or .csv")
     parser.add_argument("-o", "--output", type=Path, help="default: INPUT_prediction.npz")
     parser.add_argument("--no-gradient", action="store_true", help="value only")
-    parser.add_argument("--chunk", type=int, help="points evaluated at once")
-    parser.add_argument("--correct", type=int, default=0, metavar="W", help="walks per point (0)")
-    parser.add_argument("--seed", type=int, default=0, help="of these walks (0)")
+    parser.add_argument("--chunk", type=whole(1), help="points evaluated at once")
+    parser.add_argument(
+        "--correct", type=whole(0, 10**7), default=0, metavar="W", help="walks per point (0)"
+    )
+    parser.add_argument("--seed", type=whole(0, LARGEST_SEED), default=0, help="of these walks (0)")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, …")
     try:
         arguments = parser.parse_args(argv)
@@ -70,6 +80,8 @@ def main(argv: list[str]) -> int:
 
 
 def _predict(arguments: argparse.Namespace) -> str:
+    if not arguments.input.name:
+        raise InvalidArgument(f"input {arguments.input}", "a file name ending in .npz or .csv")
     output = arguments.output or arguments.input.with_name(f"{arguments.input.stem}_prediction.npz")
     if output.suffix not in (".npz", ".csv"):
         raise InvalidArgument(f"output {output}", "a file name ending in .npz or .csv")
@@ -79,14 +91,15 @@ def _predict(arguments: argparse.Namespace) -> str:
     if isinstance(model, PretrainedOperator):
         return _predict_operator(model, arguments, output)
     x, t = read_points(arguments.input, model.time_dependent, model.dim)
-    found = model.predict(
-        x,
-        t,
-        gradient=not arguments.no_gradient,
-        chunk=arguments.chunk,
-        correct=arguments.correct,
-        seed=arguments.seed,
-    )
+    with evaluating(arguments.input):
+        found = model.predict(
+            x,
+            t,
+            gradient=not arguments.no_gradient,
+            chunk=arguments.chunk,
+            correct=arguments.correct,
+            seed=arguments.seed,
+        )
     write_fields(output, {name: value.numpy() for name, value in found.items()})
     return f"{len(x)} points, {', '.join(found)} -> {output}"
 
@@ -100,13 +113,20 @@ def _predict_operator(
             raise InvalidArgument(f"{file} for an operator", "a file name ending in .npz")
     if not path.is_file():
         raise InvalidArgument(f"there is no file {path}", f"{list(model.spec['inputs'])} as .npz")
-    whole = [k for k, e in model.spec["inputs"].items() if e.get("dtype") == "int"]
+    integers = [k for k, e in model.spec["inputs"].items() if e.get("dtype") == "int"]
     try:
-        arrays = _read_npz(path, whole)
-    except (ValueError, EOFError, OSError) as error:
+        arrays = _read_npz(path, integers)
+    except UNREADABLE as error:
         raise InvalidArgument(f"{path} cannot be read ({error})", "numbers only") from error
+    for name in arrays:
+        if name not in model.spec["inputs"]:  # a name such as `chunk` is an argument of predict
+            raise InvalidArgument(
+                f"{path} holds an array {name[:40]!r}",
+                f"arrays named {', '.join(model.spec['inputs'])}",
+            )
     walks = {"correct": arguments.correct, "seed": arguments.seed} if arguments.correct else {}
-    found = model.predict(**arrays, chunk=arguments.chunk, **walks)
+    with evaluating(path):
+        found = model.predict(**arrays, chunk=arguments.chunk, **walks)
     write_fields(output, {name: value.numpy() for name, value in found.items()})
     return f"{', '.join(f'{k} {tuple(v.shape)}' for k, v in found.items())} -> {output}"
 
@@ -128,7 +148,7 @@ def read_points(path: Path, timed: bool, dim: int) -> tuple[torch.Tensor, torch.
         raise InvalidArgument(f"there is no file {path}", "points as .npz or .csv")
     try:
         arrays = _read_npz(path) if path.suffix == ".npz" else _read_csv(path, timed, dim)
-    except (ValueError, EOFError, OSError) as error:
+    except UNREADABLE as error:
         raise InvalidArgument(f"{path} cannot be read ({error})", "numbers only") from error
     if "x" not in arrays:
         raise InvalidArgument(
@@ -147,13 +167,19 @@ def read_points(path: Path, timed: bool, dim: int) -> tuple[torch.Tensor, torch.
 def _read_npz(path: Path, whole: Sequence[str] = ()) -> dict[str, np.ndarray]:
     """Return the arrays of a file, float64 except those named in `whole`."""
     try:
+        with zipfile.ZipFile(path) as archive:
+            size = sum(entry.file_size for entry in archive.infolist())
+        if size > max(LARGEST_FILE, EXPANSION * path.stat().st_size):
+            raise ValueError(f"it expands to {size / 2**30:.0f} GiB")
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-    except (KeyError, AttributeError, TypeError) as error:
+    except (KeyError, AttributeError, TypeError, zipfile.BadZipFile) as error:
         raise ValueError("not an .npz archive") from error
     except Exception as error:  # zipfile raises its own families for damaged archives
-        raise ValueError(str(error)) from error
+        raise ValueError(str(error)[:200] or type(error).__name__) from error
     for name, value in arrays.items():
+        if not isinstance(value, np.ndarray):  # a member that is no array comes as bytes
+            raise ValueError(f"its part {name[:40]!r} is no array")
         if value.dtype.kind not in "fiu":
             raise ValueError(f"array {name} has dtype {value.dtype}")
     # float64 and native byte order: files come from anywhere
@@ -188,6 +214,25 @@ def _is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+@contextlib.contextmanager
+def evaluating(path: Path) -> Iterator[None]:
+    """Turn what a network says about inputs that it cannot take into a message.
+
+    Raises:
+        InvalidArgument: If torch refuses, for instance grids of a size that a network cannot halve.
+    """
+    try:
+        yield
+    except SciMLError:
+        raise
+    except UNFIT as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise InvalidArgument(
+            f"the model cannot evaluate {path} ({lines[0][:200]})",
+            "inputs of the sizes that its card lists",
+        ) from error
 
 
 def write_fields(path: Path, fields: dict[str, np.ndarray]) -> None:
@@ -225,6 +270,8 @@ def device_of(name: str) -> torch.device:
     """
     try:
         device = torch.device(name)
+        if device.type == "meta":
+            raise RuntimeError("it holds no numbers")
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]

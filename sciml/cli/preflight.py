@@ -17,6 +17,7 @@ import typing
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal, Union
 
+from sciml.cli import kinds
 from sciml.errors import ConfigError, did_you_mean, nearest
 
 ALLOWED = ("sciml", "torch.optim", "lightning", "pytorch_optimizer")
@@ -31,6 +32,18 @@ SUPPLIED: dict[str, tuple[str, ...]] = {
     "optimizer": ("params", "module"),
     "schedule": ("optimizer",),
     "trainer": ("callbacks", "logger", "default_root_dir"),
+    "callbacks": ("run_dir", "model", "optimizer", "config"),
+    "logger": ("run_dir", "save_dir"),
+}
+
+# Of these, what a configuration cannot give at all: objects that only the run has.
+BUILT: dict[str, tuple[str, ...]] = {
+    "network": ("dim", "time", "features", "solver", "adjoint"),
+    "module": ("problem", "network", "estimator", "optimizer", "schedule", "data")
+    + ("solver", "adjoint"),
+    "data": ("problem",),
+    "optimizer": ("params", "module"),
+    "schedule": ("optimizer",),
     "callbacks": ("run_dir", "model", "optimizer", "config"),
     "logger": ("run_dir", "save_dir"),
 }
@@ -55,12 +68,16 @@ def resolve(target: object) -> Callable[..., Any]:
     if not isinstance(target, str) or not _inside(target):
         raise ConfigError(f"{target!r} is outside the allowed packages", packages)
     module, _, name = target.rpartition(".")
+    if any(part.startswith("_") or not part.isidentifier() for part in target.split(".")):
+        raise ConfigError(f"{target[:80]} is private, or no name", packages)
     try:
         found = getattr(importlib.import_module(module), name)
     except ModuleNotFoundError as error:
         missing = error.name or module
         hint = INSTALL.get(missing.partition(".")[0], "")
         raise ConfigError(f"{target}: no module named {missing}", hint=hint) from error
+    except ImportError as error:  # an optional package that the module needs, or a broken one
+        raise ConfigError(f"{target} cannot be imported: {error}") from error
     except AttributeError as error:
         names = [k for k, v in vars(importlib.import_module(module)).items() if inspect.isclass(v)]
         close = nearest(name, names)
@@ -68,6 +85,8 @@ def resolve(target: object) -> Callable[..., Any]:
         raise ConfigError(f"{module} has no {name}", hint=hint) from error
     home = getattr(found, "__module__", None)
     constructible = inspect.isclass(found) or inspect.isfunction(found)
+    if isinstance(home, str) and home.startswith("sciml.cli."):
+        raise ConfigError(f"{target} is part of the command line", packages)
     if not constructible or not isinstance(home, str) or not _inside(home + "."):
         raise ConfigError(f"{target} is not defined in an allowed package ({home})", packages)
     return found
@@ -130,12 +149,16 @@ def check(config: Mapping[str, Any]) -> list[str]:
     Args:
         config: The configuration as plain dictionaries and lists.
     """
-    found = []
+    found = kinds.entries_without_target(config)
     for path, node in targets(config):
         try:
             target = resolve(node["_target_"])
         except ConfigError as error:
             found.append(f"{path}._target_: {str(error).rstrip('.')}.")
+            continue
+        wrong = kinds.wrong_kind(path, target)
+        if wrong:
+            found.append(f"{path}._target_: {node['_target_']} is {wrong}.")
             continue
         # A network for data is told their sizes by the data module, see sciml.data.steps.
         by_data = path == "network" and not config.get("problem")
@@ -157,11 +180,17 @@ def check_node(
     group = path.partition(".")[0]
     known, free = arguments(target)
     supplied = set(SUPPLIED.get(group, ()))
+    outer = path == group or (group in ("callbacks", "logger") and path.count(".") == 1)
+    built = BUILT.get(group, ()) if outer else ()
     hints, found = annotations(target), []
     for key, value in node.items():
         if key == "_target_":
             continue
-        if key not in known and not (free and takes(target, key)):
+        if not isinstance(key, str) or key.startswith("_"):
+            found.append(f"{path}.{key} is unknown. No argument begins with _.")
+        elif key in built and not _described(value):
+            found.append(f"{path}.{key} is given by the run itself. Leave {path}.{key} out.")
+        elif key not in known and not (free and takes(target, key)):
             found.append(unknown_key(f"{path}.{key}", [k for k in known if k not in supplied]))
         elif not matches(value, hints.get(key, Any)):
             found.append(_wrong_value(f"{path}.{key}", value, hints[key]))
@@ -172,13 +201,20 @@ def check_node(
     return found
 
 
+def _described(value: Any) -> bool:
+    """Return whether a value describes an object."""
+    return isinstance(value, Mapping) and "_target_" in value
+
+
 def _wrong_value(key: str, value: Any, annotation: Any) -> str:
     """Return the message for a value that an argument does not take."""
     if typing.get_origin(annotation) is Literal and isinstance(value, str):
         names = [str(option) for option in typing.get_args(annotation)]
         return f"{key}={value} is unknown. {did_you_mean(value, names)}."
     wanted = describe(annotation)
-    return f"{key}={value!r} is a {type(value).__name__}. Expected {wanted}."
+    text = repr(value)
+    text = text if len(text) <= 80 else f"{text[:77]}..."
+    return f"{key}={text} is a {type(value).__name__}. Expected {wanted}."
 
 
 def unknown_key(key: str, options: list[str]) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from typing import Any
 
-from sciml.cli import preflight
+from sciml.cli import fitting, kinds, preflight, values
 from sciml.errors import ConfigError
 
 Config = Mapping[str, Any]
@@ -373,7 +373,22 @@ def resume_in_sweep(config: Config, *, multirun: bool) -> str | None:
     )
 
 
+def curvature_without_callback(config: Config) -> str | None:
+    """Optimizers that look at loss terms are shown them by a callback."""
+    entries = config.get("callbacks") or {}
+    here = any(name_of(node) == "CurvatureCallback" for node in entries.values())
+    if not looks_at_terms(config) or here:
+        return None
+    return (
+        f"optimizer={name_of(config.get('optimizer')).lower()} is shown loss terms by the callback "
+        "curvature, which is switched off. Leave callbacks.curvature=null out."
+    )
+
+
 RULES: tuple[Callable[[Config], str | list[str] | None], ...] = (
+    *values.RULES,
+    *fitting.RULES,
+    curvature_without_callback,
     sampled_dimensions,
     fourth_order_probes,
     installed_loggers,
@@ -398,6 +413,8 @@ RULES: tuple[Callable[[Config], str | list[str] | None], ...] = (
 
 def check(config: Config) -> list[str]:
     """Return what every rule finds."""
+    if kinds.entries_without_target(config):
+        return []  # preflight says so; rules look into the entries
     found: list[str] = []
     for rule in RULES:
         answer = rule(config)

@@ -95,8 +95,9 @@ def writable(run_dir: Path) -> None:
             file.write(b"x" * 4096)  # a full disk has room for a name, not for a block
             file.flush()
             os.fsync(file.fileno())
-    except OSError as error:
-        raise ConfigError(f"cannot write the run folder {run_dir}: {error}", hint=hint) from error
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
+        name = str(run_dir)[:200]
+        raise ConfigError(f"cannot write the run folder {name}: {error}", hint=hint) from error
 
 
 def lock(run_dir: Path) -> int | None:

@@ -38,7 +38,7 @@ def usage(folder: Path) -> str:
     """Return the text of `--help`: models, groups, keys, examples."""
     models = paths.options("model", folder)
     width = max(map(len, models), default=0)
-    hidden = ("model", "hydra", "recipe", "size")
+    hidden = ("model", "hydra", "recipe", "size", "size_recipe")
     others = [g for g in paths.groups(folder) if g not in hidden]
     group_width = max(map(len, others), default=0)
     return "\n".join(
@@ -100,12 +100,13 @@ def program() -> list[str]:
 
 def launch(words: list[str], folder: Path) -> int:
     """Check the command line and hand it to Hydra."""
-    from sciml.cli import overrides, preflight, rules, schema
+    from sciml.cli import build, overrides, preflight, rules, schema
 
     schema.register()
     flags = [w for w in words if w.startswith("-")]
     multirun = "-m" in flags or "--multirun" in flags
-    if any(flag in HYDRA_ONLY for flag in flags):
+    if any(flag.partition("=")[0] in HYDRA_ONLY for flag in flags):
+        report(overrides.refused(w for w in words if not w.startswith("-")))
         return hydra_run(words, folder, lambda config: 0)
     keys = [w for w in words if not w.startswith("-")]
     line = overrides.read(keys, folder)
@@ -116,6 +117,8 @@ def launch(words: list[str], folder: Path) -> int:
         findings += [sweep] if sweep else []
     report(findings)
 
+    if not multirun:
+        build.rehearse(line.config, line.run_dir)
     keys, run_dir, found = line.overrides, line.run_dir, None
     wanted, overwrite = line.config["ckpt_path"], line.config["overwrite"]
     if not multirun:
@@ -238,7 +241,7 @@ def run_job(config: Any, start: list[str], found: resume.Checkpoint | None, mult
     settings = HydraConfig.get()
     run_dir = Path(settings.runtime.output_dir)
     words = list(settings.overrides.task)
-    user = overrides.settle(overrides.plain(config), words)
+    user = overrides.settle(config, words)
     if multirun:
         report(preflight.check(user) + rules.check(user))
         if user["ckpt_path"]:

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from sciml.autodiff.streams import Streams
+from sciml.cli.arguments import LARGEST_SEED, real, whole
 from sciml.cli.predict import device_of, show_warnings
 from sciml.errors import InvalidArgument, SciMLError
 from sciml.physics.walks.spheres import WalkOnSpheres
@@ -48,18 +49,40 @@ def main(argv: list[str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("model", metavar="PATH", help="pretrained folder, run folder or name")
-    parser.add_argument("--tolerance", type=float, help="relative L2 error that is good enough")
-    parser.add_argument("--problems", type=int, default=128, help="problems drawn (128)")
-    parser.add_argument("--points", type=int, default=16, help="points in each (16)")
-    parser.add_argument("--walks", type=int, default=256, help="walks from each point (256)")
     parser.add_argument(
-        "--eps", type=float, default=2e-4, help="end of walks, in domain sizes (2e-4)"
+        "--tolerance",
+        type=real(0.0, 1e6, open_below=True),
+        help="relative L2 error that is good enough",
     )
-    parser.add_argument("--margin", type=float, default=0.0, help="points keep this far from the "
-                        "boundary, in domain sizes (0)")  # fmt: skip
-    parser.add_argument("--confidence", type=float, default=0.95, help="of the interval (0.95)")
-    parser.add_argument("--worst", type=int, default=5, help="worst points listed (5)")
-    parser.add_argument("--seed", type=int, default=0, help="of problems, points and walks (0)")
+    parser.add_argument(
+        "--problems", type=whole(1, 10**6), default=128, help="problems drawn (128)"
+    )
+    parser.add_argument("--points", type=whole(1, 10**6), default=16, help="points in each (16)")
+    parser.add_argument(
+        "--walks", type=whole(2, 10**7), default=256, help="walks from each point (256)"
+    )
+    parser.add_argument(
+        "--eps",
+        type=real(0.0, 0.1, open_below=True),
+        default=2e-4,
+        help="end of walks, in domain sizes (2e-4)",
+    )
+    parser.add_argument(
+        "--margin",
+        type=real(0.0, 1.0),
+        default=0.0,
+        help="points keep this far from the boundary, in domain sizes (0)",
+    )
+    parser.add_argument(
+        "--confidence",
+        type=real(0.0, 0.999999, open_below=True),
+        default=0.95,
+        help="of the interval (0.95)",
+    )
+    parser.add_argument("--worst", type=whole(0, 10**6), default=5, help="worst points listed (5)")
+    parser.add_argument(
+        "--seed", type=whole(0, LARGEST_SEED), default=0, help="of problems, points and walks (0)"
+    )
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, …")
     parser.add_argument("-o", "--output", type=Path, help="picture, default: verification.png")
     try:

@@ -9,6 +9,10 @@
 
 The number of samples stays free, all other sizes are those of the example. A program checks shapes
 only: what `predict` checks and warns of is not part of it.
+
+An exported program is code: `torch.export.load` runs what a `.pt2` file says, and reading one can
+run more than the program. Load such files only from people whose programs you would run; a
+pretrained folder, which holds data alone, is the form to pass on.
 """
 
 from __future__ import annotations

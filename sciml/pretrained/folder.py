@@ -20,9 +20,10 @@ from sciml.errors import InvalidArgument, PretrainedError, did_you_mean
 from sciml.pretrained import hub, weights
 from sciml.pretrained.operator import PretrainedOperator, check_schema
 from sciml.pretrained.predictor import PretrainedPINN
-from sciml.pretrained.table import CLASSES, build, resolve
+from sciml.pretrained.table import CLASSES, REFUSALS, build, resolve
 
 FORMAT = 1
+LARGEST = 1e300  # number in model.json
 SHIPPED = Path(__file__).parent / "models"
 KEYS = {
     "format": int,
@@ -77,7 +78,7 @@ def load_pretrained(
     spec = read_spec(folder)
     file = member(folder, spec["weights"]["file"])
     # building draws initial weights that are thrown away: leave the caller's random stream alone
-    with torch.random.fork_rng(devices=[]), weights.Bounded(file):
+    with torch.random.fork_rng(devices=[]), weights.bounded(file):
         model = build_model(spec)
     state = weights.read(file, spec["weights"]["sha256"], spec["weights"]["complex128"])
     weights.assign(model, state)
@@ -88,10 +89,14 @@ def load_pretrained(
 def find(path_or_name: str | Path) -> Path:
     """Return the folder meant by a path, a run folder or a shipped name."""
     path, names = Path(path_or_name), list_pretrained()
-    for folder in (path, path / "pretrained"):
-        if (folder / "model.json").is_file():
-            return folder
-    if path.is_dir():
+    try:
+        for folder in (path, path / "pretrained"):
+            if (folder / "model.json").is_file():
+                return folder
+        whole = path.is_dir()
+    except OSError as error:  # a name too long for the system, a folder that may not be entered
+        raise PretrainedError(f"{str(path)[:80]} cannot be read ({error.strerror})") from error
+    if whole:
         raise PretrainedError(
             f"the folder {path} holds no model.json",
             "a pretrained folder (model.json, weights.safetensors, README.md) or a run folder with "
@@ -124,14 +129,14 @@ def read_spec(folder: Path) -> dict:
     """Return `model.json` after checking version, keys and types."""
     path = folder / "model.json"
     try:
-        spec = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        spec = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
+    except (ValueError, RecursionError) as error:  # ValueError: also a number of 5000 digits
         raise PretrainedError(
             f"{path} is not valid JSON ({error})", "the file written by sciml.save_pretrained"
         ) from error
     if not isinstance(spec, dict) or "format" not in spec:
         raise PretrainedError(f"{path} has no format version", f'an object with "format": {FORMAT}')
-    if spec["format"] != FORMAT:
+    if spec["format"] != FORMAT or not _whole(spec["format"]):
         raise PretrainedError(
             f"{path} has format version {spec['format']!r}",
             f"{FORMAT}, the one this sciml reads",
@@ -141,14 +146,78 @@ def read_spec(folder: Path) -> dict:
     _check_keys(path, spec["weights"], {"file": str, "sha256": str, "complex128": list}, "weights.")
     if not re.fullmatch(r"[0-9a-f]{64}", spec["weights"]["sha256"]):
         raise PretrainedError(f"{path} holds no SHA-256 of the weights", "64 hexadecimal digits")
+    if not all(isinstance(name, str) for name in spec["weights"]["complex128"]):
+        raise PretrainedError(f"{path}: 'weights.complex128' holds more than names", "names")
+    for name, value in spec["metrics"].items():
+        if value is not None and not _number(value):
+            raise PretrainedError(f"{path}: metric '{name}' is {str(value)[:40]!r}", "a number")
+    _check_recipe(path, spec["data"].get("recipe"))
+    for side in ("inputs", "outputs"):
+        for name, entry in spec[side].items():
+            _check_entry(path, f"{side}.{name}", entry)
     return spec
+
+
+def _no_number(text: str) -> float:
+    raise ValueError(f"{text} is not a number in JSON")
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _number(value: object) -> bool:
+    """Return whether a value is a number that a float can hold."""
+    real = isinstance(value, int | float) and not isinstance(value, bool)
+    return real and -LARGEST <= value <= LARGEST
+
+
+def _check_entry(path: Path, place: str, entry: object) -> None:
+    """Refuse an input or output whose shape, unit or ranges are not what they must be."""
+    if not isinstance(entry, dict) or not isinstance(entry.get("unit"), str):
+        side, _, name = place.partition(".")
+        said = f"{path} lists the {side} with '{name}' as {str(entry)[:60]}"
+        raise PretrainedError(said, "its shape and unit")
+    shape = entry.get("shape")
+    axes = shape if isinstance(shape, list) and shape else [None]
+    if not all(isinstance(axis, str) or (_whole(axis) and axis > 0) for axis in axes):
+        raise PretrainedError(f"{path}: '{place}.shape' is {str(shape)[:60]}", "sizes and letters")
+    ranges = entry.get("ranges", {})
+    pairs = ranges.values() if isinstance(ranges, dict) else [None]
+    for pair in pairs:
+        plain = isinstance(pair, list) and len(pair) == 2 and all(map(_number, pair))
+        if not plain or pair[0] > pair[1]:
+            raise PretrainedError(
+                f"{path} gives '{place}' the range {str(ranges)[:60]}", "[low, high]"
+            )
+
+
+def _check_recipe(path: Path, recipe: object) -> None:
+    """Refuse a data recipe of another form than the one that `sciml verify` reads."""
+    family = recipe.get("family") if isinstance(recipe, dict) else None
+    wrong = recipe is not None and not isinstance(recipe, dict)
+    if wrong or not (family is None or (isinstance(family, dict) and "_target_" in family)):
+        raise PretrainedError(f"{path}: 'data.recipe' is {str(recipe)[:60]}", "a table, as saved")
+
+
+def _check_solution(spec: Mapping, problem: object) -> None:
+    """Refuse inputs and outputs that are not those of the problem."""
+    dim, timed = problem.dim, bool(problem.time_dependent)
+    inputs = {"x": ["N", dim]} | ({"t": ["N", 1]} if timed else {})
+    for side, wanted in (
+        ("inputs", inputs),
+        ("outputs", {"value": ["N"], "gradient": ["N", dim]}),
+    ):
+        found = {name: entry["shape"] for name, entry in spec[side].items()}
+        if found != wanted:
+            raise PretrainedError(f"model.json lists the {side} {str(found)[:80]}", f"{wanted}")
 
 
 def _check_keys(path: Path, found: dict, wanted: dict[str, type], prefix: str = "") -> None:
     for key, kind in wanted.items():
         if key not in found:
             raise PretrainedError(f"{path} lacks the key '{prefix}{key}'", "every key of format 1")
-        if not isinstance(found[key], kind):
+        if not isinstance(found[key], kind) or isinstance(found[key], bool):
             raise PretrainedError(
                 f"{path}: '{prefix}{key}' is {str(found[key])[:40]!r}",
                 f"a value of type {kind.__name__}",
@@ -179,10 +248,14 @@ def build_model(spec: Mapping) -> nn.Module:
             f"the arguments of {spec['class']} are {sorted(arguments)}", "problem, network, inputs"
         )
     problem = build("problem", arguments["problem"])
+    _check_solution(spec, problem)
     network = build("network", arguments["network"])
+    names = arguments["inputs"]
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise PretrainedError(f"the inputs of {spec['class']} are {str(names)[:60]}", "names")
     try:
-        return cls(problem, network, arguments["inputs"])
-    except (InvalidArgument, TypeError) as error:
+        return cls(problem, network, names)
+    except REFUSALS as error:
         raise PretrainedError(
             f"{spec['class']} refuses its inputs in model.json: {error}"
         ) from error

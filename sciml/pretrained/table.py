@@ -12,6 +12,10 @@ import inspect
 
 from sciml.errors import PretrainedError, did_you_mean
 
+# What constructors raise on arguments that they cannot use.
+REFUSALS = (ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError)
+REFUSALS += (RuntimeError, TypeError, ValueError)
+
 CLASSES: dict[str, dict[str, str]] = {
     "solution": {
         "TrialSolution": "sciml.networks.trial:TrialSolution",
@@ -164,9 +168,9 @@ def build(kind: str, spec: object) -> object:
     }
     try:
         return cls(**arguments)
-    except (ValueError, TypeError, RuntimeError, MemoryError, OverflowError) as error:
+    except REFUSALS as error:
         raise PretrainedError(
-            f"{spec['class']} refuses its arguments in model.json: {error}",
+            f"{spec['class']} refuses its arguments in model.json: {str(error)[:300]}",
             "the arguments it was saved with",
             "Restore model.json from where the folder came from",
         ) from error

@@ -23,6 +23,8 @@ FILE = "weights.safetensors"
 
 # A model may need this many times the size of its weights while it is built, and some more.
 TIMES, MORE = 16, 2**26
+MOST_TENSORS = 20_000  # made while a model is built: a thousand layers or two
+PRECISIONS = (torch.float32, torch.float64, torch.complex64, torch.complex128)
 FACTORIES = {
     getattr(torch, name)
     for name in ("arange", "empty", "eye", "full", "linspace", "normal", "ones", "rand", "randint")
@@ -31,17 +33,21 @@ FACTORIES = {
 
 
 class Bounded(TorchFunctionMode):
-    """Refuses to make tensors out of all proportion to the weights that are to fill them.
+    """Refuses to make more tensors than a number of bytes.
 
-    A few numbers in `model.json` could else ask for more memory than there is.
+    A few numbers in a description could else ask for more memory than there is.
 
     Args:
-        file: The weights.
+        most: Bytes that all tensors together may take.
+        said: The message, with `{made}` for the MB asked for.
+
+    Raises:
+        PretrainedError: Before the tensor that exceeds it is made.
     """
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, most: int, said: str) -> None:
         super().__init__()
-        self.size, self.made = file.stat().st_size, 0
+        self.most, self.said, self.made, self.count = most, said, 0, 0
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         """Call `func`, after counting what it would make."""
@@ -49,14 +55,25 @@ class Bounded(TorchFunctionMode):
         if func in FACTORIES:
             plain = {k: v for k, v in kwargs.items() if k not in ("generator", "out", "pin_memory")}
             made = func(*args, **{**plain, "device": "meta"})
-            self.made += made.numel() * made.element_size()
-            if self.made > TIMES * self.size + MORE:
+            self.count += 1
+            if self.count > MOST_TENSORS:
                 raise PretrainedError(
-                    f"model.json describes a model of more than {self.made / 1e6:.0f} MB, the "
-                    f"weights have {self.size / 1e6:.1f} MB",
+                    f"more than {MOST_TENSORS} tensors", "the arguments it was saved with"
+                )
+            self.made += made.numel() * made.element_size()
+            if self.made > self.most:
+                raise PretrainedError(
+                    self.said.format(made=f"{self.made / 1e6:.0f}"),
                     "the arguments it was saved with",
                 )
         return func(*args, **kwargs)
+
+
+def bounded(file: Path) -> Bounded:
+    """Return a bound in proportion to the weights in a file, which are to fill the model."""
+    size = file.stat().st_size
+    said = "model.json describes a model of more than {made} MB, the weights have "
+    return Bounded(TIMES * size + MORE, f"{said}{size / 1e6:.1f} MB")
 
 
 def sha256(path: Path) -> str:
@@ -102,6 +119,13 @@ def read(path: Path, digest: str, paired: Sequence[str]) -> dict[str, Tensor]:
             "Pickled weights are refused because reading them can run code; save the model again "
             "with sciml.save_pretrained",
         ) from error
+    for name, value in state.items():
+        if value.is_floating_point() and value.dtype not in PRECISIONS:
+            raise PretrainedError(f"'{name}' is stored as {value.dtype}", "float32 or float64")
+        if value.is_floating_point() and not bool(value.isfinite().all()):
+            raise PretrainedError(
+                f"'{name}' in {path} holds numbers that are not finite", "finite weights"
+            )
     for name in paired:
         value = state.get(name)
         if value is None or value.dtype != torch.float64 or value.shape[-1:] != (2,):
@@ -130,6 +154,10 @@ def assign(model: nn.Module, state: dict[str, Tensor]) -> None:
             findings.append(f"'{name}' has shape {tuple(value.shape)}, not {tuple(own.shape)}")
         elif _kind(own) != _kind(value):
             findings.append(f"'{name}' is {value.dtype}, the model has {own.dtype}")
+    kept = {(wanted[k].dtype, v.dtype) for k, v in state.items() if k in wanted}
+    mixed = [dtype for dtype, _ in kept if len([d for d, _ in kept if d == dtype]) > 1]
+    if mixed:
+        findings.append(f"tensors of {mixed[0]} are stored in several precisions")
     if findings:
         more = f" and {len(findings) - 5} more" if len(findings) > 5 else ""
         raise PretrainedError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -14,6 +15,8 @@ from sciml.solvers.operators import Linearised
 from sciml.solvers.problem import Task
 from sciml.solvers.progress import Progress, at_rest, check_tolerances
 from sciml.solvers.solution import Outcome, Status
+
+Factor = Literal["qr", "gram"]
 
 
 @dataclass(frozen=True)
@@ -33,9 +36,11 @@ class LevenbergMarquardt:
         max_iter: Largest number of iterations, accepted or not.
         damping: First damping, relative to the squared column norms.
         every: Iterations between looks at the device; None chooses.
+        factor: `qr` of the Jacobian, or `gram`: Cholesky of J^T J, half the cost for long
+            Jacobians, with QR for the problems that are too ill-conditioned for it.
 
     Raises:
-        InvalidArgument: For tolerances that cannot work.
+        InvalidArgument: For tolerances that cannot work and an unknown `factor`.
     """
 
     rtol: float | None = None
@@ -43,10 +48,13 @@ class LevenbergMarquardt:
     max_iter: int = 200
     damping: float = 1e-3
     every: int | None = None
+    factor: Factor = "qr"
 
     def __post_init__(self) -> None:
-        """Check the tolerances."""
+        """Check the tolerances and the name of the factorisation."""
         check_tolerances(self.rtol, self.atol, self.max_iter)
+        if self.factor not in ("qr", "gram"):
+            raise InvalidArgument(f"factor={self.factor!r}", "qr or gram")
 
     def __call__(self, task: Task, x: Tensor) -> Outcome:
         """Iterate from `x`.
@@ -66,10 +74,12 @@ class LevenbergMarquardt:
         nu = torch.full_like(mu, 2.0)
         width: Tensor | None = None  # scale of the unknowns
         first: Tensor | None = None  # |r| at the start
+        # rows at x; without a formula for the Jacobian they come with it
+        r = layout.pack(task.rows(x)) if task.has_jacobian else None
         tiny = torch.finfo(x.dtype).tiny
         rest = torch.ones_like(mu, dtype=torch.bool)
         while True:
-            triangle, q, columns = _compressed(task, x)
+            triangle, q, columns = _compressed(task, x, r, self.factor)
             width = columns if width is None else width.maximum(columns)
             size = norm_of(q)
             first = size if first is None else first
@@ -86,7 +96,8 @@ class LevenbergMarquardt:
             d = _damped_step(triangle, q, width, mu)
             gone = norm_of((triangle @ d[..., None])[..., 0] + q)
             dx = layout.unpack(d, x)
-            trial = norm_of(layout.pack(task.rows(x + dx)))
+            moved = layout.pack(task.rows(x + dx))
+            trial = norm_of(moved)
             # objectives in units of the present one, whose square may be out of range
             unit = power_of_two(size)
             here, value = 0.5 * (size * unit).square(), 0.5 * (trial * unit).square()
@@ -104,31 +115,77 @@ class LevenbergMarquardt:
             near = at_rest(layout, (x, size), (new, trial), step, progress.rtol)
             x, rest = new, torch.where(accepted, near, rest)
             better = (1 - (2 * gain - 1) ** 3).clamp(1 / 3, 2.0)
+            if r is not None:
+                r = torch.where(accepted[..., None], moved, r)
             mu = torch.where(accepted, mu * better, mu * nu).clamp(1e-20, 1e20)
             nu = torch.where(accepted, 2.0, 2 * nu).clamp_max(1e10)
 
 
-def _compressed(task: Task, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return R `(*P, k, n)`, q `(*P, k)` with |R d + q| = |J d + r|, and column norms `(*P, n)`."""
+def _compressed(
+    task: Task, x: Tensor, r: Tensor | None, factor: Factor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return R `(*P, k, n)`, q `(*P, k)` with |R d + q| = |J d + r|, and column norms `(*P, n)`.
+
+    `r` are the rows at x where there is a formula for the Jacobian, else None.
+    """
+    if r is None:
+        jacobian, r = _linearised(task, x)
+    else:
+        jacobian = task.jacobian(x)
+    n = jacobian.shape[-1]
+    both = torch.cat([jacobian, r[..., None]], -1)
+    size = norm_of(both.mT)
+    columns, bad = size[..., :n], ~size.isfinite().all(-1)
+    if not (both.device.type == "cpu" and not bool(bad.any())):
+        both = both.masked_fill(bad[..., None, None], 0.0)  # LAPACK may not return from NaN
+    upper = _by_gram(both) if factor == "gram" and both.shape[-2] > n else _by_qr(both)
+    upper = upper.masked_fill(bad[..., None, None], torch.nan)
+    return upper[..., :n], upper[..., n], columns
+
+
+def _linearised(task: Task, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return dr/dx `(*P, m, n)` and r `(*P, m)` by automatic differentiation."""
     layout = task.layout
     rows = Linearised(task.rows, x)
     r = layout.pack(rows.value)
     n, m = layout.pack(x).shape[-1], r.shape[-1]
     if n == 0:
-        jacobian = r[..., None][..., :0]
-    elif n <= m:
+        return r[..., None][..., :0], r
+    if n <= m:
         products = torch.vmap(rows.times)(layout.basis(x))
-        jacobian = torch.stack([layout.pack(c) for c in products], -1)
-    else:
-        products = torch.vmap(rows.transposed_times)(layout.basis(rows.value))
-        jacobian = torch.stack([layout.pack(c) for c in products], -2)
-    both = torch.cat([jacobian, r[..., None]], -1)
-    bad = ~both.isfinite().all(-1).all(-1)
-    both = both.masked_fill(bad[..., None, None], 0.0)  # LAPACK may not return from NaN
-    upper = torch.linalg.qr(both, mode="r")[1]
-    upper = upper.masked_fill(bad[..., None, None], torch.nan)
-    columns = norm_of(jacobian.mT)
-    return upper[..., :n], upper[..., n], columns
+        return torch.stack([layout.pack(c) for c in products], -1), r
+    products = torch.vmap(rows.transposed_times)(layout.basis(rows.value))
+    return torch.stack([layout.pack(c) for c in products], -2), r
+
+
+def _by_qr(both: Tensor) -> Tensor:
+    """Return the triangle of a QR factorisation of `(*P, m, n)`, `(*P, min(m, n), n)`."""
+    return torch.linalg.qr(both, mode="r")[1]
+
+
+def _by_gram(both: Tensor) -> Tensor:
+    """Return the same triangle (up to signs) from a Cholesky factor, where that is safe.
+
+    Squaring costs half of the digits: with columns scaled to norm 1 the triangle is right to
+    eps cond^2. Problems with cond above 1e-2 / sqrt(eps), as the triangle itself estimates it, or
+    without a Cholesky factor are factored by QR.
+    """
+    size = norm_of(both.mT)
+    size = torch.where(size > 0, size, torch.ones_like(size))
+    unit = both / size[..., None, :]
+    lower, info = torch.linalg.cholesky_ex(unit.mT @ unit)
+    diagonal = lower.diagonal(dim1=-2, dim2=-1)
+    limit = 100 * torch.finfo(both.dtype).eps ** 0.5
+    # the last column is the residual, which may well be a combination of the others
+    poor = (info > 0) | ~(diagonal[..., :-1].amin(-1) > limit * diagonal[..., :-1].amax(-1))
+    poor = poor | ~lower.isfinite().all(-1).all(-1)
+    upper = lower.mT * size[..., None, :]
+    if not bool(poor.any()):
+        return upper
+    flat, where = both.flatten(0, -3), poor.reshape(-1)
+    exact = torch.zeros_like(upper).flatten(0, -3)
+    exact[where] = _by_qr(flat[where])
+    return torch.where(poor[..., None, None], exact.reshape(upper.shape), upper)
 
 
 def _gauss_newton_inverse(triangle: Tensor, layout: Rows) -> Callable[..., Tensor] | None:

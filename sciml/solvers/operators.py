@@ -51,6 +51,7 @@ class Operator:
         self.base = self  # the operator this is a transpose or a stack of
         self.transposed = False
         self.factors: dict[str, object] = {}  # of the base, kept by the solver that made them
+        self.matrix: Tensor | None = None  # A `(*P, n, n)` where it is at hand
 
     @property
     def unknowns(self) -> int:
@@ -68,6 +69,8 @@ class Operator:
 
     def dense(self) -> Tensor:
         """Return A as `(*P, n, n)`; the padding of `Segments` gets an identity."""
+        if self.matrix is not None:
+            return self.matrix
         layout, units = self.layout, self.layout.basis(self.like)
         if not self.like.numel():
             n = layout.pack(self.like).shape[-1]
@@ -101,6 +104,40 @@ class Operator:
         )
         out.base, out.transposed = self.base, self.transposed
         return out
+
+
+def matrix_operator(
+    matrix: Tensor,
+    like: Tensor,
+    layout: Layout,
+    *,
+    symmetric: bool = False,
+    positive_definite: bool = False,
+) -> Operator:
+    """Return the operator of a matrix `(*P, n, n)` that is at hand; `dense()` returns it.
+
+    Args:
+        matrix: One square matrix per problem.
+        like: A tensor of the unknown's shape, dtype and device.
+        layout: Splits it into problems.
+        symmetric: Whether the matrix equals its transpose.
+        positive_definite: Whether it is positive definite too.
+    """
+
+    def times(a: Tensor) -> Product:
+        return lambda v: layout.unpack((a @ layout.pack(v)[..., None])[..., 0], v)
+
+    symmetric = symmetric or positive_definite
+    out = Operator(
+        times(matrix),
+        None if symmetric else times(matrix.mT),
+        like,
+        layout,
+        symmetric=symmetric,
+        positive_definite=positive_definite,
+    )
+    out.matrix = matrix
+    return out
 
 
 class Linearised:

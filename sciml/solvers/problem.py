@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from sciml.solvers.layout import Layout
-from sciml.solvers.operators import Linearised, Operator
+from sciml.solvers.operators import Linearised, Operator, matrix_operator
 
 Kind = Literal["root", "fixed_point", "least_squares", "minimise"]
 
@@ -38,6 +38,9 @@ class Problem:
         positive_definite: Whether it is positive definite at the solution.
         product: Where F is affine in x, its linear part `product(x, *theta)`: products with the
             Jacobian then need no differentiation.
+        jacobian: Of a least-squares problem with `Rows`: `jacobian(x, *theta)` returns dr/dx
+            `(*P, m, n)` where a formula is cheaper than differentiation.
+        hessian: `hessian(x, *theta)` returns dF/dx `(*P, n, n)`, likewise.
     """
 
     kind: Kind
@@ -46,6 +49,8 @@ class Problem:
     symmetric: bool = False
     positive_definite: bool = False
     product: Callable[..., Tensor] | None = None
+    jacobian: Callable[..., Tensor] | None = None
+    hessian: Callable[..., Tensor] | None = None
 
     def residual(self, x: Tensor, *theta: Tensor) -> Tensor:
         """Return F, shape of x; differentiable in x and theta under every transform."""
@@ -64,12 +69,22 @@ class Problem:
         def wider(f: Callable[..., Tensor]) -> Callable[..., Tensor]:
             return torch.vmap(f, in_dims=(0, *in_dims), randomness=randomness)
 
-        product = None if self.product is None else wider(self.product)
-        function, layout = wider(self.function), self.layout.stacked()
-        return replace(self, function=function, product=product, layout=layout)
+        names = ("function", "product", "jacobian", "hessian")
+        known = {name: getattr(self, name) for name in names}
+        known = {name: None if f is None else wider(f) for name, f in known.items()}
+        return replace(self, layout=self.layout.stacked(), **known)
 
     def operator(self, x: Tensor, theta: tuple[Tensor, ...], *, gauss_newton: bool) -> Operator:
         """Return dF/dx at a point, or `J^T J` for the Gauss-Newton approximation."""
+        matrix = self._matrix(x, theta, gauss_newton=gauss_newton)
+        if matrix is not None:
+            return matrix_operator(
+                matrix,
+                x,
+                self.layout,
+                symmetric=gauss_newton or self.symmetric or self.kind == "least_squares",
+                positive_definite=self.positive_definite,
+            )
         if gauss_newton:
             rows = Linearised(lambda y: self.function(y, *theta), x)
             return rows.normal_operator(self.layout)
@@ -79,6 +94,15 @@ class Problem:
         return Linearised(lambda y: self.residual(y, *theta), x).operator(
             self.layout, symmetric=symmetric, positive_definite=self.positive_definite
         )
+
+    def _matrix(self, x: Tensor, theta: tuple[Tensor, ...], *, gauss_newton: bool) -> Tensor | None:
+        """Return dF/dx (or `J^T J`) as a matrix where there is a formula, else None."""
+        if gauss_newton and self.jacobian is not None:
+            rows = self.jacobian(x, *theta)
+            return rows.mT @ rows
+        if not gauss_newton and self.hessian is not None:
+            return self.hessian(x, *theta)
+        return None
 
     def _affine(self, x: Tensor, theta: tuple[Tensor, ...]) -> Operator:
         def matvec(v: Tensor) -> Tensor:
@@ -127,6 +151,15 @@ class Task:
         """Return r(x) of a least-squares problem."""
         self.evaluations += 1
         return self.problem.function(x, *self.theta)
+
+    @property
+    def has_jacobian(self) -> bool:
+        """Return whether a formula for the Jacobian of the rows is known."""
+        return self.problem.jacobian is not None
+
+    def jacobian(self, x: Tensor) -> Tensor:
+        """Return dr/dx `(*P, m, n)` of a least-squares problem by its formula."""
+        return self.problem.jacobian(x, *self.theta)
 
     def objective(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return the objective `(*P)` and its gradient, for minimise and least squares."""

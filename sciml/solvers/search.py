@@ -7,7 +7,7 @@ is attached afterwards), and `vmap` turns into one more axis of problems.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -138,11 +138,11 @@ def solve_problem(
     adjoint: Adjoint | None,
     layout: Layout | None,
     tags: dict[str, bool],
-    product: Callable[..., Any] | None = None,
+    formulas: Mapping[str, Callable[..., Any] | None] | None = None,
 ) -> Solution:
     """Solve, report, and attach the derivative; arguments and errors as in `solve.root`.
 
-    `tags` are the structure of dF/dx; `product` is the linear part of F where it is affine.
+    `tags` are the structure of dF/dx; `formulas` are `product`, `jacobian`, `hessian` of `Problem`.
     """
     check_policy(on_failure)
     if not isinstance(theta, (tuple, list)):
@@ -152,10 +152,9 @@ def solve_problem(
     layout = layout_for(x0, layout)
     bound, leaves = flat_theta(function, theta)
     x0, leaves = _lifted(x0), tuple(_lifted(t) for t in leaves)
-    if product is not None:
-        product = flat_theta(product, theta)[0]
+    known = {k: flat_theta(f, theta)[0] for k, f in (formulas or {}).items() if f is not None}
     title = name_of(function)
-    problem = Problem(kind, checked(kind, bound, layout, title), layout, product=product, **tags)
+    problem = Problem(kind, checked(kind, bound, layout, title), layout, **known, **tags)
     rule = adjoint or Implicit()
     if getattr(rule, "hessian", "exact") == "gauss_newton" and kind != "least_squares":
         raise InvalidArgument(

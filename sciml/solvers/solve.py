@@ -119,17 +119,24 @@ def least_squares(
     solver: Solver | None = None,
     adjoint: Adjoint | None = None,
     layout: Layout | None = None,
+    jacobian: Callable[..., Tensor] | None = None,
+    hessian: Callable[..., Tensor] | None = None,
 ) -> Solution:
     """Minimise `|function(x, *theta)|^2 / 2` per problem; arguments and errors as in `root`.
 
     `function` returns residuals `(B, m)` (or any shape led by the problems). The solver is
     `LevenbergMarquardt()` by default; the derivative uses the exact Hessian unless
     `Implicit(hessian="gauss_newton")` asks for the approximation.
+
+    `jacobian(x, *theta)` and `hessian(x, *theta)` return dr/dx `(B, m, n)` and the second
+    derivative of the objective `(B, n, n)` by formulas, where these are cheaper than automatic
+    differentiation (`sciml.solvers.pointwise`); they are trusted.
     """
     tags = {"symmetric": True, "positive_definite": False}
     solver = solver or LevenbergMarquardt()
+    formulas = {"jacobian": jacobian, "hessian": hessian}
     return solve_problem(
-        "least_squares", function, x0, theta, on_failure, solver, adjoint, layout, tags
+        "least_squares", function, x0, theta, on_failure, solver, adjoint, layout, tags, formulas
     )
 
 
@@ -218,7 +225,7 @@ def linear_solve(
         adjoint or Implicit(linear),
         layout,
         {"symmetric": symmetric, "positive_definite": positive_definite},
-        linear_part,
+        {"product": linear_part},
     )
 
 

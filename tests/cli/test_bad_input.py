@@ -62,6 +62,12 @@ ROOT = Path(__file__).parents[2]
         (["model=toy", "problem._target_=sciml.cli.train.subprocess"], ["not defined in"]),
         (["model=toy", "problem._target_=sciml.errors.Nothing"], ["has no Nothing"]),
         (["model=toy", "module.inputs=x"], ["module.inputs='x'", "a list"]),
+        (["model=pinn_hjb", "network.width=100000000"], ["this machine's memory"]),
+        (["model=toy", "optimizer.lr=-1"], ["optimizer: Adam refuses", "-1"]),
+        (["model=toy", "trainer.profiler=nope"], ["trainer: Trainer refuses"]),
+        (["model=toy", f"hydra.run.dir={'a' * 300}"], ["cannot write the run folder"]),
+        (["model=toy", "hydra.run.dir=${nope}"], ["hydra.run.dir", "'nope' not found"]),
+        (["--cfg", "job", "model=toy", "hydra.launcher._target_=x"], ["cannot be set here"]),
     ],
 )
 def test_message(run, words, said):
@@ -78,6 +84,106 @@ def test_all_findings_together(run):
     assert code == 2 and "5 things to mend" in err
     for text in ("problem.dimm", "optimizer=admw", "seed=x", "optimizer.lr='y'", "lrr"):
         assert text in err
+
+
+# lines with several mistakes of a kind, and what is said of each
+TOGETHER = {
+    "parts that nothing uses": (
+        ["model=wos_poisson2d", "problem=poisson2d", "estimator=sdgd", "solver=broyden"],
+        ["problem is chosen, and nothing", "estimator is chosen", "solver is chosen"],
+    ),
+    "parts that do not fit": (
+        ["model=pinn_hjb", "module=deq"],
+        ["which trains a CellClassifier", "gives points of an equation", "val/residual is not"],
+    ),
+    "a network for other data": (["model=pinn_hjb", "network=fno"], ["FNO takes field", "mlp"]),
+    "a part too few": (["model=pinn_hjb", "network=null"], ["needs network", "network=NAME"]),
+    "groups": (
+        ["model=toy", "optimizer=null", "~data", "++problem=poisson2d", "recipe=pinn_hjb_kfac"],
+        ["optimizer=null: every run needs one", "'~data'", "Type problem=NAME", "recipe follows"],
+    ),
+    "interpolations": (
+        ["model=toy", "optimizer.lr=${nope}", "seed=${seed}", "problem.nope=1"],
+        ["'nope' not found", "Recursive interpolation", "problem.nope is unknown"],
+    ),
+    "sweeps": (
+        ["-m", "model=toy", "seed=interval(0,1)", "problem.dim=range(0,1000000000)"],
+        ["seed=A,B", "more than 10000 runs"],
+    ),
+    "values": (
+        [
+            "model=pinn_poisson2d",
+            "seed=-1",
+            "matmul_precision=nope",
+            "callbacks.checkpoint.monitor=val/nope",
+            "callbacks.checkpoint.every_steps=0",
+            "problem.boundary_weight=-1",
+            "optimizer.lr=nan",
+            "trainer.val_check_interval=0.5",
+            "trainer.max_steps=0",
+            "network.width=99999999999",
+            "trainer.logger=true",
+        ],
+        [
+            "seed=-1 is out of range",
+            "matmul_precision=nope is unknown",
+            "'val/residual'",
+            "callbacks.checkpoint.every_steps=0 is a number of steps",
+            "problem.boundary_weight=-1 is a weight in the loss",
+            "optimizer.lr=nan is not a number",
+            "trainer.val_check_interval=0.5 is no number of steps",
+            "trainer.max_steps=0 trains nothing",
+            "network.width=99999999999 is beyond every machine",
+            "trainer.logger=True does nothing",
+        ],
+    ),
+    "targets of another kind": (
+        [
+            "model=deq_digits",
+            "optimizer._target_=sciml.networks.mlp.MLP",
+            "network._target_=sciml.solvers.linear_solve",
+            "data._target_=sciml.cli.resume.read",
+            "trainer._target_=lightning.fabric.utilities.cloud_io._load",
+            "solver._target_=sciml.solvers.Implicit",
+            "schedule={_target_: os.system}",
+            "callbacks.record=5",
+        ],
+        [
+            "is no optimizer",
+            "linear_solve is a function",
+            "part of the command line",
+            "_load is private",
+            "is no solver",
+            "schedule=",
+        ],
+    ),
+    "Hydra's own": (
+        [
+            "model=toy",
+            "hydra.launcher._target_=os.system",
+            "+hydra.callbacks.x._target_=os.system",
+            "hydra.run.dir={_target_: x}",
+            "network._args_=[1]",
+            "+network._partial_=true",
+        ],
+        [
+            "hydra.launcher._target_ cannot be set here",
+            "hydra.callbacks.x._target_ cannot be set here",
+            "hydra.run.dir takes a word or a number",
+            "network._args_ is unknown",
+            "network._partial_ is unknown",
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", TOGETHER)
+def test_kinds_of_mistakes(run, kind):
+    words, said = TOGETHER[kind]
+    code, out, err = run(*words)
+    assert code == 2 and out == "" and "Traceback" not in err
+    assert all(text in err for text in said), err
+    assert not list(run.work.rglob("*.*"))
 
 
 def test_read_only_run_folder(run):

@@ -81,13 +81,16 @@ def test_targets_inside_resolve():
 
 def test_nested_targets_and_missing_arguments():
     tree = {
-        "module": {"_target_": "sciml.optim.schedules.Linear", "warmup": {"_target_": "os.system"}},
+        "schedule": {
+            "_target_": "sciml.optim.schedules.Linear",
+            "warmup": {"_target_": "os.system"},
+        },
         "network": {"_target_": "sciml.networks.mlp.MLP", "widht": 3},
         "problem": {"_target_": "sciml.physics.hjb.HJBLQG"},
     }
     found = preflight.check(tree)
     assert [text.split()[0] for text in found] == [
-        "module.warmup._target_:",
+        "schedule.warmup._target_:",
         "network.widht",
         "problem.dim",
     ]
@@ -107,7 +110,7 @@ def test_rules_look_at_defaults_of_the_target():
     tree = {
         "problem": {"_target_": "sciml.physics.hjb.HJBLQG", "dim": 4},
         "estimator": {"_target_": "sciml.autodiff.estimators.SDGD"},
-        "trainer": {"_target_": "lightning.Trainer"},
+        "trainer": {"_target_": "lightning.Trainer", "max_steps": 10},
     }
     found = rules.check(tree)
     assert len(found) == 2

@@ -7,9 +7,10 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset
 
 from sciml.errors import InvalidArgument
+from sciml.physics.pde import PDE
 
 
-class Problem:
+class Problem(PDE):
     """A line in `dim` dimensions."""
 
     order = 2

@@ -72,7 +72,7 @@ BAD = {
     "words": (lambda p: [p / "tiny", p / "words.csv"], "could not convert string to float"),
     "empty": (lambda p: [p / "tiny", p / "empty.csv"], "it is empty"),
     "device": (lambda p: [p / "tiny", p / "points.npz", "--device", "quantum"], "--device quantum"),
-    "chunk": (lambda p: [p / "tiny", p / "points.npz", "--chunk", "0"], "chunk=0"),
+    "chunk": (lambda p: [p / "tiny", p / "points.npz", "--chunk", "0"], "--chunk: 0 is not usable"),
     "unknown option": (lambda p: [p / "tiny", p / "points.npz", "--grad"], "unrecognized"),
     "no arguments": (lambda p: [], "required"),
 }

@@ -1,0 +1,164 @@
+"""Least squares whose residuals are a formula of a few linear features, point by point.
+
+    r_i(w) = s_i rho(v_1i, ..., v_Qi, a_i),    v_q = T_q w + o_q,     i = 1 ... m
+    then further rows C w - d, linear in w, and the ridge sqrt(rho_0) w
+
+Equations of hard constraints have this form: w weighs the basis functions, the T_q hold their
+derivatives at the points, a_i what else the equation knows there. Everything the solver needs is
+then a handful of products:
+
+    J = s c_q T_q summed over q,         c_q = d rho / d v_q, one reverse pass over the formula
+    H = J^T J + sum_qp T_q^T diag(s r e_qp) T_p,    e_qp = d^2 rho / d v_q d v_p
+
+with the same pass once more. Nothing is differentiated per column of J, so the cost per iteration
+is that of reading the features a few times; pairs (q, p) without curvature cost nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sciml.errors import InvalidArgument
+
+# formula(values, aux) -> residual, all `(*P, m)`: values[q] are the v_q
+Formula = Callable[[Sequence[Tensor], Sequence[Tensor]], Tensor]
+
+
+@dataclass(frozen=True)
+class PointwiseRows:
+    """Rows, Jacobian and Hessian of such a least-squares problem, to hand to `least_squares`.
+
+    All three methods take `(w, features, offsets, aux, scale, matrix, target)`:
+
+        w         `(*P, n)`
+        features  sequence of T_q, `(*P, m, n)`
+        offsets   sequence of o_q, `(*P, m)`
+        aux       sequence of what the formula needs beside, each broadcasts to `(*P, m)`
+        scale     s, broadcasts to `(*P, m)`: weights of the points, 0 leaves one out
+        matrix    C, `(*P, k, n)`; k may be 0
+        target    d, `(*P, k)`
+
+    Args:
+        formula: rho. It must treat every point by itself.
+        ridge: rho_0, zero or more.
+
+    Raises:
+        InvalidArgument: If the ridge is negative, or the formula's shape is not that of the values.
+    """
+
+    formula: Formula
+    ridge: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Check the ridge."""
+        if not 0 <= self.ridge < float("inf"):
+            raise InvalidArgument(f"ridge={self.ridge}", "zero or a positive number")
+
+    def rows(
+        self,
+        w: Tensor,
+        features: Sequence[Tensor],
+        offsets: Sequence[Tensor],
+        aux: Sequence[Tensor],
+        scale: Tensor,
+        matrix: Tensor,
+        target: Tensor,
+    ) -> Tensor:
+        """Return r `(*P, m + k)`, and n more entries with a ridge."""
+        values = [times(t, w) + o for t, o in zip(features, offsets, strict=True)]
+        parts = [scale * self._residual(values, aux), times(matrix, w) - target]
+        if self.ridge:
+            parts.append(self.ridge**0.5 * w)
+        return torch.cat(parts, -1)
+
+    def jacobian(
+        self,
+        w: Tensor,
+        features: Sequence[Tensor],
+        offsets: Sequence[Tensor],
+        aux: Sequence[Tensor],
+        scale: Tensor,
+        matrix: Tensor,
+        target: Tensor,
+    ) -> Tensor:
+        """Return dr/dw `(*P, m + k, n)`, with n more rows for a ridge."""
+        values = [times(t, w) + o for t, o in zip(features, offsets, strict=True)]
+        _, slopes, _ = self._differentiated(values, aux, second=False)
+        m, k, n = features[0].shape[-2], matrix.shape[-2], w.shape[-1]
+        out = w.new_zeros(*w.shape[:-1], m + k + (n if self.ridge else 0), n)
+        for slope, t in zip(slopes, features, strict=True):
+            if slope is not None:
+                out[..., :m, :].addcmul_((scale * slope)[..., None], t)
+        out[..., m : m + k, :] = matrix
+        if self.ridge:
+            out[..., m + k :, :].diagonal(dim1=-2, dim2=-1).fill_(self.ridge**0.5)
+        return out
+
+    def hessian(
+        self,
+        w: Tensor,
+        features: Sequence[Tensor],
+        offsets: Sequence[Tensor],
+        aux: Sequence[Tensor],
+        scale: Tensor,
+        matrix: Tensor,
+        target: Tensor,
+    ) -> Tensor:
+        """Return the second derivative of |r|^2 / 2, `(*P, n, n)`."""
+        rows = self.jacobian(w, features, offsets, aux, scale, matrix, target)
+        out = rows.mT @ rows
+        values = [times(t, w) + o for t, o in zip(features, offsets, strict=True)]
+        residual, _, bends = self._differentiated(values, aux, second=True)
+        force = scale.square() * residual
+        for left, row in zip(features, bends, strict=True):
+            # sum over p first: one product of (n, m) and (m, n) per q
+            parts = [
+                (force * e)[..., None] * t
+                for e, t in zip(row, features, strict=True)
+                if e is not None
+            ]
+            if parts:
+                out = out + left.mT @ sum(parts)
+        return (out + out.mT) / 2
+
+    def _residual(self, values: Sequence[Tensor], aux: Sequence[Tensor]) -> Tensor:
+        out = self.formula(values, aux)
+        if out.shape != values[0].shape:
+            raise InvalidArgument(
+                f"a formula that returns shape {tuple(out.shape)} for values of shape "
+                f"{tuple(values[0].shape)}",
+                "one residual per point",
+            )
+        return out
+
+    def _differentiated(
+        self, values: Sequence[Tensor], aux: Sequence[Tensor], *, second: bool
+    ) -> tuple[Tensor, list[Tensor | None], list[list[Tensor | None]]]:
+        """Return rho, its slopes c_q and its curvatures e_qp; None stands for zero."""
+        with torch.enable_grad():
+            at = [v.detach().requires_grad_() for v in values]
+            aux = [a.detach() for a in aux]
+            rho = self._residual(at, aux)
+            slopes = _grad(rho, at, graph=second)
+            bends = [_grad(c, at, graph=False) for c in slopes] if second else []
+        detach = [None if c is None else c.detach() for c in slopes]
+        return rho.detach(), detach, bends
+
+
+def times(matrix: Tensor, w: Tensor) -> Tensor:
+    """Return `T w` `(*P, m)` for T `(*P, m, n)` and w `(*P, n)`."""
+    return (matrix @ w[..., None])[..., 0]
+
+
+def _grad(y: Tensor | None, at: list[Tensor], *, graph: bool) -> list[Tensor | None]:
+    """Return dy_i/dv_qi per point: the formula is pointwise, so one pass serves all points."""
+    if y is None or not y.requires_grad:
+        return [None] * len(at)
+    found = torch.autograd.grad(
+        y.sum(), at, retain_graph=True, create_graph=graph, allow_unused=True
+    )
+    return list(found)
