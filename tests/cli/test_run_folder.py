@@ -117,6 +117,22 @@ def test_a_full_disk_is_no_wrong_input(run, monkeypatch):
     assert code == 2 and "cannot build the run" in err
 
 
+def test_a_full_disk_has_room_for_the_word(run, monkeypatch):
+    """The record says that the run failed even where no new file can be written."""
+
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    def step(self, batch, batch_idx):
+        monkeypatch.setattr("sciml.callbacks.run_record.write_json", full)
+        full()
+
+    monkeypatch.setattr(toy.Module, "training_step", step)
+    assert run("model=toy", "hydra.run.dir=it")[0] == 1
+    found = record(run.work / "it")
+    assert found["status"] == "failed" and found["model"] == "toy"
+
+
 def test_a_file_is_no_folder(run):
     (run.work / "file").touch()
     code, _, err = run("model=toy", "hydra.run.dir=file")
