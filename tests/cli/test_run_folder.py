@@ -135,7 +135,7 @@ def test_a_full_disk_is_no_wrong_input(run, monkeypatch):
     assert record(run.work / "it")["status"] == "failed"
     monkeypatch.setattr(toy.Module, "__init__", full)
     code, _, err = run("model=toy", "hydra.run.dir=other")  # a file that the command line names
-    assert code == 2 and "cannot build the run" in err
+    assert code == 2 and "module: Module refuses its arguments: [Errno 28]" in err
 
 
 def test_a_full_disk_has_room_for_the_word(run, monkeypatch):
