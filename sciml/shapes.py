@@ -97,8 +97,10 @@ def advice(got: tuple[int, ...], shape: tuple[int, ...]) -> str:
             return "Write result[:, None], or x[:, :1] for x[:, 0]: a column per value"
         if got == shape[::-1]:
             return "Write result.t()"
-        if shape[1] == 1 and len(got) == 2 and got[0] == got[1]:
+        if shape[1] == 1 and len(got) == 2 and got[0] == got[1] > 1:
             return "(N,) was combined with (N, 1), which broadcasts: write x[:, :1] for x[:, 0]"
+    if got in ((), (1,), (1, 1)):
+        return "Write value + 0 * x[:, :1] of a coordinate: a constant, too, has a row per point"
     return ""
 
 

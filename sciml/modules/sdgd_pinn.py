@@ -217,8 +217,9 @@ class SDGDPINN(LightningModule):
         return loss
 
     def _check_unknowns(self, loss: Tensor) -> None:
-        """Refuse parameters of the problem that the first loss does not depend on."""
+        """Refuse unknowns that the first loss does not depend on, and ones that nothing trains."""
         self._unknowns_checked = True
+        self._check_strangers(loss)
         parts = (self.trial.unknowns, self.trial.parts)
         named = [x for part in parts for x in part.named_parameters() if x[1].requires_grad]
         if not named or not loss.requires_grad:
@@ -233,6 +234,18 @@ class SDGDPINN(LightningModule):
                     "parameters that the residual, the hard constraint or a condition uses",
                     f"Use self.{name} as a tensor, without float(), item() or detach(), or make it "
                     "a number",
+                )
+
+    def _check_strangers(self, loss: Tensor) -> None:
+        """Refuse parameters in the graph of the loss that nothing trains, wherever they are."""
+        known = {id(p) for p in self.trial.parameters()}
+        for leaf in leaves(loss):
+            if isinstance(leaf, nn.Parameter) and id(leaf) not in known:
+                raise InvalidArgument(
+                    f"a parameter of shape {tuple(leaf.shape)} that the loss of "
+                    f"{type(self.problem).__name__} depends on and nothing would train",
+                    "parameters and modules that are attributes of the problem",
+                    "Write self.k = nn.Parameter(...) in __init__ of the problem, or detach it",
                 )
 
     def optimizer_step(self, epoch, batch_idx, optimizer, optimizer_closure=None) -> None:
@@ -337,6 +350,20 @@ class SDGDPINN(LightningModule):
             return optimizer
         schedule = {"scheduler": self.make_schedule(optimizer), "interval": "step"}
         return {"optimizer": optimizer, "lr_scheduler": schedule}
+
+
+def leaves(loss: Tensor) -> list[Tensor]:
+    """Return the tensors that the graph of a loss would accumulate gradients in."""
+    seen, todo, found = set(), [loss.grad_fn], []
+    while todo:
+        node = todo.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if hasattr(node, "variable"):
+            found.append(node.variable)
+        todo.extend(below for below, _ in node.next_functions)
+    return found
 
 
 def _joined(estimate: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from sciml.autodiff.estimators import SDGD, Exact
 from sciml.data.collocation import CollocationData
+from sciml.errors import TrainingDiverged
 from sciml.modules.sdgd_pinn import SDGDPINN
 from sciml.networks.mlp import MLP
 from sciml.optim.schedules import Linear, attach
@@ -76,6 +77,9 @@ def solve(
         inputs: What the network sees; None for the coordinates.
         seed: Seed of weights, points and dimensions.
         progress: Whether to show a progress bar.
+
+    Raises:
+        TrainingDiverged: If the trained weights are not finite.
     """
     known = type(problem).exact is not PDE.exact
     if known:
@@ -114,6 +118,13 @@ def solve(
             inference_mode=False,
         )
         trainer.fit(module, data)
+        bad = [name for name, w in module.trial.named_parameters() if not w.isfinite().all()]
+        if bad:
+            raise TrainingDiverged(
+                f"after {steps} steps the weights {', '.join(bad[:3])} are not finite",
+                "finite weights",
+                "Look for log, sqrt and divisions in the residual, or give a lower lr",
+            )
         if known:
             trainer.test(module, data, verbose=False)
     finally:

@@ -51,8 +51,9 @@ class LossTerm:
         """Check that the parts fit.
 
         Raises:
-            InvalidArgument: For an unknown kind, logits without targets, residuals that are no
-                tensor with one row per sample, or more rows than the global batch has samples.
+            InvalidArgument: For an unknown kind, a weight per sample, logits without targets,
+                residuals that are no tensor with one row per sample, or more rows than the global
+                batch has samples.
         """
         title = f"the residual of the loss term '{self.name}'"
         check_tensor(title, self.residual, "a tensor (n,) or (n, m), one row per sample", "is")
@@ -67,6 +68,12 @@ class LossTerm:
                 f"{title} has {len(self.residual)} rows, with count={self.count}",
                 "count, the number of samples in the global batch, of at least that",
                 f"Write LossTerm('{self.name}', residual, weight, len(residual)) on one rank",
+            )
+        if getattr(self.weight, "shape", ()):
+            raise InvalidArgument(
+                f"the loss term '{self.name}' with a weight of shape {tuple(self.weight.shape)}",
+                "one number",
+                "Multiply the residual by the square root of weights per sample",
             )
         if self.kind not in ("residual", "gaussian", "categorical"):
             raise InvalidArgument(f"a loss term of kind {self.kind!r}", "residual or categorical")

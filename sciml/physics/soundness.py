@@ -39,7 +39,8 @@ def check_problem(problem: PDE) -> None:
 
     Warns:
         SciMLWarning: For names of the class that nothing reads and that resemble one of `PDE`'s.
-        NumericalWarning: For a residual that mixes the points of a batch without saying so.
+        NumericalWarning: For a residual that mixes the points of a batch without saying so, or is
+            not finite.
     """
     _check_names(problem)
     _check_conditions(problem)
@@ -48,6 +49,8 @@ def check_problem(problem: PDE) -> None:
     _check_data(problem, p)
     _check_diffusion(problem, p)
     _check_residual(problem, p)
+    for name in problem.conditions:
+        _check_condition(problem, name)
 
 
 def check_answers(problem: PDE) -> None:
@@ -154,7 +157,7 @@ def _check_conditions(problem: PDE) -> None:
             )
         number = isinstance(weight, int | float) and not isinstance(weight, bool)
         if not number or not (math.isfinite(weight) and weight >= 0):
-            raise InvalidArgument(f"{title}['{name}']={weight}", "a finite weight of at least 0")
+            raise InvalidArgument(f"{title}['{name}']={weight!r}", "a finite weight of at least 0")
     if conditions and len(defined) < 2:
         missing = {"condition_residual", "sample_condition"} - set(defined)
         raise InvalidArgument(
@@ -179,6 +182,15 @@ def _check_order(problem: PDE) -> None:
             "Write time_dependent = True",
         )
 
+    for key in ("residual_scale", "final_time", "reference_accuracy"):
+        value = getattr(problem, key)
+        if not isinstance(value, int | float) or not math.isfinite(value):
+            raise InvalidArgument(
+                f"{name}.{key} = {value!r}"[:200],
+                "a finite number",
+                "Weights that depend on the point belong into the residual",
+            )
+
 
 def _check_diffusion(problem: PDE, p: Points) -> None:
     with torch.enable_grad():
@@ -195,17 +207,7 @@ def _check_diffusion(problem: PDE, p: Points) -> None:
 
 def _check_residual(problem: PDE, p: Points) -> None:
     """Evaluate the residual on arbitrary fields: no network is needed to see what it depends on."""
-    generator = torch.Generator().manual_seed(1)
-    values = {
-        name: (0.5 + torch.rand(*shape, generator=generator)).to(p.x).requires_grad_()
-        for name, shape in {
-            "value": (POINTS,),
-            "trace": (POINTS,),
-            "dt": (POINTS,),
-            "dtt": (POINTS,),
-            "grad": tuple(p.x.shape),
-        }.items()
-    }
+    values = _arbitrary(p)
     with torch.enable_grad():
         r = problem.residual(_fields(problem, values), p)
     name = f"{type(problem).__name__}.residual()"
@@ -215,6 +217,7 @@ def _check_residual(problem: PDE, p: Points) -> None:
             "a function of u.value, u.laplacian or another of its fields",
             "Nothing could be trained: use torch operations on u, without detach or numpy",
         )
+    _check_finite(name, r)
     with torch.no_grad():
         r = r.detach()
         part = {key: value[ROWS] for key, value in values.items()}
@@ -242,6 +245,43 @@ def _check_residual(problem: PDE, p: Points) -> None:
         )
 
 
+def _check_condition(problem: PDE, name: str) -> None:
+    """Evaluate the residual of a condition on arbitrary fields, without second derivatives."""
+    q = problem.sample_condition(name, POINTS, torch.Generator().manual_seed(0))
+    with torch.enable_grad():
+        values = _arbitrary(q) | {"trace": None}
+        r = problem.condition_residual(name, _fields(problem, values), q)
+    title = f"{type(problem).__name__}.condition_residual() of '{name}'"
+    if not r.requires_grad:
+        raise InvalidArgument(
+            f"{title} does not depend on the solution u",
+            "a function of u.value, u.dt or u.grad",
+            "Nothing could be trained: use torch operations on u, without detach or numpy",
+        )
+    _check_finite(title, r)
+
+
+def _check_finite(title: str, r: Tensor) -> None:
+    bad = int((~r.isfinite()).sum())
+    if bad:
+        warnings.warn(
+            f"{title} is not finite in {bad} of {r.numel()} entries where u and its derivatives "
+            "are between 0.5 and 1.5: one such point ends a training. Expected finite numbers.",
+            NumericalWarning,
+            stacklevel=5,
+        )
+
+
+def _arbitrary(p: Points) -> dict[str, Tensor]:
+    """Return fields at the points by name, leaves of a graph."""
+    generator, n = torch.Generator().manual_seed(1), len(p)
+    shapes = {"value": (n,), "trace": (n,), "dt": (n,), "dtt": (n,), "grad": tuple(p.x.shape)}
+    return {
+        name: (0.5 + torch.rand(*shape, generator=generator)).to(p.x).requires_grad_()
+        for name, shape in shapes.items()
+    }
+
+
 def _close(a: Tensor, b: Tensor, whole: Tensor) -> bool:
     """Return whether two results differ by rounding only."""
     finite = whole[whole.isfinite()]
@@ -250,7 +290,7 @@ def _close(a: Tensor, b: Tensor, whole: Tensor) -> bool:
     return torch.allclose(a, b, rtol=rtol, atol=rtol * scale, equal_nan=True)
 
 
-def _fields(problem: PDE, values: Mapping[str, Tensor]) -> Fields:
+def _fields(problem: PDE, values: Mapping[str, Tensor | None]) -> Fields:
     timed, second = problem.time_dependent, problem.time_order == 2
     fields = Fields(
         values["value"],

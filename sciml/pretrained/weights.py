@@ -166,8 +166,10 @@ def assign(model: nn.Module, state: dict[str, Tensor]) -> None:
             "the same names and shapes on both sides",
             "Use model.json and weights.safetensors from the same save",
         )
-    # assign keeps the stored dtype; copying into the fresh float32 weights would round float64
-    model.load_state_dict(state, strict=True, assign=True)
+    # Not copied, which would round float64 to the fresh float32 weights; and no new parameters:
+    # a problem holds its unknowns itself and uses them in its hard constraint.
+    for name, own in model.state_dict(keep_vars=True).items():
+        own.data = state[name]
 
 
 def _kind(value: Tensor) -> str:

@@ -60,7 +60,8 @@ class Broyden:
     def __call__(self, task: Task, x: Tensor) -> Outcome:
         """Iterate from `x`."""
         layout, m = task.layout, min(self.memory, self.max_iter)
-        progress = Progress(layout, x, self.rtol, self.atol, self.max_iter, self.every)
+        limits = (self.rtol, self.atol, self.max_iter, self.every)
+        progress = Progress(layout, x, *limits, blind=task.kind != "fixed_point")
         left, right = x.new_zeros(m, *x.shape), x.new_zeros(m, *x.shape)
         small = torch.finfo(x.dtype).eps
         r = task.residual(x)

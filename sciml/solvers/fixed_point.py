@@ -47,7 +47,8 @@ class FixedPointIteration:
 
     def __call__(self, task: Task, x: Tensor) -> Outcome:
         """Iterate from `x`."""
-        progress = Progress(task.layout, x, self.rtol, self.atol, self.max_iter, self.every)
+        limits = (self.rtol, self.atol, self.max_iter, self.every)
+        progress = Progress(task.layout, x, *limits, blind=task.kind != "fixed_point")
         r = task.residual(x)
         progress.update(x, task.layout.norm(r), task.scale(x, r))
         while progress.go_on():
@@ -106,7 +107,8 @@ class Anderson:
     def __call__(self, task: Task, x: Tensor) -> Outcome:
         """Iterate from `x`."""
         layout, m, beta = task.layout, self.window, self.mixing
-        progress = Progress(layout, x, self.rtol, self.atol, self.max_iter, self.every)
+        limits = (self.rtol, self.atol, self.max_iter, self.every)
+        progress = Progress(layout, x, *limits, blind=task.kind != "fixed_point")
         ridge = self.ridge or (1e-12 if x.dtype == torch.float64 else 1e-8)
         r = task.residual(x)
         norm = layout.norm(r)

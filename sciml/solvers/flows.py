@@ -69,7 +69,9 @@ class ResidualFlow:
     def __call__(self, task: Task, x: Tensor) -> Outcome:
         """Integrate from `x`."""
         windows = math.ceil(self.horizon / self.window)
-        progress = Progress(task.layout, x, self.rtol, self.atol, windows, every=1)
+        progress = Progress(
+            task.layout, x, self.rtol, self.atol, windows, 1, blind=task.kind != "fixed_point"
+        )
         r = task.residual(x)
         progress.update(x, task.layout.norm(r), task.scale(x, r))
         settings = {"ode": self.ode, "times": (0.0, self.window), "layout": task.layout}

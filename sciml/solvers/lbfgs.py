@@ -58,9 +58,8 @@ class LBFGS:
         if task.kind not in ("minimise", "least_squares"):
             raise InvalidArgument(f"LBFGS on a {task.kind} problem", "minimise or least_squares")
         layout, m = task.layout, self.memory
-        progress = Progress(
-            layout, x, self.rtol, self.atol, self.max_iter, self.every, monotone=False
-        )
+        limits = (self.rtol, self.atol, self.max_iter, self.every)
+        progress = Progress(layout, x, *limits, monotone=False, blind=True)
         f, g = task.objective(x)
         # inner products of gradients stay in range if the objective is counted in their unit
         unit = unit_of(layout.norm(g))

@@ -12,6 +12,7 @@ from sciml.solvers.solution import Outcome, Status
 GROWTH = 1e8  # a residual this much above its best counts as diverged
 CHECK = 8  # iterations between looks for NaN and growth
 PATIENCE = 200  # iterations without a better residual count as stalled
+ULPS = 4  # a step of so many units in the last place of x is rest
 
 
 def default_tolerance(dtype: torch.dtype) -> float:
@@ -120,6 +121,8 @@ class Progress:
             elsewhere.
         monotone: Whether a residual that does not fall for long is a sign of no hope; those of
             conjugate gradients and quasi-Newton methods may rise for long.
+        blind: Whether the scale is the first residual and steps are taken without a Jacobian, see
+            `_unspoilt`.
 
     Raises:
         InvalidArgument: If the dtype cannot reach the tolerance.
@@ -135,8 +138,9 @@ class Progress:
         every: int | None = None,
         *,
         monotone: bool = True,
+        blind: bool = False,
     ) -> None:
-        self.monotone = monotone
+        self.monotone, self.blind, self.last = monotone, blind, x
         self.rtol = default_tolerance(x.dtype) if rtol is None else rtol
         self.atol, self.max_iter, self.layout = atol, max_iter, layout
         self.every = every or (1 if x.device.type == "cpu" else 8)
@@ -173,6 +177,8 @@ class Progress:
                 `at_rest`.
         """
         self.step += 1
+        if self.blind and self.step > 0:
+            scale = self._unspoilt(x, norm, scale)
         self.norm, self.scale = norm, scale
         done = norm <= self.atol + self.rtol * scale
         if also is not None:
@@ -202,6 +208,24 @@ class Progress:
         if self.monotone and self.step % PATIENCE == 0:
             self.finish(~(self.residual < self.earlier), Status.STALLED)
             self.earlier = self.residual
+
+    def _unspoilt(self, x: Tensor, norm: Tensor, scale: Tensor) -> Tensor:
+        """Return the scale, or the second residual in its place where the first one is no measure.
+
+        A first step that knows no Jacobian solves a problem at once only if it is linear, and then
+        the next step is round-off; beside a pole the first residual is so large that almost any
+        other is small against it, and the next step is not.
+        """
+        if self.step == 1:
+            spoilt = (norm > 0) & (norm <= self.rtol * scale)
+            self.blind, self.spoilt, self.second = bool(spoilt.any()), spoilt, norm
+            # below the round-off of the first residual nothing but another root or pole lies
+            self.rounded = norm >= 0.01 * torch.finfo(x.dtype).eps * scale
+        if self.blind:
+            step, ulp = self.layout.norm(x - self.last), torch.finfo(x.dtype).eps
+            rest = self.rounded & (step <= ULPS * ulp * self.layout.norm(x))
+            scale, self.last = torch.where(self.spoilt & ~rest, self.second, scale), x
+        return scale
 
     def finish(self, which: Tensor, status: Status) -> None:
         """Give running problems a final status."""

@@ -42,3 +42,9 @@ def test_terms_of_one_name_would_hide_each_other():
     terms = [LossTerm("wall", U, 1.0, 4), LossTerm("wall", 2 * U, 1.0, 4)]
     with pytest.raises(InvalidArgument, match="distinct names"):
         step_loss(None, terms, 1)
+
+
+@pytest.mark.parametrize("shape", [(4,), (4, 1), (1,)])
+def test_a_weight_is_one_number(shape):
+    with pytest.raises(InvalidArgument, match="'heat' with a weight of shape.*square root"):
+        LossTerm("heat", torch.zeros(4), torch.ones(shape), 4)

@@ -7,7 +7,13 @@ from torch import nn
 from sciml.autodiff import squared_norm
 from sciml.autodiff.estimators import Exact
 from sciml.data.collocation import CollocationData
-from sciml.errors import InvalidArgument, InvalidType, NumericalWarning, SciMLWarning
+from sciml.errors import (
+    InvalidArgument,
+    InvalidType,
+    NumericalWarning,
+    SciMLWarning,
+    TrainingDiverged,
+)
 from sciml.modules.sdgd_pinn import SDGDPINN
 from sciml.modules.solve import Solution, solve
 from sciml.networks.mlp import MLP
@@ -209,6 +215,37 @@ def test_declarations_that_cannot_be_meant(name):
         check_problem(type("Mine", (Heat,), defined)(dim=D))
 
 
+START = {
+    "conditions": {"start": 1.0},
+    "sample_condition": lambda self, name, n, generator: points(n),
+}
+
+
+def test_conditions_depend_on_the_solution():
+    defined = START | {"condition_residual": lambda self, name, u, p: p.x[:, 0]}
+    with pytest.raises(InvalidArgument, match="of 'start' does not depend on the solution"):
+        check_problem(type("Mine", (Heat,), defined)(dim=D))
+
+
+def test_residuals_that_are_not_finite_are_told_and_trained_to_an_error():
+    class Log(Heat):
+        def residual(self, u, p):
+            return u.dt + (p.x[:, 0] - 9).log()
+
+    with (
+        pytest.warns(NumericalWarning, match=r"residual\(\) is not finite in 7 of 7"),
+        pytest.raises(TrainingDiverged, match="after 1 steps the weights"),
+    ):
+        solve(Log(dim=D), steps=1, points=8)
+
+
+@pytest.mark.parametrize("value", [torch.ones(5, 1), float("nan"), None])
+@pytest.mark.parametrize("name", ["residual_scale", "final_time"])
+def test_factors_are_numbers(name, value):
+    with pytest.raises(InvalidArgument, match=rf"(?s)Mine.{name} = .*a finite number"):
+        check_problem(type("Mine", (Heat,), {name: value})(dim=D))
+
+
 def test_conditions_are_a_mapping():
     with pytest.raises(InvalidType, match="weights"):
         check_problem(type("Mine", (Heat,), {"conditions": ["start"]})(dim=D))
@@ -337,6 +374,25 @@ def test_an_unknown_cut_off_from_the_loss_is_refused(used):
 
     with pytest.raises(InvalidArgument, match="Cut.k, which no term of the loss depends on"):
         solve(Cut(dim=1), steps=1, points=8)
+
+
+class Kept:
+    def __init__(self, k):
+        self.k = k
+
+
+@pytest.mark.parametrize("keep", [lambda k: {"a": [k]}, lambda k: Kept(k), lambda k: lambda: k])
+def test_unknowns_that_are_no_attributes_are_refused_when_the_loss_depends_on_them(keep):
+    k = nn.Parameter(torch.tensor(0.5))
+
+    class Hidden(Heat):
+        def residual(self, u, p):
+            return u.dt - k * u.value
+
+    problem = Hidden(dim=D)
+    problem.hidden = keep(k)
+    with pytest.raises(InvalidArgument, match="nothing would train"):
+        solve(problem, steps=1, points=8)
 
 
 def test_an_unknown_weight_of_the_operator_is_refused():

@@ -237,6 +237,49 @@ def test_a_short_step_beside_a_pole_is_no_root(solver, gap):
     assert bool((~out.converged | (true < 1e-6)).all()), (out.status, true)
 
 
+BLIND = [
+    Broyden(max_iter=20),
+    FixedPointIteration(max_iter=20),
+    Anderson(max_iter=20),
+    ResidualFlow(horizon=5.0),
+]
+
+
+@pytest.mark.parametrize("solver", BLIND, ids=lambda s: type(s).__name__)
+@pytest.mark.parametrize("gap", [1e-12, 4e-16])
+def test_solvers_without_a_jacobian_take_no_leap_from_a_pole_for_a_root(solver, gap):
+    x0 = torch.tensor([[1 + gap], [3.0]], dtype=torch.float64)
+    shift = torch.tensor([[5.0], [0.0]], dtype=torch.float64)
+
+    def residual(x, shift):  # the second problem is solved by the first step
+        return torch.where(shift > 0, 1 / (x - 1) + shift, x - 0.1)
+
+    out = root(residual, x0, (shift,), solver=solver, on_failure="best")
+    assert out.status[0] != Status.CONVERGED
+    assert out.status[1] == Status.CONVERGED or isinstance(solver, ResidualFlow)
+
+
+def test_a_minimum_is_not_found_by_one_step_from_a_pole():
+    x0 = torch.tensor([[1 + 1e-12]], dtype=torch.float64)
+
+    def square(x):
+        return (1 / (x - 1) + 5).square().sum(-1)
+
+    out = minimise(square, x0, solver=LBFGS(max_iter=20), on_failure="best")
+    assert out.status.item() != Status.CONVERGED
+
+
+@DTYPES
+@pytest.mark.parametrize("solver", BLIND[:3], ids=lambda s: type(s).__name__)
+def test_one_step_to_round_off_is_convergence(solver, dtype):
+    torch.manual_seed(3)
+    near = torch.eye(30, dtype=dtype) + 1e-14 * torch.randn(30, 30, dtype=dtype)
+    b, x0 = torch.randn(40, 30, dtype=dtype), torch.randn(40, 30, dtype=dtype)
+    x0 = x0 * torch.logspace(-8, 8, 40, dtype=dtype)[:, None]
+    out = root(lambda x: x @ near - b, x0, solver=solver, on_failure="best")
+    assert (out.status == Status.CONVERGED).all()
+
+
 def test_a_start_at_the_root_needs_no_fall_of_the_residual():
     exact = torch.tensor([[2.0**0.5], [3.0**0.5]])
     near = exact * (1 + torch.tensor([[0.0], [2e-16]]))

@@ -13,6 +13,7 @@ Every tensor it stores leads with the B domains, which is what `to` and `select`
 from __future__ import annotations
 
 import copy
+import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,9 +22,17 @@ import torch
 from torch import Tensor
 
 from sciml.errors import InvalidArgument
+from sciml.shapes import check_returned
 
 # Rounds of rejection, each twice as large as the one before.
 ROUNDS = 12
+# What subclasses write: columns in, a number per column or columns out.
+CHECKED = {
+    "level": "one number per point: a sum over coordinates is over dim 0",
+    "gap": "one number per point: a sum over coordinates is over dim 0",
+    "nearest": "a boundary point per column, coordinates first",
+    "land": "a boundary point per column, coordinates first",
+}
 
 
 @dataclass(frozen=True)
@@ -49,6 +58,14 @@ class Domain(ABC):
         count: B.
         dim: d.
     """
+
+    def __init_subclass__(cls, **kwargs) -> None:
+        """Put the check of the shape around what the class defines."""
+        super().__init_subclass__(**kwargs)
+        for name in CHECKED:
+            method = getattr(cls, name)
+            if method is not getattr(Domain, name) and not hasattr(method, "is_checked"):
+                setattr(cls, name, _checked(method, name))
 
     def __init__(self, count: int, dim: int) -> None:
         self.count, self.dim = count, dim
@@ -159,6 +176,22 @@ class Domain(ABC):
             if isinstance(part, Tensor | Domain):
                 setattr(changed, name, change(part))
         return changed
+
+
+def _checked(method: Callable, name: str) -> Callable:
+    """Return a method of a domain that compares the shape of what it returns, at every call."""
+    columns = name in ("nearest", "land")
+
+    @functools.wraps(method)
+    def wrapper(self, x: Tensor, i: Tensor) -> Tensor:
+        out = method(self, x, i)
+        shape = x.shape if columns else x.shape[1:]
+        if not isinstance(out, Tensor) or out.shape != shape or not out.is_floating_point():
+            check_returned(f"{type(self).__name__}.{name}()", out, shape, what=CHECKED[name])
+        return out
+
+    wrapper.is_checked = True
+    return wrapper
 
 
 def length(x: Tensor) -> Tensor:
