@@ -131,6 +131,8 @@ class RunRecord(pl.Callback):
             self.finish(self.status)
         except OSError as error:  # the exception may well be about the very disk
             log.error("cannot write %s: %s", self.run_dir / "metrics.json", error)
+            if self._writes and self.status == "failed":
+                mark_failed_in_place(self.run_dir / "metrics.json")
 
     def _collect(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.metrics.update({k: float(v) for k, v in trainer.callback_metrics.items()})
@@ -221,6 +223,22 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def mark_failed_in_place(path: Path) -> None:
+    """Say in a record that the run failed where there is no room for a new one, on a full disk.
+
+    As many bytes of the file replace as many.
+    """
+    before = b'"status": "running"'
+    try:
+        with path.open("r+b") as file:
+            place = file.read().find(before)
+            if place >= 0:
+                file.seek(place)
+                file.write(b'"status": "failed"'.ljust(len(before)))
+    except OSError as error:
+        log.error("%s goes on saying that the run is under way: %s", path, error)
 
 
 def versions() -> dict[str, str]:

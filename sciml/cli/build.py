@@ -177,7 +177,7 @@ def build(config: Mapping[str, Any], run_dir: Path) -> Run:
     loggers = [make(f"logger.{k}", v, about) for k, v in chosen(config, "logger")]
     trainer = make(
         "trainer",
-        config["trainer"],
+        in_batches(config["trainer"]),
         {"callbacks": callbacks, "logger": loggers or False, "default_root_dir": str(run_dir)},
     )
     # Lightning converts weights after it has restored a checkpoint, which would round it.
@@ -196,6 +196,16 @@ def scheduler(node: Mapping[str, Any], total: int) -> Callable[[Optimizer], LRSc
     if not issubclass(target, schedules.Constant):
         return functools.partial(target, **given)
     return functools.partial(schedules.attach, schedule=make("schedule", node, {}), total=total)
+
+
+def in_batches(trainer: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the trainer's node with the interval of validations in batches, as Lightning counts.
+
+    The configuration counts optimizer steps, of which each takes `accumulate_grad_batches`.
+    """
+    every, batches = trainer.get("val_check_interval"), trainer.get("accumulate_grad_batches")
+    counted = isinstance(every, int) and isinstance(batches, int)
+    return {**trainer, "val_check_interval": every * batches if counted else every}
 
 
 def chosen(config: Mapping[str, Any], group: str) -> list[tuple[str, Mapping[str, Any]]]:

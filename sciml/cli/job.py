@@ -57,6 +57,8 @@ def train(
         stop.leave()
         if first:
             run_folder.tidy(run_dir)
+        elif run_folder.abandoned(run_dir):  # by the first rank, which would have said how it ended
+            interrupt.mark_failed(run_dir)
         if held is not None:
             os.close(held)
 

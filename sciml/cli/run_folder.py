@@ -131,6 +131,17 @@ def lock(run_dir: Path) -> int | None:
     return held
 
 
+def abandoned(run_dir: Path) -> bool:
+    """Return whether no process has a claim on a folder; False where the system has no claims."""
+    try:
+        held = lock(run_dir)
+    except (ConfigError, OSError):  # another has it, or there is no such folder
+        return False
+    if held is not None:
+        os.close(held)
+    return held is not None
+
+
 def tidy(run_dir: Path) -> None:
     """Remove unfinished files of a killed process."""
     clear([file for pattern in DRAFTS for file in run_dir.glob(pattern)])

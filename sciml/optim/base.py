@@ -122,6 +122,15 @@ class CurvatureOptimizer(ExactOptimizer):
         """Steps taken."""
         return self.memory["steps"]
 
+    @property
+    def numbers(self) -> dict[str, Any]:
+        """What the last steps found, for `statistics`.
+
+        Not every step finds every number, so they are kept in checkpoints: a continued run logs
+        what an uninterrupted one does.
+        """
+        return self.memory.setdefault("numbers", {})
+
     def update_curvature(self, objective: Objective) -> None:
         """Look at the loss terms of the coming step.
 

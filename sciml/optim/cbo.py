@@ -80,11 +80,13 @@ class CBO(ZerothOrder):
         away = cloud - consensus
         xi = self._normal(cloud, "cbo noise", objective)
         cloud += away * (self.noise * math.sqrt(dt) * xi - self.drift * dt)
-        self._numbers |= {
-            "best": losses.min(),
-            "spread": away.square().mean().sqrt(),
-            "effective": 1 / weights.square().sum(),
-        }
+        self.numbers.update(
+            {
+                "best": losses.min(),
+                "spread": away.square().mean().sqrt(),
+                "effective": 1 / weights.square().sum(),
+            }
+        )
         return consensus
 
     def _cloud(self, theta: Tensor, objective: Objective) -> Tensor:

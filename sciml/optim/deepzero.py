@@ -81,7 +81,7 @@ class DeepZero(ZerothOrder):
             memory["pattern"] = self._pattern(theta, objective)
         gradient = self.differences(theta, memory["pattern"], objective)
         memory["velocity"] = self.momentum * memory["velocity"] + gradient
-        self._numbers["gradient"] = gradient.norm()
+        self.numbers["gradient"] = gradient.norm()
         return theta - self.param_groups[0]["lr"] * memory["velocity"]
 
     def differences(self, theta: Tensor, pattern: Tensor, objective: Objective) -> Tensor:

@@ -105,7 +105,6 @@ class ENGD(CurvatureOptimizer):
         self._objective: Objective | None = None
         self._check = UseCheck(self.layers)
         self._system: tuple[Jacobian, Tensor, Tensor | None] | None = None
-        self._numbers: dict[str, Tensor] = {}
 
     def look(self, objective: Objective) -> None:
         """Compute the direction, and the gradient of what the fallback treats."""
@@ -145,7 +144,7 @@ class ENGD(CurvatureOptimizer):
         lr = self.param_groups[0]["lr"]
         if not self.searches:
             self._move(directions, lr * self._cap(directions))
-            self._numbers["step"] = torch.as_tensor(lr)
+            self.numbers["step"] = torch.as_tensor(lr)
             return
         (before,) = objective.sum([total_loss(objective.terms()).detach().double()])
         if self.line_search:
@@ -153,7 +152,7 @@ class ENGD(CurvatureOptimizer):
         else:
             length = lr * self._cap(directions)
             self._move(directions, length)
-            self._numbers["step"] = torch.as_tensor(length)
+            self.numbers["step"] = torch.as_tensor(length)
             after = objective.loss()
             self._adapt(self._ratio(lr, before, after))
         self._system = None
@@ -178,7 +177,7 @@ class ENGD(CurvatureOptimizer):
                 break
             self._direct(self._system[0])  # lambda has risen
         self._move(directions, length)
-        self._numbers["step"] = torch.as_tensor(length)
+        self.numbers["step"] = torch.as_tensor(length)
         return after
 
     def _ratio(self, lr: float, before: Tensor, after: Tensor) -> float:
@@ -189,7 +188,7 @@ class ENGD(CurvatureOptimizer):
         before, gained, promised = torch.stack([before, before - after, promised]).tolist()
         rounding = 32 * max((torch.finfo(p.dtype).eps for p in self.treated), default=0.0)
         ratio = gained / promised if promised > rounding * abs(before) else math.nan
-        self._numbers["rho"] = torch.as_tensor(ratio, dtype=torch.float64)
+        self.numbers["rho"] = torch.as_tensor(ratio, dtype=torch.float64)
         return ratio
 
     def _adapt(self, ratio: float) -> None:
@@ -221,7 +220,7 @@ class ENGD(CurvatureOptimizer):
 
     def statistics(self) -> dict[str, float]:
         """Return step length, damping, gain ratio and the size of the kernel's diagonal."""
-        return {name: float(value) for name, value in self._numbers.items()}
+        return {name: float(value) for name, value in self.numbers.items()}
 
     # --- parts ----------------------------------------------------------------------------------
     def _matrix(self, jacobian: Jacobian) -> tuple[Tensor, Tensor | None]:
@@ -238,7 +237,7 @@ class ENGD(CurvatureOptimizer):
             y = self._cholesky(matrix.clone(), target)
             if y is not None:
                 # (J J^T + lambda) y = target
-                return jacobian.transposed_times(y), target - self._numbers["damping"] * y
+                return jacobian.transposed_times(y), target - self.numbers["damping"] * y
         else:
             flat = self._cholesky(matrix.clone(), dense.t() @ target)
             if flat is not None:
@@ -266,7 +265,7 @@ class ENGD(CurvatureOptimizer):
         mean = diagonal.mean()
         unit = mean if self.relative else torch.ones_like(mean)
         shift = self.memory["damping"] * unit
-        self._numbers |= {"damping": shift, "diagonal": mean}
+        self.numbers.update({"damping": shift, "diagonal": mean})
         diagonal += shift
         factor, failed = torch.linalg.cholesky_ex(system)
         while failed:  # damping below the rounding error of the system: raise it until it is not
@@ -280,7 +279,7 @@ class ENGD(CurvatureOptimizer):
                 return None
             diagonal += 9 * shift
             shift = 10 * shift
-            self._numbers["damping"] = shift
+            self.numbers["damping"] = shift
             if self.adapt_every:
                 self.memory["damping"] *= 10  # what rounding asks for now it will ask for again
             factor, failed = torch.linalg.cholesky_ex(system)

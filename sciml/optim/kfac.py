@@ -169,7 +169,6 @@ class KFAC(CurvatureOptimizer):
         self._complete: dict[str, list[Tensor]] | None = None
         self._check = UseCheck(self.layers)
         self._mixing: frozenset[str] = frozenset()
-        self._numbers: dict[str, Any] = {}
 
     # --- curvature ------------------------------------------------------------------------------
     def due(self) -> bool:
@@ -275,7 +274,7 @@ class KFAC(CurvatureOptimizer):
 
     def _step_kl_clip(self, direction, gradient, objective, jacobian) -> None:
         nu = step_size.kl_factor(direction, gradient, self._lr, self.kl_clip)
-        self._numbers["nu"] = nu
+        self.numbers["nu"] = nu
         self._move(self._remember([d * nu.to(d.dtype) for d in direction]), self._lr)
 
     def _step_quadratic(self, direction, gradient, objective, jacobian) -> None:
@@ -287,7 +286,7 @@ class KFAC(CurvatureOptimizer):
         curvature = curvature + damping * torch.stack(sizes).view(2, 2)
         linear = torch.stack([step_size.inner(gradient, d) for d in basis])
         alpha, mu = step_size.quadratic_model(curvature, linear)
-        self._numbers |= {"alpha": alpha, "mu": mu}
+        self.numbers.update({"alpha": alpha, "mu": mu})
         for p, d, old in zip(self.treated, direction, last, strict=True):
             update = self._lr * (alpha.to(d.dtype) * d + mu.to(d.dtype) * old)
             self.state[p]["update"] = update
@@ -312,12 +311,12 @@ class KFAC(CurvatureOptimizer):
             if loss < present:
                 place(self._lr * 2.0**found)
                 self.memory["exponent"] = found
-                self._numbers["alpha"] = 2.0**found
+                self.numbers["alpha"] = 2.0**found
                 return
             for p, d in zip(self.treated, direction, strict=True):
                 self.state[p]["direction"] = d
         place(0.0)
-        self._numbers["alpha"] = 0.0
+        self.numbers["alpha"] = 0.0
         warnings.warn(
             "K-FAC found no step of its grid that lowers the loss; parameters stay. The damping "
             "may be too small for the batch",
@@ -334,12 +333,12 @@ class KFAC(CurvatureOptimizer):
         damping, ratio = step_size.adapted(
             damping, objective.loss() - before, model, self.adapt_every
         )
-        self.memory["damping"], self._numbers["rho"] = damping, ratio
+        self.memory["damping"], self.numbers["rho"] = damping, ratio
 
     # --- state ----------------------------------------------------------------------------------
     def statistics(self) -> dict[str, float]:
         """Return what the step rule found, damping, factors' sizes and age of the inverses."""
-        out = {name: float(value) for name, value in self._numbers.items()}
+        out = {name: float(value) for name, value in self.numbers.items()}
         out["damping"] = float(self.memory["damping"])
         if "inverted" in self.memory:
             out["inverse_age"] = float(self.steps - 1 - self.memory["inverted"])

@@ -77,7 +77,7 @@ class PolyStep(ZerothOrder):
         corners = self.corners(theta, objective)
         losses = self.losses(theta + self.probe * lr * corners, objective)
         weights = softmin(losses, 1 / self.temperature)
-        self._numbers |= {"best": losses.min(), "effective": 1 / weights.square().sum()}
+        self.numbers.update({"best": losses.min(), "effective": 1 / weights.square().sum()})
         return theta + lr * (weights @ corners)
 
     def corners(self, theta: Tensor, objective: Objective) -> Tensor:

@@ -98,7 +98,6 @@ class SSBroyden(CurvatureOptimizer):
         self._objective: Objective | None = None
         self._now: Evaluation | None = None  # at the present parameters
         self._reached: tuple[Objective, Tensor, Evaluation] | None = None  # where the last step led
-        self._numbers: dict[str, float] = {}
 
     def look(self, objective: Objective) -> None:
         """Take loss and gradient on the batch of the coming step, unless they are known."""
@@ -152,7 +151,7 @@ class SSBroyden(CurvatureOptimizer):
             evaluate, start, first=first, c1=self.c1, c2=self.c2, limit=self.max_evaluations
         )
         self.memory["evaluations"] += search.evaluations
-        self._numbers |= {"step": search.point.length, "loss": search.point.loss}
+        self.numbers.update({"step": search.point.length, "loss": search.point.loss})
         if not search.lower:
             assign(x, self.treated)
             self._failed(search.reason, now.gradient)
@@ -167,7 +166,7 @@ class SSBroyden(CurvatureOptimizer):
     def statistics(self) -> dict[str, float]:
         """Return the last step's length, scaling and counts since the start."""
         counts = {k: float(self.memory[k]) for k in ("failures", "skipped", "evaluations")}
-        return {**self._numbers, **counts}
+        return {**self.numbers, **counts}
 
     # --- parts ----------------------------------------------------------------------------------
     def _inverse(self, gradient: Tensor) -> Tensor:
@@ -217,7 +216,7 @@ class SSBroyden(CurvatureOptimizer):
         hy = torch.mv(inverse, y)
         yhy = float(y @ hy)
         tau, phi = coefficients(self.variant, sbs / ys, yhy / ys, len(s))
-        self._numbers |= {"tau": tau, "phi": phi}
+        self.numbers.update({"tau": tau, "phi": phi})
         v = s / ys - hy / yhy
         inverse.addr_(*(hy / math.sqrt(yhy * tau),) * 2, beta=1 / tau, alpha=-1)
         inverse.addr_(*(v * math.sqrt(abs(phi) * yhy / tau),) * 2, alpha=math.copysign(1, phi))

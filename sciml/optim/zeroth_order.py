@@ -48,7 +48,6 @@ class ZerothOrder(CurvatureOptimizer):
         super().__init__(parameters_of(params, type(self).__name__), defaults)
         self.chunk = chunk
         self._objective: Objective | None = None
-        self._numbers: dict[str, Tensor] = {}
 
     def moved(self, theta: Tensor, objective: Objective) -> Tensor:
         """Return the new parameter vector `(n,)`."""
@@ -76,7 +75,7 @@ class ZerothOrder(CurvatureOptimizer):
 
     def statistics(self) -> dict[str, float]:
         """Return numbers of the last step."""
-        return {name: float(value) for name, value in self._numbers.items()}
+        return {name: float(value) for name, value in self.numbers.items()}
 
     def losses(self, points: Tensor, objective: Objective) -> Tensor:
         """Return the global losses `(K,)` at `(K, n)`."""

@@ -96,6 +96,27 @@ def test_two_processes_in_one_folder(tmp_path):
     os.close(run_folder.lock(tmp_path))
 
 
+def test_a_rank_whose_first_is_gone_says_so(run, monkeypatch):
+    """Torchrun and srun start all ranks alike: none is there to see another die."""
+
+    def gone(self, batch, batch_idx):
+        raise RuntimeError("Connection closed by peer")
+
+    assert run("model=toy", "hydra.run.dir=it", "trainer.max_steps=2")[0] == 0
+    file = run.work / "it" / "metrics.json"
+    file.write_text(file.read_text().replace("completed", "running"))  # as a killed run leaves it
+    monkeypatch.setattr(toy.Module, "training_step", gone)
+    monkeypatch.setattr("sciml.cli.paths.is_worker", lambda: True)
+    held = run_folder.lock(file.parent)
+    with pytest.raises(RuntimeError, match="Connection closed"):
+        run("model=toy", "hydra.run.dir=it")
+    assert record(file.parent)["status"] == "running"  # the first rank lives
+    os.close(held)
+    with pytest.raises(RuntimeError, match="Connection closed"):
+        run("model=toy", "hydra.run.dir=it")
+    assert record(file.parent)["status"] == "failed"
+
+
 def test_two_processes_in_the_same_millisecond(run, monkeypatch):
     stamps = iter(["one", "one", "two"])
     monkeypatch.setattr(paths, "run_stamp", lambda: next(stamps))
@@ -114,7 +135,23 @@ def test_a_full_disk_is_no_wrong_input(run, monkeypatch):
     assert record(run.work / "it")["status"] == "failed"
     monkeypatch.setattr(toy.Module, "__init__", full)
     code, _, err = run("model=toy", "hydra.run.dir=other")  # a file that the command line names
-    assert code == 2 and "cannot build the run" in err
+    assert code == 2 and "module: Module refuses its arguments: [Errno 28]" in err
+
+
+def test_a_full_disk_has_room_for_the_word(run, monkeypatch):
+    """The record says that the run failed even where no new file can be written."""
+
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    def step(self, batch, batch_idx):
+        monkeypatch.setattr("sciml.callbacks.run_record.write_json", full)
+        full()
+
+    monkeypatch.setattr(toy.Module, "training_step", step)
+    assert run("model=toy", "hydra.run.dir=it")[0] == 1
+    found = record(run.work / "it")
+    assert found["status"] == "failed" and found["model"] == "toy"
 
 
 def test_a_file_is_no_folder(run):

@@ -81,6 +81,20 @@ def test_failure_is_recorded(run, monkeypatch):
     assert json.loads((run.work / "it" / "metrics.json").read_text())["status"] == "failed"
 
 
+@pytest.mark.parametrize("batches", [1, 3])
+def test_validations_are_counted_in_steps(run, monkeypatch, batches):
+    import toy
+
+    seen = []
+    monkeypatch.setattr(toy.Data, "val_dataloader", toy.Data.test_dataloader, raising=False)
+    monkeypatch.setattr(
+        toy.Module, "validation_step", lambda self, *_: seen.append(self.global_step)
+    )
+    words = ("trainer.val_check_interval=5", f"trainer.accumulate_grad_batches={batches}")
+    assert run("model=toy", "trainer.max_steps=11", *words)[0] == 0
+    assert seen == [5, 10]
+
+
 @pytest.mark.parametrize(
     "name",
     [

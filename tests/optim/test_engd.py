@@ -179,6 +179,7 @@ def test_a_saved_state_continues_bit_for_bit():
     net.load_state_dict(saved["net"])
     second = SPRING(net)
     second.load_state_dict(saved["optimizer"])
+    assert second.statistics() == first.statistics()
     run(7, net, terms, second)
     assert torch.equal(flat(net), expected)
 

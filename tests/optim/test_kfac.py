@@ -356,6 +356,7 @@ def test_thirteen_and_seven_steps_are_twenty(name):
     first = train(optimizer, terms, 13)[0]
     file = io.BytesIO()
     torch.save({"net": net.state_dict(), "optimizer": optimizer.state_dict()}, file)
+    logged = optimizer.statistics()
     losses = train(optimizer, terms, 7)
     file.seek(0)
     saved = torch.load(file, weights_only=True)
@@ -363,6 +364,7 @@ def test_thirteen_and_seven_steps_are_twenty(name):
     other.load_state_dict(saved["net"])
     fresh.load_state_dict(saved["optimizer"])
     assert fresh.steps == 13
+    assert fresh.statistics() == logged
     assert train(fresh, other_terms, 7) == losses
     for p, q in zip(net.parameters(), other.parameters(), strict=True):
         assert torch.equal(p, q)

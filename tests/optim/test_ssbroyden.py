@@ -232,6 +232,7 @@ def test_a_saved_state_continues_bit_for_bit(dtype):
     net.load_state_dict(saved["net"])
     second = SSBroyden(net.parameters())
     second.load_state_dict(saved["optimizer"])
+    assert second.statistics() == first.statistics()
     assert second.memory["inverse"].dtype == torch.float64
     run(second, terms, 7, start=13, fixed_for=5)
     assert torch.equal(flatten(net.parameters()), expected)

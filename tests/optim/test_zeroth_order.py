@@ -311,6 +311,7 @@ def test_a_saved_state_continues_bit_for_bit(name):
     net.load_state_dict(saved["net"])
     second = MAKERS[name](net.parameters())
     second.load_state_dict(saved["optimizer"])
+    assert second.statistics() == first.statistics()
     run(second, terms, 13, 20)
     assert torch.equal(flatten(net.parameters()), expected)
     assert not torch.equal(flatten(setup()[0].parameters()), expected)
