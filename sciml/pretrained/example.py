@@ -1,8 +1,8 @@
 """The program in a card: it runs as it stands and prints a number that the card states.
 
 Operators of elliptic families solve a problem with a known solution in a disk or a cube, of the
-size of those in training, and print their error. Solutions and other operators are evaluated at points made
-from the ranges in `model.json`, and print the mean of what they return.
+size of those in training, and print their error. Solutions and other operators are evaluated at
+points made from the ranges in `model.json`, and print the mean of what they return.
 """
 
 from __future__ import annotations

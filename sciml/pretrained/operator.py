@@ -115,7 +115,8 @@ class PretrainedOperator(nn.Module):
 
         Raises:
             InvalidArgument: If an input is missing, unknown, misshapen or not finite, if what is
-                called a distance is none, or if derivatives of walks are asked for.
+                called a distance is none, or if derivatives are asked for of walks, or at points
+                of a cloud whose distances are held fixed.
             InvalidType: If it has the wrong kind of numbers.
             PretrainedError: If an output is not finite.
         """
@@ -125,6 +126,7 @@ class PretrainedOperator(nn.Module):
             check_correctable(self, correct)
         given = self._named(values, inputs)
         free = self._check_shapes(given)
+        self._check_derivatives(given)
         fixed = {key: value.detach() for key, value in given.items()}
         self._check_meaning(fixed)
         self._check_ranges(fixed)
@@ -323,6 +325,20 @@ class PretrainedOperator(nn.Module):
                 shapes.check_boundary(given["sdf"], given["boundary"], float(self.network.half))
         elif {"points", "distance"} <= given.keys():
             shapes.check_cloud(given["points"], given["distance"])
+
+    @staticmethod
+    def _check_derivatives(given: Mapping[str, Tensor]) -> None:
+        """Refuse derivatives at points whose distances, which move with them, have none."""
+        moving = [name for name in ("points", "distance") if name in given]
+        if len(moving) < 2 or not torch.is_grad_enabled():
+            return
+        if given["points"].requires_grad and not given["distance"].requires_grad:
+            raise InvalidArgument(
+                "points that require gradients with a distance that does not",
+                "both, the distance (and all else that depends on them) computed from the points",
+                "With the distance held fixed derivatives are partial ones, of no solution: "
+                "compute it from the points, or pass points.detach()",
+            )
 
     def findings(self, given: Mapping[str, Tensor]) -> list[str]:
         """Return what lies outside the ranges that training covered, in sentences.
