@@ -15,9 +15,9 @@ w being the flux of G through the sphere on which that point lies, 1 without scr
 jumps to where a random ray leaves: a point of the ball's sphere, or of a wall. From a point of a
 wall the same holds with half of all directions and both integrals doubled. Walks from points close
 to the absorbing part start out of a ball that touches it and no wall, as those of `WalkOnSpheres`
-do. A walk ends within `eps` of the absorbing part, where it reads g; it is never absorbed by a wall. Balls are not made smaller
-than `eps` on account of a silhouette: near re-entrant corners of walls that is a bias of the same
-kind as that of the end.
+do. A walk ends within `eps` of the absorbing part, where it reads g; it is never absorbed by a
+wall. Balls are not made smaller than `eps` on account of a silhouette: near re-entrant corners of
+walls that is a bias of the same kind as that of the end.
 
 Sawhney, Miller, Gkioulekas and Crane, "Walk on Stars: A Grid-Free Monte Carlo Method for PDEs with
 Neumann Boundary Conditions", ACM Transactions on Graphics 42 (2023), arXiv 2302.11815. Departures:
@@ -151,12 +151,12 @@ class Stars:
 
     @property
     def boundary(self) -> Field:
-        """g, on the absorbing part."""
+        """The data g on the absorbing part."""
         return self.problem.boundary
 
     @property
     def source(self) -> Field | None:
-        """f or None."""
+        """The source f, or None."""
         return self.problem.source
 
     def ends_at(self, x: Tensor, i: Tensor) -> Tensor:
