@@ -115,8 +115,8 @@ class PretrainedOperator(nn.Module):
 
         Raises:
             InvalidArgument: If an input is missing, unknown, misshapen or not finite, if what is
-                called a distance is none, or if derivatives are asked for of walks, or at points
-                of a cloud whose distances are held fixed.
+                called a distance is none, or if derivatives are asked for of walks or with
+                respect to a cloud of points.
             InvalidType: If it has the wrong kind of numbers.
             PretrainedError: If an output is not finite.
         """
@@ -328,16 +328,16 @@ class PretrainedOperator(nn.Module):
 
     @staticmethod
     def _check_derivatives(given: Mapping[str, Tensor]) -> None:
-        """Refuse derivatives at points whose distances, which move with them, have none."""
+        """Refuse derivatives with respect to clouds: which points are neighbours has none."""
         moving = [name for name in ("points", "distance") if name in given]
-        if len(moving) < 2 or not torch.is_grad_enabled():
-            return
-        if given["points"].requires_grad and not given["distance"].requires_grad:
+        asked = [name for name in moving if given[name].requires_grad]
+        if len(moving) == 2 and asked and torch.is_grad_enabled():
             raise InvalidArgument(
-                "points that require gradients with a distance that does not",
-                "both, the distance (and all else that depends on them) computed from the points",
-                "With the distance held fixed derivatives are partial ones, of no solution: "
-                "compute it from the points, or pass points.detach()",
+                f"derivatives with respect to {' and '.join(asked)} of a cloud",
+                "derivatives with respect to data, such as boundary and source",
+                "They would be partial ones, with neighbours held fixed: operators on grids have "
+                f"whole ones. Pass {' and '.join(f'{name}.detach()' for name in asked)}, or call "
+                "predict under torch.no_grad()",
             )
 
     def findings(self, given: Mapping[str, Tensor]) -> list[str]:
