@@ -197,7 +197,7 @@ def test_what_shows_no_domain_is_refused(make, words):
             Polygon([[0, 0], [1, 0], [0, 1]]),
             Dirichlet(lambda x, i: x[:1]),
             {},
-            "one number for every column",
+            "one number per point",
         ),
     ],
 )
