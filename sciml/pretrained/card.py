@@ -23,7 +23,8 @@ MEANING = {
     "source": "f at every node or point, also outside",
     "screening": "sigma, the same number at every node of a domain",
     "diffusion": "alpha at every node",
-    "points": "coordinates (x, y) of points inside and on the boundary, in any order",
+    "points": "coordinates (x, y) of points inside and on the boundary, in any order; drawn at "
+    "random in training, uniform in area and length: evenly spaced ones double the error",
     "distance": "minus the distance of every point to the boundary: negative inside, 0 on it",
     "value": "u; on grids g of the closest boundary point outside the domain",
 }
@@ -71,8 +72,7 @@ def render(spec: Mapping, printed: str | None = None, place: str = example.PLACE
         "",
     ]
     if printed is not None:
-        what = "its relative L2 error there" if example.family_of(spec) else "the mean prediction"
-        lines += [f"This program prints `{printed}`, {what}.", ""]
+        lines += [f"This program prints `{printed}`, {_meaning(spec)}.", ""]
     lines += [
         "## Inputs and outputs",
         "",
@@ -167,6 +167,18 @@ def update(folder: Path, spec: Mapping) -> str:
         except (InvalidArgument, InvalidType):
             pass  # inputs that must fit each other in ways that the schema does not say
     return render(spec, printed, spec["name"] if shipped else example.PLACE)
+
+
+def _meaning(spec: Mapping) -> str:
+    """Return what the number is that the program prints."""
+    if not example.family_of(spec):
+        return "the mean prediction"
+    typical = spec["metrics"].get("test/rel_l2")
+    count = (spec["data"].get("recipe") or {}).get("test_count")
+    what = "its relative L2 error in this problem"
+    if typical is None or not count:
+        return what
+    return f"{what}; the mean over {count} unseen problems is `{typical:.4g}`"
 
 
 def _sentence(spec: Mapping) -> str:

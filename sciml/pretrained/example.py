@@ -1,8 +1,8 @@
 """The program in a card: it runs as it stands and prints a number that the card states.
 
-Operators of elliptic families solve a problem with a known solution, (1 - |x|^2) / 2 in a disk or a
-cube, and print their error. Solutions and other operators are evaluated at points made
-from the ranges in `model.json`, and print the mean of what they return.
+Operators of elliptic families solve a problem with a known solution in a disk or a cube, of the
+size of those in training, and print their error. Solutions and other operators are evaluated at
+points made from the ranges in `model.json`, and print the mean of what they return.
 """
 
 from __future__ import annotations
@@ -16,20 +16,43 @@ PLACE = "path/to/this/folder"
 SIZES = {"N": 2}  # of letters in shapes; others are 16
 OTHER = 16
 
-# What families of problems solve, and the source that makes u = (1 - |x|^2) / 2 a solution.
+# What families of problems solve, a solution of the size and kind that training saw, and the lines
+# that make its data; r2 is |x|^2.
+BUMP = "2 * (1 - r2) * (-r2).exp()"  # minus the Laplacian of exp(-|x|^2) / 2 in the plane
 FAMILIES = {
-    "StarPoisson": ("Laplacian u = -f", "{d} * one"),
-    "BoxPoisson": ("Laplacian u = -f", "{d} * one"),
+    "StarPoisson": (
+        "Laplacian u = -f",
+        "(-x.square().sum(0)).exp() / 2 + x[0] / 4",
+        [f"source = {BUMP}  # minus the Laplacian of u"],
+    ),
+    "BoxPoisson": (
+        "Laplacian u = -f",
+        "(-x.square().sum(0)).exp() + 1 + x[0] / 2",
+        ["source = (6 - 4 * r2) * (-r2).exp()  # minus the Laplacian of u"],
+    ),
     "StarScreened": (
         "Laplacian u - sigma u = -f, sigma = screening > 0 one number for every domain,",
-        "{d} * one + 4 * exact",
+        "(-x.square().sum(0)).exp() / 2 + (2 * x[0] - 2).exp()",
+        [
+            "screening = torch.full_like(r2, 4)",
+            "source = (4 - 2 * r2) * (-r2).exp()  # 4 u minus the Laplacian of u",
+        ],
     ),
-    "StarDiffusion": ("div(alpha grad u) = -f, alpha = diffusion > 0,", "{d} * one"),
+    "StarDiffusion": (
+        "div(alpha grad u) = -f, alpha = diffusion > 0,",
+        "(-x.square().sum(0)).exp() / 2 + x[0] / 4",
+        [
+            "diffusion = (x[0].sin() / 2).exp()",
+            "slope = 1 / 4 - x[0] * (-r2).exp()  # du/dx",
+            f"source = diffusion * ({BUMP} - x[0].cos() / 2 * slope)",
+        ],
+    ),
 }
 # Shapes that lie in the ranges of training: a disk in the plane, a cube in space.
 DISK = [
-    "sdf = x.norm(dim=0) - 1  # the unit disk: u = 0 on its circle",
-    "boundary = 0 * one",
+    "sdf = x.norm(dim=0) - 1  # the unit disk",
+    "angle = torch.atan2(x[1], x[0])",
+    "closest = torch.stack([angle.cos(), angle.sin()])  # the boundary point closest to every node",
 ]
 CUBE = [
     "# a cube of half side 0.9, its distance, and the boundary point closest to every node",
@@ -38,7 +61,6 @@ CUBE = [
     "k = x.abs().argmax(0, keepdim=True)",
     "face = x.scatter(0, k, 0.9 * x.gather(0, k).sign())",
     "closest = torch.where(sdf < 0, face, x.clamp(-0.9, 0.9))",
-    "boundary = (1 - closest.square().sum(0)) / 2",
 ]
 
 ERROR = [
@@ -96,34 +118,35 @@ def _range(entry: Mapping) -> tuple[float, float]:
 
 def _known(spec: Mapping) -> list[str]:
     """Return the lines that solve a problem with a known solution."""
-    arguments, source = spec["arguments"], FAMILIES[family_of(spec)][1]
-    half = float(arguments.get("half", 1.5))
+    arguments = spec["arguments"]
+    _, value, data = FAMILIES[family_of(spec)]
+    lines = ["", "", "def u(x):  # the solution", f"    return {value}", "", ""]
+    known = ["exact, r2 = u(x), x.square().sum(0)", *data]
+    extra = "".join(f", {n}={n}" for n in ("screening", "diffusion") if n in spec["inputs"])
     if "points" in spec["inputs"]:
         return [
-            "# 512 points inside the unit disk, evenly spread, and 256 on its circle",
-            "k = torch.arange(512)",
-            "r = torch.cat([((k + 0.5) / 512).sqrt(), torch.ones(256)])",
-            "angle = torch.cat([2.399963 * k, 2 * torch.pi * torch.arange(256) / 256])",
-            "points = torch.stack([r * angle.cos(), r * angle.sin()], 1)",
-            "one, exact = torch.ones(768), (1 - r**2) / 2  # 0 on the circle",
-            f"source = {source.format(d=2)}",
-            "given = dict(points=points, boundary=0 * one, distance=r - 1, source=source)",
+            *lines,
+            "# 512 random points inside the unit disk, uniform in area, and 256 on its circle",
+            "draw = torch.Generator().manual_seed(0)",
+            "r = torch.cat([torch.rand(512, generator=draw).sqrt(), torch.ones(256)])",
+            "angle = 2 * torch.pi * torch.rand(768, generator=draw)",
+            "closest = torch.stack([angle.cos(), angle.sin()])  # on the circle",
+            "x = r * closest",
+            *known,
+            "given = dict(points=x.T, boundary=u(closest), distance=r - 1, source=source)",
             "out = model.predict(**{name: value[None] for name, value in given.items()})",
             "inside = r < 1",
             *ERROR,
         ]
-    dim, nodes = int(arguments.get("dim", 2)), int(arguments.get("nodes", 44))
-    names = {"sdf": "sdf", "boundary": "boundary", "source": "source"}
-    names |= {"screening": "4 * one"} if "screening" in spec["inputs"] else {}
-    names |= {"diffusion": "one"} if "diffusion" in spec["inputs"] else {}
+    dim = int(arguments.get("dim", 2))
+    half, nodes = float(arguments.get("half", 1.5)), int(arguments.get("nodes", 44))
     return [
+        *lines,
         f"axis = torch.linspace(-{half:g}, {half:g}, {nodes})  # first axis x, second y, ...",
         f'x = torch.stack(torch.meshgrid(*[axis] * {dim}, indexing="ij"))',
-        "exact = (1 - x.square().sum(0)) / 2",
-        "one = torch.ones_like(exact)",
         *(DISK if dim == 2 else CUBE),
-        f"source = {source.format(d=dim)}",
-        f"given = dict({', '.join(f'{name}={value}' for name, value in names.items())})",
+        *known,
+        f"given = dict(sdf=sdf, boundary=u(closest), source=source{extra})",
         "out = model.predict(**{name: value[None] for name, value in given.items()})",
         "inside = sdf < 0",
         *ERROR,

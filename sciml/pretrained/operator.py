@@ -115,7 +115,8 @@ class PretrainedOperator(nn.Module):
 
         Raises:
             InvalidArgument: If an input is missing, unknown, misshapen or not finite, if what is
-                called a distance is none, or if derivatives of walks are asked for.
+                called a distance is none, or if derivatives are asked for of walks or with
+                respect to a cloud of points.
             InvalidType: If it has the wrong kind of numbers.
             PretrainedError: If an output is not finite.
         """
@@ -125,6 +126,7 @@ class PretrainedOperator(nn.Module):
             check_correctable(self, correct)
         given = self._named(values, inputs)
         free = self._check_shapes(given)
+        self._check_derivatives(given)
         fixed = {key: value.detach() for key, value in given.items()}
         self._check_meaning(fixed)
         self._check_ranges(fixed)
@@ -323,6 +325,20 @@ class PretrainedOperator(nn.Module):
                 shapes.check_boundary(given["sdf"], given["boundary"], float(self.network.half))
         elif {"points", "distance"} <= given.keys():
             shapes.check_cloud(given["points"], given["distance"])
+
+    @staticmethod
+    def _check_derivatives(given: Mapping[str, Tensor]) -> None:
+        """Refuse derivatives with respect to clouds: which points are neighbours has none."""
+        moving = [name for name in ("points", "distance") if name in given]
+        asked = [name for name in moving if given[name].requires_grad]
+        if len(moving) == 2 and asked and torch.is_grad_enabled():
+            raise InvalidArgument(
+                f"derivatives with respect to {' and '.join(asked)} of a cloud",
+                "derivatives with respect to data, such as boundary and source",
+                "They would be partial ones, with neighbours held fixed: operators on grids have "
+                f"whole ones. Pass {' and '.join(f'{name}.detach()' for name in asked)}, or call "
+                "predict under torch.no_grad()",
+            )
 
     def findings(self, given: Mapping[str, Tensor]) -> list[str]:
         """Return what lies outside the ranges that training covered, in sentences.

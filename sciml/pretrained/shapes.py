@@ -150,7 +150,9 @@ def check_cloud(points: Tensor, distance: Tensor) -> None:
     _refuse(~on.any(1), "a cloud without boundary points", "points at distance 0", "")
     closest = torch.full_like(distance, torch.inf)
     for row, (x, own) in enumerate(zip(points, on, strict=True)):
-        closest[row] = torch.cdist(x, x[own]).amin(1)
+        # a matrix product would round small distances
+        exact = "donot_use_mm_for_euclid_dist"
+        closest[row] = torch.cdist(x, x[own], compute_mode=exact).amin(1)
     _refuse(
         (-distance > 1.01 * closest - ON).any(1),
         "a point farther from the boundary, by its distance, than from a boundary point",

@@ -317,3 +317,27 @@ def test_grid_distance_bounds_hold_for_values_that_are_no_distance(dim):
     for seed in range(20):
         out = torch.randn(x.shape, generator=generator(seed), dtype=torch.float64)
         assert (grid.interpolate(x + 0.999 * r * out / out.norm(dim=0), i) < 0).all()
+
+
+@pytest.mark.parametrize("name", ["ellipse", "l_shape", "ball", "no distance"])
+def test_closest_points_of_a_grid_anywhere(name):
+    """Beyond the grid, at kinks, and of values that are no distances: as of the domain itself."""
+    domain = {
+        "ellipse": Ellipse((1.2, 0.5)),
+        "l_shape": l_shape(),
+        "ball": Ball(1.0, (0.0, 0.0, 0.0)),
+        "no distance": Ball(1.0, (0.0, 0.0)),
+    }[name]
+    nodes = 33 if domain.dim == 3 else 65
+    grid = SDFGrid.of(domain, nodes)
+    if name == "no distance":
+        axis = torch.linspace(-1.05, 1.05, 65, dtype=torch.float64)
+        square = axis.square() + axis.square()[:, None]
+        grid = SDFGrid((square - 1) / 4, [-1.05, -1.05], [1.05, 1.05])
+    u = torch.rand(1, 1500, domain.dim, generator=generator(0), dtype=torch.float64)
+    points = 4 * u - 2
+    spacing = float((grid.high - grid.low).max()) / (nodes - 1)
+    # an L-shape's corners are cut off in the cells that hold them
+    atol = spacing if name == "l_shape" else 3 * spacing**2
+    found, wanted = grid.signed_distance(points), domain.signed_distance(points)
+    assert torch.allclose(found, wanted, rtol=0, atol=atol), float((found - wanted).abs().max())

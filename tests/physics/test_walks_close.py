@@ -5,8 +5,18 @@ import math
 import pytest
 import torch
 
-from sciml.physics.geometry import Annulus, Ball, Ellipse, l_shape
+from sciml.physics.geometry import (
+    Annulus,
+    Ball,
+    Box,
+    Ellipse,
+    MixedBox,
+    MixedPolygon,
+    Polygon,
+    l_shape,
+)
 from sciml.physics.walks.spheres import Dirichlet, WalkOnSpheres
+from sciml.physics.walks.stars import Mixed, WalkOnStars
 from sciml.physics.walks.tangent import Tangent
 
 DISTANCES = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
@@ -82,6 +92,57 @@ def test_plain_walks_do_not():
     found = WalkOnSpheres(walks=128, close=0.0)(domain, problem, x, generator(2))
     z = (found.mean - u(x.movedim(2, 0))) / found.standard_error
     assert not z.square().mean() < 10
+
+
+def slope_of_log(x, i, n):
+    away = x - torch.tensor([1.7, 0.2]).to(x)[:, None]
+    return 2 * (away * n).sum(0) / away.square().sum(0)
+
+
+def wave(x, i=None):
+    """Laplacian u - 4 u = -(4 x_1^2 - 2): the exponential needs no source, the square does."""
+    return (2 * x[0]).exp() / 4 + x[1].square()
+
+
+MIXED = {
+    "polygon": (
+        MixedPolygon(
+            Polygon([[-1.0, -1.0], [1.0, -1.0], [1.0, 0.8], [-1.0, 1.0]]), lambda x, i: x[0] > 0.5
+        ),
+        Mixed(log, slope_of_log),
+        log,
+    ),
+    "box": (
+        MixedBox(Box([-1.0, -1.0, -1.0], [1.0, 0.8, 1.0]), lambda x, i: x[0] > 0.5),
+        Mixed(
+            wave,
+            lambda x, i, n: n[0] * (2 * x[0]).exp() / 2 + 2 * n[1] * x[1],
+            lambda x, i: 4 * x[1].square() - 2,
+            4.0,
+        ),
+        wave,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MIXED)
+def test_error_bars_hold_close_to_an_absorbing_part(name):
+    """Where no wall is near: beside one the touching ball is small. Plain walks have infinite z."""
+    domain, problem, u = MIXED[name]
+    points = 100 if domain.dim == 2 else 40
+    on = domain.sample_boundary(points, generator(1), torch.float64)
+    walls = domain.absorbed(*domain.columns(on.points))[0] > 1e-6
+    for distance in (1e-3, 1e-5):
+        x = on.points - distance * on.normals
+        beside = torch.cdist(x[0], on.points[0, walls]).amin(1) < 0.3
+        columns, i = domain.columns(x)
+        near = domain.absorbed(columns, i)[0] < 1.01 * distance
+        x = x[:, near & ~beside & (domain.level(columns, i) < 0)]
+        found = WalkOnStars(walks=128)(domain, problem, x, generator(2))
+        z = (found.mean - u(x.movedim(2, 0))) / found.standard_error
+        assert z.abs().max() < 8, f"{distance}: {float(z.abs().max()):.1f}"
+        assert z.square().mean() < 2, f"{distance}: {float(z.square().mean()):.2f}"
+        assert found.standard_error.median() < 2 * distance
 
 
 @pytest.mark.parametrize("dim", [2, 3, 5])

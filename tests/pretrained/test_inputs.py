@@ -197,10 +197,38 @@ def test_what_shows_no_domain_is_refused(make, words):
             Polygon([[0, 0], [1, 0], [0, 1]]),
             Dirichlet(lambda x, i: x[:1]),
             {},
-            "one number for every column",
+            "one number per point",
         ),
     ],
 )
 def test_what_the_operator_cannot_be_shown_is_refused(name, domain, problem, settings, words):
     with pytest.raises(InvalidArgument, match=words):
         operator_inputs(load_pretrained(name), domain, problem, **settings)
+
+
+def test_derivatives_with_respect_to_clouds_are_refused_and_those_of_data_are_right():
+    """What autograd says of a disk's radius has the wrong sign: neighbours are held fixed."""
+    model = load_pretrained("wos_poisson2d_gino")
+    draw = torch.Generator().manual_seed(0)
+    r = torch.cat([torch.rand(512, generator=draw).sqrt(), torch.ones(256)])
+    angle = 2 * torch.pi * torch.rand(768, generator=draw)
+    circle = torch.stack([angle.cos(), angle.sin()], 1)
+    cloud = {"points": (r[:, None] * circle)[None], "distance": (r - 1)[None]}
+    data = {"boundary": (circle[:, 0] / 4 + 1)[None], "source": torch.ones(1, 768)}
+
+    def total(**given):
+        return model.predict(**given)["value"].double().mean()
+
+    for name in cloud:
+        moving = {**cloud, **data, name: cloud[name].clone().requires_grad_()}
+        with pytest.raises(InvalidArgument, match=f"derivatives with respect to {name}"):
+            total(**moving)
+        with torch.no_grad():
+            assert float(total(**moving)) == float(total(**cloud, **data))
+    size = torch.tensor(1.0, requires_grad=True)
+    slope = torch.autograd.grad(total(**cloud, **{**data, "source": size * data["source"]}), size)
+    step = 1e-2
+    ahead, behind = (
+        float(total(**cloud, **{**data, "source": (1 + s) * data["source"]})) for s in (step, -step)
+    )
+    assert float(slope[0]) == pytest.approx((ahead - behind) / (2 * step), rel=5e-3)

@@ -80,7 +80,8 @@ if sys.argv[1].endswith("gino"):
 else:
     axis = torch.linspace(-1.5, 1.5, 44)
     sdf = axis.hypot(axis[:, None]) - 1
-    inputs = {name: sdf.expand(300, -1, -1) for name in ("sdf", "boundary", "source")}
+    fields = {"sdf": sdf, "boundary": torch.zeros_like(sdf), "source": torch.ones_like(sdf)}
+    inputs = {name: field.expand(300, -1, -1) for name, field in fields.items()}
 
 
 def peak():

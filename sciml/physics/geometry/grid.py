@@ -22,6 +22,11 @@ from sciml.physics.geometry.domain import (
 STEPS = 8
 # Points evaluated at once while a table is filled.
 BLOCK = 2**20
+# Pairs of a point and a point of the boundary compared at once, and how often a
+# closest point is then found anew from half of the way to it.
+PAIRS, ROUNDS = 2**22, 4
+# Newton's method has ended where the interpolant is below this, in units of what a cell spans.
+CLOSE = 1e-3
 
 
 class SDFGrid(Domain):
@@ -116,11 +121,10 @@ class SDFGrid(Domain):
 
     def level(self, x: Tensor, i: Tensor) -> Tensor:
         """Return the interpolant over its largest gradient; beyond the grid, the distance to it."""
-        outside = torch.maximum(self.pick(self.low, x, i) - x, x - self.pick(self.high, x, i))
         value = self.interpolate(x, i)
         bound = self._size(value, x, i) * value.sign()
         # a point beyond the grid is at least as far from the domain as from the grid
-        return torch.maximum(bound, outside.amax(0))
+        return torch.maximum(bound, self._beyond(x, i))
 
     def gap(self, x: Tensor, i: Tensor) -> Tensor:
         """Return minus the bound of `level`, without the test for points beyond the grid."""
@@ -128,12 +132,79 @@ class SDFGrid(Domain):
         return -self._size(value, x, i) * value.sign()
 
     def nearest(self, x: Tensor, i: Tensor) -> Tensor:
-        """Return points of the zero set along the gradient: closest up to the grid's error."""
+        """Return points of the zero set along the gradient: closest up to the grid's error.
+
+        Beyond the grid, and where Newton's method does not end or ends farther away than the value
+        says by more than a cell (at kinks, and where values are no distances), from the closest
+        point where the boundary crosses an edge of a cell.
+        """
+        on = self._along_gradient(x, i)
+        with torch.no_grad():
+            far = length(x - on) > self.interpolate(x, i).abs() + self._cell(x, i)
+            lost = far | (self._beyond(x, i) > 0) | ~self._on_boundary(on, i)
+        lost = lost.nonzero()[:, 0]
+        return on.index_copy(1, lost, self._from_edges(x[:, lost], i[lost])) if len(lost) else on
+
+    def land(self, x: Tensor, i: Tensor) -> Tensor:
+        """Return the points of the zero set along the gradient."""
+        return self._along_gradient(x, i)
+
+    def _from_edges(self, x: Tensor, i: Tensor) -> Tensor:
+        """Return what `nearest` does, for points that the gradient does not lead to the boundary.
+
+        The next point is found from between the last one and x.
+        """
+        on = self._closest_crossing(x.detach(), i)
+        low, high = self.pick(self.low, x, i), self.pick(self.high, x, i)
+        for _ in range(ROUNDS):
+            step = x - on
+            room = torch.where(step > 0, high - on, on - low) / step.abs().clamp_min(1e-12)
+            new = self._along_gradient(on + step * room.amin(0).clamp(0, 0.5), i)
+            better = (length(x - new) < length(x - on)) & self._on_boundary(new, i)
+            on = torch.where(better, new, on)
+        return on
+
+    def _on_boundary(self, x: Tensor, i: Tensor) -> Tensor:
+        """Return whether points are on the grid and on the zero set, `(N,)`."""
+        near = CLOSE * self.pick(self.lipschitz, x, i) * self._cell(x, i)
+        return (self.interpolate(x, i).abs() <= near) & (self._beyond(x, i) <= 0)
+
+    def _cell(self, x: Tensor, i: Tensor) -> Tensor:
+        """Return the shortest side of a cell, for every column."""
+        spacing = (self.high - self.low) / self.low.new_tensor([s - 1 for s in self.sizes])
+        return self.pick(spacing.amin(1), x, i)
+
+    def _along_gradient(self, x: Tensor, i: Tensor) -> Tensor:
+        """Return what Newton steps from points on the grid find on the zero set."""
         for _ in range(STEPS):
             slope = self.interpolate(x, i, gradient=True)
             square = slope.square().sum(0).clamp_min(0.1)  # 1 for distances, small at their kinks
             x = x - slope * (self.interpolate(x, i) / square)
         return x
+
+    def _beyond(self, x: Tensor, i: Tensor) -> Tensor:
+        """Return how far points are beyond the grid along the worst axis; negative on it."""
+        away = torch.maximum(self.pick(self.low, x, i) - x, x - self.pick(self.high, x, i))
+        return away.amax(0)
+
+    def _closest_crossing(self, x: Tensor, i: Tensor) -> Tensor:
+        """Return the points `(d, N)` of the boundary on edges of cells that are closest to x."""
+        found, steps = x.clone(), x.new_tensor([s - 1 for s in self.sizes])
+        for k in i.unique().tolist():
+            grid, points = self.values[k].detach().view(self.sizes).to(x.dtype), []
+            for axis, size in enumerate(self.sizes):
+                first, second = grid.narrow(axis, 0, size - 1), grid.narrow(axis, 1, size - 1)
+                at = ((first < 0) != (second < 0)).nonzero()
+                first, second = first[tuple(at.T)], second[tuple(at.T)]
+                at = at.to(x.dtype)
+                at[:, axis] += first / (first - second)
+                points.append(at)
+            points = torch.cat(points) / steps
+            points = self.low[k].to(x) + points * (self.high[k] - self.low[k]).to(x)
+            own = (i == k).nonzero()[:, 0]
+            for part in own.split(max(1, PAIRS // len(points))):
+                found[:, part] = points[torch.cdist(x[:, part].T, points).argmin(1)].T
+        return found
 
     def bounds(self) -> tuple[Tensor, Tensor]:
         """Return the corners of the grid."""

@@ -10,6 +10,8 @@ from sciml.physics.geometry.grid import BLOCK, SDFGrid
 
 # The table's overestimate is measured at the cell centres and multiplied by this.
 SLACK = 1.5
+# Nodes along every axis, by dimension: a table of more takes long to fill.
+NODES = {2: 129, 3: 65}
 
 
 class Tabulated(Domain):
@@ -22,14 +24,16 @@ class Tabulated(Domain):
 
     Args:
         domain: B domains.
-        nodes: Nodes of the table along every axis.
+        nodes: Nodes of the table along every axis: by default 129 in the plane, 65 in space. More
+            only make the walks' steps a little longer: `slack` is what they are shorter by.
 
     Attributes:
         slack: `(B,)` what is subtracted from the interpolated distance.
     """
 
-    def __init__(self, domain: Domain, nodes: int = 129) -> None:
+    def __init__(self, domain: Domain, nodes: int | None = None) -> None:
         super().__init__(domain.count, domain.dim)
+        nodes = NODES.get(domain.dim, min(NODES.values())) if nodes is None else nodes
         self.domain, self.grid = domain, SDFGrid.of(domain, nodes)
         low, high = self.grid.bounds()
         axis = torch.arange(nodes - 1, dtype=torch.float64, device=low.device)

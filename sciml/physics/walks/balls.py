@@ -43,6 +43,10 @@ class Balls:
         """Whether weights may grow."""
         return self.reduced is not None
 
+    def ends_at(self, x: Tensor, i: Tensor) -> Tensor:
+        """Return for which points the closest boundary point ends walks: all of them."""
+        return torch.ones_like(x[0], dtype=torch.bool)
+
     def begin(self, walks: Walks) -> None:
         """Give every walk its weight, where weights change."""
         if self.rate is not None:

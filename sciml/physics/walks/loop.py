@@ -10,6 +10,7 @@ from torch import Tensor
 
 from sciml.physics.geometry.domain import Domain
 from sciml.physics.walks.green import directions
+from sciml.physics.walks.problem import Field
 
 # Finished walks are taken out when fewer than this share of the rows still move; until then they
 # make steps of length zero. Compacting sooner copies more than it saves.
@@ -76,11 +77,26 @@ class Rule(Protocol):
 
     Attributes:
         domain: B domains.
+        limit: `(B,)` distance from the boundary at which walks end.
+        boundary: g, read there.
+        source: f or None.
+        rate: `(B,)` constant screening or the bound of a field; None without.
+        reduced: The field that `rate` bounds, or None.
+        diffusion: alpha or None.
         grows: Whether weights may grow, so that the largest is worth knowing.
     """
 
     domain: Domain
+    limit: Tensor
+    boundary: Field
+    source: Field | None
+    rate: Tensor | None
+    reduced: Field | None
+    diffusion: Field | None
     grows: bool
+
+    def ends_at(self, x: Tensor, i: Tensor) -> Tensor:
+        """Return whether the boundary point closest to `x (d, N)` ends walks `(N,)`."""
 
     def begin(self, walks: Walks) -> None:
         """Give walks at their start what the rule needs: weights, normals."""

@@ -222,11 +222,12 @@ class WalkOnSpheres:
         self, rule: Rule, exact: Tensor, i: Tensor
     ) -> tuple[Tangent | None, Tensor | None]:
         """Return balls to start out of, and for which points `(N,)`; None where there is none."""
-        if self.close == 0 or not isinstance(rule, Balls) or rule.domain.dim < 2:
+        if self.close == 0 or rule.domain.dim < 2:
             return None, None
         domain, x = rule.domain, exact.double()
         level = domain.level(x, i)
         close = (level < 0) & (level > -self.close * domain.pick(domain.scale(), x, i))
+        close &= rule.ends_at(x, i)
         index = close.nonzero()[:, 0]
         if not len(index):
             return None, None

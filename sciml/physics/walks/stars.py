@@ -13,10 +13,11 @@ function G of the ball, zero on its sphere,
 
 w being the flux of G through the sphere on which that point lies, 1 without screening. So a walk
 jumps to where a random ray leaves: a point of the ball's sphere, or of a wall. From a point of a
-wall the same holds with half of all directions and both integrals doubled. A walk ends within `eps`
-of the absorbing part, where it reads g; it is never absorbed by a wall. Balls are not made smaller
-than `eps` on account of a silhouette: near re-entrant corners of walls that is a bias of the same
-kind as that of the end.
+wall the same holds with half of all directions and both integrals doubled. Walks from points close
+to the absorbing part start out of a ball that touches it and no wall, as those of `WalkOnSpheres`
+do. A walk ends within `eps` of the absorbing part, where it reads g; it is never absorbed by a
+wall. Balls are not made smaller than `eps` on account of a silhouette: near re-entrant corners of
+walls that is a bias of the same kind as that of the end.
 
 Sawhney, Miller, Gkioulekas and Crane, "Walk on Stars: A Grid-Free Monte Carlo Method for PDEs with
 Neumann Boundary Conditions", ACM Transactions on Graphics 42 (2023), arXiv 2302.11815. Departures:
@@ -82,7 +83,9 @@ class Mixed:
 class WalkOnStars(WalkOnSpheres):
     """Estimates solutions of mixed problems by random walks.
 
-    Settings and results are those of `WalkOnSpheres`.
+    Settings and results are those of `WalkOnSpheres`. Error bars of points close to the absorbing
+    part hold where no wall is near (beside walls touching balls are small, and bars of few walks
+    from distances far below that of the wall may be too small).
 
     Example:
         >>> domain = MixedPolygon(l_shape(), neumann=lambda x, i: x[0] > 0)
@@ -143,6 +146,24 @@ class Stars:
     problem: Mixed
     rate: Tensor | None = None
     grows = False
+    reduced = None
+    diffusion = None
+
+    @property
+    def boundary(self) -> Field:
+        """The data g on the absorbing part."""
+        return self.problem.boundary
+
+    @property
+    def source(self) -> Field | None:
+        """The source f, or None."""
+        return self.problem.source
+
+    def ends_at(self, x: Tensor, i: Tensor) -> Tensor:
+        """Return for which points no wall is closer than the absorbing part."""
+        away, _ = self.domain.absorbed(x, i)
+        whole = length(x - self.domain.nearest(x, i))
+        return away <= whole + self.domain.rounding(x, i)
 
     def begin(self, walks: Walks) -> None:
         """Find out which walks start on a wall, and give them weights where these change."""

@@ -34,9 +34,8 @@ from torch import Tensor
 
 from sciml.physics.geometry.domain import Domain, length
 from sciml.physics.geometry.primitives import sphere_area
-from sciml.physics.walks.balls import Balls
 from sciml.physics.walks.green import directions, greens_function, harmonic_radius
-from sciml.physics.walks.loop import Walks, walk
+from sciml.physics.walks.loop import Rule, Walks, walk
 
 # A ball is worth it from this many times the distance to the boundary.
 SMALLEST = 1.5
@@ -163,7 +162,7 @@ class Tangent:
 
 
 def walk_from(
-    rule: Balls, start: Tangent, max_steps: int, generator: torch.Generator
+    rule: Rule, start: Tangent, max_steps: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor, Tensor, float, float]:
     """Return what `loop.walk` does, for walks whose first step leaves a touching ball.
 
