@@ -1,0 +1,92 @@
+"""Small-strain solids on two scales: materials, periodic cells, homogenisation, reduced bases.
+
+Names are imported when they are first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sciml.physics.solids.block_cells import disk_cell, laminate_cell, square_cell
+    from sciml.physics.solids.bounds import voigt_reuss
+    from sciml.physics.solids.inclusion_cells import inclusion_cell, random_cell, rve1, rve2, rve3
+    from sciml.physics.solids.inclusions import Ellipse, gap, random_inclusions
+    from sciml.physics.solids.materials import (
+        EQUINO_FIBRE,
+        EQUINO_MATRIX,
+        J2Plasticity,
+        LinearElastic,
+        Material,
+        Response,
+        SofteningElastic,
+    )
+    from sciml.physics.solids.pod import PODBasis
+    from sciml.physics.solids.rve_mesh import RVEMesh
+    from sciml.physics.solids.rve_solver import RVESolution, RVESolver
+
+# Public names and the files they live in.
+_HOMES = {
+    "EQUINO_FIBRE": "materials",
+    "EQUINO_MATRIX": "materials",
+    "Ellipse": "inclusions",
+    "J2Plasticity": "materials",
+    "LinearElastic": "materials",
+    "Material": "materials",
+    "PODBasis": "pod",
+    "RVEMesh": "rve_mesh",
+    "RVESolution": "rve_solver",
+    "RVESolver": "rve_solver",
+    "Response": "materials",
+    "SofteningElastic": "materials",
+    "disk_cell": "block_cells",
+    "gap": "inclusions",
+    "inclusion_cell": "inclusion_cells",
+    "laminate_cell": "block_cells",
+    "random_cell": "inclusion_cells",
+    "random_inclusions": "inclusions",
+    "rve1": "inclusion_cells",
+    "rve2": "inclusion_cells",
+    "rve3": "inclusion_cells",
+    "square_cell": "block_cells",
+    "voigt_reuss": "bounds",
+}
+
+__all__ = [
+    "EQUINO_FIBRE",
+    "EQUINO_MATRIX",
+    "Ellipse",
+    "J2Plasticity",
+    "LinearElastic",
+    "Material",
+    "PODBasis",
+    "RVEMesh",
+    "RVESolution",
+    "RVESolver",
+    "Response",
+    "SofteningElastic",
+    "disk_cell",
+    "gap",
+    "inclusion_cell",
+    "laminate_cell",
+    "random_cell",
+    "random_inclusions",
+    "rve1",
+    "rve2",
+    "rve3",
+    "square_cell",
+    "voigt_reuss",
+]
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name on first use."""
+    if name in _HOMES:
+        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """Return the public names."""
+    return sorted(__all__)

@@ -1,0 +1,35 @@
+"""Bounds on the homogenised stiffness of linear phases, from their fractions alone."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sciml.errors import InvalidArgument
+
+
+def voigt_reuss(fractions: np.ndarray, tangents: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the upper (Voigt) and lower (Reuss) bound `(3, 3)` of a homogenised stiffness.
+
+    Equal strain in all phases gives <C>, equal stress <C^-1>^-1, and Reuss <= Chat <= Voigt in the
+    Loewner order, whatever the shapes (Hill 1952).
+
+    Args:
+        fractions: `(P,)` area fractions that sum to 1.
+        tangents: `(P, 3, 3)` stiffness of each phase, symmetric and positive definite.
+
+    Raises:
+        InvalidArgument: If the shapes disagree, or the fractions do not sum to 1.
+    """
+    fractions, tangents = np.asarray(fractions, float), np.asarray(tangents, float)
+    if tangents.ndim != 3 or fractions.shape != tangents.shape[:1]:
+        raise InvalidArgument(
+            f"fractions of shape {fractions.shape} and tangents of shape {tangents.shape}",
+            "(P,) and (P, 3, 3) for P phases",
+        )
+    if (fractions < 0).any() or abs(fractions.sum() - 1) > 1e-6:
+        raise InvalidArgument(
+            f"fractions={fractions.tolist()}", "shares of 0 and more that sum to 1"
+        )
+    upper = np.einsum("p,pij->ij", fractions, tangents)
+    lower = np.linalg.inv(np.einsum("p,pij->ij", fractions, np.linalg.inv(tangents)))
+    return upper, lower
