@@ -36,7 +36,7 @@ NEEDED = ("model", "scale", "module", "data", "optimizer", "trainer")
 FOLLOWING = ("recipe", "size", "size_recipe")  # files that follow from the choices above
 # What may be typed of Hydra's own: other keys name code to run.
 HYDRA_KEYS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir", "hydra.job.name")
-HYDRA_KEYS += ("hydra.verbose", "hydra.mode")
+HYDRA_KEYS += ("hydra.output_subdir", "hydra.verbose", "hydra.mode")  # Lightning types the first
 HYDRA_GROUPS = ("hydra/launcher", "hydra/sweeper", "hydra/job_logging", "hydra/hydra_logging")
 MOST_RUNS = 10_000  # in one sweep
 # What Hydra and OmegaConf raise on words that they cannot use, beside their own families.

@@ -100,7 +100,7 @@ def program() -> list[str]:
 
 def launch(words: list[str], folder: Path) -> int:
     """Check the command line and hand it to Hydra."""
-    from sciml.cli import build, overrides, preflight, rules, schema
+    from sciml.cli import build, job, overrides, preflight, rules, schema
 
     schema.register()
     flags = [w for w in words if w.startswith("-")]
@@ -118,6 +118,7 @@ def launch(words: list[str], folder: Path) -> int:
     report(findings)
 
     if not multirun:
+        job.quiet()
         build.rehearse(line.config, line.run_dir)
     keys, run_dir, found = line.overrides, line.run_dir, None
     wanted, overwrite = line.config["ckpt_path"], line.config["overwrite"]

@@ -105,7 +105,7 @@ def test_refused(model, kind, tmp_path, capsys):
 def test_what_it_should_take(model, tmp_path):
     for name, kind in (("double", "f8"), ("half", "f2"), ("swapped", ">f4")):
         file = tmp_path / f"{name}.npz"
-        right = {**THREE, "sdf": DISK}
+        right = {**THREE, "sdf": DISK, "boundary": np.ones_like(GRID)}
         file.write_bytes(npz(**{key: value.astype(kind) for key, value in right.items()}))
         assert predict.main([str(model), str(file), "-o", str(tmp_path / "out.npz")]) == 0
 
