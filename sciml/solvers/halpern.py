@@ -8,7 +8,7 @@ from torch import Tensor
 
 from sciml.errors import InvalidArgument
 from sciml.solvers.problem import Task
-from sciml.solvers.progress import Progress
+from sciml.solvers.progress import Progress, check_tolerances
 from sciml.solvers.solution import Outcome
 
 
@@ -34,6 +34,9 @@ class Halpern:
         max_iter: Largest number of iterations.
         every: Iterations between looks at the device; None chooses.
 
+    Raises:
+        InvalidArgument: For tolerances that are always met or never.
+
     Example:
         fixed_point(rotate, x0, solver=Halpern(rtol=1e-2), on_failure="raise")
     """
@@ -42,6 +45,10 @@ class Halpern:
     atol: float = 0.0
     max_iter: int = 10_000
     every: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check the tolerances."""
+        check_tolerances(self.rtol, self.atol, self.max_iter)
 
     def __call__(self, task: Task, x: Tensor) -> Outcome:
         """Iterate from `x`.

@@ -72,7 +72,8 @@ class LBFGS:
 
         steepness = layout.norm(g)
         f, g = counted(f, g)
-        norm = layout.norm(g)
+        # where the objective is NaN its gradient may still be 0, and says nothing
+        norm = torch.where(f.isfinite(), layout.norm(g), torch.nan)
         progress.atol = self.atol if unit is None else self.atol * unit
         progress.update(x, norm, task.scale(x, g))
         s, y = x.new_zeros(m, *x.shape), x.new_zeros(m, *x.shape)

@@ -75,7 +75,8 @@ class Field:
         else:
             self.counts.backward += 1
         hold = None if self.frozen is None else self.layout.spread(self.frozen, z)
-        point = z if hold is None else torch.where(hold, self.start, z)
+        # a start that is not finite would reach shared parameters: 0 times NaN
+        point = z if hold is None else torch.where(hold, self.start.nan_to_num(0.0, 0.0, 0.0), z)
         kind, dtype, enabled = self.cast
         with torch.autocast(kind, dtype=dtype, enabled=enabled):
             y = self.function((t, point), *leaves)

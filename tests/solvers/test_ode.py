@@ -489,3 +489,23 @@ def test_copies_and_half_precision():
     assert apart(grads[2], grads[0]) < 1e-6
     lifted = integrate(field, z0.bfloat16(), on_failure="raise", ode=ode).value
     assert lifted.dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"ode": TIGHT},
+        {"ode": TIGHT, "gradient": "checkpoint"},
+        {"ode": TIGHT, "gradient": "adjoint"},
+        {"ode": ODE(method="rk4", steps=64)},
+    ],
+)
+def test_a_start_of_nan_leaves_the_other_problems_and_the_parameters_alone(settings):
+    z0 = torch.tensor([[torch.nan], [1.0]], dtype=torch.float64)
+    rate = torch.ones((), dtype=torch.float64, requires_grad=True)
+    found = integrate(lambda t, z, rate: -rate * z, z0, (rate,), on_failure="mask", **settings)
+    assert found.converged.tolist() == [False, True]
+    assert found.value[0].isnan().all()
+    torch.testing.assert_close(found.value[1].item(), math.exp(-1), rtol=1e-8, atol=0.0)
+    found.value[1].sum().backward()
+    torch.testing.assert_close(rate.grad.item(), -math.exp(-1), rtol=1e-8, atol=0.0)

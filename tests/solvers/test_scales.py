@@ -17,6 +17,7 @@ from sciml.solvers import (
     Contraction,
     Dense,
     FixedPointIteration,
+    Halpern,
     LevenbergMarquardt,
     Newton,
     NewtonKrylov,
@@ -381,3 +382,15 @@ def test_norms_of_all_sizes(size):
     for found in (Rows(1).norm(v), index.norm(v)):
         assert torch.allclose(found[:3], size * torch.tensor([5, 0, 1e-3]), rtol=1e-15, atol=0)
         assert bool(found[3].isnan()) and float(found[4]) == math.inf
+
+
+@pytest.mark.parametrize("settings", [{"rtol": -1.0}, {"rtol": float("nan")}, {"max_iter": -3}])
+def test_halpern_refuses_settings_that_cannot_work(settings):
+    with pytest.raises(InvalidArgument, match="tolerances"):
+        Halpern(**settings)
+
+
+def test_an_objective_of_nan_with_a_gradient_of_zero_is_no_minimum():
+    x = torch.ones(1, 1, dtype=torch.float64)
+    found = minimise(lambda x: (0 * x).sum(-1) + float("nan"), x, on_failure="best")
+    assert found.status.tolist() == [Status.NONFINITE]
