@@ -85,6 +85,8 @@ def _predict(arguments: argparse.Namespace) -> str:
     output = arguments.output or arguments.input.with_name(f"{arguments.input.stem}_prediction.npz")
     if output.suffix not in (".npz", ".csv"):
         raise InvalidArgument(f"output {output}", "a file name ending in .npz or .csv")
+    if arguments.input.exists() and output.exists() and output.samefile(arguments.input):
+        raise InvalidArgument(f"output {output}, which is the input", "another file name")
     if arguments.correct and arguments.correct < 2:
         raise InvalidArgument(f"--correct {arguments.correct}", "at least 2 walks, or 0 for none")
     model = load_pretrained(arguments.model, device=device_of(arguments.device))

@@ -162,7 +162,7 @@ def solve(
             "walks=0, whose values have derivatives, or no tensor that requires them",
             "Walks are random numbers without derivatives: call solve under torch.no_grad()",
         )
-    generator = Streams(seed, 0, device=points.device).generator("walks")
+    generator = _stream(seed, points.device)
     new = _corrected(predict, given, local, walks, generator, found / unit)
     return {name: value * unit for name, value in new.items()}
 
@@ -252,7 +252,7 @@ def verify_own(
         found = verify(
             predict,
             given,
-            Streams(seed, 0, device=domain.bounds()[0].device).generator("walks"),
+            _stream(seed, domain.bounds()[0].device),
             points=points,
             engine=WalkOnSpheres(walks, EPS, max_steps=100_000),
             confidence=confidence,
@@ -269,9 +269,16 @@ def correct_solution(
 ) -> dict[str, Tensor]:
     """Return the corrected values of a solution at `x (N, d)`, see `PretrainedPINN.predict`."""
     draw, predict = _solution(model)
-    generator = Streams(seed, 0, device=x.device).generator("walks")
+    generator = _stream(seed, x.device)
     found = _corrected(predict, draw(1, generator), x[None].double(), walks, generator, value[None])
     return {name: part[0] for name, part in found.items()}
+
+
+def _stream(seed: int, device: torch.device) -> torch.Generator:
+    """Return the random numbers of walks, or refuse a seed that is no integer."""
+    if not isinstance(seed, int) or isinstance(seed, bool):
+        raise InvalidArgument(f"seed={seed!r}", "an integer")
+    return Streams(seed, 0, device=device).generator("walks")
 
 
 def check_correctable(model: PretrainedOperator, walks: int) -> None:
@@ -314,7 +321,7 @@ def correct_grid(
         distance = level + (slope * (at - points)).sum(2)
         return network.at(at.to(sdf), distance.to(sdf), **inputs)
 
-    generator = Streams(seed, 0, device=sdf.device).generator("walks")
+    generator = _stream(seed, sdf.device)
     plain = found["value"].flatten(1)
     new = _corrected(predict, given, points, walks, generator, plain.gather(1, index))
     value, error = plain.clone(), torch.full_like(plain, torch.nan)

@@ -308,3 +308,18 @@ def test_nothing_is_said_where_all_is_in_range():
         for domain in (Ball(), Ball(100.0, (3e4, 0.0)), Ellipse((3.0, 2.2), angle=0.4)):
             x = domain.sample_interior(3, generator(), torch.float64)
             POISSON.solve(domain, Dirichlet(one, bump), x)
+
+
+@pytest.mark.parametrize("seed", [1.5, None, "a", True])
+def test_a_seed_of_walks_is_an_integer(seed):
+    disk, problem = Ball(1.0, (0.0, 0.0)), Dirichlet(zero, one)
+    with pytest.raises(InvalidArgument, match="^seed=.* Expected an integer"):
+        POISSON.solve(disk, problem, CENTER, walks=2, seed=seed)
+    with pytest.raises(InvalidArgument, match="^seed=.* Expected an integer"):
+        POISSON.verify(disk, problem, seed=seed)
+
+
+@pytest.mark.parametrize("wrong", [{"points": 8.5}, {"points": "a"}, {"walks": 2.5}])
+def test_verify_takes_whole_numbers(wrong):
+    with pytest.raises(InvalidArgument, match="Expected a whole number"):
+        POISSON.verify(Ball(1.0, (0.0, 0.0)), Dirichlet(zero, one), **wrong)

@@ -122,3 +122,13 @@ def test_neither_lightning_nor_hydra_is_imported(saved, points, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "points_prediction.npz").exists()
+
+
+def test_the_input_is_never_overwritten(saved, points, tmp_path, capsys):
+    path = tmp_path / "points.npz"
+    before = path.read_bytes()
+    (tmp_path / "other.npz").hardlink_to(path)
+    for output in (path, tmp_path / "other.npz"):
+        assert run(saved[0], path, "-o", output) == 2
+        assert "which is the input" in capsys.readouterr().err
+    assert path.read_bytes() == before

@@ -185,11 +185,14 @@ def verify(
         InvalidArgument: For too few problems, or values of the wrong shape or not finite.
     """
     domain = problems.domain
+    engine = engine or WalkOnSpheres(walks=256, eps=2e-4)
+    for name, count in (("points", points), ("worst", worst), ("walks", engine.walks)):
+        if not isinstance(count, int) or isinstance(count, bool):
+            raise InvalidArgument(f"{name}={count!r}", "a whole number")
     if not drawn and domain.count * points < 8:
         raise InvalidArgument(f"{domain.count * points} points", "at least 8 for an interval")
     if drawn and domain.count < 8:
         raise InvalidArgument(f"{domain.count} problems", "at least 8 for an interval")
-    engine = engine or WalkOnSpheres(walks=256, eps=2e-4)
     for name, value, fits, wanted in (
         ("confidence", confidence, 0 < confidence < 1, "a number between 0 and 1, such as 0.95"),
         ("points", points, points >= 1, "at least one point per problem"),
