@@ -1,10 +1,24 @@
 """Functions handed to solvers: wrong shapes refused before anything broadcasts."""
 
+import numpy as np
 import pytest
 import torch
 
 from sciml.errors import InvalidArgument, InvalidType
-from sciml.solvers import GMRES, fixed_point, implicit_derivative, integrate, minimise, root
+from sciml.solvers import (
+    GMRES,
+    LBFGS,
+    Anderson,
+    Broyden,
+    LevenbergMarquardt,
+    Newton,
+    NewtonKrylov,
+    fixed_point,
+    implicit_derivative,
+    integrate,
+    minimise,
+    root,
+)
 from sciml.solvers.dense import Dense
 from sciml.solvers.solve import linear_solve
 
@@ -53,3 +67,26 @@ def test_objectives_and_fields_are_tensors():
         minimise(lambda x: 1.0, B, on_failure="raise")
     with pytest.raises(InvalidType, match="field of an ODE returned None"):
         integrate(lambda t, z: None, B, on_failure="raise")
+
+
+SOLVERS = (Newton, NewtonKrylov, Broyden, Anderson, LBFGS, LevenbergMarquardt, GMRES)
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"rtol": "1e-3"},
+        {"rtol": True},
+        {"atol": None},
+        {"atol": "0"},
+        {"max_iter": 2.5},
+        {"max_iter": True},
+        {"max_iter": "9"},
+    ],
+    ids=str,
+)
+def test_settings_of_the_wrong_type_are_refused(solver, wrong):
+    with pytest.raises(InvalidType, match=f"{next(iter(wrong))}=.*number"):
+        solver(**wrong)
+    assert solver(max_iter=np.int64(9), rtol=np.float32(1e-3)).max_iter == 9
