@@ -153,10 +153,11 @@ def integrate(
 
     Returns:
         Value at the last time; converged is what is finite there, with adaptive methods within the
-        tolerances of every step, with fixed steps untested (see `ODE`). `iterations` is the number of steps and `residual` NaN unless
-        estimated: then the sum of the steps' error norms. `stats`: `path` `(T, *shape)`,
-        `evaluations`, an `Evaluations` whose `backward` grows in the backward pass, and with
-        estimates `error` and `stiffness` `(*P)`, see `sciml.solvers.embedded`.
+        tolerances of every step, with fixed steps untested (see `ODE`). `iterations` is the number
+        of steps and `residual` NaN unless estimated: then the sum of the steps' error norms.
+        `stats`: `path` `(T, *shape)`, `evaluations`, an `Evaluations` whose `backward` grows in
+        the backward pass, and with estimates `error` and `stiffness` `(*P)`, see
+        `sciml.solvers.embedded`.
 
     Raises:
         ConvergenceError: Under `raise`, if a problem failed.
