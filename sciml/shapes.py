@@ -174,11 +174,12 @@ class no_outer_products(TorchFunctionMode):
         tensors = [a for a in args if isinstance(a, Tensor)]
         shapes = {tuple(a.shape) for a in tensors}
         if n > 1 and {(n,), (n, 1)} <= shapes and self._counts(tensors):
+            columns = COLUMNS if self.computed is None else "x[:, :1] for x[:, 0]"
             raise InvalidArgument(
                 f"{self.name} combines a tensor ({n},) with a tensor ({n}, 1) by "
                 f"{getattr(function, '__name__', function)}, which gives ({n}, {n})",
                 "numbers of one point combined with numbers of the same point",
-                f"Write {COLUMNS if self.computed is None else 'x[:, :1] for x[:, 0]'}; where all pairs are meant, x[:, None] and x[None]",
+                f"Write {columns}; where all pairs are meant, x[:, None] and x[None]",
             )
 
     def _counts(self, tensors: list[Tensor]) -> bool:
