@@ -12,11 +12,13 @@ mean of its own.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from sciml.errors import InvalidArgument, InvalidType
 
@@ -119,29 +121,68 @@ class no_outer_products(TorchFunctionMode):
     Args:
         name: The function that is called inside.
         n: Number of points N; nothing can be seen with fewer than two.
+        of: If given, only `(N,)` computed from this tensor count. Others may be weights of N
+            unknowns, or times of N measurements, where their number is N by chance. Compiled
+            functions then run uncompiled inside: the compiler would trace the watching.
     """
 
-    def __init__(self, name: str, n: int) -> None:
+    def __init__(self, name: str, n: int, of: Tensor | None = None) -> None:
         super().__init__()
         self.name, self.n = name, n
+        self.computed = None if of is None else WeakTensorKeyDictionary({of: True})
+        self.eager: Any = nullcontext()
+
+    def __enter__(self) -> no_outer_products:
+        """Begin to watch."""
+        if self.computed is not None:
+            self.eager = torch.compiler.set_stance("force_eager")
+        self.eager.__enter__()
+        return super().__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        """End it."""
+        super().__exit__(*error)
+        self.eager.__exit__(*error)
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         """Compare shapes before what works entry by entry, and after everything else."""
+        kwargs = kwargs or {}
+        out = self._watched(function, args, kwargs)
+        if self.computed is not None and self._known((*args, *kwargs.values())):
+            for part in out if isinstance(out, tuple | list) else (out,):
+                if isinstance(part, Tensor):
+                    self.computed[part] = True
+        return out
+
+    def _known(self, value: Any) -> bool:
+        """Return whether an argument is, or holds, a tensor computed from `of`."""
+        if isinstance(value, tuple | list):
+            return any(self._known(part) for part in value)
+        return isinstance(value, Tensor) and value in self.computed
+
+    def _watched(self, function, args, kwargs):
         if getattr(function, "__name__", "").strip("_") in ENTRYWISE:
             self._compare(function, args)  # before (N, N) takes the memory of large N
-            return function(*args, **(kwargs or {}))
-        out = function(*args, **(kwargs or {}))
+            return function(*args, **kwargs)
+        out = function(*args, **kwargs)
         if isinstance(out, Tensor) and out.shape == (self.n, self.n):
             self._compare(function, args)
         return out
 
     def _compare(self, function, args) -> None:
         n = self.n
-        shapes = {tuple(a.shape) for a in args if isinstance(a, Tensor)}
-        if n > 1 and {(n,), (n, 1)} <= shapes:
+        tensors = [a for a in args if isinstance(a, Tensor)]
+        shapes = {tuple(a.shape) for a in tensors}
+        if n > 1 and {(n,), (n, 1)} <= shapes and self._counts(tensors):
+            columns = COLUMNS if self.computed is None else "x[:, :1] for x[:, 0]"
             raise InvalidArgument(
                 f"{self.name} combines a tensor ({n},) with a tensor ({n}, 1) by "
                 f"{getattr(function, '__name__', function)}, which gives ({n}, {n})",
                 "numbers of one point combined with numbers of the same point",
-                f"Write {COLUMNS}; where all pairs are meant, x[:, None] and x[None]",
+                f"Write {columns}; where all pairs are meant, x[:, None] and x[None]",
             )
+
+    def _counts(self, tensors: list[Tensor]) -> bool:
+        """Return whether one `(N,)` among them may be a number per point."""
+        vectors = (a for a in tensors if a.shape == (self.n,))
+        return self.computed is None or any(a in self.computed for a in vectors)

@@ -13,11 +13,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
 
 from sciml.errors import InvalidArgument, InvalidType
+from sciml.shapes import no_outer_products
 
 # Below these norms the squares of entries that matter may be rounded to zero.
 LOWEST = {
@@ -330,3 +332,13 @@ class Segments:
 
 
 Layout = Rows | Segments
+
+
+def unmixed(name: str, x: Tensor, layout: Layout) -> AbstractContextManager:
+    """Return a context in which problems `(B, ...)` of x must not be paired by broadcasting.
+
+    Entering it costs microseconds per operation: for the first call of a user's function.
+    """
+    if not isinstance(layout, Rows) or layout.ndim != 1 or len(x) < 2:
+        return nullcontext()
+    return no_outer_products(name, len(x), of=x)

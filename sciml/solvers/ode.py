@@ -30,12 +30,19 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from sciml.errors import ConvergenceError, InvalidArgument, NumericalWarning, did_you_mean
+from sciml.errors import (
+    ConvergenceError,
+    InvalidArgument,
+    InvalidType,
+    NumericalWarning,
+    did_you_mean,
+)
 from sciml.solvers.compiler import uncompiled
 from sciml.solvers.embedded import StepFailure, embedded_path, step_estimates
 from sciml.solvers.layout import Layout
 from sciml.solvers.ode_adjoint import adjoint_path
 from sciml.solvers.ode_field import Evaluations, Field
+from sciml.solvers.progress import check_counts, check_numbers
 from sciml.solvers.search import flat_theta, layout_for
 from sciml.solvers.solution import MEANING, Policy, Solution, Status, check_policy
 
@@ -47,6 +54,7 @@ ADAPTIVE = ("dopri5", "dopri8", "bosh3", "adaptive_heun", "fehlberg2")
 LANDING = ("dopri8", "bosh3")
 ONE_STEP = ("euler", "midpoint", "heun2", "heun3", "rk4")
 MULTISTEP = ("explicit_adams", "implicit_adams")
+RESOLVED = 1e-3  # largest round-off of a time, relative to the interval
 ROUNDS = 4  # problems may fail one after the other; after this many solves all are given up
 
 
@@ -62,7 +70,12 @@ class ODE:
         steps: Steps of fixed-step methods between two times.
         max_steps: Most steps of adaptive methods between two times.
 
+    Fixed steps are not tested: where they are too long for the field (beyond the stability limit,
+    2 / |eigenvalue| for `euler`) the result is finite, large and wrong, and counts as converged.
+    Compare with twice the `steps`, or take an adaptive method.
+
     Raises:
+        InvalidType: For numbers of the wrong type.
         InvalidArgument: For an unknown method, or numbers that cannot work.
     """
 
@@ -79,6 +92,8 @@ class ODE:
             raise InvalidArgument(
                 f"method={self.method!r}", "an integrator", did_you_mean(str(self.method), known)
             )
+        check_numbers(rtol=self.rtol, atol=self.atol)
+        check_counts(steps=self.steps, max_steps=self.max_steps)
         fine = 0 <= self.rtol < math.inf and 0 <= self.atol < math.inf  # NaN is neither
         if not fine or self.rtol + self.atol == 0:
             raise InvalidArgument(
@@ -137,14 +152,18 @@ def integrate(
         layout: How z splits into problems, by default `Rows(1)`.
 
     Returns:
-        Value at the last time. `iterations` is the number of steps and `residual` NaN unless
-        estimated: then the sum of the steps' error norms. `stats`: `path` `(T, *shape)`,
-        `evaluations`, an `Evaluations` whose `backward` grows in the backward pass, and with
-        estimates `error` and `stiffness` `(*P)`, see `sciml.solvers.embedded`.
+        Value at the last time; converged is what is finite there, with adaptive methods within the
+        tolerances of every step, with fixed steps untested (see `ODE`). `iterations` is the number
+        of steps and `residual` NaN unless estimated: then the sum of the steps' error norms.
+        `stats`: `path` `(T, *shape)`, `evaluations`, an `Evaluations` whose `backward` grows in
+        the backward pass, and with estimates `error` and `stiffness` `(*P)`, see
+        `sciml.solvers.embedded`.
 
     Raises:
         ConvergenceError: Under `raise`, if a problem failed.
-        InvalidArgument: For combinations that do not work, or times out of order.
+        InvalidType: If times are no numbers.
+        InvalidArgument: For combinations that do not work, times out of order, or times that the
+            state's dtype, in which the field gets them, cannot tell apart.
     """
     ode = ode or ODE()
     check_policy(on_failure)
@@ -169,6 +188,7 @@ def _solved(
     bound, leaves = flat_theta(lambda at, *rest: field(*at, *rest), theta)
     z0 = z0.float() if z0.dtype in (torch.float16, torch.bfloat16) else z0
     t = checked_times(times, torch.float64 if ode.adaptive else z0.dtype, z0.device)
+    check_resolved(t, z0.dtype)
     counts = Evaluations()
     status = torch.full(layout.problems(z0), Status.CONVERGED, device=z0.device)
     extra: dict[str, Tensor] = {}
@@ -216,12 +236,18 @@ def checked_times(times: Any, dtype: torch.dtype, device: torch.device) -> Tenso
     """Return times as a tensor `(T,)`, with its graph if there is one.
 
     Raises:
+        InvalidType: If they are no sequence of numbers.
         InvalidArgument: If there are fewer than two, or they are not finite and strictly
             increasing or decreasing in this dtype.
     """
-    if not isinstance(times, Tensor) and any(isinstance(t, Tensor) for t in times):
-        times = torch.stack([torch.as_tensor(t, dtype=dtype, device=device) for t in times])
-    t = torch.as_tensor(times, dtype=dtype, device=device)
+    try:
+        if not isinstance(times, Tensor) and any(isinstance(t, Tensor) for t in times):
+            times = torch.stack([torch.as_tensor(t, dtype=dtype, device=device) for t in times])
+        t = torch.as_tensor(times, dtype=dtype, device=device)
+    except (TypeError, ValueError) as error:  # of texts, None, ragged lists
+        raise InvalidType(
+            f"times={times!r}", "a sequence of numbers", "Type times=(0.0, 1.0)"
+        ) from error
     steps = t.detach().diff() if t.dim() == 1 else t.new_zeros(1)
     fine = t.dim() == 1 and len(t) > 1 and bool(t.isfinite().all())
     if not fine or not bool((steps > 0).all() | (steps < 0).all()):
@@ -231,6 +257,24 @@ def checked_times(times: Any, dtype: torch.dtype, device: torch.device) -> Tenso
             "Type times=(0.0, 1.0)",
         )
     return t
+
+
+def check_resolved(t: Tensor, dtype: torch.dtype) -> None:
+    """Refuse times whose round-off in the dtype of the state, as the field gets them, is too long.
+
+    Raises:
+        InvalidArgument: If it is more than `RESOLVED` of the time between the first and the last.
+    """
+    t = t.detach()
+    unit, span = t.abs().max() * torch.finfo(dtype).eps, (t[-1] - t[0]).abs()
+    if bool(unit > RESOLVED * span):
+        raise InvalidArgument(
+            f"times from {float(t[0]):.10g} to {float(t[-1]):.10g} with a state of {dtype}, which "
+            f"rounds times there to {float(unit):.1e}",
+            f"a round-off of at most {RESOLVED:g} of the interval",
+            "Count times from the first one: times=(0.0, t1 - t0), and add t0 in the field as far "
+            "as its terms need it; or type z0.double()",
+        )
 
 
 def check_gradient(ode: ODE, gradient: str, *, estimates: bool = False) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from sciml.errors import InvalidArgument
 from sciml.shapes import check_tensor
-from sciml.solvers.layout import Layout
+from sciml.solvers.layout import Layout, unmixed
 from sciml.solvers.solution import Status
 
 NEAR_WORST = 0.1  # problems this close to the largest scaled speed share the blame
@@ -59,6 +60,7 @@ class Field:
         self.frozen: Tensor | None = None
         self.last: tuple[Tensor, Tensor, Tensor] | None = None
         self.began: tuple[Tensor, Tensor] | None = None  # time and state of the newest step
+        self.fresh = False  # whether the next evaluation is watched for problems that are paired
         self.counting = True  # else in a backward pass
         kind = z0.device.type
         # the backward pass evaluates the field outside the user's autocast
@@ -78,7 +80,9 @@ class Field:
         # a start that is not finite would reach shared parameters: 0 times NaN
         point = z if hold is None else torch.where(hold, self.start.nan_to_num(0.0, 0.0, 0.0), z)
         kind, dtype, enabled = self.cast
-        with torch.autocast(kind, dtype=dtype, enabled=enabled):
+        watch, self.fresh = self.fresh, False
+        watched = unmixed("a field of an ODE", point, self.layout) if watch else nullcontext()
+        with torch.autocast(kind, dtype=dtype, enabled=enabled), watched:
             y = self.function((t, point), *leaves)
         check_tensor("a field of an ODE", y, "a tensor of the state's shape")
         if y.shape != z.shape:
@@ -95,7 +99,7 @@ class Field:
     def watch(self, t: Tensor, *, adaptive: bool) -> None:
         """Count the steps of a new attempt, which begins at `t`, by torchdiffeq's callbacks."""
         self.counts.steps = self.counts.rejected = 0
-        self.began = t, self.start
+        self.began, self.fresh = (t, self.start), True
 
         def accepted(t: Tensor, z: Tensor, dt: Tensor) -> None:
             self.counts.steps += self.counting

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from numbers import Integral, Real
+from typing import Any
+
 import torch
 from torch import Tensor
 
-from sciml.errors import InvalidArgument
+from sciml.errors import InvalidArgument, InvalidType
 from sciml.solvers.layout import Layout
 from sciml.solvers.solution import Outcome, Status
 
@@ -32,9 +35,12 @@ def check_tolerances(
         name: Of the relative tolerance, for the message.
 
     Raises:
+        InvalidType: If one is no number, or `max_iter` no whole one.
         InvalidArgument: If one is negative or not finite, both are zero, or `rtol` is 1 or more
             (no iteration would be needed) or below the precision of float64 without an `atol`.
     """
+    check_numbers(**{name: 0.0 if rtol is None else rtol, "atol": atol})
+    check_counts(max_iter=max_iter)
     if rtol is None or isinstance(rtol, Tensor):
         fine, rtol = True, 0.0 if rtol is None else "(*P)"
     else:
@@ -47,6 +53,28 @@ def check_tolerances(
             "an atol, and max_iter >= 0",
             f"Type {name}=1e-10 for float64, {name}=1e-5 for float32",
         )
+
+
+def check_numbers(**settings: Any) -> None:
+    """Refuse settings that are no real numbers (or tensors of them), as texts are.
+
+    Raises:
+        InvalidType: With the name.
+    """
+    for name, value in settings.items():
+        if isinstance(value, bool) or not isinstance(value, (Real, Tensor)):
+            raise InvalidType(f"{name}={value!r}", "a real number", f"Type {name}=1e-5")
+
+
+def check_counts(**settings: Any) -> None:
+    """Refuse settings that are no whole numbers, as 2.5, NaN and True are.
+
+    Raises:
+        InvalidType: With the name.
+    """
+    for name, value in settings.items():
+        if isinstance(value, bool) or not isinstance(value, Integral):
+            raise InvalidType(f"{name}={value!r}", "a whole number", f"Type {name}=100")
 
 
 def check_precision(rtol: float | Tensor | None, atol: float, dtype: torch.dtype) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -19,7 +20,7 @@ from sciml.errors import InvalidArgument, InvalidType
 from sciml.shapes import check_tensor, name_of
 from sciml.solvers.attach import Implicit
 from sciml.solvers.compiler import uncompiled
-from sciml.solvers.layout import Layout, Rows
+from sciml.solvers.layout import Layout, Rows, unmixed
 from sciml.solvers.problem import Kind, Problem, Task
 from sciml.solvers.progress import default_tolerance, relative_to, within
 from sciml.solvers.reversible import Reversible
@@ -287,10 +288,17 @@ def theta_type(theta: Any) -> InvalidType:
 def checked(
     kind: Kind, function: Callable[..., Tensor], layout: Layout, title: str
 ) -> Callable[..., Tensor]:
-    """Return the function with a check of what it returns, before anything broadcasts."""
+    """Return the function with a check of what it returns, before anything broadcasts.
+
+    The first call is watched for numbers of one problem combined with those of all others.
+    """
+    fresh = True
 
     def tested(x: Tensor, *theta: Tensor) -> Tensor:
-        y = function(x, *theta)
+        nonlocal fresh
+        watch, fresh = fresh, False
+        with unmixed(f"'{title}' of a {kind} problem", x, layout) if watch else nullcontext():
+            y = function(x, *theta)
         check_tensor(f"'{title}' of a {kind} problem", y, "a tensor")
         got, given = tuple(y.shape), tuple(x.shape)
         problems = tuple(layout.problems(x))

@@ -154,7 +154,9 @@ def minimise(
 ) -> Solution:
     """Minimise `function(x, *theta)`, one number per problem; arguments, errors as in `root`.
 
-    `function` returns `(B,)`. The solver is `LBFGS()` by default. `positive_definite` declares the
+    `function` returns `(B,)`. Converged is a stationary point, where the gradient vanishes: a
+    saddle or a maximum counts too, and a start on one stays there; test the Hessian, or start
+    beside it. The solver is `LBFGS()` by default. `positive_definite` declares the
     Hessian at the minimum so, for a Cholesky factor or CG in the derivative.
     """
     tags = {"symmetric": True, "positive_definite": positive_definite}

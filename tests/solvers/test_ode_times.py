@@ -6,7 +6,7 @@ import pytest
 import torch
 from scipy.integrate import solve_ivp
 
-from sciml.errors import InvalidArgument
+from sciml.errors import InvalidArgument, InvalidType
 from sciml.solvers import ODE, integrate
 from sciml.solvers.ode import local_estimates
 
@@ -87,6 +87,46 @@ def test_times_that_coincide_in_the_precision_of_the_state_are_refused():
     z0 = torch.ones(1, 2, dtype=torch.float32)
     with pytest.raises(InvalidArgument, match="float32"):
         integrate(turn, z0, on_failure="raise", ode=ODE("rk4"), times=(1.0, 1.0 + 1e-9))
+
+
+@pytest.mark.parametrize("way", WAYS, ids=str)
+@pytest.mark.parametrize("start", [1e9, -1e5])
+def test_times_whose_round_off_is_long_are_refused(start, way):
+    z0 = torch.ones(2, 1, dtype=torch.float32, requires_grad=True)
+
+    def field(t, z):
+        return torch.cos(t - start) * z
+
+    # the field got the last time at all times: exp(1) instead of exp(sin 1)
+    with pytest.raises(
+        InvalidArgument, match=r"type z0\.double\(\)|increasing .* in torch.float32"
+    ):
+        integrate(field, z0, on_failure="raise", times=(start, start + 1), **way)
+    found = integrate(field, z0.double(), on_failure="raise", times=(start, start + 1), **way).value
+    wanted = torch.full_like(found, math.exp(math.sin(1.0)))
+    assert torch.allclose(found, wanted, rtol=0.02, atol=0)
+
+
+def test_a_clock_far_from_zero_is_kept_where_the_interval_is_long():
+    z0 = torch.ones(2, 1, dtype=torch.float32)
+    found = integrate(lambda t, z: z / t, z0, on_failure="raise", times=(1000.0, 4000.0)).value
+    assert torch.allclose(found, torch.full_like(found, 4.0), rtol=1e-3, atol=0)
+
+
+@pytest.mark.parametrize("times", ["01", [0, "1"], None, [0, None], 5.0, {}, [0, 1j], b"01"])
+def test_times_that_are_no_numbers_are_refused(times):
+    with pytest.raises((InvalidType, InvalidArgument), match="times=.*Type times="):
+        integrate(turn, torch.ones(1, 2), on_failure="raise", times=times)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"steps": 2.5}, {"steps": math.nan}, {"max_steps": True}, {"rtol": "1e-3"}, {"atol": None}],
+    ids=str,
+)
+def test_settings_of_the_wrong_type_are_refused(wrong):
+    with pytest.raises(InvalidType, match=f"{next(iter(wrong))}=.*number"):
+        ODE(**wrong)
 
 
 @pytest.mark.parametrize("way", WAYS[:5], ids=str)

@@ -179,3 +179,33 @@ def test_wrong_arguments():
         soft_threshold(x, -0.1)
     with pytest.raises(InvalidArgument, match="m <= n"):
         project_affine(x, torch.ones(5, 4), torch.ones(5))
+
+
+def test_dependent_rows_give_the_least_norm_projection():
+    torch.manual_seed(2)
+    x, base = torch.randn(6, 5, dtype=torch.float64), torch.randn(2, 5, dtype=torch.float64)
+    mix = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.5, -2.0]], dtype=torch.float64)
+    rhs = torch.tensor([0.3, -0.7], dtype=torch.float64)
+    found = project_affine(x, mix @ base, mix @ rhs)
+    wanted = project_affine(x, base, rhs)  # the same set, without the rows that depend
+    assert torch.allclose(found, wanted, rtol=1e-12, atol=1e-13)
+    assert torch.autograd.gradcheck(
+        lambda x: project_affine(x, mix @ base, mix @ rhs), x.clone().requires_grad_()
+    )
+    # equations that contradict each other: half way between them
+    found = project_affine(
+        x[:, :2], torch.tensor([[1.0, 0.0]] * 2).to(x), torch.tensor([0.0, 1.0]).to(x)
+    )
+    assert torch.allclose(
+        found, torch.stack([torch.full_like(x[:, 0], 0.5), x[:, 1]], -1), rtol=0, atol=1e-13
+    )
+
+
+def test_a_matrix_with_nan_spares_the_others():
+    torch.manual_seed(3)
+    x, matrices = torch.randn(2, 4), torch.randn(2, 2, 4)
+    matrices[0, 0, 0] = torch.nan
+    found = project_affine(x, matrices, torch.ones(2, 2))
+    assert bool(found[0].isnan().all())
+    wanted = project_affine(x[1], matrices[1], torch.ones(2))
+    assert torch.allclose(found[1], wanted, rtol=1e-5, atol=1e-6)

@@ -1,10 +1,25 @@
 """Functions handed to solvers: wrong shapes refused before anything broadcasts."""
 
+import numpy as np
 import pytest
 import torch
 
 from sciml.errors import InvalidArgument, InvalidType
-from sciml.solvers import GMRES, fixed_point, implicit_derivative, integrate, minimise, root
+from sciml.solvers import (
+    GMRES,
+    LBFGS,
+    Anderson,
+    Broyden,
+    LevenbergMarquardt,
+    Newton,
+    NewtonKrylov,
+    fixed_point,
+    implicit_derivative,
+    integrate,
+    least_squares,
+    minimise,
+    root,
+)
 from sciml.solvers.dense import Dense
 from sciml.solvers.solve import linear_solve
 
@@ -53,3 +68,86 @@ def test_objectives_and_fields_are_tensors():
         minimise(lambda x: 1.0, B, on_failure="raise")
     with pytest.raises(InvalidType, match="field of an ODE returned None"):
         integrate(lambda t, z: None, B, on_failure="raise")
+
+
+SOLVERS = (Newton, NewtonKrylov, Broyden, Anderson, LBFGS, LevenbergMarquardt, GMRES)
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"rtol": "1e-3"},
+        {"rtol": True},
+        {"atol": None},
+        {"atol": "0"},
+        {"max_iter": 2.5},
+        {"max_iter": True},
+        {"max_iter": "9"},
+    ],
+    ids=str,
+)
+def test_settings_of_the_wrong_type_are_refused(solver, wrong):
+    with pytest.raises(InvalidType, match=f"{next(iter(wrong))}=.*number"):
+        solver(**wrong)
+    assert solver(max_iter=np.int64(9), rtol=np.float32(1e-3)).max_iter == 9
+
+
+def paired(x):
+    """The problems of a batch combined with each other by broadcasting, hidden by a mean."""
+    return (x[:, 0] - x[:, :1]).mean(1, keepdim=True)
+
+
+PAIRED = {
+    "least squares": lambda x: least_squares(lambda x: x[:, 0] - x[:, :1], x, on_failure="best"),
+    "mean": lambda x: least_squares(lambda x: x + paired(x), x, on_failure="best"),
+    "root": lambda x: root(lambda x: x + paired(x), x, on_failure="best"),
+    "fixed point": lambda x: fixed_point(lambda x: 0.5 * x + paired(x), x, on_failure="best"),
+    "theta": lambda x: root(
+        lambda x, c: x + (torch.sqrt(x.flatten()) - c).mean(1, True), x, (x,), on_failure="best"
+    ),
+    "minimise": lambda x: minimise(lambda x: (x.sum(1) * x).mean(1), x, on_failure="best"),
+    "ode": lambda x: integrate(lambda t, x: paired(x), x, on_failure="best"),
+    "adjoint": lambda x: integrate(
+        lambda t, x: paired(x), x.requires_grad_(), on_failure="best", gradient="adjoint"
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PAIRED)
+def test_problems_that_are_paired_by_broadcasting_are_refused(name):
+    with pytest.raises(InvalidArgument, match=r"combines a tensor \(3,\) with a tensor \(3, 1\)"):
+        PAIRED[name](torch.ones(3, 1))
+
+
+def test_as_many_unknowns_or_measurements_as_problems_are_no_pairs():
+    at, weight = torch.linspace(0.0, 1.0, 3), torch.tensor([0.3, -0.2, 0.1])
+    true = torch.tensor([[1.0, 0.5], [2.0, 1.0], [0.7, 2.0]], dtype=torch.float64)
+
+    def curves(w):
+        return w[:, :1] * torch.exp(-w[:, 1:] * at)
+
+    found = least_squares(
+        lambda w: curves(w) - curves(true), torch.ones_like(true), on_failure="raise"
+    )
+    assert torch.allclose(found.value, true, rtol=1e-6, atol=1e-6)
+    x0 = torch.ones(3, 3, dtype=torch.float64)
+    root(lambda x: x - torch.tanh(x[:, :1] * weight), x0, on_failure="raise")
+    # pairs within one problem
+    energy = torch.vmap(lambda row: (row - row[:, None]).square().sum() + (row - 1).square().sum())
+    found = minimise(energy, x0 * torch.arange(3.0), on_failure="raise").value
+    assert torch.allclose(found, x0, rtol=0, atol=1e-7)
+
+
+def test_a_compiled_function_is_compiled_without_the_watching():
+    graphs = []
+
+    def backend(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    step = torch.compile(lambda x: 0.1 * x[:, :1] * torch.tanh(x), backend=backend, fullgraph=True)
+    with torch.no_grad():
+        for _ in range(3):
+            fixed_point(step, torch.ones(3, 2), on_failure="raise")
+    assert len(graphs) == 1

@@ -122,7 +122,8 @@ def project_second_order_cone(x: Tensor) -> Tensor:
 def project_affine(x: Tensor, matrix: Tensor, rhs: Tensor) -> Tensor:
     """Return the nearest `(*batch, n)` with `matrix @ x = rhs`.
 
-    Rows of the matrix must be independent; dependent ones give infinity or NaN.
+    Where rows of the matrix depend on others, up to round-off, it is the nearest of the points with
+    the least `|matrix @ x - rhs|`, which is zero where the equations agree.
 
     Args:
         x: `(*batch, n)`.
@@ -138,11 +139,12 @@ def project_affine(x: Tensor, matrix: Tensor, rhs: Tensor) -> Tensor:
             f"matrix {tuple(matrix.shape)}, rhs {tuple(rhs.shape)}, x {tuple(x.shape)}",
             "matrix (*batch, m, n), rhs (*batch, m), x (*batch, n) with m <= n",
         )
-    # Q R = M^T: the normal matrix M M^T would square the condition number
-    q, r = torch.linalg.qr(matrix.mT)
-    inner = torch.linalg.solve_triangular(r.mT, rhs[..., None], upper=False)
-    gap = q.mT @ x[..., None] - inner
-    out = x - (q @ gap)[..., 0]
+    bad = ~matrix.isfinite().flatten(-2).all(-1)
+    matrix = matrix.masked_fill(bad[..., None, None], 0.0)  # LAPACK refuses NaN for all rows
+    # the normal matrix M M^T would square the condition number
+    inverse = torch.linalg.pinv(matrix)
+    gap = matrix @ x[..., None] - rhs[..., None]
+    out = (x - (inverse @ gap)[..., 0]).masked_fill(bad[..., None], torch.nan)
     if out.shape != x.shape:
         raise InvalidArgument(
             f"matrix {tuple(matrix.shape)} and rhs {tuple(rhs.shape)} for x {tuple(x.shape)}",
