@@ -258,9 +258,14 @@ def _composed(name: str, words: list[str]) -> DictConfig:
 
 def _folder(config: DictConfig) -> str:
     try:
-        return str(config.hydra.run.dir)
+        found = str(config.hydra.run.dir)
     except UNUSABLE as error:
         raise ConfigError(f"hydra.run.dir: {_short(error)}") from error
+    if not found.strip():  # an unset variable of the shell; the folder would be the present one
+        raise ConfigError(
+            "hydra.run.dir is empty", "a folder", "Type hydra.run.dir=FOLDER, or leave it out"
+        )
+    return found
 
 
 def _parsed(words: list[str]) -> list[Override]:

@@ -55,6 +55,8 @@ def root(config: Config) -> list[str]:
         found.append(
             f"matmul_precision={precision} is unknown. {did_you_mean(str(precision), PRECISIONS)}."
         )
+    if config.get("ckpt_path") == "":  # an unset variable of the shell: a run would start afresh
+        found.append("ckpt_path is empty. Type ckpt_path=last or a file, or leave it out.")
     if not isinstance(config.get("reference") or {}, Mapping):
         found.append(
             f"reference={config['reference']!r} is no table. Expected reference=null, or "

@@ -58,6 +58,7 @@ ROOT = Path(__file__).parents[2]
         (["-m", "model=toy", "ckpt_path=last"], ["ckpt_path=last with -m"]),
         (["model=toy", "ckpt_path=last"], ["no run below", "Leave ckpt_path out"]),
         (["model=toy", "ckpt_path=none.ckpt"], ["none.ckpt: it does not exist"]),
+        (["model=toy", "ckpt_path="], ["ckpt_path is empty"]),
         (["model=toy", "problem._target_=os.system"], ["problem._target_", "allowed packages"]),
         (["model=toy", "problem._target_=sciml.cli.train.subprocess"], ["not defined in"]),
         (["model=toy", "problem._target_=sciml.errors.Nothing"], ["has no Nothing"]),

@@ -88,6 +88,11 @@ def test_a_choice_drops_what_the_model_set_for_the_one_it_replaces(folder):
     assert finding.startswith("schedule.final is unknown")
 
 
+def test_an_empty_run_folder_is_refused(folder):
+    (finding,) = overrides.read(["model=toy", "hydra.run.dir="], folder.resolve()).findings
+    assert finding.startswith("hydra.run.dir is empty")
+
+
 def test_arguments_no_file_lists_need_no_plus(folder):
     config = compose("model=toy", "trainer.limit_val_batches=2", "problem.noise=1", folder=folder)
     assert config.config["trainer"]["limit_val_batches"] == 2

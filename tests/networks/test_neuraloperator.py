@@ -73,13 +73,15 @@ def network(model):
 
 
 def fields(dim=2, n=16, count=3, names=()):
-    """Balls of different size with random data, as on a grid."""
+    """Balls of different size with random data, as on a grid; g is that of the closest point."""
     generator = torch.Generator().manual_seed(1)
     axis = torch.linspace(-1.5, 1.5, n)
-    r = torch.stack(torch.meshgrid(*[axis] * dim, indexing="ij")).square().sum(0).sqrt()
+    x = torch.stack(torch.meshgrid(*[axis] * dim, indexing="ij"))
+    r = x.square().sum(0).sqrt()
     radius = torch.tensor([0.6, 0.9, 1.2])[:count].view(-1, *[1] * dim)
-    found = {"sdf": r - radius}
-    for name in ("boundary", "source", *names):
+    slopes = torch.rand(count, dim, generator=generator)
+    found = {"sdf": r - radius, "boundary": torch.einsum("nk,k...->n...", slopes, x / r)}
+    for name in ("source", *names):
         found[name] = torch.rand(count, *[n] * dim, generator=generator)
     return found
 
