@@ -140,7 +140,7 @@ def edit(folder, change):
         (lambda s: s["inputs"]["f"].update(unit="km"), "describes 'f'"),
         (lambda s: s["inputs"]["f"].update(shape=["N", "H", 4]), "describes 'f'"),
         (lambda s: s["inputs"]["f"].update(ranges={"value": ["a", 1]}), "range"),
-        (lambda s: s["outputs"].update(more={"shape": [], "unit": "1"}), "lists the outputs"),
+        (lambda s: s["outputs"].update(more={"shape": ["N"], "unit": "1"}), "lists the outputs"),
     ],
 )
 def test_damaged_descriptions_are_refused(folder, change, message):
