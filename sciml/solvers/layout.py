@@ -46,7 +46,14 @@ def unit_of(size: Tensor) -> Tensor | None:
     """
     far = torch.finfo(size.dtype).max ** 0.125
     odd = ((size > far) | (size < 1 / far)) & (size > 0) & size.isfinite()
+    if _transformed():
+        return torch.where(odd, power_of_two(size), 1.0)
     return torch.where(odd, power_of_two(size), 1.0) if bool(odd.any()) else None
+
+
+def _transformed() -> bool:
+    """Return whether a transform of `torch.func` runs, under which tensors may hide values."""
+    return torch._C._are_functorch_transforms_active()
 
 
 def _in_range(norm: Tensor, largest: Callable[[], Tensor], again: Callable[..., Tensor]) -> Tensor:
@@ -58,7 +65,8 @@ def _in_range(norm: Tensor, largest: Callable[[], Tensor], again: Callable[..., 
         again: Returns the norm times a power of two `(*P)`, from entries times that power.
     """
     low = LOWEST[norm.dtype]
-    looks = norm.device.type == "cpu"  # a look costs less than the work it saves
+    # a look costs less than the work it saves
+    looks = norm.device.type == "cpu" and not _transformed()
     if looks:
         if not norm.numel():
             return norm

@@ -155,7 +155,7 @@ def test_refusals():
 
 def test_walk_settings_reach_the_engine():
     assert replace(data(walks=3)._engine(3), antithetic=False) == WalkOnSpheres(
-        walks=3, eps=3e-3, max_steps=500, outside="nan"
+        walks=3, eps=3e-3, max_steps=500, outside="nan", close=0.0
     )
     assert data()._engine(2).antithetic
 

@@ -25,7 +25,8 @@ def problems(operator, count, seed=0):
     found = {"sdf": x.square().sum(0).sqrt() - radius}
     for name in list(operator.spec["inputs"])[1:]:
         a, b = torch.randn(2, count, *one, generator=generator)
-        field = torch.sin(a * x[0] + b * x[1] + a)
+        at = x[:, None] * radius / x.square().sum(0).sqrt() if name == "boundary" else x[:, None]
+        field = torch.sin(a * at[0] + b * at[1] + a)
         found[name] = 1.5 + field if name in ("screening", "diffusion") else field
     return found
 
