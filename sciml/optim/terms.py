@@ -63,12 +63,6 @@ class LossTerm:
                 "a tensor (n,) or (n, m), one row per sample",
                 "Leave squares, sums and means to the loss",
             )
-        if len(self.residual) > self.count or self.count < 1:
-            raise InvalidArgument(
-                f"{title} has {len(self.residual)} rows, with count={self.count}",
-                "count, the number of samples in the global batch, of at least that",
-                f"Write LossTerm('{self.name}', residual, weight, len(residual)) on one rank",
-            )
         if getattr(self.weight, "shape", ()):
             raise InvalidArgument(
                 f"the loss term '{self.name}' with a weight of shape {tuple(self.weight.shape)}",

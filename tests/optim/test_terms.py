@@ -15,7 +15,6 @@ LABELS = torch.tensor([0, 1, 2, 0])
     ("residual", "count", "message"),
     [
         (U.mean(), 4, "'pde' is one number"),
-        (U, 3, "'pde' has 4 rows, with count=3"),
         (U[:0], 0, "count=0"),
         (U.numpy(), 4, "'pde' is a ndarray"),
         (U.long(), 4, "'pde' is dtype torch.int64"),
