@@ -51,9 +51,8 @@ class LossTerm:
         """Check that the parts fit.
 
         Raises:
-            InvalidArgument: For an unknown kind, a weight per sample, logits without targets,
-                residuals that are no tensor with one row per sample, or more rows than the global
-                batch has samples.
+            InvalidArgument: For an unknown kind, a weight per sample, logits without targets, or
+                residuals that are no tensor with one row per sample.
         """
         title = f"the residual of the loss term '{self.name}'"
         check_tensor(title, self.residual, "a tensor (n,) or (n, m), one row per sample", "is")
