@@ -42,9 +42,8 @@ def train(
     first = not paths.is_worker()
     held = run_folder.lock(run_dir) if first else None
     used = run_folder.content(run_dir) is not None
-    stop, ranks = interrupt.Stop(), Ranks(run_dir, paths.rank(), 1)
+    stop, ranks = interrupt.Stop(), Ranks.started(run_dir)
     try:
-        ranks = Ranks.started(run_dir)
         stop.listen(requeued=paths.by_srun())
         code = _train(config, run_dir, command, found, used, stop, ranks)
         ranks.leave(in_order=True)

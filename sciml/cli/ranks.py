@@ -27,7 +27,7 @@ LOOK = 0.5  # seconds between two looks
 GRACE = 4.0  # seconds a rank that has lost another has to end by itself
 # Seconds after which a rank that never showed up counts as gone: it was killed while it imported
 # what it needs. Nodes may start minutes apart and have folders of their own: nothing is known then.
-MEETING = 45.0
+MEETING = 30.0
 
 Lost = Callable[[str], None]
 log = logging.getLogger("sciml")
@@ -48,7 +48,7 @@ class Ranks:
 
     def __init__(self, run_dir: Path, rank: int, world: int, meeting: float = MEETING) -> None:
         self.run_dir, self.rank, self.world, self.meeting = run_dir, rank, world, meeting
-        self.others = [other for other in range(world) if other != rank]
+        self.others = [other for other in range(world) if other != rank and world > 1]
         self._met: set[int] = set()
         self._began = time.monotonic()
         self.lost: Lost = functools.partial(said, run_dir)
@@ -67,20 +67,31 @@ class Ranks:
         return self.run_dir / f".rank{rank}"
 
     def _hold(self) -> int | None:
-        """Take this rank's file; None where the system or the file system has no locks."""
+        """Take this rank's file; None where the system or the file system has no locks.
+
+        Raises:
+            ConfigError: If the same rank of another run has it.
+        """
         try:
             import fcntl
         except ImportError:  # Windows
             return None
         self.run_dir.mkdir(parents=True, exist_ok=True)
         held = os.open(self.file(self.rank), os.O_RDWR | os.O_CREAT, 0o666)
-        try:
-            fcntl.flock(held, fcntl.LOCK_EX)  # a look of another rank at it takes no time
-        except OSError:  # some network file systems
-            os.close(held)
-            self.file(self.rank).unlink(missing_ok=True)
-            return None
-        return held
+        patience = time.monotonic() + LOOK  # another rank may be looking at it
+        while True:
+            try:
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return held
+            except BlockingIOError as error:
+                if time.monotonic() > patience:
+                    os.close(held)
+                    raise run_folder.taken(self.run_dir) from error
+                time.sleep(0.01)
+            except OSError:  # some network file systems
+                os.close(held)
+                self.file(self.rank).unlink(missing_ok=True)
+                return None
 
     def gone(self) -> str | None:
         """Return which rank is gone, in words.

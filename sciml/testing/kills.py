@@ -4,6 +4,8 @@ A program, for any models and any number of kills:
 
     python -m sciml.testing.kills pinn_hjb wos_poisson2d --kills 10 --seed 0
 
+`--only 3 7` repeats some of the ten.
+
 Every run is a process group of its own, forked from this process when everything is imported, so a
 moment can lie in the first millisecond of composing a configuration, in the building of a network,
 in a step, in the writing of a file, in a validation, the test, the export or the pictures. Clocks
@@ -216,35 +218,40 @@ def untruth(home: Path, whole: Path, old: Path | None) -> str | None:
     return "the record of an older run, which is not whole" if gone or belongs(home) else None
 
 
-def moments(kills: int, times: Sequence[float], draw: random.Random) -> list[Moment]:
-    """Return when to kill, spread over the whole run.
+def moment(number: int, kills: int, times: Sequence[float], draw: random.Random) -> Moment:
+    """Return when to kill: all numbers together are spread over the whole run.
 
     Args:
-        kills: How many.
+        number: Which of the kills.
+        kills: How many there are.
         times: Seconds at which the run that was left alone had written 0, 1, 2 … rows, and its end.
-        draw: Of the moments.
+        draw: Of the moment.
     """
-    most = len(times) - 2
-    found = [
-        Moment(delay=draw.uniform(0, times[1])),
-        Moment(file="metrics.json", delay=draw.uniform(0, 0.05)),
-    ]
-    for i in range(kills - 2):
-        rows = 1 + int((i + draw.random()) / (kills - 2) * most)
-        if i % 4 < 2:
-            found.append(Moment(rows, delay=draw.uniform(0, times[rows + 1] - times[rows])))
-        else:
-            found.append(Moment(rows, "checkpoints/.last.draft", draw.uniform(0, 0.02)))
-    return found[:kills]
+    if number == 0:
+        return Moment(delay=draw.uniform(0, times[1]))
+    if number == 1:
+        return Moment(file="metrics.json", delay=draw.uniform(0, 0.05))
+    part = (number - 2 + draw.random()) / (kills - 2)
+    rows = 1 + int(part * (len(times) - 2))
+    if number % 4 < 2:
+        return Moment(rows, "checkpoints/.last.draft", draw.uniform(0, 0.02))
+    return Moment(rows, delay=draw.uniform(0, times[rows + 1] - times[rows]))
 
 
-def trial(words: Sequence[str], kills: int, seed: int, folder: Path | None = None) -> dict:
+def trial(
+    words: Sequence[str],
+    kills: int,
+    seed: int,
+    only: Sequence[int] | None = None,
+    folder: Path | None = None,
+) -> dict[str, Any]:
     """Kill one run at random moments and return what came of it.
 
     Args:
         words: The command line of the run.
         kills: Number of kills.
         seed: Of the moments.
+        only: Numbers of the kills to do; all by default.
         folder: The folder of configurations; the installed one by default.
 
     Returns:
@@ -252,7 +259,6 @@ def trial(words: Sequence[str], kills: int, seed: int, folder: Path | None = Non
         in the end; `moments`, the rows written before every kill; and `wrong`, what was not as it
         should be.
     """
-    draw = random.Random(seed)
     counts = dict.fromkeys(("kills", "before", "used", "twice", "identical"), 0)
     after: list[int] = []
     wrong: list[str] = []
@@ -264,33 +270,36 @@ def trial(words: Sequence[str], kills: int, seed: int, folder: Path | None = Non
         code = end(process) or end(start([*words, *OLD, "hydra.run.dir=old"], folder))
         if code:
             return {**counts, "wrong": [f"a run that was left alone ended with code {code}"]}
-        for number, moment in enumerate(moments(kills, times, draw)):
+        for number in range(kills) if only is None else only:
+            draw = random.Random(f"{seed} {number}")
+            when = moment(number, kills, times, draw)
             home, used = Path(place) / f"it{number}", number % 2 == 1
             line = [*words, f"hydra.run.dir={home.name}", *["overwrite=true"][: 1 if used else 0]]
             while True:
                 if used:
                     shutil.copytree(old, home)
                 since = time.time()
-                if killed(start(line, folder), home, moment, since):
+                if killed(start(line, folder), home, when, since):
                     break
                 shutil.rmtree(home)  # it was over before
-                moment = Moment(moment.rows, delay=draw.uniform(0, 0.05))
+                when = Moment(when.rows, delay=draw.uniform(0, 0.05))
             counts["kills"] += 1
             counts["used"] += used
             after.append(written(home, since))
             problem = untruth(home, whole, old if used else None)
             if draw.random() < 0.3:  # once more
-                moment = Moment(draw.randrange(len(times) - 1), delay=draw.uniform(0, times[1] / 4))
+                again = Moment(draw.randrange(len(times) - 1), delay=draw.uniform(0, times[1] / 4))
                 process = start(going_on(home, line), folder)
-                counts["twice"] += killed(process, home, moment, time.time())
+                counts["twice"] += killed(process, home, again, time.time())
                 problem = problem or untruth(home, whole, old if used else None)
             counts["before"] += not belongs(home)
             code = end(start(going_on(home, line), folder))
             differ = [problem] if problem else []
             differ += [f"ended with code {code}"] if code else differences(whole, home)
             counts["identical"] += not differ
-            print(json.dumps(counts), file=sys.stderr, flush=True)  # should the rest never come
-            wrong += [f"kill {number} after {moment}: {text}" for text in differ]
+            # should the rest never come
+            print(json.dumps({**counts, "moments": after}), file=sys.stderr, flush=True)
+            wrong += [f"kill {number} after {when}: {text}" for text in differ]
     return {**counts, "seconds": round(times[-1], 1), "moments": after, "wrong": wrong}
 
 
@@ -320,6 +329,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("models", nargs="+", help="model names, or command lines in quotes")
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", type=int, nargs="*", help="numbers of the kills; all by default")
     given = parser.parse_args(argv)
     torch.set_num_threads(1)  # a fork takes no other threads along
     import lightning.pytorch  # noqa: F401, PLC0415 once, not in every fork
@@ -327,7 +337,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     failed = False
     for i, model in enumerate(given.models):
         first, *more = model.split()
-        found = trial([f"model={first}", *SETTINGS, *more], given.kills, given.seed + i)
+        found = trial([f"model={first}", *SETTINGS, *more], given.kills, given.seed + i, given.only)
         print(json.dumps({"model": model, **found}), flush=True)
         failed |= found["identical"] < found["kills"] or bool(found["wrong"])
     return int(failed)

@@ -11,6 +11,7 @@ import pytest
 
 from sciml.cli import paths, run_folder
 from sciml.cli.ranks import Ranks, is_held, said
+from sciml.errors import ConfigError
 
 SRUN = {"SLURM_NTASKS": "3", "SLURM_JOB_ID": "7", "SLURM_STEP_ID": "0", "SLURM_PROCID": "1"}
 
@@ -70,9 +71,15 @@ def test_files_do_not_stay(tmp_path, first):
 
 
 def test_alone_there_is_no_file(tmp_path):
-    alone = Ranks(tmp_path, 0, 1)
-    assert not list(tmp_path.iterdir()) and alone.gone() is None
-    alone.leave(in_order=True)
+    for rank in (0, 1):  # the second is one that Lightning started
+        alone = Ranks(tmp_path, rank, 1)
+        assert not list(tmp_path.iterdir()) and alone.gone() is None
+        alone.leave(in_order=True)
+
+
+def test_the_same_rank_of_another_run(tmp_path, first):
+    with pytest.raises(ConfigError, match="another process is writing a run"):
+        Ranks(tmp_path, 0, 2)
 
 
 def test_who_started_alike():
