@@ -42,7 +42,7 @@ def train(
     first = not paths.is_worker()
     held = run_folder.lock(run_dir) if first else None
     used = run_folder.content(run_dir) is not None
-    stop, ranks = interrupt.Stop(), Ranks.started(run_dir)
+    stop, ranks, again = interrupt.Stop(), Ranks.started(run_dir), False
     try:
         stop.listen(requeued=paths.by_srun())
         code = _train(config, run_dir, command, found, used, stop, ranks)
@@ -50,8 +50,12 @@ def train(
         return code
     except OSError as error:
         raise RunFailed(f"the run in {run_dir} stopped: {error}") from error
-    except (TrainingDiverged, ConvergenceError, KeyboardInterrupt):
+    except (TrainingDiverged, ConvergenceError):
         ranks.leave(in_order=True)
+        raise
+    except KeyboardInterrupt:
+        ranks.leave(in_order=stop.stepped)  # who waits for a first meeting would wait for ever
+        again = stop.again and first
         raise
     except RunFailed:
         raise
@@ -68,6 +72,8 @@ def train(
         if held is not None:
             os.close(held)
         ranks.leave(in_order=False)
+        if again:
+            interrupt.requeue()
 
 
 def _train(
@@ -123,9 +129,9 @@ def _train(
     if first:
         run_folder.tidy(run_dir)
         if not used:
-            write_config(config, run_dir, command)
-            for record in records:
+            for record in records:  # first: a config.yaml alone may be anybody's
                 record.begin()
+            write_config(config, run_dir, command)
         for stale in run_dir.glob("hpc_ckpt_*.ckpt"):  # Lightning would prefer it to ours
             stale.unlink()
     ranks.lost = lost
@@ -156,7 +162,11 @@ def _train(
             time.sleep(3 * LOOK)
         if gone:
             raise RunFailed(f"the run in {run_dir} stopped: {gone[0]}") from error
-        raise
+        if not stop.asked:
+            raise
+        for record in records:  # the others were asked too, and were faster
+            record.finish("interrupted")
+        raise KeyboardInterrupt from None
     except (SystemExit, KeyboardInterrupt):
         # Lightning answers Ctrl-C by leaving with code 1 and ignoring further ones.
         signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -100,7 +100,7 @@ def program() -> list[str]:
 
 def launch(words: list[str], folder: Path) -> int:
     """Check the command line and hand it to Hydra."""
-    from sciml.cli import build, job, overrides, preflight, rules, schema
+    from sciml.cli import overrides, preflight, rules, schema
 
     schema.register()
     flags = [w for w in words if w.startswith("-")]
@@ -116,6 +116,8 @@ def launch(words: list[str], folder: Path) -> int:
         sweep = rules.resume_in_sweep(line.config, multirun=multirun)
         findings += [sweep] if sweep else []
     report(findings)
+
+    from sciml.cli import build, job  # seconds, for lines that run
 
     if not multirun:
         job.quiet()
