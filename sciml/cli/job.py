@@ -19,7 +19,12 @@ log = logging.getLogger("sciml")
 
 
 def train(
-    config: Mapping[str, Any], run_dir: Path, command: str, found: resume.Checkpoint | None = None
+    config: Mapping[str, Any],
+    run_dir: Path,
+    command: str,
+    found: resume.Checkpoint | None = None,
+    *,
+    sweep: bool = False,
 ) -> int:
     """Build, fit and test one run, and leave its record in the run folder.
 
@@ -28,6 +33,7 @@ def train(
         run_dir: The run folder.
         command: The user's arguments, for the record.
         found: The checkpoint to continue from, or None.
+        sweep: Whether it is one of several, which ranks may start at other times.
 
     Returns:
         0.
@@ -42,7 +48,7 @@ def train(
     first = not paths.is_worker()
     held = run_folder.lock(run_dir) if first else None
     used = run_folder.content(run_dir) is not None
-    stop, ranks, again = interrupt.Stop(), Ranks.started(run_dir), False
+    stop, ranks, again = interrupt.Stop(), Ranks.started(run_dir, sweep), False
     try:
         stop.listen(requeued=paths.by_srun())
         code = _train(config, run_dir, command, found, used, stop, ranks)

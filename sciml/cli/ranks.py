@@ -57,9 +57,14 @@ class Ranks:
             threading.Thread(target=self._watch, daemon=True).start()
 
     @classmethod
-    def started(cls, run_dir: Path) -> Ranks:
-        """Return those of this process, as its launcher says."""
-        meeting = MEETING if paths.nodes() == 1 else math.inf
+    def started(cls, run_dir: Path, sweep: bool = False) -> Ranks:
+        """Return those of this process, as its launcher says.
+
+        Args:
+            run_dir: The run folder.
+            sweep: Whether others may still be busy with a run before.
+        """
+        meeting = math.inf if sweep or paths.nodes() > 1 else MEETING
         return cls(run_dir, paths.rank(), paths.world(), meeting)
 
     def file(self, rank: int) -> Path:

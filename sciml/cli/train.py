@@ -256,7 +256,8 @@ def run_job(config: Any, start: list[str], found: resume.Checkpoint | None, mult
             here = [*words, f"hydra.run.dir={quoted(run_dir)}"]
             return subprocess.run([sys.executable, *module_or_file(start), *here]).returncode
     sys.argv = [*start, *words]
-    return job.train(user, run_dir, " ".join(map(shlex.quote, words)), found)
+    command = " ".join(map(shlex.quote, words))
+    return job.train(user, run_dir, command, found, sweep=multirun)
 
 
 def module_or_file(start: list[str]) -> list[str]:
