@@ -94,8 +94,8 @@ def read(words: list[str], folder: Path) -> CommandLine:
                 f"No model given. Expected model=NAME, one of: {', '.join(models)}."
             )
         close = [name for name in (nearest(v, models) for v in typed) if name]
-        if not close:
-            return line
+        if not close or all(p.key_or_group == "model" for p in parsed):
+            return line  # nothing to check the rest of the line with, or no rest
         guessed = True
         # the model that was probably meant serves to check the rest of the line
         chosen += OverridesParser.create().parse_overrides([f"model={close[0]}"])
