@@ -116,15 +116,17 @@ def _compose_checked(line: CommandLine, chosen: list[Override], keys: list[Overr
     Raises:
         ConfigError: If the choices alone cannot be composed.
     """
-    own = _choices([_first(p) for p in chosen if p.key_or_group == "model"])
-    for p in [p for p in chosen if not p.is_sweep_override() and _option(p) is None]:
+    none = [p for p in chosen if not p.is_sweep_override() and _option(p) is None]
+    own = _choices([_first(p) for p in chosen if p.key_or_group == "model"]) if none else {}
+    for p in none:
         # Hydra has no word for none of a group that has one, and none for none where there is none
         word, place = f"~{p.key_or_group}", line.overrides.index(p.input_line)
         there = own.get(p.key_or_group) is not None
         line.overrides[place : place + 1] = [word] if there else []
         chosen[chosen.index(p) : chosen.index(p) + 1] = _parsed([word]) if there else []
     first = [_first(p) for p in chosen]
-    base = _settled(_compose(first), first)
+    composed, words = _compose(first), list(first)
+    base = _settled(composed, first)
     allowed = []
     for p in keys:
         word = _check_key(p, base, line.findings)
@@ -137,7 +139,7 @@ def _compose_checked(line: CommandLine, chosen: list[Override], keys: list[Overr
         line.overrides.append("reference=null")
     values = [_first(p, word) for p, word in allowed]
     try:
-        config = _compose(first + values)
+        config = composed if first + values == words else _compose(first + values)
         line.config = settle(config, first + values)
     except ConfigError as error:
         good = _blame(first, values, line.findings)
