@@ -33,7 +33,7 @@ import torch
 from torch import Tensor
 
 from sciml.errors import InvalidArgument, NumericalWarning
-from sciml.physics.checks import check_choice, check_positive
+from sciml.physics.checks import check_choice, check_number, check_positive
 from sciml.physics.geometry import Domain, Reflecting
 from sciml.physics.walks.balls import Balls
 from sciml.physics.walks.estimate import Estimate as Estimate
@@ -44,6 +44,7 @@ from sciml.physics.walks.problem import Field as Field
 from sciml.physics.walks.tangent import Tangent, walk_from
 from sciml.physics.walks.tracking import reduced_screening as reduced_screening
 from sciml.physics.walks.tracking import tracking_bound
+from sciml.shapes import as_array, check_kind
 
 # What `loop.walk` returns.
 Found = tuple[Tensor, Tensor, Tensor, float, float]
@@ -85,8 +86,14 @@ class WalkOnSpheres:
 
     def __post_init__(self) -> None:
         """Refuse settings out of range."""
-        for name in ("walks", "max_steps", "eps"):
-            check_positive(name, getattr(self, name))
+        check_positive("eps", self.eps)
+        for name in ("walks", "max_steps", "chunk"):
+            count = getattr(self, name)
+            whole = isinstance(count, int) and not isinstance(count, bool) and count > 0
+            if not whole and not (name == "chunk" and count is None):
+                raise InvalidArgument(f"{name}={count!r}", "a positive whole number")
+        check_kind("antithetic", self.antithetic, bool)
+        check_number("close", self.close)
         check_choice("outside", self.outside, ("raise", "nan"))
         if not 0 <= self.close < 1:
             raise InvalidArgument(
@@ -127,6 +134,11 @@ class WalkOnSpheres:
         Warns:
             NumericalWarning: If more than 1 % of the walks in a domain were truncated.
         """
+        check_kind("domain", domain, Domain)
+        check_kind("generator", generator, torch.Generator)
+        check_kind("points", points, Tensor, "Write torch.tensor(points)")
+        if gradient is not None:
+            check_kind("gradient", gradient, Tensor)
         exact, i = domain.columns(points.detach())
         x = exact.to(self.dtype)
         if generator.device.type != x.device.type:
@@ -277,6 +289,7 @@ class WalkOnSpheres:
             raise InvalidArgument(
                 "walks on spheres in a domain with reflecting sides", "WalkOnStars with a Mixed"
             )
+        check_kind("problem", problem, Dirichlet, "With reflecting sides use WalkOnStars")
         common = {
             "domain": domain,
             "limit": limit,
@@ -287,7 +300,7 @@ class WalkOnSpheres:
         if problem.diffusion is None and not callable(sigma):
             if sigma is None:
                 return Balls(**common)
-            sigma = torch.as_tensor(sigma).to(limit).expand(domain.count)
+            sigma = constants("screening", sigma, domain, limit)
             if not bool((sigma >= 0).all()):
                 raise InvalidArgument(
                     f"screening={float(sigma.min())}", "at least 0", "Pass a field for other signs"
@@ -297,7 +310,22 @@ class WalkOnSpheres:
         bound = problem.bound
         if bound is None:
             bound = tracking_bound(domain, reduced, generator, limit.dtype)
-        rate = torch.as_tensor(bound).to(limit).expand(domain.count)
+        rate = constants("bound", bound, domain, limit)
         if not bool((rate > 0).all()):
             raise InvalidArgument(f"bound={float(rate.min())}", "positive numbers")
         return Balls(**common, rate=rate, reduced=reduced, diffusion=problem.diffusion)
+
+
+def constants(name: str, value: object, domain: Domain, like: Tensor) -> Tensor:
+    """Return one number, or one per domain, as `(B,)`.
+
+    Raises:
+        InvalidType: For what is no number.
+        InvalidArgument: For another number of numbers, or ones that are not finite.
+    """
+    given = as_array(name, value, "a number, one per domain, or a function").to(like)
+    if tuple(given.shape) not in ((), (1,), (domain.count,)) or not bool(given.isfinite().all()):
+        raise InvalidArgument(
+            f"{name} of shape {tuple(given.shape)}", f"a finite number, or {domain.count} of them"
+        )
+    return given.expand(domain.count)

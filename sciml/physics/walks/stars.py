@@ -50,7 +50,7 @@ from sciml.physics.walks.green import (
 )
 from sciml.physics.walks.loop import Walks
 from sciml.physics.walks.problem import Field, check_fields
-from sciml.physics.walks.spheres import Follow, Found, WalkOnSpheres
+from sciml.physics.walks.spheres import Follow, Found, WalkOnSpheres, constants
 from sciml.physics.walks.splitting import walk_apart
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ class WalkOnStars(WalkOnSpheres):
                 f"a screening in {domain.dim}D" + " that varies in space" * callable(sigma),
                 "positive constants, in two or three dimensions",
             )
-        rate = torch.as_tensor(sigma).to(limit).expand(domain.count)
+        rate = constants("screening", sigma, domain, limit)
         if not bool((rate > 0).all()):
             raise InvalidArgument(f"screening={float(rate.min())}", "positive numbers, or None")
         return Stars(domain, limit, problem, rate)
