@@ -67,5 +67,3 @@ class DiffusionSorptionConstraint(EvolutionEquation):
         out = torch.zeros(*sizes, dtype=torch.bool)
         out[:, 0] = out[:, -1] = True
         return out
-
-

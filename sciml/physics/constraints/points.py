@@ -87,7 +87,9 @@ class PointSampler:
             bias: `(K,)`, see the top of this file; then K times `count` points are dealt out.
         """
         if count is not None and count < 1:
-            raise InvalidArgument(f"{count} points per expert", "a positive number, or null for all")
+            raise InvalidArgument(
+                f"{count} points per expert", "a positive number, or null for all"
+            )
         if count is None or (bias is None and all(len(m) <= count for m in self.own)):
             chosen = self.own
         elif bias is None:
@@ -96,18 +98,17 @@ class PointSampler:
             chosen = self._dealt(count, generator, bias.detach().cpu().double())
         return self._padded(chosen)
 
-    def _dealt(
-        self, count: int, generator: torch.Generator | None, bias: Tensor
-    ) -> list[Tensor]:
+    def _dealt(self, count: int, generator: torch.Generator | None, bias: Tensor) -> list[Tensor]:
         owner = torch.cat([torch.full((len(m),), k) for k, m in enumerate(self.own)])
         every = torch.cat(self.own)
         score = torch.rand(len(every), generator=generator, dtype=torch.float64) + bias[owner]
         total = min(count * self.split.experts, len(every))
         best = torch.zeros(len(every), dtype=torch.bool)
         best[score.topk(total).indices] = True
-        best |= score == torch.full_like(bias, -torch.inf).scatter_reduce(
-            0, owner, score, "amax"
-        )[owner]  # at least one point each
+        best |= (
+            score
+            == torch.full_like(bias, -torch.inf).scatter_reduce(0, owner, score, "amax")[owner]
+        )  # at least one point each
         return [every[best & (owner == k)] for k in range(self.split.experts)]
 
     def _padded(self, chosen: Sequence[Tensor]) -> PointSet:

@@ -137,7 +137,9 @@ class Split:
                     sides = [s % n for s in sides]
                 for side in {s for s in sides if 0 <= s < n}:
                     places = [
-                        torch.tensor([side]) if a == axis else torch.arange(*self.edges[a][j : j + 2])
+                        torch.tensor([side])
+                        if a == axis
+                        else torch.arange(*self.edges[a][j : j + 2])
                         for a, j in enumerate(blocks)
                     ]
                     found.append(self._flat(places))

@@ -49,12 +49,11 @@ class VorticityConstraint(EvolutionEquation):
         t_min: float = 0.0,
         ramp: float = 0.0,
     ) -> None:
-        super().__init__(
-            problem, initial="lift", time_scheme=time_scheme, t_min=t_min, ramp=ramp
-        )
+        super().__init__(problem, initial="lift", time_scheme=time_scheme, t_min=t_min, ramp=ramp)
         self.viscosity = check_positive("problem.viscosity", float(problem.viscosity))
         self.lengths = [
-            uniform_step(g, "a grid") * n for g, n in zip(problem.grids, self.sizes[1:], strict=True)
+            uniform_step(g, "a grid") * n
+            for g, n in zip(problem.grids, self.sizes[1:], strict=True)
         ]
 
     def columns(self, basis: Tensor, inputs: Tensor) -> Tensor:
