@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from sciml.physics.constraints.equation import ConstrainedEquation
     from sciml.physics.constraints.evolution import EvolutionEquation
     from sciml.physics.constraints.layer import Constrained, HardConstraint
+    from sciml.physics.constraints.penalty import SoftConstraint
     from sciml.physics.constraints.points import Balance, PointSampler, PointSet
     from sciml.physics.constraints.split import Split, counts_of
     from sciml.physics.constraints.vorticity import VorticityConstraint
@@ -31,6 +32,7 @@ _HOMES = {
     "HardConstraint": "layer",
     "PointSampler": "points",
     "PointSet": "points",
+    "SoftConstraint": "penalty",
     "Split": "split",
     "VorticityConstraint": "vorticity",
     "counts_of": "split",
@@ -47,6 +49,7 @@ __all__ = [
     "HardConstraint",
     "PointSampler",
     "PointSet",
+    "SoftConstraint",
     "Split",
     "VorticityConstraint",
     "counts_of",

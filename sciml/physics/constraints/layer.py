@@ -28,6 +28,7 @@ the discretisation; overlap; coupling.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -163,6 +164,16 @@ class HardConstraint:
     def experts(self) -> int:
         """Number of experts, K."""
         return math.prod(self.counts)
+
+    def using(self, solver: Any = None, adjoint: Any = None) -> HardConstraint:
+        """Return the same layer with another solver or derivative rule; None keeps its own.
+
+        A linear equation keeps its one factorisation.
+        """
+        out = copy.copy(self)
+        out.solver = self.solver if solver is None or self.equation.linear else solver
+        out.adjoint = adjoint or self.adjoint
+        return out
 
     # --- the layer ------------------------------------------------------------------------------
     def __call__(

@@ -141,8 +141,8 @@ class Balance:
 
         Args:
             counts: Points of every expert.
-            iterations: Of the solves `(B, K)`; their mean over the batch counts.
+            iterations: Mean iterations of their solves `(K,)`.
         """
         points = torch.tensor(counts, dtype=torch.float64, device=iterations.device)
-        load = points * iterations.double().mean(0).clamp_min(1)
+        load = points * iterations.double().clamp_min(1)
         self.bias = self.bias + self.rate * torch.sign(load.mean() - load).to(self.bias)
