@@ -5,7 +5,8 @@ Validation and test solutions are made by the problem's own solver when the data
 float64 from seeds of their own. Training sees the first `share` of the time levels; the set
 `test_beyond` holds the same trajectories as `test`, to be judged at the levels after that.
 
-Problems without time (Darcy flow) have no such set.
+Problems without time (Darcy flow, which stores one level) have no such set, and targets `(B,
+*space)`.
 """
 
 from __future__ import annotations
@@ -66,7 +67,12 @@ class EvolutionData(StepData):
         fixed_for: int = 1,
     ) -> None:
         super().__init__(seed=seed, fixed_for=fixed_for)
-        for name, value in (("train", train), ("val", val), ("test", test), ("batch_size", batch_size)):
+        for name, value in (
+            ("train", train),
+            ("val", val),
+            ("test", test),
+            ("batch_size", batch_size),
+        ):
             if value < 1:
                 raise InvalidArgument(f"data.{name}={value}", "a positive integer")
         if not 0 <= references <= train:
@@ -79,9 +85,10 @@ class EvolutionData(StepData):
             part: problem.sample(n, torch.Generator().manual_seed(SEEDS[part]))
             for part, n in counts.items()
         }
-        times = getattr(problem, "times", None)
-        self.levels = None if times is None else max(round(share * (len(times) - 1)) + 1, 3)
-        self.beyond = times is not None and self.levels < len(times)
+        times = problem.times
+        self.timed = len(times) > 1
+        self.levels = max(round(share * (len(times) - 1)) + 1, 3) if self.timed else None
+        self.beyond = self.timed and self.levels < len(times)
         solved = {part: self._solved(part, counts[part]) for part in ("val", "test")}
         self.targets = {part: found for part, (found, _) in solved.items()}
         self.solver_seconds = solved["test"][1] / test
@@ -93,7 +100,7 @@ class EvolutionData(StepData):
             "mean": fields.mean(dims).tolist(),
             "std": torch.where(spread > 0, spread, 1.0).tolist(),
         }
-        if times is not None and len(problem.grids) == 1:
+        if self.timed and len(problem.grids) == 1:
             grid, last = problem.grids[0], float(times[self.levels - 1])
             self.plane = {
                 "extent": [0.0, last, float(grid[0]), float(grid[-1])],
@@ -111,6 +118,7 @@ class EvolutionData(StepData):
             started = time.perf_counter()
             with torch.no_grad():
                 found = self.problem.solve(self.inputs[part][:count]).value
+            found = found if self.timed else found[:, 0]
             _MADE[recipe] = found, time.perf_counter() - started
         return _MADE[recipe]
 
@@ -171,6 +179,6 @@ class EvolutionData(StepData):
         known = part.removesuffix("_beyond")
         field = self.inputs[known][start : start + CHUNK]
         target = self.targets[known][start : start + CHUNK]
-        target = target if part != known or self.levels is None else target[:, : self.levels]
+        target = target if part != known or not self.timed else target[:, : self.levels]
         streams = Streams(SEEDS[known], start, device=self.device())
         return Batch({"field": field}, target, streams, len(field), part=part)

@@ -43,7 +43,8 @@ class ConstrainedOperator(nn.Module):
         if not patience >= 1:
             raise InvalidArgument(f"network.patience={patience}", "at least 1")
         self.constraint = constraint.using(solver=solver, adjoint=adjoint)
-        self.patient = self.constraint.using(solver=stretched(self.constraint.solver, patience))
+        patient = stretched(self.constraint.solver, patience)
+        self.patient = self.constraint.using(solver=patient).local()
         self.basis = basis
 
     @property
@@ -114,7 +115,10 @@ class ConstrainedOperator(nn.Module):
     def schema(self) -> dict[str, dict[str, Any]]:
         """Return what goes in and out: beside the field, what every expert did."""
         equation = self.equation
-        real, space = {"unit": "1", "dtype": "float"}, [a.upper() for a in equation.axes if a != "t"]
+        real, space = (
+            {"unit": "1", "dtype": "float"},
+            [a.upper() for a in equation.axes if a != "t"],
+        )
         grid = [a.upper() for a in equation.axes]
         inputs = {"field": {"shape": ["N", equation.in_channels, *space], **real}}
         if "t" in equation.axes:

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from sciml.physics.constraints.diffusion_sorption import DiffusionSorptionConstraint
     from sciml.physics.constraints.equation import ConstrainedEquation
     from sciml.physics.constraints.evolution import EvolutionEquation
+    from sciml.physics.constraints.exchange import ExpertParallel
+    from sciml.physics.constraints.heat import HeatConstraint
+    from sciml.physics.constraints.interval import IntervalEquation
     from sciml.physics.constraints.layer import Constrained, HardConstraint
     from sciml.physics.constraints.penalty import SoftConstraint
     from sciml.physics.constraints.points import Balance, PointSampler, PointSet
@@ -29,7 +32,10 @@ _HOMES = {
     "DarcyConstraint": "darcy",
     "DiffusionSorptionConstraint": "diffusion_sorption",
     "EvolutionEquation": "evolution",
+    "ExpertParallel": "exchange",
     "HardConstraint": "layer",
+    "HeatConstraint": "heat",
+    "IntervalEquation": "interval",
     "PointSampler": "points",
     "PointSet": "points",
     "SoftConstraint": "penalty",
@@ -46,7 +52,10 @@ __all__ = [
     "DarcyConstraint",
     "DiffusionSorptionConstraint",
     "EvolutionEquation",
+    "ExpertParallel",
     "HardConstraint",
+    "HeatConstraint",
+    "IntervalEquation",
     "PointSampler",
     "PointSet",
     "SoftConstraint",

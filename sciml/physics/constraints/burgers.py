@@ -1,4 +1,4 @@
-"""Burgers' equation as a constraint: u_t + u u_x = nu u_xx on a periodic interval."""
+"""Burgers' equation as a constraint: u_t + u u_x = nu u_xx, periodic or with zero ends."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Any, Literal
 from torch import Tensor
 
 from sciml.physics.checks import check_positive
-from sciml.physics.constraints.differences import TimeScheme, spectral
-from sciml.physics.constraints.evolution import EvolutionEquation
+from sciml.physics.constraints.differences import TimeScheme
+from sciml.physics.constraints.interval import IntervalEquation
 
 
-class BurgersConstraint(EvolutionEquation):
-    """u_t + u u_x = nu u_xx, derivatives in space by Fourier series; see the base class.
+class BurgersConstraint(IntervalEquation):
+    """u_t + u u_x = nu u_xx; see the base class.
 
     Args:
-        problem: A `Burgers`; knows `viscosity`.
+        problem: A `sciml.physics.evolution.Burgers`; knows `viscosity`.
         initial: As in the base class, as all that follow.
         time_scheme: Scheme in time.
         t_min: Time up to which the equation is not imposed.
@@ -45,12 +45,11 @@ class BurgersConstraint(EvolutionEquation):
             condition_weight=condition_weight,
         )
         self.viscosity = check_positive("problem.viscosity", float(problem.viscosity))
-        self.length = float(problem.periods[0])
 
     def features(self, field: Tensor, inputs: Tensor, *, data: bool) -> list[Tensor]:
         """Return D u and, of V u: u, u_x, u_xx."""
         slope, value = self.in_time(field)
-        return [slope, value, *spectral(value, self.length, (1, 2))]
+        return [slope, value, *self.derivatives(value, (1, 2))]
 
     def formula(self, values: Sequence[Tensor], aux: Sequence[Tensor]) -> Tensor:
         """Return u_t + u u_x - nu u_xx, per horizon."""

@@ -16,7 +16,7 @@ class DarcyConstraint(ConstrainedEquation):
     The inputs are the coefficient a `(B, 1, n, n)`.
 
     Args:
-        problem: A `sciml.physics.steady.darcy.Darcy`; knows `product` and `n`.
+        problem: A `sciml.physics.evolution.DarcyFlow`; knows the equation as `steady`.
     """
 
     axes = ("x", "y")
@@ -25,11 +25,11 @@ class DarcyConstraint(ConstrainedEquation):
 
     def __init__(self, problem: Any) -> None:
         self.problem = problem
-        self.sizes = (problem.n, problem.n)
+        self.sizes = (problem.cells, problem.cells)
 
     def features(self, field: Tensor, inputs: Tensor, *, data: bool) -> list[Tensor]:
         """Return -div(a grad u)."""
-        return [self.problem.product(field, per_field(inputs[:, 0], field))]
+        return [self.problem.steady.product(field, per_field(inputs[:, 0], field))]
 
     def formula(self, values: Sequence[Tensor], aux: Sequence[Tensor]) -> Tensor:
         """Return -div(a grad u) - 1."""

@@ -30,7 +30,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +39,7 @@ from torch import Tensor
 
 from sciml.errors import InvalidArgument
 from sciml.physics.constraints.equation import ConstrainedEquation
+from sciml.physics.constraints.exchange import ExpertParallel
 from sciml.physics.constraints.points import PointSampler, PointSet
 from sciml.physics.constraints.split import Split, counts_of
 from sciml.solvers import Implicit, LevenbergMarquardt, LinearLeastSquares, Status, least_squares
@@ -48,8 +49,6 @@ from sciml.solvers.solution import LinearReport, Policy, check_policy
 
 # theta of `PointwiseRows`: features, offsets, aux, scale, matrix, target; P = B K in front
 Rows = tuple[list[Tensor], list[Tensor], list[Tensor], Tensor, Tensor, Tensor]
-# how the problems of all experts are solved: see `sciml.physics.constraints.exchange`
-Exchange = Callable[[Any, Rows, int], tuple[Tensor, ...]]
 
 
 @dataclass
@@ -110,6 +109,8 @@ class HardConstraint:
         on_failure: What happens to experts that fail: `raise`, `warn`, `mask` (best weights, no
             gradient), `best` (best weights with gradient), see `sciml.solvers.least_squares`.
         rank: Whether ranks are found as well, for one factorisation more.
+        expert_ranks: Processes among which the experts are dealt out in training, see
+            `sciml.physics.constraints.exchange`; 1 solves where the samples are.
 
     Raises:
         InvalidArgument: For numbers that cannot be, and blocks that would be empty.
@@ -137,6 +138,7 @@ class HardConstraint:
         adjoint: Any = None,
         on_failure: Policy = "best",
         rank: bool = False,
+        expert_ranks: int = 1,
     ) -> None:
         check_policy(on_failure)
         for name, value in (("picard", picard), ("sweeps", sweeps)):
@@ -156,7 +158,7 @@ class HardConstraint:
         default = LinearLeastSquares() if equation.linear else LevenbergMarquardt(1e-7, max_iter=50)
         self.solver, self.adjoint = solver or default, adjoint or Implicit()
         self.on_failure, self.rank = on_failure, rank
-        self.exchange: Exchange | None = None
+        self.exchange = ExpertParallel(expert_ranks, self.experts)
         self._samplers: dict[tuple[int, ...], PointSampler] = {}
         self.sampler(equation.sizes)
 
@@ -173,6 +175,14 @@ class HardConstraint:
         out = copy.copy(self)
         out.solver = self.solver if solver is None or self.equation.linear else solver
         out.adjoint = adjoint or self.adjoint
+        return out
+
+    def local(self) -> HardConstraint:
+        """Return the same layer solving where the samples are, for evaluation: ranks may have
+        different numbers of samples there.
+        """
+        out = copy.copy(self)
+        out.exchange = ExpertParallel(1, self.experts)
         return out
 
     # --- the layer ------------------------------------------------------------------------------
@@ -312,10 +322,7 @@ class HardConstraint:
 
     def _solve(self, weights: Tensor, rows: Rows, count: int) -> tuple[Any, ...]:
         """Return weights, status, iterations, residual, rank `(B, K, ...)`, and the adjoint."""
-        if self.exchange is None:
-            found = self.solve_problems(weights, rows)
-        else:
-            found = self.exchange(self.solve_problems, weights, rows, count)
+        found = self.exchange(self.solve_problems, weights, rows, count)
         *tensors, adjoint = found
         shaped = [None if t is None else t.unflatten(0, (count, -1)) for t in tensors]
         return *shaped, adjoint

@@ -36,6 +36,10 @@ class SoftConstraint:
         """Return this layer, which has no solver."""
         return self
 
+    def local(self) -> SoftConstraint:
+        """Return this layer."""
+        return self
+
     def __call__(
         self,
         basis: Tensor,

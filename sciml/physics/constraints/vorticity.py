@@ -1,6 +1,6 @@
 """The vorticity of two-dimensional flow as a constraint.
 
-    w_t + u . grad w = nu laplace w,    u = (psi_y, -psi_x),    -laplace psi = w
+    w_t + u . grad w = nu laplace w + g,    u = (psi_y, -psi_x),    -laplace psi = w
 
 on the periodic square, with derivatives and velocity by Fourier series: differences that do not
 wrap leave a residual of some per cent of the advection at the border, on an exact solution. The
@@ -21,19 +21,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sciml.physics.checks import check_positive
+from sciml.physics.checks import check_number
 from sciml.physics.constraints.differences import TimeScheme, uniform_step
 from sciml.physics.constraints.evolution import EvolutionEquation
 
 
 class VorticityConstraint(EvolutionEquation):
-    """w_t + u . grad w = nu laplace w with lifted initial state; see the base class.
+    """w_t + u . grad w = nu laplace w + g with lifted initial state; see the base class.
 
     Features are D w (per horizon), and of V w its two slopes, its Laplacian and the two components
     of the velocity, which carries the factor of the horizon.
 
     Args:
-        problem: A `VorticityNavierStokes`; knows `viscosity`.
+        problem: A `sciml.physics.evolution.VorticityNavierStokes`; knows `viscosity`, `forcing`.
         time_scheme: As in the base class, as all that follow.
         t_min: Time up to which the equation is not imposed.
         ramp: Exponent of the factor t / horizon of the rows.
@@ -50,7 +50,7 @@ class VorticityConstraint(EvolutionEquation):
         ramp: float = 0.0,
     ) -> None:
         super().__init__(problem, initial="lift", time_scheme=time_scheme, t_min=t_min, ramp=ramp)
-        self.viscosity = check_positive("problem.viscosity", float(problem.viscosity))
+        self.viscosity = check_number("problem.viscosity", float(problem.viscosity), 0.0)
         self.lengths = [
             uniform_step(g, "a grid") * n
             for g, n in zip(problem.grids, self.sizes[1:], strict=True)
@@ -74,17 +74,29 @@ class VorticityConstraint(EvolutionEquation):
         w_x, w_y, laplace, u, v = (torch.fft.irfft2(s, s=shape) for s in spectra)
         return [slope, w_x, w_y, laplace, self.horizon * u, self.horizon * v]
 
+    def aux(self, inputs: Tensor, sizes: Sequence[int]) -> list[Tensor]:
+        """Return the force."""
+        if not self.problem.forcing:
+            return []
+        return [self.problem.force(inputs[:, 0]).expand(len(inputs), *sizes)]
+
     def formula(self, values: Sequence[Tensor], aux: Sequence[Tensor]) -> Tensor:
-        """Return w_t + u w_x + v w_y - nu laplace w, per horizon."""
+        """Return w_t + u w_x + v w_y - nu laplace w - g, per horizon."""
         slope, w_x, w_y, laplace, u, v = values
-        return slope + u * w_x + v * w_y - self.horizon * self.viscosity * laplace
+        return self._balance(slope, u * w_x + v * w_y, laplace, aux)
 
     def frozen(
         self, values: Sequence[Tensor], at: Sequence[Tensor], aux: Sequence[Tensor]
     ) -> Tensor:
         """Return the formula with the last velocity."""
         slope, w_x, w_y, laplace, _, _ = values
-        return slope + at[4] * w_x + at[5] * w_y - self.horizon * self.viscosity * laplace
+        return self._balance(slope, at[4] * w_x + at[5] * w_y, laplace, aux)
+
+    def _balance(
+        self, slope: Tensor, advection: Tensor, laplace: Tensor, aux: Sequence[Tensor]
+    ) -> Tensor:
+        out = slope + advection - self.horizon * self.viscosity * laplace
+        return out - self.horizon * aux[0] if aux else out
 
     def _waves(self, like: Tensor) -> tuple[Tensor, Tensor]:
         nx, ny = like.shape[-2:]
