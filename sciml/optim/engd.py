@@ -110,9 +110,7 @@ class ENGD(CurvatureOptimizer):
         """Compute the direction, and the gradient of what the fallback treats."""
         if self.layers and (mixing := self._check(objective)):
             self._without_layers(objective, mixing)
-        jacobian = jacobian_of(objective, self.layers, self.treated, checked=True)
-        self._system = (jacobian, *self._matrix(jacobian))
-        self._direct(jacobian)
+        self._direct(jacobian_of(objective, self.layers, self.treated, checked=True))
         self._objective = objective
         self._rest_gradients(objective)
 
@@ -125,6 +123,8 @@ class ENGD(CurvatureOptimizer):
 
     def direction(self, jacobian: Jacobian) -> tuple[list[Tensor], Tensor]:
         """Return the Gauss-Newton direction, one tensor per parameter, and J times it `(R,)`."""
+        if self._system is None or self._system[0] is not jacobian:
+            self._system = (jacobian, *self._matrix(jacobian))
         return self._solve(jacobian, -jacobian.residual)
 
     def direction_step(self) -> None:

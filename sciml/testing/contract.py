@@ -59,6 +59,8 @@ def overfits_one_batch(words: Words, run_dir: Path, steps: int = 200, factor: fl
 def predicts_the_same_after_loading(words: Words, run_dir: Path) -> None:
     """Check that the exported model gives bit-equal values in the run's own precision."""
     run = runs.fit(runs.prepare(words, run_dir, callbacks=["export"], trainer=_short(2)))
+    # as a loaded model has them: torch.matmul rounds otherwise where a factor requires gradients
+    run.module.requires_grad_(False)
     if hasattr(run.module, "trial"):
         p = run.module.problem.sample(16, torch.Generator().manual_seed(5))
         kind = next(run.module.trial.parameters()).dtype

@@ -286,8 +286,7 @@ def test_ranks_take_the_same_steps_with_their_own_points(tmp_path):
             (a + i * n, b + i * n, slots) for i, j in enumerate(pieces) for a, b, slots in j.blocks
         ]
         jacobian = Jacobian(residual, blocks, layers, parameters, None, [])
-        for p, d in zip(optimizer.treated, optimizer.direction(jacobian), strict=True):
-            optimizer.state[p]["direction"] = d
+        optimizer._direct(jacobian)
         optimizer._objective = Objective(terms)
         optimizer.step()
     for name, value in module.state_dict().items():

@@ -101,8 +101,8 @@ def test_gradients_of_a_regression_on_walks_are_unbiased(walks):
     along = found @ wanted / wanted.norm()
     assert abs(float(along.mean() - wanted.norm())) < 3 * float(along.std()) / math.sqrt(200)
     assert (mean - wanted).square().sum() < 2 * error.square().sum()
-    # and not because labels are exact: a single draw points elsewhere
-    assert (found[0] - wanted).norm() > 3 * error.norm()
+    # and not because labels are exact: single draws point elsewhere
+    assert (found - wanted).norm(dim=1).median() > 3 * error.norm()
 
 
 class Count(TorchDispatchMode):
