@@ -198,8 +198,9 @@ def _step(
     matrix = Tridiagonal(-lower, 1 / (GAMMA * h) - diagonal, -upper)
     stages = [matrix.solve(rate)]
     for a, c in zip(A[1:], C[1:], strict=True):
-        stage = torch.stack(stages)
-        point = u + torch.tensordot(u.new_tensor(a), stage, 1)
-        mixed = torch.tensordot(u.new_tensor(c), stage, 1) / h
-        stages.append(matrix.solve(field(point) + mixed))
+        point, mixed = u, torch.zeros_like(u)
+        for stage, in_point, in_mixed in zip(stages, a, c, strict=True):
+            point = torch.add(point, stage, alpha=in_point)
+            mixed.add_(stage, alpha=in_mixed)
+        stages.append(matrix.solve(mixed.div_(h).add_(field(point))))
     return point + stages[-1], stages[-1]

@@ -3,10 +3,10 @@
     lower_i x_{i-1} + diagonal_i x_i + upper_i x_{i+1} = b_i
 
 On the CPU all systems are one long tridiagonal system without couplings between its blocks, which
-LAPACK factors with partial pivoting (gttrf) in one call. Elsewhere cyclic reduction eliminates every
-second unknown from its two neighbours' equations, which leaves a tridiagonal system of half the
-size: log2(n) vectorised passes, O(n) operations. It does not pivot, which is safe for diagonally
-dominant matrices (implicit steps of diffusion).
+LAPACK factors with partial pivoting (gttrf) in one call. Elsewhere cyclic reduction eliminates
+every second unknown from its two neighbours' equations, which leaves a tridiagonal system of half
+the size: log2(n) vectorised passes, O(n) operations. It does not pivot, which is safe for
+diagonally dominant matrices (implicit steps of diffusion).
 
 Source: Hockney 1965, J. ACM 12(1); Golub and Van Loan, Matrix Computations, section 4.5.
 """

@@ -177,9 +177,7 @@ def test_failures_are_reported_and_spare_the_others():
     assert found.value[1, :2].isfinite().all() and found.value[1, 2:].isnan().all()
     alone = rosenbrock(blow_up, blow_up_jacobian, start[:1], times, on_failure="raise", **rough)
     assert torch.equal(found.value[0], alone.value[0])
-    torch.testing.assert_close(
-        found.value[0, :, 0], 0.1 / (1 - 0.1 * times), rtol=1e-3, atol=1e-4
-    )
+    torch.testing.assert_close(found.value[0, :, 0], 0.1 / (1 - 0.1 * times), rtol=1e-3, atol=1e-4)
 
 
 def test_a_problem_that_runs_out_of_steps_says_so():

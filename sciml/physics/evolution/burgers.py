@@ -6,9 +6,9 @@ Pseudo-spectral with the 2/3 rule (zero ends by odd continuation), diffusion exa
 by the Runge-Kutta method of order 4. The exact solution needs no time steps: by the transform of
 Cole and Hopf it is a weighted mean of the initial state u_0 over the line,
 
-    u(x, t) = int u_0(y) W dy / int W dy,   W = exp(-(x - y)^2 / (4 nu t) - U(y) / (2 nu)),   U' = u_0.
+    u(x, t) = int u_0(y) W dy / int W dy,   W = exp(-(x - y)^2 / (4 nu t) - U(y) / (2 nu))
 
-All weights are positive and only their ratios count, so that small viscosities do no harm.
+with U' = u_0. All weights are positive and only their ratios count, so that small viscosities do no harm.
 
 Source: Cole 1951, Quart. Appl. Math. 9; Hopf 1950, Comm. Pure Appl. Math. 3.
 """
@@ -22,7 +22,12 @@ from torch import Tensor
 
 from sciml.physics.checks import check_choice, check_positive
 from sciml.physics.evolution.interval import BOUNDARIES, Boundary, interval_grid, whole_period
-from sciml.physics.evolution.problem import check_cells, check_inputs, uniform_times
+from sciml.physics.evolution.problem import (
+    check_cells,
+    check_inputs,
+    no_solution,
+    uniform_times,
+)
 from sciml.physics.evolution.profiles import periodic_kernel_fields, sine_profiles
 from sciml.physics.evolution.spectral import (
     check_kept,
@@ -115,6 +120,8 @@ class Burgers:
                 too rough for the grid.
         """
         inputs = check_inputs(self, inputs)[:, 0]
+        if not len(inputs):
+            return no_solution(self)
         with torch.no_grad():
             period, length = whole_period(inputs, self.boundary)
             n = period.shape[-1]

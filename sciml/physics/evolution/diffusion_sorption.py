@@ -23,6 +23,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from sciml.errors import InvalidArgument
 from sciml.physics.checks import check_choice, check_number, check_positive
@@ -147,45 +148,13 @@ class DiffusionSorption:
             return (self.left, 0.0), (0.0, slope, -slope)
         return (2 * self.left, -1.0), (0.0, 2 * slope - 1, -2 * slope)
 
-    def _faces(self, dispersion: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """Return face conductances / dx^2 `(., cells + 1)` and the ghost factors per sample."""
-        inner = 2 * dispersion[:, :-1] * dispersion[:, 1:] / (dispersion[:, :-1] + dispersion[:, 1:])
-        faces = torch.cat([dispersion[:, :1], inner, dispersion[:, -1:]], 1) / self.spacing**2
-        (constant, edge), (_, last, before) = self.wall_values()
-        share = dispersion[:, -1] / self.dispersion
-        if self.wall == "face":
-            last, before = (last + 1) * share - 1, before * share
-        else:
-            last, before = last * share, before * share
-        one = torch.ones_like(share)
-        return faces, constant * one, edge * one, last, before
-
-    def divergence(self, u: Tensor, dispersion: Tensor) -> Tensor:
-        """Return d/dx (D du/dx) per cell, shape of u `(..., cells)` for D `(count or 1, cells)`."""
-        faces, constant, edge, last, before = self._faces(dispersion)
-        first = constant + edge * u[..., 0]
-        final = last * u[..., -1] + before * u[..., -2]
-        wide = torch.cat([first[..., None], u, final[..., None]], -1)
-        return (faces * wide.diff(dim=-1)).diff(dim=-1)
-
     def rate(self, u: Tensor, inputs: Tensor) -> Tensor:
         """Return du/dt of the finite volumes `(count, cells)` at u of that shape."""
-        dispersion, porosity = self.coefficients(inputs)
-        return self.divergence(u, dispersion) / self.retardation(u, porosity)
+        return _Column(self, inputs).rate(u)
 
     def jacobian(self, u: Tensor, inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the lower, main and upper diagonal of d rate / du, each `(count, cells)`."""
-        dispersion, porosity = self.coefficients(inputs)
-        faces, _, edge, last, before = self._faces(dispersion)
-        lower, upper = faces[:, :-1].clone(), faces[:, 1:].clone()
-        diagonal = -(lower + upper)
-        diagonal[:, 0] += lower[:, 0] * edge
-        diagonal[:, -1] += upper[:, -1] * last
-        lower[:, -1] += upper[:, -1] * before
-        r = self.retardation(u, porosity)
-        slope = torch.where(u > 0, (self.exponent - 1) * (r - 1) / _shifted(u), 0.0)
-        bend = self.divergence(u, dispersion) * slope / r**2
-        return lower / r, diagonal / r - bend, upper / r
+        return _Column(self, inputs).jacobian(u)
 
     # --- solution ---------------------------------------------------------------------------
     def solve(self, inputs: Tensor, on_failure: Policy = "raise") -> Solution:
@@ -200,15 +169,55 @@ class DiffusionSorption:
             InvalidArgument: For another shape.
         """
         inputs = check_inputs(self, inputs)
+        column = _Column(self, inputs)
         return rosenbrock(
-            lambda u: self.rate(u, inputs),
-            lambda u: self.jacobian(u, inputs),
+            column.rate,
+            column.jacobian,
             inputs[:, 0],
             self.times.to(inputs.device),
             on_failure=on_failure,
             rtol=self.rtol,
             atol=self.atol,
         )
+
+
+class _Column:
+    """The finite volumes of a batch, with all that does not depend on u computed once.
+
+    In every cell R du/dt = lower u_{i-1} + main u_i + upper u_{i+1} + source.
+    """
+
+    def __init__(self, problem: DiffusionSorption, inputs: Tensor) -> None:
+        dispersion, porosity = problem.coefficients(inputs)
+        left, right = dispersion[:, :-1], dispersion[:, 1:]
+        inner = 2 * left * right / (left + right)
+        faces = torch.cat([dispersion[:, :1], inner, dispersion[:, -1:]], 1) / problem.spacing**2
+        (constant, edge), _ = problem.wall_values()
+        slope = problem.right_sign * dispersion[:, -1] / problem.spacing
+        last, before = (slope, -slope) if problem.wall == "cell" else (2 * slope - 1, -2 * slope)
+        self.lower, self.upper = faces[:, :-1].clone(), faces[:, 1:].clone()
+        self.main = -(self.lower + self.upper)
+        self.source = torch.zeros_like(self.main)
+        self.source[:, 0] = self.lower[:, 0] * constant
+        self.main[:, 0] += self.lower[:, 0] * edge
+        self.main[:, -1] += self.upper[:, -1] * last
+        self.lower[:, -1] += self.upper[:, -1] * before
+        self.lower[:, 0], self.upper[:, -1] = 0, 0
+        self.held, self.power = problem._held(porosity), problem.exponent - 1
+
+    def rate(self, u: Tensor) -> Tensor:
+        wide = pad(u, (1, 1))
+        moved = torch.addcmul(self.source, self.main, u)
+        moved.addcmul_(self.lower, wide[:, :-2]).addcmul_(self.upper, wide[:, 2:])
+        # exp(log) takes half the time of a power
+        return moved / (1 + self.held * (_shifted(u).log() * self.power).exp())
+
+    def jacobian(self, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        shifted = _shifted(u)
+        bound = self.held * (shifted.log() * self.power).exp()
+        inverse = 1 / (1 + bound)
+        bend = torch.where(u > 0, self.power * bound * inverse / shifted, 0.0) * self.rate(u)
+        return self.lower * inverse, self.main * inverse - bend, self.upper * inverse
 
 
 def _shifted(u: Tensor) -> Tensor:

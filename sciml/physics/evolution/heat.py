@@ -15,7 +15,13 @@ from torch import Tensor
 
 from sciml.physics.checks import check_choice, check_positive
 from sciml.physics.evolution.interval import BOUNDARIES, Boundary, interval_grid, whole_period
-from sciml.physics.evolution.problem import check_cells, check_inputs, exact_solution, uniform_times
+from sciml.physics.evolution.problem import (
+    check_cells,
+    check_inputs,
+    exact_solution,
+    no_solution,
+    uniform_times,
+)
 from sciml.physics.evolution.profiles import periodic_kernel_fields, sine_profiles
 from sciml.solvers import Solution
 from sciml.solvers.solution import Policy
@@ -90,8 +96,11 @@ class Heat:
             InvalidArgument: For another shape, or states that do not vanish at the ends.
         """
         inputs = check_inputs(self, inputs)
+        if not len(inputs):
+            return no_solution(self)
         period, length = whole_period(inputs[:, 0], self.boundary)
-        k = 2 * math.pi * torch.arange(period.shape[-1] // 2 + 1, device=inputs.device) / length
+        wave = torch.arange(period.shape[-1] // 2 + 1, device=inputs.device).double()
+        k = 2 * math.pi / length * wave
         decay = torch.exp(-self.diffusivity * k**2 * self.times.to(inputs.device)[:, None])
         spectrum = torch.fft.rfft(period)[:, None] * decay
         value = torch.fft.irfft(spectrum, n=period.shape[-1])[..., : inputs.shape[-1]]

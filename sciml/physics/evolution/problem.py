@@ -87,3 +87,9 @@ def exact_solution(value: Tensor, on_failure: Policy, what: str) -> Solution:
     outcome = Outcome(value, status, none, residual, residual)
     settle(outcome, on_failure, f"the exact solution of {what}", "finite inputs")
     return Solution(value, status, none, residual, {"relative": residual, "evaluations": 0})
+
+
+def no_solution(problem: EvolutionProblem) -> Solution:
+    """Return the solution of no samples, for which Fourier transforms have no answer."""
+    shape = (0, len(problem.times), *(len(grid) for grid in problem.grids))
+    return exact_solution(torch.zeros(shape, dtype=torch.float64), "raise", "no sample")

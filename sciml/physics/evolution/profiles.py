@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sciml.errors import InvalidArgument
 
-NEGLIGIBLE = 1e-14  # modes whose share of the variance is smaller are left out
+NEGLIGIBLE = 1e-8  # modes whose share of the variance is smaller are left out
 
 
 def cosine_profiles(

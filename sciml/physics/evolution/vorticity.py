@@ -21,7 +21,7 @@ from torch import Tensor
 
 from sciml.errors import InvalidArgument
 from sciml.physics.checks import check_number, check_positive
-from sciml.physics.evolution.problem import check_inputs, uniform_times
+from sciml.physics.evolution.problem import check_inputs, no_solution, uniform_times
 from sciml.physics.evolution.profiles import periodic_kernel_fields
 from sciml.physics.evolution.spectral import (
     check_kept,
@@ -121,6 +121,8 @@ class VorticityNavierStokes:
                 for the grid.
         """
         inputs = check_inputs(self, inputs)[:, 0]
+        if not len(inputs):
+            return no_solution(self)
         mean, size = inputs.mean((1, 2)).abs(), inputs.square().mean((1, 2)).sqrt()
         if bool((mean > 1e-8 * size).any()):
             raise InvalidArgument(

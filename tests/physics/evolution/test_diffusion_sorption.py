@@ -54,7 +54,7 @@ def test_the_jacobian_is_the_derivative_of_the_rate(kind, sign, wall):
     inputs = problem.sample(1, seeded())
     u = torch.rand(1, 6, generator=seeded(1), dtype=torch.float64) + 0.05
     lower, diagonal, upper = (band[0] for band in problem.jacobian(u, inputs))
-    wanted = torch.func.jacrev(lambda v: problem.rate(v[None], inputs)[0])(u[0])
+    wanted = torch.autograd.functional.jacobian(lambda v: problem.rate(v[None], inputs)[0], u[0])
     found = torch.diag(diagonal) + torch.diag(lower[1:], -1) + torch.diag(upper[:-1], 1)
     torch.testing.assert_close(found, wanted, rtol=1e-11, atol=1e-12)
 
@@ -95,7 +95,7 @@ def test_slopes_of_the_retardation():
 @pytest.mark.parametrize("wall", ["cell", "face"])
 def test_the_stationary_state_is_a_straight_line(wall):
     # far in the future u'' = 0: the line through both ghost relations
-    problem = DiffusionSorption(32, horizon=1e6, time_count=2, wall=wall)
+    problem = DiffusionSorption(32, horizon=1e6, time_count=2, wall=wall, rtol=1e-5)
     u = problem.solve(problem.sample(1, seeded())).value[0, -1]
     wide = u.diff()
     torch.testing.assert_close(wide, wide[:1].expand(31), rtol=1e-6, atol=1e-9)
@@ -107,7 +107,7 @@ def test_the_stationary_state_is_a_straight_line(wall):
 def test_faces_converge_with_order_two_and_cells_with_order_one():
     # smooth start without a jump, away from the singularity of R
     def at_end(cells, wall):
-        problem = DiffusionSorption(cells, wall=wall, horizon=50.0, time_count=2)
+        problem = DiffusionSorption(cells, wall=wall, horizon=50.0, time_count=2, rtol=1e-6)
         x = problem.grids[0]
         start = (1 - 0.5 * torch.sin(3 * x) ** 2)[None, None]
         return problem.solve(start).value[0, -1].view(16, -1).mean(1)
@@ -119,7 +119,7 @@ def test_faces_converge_with_order_two_and_cells_with_order_one():
 
 
 def test_samples_do_not_know_their_neighbours_and_floats_are_taken():
-    problem = HeterogeneousDiffusionSorption(32, time_count=4)
+    problem = HeterogeneousDiffusionSorption(32, time_count=4, rtol=1e-5)
     inputs = problem.sample(3, seeded())
     together = problem.solve(inputs).value
     assert torch.equal(together[1], problem.solve(inputs[1:2]).value[0])
@@ -129,7 +129,7 @@ def test_samples_do_not_know_their_neighbours_and_floats_are_taken():
 
 
 def test_a_column_that_cannot_be_solved_is_named():
-    problem = DiffusionSorption(32, time_count=4)
+    problem = DiffusionSorption(32, time_count=4, rtol=1e-4, atol=1e-6)
     inputs = problem.sample(2, seeded())
     inputs[1, 0, 3] = torch.nan
     with pytest.raises(ConvergenceError, match="1 of 2"):
@@ -150,11 +150,9 @@ def test_inputs_of_families():
     spread = (dispersion / 5e-4).log()
     assert abs(float(spread.std()) - 0.5) < 0.05 and abs(float(spread.mean())) < 0.05
     assert bool(((porosity > 0) & (porosity < 1)).all())
-    # the same functions on a grid twice as fine: cell centres of both are a quarter cell apart
-    fine = HeterogeneousDiffusionSorption(32, time_count=3).sample(500, seeded())
-    torch.testing.assert_close(
-        fine.view(500, 3, 16, 2).mean(-1), hard, rtol=0.05, atol=1e-3
-    )
+    # a grid three times as fine shows the same functions at the same centres
+    fine = HeterogeneousDiffusionSorption(48, time_count=3).sample(500, seeded())[..., 1::3]
+    torch.testing.assert_close(fine, hard, rtol=1e-12, atol=0)
 
 
 def test_wrong_inputs_and_settings_are_refused():

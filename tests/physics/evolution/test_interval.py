@@ -53,7 +53,7 @@ def test_heat_as_finite_differences_spread_it(boundary):
 
 
 def test_a_start_that_is_not_finite_is_named():
-    problem = Heat(16, time_count=3)
+    problem = Heat(32, time_count=3)
     inputs = problem.sample(2, seeded())
     inputs[0, 0, 3] = math.nan
     with pytest.raises(ConvergenceError, match="1 of 2"):
@@ -76,12 +76,12 @@ def test_starts_that_do_not_vanish_at_the_ends_are_refused(kind):
 # --- Burgers --------------------------------------------------------------------------------
 @pytest.mark.parametrize("boundary", BOUNDARIES)
 def test_the_solver_agrees_with_cole_and_hopf(boundary):
-    problem = Burgers(128, boundary=boundary, time_count=5, viscosity=0.02)
+    problem = Burgers(128, boundary=boundary, time_count=5, viscosity=0.03)
     inputs = problem.sample(3, seeded())
     if boundary == "periodic":
         inputs[0] += 0.7  # carried along by its mean
     found = problem.solve(inputs)
-    torch.testing.assert_close(found.value, problem.exact(inputs), rtol=0, atol=2e-6)
+    torch.testing.assert_close(found.value, problem.exact(inputs), rtol=0, atol=1e-6)
     assert found.converged.all() and float(found.stats["tail"].max()) < 2e-3
 
 
@@ -142,7 +142,7 @@ def test_the_mean_is_kept_and_samples_are_apart():
     inputs = problem.sample(3, seeded()) + 0.2
     found = problem.solve(inputs).value
     torch.testing.assert_close(
-        found.mean(-1), torch.full((3, 4), 0.2).double(), rtol=0, atol=1e-13
+        found.mean(-1), torch.full((3, 4), 0.2, dtype=torch.float64), rtol=0, atol=1e-13
     )
     alone = problem.solve(inputs[1:2]).value[0]
     torch.testing.assert_close(found[1], alone, rtol=0, atol=1e-14)
