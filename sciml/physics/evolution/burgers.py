@@ -8,7 +8,8 @@ Cole and Hopf it is a weighted mean of the initial state u_0 over the line,
 
     u(x, t) = int u_0(y) W dy / int W dy,   W = exp(-(x - y)^2 / (4 nu t) - U(y) / (2 nu))
 
-with U' = u_0. All weights are positive and only their ratios count, so that small viscosities do no harm.
+with U' = u_0. All weights are positive and only their ratios count, so that small viscosities do
+no harm.
 
 Source: Cole 1951, Quart. Appl. Math. 9; Hopf 1950, Comm. Pure Appl. Math. 3.
 """
