@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from sciml.physics.constraints.equation import over_grid
@@ -37,14 +38,14 @@ class DiffusionSorptionConstraint(EvolutionEquation):
     def features(self, field: Tensor, inputs: Tensor, *, data: bool) -> list[Tensor]:
         """Return D u, (D (V u)_x)_x per horizon, and V u."""
         slope, value = self.in_time(field)
-        dispersion, _ = self.problem.coefficients(inputs)
-        # samples in front of the cells, where the problem expects them
-        wide = value.movedim(0, -2)
-        flux = self.problem.divergence(wide, dispersion)
-        if not data:
-            nothing = torch.zeros_like(wide[(0,) * (wide.dim() - 2)])
-            flux = flux - self.problem.divergence(nothing, dispersion)
-        return [slope, flux.movedim(-2, 0) * self.horizon, value]
+        between = [1] * (value.dim() - 2)
+        lower, main, upper, source = (
+            (self.horizon * part).view(-1, *between, part.shape[-1])
+            for part in self.problem.stencil(inputs)
+        )
+        wide = F.pad(value, (1, 1))  # the walls are in the coefficients
+        flux = lower * wide[..., :-2] + main * value + upper * wide[..., 2:]
+        return [slope, flux + source if data else flux, value]
 
     def aux(self, inputs: Tensor, sizes: Sequence[int]) -> list[Tensor]:
         """Return the porosity."""
