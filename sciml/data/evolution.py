@@ -29,7 +29,7 @@ _MADE: dict[str, tuple[Tensor, float]] = {}  # solutions made by this process, b
 
 
 class EvolutionData(StepData):
-    """Inputs `field` `(B, C, *space)`; targets are solutions `(B, nt, *space)`, where there are any.
+    """Inputs `field` `(B, C, *space)`; targets are solutions `(B, nt, *space)`, or empty.
 
     Args:
         problem: Samples and solves (`sciml.physics.evolution`).
