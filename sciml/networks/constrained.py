@@ -115,11 +115,11 @@ class ConstrainedOperator(nn.Module):
     def schema(self) -> dict[str, dict[str, Any]]:
         """Return what goes in and out: beside the field, what every expert did."""
         equation = self.equation
-        real, space = (
-            {"unit": "1", "dtype": "float"},
-            [a.upper() for a in equation.axes if a != "t"],
-        )
-        grid = [a.upper() for a in equation.axes]
+        real = {"unit": "1", "dtype": "float"}
+        # the equation belongs to its grid in space; time may go on
+        pairs = list(zip(equation.axes, equation.sizes, strict=True))
+        grid = ["T" if axis == "t" else n for axis, n in pairs]
+        space = [n for axis, n in pairs if axis != "t"]
         inputs = {"field": {"shape": ["N", equation.in_channels, *space], **real}}
         if "t" in equation.axes:
             inputs["times"] = {"shape": ["T"], "unit": "1", "dtype": "float", "optional": True}

@@ -38,7 +38,7 @@ class TestModels(ModuleContract):
         "moe_column": model("moe_diffusion_sorption", *COLUMN, *HARD, *TIGHT)
         + ["network.constraint.experts=2", "network.constraint.points=20"],
         "pisc_column": model("pisc_diffusion_sorption", *COLUMN),
-        "moe_flow": model("moe_navier_stokes", *HARD, *TIGHT, "data.problem.points=16")
+        "moe_flow": model("moe_navier_stokes", *HARD, *TIGHT, "data.problem.points=24")
         + ["data.problem.time_count=6", "data.problem.horizon=0.5"]
         + ["network.constraint.points=60", "module.balance=0.01", "module.loss_points=100"],
         "pihc_burgers": model("pihc_burgers", *HARD, *TIGHT, "data.problem.points=32")

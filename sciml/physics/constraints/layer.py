@@ -354,14 +354,18 @@ class HardConstraint:
 
     # --- checks ---------------------------------------------------------------------------------
     def _check(self, basis: Tensor, inputs: Tensor) -> None:
-        axes = self.equation.axes
-        space = [n for n, a in zip(basis.shape[2:], axes, strict=False) if a != "t"]
-        if basis.dim() != 2 + len(axes) or tuple(inputs.shape[2:]) != tuple(space):
+        axes, sizes = self.equation.axes, self.equation.sizes
+        wanted = ["T" if a == "t" else n for a, n in zip(axes, sizes, strict=True)]
+        space = tuple(n for n in wanted if n != "T")
+        fits = basis.dim() == 2 + len(axes)
+        fits = fits and all(w in ("T", n) for w, n in zip(wanted, basis.shape[2:], strict=True))
+        if not fits or tuple(inputs.shape[2:]) != space:
             raise InvalidArgument(
                 f"basis functions of shape {tuple(basis.shape)} with inputs of shape "
                 f"{tuple(inputs.shape)}",
-                f"(B, N, {', '.join(axes)}) and (B, {self.equation.in_channels}, "
-                f"{', '.join(a for a in axes if a != 't')})",
+                f"(B, N, {', '.join(map(str, wanted))}) and (B, {self.equation.in_channels}, "
+                f"{', '.join(map(str, space))})",
+                "An equation belongs to its grid in space: make it for the problem on yours",
             )
         if len(basis) != len(inputs) or inputs.shape[1] != self.equation.in_channels:
             raise InvalidArgument(
