@@ -93,6 +93,8 @@ CLASSES: dict[str, dict[str, str]] = {
         "ForwardInverse": "sciml.solvers.shine:ForwardInverse",
         "GMRES": "sciml.solvers.gmres:GMRES",
         "HardConstraint": "sciml.physics.constraints.layer:HardConstraint",
+        "Heat": "sciml.physics.evolution.heat:Heat",
+        "HeatConstraint": "sciml.physics.constraints.heat:HeatConstraint",
         "HeterogeneousDiffusionSorption": (
             "sciml.physics.evolution.diffusion_sorption:HeterogeneousDiffusionSorption"
         ),
