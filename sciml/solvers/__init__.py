@@ -12,6 +12,7 @@ from sciml.solvers.krylov import CG, MINRES, BiCGStab, NormalCG, jacobi
 from sciml.solvers.layout import Rows, Segments
 from sciml.solvers.lbfgs import LBFGS
 from sciml.solvers.levenberg_marquardt import LevenbergMarquardt
+from sciml.solvers.linear_least_squares import LinearLeastSquares
 from sciml.solvers.newton import Newton, NewtonKrylov
 from sciml.solvers.ode import ODE, integrate
 from sciml.solvers.operators import Operator
@@ -70,6 +71,7 @@ __all__ = [
     "LBFGS",
     "LaggedFactor",
     "LevenbergMarquardt",
+    "LinearLeastSquares",
     "MINRES",
     "Neumann",
     "Newton",

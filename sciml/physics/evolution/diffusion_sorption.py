@@ -151,6 +151,15 @@ class DiffusionSorption:
             return (self.left, 0.0), (0.0, slope, -slope)
         return (2 * self.left, -1.0), (0.0, 2 * slope - 1, -2 * slope)
 
+    def stencil(self, inputs: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return lower, main, upper and source of R du/dt, each `(count or 1, cells)`.
+
+        In every cell R du/dt = lower u_{i-1} + main u_i + upper u_{i+1} + source, walls included:
+        lower is 0 in the first cell, upper in the last.
+        """
+        column = _Column(self, inputs)
+        return column.lower, column.main, column.upper, column.source
+
     def rate(self, u: Tensor, inputs: Tensor) -> Tensor:
         """Return du/dt of the finite volumes `(count, cells)` at u of that shape."""
         return _Column(self, inputs).rate(u)
