@@ -30,6 +30,7 @@ import torch
 import sciml
 from sciml.autodiff.streams import Streams
 from sciml.data.batch import Batch, joined
+from sciml.data.evolution import EvolutionData
 from sciml.data.fields import FieldData
 from sciml.data.graph_sets import GraphSet
 from sciml.data.graphs import batch_of, union
@@ -121,6 +122,14 @@ def parts(data: StepData, train: int | None) -> Iterator[tuple[str, Iterable[Bat
     if isinstance(data, WalkData):
         yield "train", data.solved("train", count)
         yield "val", data.solved("val", data.val_count)
+    elif isinstance(data, EvolutionData):
+        if train is not None:
+            raise InvalidArgument(f"train={train} for a set of fixed size", "no number of samples")
+        solved = {} if data.references is None else {"train": data.references}
+        for name, target in {**solved, **data.targets}.items():
+            field, streams = data.inputs[name][: len(target)], Streams(data.seed, 0)
+            yield name, [Batch({"field": field}, target, streams, len(field), part=name)]
+        return
     elif isinstance(data, FieldData | GraphSet):
         if train is not None:
             raise InvalidArgument(f"train={train} for a set of fixed size", "no number of samples")
