@@ -33,7 +33,7 @@ SAME = 0.1  # relative distance of a file's trajectory from the problem's own th
 
 
 class EvolutionData(StepData):
-    """Inputs `field` `(B, C, *space)`; targets are solutions `(B, nt, *space)` where there are any.
+    """Inputs `field` `(B, C, *space)`; targets are solutions `(B, nt, *space)`, or empty.
 
     Args:
         problem: Samples and solves (`sciml.physics.evolution`).

@@ -144,7 +144,7 @@ def _compressed(
 
 
 def linearised(task: Task, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Return dr/dx `(*P, m, n)`, by its formula or by automatic differentiation, and r `(*P, m)`."""
+    """Return dr/dx `(*P, m, n)`, by formula or automatic differentiation, and r `(*P, m)`."""
     layout = task.layout
     if task.has_jacobian:
         return task.jacobian(x), layout.pack(task.rows(x))

@@ -48,7 +48,11 @@ class ConstrainedEquation(ABC):
         """Return the part of u `(B, *grid)` that no weight multiplies."""
         return basis.new_zeros(len(basis), *basis.shape[2:])
 
-    # --- the equation -----------------------------------------------------------------------------
+    def assembled(self, value: Tensor) -> Tensor:
+        """Return the field of all experts together with what only the whole of it can fulfil."""
+        return value
+
+    # --- the equation ---------------------------------------------------------------------------
     @abstractmethod
     def features(self, field: Tensor, inputs: Tensor, *, data: bool) -> list[Tensor]:
         """Return what the formula needs of a field `(B, ..., *grid)`, each of the field's shape."""
@@ -83,7 +87,7 @@ class ConstrainedEquation(ABC):
         """Return at which points every expert imposes the equation, not only the block's own."""
         return torch.zeros(*sizes, dtype=torch.bool)
 
-    # --- the conditions -----------------------------------------------------------------------------
+    # --- the conditions -------------------------------------------------------------------------
     def conditions(self, field: Tensor, inputs: Tensor, *, data: bool) -> Tensor:
         """Return initial and boundary conditions as residuals `(B, ..., k)`, affine in the field.
 
@@ -91,7 +95,7 @@ class ConstrainedEquation(ABC):
         """
         return field.new_zeros(*field.shape[: field.dim() - len(self.axes)], 0)
 
-    # --- the network ------------------------------------------------------------------------------
+    # --- the network ----------------------------------------------------------------------------
     def channels(self, inputs: Tensor, sizes: Sequence[int]) -> Tensor:
         """Return the inputs as fields over the grid `(B, C, *sizes)`, repeated in time."""
         return over_grid(inputs, sizes)

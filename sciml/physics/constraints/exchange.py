@@ -1,4 +1,4 @@
-"""Experts spread over the ranks of a group: rows go out by one all-to-all, weights come back by one.
+"""Experts spread over the ranks of a group: one all-to-all takes rows out, one brings weights back.
 
 Every rank of a group of G has made the rows of all K experts for its own samples. Rank g receives
 the rows of experts g K / G ... (g + 1) K / G - 1 for the samples of all ranks, solves them, and

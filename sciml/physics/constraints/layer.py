@@ -178,8 +178,9 @@ class HardConstraint:
         return out
 
     def local(self) -> HardConstraint:
-        """Return the same layer solving where the samples are, for evaluation: ranks may have
-        different numbers of samples there.
+        """Return the same layer solving where the samples are.
+
+        For evaluation, in which ranks may have different numbers of samples.
         """
         out = copy.copy(self)
         out.exchange = ExpertParallel(1, self.experts)
@@ -228,11 +229,11 @@ class HardConstraint:
         weights = basis.new_full((len(rows[3]), basis.shape[1]), self.start)
         weights = self._first(weights, rows)
         found = self._solve(weights, rows, len(basis))
-        value = offset + split.assemble(columns, found[0])
+        value = equation.assembled(offset + split.assemble(columns, found[0]))
         for _ in range(self.sweeps):
             coupled = self._coupled(rows, columns, value - offset, split)
             found = self._solve(found[0].detach().flatten(0, 1), coupled, len(basis))
-            value = offset + split.assemble(columns, found[0])
+            value = equation.assembled(offset + split.assemble(columns, found[0]))
         weights, status, iterations, residual, rank, adjoint = found
         return Constrained(
             value, columns, weights, status, iterations, residual, rank, drawn, split, adjoint
@@ -299,7 +300,7 @@ class HardConstraint:
         *first, matrix, target = rows
         return *first, torch.cat([matrix, more], -2), torch.cat([target, wanted], -1)
 
-    # --- solves -----------------------------------------------------------------------------------
+    # --- solves ---------------------------------------------------------------------------------
     def _first(self, weights: Tensor, rows: Rows) -> Tensor:
         """Return the weights after Picard's iteration."""
         if self.equation.linear or not self.equation.picard:
@@ -328,7 +329,7 @@ class HardConstraint:
         return *shaped, adjoint
 
     def solve_problems(self, weights: Tensor, rows: Rows) -> tuple[Any, ...]:
-        """Solve P problems: weights `(P, N)`, status, iterations, residual, rank, and the adjoint."""
+        """Return weights `(P, N)`, status, iterations, residual, rank and adjoint of P problems."""
         solution = least_squares(
             self.rows.rows,
             weights,
@@ -351,7 +352,7 @@ class HardConstraint:
         found = (solution.value, solution.status, solution.iterations, residual, rank)
         return *found, solution.adjoint
 
-    # --- checks -----------------------------------------------------------------------------------
+    # --- checks ---------------------------------------------------------------------------------
     def _check(self, basis: Tensor, inputs: Tensor) -> None:
         axes = self.equation.axes
         space = [n for n, a in zip(basis.shape[2:], axes, strict=False) if a != "t"]

@@ -1,4 +1,4 @@
-"""The baseline without a solve: the network's one function is the solution, the loss asks the rest."""
+"""The baseline without a solve: the one function of the network is the solution."""
 
 from __future__ import annotations
 

@@ -164,7 +164,7 @@ class Split:
         return out
 
     def assemble(self, columns: Tensor, weights: Tensor) -> Tensor:
-        """Return the mixture `(B, *sizes)` of functions `(B, N, *sizes)` and weights `(B, K, N)`."""
+        """Return the mixture `(B, *sizes)` of functions `(B, N, *sizes)`, weights `(B, K, N)`."""
         return (columns * self.spread(weights)).sum(1)
 
     def partition(self, field: Tensor) -> list[Tensor]:
@@ -244,7 +244,7 @@ def counts_of(
         counts = tuple(int(c) for c in split)
         if math.prod(counts) != experts:
             raise InvalidArgument(
-                f"experts={experts} with split={list(counts)}, which has {math.prod(counts)} blocks",
+                f"experts={experts} with split={list(counts)}, {math.prod(counts)} blocks",
                 "one number of both",
                 f"Type experts={math.prod(counts)}",
             )

@@ -8,8 +8,8 @@ velocity of the basis functions is taken on the whole square, so the product u .
 in the weights and every expert assumes that its own weights hold everywhere; the residual of the
 assembled field is another one.
 
-The initial state is a lift, w = w_0 + t / T (b - mean b) . weights: w(0) = w_0 and the mean of w
-are exact.
+The initial state is a lift, w = w_0 + t / T (b - mean b) . weights, so w(0) = w_0 exactly. The
+mean of w, which the flow keeps, is taken out again where experts have different weights.
 """
 
 from __future__ import annotations
@@ -59,6 +59,11 @@ class VorticityConstraint(EvolutionEquation):
     def columns(self, basis: Tensor, inputs: Tensor) -> Tensor:
         """Return the basis without its mean over space, times t / horizon."""
         return super().columns(basis - basis.mean((-2, -1), keepdim=True), inputs)
+
+    def assembled(self, value: Tensor) -> Tensor:
+        """Return the field with the mean over space of its first level."""
+        mean = value.mean((-2, -1), keepdim=True)
+        return value - (mean - mean[:, :1])
 
     def features(self, field: Tensor, inputs: Tensor, *, data: bool) -> list[Tensor]:
         """Return D w and, of V w: w_x, w_y, laplace w, u, v."""

@@ -64,7 +64,7 @@ def heat_case(samples=2, functions=5):
     return equation, inputs, u, basis
 
 
-# --- exactness ------------------------------------------------------------------------------------
+# --- exactness ----------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("experts", "split"), [(1, "space"), (4, "space"), (2, "time"), (6, [2, 3])]
 )
@@ -116,7 +116,7 @@ def test_burgers_with_the_solution_in_the_basis_is_solved_in_few_iterations(init
     torch.testing.assert_close(started(basis, inputs).value, u, rtol=1e-9, atol=1e-9)
 
 
-# --- gradients -------------------------------------------------------------------------------------
+# --- gradients ----------------------------------------------------------------------------------
 def small_case(left_over):
     equation, inputs, u, basis = burgers_case(samples=1, functions=3, levels=5, points=6)
     return equation, inputs, basis if not left_over else basis[:, 1:]
@@ -185,7 +185,7 @@ def test_exact_adjoint_equals_unrolling_and_gauss_newton_does_not():
     assert float(gap) > 0.01
 
 
-# --- invariance --------------------------------------------------------------------------------------
+# --- invariance ---------------------------------------------------------------------------------
 @pytest.mark.parametrize("factor", [-3.0, 1e-6, 1e6])
 def test_scaling_a_basis_function_changes_nothing(factor):
     equation, inputs, _, basis = burgers_case()
@@ -226,7 +226,7 @@ def test_duplicates_of_a_linear_equation_take_the_least_norm():
     torch.testing.assert_close(out.weights[..., 0], out.weights[..., -1], rtol=1e-8, atol=1e-9)
 
 
-# --- batching -----------------------------------------------------------------------------------------
+# --- batching -----------------------------------------------------------------------------------
 def test_a_batch_of_experts_equals_separate_solves():
     equation, inputs, _, basis = burgers_case(samples=3)
     basis = basis[:, 1:]
@@ -289,7 +289,7 @@ def test_an_expert_that_runs_out_of_iterations_says_so():
     assert (layer(basis, inputs).status == Status.MAX_ITER).any()
 
 
-# --- points, coupling -------------------------------------------------------------------------------
+# --- points, coupling ---------------------------------------------------------------------------
 def test_points_are_drawn_within_the_blocks_and_the_seed_decides():
     equation, inputs, u, basis = burgers_case()
     layer = HardConstraint(equation, experts=2, points=20)
@@ -345,7 +345,7 @@ def test_overlapping_experts_hand_over_smoothly():
     assert float(step(soft)) < float(step(hard))
 
 
-# --- refusals ------------------------------------------------------------------------------------------
+# --- refusals -----------------------------------------------------------------------------------
 def test_fewer_rows_than_functions_are_refused():
     equation, inputs, _, _ = heat_case()
     many = torch.randn(2, 40, 9, 16)

@@ -69,7 +69,7 @@ def test_windows_are_a_smooth_partition_of_unity(periodic):
     assert split.windows(like)[1][0, -1] == (
         0.0 if not periodic[1] else split.windows(like)[1][0, -1]
     )
-    assert bool((split.windows(like)[1][0, -1] > 0)) == periodic[1]
+    assert bool(split.windows(like)[1][0, -1] > 0) == periodic[1]
 
 
 def test_one_expert_is_the_global_sum_bit_for_bit():
