@@ -74,8 +74,8 @@ def check_kept(spectrum: Tensor, kept: Tensor, grid: str) -> None:
     share = float(shares.nan_to_num(0.0).max()) if len(shares) else 0.0
     if share > DROPPED:
         raise InvalidArgument(
-            f"inputs with {share:.1%} of their norm in wave numbers above a third of the grid's",
-            f"at most {DROPPED:.1%}, since products of such waves cannot be told from others",
+            f"inputs with {share:.2%} of their norm in wave numbers above a third of the grid's",
+            f"at most {DROPPED:.2%}, since products of such waves cannot be told from others",
             f"Type {grid}, or smooth the inputs",
         )
 
