@@ -41,6 +41,9 @@ class RunCheckpoint(Checkpoint):
         every_seconds: Least time between two `last.ckpt`; longer where saving is slow.
         every_steps: Steps between two `last.ckpt`, instead of seconds.
         monitor: Validation metric of `best.ckpt`, lower is better; None for no such file.
+
+    Attributes:
+        stopping: Set, on all ranks alike, if the run ends after the present step.
     """
 
     def __init__(
@@ -57,6 +60,7 @@ class RunCheckpoint(Checkpoint):
         self.monitor, self.best = monitor, math.inf
         self.last_model_path = self.best_model_path = ""
         self._saved_at, self._took, self._saved_step = time.monotonic(), 0.0, -1
+        self.stopping = False
         self._step, self._waiting = 0, False  # newest step seen; whether there is a draft
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -136,7 +140,7 @@ class RunCheckpoint(Checkpoint):
             self._publish(trainer)
 
     def _is_time(self, trainer: pl.Trainer) -> bool:
-        if trainer.global_step == trainer.max_steps:
+        if trainer.global_step == trainer.max_steps or self.stopping:
             return True
         if self.every_steps is not None:
             return trainer.global_step % self.every_steps == 0

@@ -7,6 +7,7 @@ import logging
 import math
 import os
 import platform
+import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -213,7 +214,8 @@ def aligned(rows: list[tuple[str, ...]]) -> list[str]:
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write JSON so that a reader sees the old file or the new one, never a part of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    # Two threads may write: the run, and who watches whether all its ranks are there.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
     try:
         with temporary.open("w", encoding="utf-8") as file:
             json.dump(content, file, indent=1, allow_nan=False)

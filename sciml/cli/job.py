@@ -12,13 +12,19 @@ from pathlib import Path
 from typing import Any
 
 from sciml.cli import paths, resume, run_folder
+from sciml.cli.ranks import FIRST, LOOK, Ranks, mark_failed, said, watch_children, watch_parent
 from sciml.errors import ConfigError, ConvergenceError, RunFailed, SciMLError, TrainingDiverged
 
 log = logging.getLogger("sciml")
 
 
 def train(
-    config: Mapping[str, Any], run_dir: Path, command: str, found: resume.Checkpoint | None = None
+    config: Mapping[str, Any],
+    run_dir: Path,
+    command: str,
+    found: resume.Checkpoint | None = None,
+    *,
+    sweep: bool = False,
 ) -> int:
     """Build, fit and test one run, and leave its record in the run folder.
 
@@ -27,6 +33,7 @@ def train(
         run_dir: The run folder.
         command: The user's arguments, for the record.
         found: The checkpoint to continue from, or None.
+        sweep: Whether it is one of several, which ranks may start at other times.
 
     Returns:
         0.
@@ -41,13 +48,22 @@ def train(
     first = not paths.is_worker()
     held = run_folder.lock(run_dir) if first else None
     used = run_folder.content(run_dir) is not None
-    stop = interrupt.Stop()
+    stop, ranks, again = interrupt.Stop(), Ranks.started(run_dir, sweep), False
     try:
         stop.listen(requeued=paths.by_srun())
-        return _train(config, run_dir, command, found, used, stop)
+        code = _train(config, run_dir, command, found, used, stop, ranks)
+        ranks.leave(in_order=True)
+        return code
     except OSError as error:
         raise RunFailed(f"the run in {run_dir} stopped: {error}") from error
     except (TrainingDiverged, ConvergenceError):
+        ranks.leave(in_order=True)
+        raise
+    except KeyboardInterrupt:
+        ranks.leave(in_order=stop.stepped)  # who waits for a first meeting would wait for ever
+        again = stop.again and first
+        raise
+    except RunFailed:
         raise
     except SciMLError:
         if first and not used:
@@ -58,9 +74,12 @@ def train(
         if first:
             run_folder.tidy(run_dir)
         elif run_folder.abandoned(run_dir):  # by the first rank, which would have said how it ended
-            interrupt.mark_failed(run_dir)
+            mark_failed(run_dir)
         if held is not None:
             os.close(held)
+        ranks.leave(in_order=False)
+        if again:
+            interrupt.requeue()
 
 
 def _train(
@@ -70,13 +89,13 @@ def _train(
     found: resume.Checkpoint | None,
     used: bool,
     stop: Any,
+    ranks: Ranks,
 ) -> int:
     import lightning.pytorch as pl
     import torch
 
     from sciml.callbacks.first_step import FirstStep
     from sciml.callbacks.new_settings import NewSettings
-    from sciml.cli import interrupt
     from sciml.cli.build import build
 
     quiet()
@@ -88,6 +107,16 @@ def _train(
         raise ConfigError(f"cannot build the run: {error}") from error
     trainer, records = run.trainer, [c for c in run.trainer.callbacks if hasattr(c, "finish")]
     first = not paths.is_worker()
+    gone: list[str] = []
+
+    def lost(which: str, status: str = "running") -> None:
+        if not gone:
+            said(run_dir, which)
+        gone.append(which)
+        for record in records if first else ():
+            if record.begun and record.status == status:
+                record.finish("failed")
+
     if found is not None:
         resume.fits(found, run.module, trainer.world_size)
     old = run_folder.remains(run_dir) if used and not resume.continues(found, run_dir) else []
@@ -106,11 +135,12 @@ def _train(
     if first:
         run_folder.tidy(run_dir)
         if not used:
-            write_config(config, run_dir, command)
-            for record in records:
+            for record in records:  # first: a config.yaml alone may be anybody's
                 record.begin()
+            write_config(config, run_dir, command)
         for stale in run_dir.glob("hpc_ckpt_*.ckpt"):  # Lightning would prefer it to ours
             stale.unlink()
+    ranks.lost = lost
     log.info("%s in %s", config["model"], run_dir)
     trainer.callbacks[:0] = [stop, FirstStep(begin)]
     if found is not None:
@@ -119,18 +149,12 @@ def _train(
         log.info("continuing %s at step %d", found.path, found.step)
         trainer.callbacks.insert(0, NewSettings(found.settings))
 
-    def lost(rank: int, code: int) -> None:
-        log.error("rank %d ended with code %d; this run cannot go on without it", rank, code)
-        for record in records:
-            if record.begun and record.status == "running":
-                record.finish("failed")
-
-    watched = paths.by_lightning() and not first
-    if watched:
-        interrupt.watch_parent(lambda: interrupt.mark_failed(run_dir))
-    elif trainer.world_size > 1 and hasattr(trainer.strategy.launcher, "procs"):
-        os.environ[interrupt.FIRST] = str(os.getpid())
-        interrupt.watch_children(trainer.strategy.launcher, lost)
+    if trainer.world_size > 1:
+        if paths.by_lightning() and not first:
+            watch_parent(lost)
+        elif hasattr(trainer.strategy.launcher, "procs"):
+            os.environ[FIRST] = str(os.getpid())
+            watch_children(trainer.strategy.launcher, lost)
 
     # A checkpoint of step 0 is the beginning, which Lightning would count as a step done.
     checkpoint = str(found.path) if found is not None and found.step else None
@@ -139,13 +163,23 @@ def _train(
         # Lightning numbers the row of the test by this, and restores it a step short.
         trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step
         trainer.test(run.module, datamodule=run.data, verbose=False)
-    except RuntimeError:
-        if watched:  # a lost connection: should rank 0 be gone, there is time to say so
-            time.sleep(3 * interrupt.LOOK)
-        raise
-    except SystemExit:
+    except RuntimeError as error:
+        if trainer.world_size > 1:  # a lost connection: there is time to see who is gone
+            time.sleep(3 * LOOK)
+        if gone:
+            raise RunFailed(f"the run in {run_dir} stopped: {gone[0]}") from error
+        if not stop.asked:
+            raise
+        for record in records:  # the others were asked too, and were faster
+            record.finish("interrupted")
+        raise KeyboardInterrupt from None
+    except (SystemExit, KeyboardInterrupt):
         # Lightning answers Ctrl-C by leaving with code 1 and ignoring further ones.
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        which = ranks.gone()
+        if which:  # torchrun ends the others by SIGTERM
+            lost(which, "interrupted")
+            raise RunFailed(f"the run in {run_dir} stopped: {which}") from None
         raise KeyboardInterrupt from None
     for record in records:
         record.finish("completed")

@@ -74,6 +74,21 @@ def is_worker(environ: Mapping[str, str] = os.environ) -> bool:
     return rank(environ) != 0
 
 
+def world(environ: Mapping[str, str] = os.environ) -> int:
+    """Return the number of processes that torchrun or srun started alike; 1 where neither did."""
+    if "TORCHELASTIC_RUN_ID" in environ:
+        return int(environ.get("WORLD_SIZE", "1"))
+    return int(environ["SLURM_NTASKS"]) if by_srun(environ) else 1
+
+
+def nodes(environ: Mapping[str, str] = os.environ) -> int:
+    """Return the number of machines they run on."""
+    if "TORCHELASTIC_RUN_ID" in environ:
+        return int(environ.get("GROUP_WORLD_SIZE", "1"))
+    names = ("SLURM_STEP_NUM_NODES", "SLURM_NNODES", "SLURM_JOB_NUM_NODES")
+    return int(next((environ[name] for name in names if name in environ), "1"))
+
+
 def by_srun(environ: Mapping[str, str] = os.environ) -> bool:
     """Return whether srun started several processes of which this is one.
 

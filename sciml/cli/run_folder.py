@@ -120,15 +120,20 @@ def lock(run_dir: Path) -> int | None:
         fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         os.close(held)
-        raise ConfigError(
-            f"another process is writing a run to {run_dir}",
-            "a folder of its own for every run",
-            "Wait for it to end, or name another folder with hydra.run.dir=FOLDER",
-        ) from error
+        raise taken(run_dir) from error
     except OSError:  # some network file systems
         os.close(held)
         return None
     return held
+
+
+def taken(run_dir: Path) -> ConfigError:
+    """Return what to say where another process is writing."""
+    return ConfigError(
+        f"another process is writing a run to {run_dir}",
+        "a folder of its own for every run",
+        "Wait for it to end, or name another folder with hydra.run.dir=FOLDER",
+    )
 
 
 def abandoned(run_dir: Path) -> bool:

@@ -100,7 +100,7 @@ def program() -> list[str]:
 
 def launch(words: list[str], folder: Path) -> int:
     """Check the command line and hand it to Hydra."""
-    from sciml.cli import build, job, overrides, preflight, rules, schema
+    from sciml.cli import overrides, preflight, rules, schema
 
     schema.register()
     flags = [w for w in words if w.startswith("-")]
@@ -116,6 +116,8 @@ def launch(words: list[str], folder: Path) -> int:
         sweep = rules.resume_in_sweep(line.config, multirun=multirun)
         findings += [sweep] if sweep else []
     report(findings)
+
+    from sciml.cli import build, job  # seconds, for lines that run
 
     if not multirun:
         job.quiet()
@@ -254,7 +256,8 @@ def run_job(config: Any, start: list[str], found: resume.Checkpoint | None, mult
             here = [*words, f"hydra.run.dir={quoted(run_dir)}"]
             return subprocess.run([sys.executable, *module_or_file(start), *here]).returncode
     sys.argv = [*start, *words]
-    return job.train(user, run_dir, " ".join(map(shlex.quote, words)), found)
+    command = " ".join(map(shlex.quote, words))
+    return job.train(user, run_dir, command, found, sweep=multirun)
 
 
 def module_or_file(start: list[str]) -> list[str]:

@@ -115,6 +115,8 @@ class ENGD(CurvatureOptimizer):
         self._rest_gradients(objective)
 
     def _direct(self, jacobian: Jacobian) -> None:
+        if self._system is None or self._system[0] is not jacobian:
+            self._system = (jacobian, *self._matrix(jacobian))
         direction, image = self.direction(jacobian)
         for p, d in zip(self.treated, direction, strict=True):
             self.state[p]["direction"] = d
@@ -123,8 +125,6 @@ class ENGD(CurvatureOptimizer):
 
     def direction(self, jacobian: Jacobian) -> tuple[list[Tensor], Tensor]:
         """Return the Gauss-Newton direction, one tensor per parameter, and J times it `(R,)`."""
-        if self._system is None or self._system[0] is not jacobian:
-            self._system = (jacobian, *self._matrix(jacobian))
         return self._solve(jacobian, -jacobian.residual)
 
     def direction_step(self) -> None:

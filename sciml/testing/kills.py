@@ -4,10 +4,15 @@ A program, for any models and any number of kills:
 
     python -m sciml.testing.kills pinn_hjb wos_poisson2d --kills 10 --seed 0
 
-Every run is a process that is forked from this one when everything is imported, so a moment can lie
-in the first millisecond of composing a configuration, in the building of a network, in a step, in
-the writing of a file, in a validation, the test, the export or the pictures. A run that was killed
-before its first checkpoint starts again; one in the folder of an older run replaces it.
+`--only 3 7` repeats some of the ten.
+
+Every run is a process group of its own, forked from this process when everything is imported, so a
+moment can lie in the first millisecond of composing a configuration, in the building of a network,
+in a step, in the writing of a file, in a validation, the test, the export or the pictures. Clocks
+tell little on a busy machine: moments are counted from what the run has written so far. One lies in
+the start, one where a run takes over a used folder, the others are spread over all rows of the
+metrics, and half of these over the writing of checkpoints. A run that was killed before its first
+checkpoint starts again; one in the folder of an older run replaces it.
 """
 
 from __future__ import annotations
@@ -16,6 +21,7 @@ import argparse
 import contextlib
 import csv
 import json
+import math
 import os
 import random
 import shutil
@@ -24,12 +30,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from sciml.cli import train
+from sciml.cli import run_folder, train
 
 # Short runs with a checkpoint every few steps, and a row of metrics for every one.
 STEPS = 12
@@ -44,8 +51,42 @@ OLD_SEED = 77
 OLD = (f"seed={OLD_SEED}", "trainer.max_steps=5")  # the run before in a used folder
 
 
+@dataclass(frozen=True)
+class Moment:
+    """When a run is killed: some time after it has written something.
+
+    Attributes:
+        rows: Rows of metrics it must have written.
+        file: Another file it must have written, a path below its folder.
+        delay: Seconds from then on.
+    """
+
+    rows: int = 0
+    file: str | None = None
+    delay: float = 0.0
+
+    def come(self, home: Path, since: float) -> bool:
+        """Return whether the run in a folder, started at a time, has come so far."""
+        there = self.file is None or fresh(home / self.file, since)
+        return there and written(home, since) >= self.rows
+
+
+def fresh(file: Path, since: float) -> bool:
+    """Return whether a file was written after a time, in seconds since the epoch."""
+    try:
+        return file.stat().st_mtime > since
+    except FileNotFoundError:
+        return False
+
+
+def written(home: Path, since: float) -> int:
+    """Return how many rows of metrics the run that was started at a time has written."""
+    file = home / "metrics.csv"
+    return max(file.read_bytes().count(b"\n") - 1, 0) if fresh(file, since) else 0
+
+
 def start(words: Sequence[str], folder: Path | None = None) -> int:
-    """Fork a process that runs a command line, and return its number.
+    """Fork a process group that runs a command line, and return its number.
 
     Args:
         words: What would be typed after `python train.py`.
@@ -57,6 +98,7 @@ def start(words: Sequence[str], folder: Path | None = None) -> int:
         return process
     code = 70
     try:
+        os.setsid()
         quiet = os.open(os.devnull, os.O_WRONLY)
         os.dup2(quiet, 1)
         code = train.main(words, folder=folder)
@@ -64,20 +106,35 @@ def start(words: Sequence[str], folder: Path | None = None) -> int:
         os._exit(code)
 
 
-def end(process: int, after: float | None = None) -> int:
-    """Wait for a process, kill it after some seconds, and return its exit code."""
-    deadline = None if after is None else time.monotonic() + after
-    while deadline is not None and time.monotonic() < deadline:
-        if _ended(process):
-            deadline = None
-        else:
-            time.sleep(0.002)
-    if deadline is not None:
-        os.kill(process, signal.SIGKILL)
+def end(process: int) -> int:
+    """Wait for a process and return its exit code."""
     return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
 
 
-def _ended(process: int) -> bool:
+def killed(process: int, home: Path, moment: Moment, since: float) -> bool:
+    """Kill a run at its moment and return whether it was still under way."""
+    due = math.inf
+    while time.monotonic() < due and not ended(process):
+        if due == math.inf and moment.come(home, since):
+            due = time.monotonic() + moment.delay
+        time.sleep(0.001)
+    if not ended(process):
+        os.killpg(process, signal.SIGKILL)
+    return end(process) == -signal.SIGKILL
+
+
+def pace(process: int, home: Path, since: float) -> list[float]:
+    """Return the seconds after which a run has written 0, 1, 2 … rows, and those at its end."""
+    times: list[float] = [0.0]
+    while not ended(process):
+        now = time.time() - since
+        times += [now] * (written(home, since) + 1 - len(times))
+        time.sleep(0.001)
+    return [*times, time.time() - since]
+
+
+def ended(process: int) -> bool:
+    """Return whether a process is over; it can still be waited for."""
     return os.waitid(os.P_PID, process, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
@@ -116,115 +173,154 @@ def differences(a: Path, b: Path) -> list[str]:
         steps = [[row["step"] for row in rows(folder)] for folder in (a, b)]
         pairs = zip(rows(a), rows(b), strict=False)
         names = {k for x, y in pairs for k in {**x, **y} if x.get(k) != y.get(k)}
+        other = f"{len(steps[0])} rows have become {len(steps[1])}"
         lost = steps[0] != steps[1]
-        found.append("a row is missing" if lost else f"rows differ: {', '.join(sorted(names))}")
+        found.append(other if lost else f"rows differ: {', '.join(sorted(names))}")
     if record(a) != record(b):
         found.append("metrics.json differs")
     for name in ("last", "best"):
         files = [folder / "checkpoints" / f"{name}.ckpt" for folder in (a, b)]
         if files[0].exists() != files[1].exists():
-            found.append(f"{name}.ckpt is missing")
+            found.append(f"{name}.ckpt is there in one only")
         elif files[0].exists():
             x, y = (torch.load(file, weights_only=True) for file in files)
             # which hold times and folders; the metrics are those of metrics.json
             keys = (x.keys() | y.keys()) - {"callbacks", "sciml", "metrics"}
             found += [f"{name}.ckpt: {k}" for k in sorted(keys) if not same(x.get(k), y.get(k))]
-    weights = [folder / "pretrained" / "weights.safetensors" for folder in (a, b)]
-    if weights[0].exists() and weights[0].read_bytes() != weights[1].read_bytes():
-        found.append("pretrained/ differs")
+    for name in ("weights.safetensors", "model.json"):
+        files = [folder / "pretrained" / name for folder in (a, b)]
+        contents = [file.read_bytes() if file.exists() else None for file in files]
+        if contents[0] != contents[1]:
+            found.append(f"pretrained/{name} differs")
+    names = [{str(f.relative_to(folder)) for f in folder.rglob("*")} for folder in (a, b)]
+    found += [f"{name} is there in one only" for name in sorted(names[0] ^ names[1])]
     return found
 
 
-def untruth(folder: Path, seed: int, old: Mapping[str, Any] | None) -> str | None:
+def untruth(home: Path, whole: Path, old: Path | None) -> str | None:
     """Return what is wrong with the record that a killed run left, if anything.
 
     Args:
-        folder: The run folder.
-        seed: Seed of the killed run.
-        old: Record of the run that was in the folder before.
+        home: The run folder.
+        whole: Folder of the run that was left alone.
+        old: What the folder held before.
     """
-    file = folder / "metrics.json"
-    if not file.exists():
-        return None if not (folder / "metrics.csv").exists() else "metrics without a record"
-    said = json.loads(file.read_text())
-    if said["seed"] == seed:
-        done = said["status"] == "completed"
-        return "completed, but it was killed" if done and not said["metrics"] else None
-    if old is None or record(folder) != old:
+    if not (home / "metrics.json").exists():
+        return None if not (home / "metrics.csv").exists() else "metrics without a record"
+    said, full = record(home), record(whole)
+    if said["seed"] == full["seed"]:
+        if said["status"] == "completed":
+            return None if said == full else "completed, but it was killed"
+        return None if said["status"] == "running" else f"{said['status']}, but it was killed"
+    if old is None or said != record(old):
         return f"the record of seed {said['seed']}"
-    last = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
-    return None if last["sciml"]["config"]["seed"] == OLD_SEED else "an old record of a new run"
+    gone = [file for file in run_folder.remains(old) if not (home / file.relative_to(old)).exists()]
+    return "the record of an older run, which is not whole" if gone or belongs(home) else None
 
 
-def trial(words: Sequence[str], kills: int, seed: int, folder: Path | None = None) -> dict:
+def moment(number: int, kills: int, times: Sequence[float], draw: random.Random) -> Moment:
+    """Return when to kill: all numbers together are spread over the whole run.
+
+    Args:
+        number: Which of the kills.
+        kills: How many there are.
+        times: Seconds at which the run that was left alone had written 0, 1, 2 … rows, and its end.
+        draw: Of the moment.
+    """
+    if number == 0:
+        return Moment(delay=draw.uniform(0, times[1]))
+    if number == 1:
+        return Moment(file="metrics.json", delay=draw.uniform(0, 0.05))
+    part = (number - 2 + draw.random()) / (kills - 2)
+    rows = 1 + int(part * (len(times) - 2))
+    if number % 4 < 2:
+        return Moment(rows, "checkpoints/.last.draft", draw.uniform(0, 0.02))
+    return Moment(rows, delay=draw.uniform(0, times[rows + 1] - times[rows]))
+
+
+def trial(
+    words: Sequence[str],
+    kills: int,
+    seed: int,
+    only: Sequence[int] | None = None,
+    folder: Path | None = None,
+) -> dict[str, Any]:
     """Kill one run at random moments and return what came of it.
 
     Args:
         words: The command line of the run.
         kills: Number of kills.
         seed: Of the moments.
+        only: Numbers of the kills to do; all by default.
         folder: The folder of configurations; the installed one by default.
 
     Returns:
         Counts: `kills`, `before` the first checkpoint, `used` folders, `twice` killed, `identical`
-        in the end; and `wrong`, what was not as it should be.
+        in the end; `moments`, the rows written before every kill; and `wrong`, what was not as it
+        should be.
     """
-    draw = random.Random(seed)
     counts = dict.fromkeys(("kills", "before", "used", "twice", "identical"), 0)
+    after: list[int] = []
     wrong: list[str] = []
     with tempfile.TemporaryDirectory() as place, contextlib.chdir(place):
-        begin = time.time()
-        code = end(start([*words, "hydra.run.dir=whole"], folder))
-        length = time.time() - begin
+        whole, old = Path(place) / "whole", Path(place) / "old"
+        since = time.time()
+        process = start([*words, "hydra.run.dir=whole"], folder)
+        times = pace(process, whole, since)
+        code = end(process) or end(start([*words, *OLD, "hydra.run.dir=old"], folder))
         if code:
-            return {**counts, "wrong": [f"the run itself ended with code {code}"]}
-        code = end(start([*words, *OLD, "hydra.run.dir=old"], folder))
-        if code:
-            return {**counts, "wrong": [f"the older run ended with code {code}"]}
-        # Building a network may take longer than all the rest: most moments come after it.
-        built = (Path("whole") / "config.yaml").stat().st_mtime - begin
-        while counts["kills"] < kills:
-            number, old = counts["kills"], None
-            home = Path(place) / f"it{number}"
-            line = [*words, f"hydra.run.dir={home.name}"]
-            if number % 2:
-                shutil.copytree("old", home)
-                old = record(home)
-                line.append("overwrite=true")
-            moment = draw.uniform(built if draw.random() < 0.8 else 0, length)
-            if end(start(line, folder), moment) != -signal.SIGKILL:
+            return {**counts, "wrong": [f"a run that was left alone ended with code {code}"]}
+        for number in range(kills) if only is None else only:
+            draw = random.Random(f"{seed} {number}")
+            when = moment(number, kills, times, draw)
+            home, used = Path(place) / f"it{number}", number % 2 == 1
+            line = [*words, f"hydra.run.dir={home.name}", *["overwrite=true"][: 1 if used else 0]]
+            while True:
+                if used:
+                    shutil.copytree(old, home)
+                since = time.time()
+                if killed(start(line, folder), home, when, since):
+                    break
                 shutil.rmtree(home)  # it was over before
-                continue
+                when = Moment(when.rows, delay=draw.uniform(0, 0.05))
             counts["kills"] += 1
-            counts["used"] += bool(old)
-            problem = untruth(home, 0, old)
-            again = [word for word in line if word != "overwrite=true"] + ["ckpt_path=last"]
+            counts["used"] += used
+            after.append(written(home, since))
+            problem = untruth(home, whole, old if used else None)
             if draw.random() < 0.3:  # once more
-                code = end(start(going_on(home, line, again), folder), draw.uniform(built, length))
-                counts["twice"] += code == -signal.SIGKILL
-                problem = problem or untruth(home, 0, old)
-            words_now = going_on(home, line, again)
-            counts["before"] += words_now is line
-            code = end(start(words_now, folder))
+                again = Moment(draw.randrange(len(times) - 1), delay=draw.uniform(0, times[1] / 4))
+                process = start(going_on(home, line), folder)
+                counts["twice"] += killed(process, home, again, time.time())
+                problem = problem or untruth(home, whole, old if used else None)
+            counts["before"] += not belongs(home)
+            code = end(start(going_on(home, line), folder))
             differ = [problem] if problem else []
-            if code:
-                differ.append(f"ended with code {code}")
-            else:
-                differ += differences(Path(place) / "whole", home)
+            differ += [f"ended with code {code}"] if code else differences(whole, home)
             counts["identical"] += not differ
-            print(json.dumps(counts), file=sys.stderr, flush=True)  # should the rest never come
-            wrong += [f"kill {number} at {moment:.2f} s of {length:.2f}: {text}" for text in differ]
-    return {**counts, "seconds": round(length, 2), "wrong": wrong}
+            # should the rest never come
+            print(json.dumps({**counts, "moments": after}), file=sys.stderr, flush=True)
+            wrong += [f"kill {number} after {when}: {text}" for text in differ]
+    return {**counts, "seconds": round(times[-1], 1), "moments": after, "wrong": wrong}
 
 
-def going_on(home: Path, line: list[str], again: list[str]) -> list[str]:
-    """Return how the run in a folder goes on: from its own checkpoint, else from the beginning."""
+def belongs(home: Path) -> bool:
+    """Return whether a checkpoint in a folder is of the run that was killed, not of an older one.
+
+    Between two renamings there is a `previous.ckpt` alone.
+    """
     for name in ("last", "previous"):
         file = home / "checkpoints" / f"{name}.ckpt"
         if file.exists():
-            own = torch.load(file, weights_only=True)["sciml"]["config"]["seed"] != OLD_SEED
-            return again if own else line
-    return line
+            content = torch.load(file, weights_only=True)
+            return content["sciml"]["config"]["seed"] != OLD_SEED
+    return False
+
+
+def going_on(home: Path, line: list[str]) -> list[str]:
+    """Return how the run in a folder goes on: from its own checkpoint, else from the beginning."""
+    if not belongs(home):
+        return line
+    return [*(word for word in line if word != "overwrite=true"), "ckpt_path=last"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -233,6 +329,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("models", nargs="+", help="model names, or command lines in quotes")
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", type=int, nargs="*", help="numbers of the kills; all by default")
     given = parser.parse_args(argv)
     torch.set_num_threads(1)  # a fork takes no other threads along
     import lightning.pytorch  # noqa: F401, PLC0415 once, not in every fork
@@ -240,7 +337,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     failed = False
     for i, model in enumerate(given.models):
         first, *more = model.split()
-        found = trial([f"model={first}", *SETTINGS, *more], given.kills, given.seed + i)
+        found = trial([f"model={first}", *SETTINGS, *more], given.kills, given.seed + i, given.only)
         print(json.dumps({"model": model, **found}), flush=True)
         failed |= found["identical"] < found["kills"] or bool(found["wrong"])
     return int(failed)

@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -78,10 +79,10 @@ def run(folder, tmp_path, monkeypatch, capsys):
 def program(run, folder):
     """Return a function that starts the same as a process of its own."""
 
-    def start(*words: str, **more) -> subprocess.Popen:
+    def start(*words: str, launcher: Sequence[str] = (), **more) -> subprocess.Popen:
         environ = {**os.environ, "TOY_CONFIGS": str(folder), "OMP_NUM_THREADS": "1"}
         environ["PYTHONPATH"] = os.pathsep.join([str(HERE.parents[1]), str(HERE)])
-        command = [sys.executable, str(HERE / "toy_program.py"), *words]
+        command = [sys.executable, *launcher, str(HERE / "toy_program.py"), *words]
         streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
         # A shell starts background jobs, and with them a whole test run, with Ctrl-C ignored.
         before = signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -2,11 +2,13 @@
 
 import json
 import os
+import stat
 
 import pytest
 import toy
 
-from sciml.cli import paths, run_folder
+from sciml.callbacks.checkpoint_file import CheckpointFile
+from sciml.cli import paths, resume, run_folder
 from sciml.errors import ConfigError, InvalidArgument
 
 
@@ -88,6 +90,16 @@ def test_a_run_that_made_no_step_is_no_other_run(run, tmp_path):
     assert run_folder.content(tmp_path) == "checkpoints and metrics"
 
 
+def test_a_run_killed_before_its_configuration_is_written_is_no_other_run(run, monkeypatch):
+    def killed(*args):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("sciml.cli.job.write_config", killed)
+        assert run("model=toy", "hydra.run.dir=it")[0] == 130
+    assert run("model=toy", "hydra.run.dir=it", "trainer.max_steps=2")[0] == 0
+
+
 def test_two_processes_in_one_folder(tmp_path):
     held = run_folder.lock(tmp_path)
     with pytest.raises(ConfigError, match="another process is writing"):
@@ -136,6 +148,39 @@ def test_a_full_disk_is_no_wrong_input(run, monkeypatch):
     monkeypatch.setattr(toy.Module, "__init__", full)
     code, _, err = run("model=toy", "hydra.run.dir=other")  # a file that the command line names
     assert code == 2 and "module: Module refuses its arguments: [Errno 28]" in err
+
+
+def test_a_full_disk_spares_the_checkpoint_before(run, monkeypatch):
+    save, written = CheckpointFile.save_checkpoint, []
+
+    def full(self, checkpoint, path, storage_options=None):
+        save(self, checkpoint, path, storage_options)
+        written.append(checkpoint["global_step"])
+        if len(written) == 3:
+            with open(path, "r+b") as file:
+                file.truncate(1000)  # as much as there was room for
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(CheckpointFile, "save_checkpoint", full)
+    code, _, err = run("model=toy", "hydra.run.dir=it")
+    assert code == 1 and "stopped: [Errno 28] No space left on device" in err
+    assert record(run.work / "it")["status"] == "failed"
+    assert resume.in_folder(run.work / "it").step == written[1] == 4
+    assert not list((run.work / "it" / "checkpoints").glob(".*"))
+    assert run("model=toy", "hydra.run.dir=it", "ckpt_path=last")[0] == 0
+    assert record(run.work / "it")["status"] == "completed"
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o027])
+def test_colleagues_may_read_what_the_system_lets_them(run, mask):
+    before = os.umask(mask)
+    try:
+        assert run("model=toy", "hydra.run.dir=it", "trainer.max_steps=5")[0] == 0
+    finally:
+        os.umask(before)
+    for path in (run.work / "it").rglob("*"):
+        every = 0o777 if path.is_dir() else 0o666
+        assert stat.S_IMODE(path.stat().st_mode) == every & ~mask, path
 
 
 def test_a_full_disk_has_room_for_the_word(run, monkeypatch):

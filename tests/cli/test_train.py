@@ -135,6 +135,28 @@ def test_a_lost_rank_ends_the_other(run, program, victim, wait):
     assert json.loads((run.work / "it" / "metrics.json").read_text())["status"] == "failed"
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", [0, 1])
+@pytest.mark.parametrize("wait", [0.0, 4.0, None])  # seconds after start-up; None for steps
+def test_a_rank_of_torchrun_that_is_lost_ends_the_other(run, program, victim, wait):
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    words = ["model=toy", "trainer=ddp", "trainer.max_steps=1000000", "hydra.run.dir=it"]
+    process = program(*words, launcher=launcher)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    while len(children.read_text().split()) < 2:
+        time.sleep(0.02)
+    while wait is None and not (run.work / "it" / "metrics.csv").exists():
+        time.sleep(0.02)
+    time.sleep(wait or 0)
+    os.kill(int(children.read_text().split()[victim]), signal.SIGKILL)
+    begin = time.monotonic()
+    process.communicate(timeout=60)
+    print(f"rank {victim} killed after {wait}: all over after {time.monotonic() - begin:.1f} s")
+    assert process.returncode == 1
+    record = run.work / "it" / "metrics.json"  # none if it was over before there was anything
+    assert not record.exists() or json.loads(record.read_text())["status"] == "failed"
+
+
 def test_help_lists_models_and_examples(run):
     code, out, _ = run("--help")
     assert code == 0 and "pinn_hjb" in out and out.count("  python train.py") == 3

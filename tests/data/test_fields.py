@@ -1,5 +1,8 @@
 """Pairs of fields: fixed sets, epochs over ranks, noise, and the file cache."""
 
+import os
+import stat
+
 import pytest
 import torch
 
@@ -91,6 +94,16 @@ def test_the_same_recipe_is_solved_once_and_kept_in_a_file(tmp_path, monkeypatch
     fields(Semilinear(8, cutoff=1.0, std=2.0), counts, str(tmp_path))
     assert len(calls) == 4
     assert len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o027])
+def test_colleagues_may_read_the_cache(tmp_path, mask):
+    before = os.umask(mask)
+    try:
+        module._write(tmp_path / "x.safetensors", {"val": (torch.ones(2), torch.ones(2))}, "")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "x.safetensors").stat().st_mode) == 0o666 & ~mask
 
 
 def test_wrong_settings_are_refused():

@@ -1,4 +1,6 @@
 import json
+import os
+import stat
 import warnings
 
 import numpy as np
@@ -7,6 +9,7 @@ import torch
 
 from sciml.errors import InvalidArgument, InvalidType, PretrainedError, RangeWarning
 from sciml.pretrained import list_pretrained, load_pretrained, save_pretrained
+from sciml.pretrained.save import update_metrics
 
 
 def inside(n=9, dim=5):
@@ -138,6 +141,20 @@ def test_saving_again_replaces_the_folder_as_a_whole(make, saved):
     assert [p.name for p in folder.parent.iterdir()] == [folder.name]
     x, t = inside()
     assert load_pretrained(folder).predict(x, t)["value"].dtype == torch.float64
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o027])
+def test_colleagues_may_read_a_model(make, tmp_path, mask):
+    before = os.umask(mask)
+    try:
+        solution, keywords = make()
+        folder = save_pretrained(tmp_path / "m", solution, **keywords)
+        update_metrics(folder, {"test/rel_l2": 0.5})
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o777 & ~mask
+    for file in folder.iterdir():
+        assert stat.S_IMODE(file.stat().st_mode) == 0o666 & ~mask, file.name
 
 
 def test_a_description_of_another_model_is_refused_at_save_time(make, tmp_path):
