@@ -82,12 +82,18 @@ def test_every_expert_is_reported_in_and_beyond_the_horizon_beside_baselines(tmp
             name = f"{part}/constraint/expert_{k}"
             assert {f"{name}/fail_frac", f"{name}/iters_mean", f"{name}/residual"} <= set(found)
     assert {"constant", "nearest", "pod_regression", "pod_constrained"} <= set(others)
+    curve = run.module.test_report["curves"]["error_over_time"]
+    assert curve["x"] == run.data.problem.times.tolist()
     # by hand: what lies beyond the levels of training
     data, network = run.data, run.module.network.eval()
     field, u = data.inputs["test"], data.targets["test"]
     with torch.no_grad():
         v = network(field)
     late = slice(data.levels, None)
+    over_time = (v - u).square().sum((0, 2)) / u.square().sum((0, 2))
+    torch.testing.assert_close(
+        torch.tensor(curve["y"]["test"]), over_time.sqrt(), rtol=1e-6, atol=1e-9
+    )
     error = (v - u)[:, late].flatten(1).norm(dim=1) / u[:, late].flatten(1).norm(dim=1)
     assert data.levels < u.shape[1]
     assert found["test_beyond/rel_l2"] == pytest.approx(float(error.mean()), rel=1e-6)
