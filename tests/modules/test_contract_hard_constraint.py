@@ -92,7 +92,7 @@ def test_every_expert_is_reported_in_and_beyond_the_horizon_beside_baselines(tmp
     late = slice(data.levels, None)
     over_time = (v - u).square().sum((0, 2)) / u.square().sum((0, 2))
     torch.testing.assert_close(
-        torch.tensor(curve["y"]["test"]), over_time.sqrt(), rtol=1e-6, atol=1e-9
+        torch.tensor(curve["y"]["test"]).double(), over_time.sqrt(), rtol=1e-6, atol=1e-9
     )
     error = (v - u)[:, late].flatten(1).norm(dim=1) / u[:, late].flatten(1).norm(dim=1)
     assert data.levels < u.shape[1]
