@@ -56,6 +56,7 @@ class CommandLine:
             composed or its model is only a guess.
         run_dir: Folder of the run as composed.
         given: Whether the user named that folder.
+        sweeps: Words that name the values of several runs.
     """
 
     overrides: list[str]
@@ -63,6 +64,7 @@ class CommandLine:
     config: dict[str, Any] = field(default_factory=dict)
     run_dir: Path = Path()
     given: bool = False
+    sweeps: list[str] = field(default_factory=list)
 
 
 def read(words: list[str], folder: Path) -> CommandLine:
@@ -75,6 +77,8 @@ def read(words: list[str], folder: Path) -> CommandLine:
     line = CommandLine(overrides=list(words))
     parsed = _parse(words, folder, line.findings)
     parsed = [p for p in parsed if _check_word(p, folder, line.findings)]
+    mode = any(p.key_or_group == "hydra.mode" for p in parsed)  # Hydra's other word for -m
+    line.sweeps = [p.input_line for p in parsed if p.is_sweep_override() and not mode]
     line.given = any(p.key_or_group == "hydra.run.dir" for p in parsed)
     names = groups(folder)
     chosen = [p for p in parsed if p.key_or_group in names]
@@ -90,8 +94,8 @@ def read(words: list[str], folder: Path) -> CommandLine:
                 f"No model given. Expected model=NAME, one of: {', '.join(models)}."
             )
         close = [name for name in (nearest(v, models) for v in typed) if name]
-        if not close:
-            return line
+        if not close or all(p.key_or_group == "model" for p in parsed):
+            return line  # nothing to check the rest of the line with, or no rest
         guessed = True
         # the model that was probably meant serves to check the rest of the line
         chosen += OverridesParser.create().parse_overrides([f"model={close[0]}"])

@@ -237,7 +237,8 @@ def _first(problem, name: str, args, kwargs) -> bool:
     if torch.compiler.is_compiling():
         return False
     seen = vars(problem).setdefault("_watched", set())
-    key = (name, next((a for a in args if isinstance(a, str)), ""))
+    term = args[0] if args else kwargs.get("name")
+    key = (name, term) if isinstance(term, str) else name
     if key in seen or _rows([*args, *kwargs.values()]) < 2:
         return False
     seen.add(key)

@@ -47,6 +47,8 @@ from sciml.physics.walks.tracking import tracking_bound
 
 # What `loop.walk` returns.
 Found = tuple[Tensor, Tensor, Tensor, float, float]
+# Follows w walks from each of a slice of points.
+Follow = Callable[[slice, int], Found]
 # Truncated walks above this share are worth a warning: their bias is no longer O(eps).
 TRUNCATED = 0.01
 
@@ -156,7 +158,7 @@ class WalkOnSpheres:
         if where is not None:
             full = moments.new_full((len(moments), inside.numel()), torch.nan)
             moments = full.index_copy(1, where, moments)
-        mean, squares, first, second, steps, truncated = moments.view(-1, *shape)
+        mean, squares, first, second, steps, truncated = moments.view(len(moments), *shape)
         # the worst domain counts: a mean over all could hide it
         share = float(truncated.nanmean(1).nan_to_num().max()) if moments.numel() else 0.0
         if share > TRUNCATED:
@@ -197,48 +199,51 @@ class WalkOnSpheres:
             generator: Source of randomness.
         """
         x, count = exact.to(self.dtype), rule.domain.count
-        balls, close = self._touching(rule, exact, i)
-        far = None if balls is None else (~close).nonzero()[:, 0]
+        kinds = self._close(rule, exact, i, generator) if self.close else []
+        rest = torch.ones_like(i, dtype=torch.bool)
+        for _, own in kinds:
+            rest[own] = False
+        rest = rest.nonzero()[:, 0] if kinds else slice(None)
 
         def plain(part: slice, w: int) -> Found:
-            index = part if far is None else far[part]
+            index = rest[part] if kinds else part
             start = Walks.start(x[:, index].repeat(1, w), i[index].repeat(w), count)
             slope = None if gradient is None else gradient[:, index].repeat(1, w)
             return walk(rule, start, self.max_steps, generator, self.antithetic, slope)
 
-        def touching(part: slice, w: int) -> Found:
-            start = balls.take(part).repeat(w)
-            return walk_from(rule, start, self.max_steps, generator)
+        out, most = x.new_empty(6, x.shape[1], dtype=torch.float64), (1.0, 0.0)
+        for follow, own in [(plain, rest), *kinds]:
+            out[:, own], *more = self._sums(follow, len(i[own]), x)
+            most = map(max, most, more)
+        return out, *most
 
-        if balls is None:
-            return self._sums(plain, x.shape[1], x)
-        first, *most = self._sums(plain, len(far), x)
-        second, *more = self._sums(touching, x.shape[1] - len(far), x)
-        out = first.new_empty(len(first), x.shape[1])
-        out[:, far], out[:, close] = first, second
-        return out, *map(max, most, more)
+    def _close(
+        self, rule: Rule, exact: Tensor, i: Tensor, generator: torch.Generator
+    ) -> list[tuple[Follow, Tensor]]:
+        """Return other kinds of walks and the points `(n,)` they are for, close to the boundary.
 
-    def _touching(
-        self, rule: Rule, exact: Tensor, i: Tensor
-    ) -> tuple[Tangent | None, Tensor | None]:
-        """Return balls to start out of, and for which points `(N,)`; None where there is none."""
-        if self.close == 0 or rule.domain.dim < 2:
-            return None, None
+        Here out of balls that touch it.
+        """
         domain, x = rule.domain, exact.double()
+        if domain.dim < 2:
+            return []
         level = domain.level(x, i)
-        close = (level < 0) & (level > -self.close * domain.pick(domain.scale(), x, i))
-        close &= rule.ends_at(x, i)
-        index = close.nonzero()[:, 0]
+        most = self.close * domain.pick(domain.scale(), x, i).expand_as(level)
+        index = ((level < 0) & (level > -most)).nonzero()[:, 0]
         if not len(index):
-            return None, None
+            return []
         balls = Tangent.of(domain, x[:, index], i[index], rule.rate)
-        own = balls.worth.nonzero()[:, 0]
-        close = torch.zeros_like(close).index_fill_(0, index[own], True)
-        return (balls.take(own), close) if len(own) else (None, None)
+        own = rule.touches(balls, most[index]).nonzero()[:, 0]
+        if not len(own):
+            return []
+        balls, index = balls.take(own), index[own]
 
-    def _sums(
-        self, follow: Callable[[slice, int], Found], count: int, like: Tensor
-    ) -> tuple[Tensor, float, float]:
+        def follow(part: slice, w: int) -> Found:
+            return walk_from(rule, balls.take(part).repeat(w), self.max_steps, generator)
+
+        return [(follow, index)]
+
+    def _sums(self, follow: Follow, count: int, like: Tensor) -> tuple[Tensor, float, float]:
         """Return what `_moments` does for `count` points, from w walks of a slice at a time."""
         chunk = self.chunk or (2**17 if like.device.type == "cpu" else 2**22)
         # whole points where a chunk holds all their walks, else one point and some of its walks
