@@ -170,6 +170,7 @@ class HardConstraintOperator(Supervised):
         self.effort.mean(f"{name}/iters_mean", out.iterations)
         self.effort.peak(f"{name}/iters_max", out.iterations)
         self.effort.mean(f"{name}/fail_frac", ~out.converged)
+        self.effort.peak(f"{name}/rank_deficit_max", out.weights.shape[-1] - out.rank)
         for k in range(out.status.shape[1]):
             self.effort.mean(f"{name}/expert_{k}/fail_frac", ~out.converged[:, k])
             self.effort.mean(f"{name}/expert_{k}/iters_mean", out.iterations[:, k])

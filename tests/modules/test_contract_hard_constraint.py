@@ -39,21 +39,23 @@ COLUMN_CASE = [
     "network.constraint.experts=2",
     "network.constraint.points=20",
 ]
+DARCY_CASE = model("moe_darcy", *HARD, "data.problem.cells=8")
 
 
 class TestModels(ModuleContract):
     cases = {
         "moe_column": COLUMN_CASE,
-        "moe_darcy": model("moe_darcy", *HARD, "data.problem.cells=8"),
+        "moe_darcy": DARCY_CASE,
     }
     overfit = (30, 0.7)
-    optimizer_cases = ("moe_darcy",)
+    optimizer_cases = ()
     rank_cases = ("moe_darcy",)
 
 
 @pytest.mark.slow
 class TestFurtherModels(ModuleContract):
     cases = {
+        "moe_darcy": DARCY_CASE,
         "pisc_column": model("pisc_diffusion_sorption", *COLUMN),
         "moe_flow": model("moe_navier_stokes", *HARD, *TIGHT, "data.problem.points=24")
         + ["data.problem.time_count=6", "data.problem.horizon=0.5"]
@@ -63,7 +65,7 @@ class TestFurtherModels(ModuleContract):
         "experts_over_ranks": [*COLUMN_CASE, "network.constraint.expert_ranks=2"],
     }
     overfit = (30, 0.7)
-    optimizer_cases = ()
+    optimizer_cases = ("moe_darcy",)
 
 
 def finished(tmp_path):
@@ -120,6 +122,7 @@ def test_a_pretrained_operator_solves_its_constraint_and_says_how_well(tmp_path)
     assert found["value"].shape == (3, 8, 12)
     assert found["status"].shape == found["iterations"].shape == (3, 2)
     assert found["expert_residual"].shape == (3, 2)
+    assert (found["rank"] == 4).all()  # four functions, none a combination of the others
     assert torch.equal(found["converged"], found["status"] == 0)
     layer = operator.network.patient
     size = layer.residual(found["value"], field).flatten(1).square().mean(1).sqrt()
@@ -177,5 +180,6 @@ def test_a_dead_sample_does_not_touch_the_others(tmp_path):
         clean = network.infer(field)
         field[1, 0, 3] = math.nan
         out = network.infer(field)
+    assert (out["rank"][1] == 0).all() and (out["rank"][0] == 4).all()
     assert not out["converged"][1].any() and out["value"][1].isnan().all()
     assert torch.equal(out["value"][[0, 2]], clean["value"][[0, 2]])
