@@ -42,6 +42,8 @@ ROOMS: dict[str, str] = {
     "preconditioner": "sciml.solvers",
     "ode": "sciml.solvers",
     "corrector": "sciml.solvers",
+    "constraint": "sciml.physics.constraints",
+    "equation": "sciml.physics.constraints",
     "family": "sciml.physics.walks",
     "task": "sciml.physics.graphs",
     "val_estimator": "sciml.autodiff.estimators",

@@ -30,9 +30,11 @@ import torch
 import sciml
 from sciml.autodiff.streams import Streams
 from sciml.data.batch import Batch, joined
+from sciml.data.evolution import EvolutionData
 from sciml.data.fields import FieldData
 from sciml.data.graph_sets import GraphSet
 from sciml.data.graphs import batch_of, union
+from sciml.data.hdf5 import library
 from sciml.data.steps import StepData
 from sciml.data.walks import WalkData
 from sciml.errors import InvalidArgument
@@ -69,7 +71,7 @@ def export(
         InvalidArgument: If h5py is not installed, for another file name, or a number of samples
             that is not positive.
     """
-    h5py, path = _library(), Path(path)
+    h5py, path = library(), Path(path)
     if path.suffix not in SUFFIXES:
         raise InvalidArgument(f"{path}", f"a file name ending in {' or '.join(SUFFIXES)}")
     if train is not None and train < 1:
@@ -94,7 +96,7 @@ def verify(path: str | Path) -> str:
     Raises:
         InvalidArgument: If the file is none of ours or is damaged.
     """
-    h5py = _library()
+    h5py = library()
     try:
         with h5py.File(path, "r") as file:
             if file.attrs.get("format") != FORMAT:
@@ -120,6 +122,14 @@ def parts(data: StepData, train: int | None) -> Iterator[tuple[str, Iterable[Bat
     if isinstance(data, WalkData):
         yield "train", data.solved("train", count)
         yield "val", data.solved("val", data.val_count)
+    elif isinstance(data, EvolutionData):
+        if train is not None:
+            raise InvalidArgument(f"train={train} for a set of fixed size", "no number of samples")
+        solved = {} if data.references is None else {"train": data.references}
+        for name, target in {**solved, **data.targets}.items():
+            field, streams = data.inputs[name][: len(target)], Streams(data.seed, 0)
+            yield name, [Batch({"field": field}, target, streams, len(field), part=name)]
+        return
     elif isinstance(data, FieldData | GraphSet):
         if train is not None:
             raise InvalidArgument(f"train={train} for a set of fixed size", "no number of samples")
@@ -212,15 +222,3 @@ def _samples(batch: Batch) -> int:
 
 def _plain(value: Any) -> Any:
     return value.tolist() if isinstance(value, np.generic | np.ndarray) else value
-
-
-def _library() -> Any:
-    try:
-        import h5py
-    except ImportError as error:
-        raise InvalidArgument(
-            "an HDF5 file, but h5py is not installed",
-            "the library that writes it",
-            "pip install 'sciml[hdf5]', in a clone pip install -e '.[hdf5]'",
-        ) from error
-    return h5py

@@ -8,22 +8,20 @@ set is the problem with its numbers; `datasets/*/README.md` describe three of th
 
 from __future__ import annotations
 
-import hashlib
-import json
-from pathlib import Path
-
 import torch
 from torch import Tensor
 
 from sciml.autodiff.streams import Streams
 from sciml.data.batch import Batch
+from sciml.data.epochs import epoch_places
+from sciml.data.solved import recipe_of, solved_once
 from sciml.data.steps import StepData
 from sciml.errors import InvalidArgument
 from sciml.physics.steady.semilinear import SteadyProblem
 
 SEEDS = {"train": 101, "val": 102, "test": 103, "test_hard": 104}
 CHUNK = 64  # fields solved or evaluated at once
-_MADE: dict[str, dict[str, tuple[Tensor, Tensor]]] = {}  # sets made by this process, by recipe
+KINDS = ("field", "target")
 
 
 class FieldData(StepData):
@@ -94,7 +92,6 @@ class FieldData(StepData):
             "xlabel": "x",
             "ylabel": "y",
         }
-        self._orders: dict[int, Tensor] = {}
 
     # --- training ---------------------------------------------------------------------------
     def batch(self, step: int, rank: int = 0, world: int = 1) -> Batch:
@@ -111,20 +108,9 @@ class FieldData(StepData):
         return Batch({"field": field}, target, streams, self.batch_size * world)
 
     def places(self, step: int, rank: int, world: int) -> Tensor:
-        """Return the places `(batch_size,)` in the training set of a rank's pairs in a step.
-
-        Every epoch is one permutation that all ranks share; ranks take neighbouring pieces of the
-        endless sequence of epochs.
-        """
-        n, start = len(self.sets["train"][0]), (step * world + rank) * self.batch_size
-        place = torch.arange(start, start + self.batch_size)
-        first, last = start // n, (start + self.batch_size - 1) // n
-        orders = torch.cat([self._order(epoch, n) for epoch in range(first, last + 1)])
-        return orders[place - first * n]
-
-    def _order(self, epoch: int, n: int) -> Tensor:
-        generator = Streams(self.seed, epoch).generator("order", common=True)
-        return torch.randperm(n, generator=generator)
+        """Return the places `(batch_size,)` in the training set of a rank's pairs in a step."""
+        n = len(self.sets["train"][0])
+        return epoch_places(self.seed, n, self.batch_size, step, rank, world)
 
     # --- evaluation -------------------------------------------------------------------------
     @property
@@ -170,18 +156,16 @@ def fields(
     Raises:
         ConvergenceError: If a solve fails.
     """
-    plain = {k: v for k, v in vars(problem).items() if isinstance(v, int | float | str)}
-    recipe = json.dumps({"problem": type(problem).__name__, **plain, **counts}, sort_keys=True)
-    if recipe not in _MADE:
-        name = hashlib.sha256(recipe.encode()).hexdigest()[:16]
-        file = None if cache is None else Path(cache) / f"{name}.safetensors"
-        if file is not None and file.exists():
-            _MADE[recipe] = _read(file)
-        else:
-            _MADE[recipe] = {part: _solved(problem, part, n) for part, n in counts.items()}
-            if file is not None:
-                _write(file, _MADE[recipe], recipe)
-    return _MADE[recipe]
+    found = solved_once(
+        recipe_of(problem, **counts),
+        lambda: {
+            f"{part}.{kind}": value
+            for part, n in counts.items()
+            for kind, value in zip(KINDS, _solved(problem, part, n), strict=True)
+        },
+        cache,
+    )
+    return {part: tuple(found[f"{part}.{kind}"] for kind in KINDS) for part in counts}
 
 
 def _solved(problem: SteadyProblem, part: str, count: int) -> tuple[Tensor, Tensor]:
@@ -190,30 +174,3 @@ def _solved(problem: SteadyProblem, part: str, count: int) -> tuple[Tensor, Tens
     with torch.no_grad():
         found = torch.cat([problem.solve(piece).value for piece in given.split(CHUNK)])
     return given[:, None], found[:, None]
-
-
-def _read(file: Path) -> dict[str, tuple[Tensor, Tensor]]:
-    from safetensors.torch import load_file
-
-    loaded = load_file(file)
-    parts = sorted({key.rpartition(".")[0] for key in loaded})
-    return {part: (loaded[f"{part}.field"], loaded[f"{part}.target"]) for part in parts}
-
-
-def _write(file: Path, sets: dict[str, tuple[Tensor, Tensor]], recipe: str) -> None:
-    """Write a file that is there only when it is whole."""
-    from safetensors.torch import save_file
-
-    file.parent.mkdir(parents=True, exist_ok=True)
-    kinds = ("field", "target")
-    flat = {
-        f"{part}.{kind}": value.contiguous()
-        for part, pair in sets.items()
-        for kind, value in zip(kinds, pair, strict=True)
-    }
-    partial = file.with_suffix(".partial")
-    partial.touch()
-    mode = partial.stat().st_mode  # of any new file; save_file lets its owner alone read
-    save_file(flat, partial, metadata={"recipe": recipe})
-    partial.chmod(mode)
-    partial.replace(file)

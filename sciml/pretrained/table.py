@@ -67,6 +67,7 @@ CLASSES: dict[str, dict[str, str]] = {
         "NeuralODE": "sciml.networks.flow_classifier:NeuralODE",
         "DEQ": "sciml.networks.deq:DEQ",
         "UnrolledNetwork": "sciml.networks.deq:UnrolledNetwork",
+        "ConstrainedFNO": "sciml.networks.constrained:ConstrainedFNO",
         "FNO": "sciml.networks.fno:FNO",
         "FNODEQ": "sciml.networks.fno_deq:FNODEQ",
     },
@@ -77,20 +78,36 @@ CLASSES: dict[str, dict[str, str]] = {
         "StarPoisson": "sciml.physics.walks.families:StarPoisson",
         "StarScreened": "sciml.physics.walks.families:StarScreened",
     },
-    # What may be an argument of those: solvers and their derivatives.
+    # What may be an argument of those: solvers and their derivatives, constraints, their equations
+    # and problems.
     "part": {
         "Anderson": "sciml.solvers.fixed_point:Anderson",
         "Backprop": "sciml.solvers.unrolled:Backprop",
         "BiCGStab": "sciml.solvers.krylov:BiCGStab",
         "Broyden": "sciml.solvers.broyden:Broyden",
+        "Burgers": "sciml.physics.evolution.burgers:Burgers",
+        "BurgersConstraint": "sciml.physics.constraints.burgers:BurgersConstraint",
         "CG": "sciml.solvers.krylov:CG",
+        "DarcyConstraint": "sciml.physics.constraints.darcy:DarcyConstraint",
+        "DarcyFlow": "sciml.physics.evolution.darcy:DarcyFlow",
         "Dense": "sciml.solvers.dense:Dense",
+        "DiffusionSorption": "sciml.physics.evolution.diffusion_sorption:DiffusionSorption",
+        "DiffusionSorptionConstraint": (
+            "sciml.physics.constraints.diffusion_sorption:DiffusionSorptionConstraint"
+        ),
         "FixedPointIteration": "sciml.solvers.fixed_point:FixedPointIteration",
         "ForwardInverse": "sciml.solvers.shine:ForwardInverse",
         "GMRES": "sciml.solvers.gmres:GMRES",
+        "HardConstraint": "sciml.physics.constraints.layer:HardConstraint",
+        "Heat": "sciml.physics.evolution.heat:Heat",
+        "HeatConstraint": "sciml.physics.constraints.heat:HeatConstraint",
+        "HeterogeneousDiffusionSorption": (
+            "sciml.physics.evolution.diffusion_sorption:HeterogeneousDiffusionSorption"
+        ),
         "HomotopyPath": "sciml.solvers.flows:HomotopyPath",
         "Implicit": "sciml.solvers.attach:Implicit",
         "JacobianFree": "sciml.solvers.series:JacobianFree",
+        "LevenbergMarquardt": "sciml.solvers.levenberg_marquardt:LevenbergMarquardt",
         "Neumann": "sciml.solvers.series:Neumann",
         "Newton": "sciml.solvers.newton:Newton",
         "NewtonKrylov": "sciml.solvers.newton:NewtonKrylov",
@@ -100,6 +117,9 @@ CLASSES: dict[str, dict[str, str]] = {
         "Reversible": "sciml.solvers.reversible:Reversible",
         "ReversibleIteration": "sciml.solvers.reversible:ReversibleIteration",
         "SharedInverse": "sciml.solvers.shine:SharedInverse",
+        "SoftConstraint": "sciml.physics.constraints.penalty:SoftConstraint",
+        "VorticityConstraint": "sciml.physics.constraints.vorticity:VorticityConstraint",
+        "VorticityNavierStokes": "sciml.physics.evolution.vorticity:VorticityNavierStokes",
     },
 }
 

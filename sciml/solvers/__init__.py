@@ -12,6 +12,7 @@ from sciml.solvers.krylov import CG, MINRES, BiCGStab, NormalCG, jacobi
 from sciml.solvers.layout import Rows, Segments
 from sciml.solvers.lbfgs import LBFGS
 from sciml.solvers.levenberg_marquardt import LevenbergMarquardt
+from sciml.solvers.linear_least_squares import LinearLeastSquares
 from sciml.solvers.newton import Newton, NewtonKrylov
 from sciml.solvers.ode import ODE, integrate
 from sciml.solvers.operators import Operator
@@ -34,6 +35,7 @@ from sciml.solvers.optimization import (
 )
 from sciml.solvers.refinement import Cascade, Refinement
 from sciml.solvers.reversible import Reversible, ReversibleIteration
+from sciml.solvers.rosenbrock import rosenbrock
 from sciml.solvers.series import JacobianFree, Neumann
 from sciml.solvers.shine import ForwardInverse, SharedInverse
 from sciml.solvers.solution import Outcome, Solution, Status
@@ -47,6 +49,7 @@ from sciml.solvers.solve import (
 )
 from sciml.solvers.spectrum import jacobian_rows, spectral_norm, spectral_radius
 from sciml.solvers.trace import Trace
+from sciml.solvers.tridiagonal import Tridiagonal
 from sciml.solvers.unrolled import Backprop, Phantom
 
 __all__ = [
@@ -68,6 +71,7 @@ __all__ = [
     "LBFGS",
     "LaggedFactor",
     "LevenbergMarquardt",
+    "LinearLeastSquares",
     "MINRES",
     "Neumann",
     "Newton",
@@ -88,6 +92,7 @@ __all__ = [
     "Solution",
     "Status",
     "Trace",
+    "Tridiagonal",
     "WarmStart",
     "fixed_point",
     "group_soft_threshold",
@@ -111,6 +116,7 @@ __all__ = [
     "proximal_gradient",
     "qp",
     "root",
+    "rosenbrock",
     "soft_threshold",
     "spectral_norm",
     "spectral_radius",

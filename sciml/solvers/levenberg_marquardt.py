@@ -129,7 +129,7 @@ def _compressed(
     `r` are the rows at x where there is a formula for the Jacobian, else None.
     """
     if r is None:
-        jacobian, r = _linearised(task, x)
+        jacobian, r = linearised(task, x)
     else:
         jacobian = task.jacobian(x)
     n = jacobian.shape[-1]
@@ -143,9 +143,11 @@ def _compressed(
     return upper[..., :n], upper[..., n], columns
 
 
-def _linearised(task: Task, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Return dr/dx `(*P, m, n)` and r `(*P, m)` by automatic differentiation."""
+def linearised(task: Task, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return dr/dx `(*P, m, n)`, by formula or automatic differentiation, and r `(*P, m)`."""
     layout = task.layout
+    if task.has_jacobian:
+        return task.jacobian(x), layout.pack(task.rows(x))
     rows = Linearised(task.rows, x)
     r = layout.pack(rows.value)
     n, m = layout.pack(x).shape[-1], r.shape[-1]

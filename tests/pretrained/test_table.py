@@ -44,7 +44,7 @@ def test_every_problem_saves_and_predicts_bit_equal(name, tmp_path):
 
 KINDS = {
     "problem": ("problem",),
-    "network": ("network", "operator"),
+    "network": ("network", "operator", "part"),
     "solver": ("part",),
     "adjoint": ("part",),
 }

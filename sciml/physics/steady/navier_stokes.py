@@ -24,7 +24,7 @@ from torch import Tensor
 
 from sciml.errors import InvalidArgument
 from sciml.physics.checks import check_positive
-from sciml.physics.steady.periodic import Periodic, multiplied, periodic_field
+from sciml.physics.steady.periodic import Advection, Periodic, multiplied, periodic_field
 from sciml.solvers import GMRES, NewtonKrylov, Operator, Solution, root
 from sciml.solvers.solution import Policy
 
@@ -83,14 +83,9 @@ class SteadyNavierStokes:
 
     def transport(self, w: Tensor) -> Tensor:
         """Return U . grad W `(count, n, n)`, without aliasing."""
-        kx, ky = self.grid.slopes(w)
-        square = self.grid.squares(w).clone()
-        square[0, 0] = 1
-        spectrum = torch.fft.rfft2(w) * self.grid.kept(w)
-        psi = spectrum / square
-        parts = torch.stack([ky * psi, -kx * psi, kx * spectrum, ky * spectrum])
-        u, v, wx, wy = torch.fft.irfft2(parts, s=w.shape[-2:])
-        return self.cut(u * wx + v * wy)
+        advection = Advection(self.grid, w)
+        moved = advection(torch.fft.rfft2(w) * advection.kept)
+        return torch.fft.irfft2(moved, s=w.shape[-2:])
 
     def residual(self, u: Tensor, given: Tensor) -> Tensor:
         """Return U . grad W - Lap W - G, `(count, n, n)`; its mean is that of W."""

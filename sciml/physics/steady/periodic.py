@@ -72,6 +72,34 @@ class Periodic:
         return (kx.abs() < bound) & (ky.abs() < bound)
 
 
+class Advection:
+    """u . grad w in Fourier space without aliasing, u = (d_y psi, -d_x psi) with -Lap psi = w.
+
+    Args:
+        grid: The square.
+        like: Precision and device.
+    """
+
+    def __init__(self, grid: Periodic, like: Tensor) -> None:
+        self.shape, self.kept = (grid.n, grid.n), grid.kept(like)
+        kx, ky = grid.slopes(like)
+        square = grid.squares(like).clone()
+        square[0, 0] = 1
+        self.velocity = torch.stack([ky / square, -kx / square])
+        slopes = torch.stack([kx.expand_as(square), ky.expand_as(square)])
+        self.symbols = torch.cat([self.velocity, slopes])
+
+    def velocities(self, spectrum: Tensor) -> Tensor:
+        """Return u and v `(..., 2, n, n)` on the grid for the spectrum `(..., n, n/2 + 1)` of w."""
+        return torch.fft.irfft2(self.velocity * spectrum[..., None, :, :], s=self.shape)
+
+    def __call__(self, spectrum: Tensor) -> Tensor:
+        """Return the kept modes of u . grad w for a spectrum of kept modes of w."""
+        fields = torch.fft.irfft2(self.symbols * spectrum[..., None, :, :], s=self.shape)
+        u, v, wx, wy = fields.unbind(-3)
+        return torch.fft.rfft2(u * wx + v * wy) * self.kept
+
+
 def multiplied(symbol: Tensor, u: Tensor) -> Tensor:
     """Return the Fourier multiplier `symbol` `(n, n/2 + 1)` applied to a field `(..., n, n)`."""
     return torch.fft.irfft2(symbol * torch.fft.rfft2(u), s=u.shape[-2:])

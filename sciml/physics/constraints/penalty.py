@@ -1,0 +1,84 @@
+"""The baseline without a solve: the one function of the network is the solution."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sciml.errors import InvalidArgument
+from sciml.physics.constraints.equation import ConstrainedEquation
+from sciml.physics.constraints.layer import Constrained, HardConstraint
+from sciml.physics.constraints.split import Split
+from sciml.solvers import Status
+from sciml.solvers.solution import LinearReport
+
+
+class SoftConstraint:
+    """u = offset + column for the one function of a network (PI-SC); nothing is solved.
+
+    Args:
+        equation: What the loss asks for.
+
+    Raises:
+        InvalidArgument: From the call, for more than one function.
+    """
+
+    experts = 1
+    solver = None
+
+    def __init__(self, equation: ConstrainedEquation) -> None:
+        self.equation = equation
+        self._hard = HardConstraint(equation)  # knows residual and conditions
+
+    def using(self, solver: Any = None, adjoint: Any = None) -> SoftConstraint:
+        """Return this layer, which has no solver."""
+        return self
+
+    def judging(self) -> SoftConstraint:
+        """Return this layer."""
+        return self
+
+    def __call__(
+        self,
+        basis: Tensor,
+        inputs: Tensor,
+        *,
+        generator: torch.Generator | None = None,
+        bias: Tensor | None = None,
+    ) -> Constrained:
+        """Return the field; arguments as in `HardConstraint`."""
+        if basis.shape[1] != 1:
+            raise InvalidArgument(
+                f"{basis.shape[1]} functions for a soft constraint",
+                "one, the solution itself",
+                "Type network.functions=1",
+            )
+        basis, inputs = basis.double(), inputs.double()
+        columns = self.equation.columns(basis, inputs)
+        value = self.equation.offset(basis, inputs) + columns[:, 0]
+        one = torch.zeros(len(basis), 1, dtype=torch.long, device=basis.device)
+        sizes = tuple(basis.shape[2:])
+        with torch.no_grad():
+            residual = self.residual(value, inputs).flatten(1).square().mean(1).sqrt()[:, None]
+        return Constrained(
+            value,
+            columns,
+            basis.new_ones(len(basis), 1, 1),
+            one + int(Status.CONVERGED),
+            one,
+            residual,
+            one + 1,
+            self._hard.sampler(sizes).draw(None),
+            Split(sizes, [1] * len(sizes)),
+            LinearReport(),
+        )
+
+    def residual(self, value: Tensor, inputs: Tensor) -> Tensor:
+        """Return the equation's residual of a field, as `HardConstraint.residual`."""
+        return self._hard.residual(value, inputs)
+
+    def conditions(self, value: Tensor, inputs: Tensor) -> Tensor:
+        """Return the residuals of the conditions, as `HardConstraint.conditions`."""
+        return self._hard.conditions(value, inputs)
