@@ -14,12 +14,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from sciml.data.batch import Batch
 from sciml.modules.scores import Regression, everyone
-
-RIDGE = 1e-10  # of the kernel matrix, whose diagonal is 1
+from sciml.physics.evolution import PODRegression
 
 
 class Baselines:
@@ -48,24 +46,8 @@ class Baselines:
         given = self.data.inputs["train"][: len(known)]
         count = min(getattr(self.network.basis, "functions", len(known)), len(known))
         count = len(known) if count == 1 else count  # a soft constraint has one function only
-        flat = known.flatten(1)
-        self.basis = torch.linalg.svd(flat, full_matrices=False)[2][:count]
-        self._points = self._scaled(given)
-        gap = torch.cdist(self._points, self._points)
-        self._length = gap[gap > 0].median() if bool((gap > 0).any()) else gap.new_ones(())
-        kernel = self._kernel(self._points) + RIDGE * torch.eye(len(known), dtype=gap.dtype)
-        self._mean = (flat @ self.basis.T).mean(0)
-        self._coefficients = torch.linalg.solve(kernel, flat @ self.basis.T - self._mean)
-
-    def _scaled(self, inputs: Tensor) -> Tensor:
-        """Return inputs `(n, ...)` as the kernel sees them: channels in units of their spread."""
         spread = torch.tensor(self.data.sizes["std"], dtype=torch.float64)
-        return (inputs / spread.view(1, -1, *[1] * (inputs.dim() - 2))).flatten(1)
-
-    def _kernel(self, points: Tensor) -> Tensor:
-        """Return the Matérn kernel of smoothness 5/2 between points and those known."""
-        r = 5**0.5 * torch.cdist(points, self._points) / self._length
-        return (1 + r + r.square() / 3) * torch.exp(-r)
+        self.regression = PODRegression(given, known, count, spread=spread)
 
     @torch.no_grad()
     def add(self, batch: Batch, shown: slice) -> None:
@@ -75,14 +57,11 @@ class Baselines:
             return
         field = batch.inputs["field"].double().cpu()
         levels = batch.target.shape[1]
-        points = self._scaled(field)
-        nearest = torch.cdist(points, self._points).argmin(1)
-        coefficients = self._mean + self._kernel(points) @ self._coefficients
         found = {
-            "nearest": known[nearest],
-            "pod_regression": (coefficients @ self.basis).unflatten(1, known.shape[1:]),
+            "nearest": self.regression.nearest(field),
+            "pod_regression": self.regression.predict(field),
         }
-        basis = self.basis.unflatten(1, known.shape[1:])[:, :levels]
+        basis = self.regression.modes[:, :levels]
         if getattr(self.network.constraint, "counts", None):
             basis = basis.expand(len(field), *basis.shape)
             found["pod_constrained"] = self.network.patient(basis, field).value

@@ -100,7 +100,7 @@ def test_the_same_recipe_is_solved_once_and_kept_in_a_file(tmp_path, monkeypatch
 def test_colleagues_may_read_the_cache(tmp_path, mask):
     before = os.umask(mask)
     try:
-        module._write(tmp_path / "x.safetensors", {"val": (torch.ones(2), torch.ones(2))}, "")
+        module._write(tmp_path / "x.safetensors", {"val.field": torch.ones(2)}, "")
     finally:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "x.safetensors").stat().st_mode) == 0o666 & ~mask

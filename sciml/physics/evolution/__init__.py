@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         HeterogeneousDiffusionSorption,
     )
     from sciml.physics.evolution.heat import Heat
+    from sciml.physics.evolution.pod import PODRegression, pod_modes
     from sciml.physics.evolution.problem import EvolutionProblem
     from sciml.physics.evolution.vorticity import VorticityNavierStokes
 
@@ -27,7 +28,9 @@ _HOMES = {
     "EvolutionProblem": "problem",
     "Heat": "heat",
     "HeterogeneousDiffusionSorption": "diffusion_sorption",
+    "PODRegression": "pod",
     "VorticityNavierStokes": "vorticity",
+    "pod_modes": "pod",
 }
 
 __all__ = [
@@ -37,7 +40,9 @@ __all__ = [
     "EvolutionProblem",
     "Heat",
     "HeterogeneousDiffusionSorption",
+    "PODRegression",
     "VorticityNavierStokes",
+    "pod_modes",
 ]
 
 

@@ -99,7 +99,7 @@ class VorticityNavierStokes:
 
     def velocity(self, w: Tensor) -> Tensor:
         """Return u and v `(..., 2, points, points)` of vorticities `(..., points, points)`."""
-        return Advection(self.square, w).velocities(torch.fft.rfft2(w))
+        return Advection(self.square, w).velocities(torch.fft.rfft2(w)).movedim(0, -3)
 
     def solve(self, inputs: Tensor, on_failure: Policy = "raise") -> Solution:
         """Return w `(count, nt, points, points)` at the stored times.
@@ -143,7 +143,7 @@ class VorticityNavierStokes:
                 self.step,
             )
             value = torch.fft.irfft2(spectra, s=inputs.shape[-2:])
-            speed = advection.velocities(spectra).abs().amax((-2, -1)).sum(-1).amax(1)
+            speed = advection.velocities(spectra).abs().amax((-2, -1)).sum(0).amax(1)
             courant = h * speed * (2 * math.pi * self.points / 3)
             steps = round(self.horizon / h)
             found = spectral_solution(value, courant, steps, on_failure, "the vorticity equation")

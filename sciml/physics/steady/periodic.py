@@ -82,22 +82,25 @@ class Advection:
 
     def __init__(self, grid: Periodic, like: Tensor) -> None:
         self.shape, self.kept = (grid.n, grid.n), grid.kept(like)
-        kx, ky = grid.slopes(like)
-        square = grid.squares(like).clone()
-        square[0, 0] = 1
-        self.velocity = torch.stack([ky / square, -kx / square])
-        slopes = torch.stack([kx.expand_as(square), ky.expand_as(square)])
-        self.symbols = torch.cat([self.velocity, slopes])
+        self.slopes = grid.slopes(like)
+        self.square = grid.squares(like).clone()
+        self.square[0, 0] = 1
 
     def velocities(self, spectrum: Tensor) -> Tensor:
-        """Return u and v `(..., 2, n, n)` on the grid for the spectrum `(..., n, n/2 + 1)` of w."""
-        return torch.fft.irfft2(self.velocity * spectrum[..., None, :, :], s=self.shape)
+        """Return u and v `(2, ..., n, n)` on the grid for the spectrum `(..., n, n/2 + 1)` of w."""
+        return torch.fft.irfft2(torch.stack(self._velocity(spectrum)), s=self.shape)
 
     def __call__(self, spectrum: Tensor) -> Tensor:
         """Return the kept modes of u . grad w for a spectrum of kept modes of w."""
-        fields = torch.fft.irfft2(self.symbols * spectrum[..., None, :, :], s=self.shape)
-        u, v, wx, wy = fields.unbind(-3)
+        kx, ky = self.slopes
+        parts = torch.stack([*self._velocity(spectrum), kx * spectrum, ky * spectrum])
+        u, v, wx, wy = torch.fft.irfft2(parts, s=self.shape)
         return torch.fft.rfft2(u * wx + v * wy) * self.kept
+
+    def _velocity(self, spectrum: Tensor) -> tuple[Tensor, Tensor]:
+        kx, ky = self.slopes
+        psi = spectrum / self.square
+        return ky * psi, -kx * psi
 
 
 def multiplied(symbol: Tensor, u: Tensor) -> Tensor:

@@ -60,12 +60,12 @@ def test_the_jacobian_is_the_derivative_of_the_rate(kind, sign, wall):
 
 
 def test_trajectories_are_those_of_scipy():
-    problem = DiffusionSorption(64, time_count=11, rtol=1e-8, atol=1e-10)
+    problem = DiffusionSorption(24, time_count=6, rtol=1e-8, atol=1e-10)
     inputs = problem.sample(2, seeded())
     found = problem.solve(inputs)
     for i in range(2):
         wanted = solve_ivp(
-            lambda t, y: transcribed(y, 64), (0, 500), inputs[i, 0].numpy(), method="LSODA",
+            lambda t, y: transcribed(y, 24), (0, 500), inputs[i, 0].numpy(), method="LSODA",
             t_eval=problem.times.numpy(), rtol=1e-10, atol=1e-12, lband=1, uband=1,
         ).y.T  # fmt: skip
         np.testing.assert_allclose(found.value[i].numpy(), wanted, rtol=0, atol=1e-8)
@@ -113,7 +113,7 @@ def test_faces_converge_with_order_two_and_cells_with_order_one():
         return problem.solve(start).value[0, -1].view(16, -1).mean(1)
 
     for wall, order in (("cell", 1), ("face", 2)):
-        coarse, middle, fine = (at_end(n, wall) for n in (64, 128, 256))
+        coarse, middle, fine = (at_end(n, wall) for n in (32, 64, 128))
         ratio = (coarse - middle).norm() / (middle - fine).norm()
         assert abs(float(torch.log2(ratio)) - order) < 0.35
 
