@@ -43,6 +43,7 @@ ROOMS: dict[str, str] = {
     "ode": "sciml.solvers",
     "corrector": "sciml.solvers",
     "family": "sciml.physics.walks",
+    "cell": "sciml.physics.solids",
     "task": "sciml.physics.graphs",
     "val_estimator": "sciml.autodiff.estimators",
 }

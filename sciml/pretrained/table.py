@@ -49,6 +49,7 @@ CLASSES: dict[str, dict[str, str]] = {
     # Networks with a `schema` of their own, see `sciml.pretrained.operator`.
     "operator": {
         "CGS": "sciml.networks.cgs:CGS",
+        "EquiNO": "sciml.networks.equino:EquiNO",
         "IGNN": "sciml.networks.graph_baselines:IGNN",
         "MessagePassing": "sciml.networks.graph_baselines:MessagePassing",
         "WosFNO": "sciml.networks.wos_fno:WosFNO",
