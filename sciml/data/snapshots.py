@@ -114,11 +114,14 @@ class SnapshotData(StepData):
             of the box folded back at its sides.
         labels: Whether batches are snapshots with stress and tangent, and not free strains.
         batch_size: Strains per step and rank.
+        warm_steps: First steps, which draw `warm_batch` fresh strains each: Adam needs no more,
+            whatever an optimizer that searches needs afterwards.
+        warm_batch: Strains per step and rank in these.
         points: Quadrature points at which the loss is taken, drawn by their weight; None for all.
         cache: Folder where solved sets are kept as files; None keeps them in memory.
         workers: Processes that solve.
         seed: Seed of the strains of batches.
-        fixed_for: Steps for which a batch stays the same.
+        fixed_for: Steps for which a batch stays the same, after the first ones.
 
     Raises:
         InvalidArgument: For numbers that cannot be used.
@@ -142,6 +145,8 @@ class SnapshotData(StepData):
         law: Literal["latin_hypercube", "laplace"] = "latin_hypercube",
         labels: bool = False,
         batch_size: int = 250,
+        warm_steps: int = 0,
+        warm_batch: int = 32,
         points: int | None = 250,
         cache: str | None = None,
         workers: int = 1,
@@ -150,7 +155,8 @@ class SnapshotData(StepData):
     ) -> None:
         super().__init__(seed=seed, fixed_for=fixed_for)
         counts = {"train": train, "val": val, "test": test, "test_small": small}
-        for name, value in {**counts, "batch_size": batch_size, "workers": workers}.items():
+        sizes = {"batch_size": batch_size, "warm_batch": warm_batch, "workers": workers}
+        for name, value in {**counts, **sizes, "warm_steps": warm_steps + 1}.items():
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 name = "small" if name == "test_small" else name
                 raise InvalidArgument(f"data.{name}={value}", "a positive integer")
@@ -165,6 +171,7 @@ class SnapshotData(StepData):
             )
         self.cell, self.box, self.radial, self.law = cell, box, radial, law
         self.labels, self.batch_size, self.points = labels, batch_size, points
+        self.warm_steps, self.warm_batch = warm_steps, warm_batch
         self.solver = cell.solver()
         self.sets = snapshots(
             cell, self.solver, counts, box, law, radial=radial, cache=cache, workers=workers
@@ -178,18 +185,25 @@ class SnapshotData(StepData):
         return every_point(mesh) if self.points is None else random_points(mesh, self.points)
 
     # --- training -------------------------------------------------------------------------------
+    def next_step(self) -> int:
+        """Return the number that names the next training batch, and count it."""
+        step, self.drawn = self.drawn, self.drawn + 1
+        late = step - self.warm_steps
+        return step if late < 0 else self.warm_steps + late // self.fixed_for
+
     def batch(self, step: int, rank: int = 0, world: int = 1) -> Batch:
         """Return the strains of a step on a rank: free ones, or snapshots with their labels."""
         streams = Streams(self.seed, step, rank, world, self.device())
-        count = self.batch_size * world
+        own = self.warm_batch if step < self.warm_steps else self.batch_size
+        count = own * world
         draw = streams.generator("strains", cpu=True)
         if self.labels:
-            rows = torch.randint(len(self.sets["train"].strain), (self.batch_size,), generator=draw)
+            rows = torch.randint(len(self.sets["train"].strain), (own,), generator=draw)
             return self._batch("train", rows.numpy(), streams, count)
         kind = {"generator": draw, "dtype": torch.float64}
-        strain = self.box * (2 * torch.rand(self.batch_size, 3, **kind) - 1)
+        strain = self.box * (2 * torch.rand(own, 3, **kind) - 1)
         if self.radial:
-            inwards = 10 ** (-DECADES["batch"] * torch.rand(self.batch_size, 1, **kind))
+            inwards = 10 ** (-DECADES["batch"] * torch.rand(own, 1, **kind))
             inwards[::2] = 1
             strain = strain * inwards
         return Batch({"strain": strain}, torch.zeros_like(strain), streams, count)

@@ -72,6 +72,12 @@ CLASSES: dict[str, dict[str, str]] = {
         "StarPoisson": "sciml.physics.walks.families:StarPoisson",
         "StarScreened": "sciml.physics.walks.families:StarScreened",
     },
+    # Cells whose law an operator has learned: `sciml verify` and FE2 make them anew.
+    "cell": {
+        "DiskCell": "sciml.physics.solids.cells:DiskCell",
+        "PaperCell": "sciml.physics.solids.cells:PaperCell",
+        "RandomCell": "sciml.physics.solids.cells:RandomCell",
+    },
     # What may be an argument of those: solvers and their derivatives.
     "part": {
         "Anderson": "sciml.solvers.fixed_point:Anderson",
