@@ -176,7 +176,7 @@ class SnapshotData(StepData):
         self.sets = snapshots(
             cell, self.solver, counts, box, law, radial=radial, cache=cache, workers=workers
         )
-        self.sizes = {"box": box, "unit": self.unit}
+        self.sizes = {"box": box, "unit": self.unit, "nodes": len(self.solver.mesh.nodes)}
 
     @cached_property
     def quadrature(self) -> Quadrature:

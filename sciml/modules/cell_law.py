@@ -72,6 +72,10 @@ class CellLaw(Supervised):
         """Return the closest local stresses `(n, Q, 3)` that the method could give, if known."""
         return None
 
+    def baseline(self, strain: Tensor) -> tuple[str, Tensor] | None:
+        """Return name and homogenised stress `(n, 3)` of a method to compare with, if any."""
+        return None
+
     def homogenised(self, strain: Tensor) -> tuple[Tensor, Tensor]:
         """Return stress `(n, 3)` and tangent `(n, 3, 3)`."""
         return self.network.stress_and_tangent(strain)
@@ -112,7 +116,7 @@ class CellLaw(Supervised):
         pairs = ("tangent", extra["tangent"]), ("asymmetry", tangent.mT)
         for name, wanted in pairs:
             yield name, (tangent - wanted).flatten(1).norm(dim=1) / wanted.flatten(1).norm(dim=1)
-        yield "pairs", torch.stack([stress, batch.target], 1)
+        yield "pairs", torch.stack([stress, batch.target, strain], 1)
 
     def _affine(self, strain: Tensor) -> Tensor:
         """Return the displacement `(n, N, 2)` of a homogeneous strain."""
@@ -128,9 +132,10 @@ class CellLaw(Supervised):
         for name in names:
             values = torch.cat([rank[name] for rank in ranks if name in rank])
             if name.endswith("/pairs"):
-                part = name.removesuffix("pairs")
-                rows = zip(COMPONENTS, determination(values[:, 0], values[:, 1]), strict=True)
-                found |= {f"{part}r2_{c}": float(value) for c, value in rows}
+                part, (stress, wanted, strain) = name.removesuffix("/pairs"), values.unbind(1)
+                rows = zip(COMPONENTS, determination(stress, wanted), strict=True)
+                found |= {f"{part}/r2_{c}": float(value) for c, value in rows}
+                self._baselines(part, strain, wanted)
                 continue
             found |= {
                 name: float(values.mean()),
@@ -140,6 +145,13 @@ class CellLaw(Supervised):
         self.log_dict(found)
         self._report["metrics"] |= found
         return {}
+
+    def _baselines(self, part: str, strain: Tensor, wanted: Tensor) -> None:
+        other = self.baseline(strain) if part == "test" else None
+        if other is not None:
+            error = relative((other[1] - wanted)[..., None], wanted[..., None]).mean()
+            self.log(f"test/baseline/{other[0]}", error)
+            self._report["baselines"][other[0]] = float(error)
 
 
 def relative(error: Tensor, value: Tensor) -> Tensor:

@@ -35,7 +35,7 @@ from sciml.errors import InvalidArgument
 from sciml.modules.cell_law import CellLaw
 from sciml.networks.equino import EquiNO
 from sciml.optim.terms import LossTerm
-from sciml.physics.solids import Composite
+from sciml.physics.solids import Composite, GalerkinSolver, empirical_cubature
 
 SMALL = 0.1  # of the box: strains below it weigh no more
 
@@ -92,6 +92,7 @@ class EquilibriumOperator(CellLaw):
         self._buffer("strain_at", torch.from_numpy(basis.strain).flatten(1, 2)[:, index])
         self._buffer("stress_at", flat[:, index])
         phase = torch.from_numpy(solver.mesh.phase).repeat_interleave(solver.mesh.weights.shape[1])
+        self._reduced = solver.mesh, solver.materials, basis, snapshots.local_stress
         self.composite = Composite(solver.materials, phase[index])
         self._buffer("factor", self._factors(weights))
 
@@ -126,6 +127,12 @@ class EquilibriumOperator(CellLaw):
             "stress": _combined(self.network.branch(strain), self.stress_modes),
             "displacement": _combined(self.displacement(strain), self.nodal_modes),
         }
+
+    def baseline(self, strain: Tensor) -> tuple[str, Tensor]:
+        """Return POD-Galerkin in the same modes, on points by empirical cubature."""
+        mesh, materials, basis, stress = self._reduced
+        points = empirical_cubature(mesh, basis, stress)
+        return "pod_galerkin", GalerkinSolver(mesh, materials, basis, points).solve(strain).stress
 
     def projected(self, stress: Tensor) -> Tensor:
         """Return the projection onto the modes in the inner product of the cell."""

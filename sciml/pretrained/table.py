@@ -52,6 +52,7 @@ CLASSES: dict[str, dict[str, str]] = {
         "EquiNO": "sciml.networks.equino:EquiNO",
         "IGNN": "sciml.networks.graph_baselines:IGNN",
         "MessagePassing": "sciml.networks.graph_baselines:MessagePassing",
+        "VPIONet": "sciml.networks.vpionet:VPIONet",
         "WosFNO": "sciml.networks.wos_fno:WosFNO",
         "WosGINO": "sciml.networks.wos_gino:WosGINO",
         "NeuralopCloud": "sciml.networks.neuraloperator:NeuralopCloud",
