@@ -156,7 +156,9 @@ class SnapshotData(StepData):
         super().__init__(seed=seed, fixed_for=fixed_for)
         counts = {"train": train, "val": val, "test": test, "test_small": small}
         sizes = {"batch_size": batch_size, "warm_batch": warm_batch, "workers": workers}
-        for name, value in {**counts, **sizes, "warm_steps": warm_steps + 1}.items():
+        if not isinstance(warm_steps, int) or isinstance(warm_steps, bool) or warm_steps < 0:
+            raise InvalidArgument(f"data.warm_steps={warm_steps}", "0 or a positive integer")
+        for name, value in {**counts, **sizes}.items():
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 name = "small" if name == "test_small" else name
                 raise InvalidArgument(f"data.{name}={value}", "a positive integer")

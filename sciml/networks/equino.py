@@ -121,7 +121,6 @@ class Branch(nn.Module):
     def with_tangent(self, strain: Tensor) -> tuple[Tensor, Tensor]:
         """Return coefficients `(N, r)` and their derivatives `(N, r, 3)` at strains `(N, 3)`."""
         x = strain / self.box
-        count = len(x)
         if self.anchor:
             x = torch.cat([x, torch.zeros_like(x[:1])])
         slope = None  # (3, N, width), with respect to the three components
@@ -129,19 +128,29 @@ class Branch(nn.Module):
             if slope is None:
                 slope = (layer.weight.T / self.box)[:, None]
             else:
-                slope = slope @ layer.weight.T
+                slope = _rows(slope, layer.weight)
             z = layer(x)
             gate = torch.sigmoid(z)
             slope = slope * (gate * (1 + z * (1 - gate)))
             x = z * gate
-        value, slope = self.output(x), slope @ self.output.weight.T
+        value, slope = self.output(x), _rows(slope, self.output.weight)
         if self.anchor:
             value, slope = value[:-1] - value[-1:], slope[:, :-1]
         value = value * self.scale + self.shift
         slope = (slope * self.scale).permute(1, 2, 0)
         if self.linear:
             value, slope = value + strain @ self.skip.T, slope + self.skip
-        return value, slope.expand(count, -1, -1)
+        return value, slope
+
+
+def _rows(slope: Tensor, weight: Tensor) -> Tensor:
+    """Return `slope W^T` `(3, N, b)` as one product of matrices.
+
+    Left to itself, torch makes one or three of it as the weights are trained or not, and rounds
+    differently.
+    """
+    out = nn.functional.linear(slope.reshape(-1, slope.shape[2]), weight)
+    return out.view(*slope.shape[:2], -1)
 
 
 class EquiNO(nn.Module):
@@ -201,7 +210,8 @@ class EquiNO(nn.Module):
                 it alone Newton's method is quadratic.
         """
         value, slope = self.branch.with_tangent(strain)
-        tangent = torch.einsum("nrj,ri->nij", slope, self.means)
+        rows = slope.transpose(1, 2).reshape(-1, self.modes) @ self.means
+        tangent = rows.view(-1, 3, 3).mT
         if symmetric:
             tangent = (tangent + tangent.mT) / 2
         return value @ self.means, tangent

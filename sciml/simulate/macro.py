@@ -337,7 +337,7 @@ class MacroSolver:
             force = self.internal(answer.stress) - outer
             scale = max(np.linalg.norm(force[held]), np.linalg.norm(outer))
             out = float(np.linalg.norm(force[free]))
-            residuals.append(out / scale if scale > 0 else out)
+            residuals.append(float(out / scale) if scale > 0 else out)
             if not np.isfinite(out):
                 return Failure(number, load, iteration, "forces are not finite")
             if out <= self.rtol * scale:

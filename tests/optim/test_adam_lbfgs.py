@@ -33,7 +33,7 @@ def run(optimizer, terms, steps):
 
 
 def loss_of(terms):
-    return float(terms()[0].loss())
+    return float(terms()[0].loss().detach())
 
 
 def test_first_phase_is_adam():
