@@ -1,21 +1,13 @@
-"""Snapshots of a periodic cell: macro strains and the finite-element fields that answer them.
+"""Macro strains to train laws of cells on, and the solved fields that judge them.
 
 Sets are solved when the data module is built, from seeds of their own, whatever the run's seed:
-every run learns from the same snapshots and is judged by the same fields. `test` holds uniform
-strains independent of all others, `test_small` strains of at most a tenth of the box.
-
-A file holds strains, fluctuations and tangents (npz, no pickle); stresses follow from the law.
-`datasets/cell_snapshots/README.md` is the card.
+every run learns from the same snapshots and is judged by the same fields, see
+`sciml.physics.solids.snapshots`. `datasets/cell_snapshots/README.md` is the card.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -28,71 +20,14 @@ from sciml.data.steps import StepData
 from sciml.errors import InvalidArgument
 from sciml.physics.solids import (
     Cell,
-    PODBasis,
     Quadrature,
-    RVESolution,
-    RVESolver,
     every_point,
     random_points,
 )
+from sciml.physics.solids.snapshots import LAWS, SEEDS, snapshots
 
-SEEDS = {"train": 201, "val": 202, "test": 203, "test_small": 204}
 CHUNK = 25  # test strains whose fields are looked at together
-SMALL = 0.1  # of the box: largest norm of the strains of test_small
-DECADES = {"train": 1.0, "batch": 1.5}  # over which half of the strains are spread inwards
-_MADE: dict[str, dict[str, Snapshots]] = {}  # sets made by this process, by recipe
-
-
-@dataclass(frozen=True)
-class Snapshots:
-    """Solved cells; P strains, N nodes, E x Q points.
-
-    Attributes:
-        strain: `(P, 3)` macro strains.
-        displacement: `(P, N, 2)` periodic fluctuations.
-        tangent: `(P, 3, 3)` homogenised tangents.
-        local_strain: `(P, E, Q, 3)`.
-        local_stress: `(P, E, Q, 3)`.
-        stress: `(P, 3)` homogenised stresses.
-    """
-
-    strain: np.ndarray
-    displacement: np.ndarray
-    tangent: np.ndarray
-    local_strain: np.ndarray
-    local_stress: np.ndarray
-    stress: np.ndarray
-
-    @classmethod
-    def of(
-        cls, solver: RVESolver, strain: np.ndarray, displacement: np.ndarray, tangent: np.ndarray
-    ) -> Snapshots:
-        """Return the snapshots with these fluctuations."""
-        mesh = solver.mesh
-        local = strain[:, None, None] + mesh.strain(displacement)
-        none = np.zeros((*mesh.weights.shape, solver.internal))
-        stress = np.stack([solver.response(part, none)[0] for part in local])
-        mean = np.einsum("eq,peqi->pi", mesh.weights, stress)
-        return cls(strain, displacement, tangent, local, stress, mean)
-
-    def basis(self, solver: RVESolver, rank: int) -> PODBasis:
-        """Return the leading modes."""
-        done = np.zeros(len(self.strain), dtype=np.int64)
-        number = np.zeros(len(self.strain))
-        state = np.zeros((*self.local_strain.shape[:-1], 0))
-        solution = RVESolution(
-            self.stress,
-            self.tangent,
-            self.displacement,
-            self.local_strain,
-            self.local_stress,
-            state,
-            done,
-            done,
-            number,
-            number,
-        )
-        return PODBasis.from_solution(solver.mesh, solution, rank)
+DECADES = 1.5  # over which every other strain of a batch is spread inwards
 
 
 class SnapshotData(StepData):
@@ -164,8 +99,8 @@ class SnapshotData(StepData):
                 raise InvalidArgument(f"data.{name}={value}", "a positive integer")
         if not 0 < box < 1:
             raise InvalidArgument(f"data.box={box}", "a strain between 0 and 1")
-        if law not in ("latin_hypercube", "laplace"):
-            raise InvalidArgument(f"data.law={law}", "latin_hypercube or laplace")
+        if law not in LAWS:
+            raise InvalidArgument(f"data.law={law}", " or ".join(LAWS))
         if any(material.internal for material in cell.materials):
             raise InvalidArgument(
                 f"data.cell={type(cell).__name__}, whose stress depends on its history",
@@ -205,7 +140,7 @@ class SnapshotData(StepData):
         kind = {"generator": draw, "dtype": torch.float64}
         strain = self.box * (2 * torch.rand(own, 3, **kind) - 1)
         if self.radial:
-            inwards = 10 ** (-DECADES["batch"] * torch.rand(own, 1, **kind))
+            inwards = 10 ** (-DECADES * torch.rand(own, 1, **kind))
             inwards[::2] = 1
             strain = strain * inwards
         return Batch({"strain": strain}, torch.zeros_like(strain), streams, count)
@@ -253,94 +188,3 @@ class SnapshotData(StepData):
     def example(self) -> dict[str, Tensor]:
         """Return a few strains."""
         return {"strain": torch.from_numpy(self.sets["val"].strain[:4])}
-
-
-# --- the sets ------------------------------------------------------------------------------------
-def macro_strains(part: str, count: int, box: float, law: str, radial: bool) -> np.ndarray:
-    """Return the macro strains `(count, 3)` of a set."""
-    draw = np.random.default_rng(SEEDS[part])
-    if part == "test_small":
-        way = draw.standard_normal((count, 3))
-        length = SMALL * box * draw.uniform(size=(count, 1)) ** (1 / 3)
-        return way / np.linalg.norm(way, axis=1, keepdims=True) * length
-    if part != "train":
-        return draw.uniform(-box, box, (count, 3))
-    if law == "laplace":
-        wide = draw.laplace(0.0, box / 4, (count, 3))
-        strain = box - np.abs((wide + box) % (4 * box) - 2 * box)
-    else:
-        cube = np.stack([draw.permutation(count) for _ in range(3)], 1)
-        strain = box * (2 * (cube + draw.uniform(size=cube.shape)) / count - 1)
-    if radial:
-        inwards = 10 ** -draw.uniform(0, DECADES["train"], (count, 1))
-        inwards[::2] = 1
-        strain = strain * inwards
-    return strain
-
-
-def snapshots(
-    cell: Cell,
-    solver: RVESolver,
-    counts: Mapping[str, int],
-    box: float = 0.04,
-    law: str = "latin_hypercube",
-    *,
-    radial: bool = True,
-    cache: str | None = None,
-    workers: int = 1,
-) -> dict[str, Snapshots]:
-    """Return the solved sets by name; the same recipe is solved once per process, or once at all.
-
-    Args:
-        cell: Named in the recipe.
-        solver: Of that cell.
-        counts: Strains per set, by the names of `SEEDS`.
-        box: As in `SnapshotData`.
-        law: As in `SnapshotData`.
-        radial: As in `SnapshotData`.
-        cache: Folder of files named by the recipe; None for memory.
-        workers: Processes that solve.
-
-    Raises:
-        ConvergenceError: If a strain cannot be solved.
-    """
-    about = {"cell": type(cell).__name__, **asdict(cell), "law": law, "radial": radial}
-    recipe = json.dumps({**about, "box": box, "rtol": solver.rtol, **counts}, sort_keys=True)
-    if recipe not in _MADE:
-        name = hashlib.sha256(recipe.encode()).hexdigest()[:16]
-        file = None if cache is None else Path(cache) / f"{name}.npz"
-        if file is not None and file.exists():
-            arrays = _read(file)
-        else:
-            arrays = {}
-            for part, count in counts.items():
-                strain = macro_strains(part, count, box, law, radial)
-                found = solver.solve(strain, workers=workers)
-                arrays[part] = strain, found.displacement, found.tangent
-            if file is not None:
-                _write(file, arrays)
-        _MADE[recipe] = {part: Snapshots.of(solver, *found) for part, found in arrays.items()}
-    return _MADE[recipe]
-
-
-KINDS = ("strain", "displacement", "tangent")
-
-
-def _read(file: Path) -> dict[str, tuple[np.ndarray, ...]]:
-    with np.load(file, allow_pickle=False) as loaded:
-        parts = dict.fromkeys(key.partition(".")[0] for key in loaded.files)
-        return {part: tuple(loaded[f"{part}.{kind}"] for kind in KINDS) for part in parts}
-
-
-def _write(file: Path, arrays: Mapping[str, tuple[np.ndarray, ...]]) -> None:
-    """Write a file that is there only when it is whole."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_suffix(".partial")
-    flat = {
-        f"{part}.{kind}": value
-        for part, found in arrays.items()
-        for kind, value in zip(KINDS, found, strict=True)
-    }
-    with partial.open("wb") as stream:
-        np.savez(stream, **flat)
-    partial.replace(file)

@@ -26,7 +26,8 @@ from sciml.physics.checks import check_number, check_positive
 from sciml.physics.solids.block_cells import check_count
 from sciml.physics.solids.cells import Cell, DiskCell, PaperCell, PlasticDiskCell, RandomCell
 from sciml.physics.solids.structures import STRUCTURES, Structure
-from sciml.pretrained import load_pretrained, table
+from sciml.pretrained import load_pretrained
+from sciml.pretrained.cell_law import recorded_cell
 from sciml.simulate import pictures
 from sciml.simulate.base import Simulation, setting
 from sciml.simulate.macro import MacroSolution, MacroSolver, MacroState
@@ -200,25 +201,6 @@ class FE2(Simulation):
             "failures": [str(failure) for failure in solution.failures],
         }
         (folder / "metrics.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-
-
-def recorded_cell(spec: dict) -> Cell:
-    """Return the cell that a model's card names in its recipe.
-
-    Raises:
-        InvalidArgument: If it names none.
-    """
-    recipe = spec["data"].get("recipe") or {}
-    node = recipe.get("cell") if isinstance(recipe, dict) else None
-    target = str(node.get("_target_", "")) if isinstance(node, dict) else ""
-    name = table.name_of("cell", target)
-    if name is None:
-        raise InvalidArgument(
-            f"the model {spec['name']}, whose card names no cell",
-            "an operator trained on snapshots of a cell, named in its card under data.recipe.cell",
-        )
-    arguments = {key: value for key, value in node.items() if key != "_target_"}
-    return table.build("cell", {"class": name, "arguments": arguments})
 
 
 def summary(solution: MacroSolution, points: int) -> dict[str, float]:

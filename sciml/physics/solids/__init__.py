@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from sciml.physics.solids.pod import PODBasis
     from sciml.physics.solids.rve_mesh import RVEMesh
     from sciml.physics.solids.rve_solver import RVESolution, RVESolver
+    from sciml.physics.solids.snapshots import Snapshots, macro_strains
     from sciml.physics.solids.structures import (
         STRUCTURES,
         Structure,
@@ -75,6 +76,7 @@ _HOMES = {
     "RandomCell": "cells",
     "Response": "materials",
     "STRUCTURES": "structures",
+    "Snapshots": "snapshots",
     "SofteningElastic": "materials",
     "Structure": "structures",
     "StructureMesh": "structures",
@@ -87,6 +89,7 @@ _HOMES = {
     "inclusion_cell": "inclusion_cells",
     "l_profile": "structures",
     "laminate_cell": "block_cells",
+    "macro_strains": "snapshots",
     "plate": "structures",
     "random_cell": "inclusion_cells",
     "random_inclusions": "inclusions",
@@ -121,6 +124,7 @@ __all__ = [
     "RandomCell",
     "Response",
     "STRUCTURES",
+    "Snapshots",
     "SofteningElastic",
     "Structure",
     "StructureMesh",
@@ -133,6 +137,7 @@ __all__ = [
     "inclusion_cell",
     "l_profile",
     "laminate_cell",
+    "macro_strains",
     "plate",
     "random_cell",
     "random_inclusions",
