@@ -42,7 +42,7 @@ class LawVerification:
     Attributes:
         strain: `(P, 3)`.
         bound: `(P,)` bound of the error of the homogenised stress; infinite where the stress
-            is nowhere that of a strain.
+            somewhere is larger than the matrix bears at any strain.
         size: `(P,)` the homogenised stress in the same norm, that of the compliance C0^-1.
         cell: The cell.
     """
@@ -53,9 +53,20 @@ class LawVerification:
     cell: Cell
 
     @property
+    def bounded(self) -> np.ndarray:
+        """Return at which strains there is a bound `(P,)`."""
+        return np.isfinite(self.bound)
+
+    @property
     def pooled(self) -> float:
-        """Return the bound of the relative error over all strains."""
-        return float(np.linalg.norm(self.bound) / np.linalg.norm(self.size))
+        """Return the bound of the relative error over all strains that have one."""
+        kept = self.bounded
+        size = np.linalg.norm(self.size[kept])
+        return float(np.linalg.norm(self.bound[kept]) / size) if kept.any() else np.inf
+
+    def within(self, tolerance: float) -> bool:
+        """Return whether the error is known to be within a tolerance, at all strains together."""
+        return bool(self.bounded.all()) and self.pooled <= tolerance
 
     @property
     def relative(self) -> np.ndarray:
