@@ -156,8 +156,12 @@ class SnapshotData(StepData):
     def _chunks(self, parts: tuple[str, ...]) -> list[tuple[str, int]]:
         return [(p, i) for p in parts for i in range(0, len(self.sets[p].strain), CHUNK)]
 
-    def _chunk(self, part: str, start: int, fields: bool) -> Batch:
-        rows = np.arange(start, min(start + CHUNK, len(self.sets[part].strain)))
+    def whole(self, part: str) -> Batch:
+        """Return all snapshots of a set with their fields, for files (`sciml.data.export`)."""
+        return self._chunk(part, 0, True, len(self.sets[part].strain))
+
+    def _chunk(self, part: str, start: int, fields: bool, size: int = CHUNK) -> Batch:
+        rows = np.arange(start, min(start + size, len(self.sets[part].strain)))
         streams = Streams(SEEDS[part], start, device=self.device())
         batch = self._batch(part, rows, streams, len(rows))
         if fields:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from sciml.data.export import export
 from sciml.data.snapshots import SnapshotData
 from sciml.errors import InvalidArgument
 from sciml.physics.solids import DiskCell, PlasticDiskCell, macro_strains
@@ -80,6 +81,20 @@ def test_labels_are_those_of_the_snapshots():
         (row,) = np.flatnonzero((known.strain == strain.numpy()).all(1))
         assert np.array_equal(stress.numpy(), known.stress[row])
         assert np.array_equal(tangent.numpy(), known.tangent[row])
+
+
+def test_files_for_other_libraries_hold_the_fields(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    data = made()
+    export(data, tmp_path / "cells.h5")
+    with h5py.File(tmp_path / "cells.h5") as file:
+        assert set(file) == {"train", "val", "test", "test_small"}
+        stress = file["train/extra/local_stress"][:]
+        known = data.sets["train"]
+        np.testing.assert_array_equal(stress, known.local_stress.reshape(6, -1, 3))
+        np.testing.assert_array_equal(file["train/target"][:], known.stress)
+    with pytest.raises(InvalidArgument, match="fixed size"):
+        export(data, tmp_path / "more.h5", train=3)
 
 
 @pytest.mark.parametrize(
