@@ -63,6 +63,10 @@ class CellLaw(Supervised):
         """Keep what the data give anew in every run on the device, out of checkpoints."""
         self.register_buffer(name, value, persistent=False)
 
+    def setup(self, stage: str) -> None:
+        """Bring what the data gave, in double precision, to the precision of the weights."""
+        self.to(next(self.network.parameters()).dtype)
+
     # --- what a method says -----------------------------------------------------------------------
     def local_fields(self, strain: Tensor) -> dict[str, Tensor]:
         """Return what is known of "stress" `(n, Q, 3)` and the fluctuation "displacement"."""

@@ -83,7 +83,7 @@ class EquilibriumOperator(CellLaw):
         )
         coefficients = basis.stress_coefficients(snapshots.local_stress)
         network.branch.standardise(strain, torch.from_numpy(coefficients))
-        network.means.copy_(torch.from_numpy(basis.mean_stress))
+        network.means = torch.from_numpy(basis.mean_stress)
 
         index, weights = (torch.from_numpy(v) for v in data.quadrature)
         flat = torch.from_numpy(basis.stress).flatten(1, 2)

@@ -79,7 +79,7 @@ class Branch(nn.Module):
 
     @torch.no_grad()
     def standardise(self, strain: Tensor, coefficients: Tensor) -> None:
-        """Set skip, scale and shift from snapshots.
+        """Set skip, scale and shift from snapshots, in double precision.
 
         The skip is the fit of least squares with rows divided by their strain, so that small
         strains count; the scale is the spread of what it leaves, mode by mode. Without a skip,
@@ -91,14 +91,16 @@ class Branch(nn.Module):
         """
         strain, coefficients = strain.double(), coefficients.double()
         if not self.linear:
-            self.scale.fill_(float(coefficients.std()))
-            self.shift.fill_(0.0 if self.anchor else float(coefficients.mean()))
+            ones = torch.ones_like(coefficients[0])
+            self.scale = coefficients.std() * ones
+            self.shift = (0.0 if self.anchor else coefficients.mean()) * ones
             return
         size = (strain.square().sum(1, keepdim=True) + (FLOOR * self.box) ** 2).sqrt()
         found = torch.linalg.lstsq(strain / size, coefficients / size).solution
-        self.skip.copy_(found.T)
+        self.skip = found.T.contiguous()
         left = (coefficients - strain @ found).square().mean(0).sqrt()
-        self.scale.copy_(left.clamp_min(SPREAD * float(coefficients.std())))
+        self.scale = left.clamp_min(SPREAD * float(coefficients.std()))
+        self.shift = torch.zeros_like(left)
 
     def _perceptron(self, x: Tensor) -> Tensor:
         for layer in self.hidden:
@@ -108,13 +110,10 @@ class Branch(nn.Module):
     def forward(self, strain: Tensor) -> Tensor:
         """Return coefficients `(..., r)`."""
         x = strain / self.box
-        if not self.anchor:
-            value = self._perceptron(x)
-        elif x.dim() == 2:  # zero strain is one more row of the same products
-            both = self._perceptron(torch.cat([x, torch.zeros_like(x[:1])]))
-            value = both[:-1] - both[-1:]
-        else:
-            value = self._perceptron(x) - self._perceptron(x.new_zeros(1, 3))[0]
+        value = self._perceptron(x)
+        if self.anchor:
+            # zero strain once per row: optimizers that take rows for samples see no mixing
+            value = value - self._perceptron(torch.zeros_like(x))
         value = value * self.scale + self.shift
         return value + strain @ self.skip.T if self.linear else value
 

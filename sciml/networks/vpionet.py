@@ -81,8 +81,7 @@ class VPIONet(nn.Module):
 
     def place(self, points: Tensor, material: Tensor) -> None:
         """Set the nodes `(N, 2)` and the material `(N,)` there."""
-        self.points.copy_(points)
-        self.material.copy_(material)
+        self.points, self.material = points, material
 
     def trunk(self) -> Tensor:
         """Return the modes at the nodes `(r, N, 2)`; constant parts are taken out."""

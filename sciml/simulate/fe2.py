@@ -47,7 +47,7 @@ class FE2(Simulation):
 
     case: str = setting("plate", "structure", tuple(STRUCTURES))
     micro: str = setting("equino", "who answers", ("equino", "rve", "material"))
-    model: str = setting("equino_rve1", "micro=equino: pretrained name, run or pretrained folder")
+    model: str = setting("equino_disk", "micro=equino: pretrained name, run or pretrained folder")
     cell: str = setting("disk", "micro=rve: the cell; material: its matrix", CELLS)
     size: float | None = setting(None, "element size of the cell, or n of a disk; null for its own")
     mesh: int = setting(1, "refinement of the structure; elements grow with its square")
@@ -125,10 +125,16 @@ class FE2(Simulation):
     def _cell(self) -> Cell:
         if self.cell in ("disk", "plastic_disk"):
             kind = DiskCell if self.cell == "disk" else PlasticDiskCell
-            return kind() if self.size is None else kind(int(self.size))
+            return kind() if self.size is None else kind(self._whole(self.size))
         if self.cell == "random":
             return RandomCell() if self.size is None else RandomCell(size=self.size)
         return PaperCell(self.cell, self.size)
+
+    @staticmethod
+    def _whole(size: float) -> int:
+        if size != int(size):
+            raise InvalidArgument(f"size={size} of a disk", "a whole, even number of elements")
+        return int(size)
 
     def _solver(
         self, structure: Structure, micro: Micro, say: Callable[[str], None] | None

@@ -174,7 +174,7 @@ class MacroSolver:
         say: Takes a line per step.
 
     Example:
-        >>> solver = MacroSolver(plate(), OperatorMicro(sciml.load_pretrained("equino_rve1")))
+        >>> solver = MacroSolver(plate(), OperatorMicro(sciml.load_pretrained("equino_disk")))
         >>> solver.solve().steps[-1].iterations
         4
     """
