@@ -150,7 +150,7 @@ class Stencil:
     def times(self, x: Tensor) -> Tensor:
         """Return A x, `(..., *P, *grid)`; differentiable in x and in the weights."""
         recorded = torch.is_grad_enabled() and any(
-            t.requires_grad for t in (x, self.shift, *self.faces)
+            t.requires_grad for t in (self.shift, *self.faces)
         )
         if recorded or transformed():
             return self._differentiable(x)
