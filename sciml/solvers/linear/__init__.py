@@ -3,6 +3,7 @@
 from sciml.solvers.linear.algebraic import AlgebraicMultigrid
 from sciml.solvers.linear.directions import ConjugateDirections, FlexibleCG, fixed, guarded
 from sciml.solvers.linear.incomplete import IncompleteCholesky
+from sciml.solvers.linear.lanczos import ritz_pairs
 from sciml.solvers.linear.multigrid import Multigrid
 from sciml.solvers.linear.preconditioner import Jacobi, StencilPreconditioner
 from sciml.solvers.linear.stencil import Stencil, around, build_stencil, high, low
@@ -22,4 +23,5 @@ __all__ = [
     "guarded",
     "high",
     "low",
+    "ritz_pairs",
 ]

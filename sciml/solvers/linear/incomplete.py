@@ -152,8 +152,8 @@ class IncompleteCholesky(StencilPreconditioner):
             pivots[..., first:last] = torch.where(e < SAFE * whole, whole, e)
         return pivots
 
-    def _scipy_factors(self, below: list[Tensor], pivots: Tensor) -> list[tuple]:
-        """Return SuperLU objects of (E - L) E^(-1/2), one per problem, in the order of the array."""
+    def _scipy_factors(self, below: list[Tensor], pivots: Tensor) -> list:
+        """Return SuperLU objects of (E - L) E^(-1/2), one per problem, in the array's order."""
         n, order = pivots.shape[-1], self._order
         columns = order.cells[torch.cat([*order.lower, torch.arange(n)])].numpy()
         rows = order.cells.repeat(len(below) + 1).numpy()

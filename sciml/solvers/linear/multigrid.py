@@ -202,14 +202,23 @@ def chebyshev_steps(degree: int, least: float, most: float) -> list[float]:
     return [1 / (centre + half * root) for root in roots]
 
 
-def hierarchy(stencil: Stencil) -> tuple[list[Stencil], list[Transfer | None]]:
+def hierarchy(
+    stencil: Stencil, *, semi: bool = True
+) -> tuple[list[Stencil], list[Transfer | None]]:
     """Return the matrices from fine to coarse, and between them the transfers.
 
     The last transfer is None. All problems of a batch are coarsened alike.
+
+    Args:
+        stencil: The finest matrices.
+        semi: Whether weak axes wait, judged by the batch; else every axis is coarsened always, and
+            what is made of one problem does not depend on the others.
     """
     stencils, transfers = [stencil], []
     while stencils[-1].grid.numel() > COARSEST:
-        coarse, transfer = coarsen(stencils[-1], axes_to_coarsen(stencils[-1]))
+        fine = stencils[-1]
+        every = tuple(a - fine.ndim for a in range(fine.ndim) if fine.grid[a] > 1)
+        coarse, transfer = coarsen(fine, axes_to_coarsen(fine) if semi else every)
         stencils.append(coarse)
         transfers.append(transfer)
     return stencils, [*transfers, None]
