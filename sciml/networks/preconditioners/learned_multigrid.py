@@ -6,8 +6,8 @@ nonlinear part is evaluated once per matrix. On every level, from channels that 
 (unknown or not, how much of its diagonal goes to surfaces and to each side, and how the diagonal
 compares with its neighbours'), the network returns
 
-    g in (0, 1)        factor of the smoother G D^-1 A; above, the interval of its polynomial, one
-                       number for all levels
+    g in (1/4, 1)      factor of the smoother G D^-1 A; the interval of its polynomial is learned as
+                       well, one number for all levels
     p in (1/2, 2)      factor of the interpolation into the cell
     k in (1/8, 8)      factors of the faces of coarse matrices, per axis, the mean of two cells'
 
@@ -39,7 +39,8 @@ from sciml.solvers.linear.multigrid import (
     v_cycle,
 )
 
-GATE = 2.0  # logit of g at zero weights, g = 0.88
+LEAST, GATE = 0.25, 3.0  # smallest g, and its logit at zero weights, which give 0.96
+NARROW, WIDE = 0.05, 0.95  # lower end of the smoother's interval over the upper one, at the extremes
 SHIFT, FACE = math.log(2.0), math.log(8.0)  # largest logarithms of p and of k
 LEVELS = 8.0  # scale of the channel that tells levels apart
 
@@ -67,8 +68,8 @@ class LearnedMultigrid(PreconditionerNetwork):
         self.see = conv(2 * dim + 4, hidden, 3, padding=1)
         self.mix = conv(hidden, hidden, 1)
         self.say = conv(hidden, 2 + dim, 1)
-        # logit of the lower end of the smoother's interval over the upper one
-        self.interval = nn.Parameter(torch.tensor(-1.1))
+        # logit of the lower end of the smoother's interval, 1/4 of the upper one
+        self.interval = nn.Parameter(torch.tensor(-1.25))
         with torch.no_grad():
             self.say.weight.mul_(0.1)
             self.say.bias.zero_()
@@ -86,7 +87,7 @@ class LearnedMultigrid(PreconditionerNetwork):
             said = self._say(matrix, depth)
             if depth > 0:
                 matrix = _stiffened(matrix, said[:, 2:])
-            gate = torch.sigmoid(GATE + said[:, 0])
+            gate = LEAST + (1 - LEAST) * torch.sigmoid(GATE + said[:, 0])
             damp = transfer.damp * torch.exp(SHIFT * torch.tanh(said[:, 1]))
             moved = Transfer(transfer.axes, transfer.sizes, transfer.below, transfer.above, damp)
             levels.append(Level(matrix, gate * matrix.unknown / matrix.diagonal, steps, moved))
@@ -99,7 +100,8 @@ class LearnedMultigrid(PreconditionerNetwork):
     def _steps(self) -> list[Tensor]:
         """Return the steps of the Chebyshev polynomial on the learned interval."""
         most = 2.0
-        least = most * torch.sigmoid(self.interval)
+        # at zero the polynomial would be 1 at the upper end
+        least = most * (NARROW + (WIDE - NARROW) * torch.sigmoid(self.interval))
         roots = (math.cos(math.pi * (2 * k + 1) / (2 * self.degree)) for k in range(self.degree))
         return [2 / (most + least + (most - least) * root) for root in roots]
 
