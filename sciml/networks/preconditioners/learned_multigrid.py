@@ -40,7 +40,7 @@ from sciml.solvers.linear.multigrid import (
 )
 
 LEAST, GATE = 0.25, 3.0  # smallest g, and its logit at zero weights, which give 0.96
-NARROW, WIDE = 0.05, 0.95  # lower end of the smoother's interval over the upper one, at the extremes
+NARROW, WIDE = 0.05, 0.95  # range of the lower end of the smoother's interval over the upper one
 SHIFT, FACE = math.log(2.0), math.log(8.0)  # largest logarithms of p and of k
 LEVELS = 8.0  # scale of the channel that tells levels apart
 
