@@ -14,8 +14,16 @@ from sciml.solvers.linear import ConjugateDirections, FlexibleCG, fixed
 from sciml.testing import runs
 
 FAMILY = RandomDomains(coefficients=("constant", "log_normal"), sealed=0.3)
-SMALL = ["model=pressure_2d", "data.train_sizes=[16]", "data.val_size=16", "data.test_sizes=[16,24]",
-         "data.val=3", "data.test=3", "data.chunk=2", "network.hidden=2"]  # fmt: skip
+SMALL = [
+    "model=pressure_2d",
+    "data.train_sizes=[16]",
+    "data.val_size=16",
+    "data.test_sizes=[16,24]",
+    "data.val=3",
+    "data.test=3",
+    "data.chunk=2",
+    "network.hidden=2",
+]
 
 
 def systems():
