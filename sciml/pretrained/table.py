@@ -72,6 +72,8 @@ CLASSES: dict[str, dict[str, str]] = {
         "ConstrainedFNO": "sciml.networks.constrained:ConstrainedFNO",
         "FNO": "sciml.networks.fno:FNO",
         "FNODEQ": "sciml.networks.fno_deq:FNODEQ",
+        "DCDM": "sciml.networks.preconditioners.dcdm:DCDM",
+        "LearnedMultigrid": "sciml.networks.preconditioners.learned_multigrid:LearnedMultigrid",
     },
     # Families of problems, which `sciml verify` draws from.
     "family": {
