@@ -11,7 +11,7 @@ mean of its own.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import inspect
 from contextlib import nullcontext
 from typing import Any
 
@@ -31,7 +31,7 @@ ENTRYWISE = frozenset(
 
 
 def check_returned(
-    name: str, value: Any, shape: Sequence[int], *, like: Tensor | None = None, what: str = ""
+    name: str, value: Any, shape: tuple[int, ...], *, like: Tensor | None = None, what: str = ""
 ) -> Any:
     """Return `value` if it is a real tensor (or jet) of the shape.
 
@@ -46,6 +46,10 @@ def check_returned(
         InvalidType: For what is no tensor, or not of a real floating-point type.
         InvalidArgument: For another shape or another device; says what to write instead.
     """
+    # what is right, at every step of a training, passes by comparisons alone
+    if type(value) is Tensor and value.shape == shape and value.dtype.is_floating_point:
+        if like is None or value.device == like.device:
+            return value
     wanted = f"a tensor of shape {tuple(shape)}" + (f", {what}" if what else "")
     check_tensor(name, value, wanted)
     got = tuple(value.shape)
@@ -53,6 +57,62 @@ def check_returned(
         raise InvalidArgument(f"{name} returned shape {got}", wanted, advice(got, tuple(shape)))
     check_device(name, value, like)
     return value
+
+
+def as_array(name: str, value: Any, wanted: str = "numbers", **kind: Any) -> Tensor:
+    """Return a value as a tensor.
+
+    Args:
+        name: The argument, for the message.
+        value: Anything `torch.as_tensor` takes.
+        wanted: What it should have been.
+        kind: Arguments of `torch.as_tensor`.
+
+    Raises:
+        InvalidType: For what is no array of numbers.
+    """
+    try:
+        return torch.as_tensor(value, **kind)
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        said = f" {value!r}" if isinstance(value, str) else ""
+        raise InvalidType(f"{name} is a {type(value).__name__}{said[:60]}", wanted) from error
+
+
+def check_kind(name: str, value: Any, kind: type | tuple[type, ...], hint: str = "") -> None:
+    """Refuse an object of another class.
+
+    Raises:
+        InvalidType: Naming the argument and the class.
+    """
+    if not isinstance(value, kind):
+        classes = kind if isinstance(kind, tuple) else (kind,)
+        wanted = " or ".join(cls.__name__ for cls in classes)
+        raise InvalidType(f"{name} is a {type(value).__name__}", f"a {wanted}", hint)
+
+
+def check_call(name: str, function: Any, wanted: str, /, *args: Any, **kwargs: Any) -> None:
+    """Refuse a function that does not take the arguments it will be called with.
+
+    Args:
+        name: The function as its author knows it.
+        function: The function.
+        wanted: How it is called, "(x, i)".
+        args: What it will get; only the number counts.
+        kwargs: The same by name.
+
+    Raises:
+        InvalidType: With the arguments it has.
+    """
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # compiled functions do not say
+        return
+    try:
+        signature.bind(*args, **kwargs)
+    except TypeError as error:
+        raise InvalidType(
+            f"{name} takes the arguments {signature}", f"{wanted}, with which it is called"
+        ) from error
 
 
 def check_tensor(name: str, value: Any, wanted: str, verb: str = "returned") -> None:

@@ -57,6 +57,12 @@ def test_importing_sciml_alone_loads_nothing():
     assert "torch" not in loaded_by("import sciml")
 
 
+@pytest.mark.parametrize("word", ["model=pinn_hbj", "model=nope"])
+def test_a_misspelt_model_is_told_at_once(word):
+    code = f"from sciml.cli import train; assert train.main([{word!r}]) == 2"
+    assert not loaded_by(code) & {"torch", "lightning"}
+
+
 def test_public_names_exist():
     for name in sciml.__all__:
         assert getattr(sciml, name) is not None

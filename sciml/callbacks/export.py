@@ -19,7 +19,7 @@ from sciml.pretrained.shapes import described
 
 log = logging.getLogger(__name__)
 
-RANGE_POINTS = 16384
+RANGE_POINTS = 65536
 RANGE_ELEMENTS = 2**22
 RANGE_BATCHES = 16  # training batches whose ranges stand for all of an operator's
 

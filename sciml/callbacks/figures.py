@@ -124,6 +124,7 @@ def plot_curve(figure, name: str, curve: Mapping[str, Any]) -> bool:
     for k, (title, values) in enumerate(curve["y"].items()):
         style = {"color": COLOURS[k % 8], "linestyle": STYLES[k % 8]}
         mark = "o" if len(x) <= MARKS else None
+        title = title.replace("_", " ")
         axis.plot(x, np.asarray(values, float), marker=mark, markersize=3, label=title, **style)
     label(axis, name.replace("_", " "), curve.get("xlabel", ""), curve.get("ylabel", ""), False)
     scale = curve.get("log", "")

@@ -204,7 +204,9 @@ def plot_ray(figure, report: Mapping[str, Any]) -> bool:
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[3, 2])
     if "training" in ray:
         for axis, name in ((top, "98 % of training points"), (bottom, None)):
-            axis.axvspan(*ray["training"], color="#e8eef4", zorder=0, label=name)
+            axis.axvspan(
+                *ray["training"], facecolor="#e8eef4", edgecolor="#9fb3c8", zorder=0, label=name
+            )
     top.plot(s, reference, color=MUTED, linewidth=3.5, alpha=0.6, label="reference")
     top.plot(s, prediction, color=INK, linewidth=1.4, label="prediction")
     label(top, "solution along a line", "", f"u{unit}", log_scale=False)

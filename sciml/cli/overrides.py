@@ -56,6 +56,7 @@ class CommandLine:
             composed or its model is only a guess.
         run_dir: Folder of the run as composed.
         given: Whether the user named that folder.
+        sweeps: Words that name the values of several runs.
     """
 
     overrides: list[str]
@@ -63,6 +64,7 @@ class CommandLine:
     config: dict[str, Any] = field(default_factory=dict)
     run_dir: Path = Path()
     given: bool = False
+    sweeps: list[str] = field(default_factory=list)
 
 
 def read(words: list[str], folder: Path) -> CommandLine:
@@ -75,6 +77,8 @@ def read(words: list[str], folder: Path) -> CommandLine:
     line = CommandLine(overrides=list(words))
     parsed = _parse(words, folder, line.findings)
     parsed = [p for p in parsed if _check_word(p, folder, line.findings)]
+    mode = any(p.key_or_group == "hydra.mode" for p in parsed)  # Hydra's other word for -m
+    line.sweeps = [p.input_line for p in parsed if p.is_sweep_override() and not mode]
     line.given = any(p.key_or_group == "hydra.run.dir" for p in parsed)
     names = groups(folder)
     chosen = [p for p in parsed if p.key_or_group in names]
@@ -90,8 +94,8 @@ def read(words: list[str], folder: Path) -> CommandLine:
                 f"No model given. Expected model=NAME, one of: {', '.join(models)}."
             )
         close = [name for name in (nearest(v, models) for v in typed) if name]
-        if not close:
-            return line
+        if not close or all(p.key_or_group == "model" for p in parsed):
+            return line  # nothing to check the rest of the line with, or no rest
         guessed = True
         # the model that was probably meant serves to check the rest of the line
         chosen += OverridesParser.create().parse_overrides([f"model={close[0]}"])
@@ -112,15 +116,17 @@ def _compose_checked(line: CommandLine, chosen: list[Override], keys: list[Overr
     Raises:
         ConfigError: If the choices alone cannot be composed.
     """
-    own = _choices([_first(p) for p in chosen if p.key_or_group == "model"])
-    for p in [p for p in chosen if not p.is_sweep_override() and _option(p) is None]:
+    none = [p for p in chosen if not p.is_sweep_override() and _option(p) is None]
+    own = _choices([_first(p) for p in chosen if p.key_or_group == "model"]) if none else {}
+    for p in none:
         # Hydra has no word for none of a group that has one, and none for none where there is none
         word, place = f"~{p.key_or_group}", line.overrides.index(p.input_line)
         there = own.get(p.key_or_group) is not None
         line.overrides[place : place + 1] = [word] if there else []
         chosen[chosen.index(p) : chosen.index(p) + 1] = _parsed([word]) if there else []
     first = [_first(p) for p in chosen]
-    base = _settled(_compose(first), first)
+    composed, words = _compose(first), list(first)
+    base = _settled(composed, first)
     allowed = []
     for p in keys:
         word = _check_key(p, base, line.findings)
@@ -133,7 +139,7 @@ def _compose_checked(line: CommandLine, chosen: list[Override], keys: list[Overr
         line.overrides.append("reference=null")
     values = [_first(p, word) for p, word in allowed]
     try:
-        config = _compose(first + values)
+        config = composed if first + values == words else _compose(first + values)
         line.config = settle(config, first + values)
     except ConfigError as error:
         good = _blame(first, values, line.findings)

@@ -51,6 +51,10 @@ BUILT: dict[str, tuple[str, ...]] = {
 # Above this number a list of options no longer helps beside the nearest one.
 MANY = 15
 
+# Types of plain values in words.
+KINDS = {int: "an integer", float: "a number with a fraction", bool: "true or false", str: "a word"}
+KINDS |= {list: "a list", tuple: "a list", dict: "a table"}
+
 INSTALL = {"pytorch_optimizer": "pip install pytorch_optimizer"}
 
 
@@ -212,9 +216,23 @@ def _wrong_value(key: str, value: Any, annotation: Any) -> str:
         names = [str(option) for option in typing.get_args(annotation)]
         return f"{key}={value} is unknown. {did_you_mean(value, names)}."
     wanted = describe(annotation)
+    if value is None:
+        return f"{key} is null. Expected {wanted}."
     text = repr(value)
     text = text if len(text) <= 80 else f"{text[:77]}..."
-    return f"{key}={text} is a {type(value).__name__}. Expected {wanted}."
+    if isinstance(value, list | tuple) and "list" in wanted:
+        return f"{key}={text} is another list. Expected {wanted}."
+    literals = [type(v) for v in _literals(annotation)]
+    kind = "unknown" if type(value) in literals else KINDS.get(type(value), type(value).__name__)
+    return f"{key}={text} is {kind}. Expected {wanted}."
+
+
+def _literals(annotation: Any) -> list[Any]:
+    """Return the values that an annotation lists, in unions too."""
+    origin, inner = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin in (Union, types.UnionType):
+        return [value for option in inner for value in _literals(option)]
+    return list(inner) if origin is Literal else []
 
 
 def unknown_key(key: str, options: list[str]) -> str:
@@ -284,14 +302,18 @@ def describe(annotation: Any) -> str:
     """Return an annotation in words a user types by."""
     origin, inner = typing.get_origin(annotation), typing.get_args(annotation)
     if origin in (Union, types.UnionType):
-        return " or ".join(describe(option) for option in inner if not _is_object(option))
+        listed = list(dict.fromkeys(str(value) for value in _literals(annotation)))
+        others = [o for o in inner if not _is_object(o) and typing.get_origin(o) is not Literal]
+        return " or ".join(dict.fromkeys(listed + [describe(option) for option in others]))
     if origin is Literal:
-        return " or ".join(str(option) for option in inner)
+        return " or ".join(dict.fromkeys(str(option) for option in inner))
     if annotation is type(None) or annotation is None:
         return "null"
-    names = {int: "an integer", float: "a number", bool: "true or false", str: "a word"}
-    if annotation in names:
-        return names[annotation]
+    if annotation in KINDS:
+        return "a number" if annotation is float else KINDS[annotation]
+    if origin is tuple and Ellipsis not in inner and inner:
+        each = list(dict.fromkeys(map(describe, inner)))
+        return f"a list of {len(inner)} entries, {', '.join(each)}" + " each" * (len(each) == 1)
     if origin is not None and inner:
         return f"a list of {describe(inner[0])}" if origin is not dict else "a dictionary"
     return getattr(annotation, "__name__", str(annotation))

@@ -194,8 +194,8 @@ def in_folder(run: Path) -> Checkpoint:
     files = [file for file in files if file.exists()]
     if not files:
         raise CheckpointError(
-            f"ckpt_path=last, but {run} has no checkpoint",
-            "a run that had started training",
+            f"ckpt_path: the folder {run} has no checkpoints/last.ckpt",
+            "the folder of a run that had started training, a checkpoint, or last",
             "Leave ckpt_path out to start from the beginning",
         )
     try:

@@ -111,6 +111,11 @@ def launch(words: list[str], folder: Path) -> int:
     keys = [w for w in words if not w.startswith("-")]
     line = overrides.read(keys, folder)
     findings = line.findings
+    if line.sweeps and not multirun:
+        findings.append(
+            f"{' '.join(line.sweeps)} asks for several runs. Type -m before the other words to "
+            "have them one after the other, or one value."
+        )
     if line.config:
         findings += preflight.check(line.config) + rules.check(line.config)
         sweep = rules.resume_in_sweep(line.config, multirun=multirun)

@@ -16,6 +16,7 @@ PRECISIONS = ("highest", "high", "medium")
 LARGEST_SEED = 2**32 - 1
 LARGEST_SIZE = 10**9  # of anything that is counted in a problem, a network or a batch
 SIZED = ("problem", "network", "estimator", "solver", "adjoint", "module", "data")
+NO_NUMBER = ("beyond all numbers", "not a number")
 # Endings of names of intervals, in steps; 0 would be a division by zero or never.
 INTERVALS = ("every", "every_steps", "every_n_steps", "accumulate_grad_batches")
 # 0 switches these off.
@@ -72,8 +73,8 @@ def numbers(config: Config) -> list[str]:
         last, group = key.rpartition(".")[2], key.partition(".")[0]
         if not number(value):
             continue
-        if math.isnan(value):
-            found.append(f"{key}=nan is not a number. Expected a number.")
+        if isinstance(value, float) and not math.isfinite(value):  # 1e400 is read as inf
+            found.append(f"{key}={value} is {NO_NUMBER[value != value]}. Expected a finite number.")
             continue
         weight = last.endswith("weight") or last == "gradient_enhanced" or ".weights." in key
         if weight and group in SIZED and not 0 <= value < math.inf:

@@ -39,7 +39,7 @@ from torch import Tensor
 from sciml.data.batch import Batch
 from sciml.errors import InvalidArgument
 from sciml.modules.pod_baselines import Baselines
-from sciml.modules.scores import Regression
+from sciml.modules.scores import Regression, everyone
 from sciml.modules.supervised import Supervised
 from sciml.networks.constrained import ConstrainedOperator
 from sciml.optim.terms import LossTerm
@@ -99,7 +99,7 @@ class HardConstraintOperator(Supervised):
         self.register_buffer("bias", torch.zeros(network.constraint.experts, dtype=torch.float64))
         self._found: Constrained | None = None
         self._others = Baselines(data, network)
-        self._predicting = 0.0
+        self._over_time = 0.0
 
     # --- the loss -----------------------------------------------------------------------------
     def predict_batch(self, batch: Batch) -> Tensor:
@@ -108,8 +108,9 @@ class HardConstraintOperator(Supervised):
         levels = batch.target.shape[1] if self.levels is not None else None
         started = time.perf_counter()
         out = self.network.solve(field, levels)
-        self._predicting += time.perf_counter() - started
+        seconds = (time.perf_counter() - started) / len(field)
         part = batch.part if self.trainer.testing else "val"
+        self.effort.mean(f"{part}/seconds_per_sample", seconds)
         self._note(part, out, field)
         return out.value.to(field.dtype)
 
@@ -169,6 +170,7 @@ class HardConstraintOperator(Supervised):
         self.effort.mean(f"{name}/iters_mean", out.iterations)
         self.effort.peak(f"{name}/iters_max", out.iterations)
         self.effort.mean(f"{name}/fail_frac", ~out.converged)
+        self.effort.peak(f"{name}/rank_deficit_max", out.weights.shape[-1] - out.rank)
         for k in range(out.status.shape[1]):
             self.effort.mean(f"{name}/expert_{k}/fail_frac", ~out.converged[:, k])
             self.effort.mean(f"{name}/expert_{k}/iters_mean", out.iterations[:, k])
@@ -188,7 +190,7 @@ class HardConstraintOperator(Supervised):
     def on_test_epoch_start(self) -> None:
         """Start empty scores, and learn the baselines."""
         super().on_test_epoch_start()
-        self._predicting, self._predicted = 0.0, 0
+        self._over_time: Tensor | float = 0.0
         self._others.learn()
 
     def test_step(self, batch: Batch | None, batch_idx: int) -> None:
@@ -199,10 +201,15 @@ class HardConstraintOperator(Supervised):
         prediction = self.predict_batch(batch)
         beyond = batch.part == "test_beyond"
         shown = slice(self.levels, None) if beyond else slice(None)
-        score.add(prediction[:, shown], batch.target[:, shown])
+        found, wanted = prediction[:, shown], batch.target[:, shown]
+        if found.dim() == 4:  # pictures of flows show the first level handed over: the last one
+            found, wanted = found.flip(1), wanted.flip(1)
+        score.add(found, wanted)
         self._others.add(batch, shown)
-        if not beyond:
-            self._predicted += len(prediction)
+        if self.levels is not None and (beyond or not self.trainer.datamodule.beyond):
+            gap = (prediction - batch.target).double().flatten(2).square().sum((0, 2))
+            size = batch.target.double().flatten(2).square().sum((0, 2))
+            self._over_time = self._over_time + torch.stack([gap, size]).cpu()
 
     def on_test_epoch_end(self) -> None:
         """Log the metrics of every test set, what the experts did, and the baselines."""
@@ -217,3 +224,18 @@ class HardConstraintOperator(Supervised):
             if k.startswith(mark) and not k.endswith("seconds")
         }
         self._report["metrics"] |= {k: v for k, v in found.items() if not k.startswith(mark)}
+
+    def test_figures(self) -> dict[str, Any]:
+        """Return the error over time, within the horizon of training and beyond."""
+        ranks = [r for r in everyone(self._over_time) if isinstance(r, Tensor)]
+        if not ranks:
+            return {}
+        gap, size = sum(ranks)
+        curve = {
+            "x": self._others.data.problem.times.tolist(),
+            "y": {"test": (gap / size).sqrt().tolist()},
+            "xlabel": f"t, training up to {self._others.horizon:.4g}",
+            "ylabel": "relative L2 error",
+            "log": "y",
+        }
+        return {"curves": {"error_over_time": curve}}

@@ -32,6 +32,11 @@ class Baselines:
         self.data, self.network = data, network
         self.scores: dict[str, Regression] = {}
 
+    @property
+    def horizon(self) -> float:
+        """Return the last time that training sees."""
+        return float(self.data.problem.times[self.data.levels - 1])
+
     def learn(self) -> None:
         """Find the basis and the regression."""
         self.scores = {}

@@ -114,9 +114,10 @@ class Supervised(LightningModule):
                 )
             size = torch.linalg.vector_norm(batch.target.reshape(rows.shape), dim=1, keepdim=True)
             rows = rows / size.clamp_min(torch.finfo(rows.dtype).tiny)
-        if "weight" in batch.extra:
+        weighed = "weight" in batch.extra
+        if weighed:  # some of the rows by 0
             rows = rows * batch.extra["weight"].sqrt()[:, None]
-        return LossTerm(name, rows, weight, batch.count, "gaussian")
+        return LossTerm(name, rows, weight, batch.count, "gaussian", idle=weighed)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return this rank's share of the loss."""

@@ -44,7 +44,7 @@ class ConstrainedOperator(nn.Module):
             raise InvalidArgument(f"network.patience={patience}", "at least 1")
         self.constraint = constraint.using(solver=solver, adjoint=adjoint)
         patient = stretched(self.constraint.solver, patience)
-        self.patient = self.constraint.using(solver=patient).local()
+        self.patient = self.constraint.using(solver=patient).judging()
         self.basis = basis
 
     @property
@@ -131,6 +131,7 @@ class ConstrainedOperator(nn.Module):
                 "converged": {**per, "dtype": "bool"},
                 "status": {**per, "dtype": "int"},
                 "iterations": {**per, "dtype": "int"},
+                "rank": {**per, "dtype": "int"},
                 "expert_residual": {**per, "dtype": "float"},
                 "residual": {"shape": ["N"], **real},
                 "jump": {"shape": ["N"], **real},
@@ -140,9 +141,10 @@ class ConstrainedOperator(nn.Module):
     def infer(self, field: Tensor, times: Tensor | None = None) -> dict[str, Tensor]:
         """Return the field as `value`, and how well it obeys its equation.
 
-        Beside `converged`, `status` and `iterations` per expert (`sciml.solvers.Status`) these are
-        the root mean square of the equation's rows per expert, of the equation over the assembled
-        field, and of the jumps between experts.
+        Per expert `converged`, `status` (`sciml.solvers.Status`), `iterations`, `rank` (of its
+        rows; below the number of functions, some of them are combinations of others there) and
+        `expert_residual`, the root mean square of its rows of the equation; then the same of the
+        equation over the assembled field, and of the jumps between experts.
 
         Args:
             field: What the problem samples.
@@ -160,6 +162,7 @@ class ConstrainedOperator(nn.Module):
             "converged": out.converged,
             "status": out.status,
             "iterations": out.iterations,
+            "rank": out.rank,
             "expert_residual": out.residual.to(field.dtype),
             "residual": residual.flatten(1).square().mean(1).sqrt().to(field.dtype),
             "jump": out.jump.to(field.dtype),

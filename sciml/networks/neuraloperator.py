@@ -34,7 +34,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sciml.errors import InvalidArgument
-from sciml.networks.elliptic_schema import cloud_schema, grid_schema
+from sciml.networks.elliptic_schema import check_box, cloud_schema, grid_schema
 from sciml.networks.neuraloperator_library import make, summed_at_once, tensors_only
 from sciml.networks.wos_fno import COEFFICIENTS, RAMP
 
@@ -70,6 +70,7 @@ class NeuralopGrid(nn.Module):
         options: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
+        check_box(half, nodes, dim)
         unknown = [name for name in coefficients if name not in COEFFICIENTS]
         if unknown:
             raise InvalidArgument(f"the coefficient '{unknown[0]}'", "screening or diffusion")
@@ -191,6 +192,7 @@ class NeuralopCloud(nn.Module):
         options: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
+        check_box(half, nodes)
         self.half, self.nodes = float(half), nodes
         axis = torch.linspace(-half, half, nodes)
         grid = torch.stack(torch.meshgrid(axis, axis, indexing="ij"), -1)

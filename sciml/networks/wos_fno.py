@@ -38,7 +38,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sciml.errors import InvalidArgument
-from sciml.networks.elliptic_schema import grid_schema
+from sciml.networks.elliptic_schema import check_box, grid_schema
 from sciml.networks.free_space import FreeSpace, convolve
 from sciml.networks.spectral import SpectralMix
 
@@ -95,8 +95,7 @@ class WosFNO(nn.Module):
         hidden: int = 32,
     ) -> None:
         super().__init__()
-        if dim not in (2, 3):
-            raise InvalidArgument(f"network.dim={dim}", "2 or 3")
+        check_box(half, nodes, dim)
         unknown = [name for name in coefficients if name not in COEFFICIENTS]
         if unknown:
             raise InvalidArgument(f"the coefficient '{unknown[0]}'", "screening or diffusion")

@@ -32,7 +32,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sciml.errors import InvalidArgument
-from sciml.networks.elliptic_schema import cloud_schema
+from sciml.networks.elliptic_schema import check_box, cloud_schema
 from sciml.networks.free_space import convolve, potential, squares, transform
 from sciml.networks.spectral import SpectralMix
 from sciml.networks.wos_fno import FADE, RAMP, gated
@@ -69,8 +69,7 @@ class WosGINO(nn.Module):
         lift: bool = True,
     ) -> None:
         super().__init__()
-        if nodes < 8:
-            raise InvalidArgument(f"network.nodes={nodes}", "at least 8")
+        check_box(half, nodes)
         self.half, self.nodes, self.width = float(half), nodes, width
         self.layers, self.lift = layers, lift
         self.spacing = 2 * self.half / (nodes - 1)

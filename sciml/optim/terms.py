@@ -38,6 +38,8 @@ class LossTerm:
         count: Number of samples in the global batch, all ranks together.
         kind: What the residual is.
         target: Class numbers `(n,)` of a categorical term.
+        idle: Whether some rows belong to no sample that counts: they are zero, and `count` leaves
+            them out. There may then be more rows than `count`.
     """
 
     name: str
@@ -46,13 +48,14 @@ class LossTerm:
     count: int
     kind: Literal["residual", "gaussian", "categorical"] = "residual"
     target: Tensor | None = None
+    idle: bool = False
 
     def __post_init__(self) -> None:
         """Check that the parts fit.
 
         Raises:
-            InvalidArgument: For an unknown kind, a weight per sample, logits without targets, or
-                residuals that are no tensor with one row per sample.
+            InvalidArgument: For an unknown kind, a weight per sample, logits without targets,
+                residuals that are no tensor with one row per sample, or more rows than samples.
         """
         title = f"the residual of the loss term '{self.name}'"
         check_tensor(title, self.residual, "a tensor (n,) or (n, m), one row per sample", "is")
@@ -61,6 +64,14 @@ class LossTerm:
                 f"{title} is one number",
                 "a tensor (n,) or (n, m), one row per sample",
                 "Leave squares, sums and means to the loss",
+            )
+        if self.count < 1 or (len(self.residual) > self.count and not self.idle):
+            raise InvalidArgument(
+                f"{title} has {len(self.residual)} rows, with count={self.count}",
+                "count, the number of samples in the global batch, of at least that: the loss is "
+                "divided by it",
+                f"Write LossTerm('{self.name}', residual, weight, len(residual)) on one rank, or "
+                "idle=True where the rows beyond are zeros",
             )
         if getattr(self.weight, "shape", ()):
             raise InvalidArgument(

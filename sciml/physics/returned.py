@@ -8,6 +8,7 @@ the first call with two points or more is watched from inside for `(N,)` combine
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor
 
 from sciml.errors import InvalidArgument, InvalidType
-from sciml.shapes import check_returned, check_tensor, no_outer_products
+from sciml.shapes import check_call, check_returned, check_tensor, no_outer_products
 
 PER_POINT = "one number per point"
 COLUMN = "a column, one number per point"
@@ -209,6 +210,10 @@ CHECKS: dict[str, Callable[..., None]] = {
     "sample_condition": sample_condition,
     "moved": moved,
 }
+# How they are called.
+ARGUMENTS = {
+    name: ", ".join(list(inspect.signature(check).parameters)[3:]) for name, check in CHECKS.items()
+}
 # Random points are made, not combined; jets and weights of the operator have axes of their own.
 WATCHED = frozenset(CHECKS) - {"sample", "sample_test", "sample_condition", "moved"}
 
@@ -220,6 +225,9 @@ def checked(method: Callable, name: str) -> Callable:
     @functools.wraps(method)
     def wrapper(self, *args, **kwargs):
         title = f"{type(self).__name__}.{name}()"
+        if name not in (called := vars(self).setdefault("_called", set())):
+            check_call(title, method, f"(self, {ARGUMENTS[name]})", self, *args, **kwargs)
+            called.add(name)
         if name in WATCHED and _first(self, name, args, kwargs):
             with no_outer_products(title, _rows([*args, *kwargs.values()])):
                 out = method(self, *args, **kwargs)
@@ -237,7 +245,8 @@ def _first(problem, name: str, args, kwargs) -> bool:
     if torch.compiler.is_compiling():
         return False
     seen = vars(problem).setdefault("_watched", set())
-    key = (name, next((a for a in args if isinstance(a, str)), ""))
+    term = args[0] if args else kwargs.get("name")
+    key = (name, term) if isinstance(term, str) else name
     if key in seen or _rows([*args, *kwargs.values()]) < 2:
         return False
     seen.add(key)

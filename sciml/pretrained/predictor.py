@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sciml.errors import InvalidArgument, InvalidType, PretrainedError, RangeWarning
-from sciml.pretrained.joint import beyond
+from sciml.pretrained.joint import RARE, Joint, beyond, rare
 
 RANGE_SLACK = 0.02  # of the width of a range: its ends were found by sampling
 MAX_POINTS_PER_CHUNK = 8192
@@ -48,6 +48,7 @@ class PretrainedPINN(nn.Module):
         self.solution, self.spec = solution.eval().requires_grad_(False), spec
         self.dim: int = solution.problem.dim
         self.time_dependent = bool(solution.problem.time_dependent)
+        self.joint = Joint.read(spec["inputs"]["x"].get("joint"))
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -176,21 +177,25 @@ class PretrainedPINN(nn.Module):
                         RangeWarning,
                         stacklevel=3,
                     )
-        joint = self.spec["inputs"]["x"].get("joint")
-        if joint is None:  # folders written before there was one
+        if self.joint is None:
             return
-        far = beyond(joint, x, t)
-        if bool(far.any()):
-            first = int(far.nonzero()[0, 0])
-            where = f"|x| = {float(x[first].norm()):.4g}"
-            where += "" if t is None else f" at t = {float(t[first]):.4g}"
-            together = "x" if t is None else "x and t together"
-            warnings.warn(
-                f"{int(far.sum())} of {len(x)} points are farther from the training points than "
-                f"any of these were, {together} ({where}). Values there are extrapolated.",
-                RangeWarning,
-                stacklevel=3,
-            )
+        together = "x" if t is None else "x and t together"
+        for found, what in (
+            (beyond, f"are farther from the training points than any of these were, {together}"),
+            (rare, f"have a larger |x| than all but one in {RARE} training points of their time"),
+        ):
+            odd = found(self.joint, x, t)
+            if bool(odd.any()):
+                first = int(odd.nonzero()[0, 0])
+                where = f"|x| = {float(x[first].norm()):.4g}"
+                where += "" if t is None else f" at t = {float(t[first]):.4g}"
+                warnings.warn(
+                    f"{int(odd.sum())} of {len(x)} points {what} ({where}). Values there are "
+                    "extrapolated.",
+                    RangeWarning,
+                    stacklevel=3,
+                )
+                return
 
 
 def _real_tensor(name: str, value) -> Tensor:

@@ -9,12 +9,18 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import types
+import typing
 
 from sciml.errors import PretrainedError, did_you_mean
 
 # What constructors raise on arguments that they cannot use.
 REFUSALS = (ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError)
 REFUSALS += (RuntimeError, TypeError, ValueError)
+
+LARGEST, LARGEST_SIZE = 1e300, 10**9  # numbers, and what is counted
+WORDS = {bool: "true or false", int: "an integer of nine digits at most", float: "a number"}
+WORDS |= {str: "a word", type(None): "null"}
 
 CLASSES: dict[str, dict[str, str]] = {
     "solution": {
@@ -151,6 +157,32 @@ def name_of(kind: str, target: str) -> str | None:
     return found[0] if found else None
 
 
+def _check_types(cls: type, arguments: dict) -> None:
+    """Refuse plain arguments of another type than the constructor says: it may only store them.
+
+    Raises:
+        PretrainedError: Naming the argument.
+    """
+    hints = typing.get_type_hints(cls.__init__)
+    for name, value in arguments.items():
+        hint = hints.get(name)
+        options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+        if not set(options) <= {bool, int, float, str, type(None)}:
+            continue
+        kind = type(value)
+        fits = kind in options or (kind is int and float in options)
+        size = LARGEST if "seed" in name else LARGEST_SIZE
+        if kind is int and int in options:
+            fits &= abs(value) <= size
+        elif kind in (int, float):
+            fits &= abs(value) <= LARGEST
+        if not fits:
+            raise PretrainedError(
+                f"model.json passes {name}={str(value)[:40]} to {cls.__name__}",
+                " or ".join(WORDS[option] for option in options),
+            )
+
+
 def build(kind: str, spec: object) -> object:
     """Return the object described by `{"class": name, "arguments": {...}}`.
 
@@ -186,6 +218,7 @@ def build(kind: str, spec: object) -> object:
         key: build("part", value) if isinstance(value, dict) and "class" in value else value
         for key, value in arguments.items()
     }
+    _check_types(cls, arguments)
     try:
         return cls(**arguments)
     except REFUSALS as error:

@@ -34,6 +34,7 @@ from sciml.solvers.compiler import uncompiled
 from sciml.solvers.dense import DenseInverse
 from sciml.solvers.operators import Operator
 from sciml.solvers.problem import Problem
+from sciml.solvers.progress import check_counts
 from sciml.solvers.solution import LinearReport, Outcome, Policy, Status, check_policy, settle
 
 
@@ -83,6 +84,7 @@ class Implicit:
             check_policy(self.on_failure)
         if self.hessian not in ("exact", "gauss_newton"):
             raise InvalidArgument(f"hessian={self.hessian!r}", "exact or gauss_newton")
+        check_counts(order=self.order)
         if self.order < 1:
             raise InvalidArgument(f"order={self.order}", "1 or more")
         biased = self.hessian == "gauss_newton" or getattr(self.linear, "approximate", False)

@@ -10,7 +10,7 @@ from torch import Tensor
 from sciml.errors import InvalidArgument
 from sciml.solvers.layout import unit_of
 from sciml.solvers.problem import Task
-from sciml.solvers.progress import Progress, check_tolerances
+from sciml.solvers.progress import Progress, check_counts, check_tolerances
 from sciml.solvers.solution import Outcome
 
 
@@ -54,6 +54,7 @@ class Broyden:
     def __post_init__(self) -> None:
         """Check the numbers."""
         check_tolerances(self.rtol, self.atol, self.max_iter)
+        check_counts(memory=self.memory)
         if self.memory < 1:
             raise InvalidArgument(f"memory={self.memory}", "at least 1")
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from sciml.errors import InvalidArgument
 from sciml.solvers.layout import unit_of
 from sciml.solvers.problem import Task
-from sciml.solvers.progress import Progress, check_tolerances
+from sciml.solvers.progress import Progress, check_counts, check_numbers, check_tolerances
 from sciml.solvers.solution import Outcome
 
 
@@ -42,6 +42,7 @@ class FixedPointIteration:
     def __post_init__(self) -> None:
         """Check the numbers."""
         check_tolerances(self.rtol, self.atol, self.max_iter)
+        check_numbers(damping=self.damping)
         if not 0 < self.damping <= 1:
             raise InvalidArgument(f"damping={self.damping}", "above 0 and at most 1")
 
@@ -99,6 +100,7 @@ class Anderson:
     def __post_init__(self) -> None:
         """Check the numbers."""
         check_tolerances(self.rtol, self.atol, self.max_iter)
+        check_counts(window=self.window)
         if self.window < 1:
             raise InvalidArgument(
                 f"window={self.window}", "at least 1", "Or type FixedPointIteration()"

@@ -28,7 +28,7 @@ from sciml.solvers.newton import NewtonKrylov
 from sciml.solvers.ode import ODE, integrate
 from sciml.solvers.operators import Operator
 from sciml.solvers.problem import Task
-from sciml.solvers.progress import Progress, check_tolerances
+from sciml.solvers.progress import Progress, check_numbers, check_tolerances
 from sciml.solvers.solution import Outcome
 
 
@@ -61,6 +61,7 @@ class ResidualFlow:
     def __post_init__(self) -> None:
         """Check the numbers."""
         check_tolerances(self.rtol, self.atol)
+        check_numbers(window=self.window, horizon=self.horizon)
         if not 0 < self.window <= self.horizon < math.inf:
             raise InvalidArgument(
                 f"window={self.window}, horizon={self.horizon}", "0 < window <= horizon"

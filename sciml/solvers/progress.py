@@ -56,13 +56,14 @@ def check_tolerances(
 
 
 def check_numbers(**settings: Any) -> None:
-    """Refuse settings that are no real numbers (or tensors of them), as texts are.
+    """Refuse settings that are no real numbers, as texts are; `rtol` may be one per problem.
 
     Raises:
         InvalidType: With the name.
     """
     for name, value in settings.items():
-        if isinstance(value, bool) or not isinstance(value, (Real, Tensor)):
+        several = isinstance(value, Tensor) and value.numel() != 1 and name != "rtol"
+        if isinstance(value, bool) or not isinstance(value, (Real, Tensor)) or several:
             raise InvalidType(f"{name}={value!r}", "a real number", f"Type {name}=1e-5")
 
 

@@ -28,7 +28,7 @@ from torch import Tensor
 from sciml.errors import InvalidArgument
 from sciml.solvers.attach import final, guarded
 from sciml.solvers.problem import Problem, Task
-from sciml.solvers.progress import Progress, check_tolerances, relative_to
+from sciml.solvers.progress import Progress, check_numbers, check_tolerances, relative_to
 from sciml.solvers.solution import LinearReport, Outcome, Policy, Status, settle
 from sciml.solvers.unrolled import need_fixed_point, need_solver
 
@@ -59,6 +59,7 @@ class ReversibleIteration:
     def __post_init__(self) -> None:
         """Check the numbers."""
         check_tolerances(self.rtol, self.atol, self.max_iter)
+        check_numbers(mixing=self.mixing)
         if not 0 < self.mixing < 1:
             raise InvalidArgument(f"mixing={self.mixing}", "strictly between 0 and 1")
 

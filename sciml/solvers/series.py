@@ -9,6 +9,7 @@ from torch import Tensor
 
 from sciml.errors import InvalidArgument
 from sciml.solvers.operators import Operator
+from sciml.solvers.progress import check_counts
 from sciml.solvers.solution import Outcome, Status
 
 
@@ -33,6 +34,7 @@ class Neumann:
 
     def __post_init__(self) -> None:
         """Check the number of terms."""
+        check_counts(terms=self.terms)
         if self.terms < 1:
             raise InvalidArgument(f"terms={self.terms}", "at least 1")
 

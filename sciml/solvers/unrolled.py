@@ -21,6 +21,7 @@ from torch import Tensor
 from sciml.errors import InvalidArgument
 from sciml.solvers.attach import guarded
 from sciml.solvers.problem import Problem, Task
+from sciml.solvers.progress import check_counts, check_numbers
 from sciml.solvers.solution import LinearReport, Outcome, Policy
 
 
@@ -46,6 +47,8 @@ class Phantom:
 
     def __post_init__(self) -> None:
         """Check the numbers."""
+        check_counts(steps=self.steps)
+        check_numbers(damping=self.damping)
         if self.steps < 1 or not 0 < self.damping <= 1:
             raise InvalidArgument(
                 f"steps={self.steps}, damping={self.damping}", "steps >= 1 and 0 < damping <= 1"

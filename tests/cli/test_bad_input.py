@@ -21,8 +21,21 @@ ROOT = Path(__file__).parents[2]
         (["model=toy", "lr=1e-2"], ["lr is unknown", "Did you mean optimizer.lr?"]),
         (["model=toy", "optimiser.lr=1"], ["Did you mean optimizer.lr?"]),
         (["model=toy", "trainer.max_stepz=1"], ["Did you mean trainer.max_steps?"]),
-        (["model=toy", "optimizer.lr=fast"], ["optimizer.lr='fast' is a str", "a number"]),
-        (["model=toy", "problem.dim=3.5"], ["problem.dim=3.5 is a float", "an integer"]),
+        (["model=toy", "optimizer.lr=fast"], ["optimizer.lr='fast' is a word", "a number"]),
+        (["model=toy", "problem.dim=3.5"], ["problem.dim=3.5 is a number with a f", "an integer"]),
+        (
+            ["model=pinn_hjb", "problem.dim=null", "optimizer.betas=[1]", "optimizer.lr=1e400"]
+            + ["trainer.precision=8", "module.adversarial_size=-1e400", "seed=1,2"],
+            [
+                "problem.dim is null. Expected an integer",
+                "optimizer.betas=[1] is another list. Expected a list of 2 entries, a number each",
+                "optimizer.lr=inf is beyond all numbers",
+                "module.adversarial_size=-inf is beyond all numbers",
+                "trainer.precision=8 is unknown. Expected 64 or 32 or 16",
+                "seed=1,2 asks for several runs. Type -m",
+            ],
+        ),
+        (["model=toy", "ckpt_path=/"], ["ckpt_path: the folder / has no checkpoints/last.ckpt"]),
         (["model=toy", "problem.law=c"], ["problem.law=c is unknown", "Available: a, b"]),
         (["model=wos_poisson2d", "module.loss=nrom"], ["Did you mean 'norm'?"]),
         (

@@ -39,21 +39,23 @@ COLUMN_CASE = [
     "network.constraint.experts=2",
     "network.constraint.points=20",
 ]
+DARCY_CASE = model("moe_darcy", *HARD, "data.problem.cells=8")
 
 
 class TestModels(ModuleContract):
     cases = {
         "moe_column": COLUMN_CASE,
-        "moe_darcy": model("moe_darcy", *HARD, "data.problem.cells=8"),
+        "moe_darcy": DARCY_CASE,
     }
     overfit = (30, 0.7)
-    optimizer_cases = ("moe_darcy",)
+    optimizer_cases = ()
     rank_cases = ("moe_darcy",)
 
 
 @pytest.mark.slow
 class TestFurtherModels(ModuleContract):
     cases = {
+        "moe_darcy": DARCY_CASE,
         "pisc_column": model("pisc_diffusion_sorption", *COLUMN),
         "moe_flow": model("moe_navier_stokes", *HARD, *TIGHT, "data.problem.points=24")
         + ["data.problem.time_count=6", "data.problem.horizon=0.5"]
@@ -63,7 +65,7 @@ class TestFurtherModels(ModuleContract):
         "experts_over_ranks": [*COLUMN_CASE, "network.constraint.expert_ranks=2"],
     }
     overfit = (30, 0.7)
-    optimizer_cases = ()
+    optimizer_cases = ("moe_darcy",)
 
 
 def finished(tmp_path):
@@ -82,12 +84,18 @@ def test_every_expert_is_reported_in_and_beyond_the_horizon_beside_baselines(tmp
             name = f"{part}/constraint/expert_{k}"
             assert {f"{name}/fail_frac", f"{name}/iters_mean", f"{name}/residual"} <= set(found)
     assert {"constant", "nearest", "pod_regression", "pod_constrained"} <= set(others)
+    curve = run.module.test_report["curves"]["error_over_time"]
+    assert curve["x"] == run.data.problem.times.tolist()
     # by hand: what lies beyond the levels of training
     data, network = run.data, run.module.network.eval()
     field, u = data.inputs["test"], data.targets["test"]
     with torch.no_grad():
         v = network(field)
     late = slice(data.levels, None)
+    over_time = (v - u).square().sum((0, 2)) / u.square().sum((0, 2))
+    torch.testing.assert_close(
+        torch.tensor(curve["y"]["test"]).double(), over_time.sqrt(), rtol=1e-6, atol=1e-9
+    )
     error = (v - u)[:, late].flatten(1).norm(dim=1) / u[:, late].flatten(1).norm(dim=1)
     assert data.levels < u.shape[1]
     assert found["test_beyond/rel_l2"] == pytest.approx(float(error.mean()), rel=1e-6)
@@ -114,6 +122,7 @@ def test_a_pretrained_operator_solves_its_constraint_and_says_how_well(tmp_path)
     assert found["value"].shape == (3, 8, 12)
     assert found["status"].shape == found["iterations"].shape == (3, 2)
     assert found["expert_residual"].shape == (3, 2)
+    assert (found["rank"] == 4).all()  # four functions, none a combination of the others
     assert torch.equal(found["converged"], found["status"] == 0)
     layer = operator.network.patient
     size = layer.residual(found["value"], field).flatten(1).square().mean(1).sqrt()
@@ -171,5 +180,6 @@ def test_a_dead_sample_does_not_touch_the_others(tmp_path):
         clean = network.infer(field)
         field[1, 0, 3] = math.nan
         out = network.infer(field)
+    assert (out["rank"][1] == 0).all() and (out["rank"][0] == 4).all()
     assert not out["converged"][1].any() and out["value"][1].isnan().all()
     assert torch.equal(out["value"][[0, 2]], clean["value"][[0, 2]])

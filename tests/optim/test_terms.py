@@ -15,6 +15,8 @@ LABELS = torch.tensor([0, 1, 2, 0])
     ("residual", "count", "message"),
     [
         (U.mean(), 4, "'pde' is one number"),
+        (U, 3, "'pde' has 4 rows, with count=3.*idle=True"),
+        (U[:0], 0, "count=0"),
         (U.numpy(), 4, "'pde' is a ndarray"),
         (U.long(), 4, "'pde' is dtype torch.int64"),
         (None, 4, "'pde' is None"),
@@ -23,6 +25,15 @@ LABELS = torch.tensor([0, 1, 2, 0])
 def test_residuals_have_one_row_per_sample(residual, count, message):
     with pytest.raises((InvalidArgument, InvalidType), match=message):
         LossTerm("pde", residual, 1.0, count)
+
+
+def test_rows_without_weight_do_not_count():
+    rows = torch.cat([U, torch.zeros(3, 3)])
+    term = LossTerm("pde", rows, 2.0, 4, idle=True)
+    assert float(term.loss()) == 2.0 / 4 * 12
+    assert float(LossTerm("pde", U, 2.0, 4).loss()) == float(term.loss())
+    # fewer rows than the global batch has samples: those of one of two ranks
+    LossTerm("pde", U, 2.0, 8)
 
 
 @pytest.mark.parametrize(

@@ -127,7 +127,7 @@ MIXED = {
 
 @pytest.mark.parametrize("name", MIXED)
 def test_error_bars_hold_close_to_an_absorbing_part(name):
-    """Where no wall is near: beside one the touching ball is small. Plain walks have infinite z."""
+    """Where no wall is near walks start out of a touching ball. Plain ones have infinite z."""
     domain, problem, u = MIXED[name]
     points = 100 if domain.dim == 2 else 40
     on = domain.sample_boundary(points, generator(1), torch.float64)
@@ -143,6 +143,54 @@ def test_error_bars_hold_close_to_an_absorbing_part(name):
         assert z.abs().max() < 8, f"{distance}: {float(z.abs().max()):.1f}"
         assert z.square().mean() < 2, f"{distance}: {float(z.square().mean()):.2f}"
         assert found.standard_error.median() < 2 * distance
+
+
+BESIDE = {
+    "right wall": (*MIXED["polygon"], 2),
+    "two walls": (
+        MixedPolygon(MIXED["polygon"][0].polygon, lambda x, i: x[0].abs() > 0.5),
+        *MIXED["polygon"][1:],
+        2,
+    ),
+    # a wall goes on straight after the absorbing part: half of the walks twice as far go on
+    "blunt": (
+        MixedPolygon(
+            Polygon([[-1.0, 0.0], [0.0, 0.0], [1.0, 0.0], [0.0, 1.0]]),
+            lambda x, i: (x[0] > 0) & (x[1] < 0.1),
+        ),
+        *MIXED["polygon"][1:],
+        2,
+    ),
+    "box": (*MIXED["box"], 3),
+}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [n if n in ("two walls", "blunt") else pytest.param(n, marks=pytest.mark.slow) for n in BESIDE],
+)
+def test_error_bars_hold_beside_walls(name):
+    """The mean of z^2 is about 1 at any distance. Plain walks have infinite z."""
+    domain, problem, u, dim = BESIDE[name]
+    on = domain.sample_boundary(2000, generator(1), torch.float64)
+    walls = domain.absorbed(*domain.columns(on.points))[0] > 1e-6
+    gap = torch.cdist(on.points[0, ~walls], on.points[0, walls]).amin(1)
+    index = (gap < 0.1).nonzero()[: 16 if dim == 2 else 6, 0]
+    for distance in (1e-4,) if name == "two walls" else (1e-3,):
+        x = (on.points[0, ~walls] - distance * on.normals[0, ~walls])[None, index]
+        x = x[:, domain.level(*domain.columns(x)) < 0]
+        found = WalkOnStars(walks=128)(domain, problem, x, generator(2))
+        z = (found.mean - u(x.movedim(2, 0))) / found.standard_error
+        assert z.abs().max() < 8, f"{distance}: {float(z.abs().max()):.1f}"
+        assert z.square().mean() < 3, f"{distance}: {float(z.square().mean()):.2f}"
+        assert found.standard_error.median() < 2 * distance
+
+
+def test_no_points_have_no_estimates():
+    domain, problem, _ = MIXED["polygon"]
+    nowhere = torch.zeros(1, 0, 2)
+    assert WalkOnStars()(domain, problem, nowhere, generator(0)).mean.shape == (1, 0)
+    assert WalkOnSpheres()(Ball(), Dirichlet(log), nowhere, generator(0)).mean.shape == (1, 0)
 
 
 @pytest.mark.parametrize("dim", [2, 3, 5])

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from sciml.cli.paths import config_dir
+from sciml.errors import PretrainedError
 from sciml.networks.trial import TrialSolution
 from sciml.pretrained import load_pretrained, save_pretrained, training_ranges
 from sciml.pretrained.table import CLASSES, build, name_of, resolve
@@ -60,3 +61,26 @@ def test_every_configured_class_has_a_name(group):
     }
     unknown = [t for t in targets if not any(name_of(kind, t) for kind in KINDS[group])]
     assert targets and not unknown
+
+
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [
+        ("nodes", None),
+        ("nodes", -1),
+        ("nodes", 10**12),
+        ("nodes", 44.0),
+        ("nodes", True),
+        ("half", None),
+        ("half", -1.5),
+        ("half", "1.5"),
+        ("width", None),
+        ("width", 10**12),
+    ],
+)
+@pytest.mark.parametrize("name", ["WosFNO", "WosGINO"])
+def test_sizes_that_a_constructor_only_stores_are_checked(name, argument, value):
+    good = {"nodes": 12, "width": 3, "modes": 2, "layers": 1, "hidden": 4}
+    build("operator", {"class": name, "arguments": good})
+    with pytest.raises(PretrainedError, match=f"{argument}="):
+        build("operator", {"class": name, "arguments": {**good, argument: value}})

@@ -116,9 +116,15 @@ class HardConstraint:
         InvalidArgument: For numbers that cannot be, and blocks that would be empty.
 
     Example:
-        >>> layer = HardConstraint(equation, experts=4)
-        >>> found = layer(basis, inputs)
+        >>> import torch
+        >>> from sciml.physics.constraints import BurgersConstraint, HardConstraint
+        >>> from sciml.physics.evolution import Burgers
+        >>> problem = Burgers(points=64, time_count=11)
+        >>> inputs = problem.sample(2, torch.Generator().manual_seed(0))
+        >>> layer = HardConstraint(BurgersConstraint(problem), experts=4)
+        >>> found = layer(torch.randn(2, 8, 11, 64), inputs)
         >>> found.value.shape, found.status.shape
+        (torch.Size([2, 11, 64]), torch.Size([2, 4]))
     """
 
     def __init__(
@@ -177,13 +183,13 @@ class HardConstraint:
         out.adjoint = adjoint or self.adjoint
         return out
 
-    def local(self) -> HardConstraint:
-        """Return the same layer solving where the samples are.
+    def judging(self) -> HardConstraint:
+        """Return the same layer for evaluation: it finds ranks, and solves where the samples are.
 
-        For evaluation, in which ranks may have different numbers of samples.
+        Processes may have different numbers of samples then.
         """
         out = copy.copy(self)
-        out.exchange = ExpertParallel(1, self.experts)
+        out.exchange, out.rank = ExpertParallel(1, self.experts), True
         return out
 
     # --- the layer ------------------------------------------------------------------------------

@@ -36,7 +36,7 @@ class SoftConstraint:
         """Return this layer, which has no solver."""
         return self
 
-    def local(self) -> SoftConstraint:
+    def judging(self) -> SoftConstraint:
         """Return this layer."""
         return self
 
@@ -69,7 +69,7 @@ class SoftConstraint:
             one + int(Status.CONVERGED),
             one,
             residual,
-            None,
+            one + 1,
             self._hard.sampler(sizes).draw(None),
             Split(sizes, [1] * len(sizes)),
             LinearReport(),

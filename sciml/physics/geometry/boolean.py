@@ -7,6 +7,7 @@ from torch import Tensor
 
 from sciml.errors import InvalidArgument
 from sciml.physics.geometry.domain import Boundary, Domain, accepted, length
+from sciml.shapes import check_kind
 
 # Alternating projections towards an edge where two boundaries meet.
 ALTERNATIONS = 8
@@ -30,6 +31,8 @@ class Boolean(Domain):
     """
 
     def __init__(self, first: Domain, second: Domain, kind: str) -> None:
+        check_kind("first", first, Domain)
+        check_kind("second", second, Domain)
         first, second = _repeat(first, second.count), _repeat(second, first.count)
         if (first.count, first.dim) != (second.count, second.dim):
             raise InvalidArgument(

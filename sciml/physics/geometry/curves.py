@@ -9,10 +9,12 @@ import torch
 from torch import Tensor
 
 from sciml.errors import InvalidArgument
+from sciml.physics.checks import check_number
 from sciml.physics.geometry.domain import (
     Boundary,
     Domain,
     batch,
+    check_draw,
     length,
     positive,
     rows_of,
@@ -291,6 +293,8 @@ def star_family(count: int, generator: torch.Generator, spread: float = 0.2) -> 
     Raises:
         InvalidArgument: For a spread of 0.5 or more.
     """
+    check_draw(count, generator)
+    check_number("spread", spread)
     if not 0 <= spread < 0.5:
         raise InvalidArgument(f"spread={spread}", "at least 0 and below 0.5")
     c = uniform((count, 2), generator, torch.float64)

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from sciml.errors import InvalidArgument
-from sciml.shapes import check_returned
+from sciml.shapes import as_array, check_kind, check_returned
 
 # Rounds of rejection, each twice as large as the one before.
 ROUNDS = 12
@@ -66,6 +66,9 @@ class Domain(ABC):
             method = getattr(cls, name)
             if method is not getattr(Domain, name) and not hasattr(method, "is_checked"):
                 setattr(cls, name, _checked(method, name))
+        for name in ("sample_interior", "sample_boundary"):
+            if name in vars(cls):
+                setattr(cls, name, _drawn(vars(cls)[name]))
 
     def __init__(self, count: int, dim: int) -> None:
         self.count, self.dim = count, dim
@@ -107,7 +110,9 @@ class Domain(ABC):
 
         Raises:
             InvalidArgument: If the shape does not fit the domains.
+            InvalidType: If they are no tensor.
         """
+        check_kind("points", points, Tensor, "Write torch.tensor(points)")
         if points.ndim != 3 or points.shape[0] != self.count or points.shape[2] != self.dim:
             raise InvalidArgument(
                 f"points of shape {tuple(points.shape)}",
@@ -151,6 +156,7 @@ class Domain(ABC):
         self, n: int, generator: torch.Generator, dtype: torch.dtype = torch.float32
     ) -> Tensor:
         """Return `n` points `(B, n, d)`, uniform in each domain, by rejection from its box."""
+        check_draw(n, generator)
         low, high = (corner.to(dtype)[:, None] for corner in self.bounds())
 
         def draw(m: int) -> tuple[Tensor, Tensor]:
@@ -166,6 +172,13 @@ class Domain(ABC):
 
     def select(self, index: Tensor) -> Domain:
         """Return the domains `index (K,)`, in that order, as one batch of K domains."""
+        index = as_array("index", index, "numbers of domains")
+        whole = index.ndim == 1 and not index.is_floating_point() and index.dtype != torch.bool
+        if not whole or bool(((index < 0) | (index >= self.count)).any()):
+            raise InvalidArgument(
+                f"an index of shape {tuple(index.shape)} and type {index.dtype}",
+                f"whole numbers (K,) from 0 to {self.count - 1}",
+            )
         chosen = self._map(lambda p: p.select(index) if isinstance(p, Domain) else p[index])
         chosen.count = len(index)
         return chosen
@@ -194,6 +207,17 @@ def _checked(method: Callable, name: str) -> Callable:
     return wrapper
 
 
+def _drawn(method: Callable) -> Callable:
+    """Return a method that draws points, with a check of what it is asked for."""
+
+    @functools.wraps(method)
+    def wrapper(self, n, generator, *args, **kwargs):
+        check_draw(n, generator)
+        return method(self, n, generator, *args, **kwargs)
+
+    return wrapper
+
+
 def length(x: Tensor) -> Tensor:
     """Return the Euclidean norm `(N,)` of `x (d, N)`.
 
@@ -204,6 +228,18 @@ def length(x: Tensor) -> Tensor:
     for coordinate in x[1:]:
         square = torch.addcmul(square, coordinate, coordinate)
     return square.sqrt_()
+
+
+def check_draw(n: object, generator: object) -> None:
+    """Refuse what is no number of points, and what is no source of random numbers.
+
+    Raises:
+        InvalidArgument: For the number.
+        InvalidType: For the generator.
+    """
+    if not isinstance(n, int) or isinstance(n, bool) or n < 0:
+        raise InvalidArgument(f"{n!r} points", "a whole number, 0 or more")
+    check_kind("generator", generator, torch.Generator, "Write torch.Generator().manual_seed(0)")
 
 
 def uniform(shape: tuple[int, ...], generator: torch.Generator, dtype: torch.dtype) -> Tensor:
@@ -245,8 +281,9 @@ def rows_of(name: str, value, shape: tuple[int | None, ...]) -> Tensor:
     Raises:
         InvalidArgument: If the shape does not fit (None fits any length) or a number is not
             finite.
+        InvalidType: If it is no array of numbers.
     """
-    value = torch.as_tensor(value, dtype=torch.float64)
+    value = as_array(name, value, dtype=torch.float64)
     if value.ndim == len(shape):
         value = value[None]
     fits = value.ndim == len(shape) + 1 and all(

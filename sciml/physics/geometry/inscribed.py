@@ -8,8 +8,10 @@ import torch
 
 from sciml.errors import InvalidArgument
 from sciml.physics.geometry.curves import Ellipse, Star
+from sciml.physics.geometry.domain import Domain
 from sciml.physics.geometry.polygon import Polygon
 from sciml.physics.geometry.primitives import Annulus, Ball
+from sciml.shapes import check_kind
 
 
 def inscribed(domain: Ball | Ellipse | Star | Annulus, corners: int = 128) -> Polygon:
@@ -25,6 +27,7 @@ def inscribed(domain: Ball | Ellipse | Star | Annulus, corners: int = 128) -> Po
     Raises:
         InvalidArgument: For other kinds of domains.
     """
+    check_kind("domain", domain, Domain)
     t = torch.arange(corners, dtype=torch.float64, device=domain.bounds()[0].device)
     t = t * (2 * math.pi / corners)
     if isinstance(domain, Star):

@@ -22,6 +22,7 @@ from torch import Tensor
 from sciml.errors import InvalidArgument
 from sciml.physics.geometry.domain import Boundary, Domain, length, positive, rows_of, uniform
 from sciml.physics.geometry.triangles import along_a_curve, closest_triangle, on_triangle, table
+from sciml.shapes import check_kind
 
 
 class Mesh(Domain):
@@ -49,9 +50,9 @@ class Mesh(Domain):
     """
 
     def __init__(self, vertices, faces) -> None:
-        if not isinstance(vertices, list | tuple) or not torch.is_tensor(vertices[0]):
+        if not isinstance(vertices, list | tuple) or not all(map(torch.is_tensor, vertices)):
             vertices, faces = [vertices], [faces]
-        if len(vertices) != len(faces):
+        if not vertices or len(vertices) != len(faces):
             raise InvalidArgument(f"{len(vertices)} and {len(faces)}", "as many of both")
         solids = [_solid(v, f) for v, f in zip(vertices, faces, strict=True)]
         most = max(len(corners) for corners, _ in solids)
@@ -116,7 +117,10 @@ def load_mesh(path: str | Path | Sequence[str | Path]) -> Mesh:
     Raises:
         InvalidArgument: If trimesh is not installed, a file cannot be read, or see `Mesh`.
     """
-    paths = [path] if isinstance(path, str | Path) else list(path)
+    paths = [path] if isinstance(path, str | Path) else path
+    check_kind("path", paths, Sequence, "Write load_mesh('part.stl')")
+    for each in paths:
+        check_kind("path", each, (str, Path))
     try:
         import trimesh
     except ImportError as error:

@@ -21,6 +21,7 @@ from sciml.errors import InvalidArgument
 from sciml.physics.geometry.domain import Boundary, uniform
 from sciml.physics.geometry.polygon import Polygon
 from sciml.physics.geometry.reflecting import Reflecting
+from sciml.shapes import check_kind
 
 # A ray may pass this far beyond the end of an edge, in units of its length, and still meets it:
 # nothing escapes between two edges.
@@ -53,6 +54,7 @@ class MixedPolygon(Reflecting):
     """
 
     def __init__(self, polygon: Polygon, neumann: Tensor | Callable[[Tensor, Tensor], Tensor]):
+        check_kind("polygon", polygon, Polygon)
         super().__init__(polygon.count, 2)
         self.polygon = polygon
         along = polygon.ends - polygon.starts

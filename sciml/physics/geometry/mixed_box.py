@@ -10,6 +10,7 @@ from torch import Tensor
 from sciml.physics.geometry.domain import Boundary, uniform
 from sciml.physics.geometry.primitives import Box, sphere_area, unit_vectors
 from sciml.physics.geometry.reflecting import Reflecting
+from sciml.shapes import check_kind
 
 
 class MixedBox(Reflecting):
@@ -30,6 +31,7 @@ class MixedBox(Reflecting):
     """
 
     def __init__(self, box: Box, neumann: Tensor | Callable[[Tensor, Tensor], Tensor]) -> None:
+        check_kind("box", box, Box)
         super().__init__(box.count, box.dim)
         self.box = box
         ends = torch.stack([box.low, box.high], 2)  # (B, d, 2)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from sciml.errors import InvalidArgument
 from sciml.physics.geometry.domain import Boundary, Domain, batch, positive, rows_of, uniform
+from sciml.shapes import check_kind
 
 
 class Polygon(Domain):
@@ -33,6 +34,7 @@ class Polygon(Domain):
     """
 
     def __init__(self, vertices, holes: Sequence = ()) -> None:
+        check_kind("holes", holes, (Sequence, Tensor), "Write holes=[corners]")
         loops = [_loop(vertices, 1.0), *(_loop(hole, -1.0) for hole in holes)]
         loops = batch(**{f"loop {k}": corners for k, corners in enumerate(loops)})
         self.vertices = loops[0]

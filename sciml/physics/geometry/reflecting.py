@@ -10,6 +10,7 @@ from torch import Tensor
 
 from sciml.errors import InvalidArgument, InvalidType
 from sciml.physics.geometry.domain import Domain
+from sciml.shapes import as_array, check_call
 
 # Positions are known up to this, in units of the domain's size: a walk that is so far behind a
 # wall stands at it, and walks keep this far from the ends of an edge.
@@ -96,6 +97,7 @@ class Reflecting(Domain):
         shape = middle.shape[:2]
         if callable(neumann):
             x, i = self.columns(middle)
+            check_call("neumann", neumann, "(x, i)", x, i)
             neumann = neumann(x, i)
             got = tuple(getattr(neumann, "shape", ()))
             if not isinstance(neumann, Tensor) or got != (len(i),):
@@ -105,7 +107,7 @@ class Reflecting(Domain):
                     "Coordinates come first: write x[0] > 0",
                 )
             neumann = neumann.view(shape)
-        chosen = torch.as_tensor(neumann)
+        chosen = as_array("neumann", neumann, "booleans, or a function of midpoints (x, i)")
         if chosen.dtype != torch.bool:
             raise InvalidType(f"neumann of type {chosen.dtype}", "booleans")
         chosen = chosen.to(middle.device)

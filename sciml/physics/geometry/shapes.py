@@ -11,6 +11,7 @@ from sciml.errors import InvalidArgument
 from sciml.physics.geometry.domain import rows_of
 from sciml.physics.geometry.grid import SDFGrid
 from sciml.physics.geometry.polygon import Polygon
+from sciml.shapes import as_array
 
 BORDER = 2  # cells of background at least around a mask
 ROOM = 0.6  # of the domain's longest side around it: distances are known as far as operators look
@@ -54,7 +55,7 @@ def mask_domain(mask, low, high) -> MaskDomain:
     Example:
         >>> disk = mask_domain(x**2 + y**2 < 1, (-1.2, -1.2), (1.2, 1.2))
     """
-    mask = np.asarray(mask.cpu() if torch.is_tensor(mask) else mask)
+    mask = as_array("mask", mask, "an array of 0 and 1").cpu().numpy()
     if mask.dtype != bool and not np.isin(mask, (0, 1)).all():
         raise InvalidArgument(
             f"a mask with values from {mask.min():g} to {mask.max():g}",

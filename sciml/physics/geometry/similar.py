@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from sciml.physics.geometry.domain import Boundary, Domain, batch, positive, rows_of
+from sciml.shapes import check_kind
 
 
 class Similar(Domain):
@@ -24,6 +25,7 @@ class Similar(Domain):
     """
 
     def __init__(self, domain: Domain, center, size) -> None:
+        check_kind("domain", domain, Domain)
         kind = {"dtype": torch.float64, "device": domain.bounds()[0].device}
         self.domain = domain
         self.center, self.size, _ = batch(

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from sciml.physics.geometry.domain import Boundary, Domain
 from sciml.physics.geometry.grid import BLOCK, SDFGrid
+from sciml.shapes import check_kind
 
 # The table's overestimate is measured at the cell centres and multiplied by this.
 SLACK = 1.5
@@ -32,6 +33,7 @@ class Tabulated(Domain):
     """
 
     def __init__(self, domain: Domain, nodes: int | None = None) -> None:
+        check_kind("domain", domain, Domain)
         super().__init__(domain.count, domain.dim)
         nodes = NODES.get(domain.dim, min(NODES.values())) if nodes is None else nodes
         self.domain, self.grid = domain, SDFGrid.of(domain, nodes)

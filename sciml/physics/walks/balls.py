@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -11,6 +12,9 @@ from sciml.physics.geometry.domain import Domain, length
 from sciml.physics.walks.green import LARGEST_T, harmonic_radius, screened_radius, survival
 from sciml.physics.walks.loop import Walks
 from sciml.physics.walks.problem import Field
+
+if TYPE_CHECKING:
+    from sciml.physics.walks.tangent import Tangent
 
 # A walk whose weight has fallen below this contributes nothing and ends.
 SMALLEST_WEIGHT = 1e-8
@@ -43,9 +47,9 @@ class Balls:
         """Whether weights may grow."""
         return self.reduced is not None
 
-    def ends_at(self, x: Tensor, i: Tensor) -> Tensor:
-        """Return for which points the closest boundary point ends walks: all of them."""
-        return torch.ones_like(x[0], dtype=torch.bool)
+    def touches(self, balls: Tangent, size: Tensor) -> Tensor:
+        """Return which touching balls walks may start out of: large ones."""
+        return balls.worth
 
     def begin(self, walks: Walks) -> None:
         """Give every walk its weight, where weights change."""

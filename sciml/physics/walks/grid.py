@@ -13,8 +13,10 @@ import torch
 from torch import Tensor
 
 from sciml.errors import InvalidArgument
+from sciml.physics.checks import check_positive
 from sciml.physics.geometry import Domain
 from sciml.physics.walks.spheres import Dirichlet, Field
+from sciml.shapes import check_kind
 
 
 @dataclass(frozen=True)
@@ -36,10 +38,13 @@ class Grid:
 
     def __post_init__(self) -> None:
         """Refuse grids without an inside."""
-        if self.nodes < 8 or self.half <= 0:
+        check_positive("half", self.half)
+        for name in ("nodes", "dim"):
+            check_kind(name, getattr(self, name), int)
+        if self.nodes < 8 or self.dim < 1:
             raise InvalidArgument(
-                f"a grid of {self.nodes} nodes with half side {self.half}",
-                "at least 8 nodes and a positive half side",
+                f"a grid of {self.nodes} nodes along {self.dim} axes",
+                "at least 8 nodes, and an axis",
             )
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
@@ -11,6 +11,9 @@ from torch import Tensor
 from sciml.physics.geometry.domain import Domain
 from sciml.physics.walks.green import directions
 from sciml.physics.walks.problem import Field
+
+if TYPE_CHECKING:
+    from sciml.physics.walks.tangent import Tangent
 
 # Finished walks are taken out when fewer than this share of the rows still move; until then they
 # make steps of length zero. Compacting sooner copies more than it saves.
@@ -66,7 +69,7 @@ class Walks:
 
     def store(self, rows: Walks) -> None:
         """Write `rows` to their slots."""
-        for name in ("x", "total", "steps", "weight"):
+        for name in ("x", "total", "steps", "weight", "normal"):
             part = getattr(rows, name)
             if part is not None:
                 getattr(self, name).index_copy_(-1, rows.slot, part)
@@ -95,8 +98,11 @@ class Rule(Protocol):
     diffusion: Field | None
     grows: bool
 
-    def ends_at(self, x: Tensor, i: Tensor) -> Tensor:
-        """Return whether the boundary point closest to `x (d, N)` ends walks `(N,)`."""
+    def touches(self, balls: Tangent, size: Tensor) -> Tensor:
+        """Return which balls that touch the boundary `(N,)` walks may start out of.
+
+        `size (N,)` is the distance from the boundary up to which points are close to it.
+        """
 
     def begin(self, walks: Walks) -> None:
         """Give walks at their start what the rule needs: weights, normals."""
@@ -141,8 +147,26 @@ def walk(
         largest distance that any other walk had to its boundary point, in units of the rule's
         limit.
     """
-    ends = walks
     rule.begin(walks)
+    ends, stopped, peak = follow(rule, walks, max_steps, generator, antithetic, gradient)
+    value, farthest = rule.land(ends, stopped)
+    return value, ends.steps, stopped, peak, farthest
+
+
+def follow(
+    rule: Rule,
+    walks: Walks,
+    max_steps: int,
+    generator: torch.Generator,
+    antithetic: bool = False,
+    gradient: Tensor | None = None,
+) -> tuple[Walks, Tensor, float]:
+    """Take walks that have begun to where they stop moving.
+
+    Returns:
+        The walks there, which of them were stopped `(N,)`, and the largest weight.
+    """
+    ends = walks
     peak = None if walks.weight is None else walks.weight.abs().max()
     check = CHECK_CPU if walks.x.device.type == "cpu" else CHECK_DEVICE
     stopped = torch.zeros_like(ends.steps, dtype=torch.bool)
@@ -170,8 +194,7 @@ def walk(
             peak = torch.maximum(peak, walks.weight.abs().max())
     if walks.slot is not None:
         ends.store(walks)
-    value, farthest = rule.land(ends, stopped)
-    return value, ends.steps, stopped, 1.0 if peak is None else float(peak), farthest
+    return ends, stopped, 1.0 if peak is None else float(peak)
 
 
 def _directions(x: Tensor, generator: torch.Generator, antithetic: bool) -> Tensor:

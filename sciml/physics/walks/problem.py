@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sciml.errors import InvalidArgument, InvalidType
-from sciml.shapes import check_returned, no_outer_products
+from sciml.shapes import check_call, check_returned, no_outer_products
 
 # f(x, i): x (d, N) coordinates first, i (N,) the domain of each column; returns (N,).
 Field = Callable[[Tensor, Tensor], Tensor]
@@ -31,6 +31,8 @@ class CheckedField:
 
     def __init__(self, name: str, function: Field) -> None:
         self.name, self.function = name, function
+        called = ("x", "i", "n") if name.endswith(".flux") else ("x", "i")
+        check_call(name, function, f"({', '.join(called)})", *called)
         self._watched = False
 
     def __getattr__(self, name: str):

@@ -33,7 +33,7 @@ import torch
 from torch import Tensor
 
 from sciml.errors import InvalidArgument, NumericalWarning
-from sciml.physics.checks import check_choice, check_positive
+from sciml.physics.checks import check_choice, check_number, check_positive
 from sciml.physics.geometry import Domain, Reflecting
 from sciml.physics.walks.balls import Balls
 from sciml.physics.walks.estimate import Estimate as Estimate
@@ -44,9 +44,12 @@ from sciml.physics.walks.problem import Field as Field
 from sciml.physics.walks.tangent import Tangent, walk_from
 from sciml.physics.walks.tracking import reduced_screening as reduced_screening
 from sciml.physics.walks.tracking import tracking_bound
+from sciml.shapes import as_array, check_kind
 
 # What `loop.walk` returns.
 Found = tuple[Tensor, Tensor, Tensor, float, float]
+# Follows w walks from each of a slice of points.
+Follow = Callable[[slice, int], Found]
 # Truncated walks above this share are worth a warning: their bias is no longer O(eps).
 TRUNCATED = 0.01
 
@@ -83,8 +86,14 @@ class WalkOnSpheres:
 
     def __post_init__(self) -> None:
         """Refuse settings out of range."""
-        for name in ("walks", "max_steps", "eps"):
-            check_positive(name, getattr(self, name))
+        check_positive("eps", self.eps)
+        for name in ("walks", "max_steps", "chunk"):
+            count = getattr(self, name)
+            whole = isinstance(count, int) and not isinstance(count, bool) and count > 0
+            if not whole and not (name == "chunk" and count is None):
+                raise InvalidArgument(f"{name}={count!r}", "a positive whole number")
+        check_kind("antithetic", self.antithetic, bool)
+        check_number("close", self.close)
         check_choice("outside", self.outside, ("raise", "nan"))
         if not 0 <= self.close < 1:
             raise InvalidArgument(
@@ -125,6 +134,11 @@ class WalkOnSpheres:
         Warns:
             NumericalWarning: If more than 1 % of the walks in a domain were truncated.
         """
+        check_kind("domain", domain, Domain)
+        check_kind("generator", generator, torch.Generator)
+        check_kind("points", points, Tensor, "Write torch.tensor(points)")
+        if gradient is not None:
+            check_kind("gradient", gradient, Tensor)
         exact, i = domain.columns(points.detach())
         x = exact.to(self.dtype)
         if generator.device.type != x.device.type:
@@ -156,7 +170,7 @@ class WalkOnSpheres:
         if where is not None:
             full = moments.new_full((len(moments), inside.numel()), torch.nan)
             moments = full.index_copy(1, where, moments)
-        mean, squares, first, second, steps, truncated = moments.view(-1, *shape)
+        mean, squares, first, second, steps, truncated = moments.view(len(moments), *shape)
         # the worst domain counts: a mean over all could hide it
         share = float(truncated.nanmean(1).nan_to_num().max()) if moments.numel() else 0.0
         if share > TRUNCATED:
@@ -197,48 +211,51 @@ class WalkOnSpheres:
             generator: Source of randomness.
         """
         x, count = exact.to(self.dtype), rule.domain.count
-        balls, close = self._touching(rule, exact, i)
-        far = None if balls is None else (~close).nonzero()[:, 0]
+        kinds = self._close(rule, exact, i, generator) if self.close else []
+        rest = torch.ones_like(i, dtype=torch.bool)
+        for _, own in kinds:
+            rest[own] = False
+        rest = rest.nonzero()[:, 0] if kinds else slice(None)
 
         def plain(part: slice, w: int) -> Found:
-            index = part if far is None else far[part]
+            index = rest[part] if kinds else part
             start = Walks.start(x[:, index].repeat(1, w), i[index].repeat(w), count)
             slope = None if gradient is None else gradient[:, index].repeat(1, w)
             return walk(rule, start, self.max_steps, generator, self.antithetic, slope)
 
-        def touching(part: slice, w: int) -> Found:
-            start = balls.take(part).repeat(w)
-            return walk_from(rule, start, self.max_steps, generator)
+        out, most = x.new_empty(6, x.shape[1], dtype=torch.float64), (1.0, 0.0)
+        for follow, own in [(plain, rest), *kinds]:
+            out[:, own], *more = self._sums(follow, len(i[own]), x)
+            most = map(max, most, more)
+        return out, *most
 
-        if balls is None:
-            return self._sums(plain, x.shape[1], x)
-        first, *most = self._sums(plain, len(far), x)
-        second, *more = self._sums(touching, x.shape[1] - len(far), x)
-        out = first.new_empty(len(first), x.shape[1])
-        out[:, far], out[:, close] = first, second
-        return out, *map(max, most, more)
+    def _close(
+        self, rule: Rule, exact: Tensor, i: Tensor, generator: torch.Generator
+    ) -> list[tuple[Follow, Tensor]]:
+        """Return other kinds of walks and the points `(n,)` they are for, close to the boundary.
 
-    def _touching(
-        self, rule: Rule, exact: Tensor, i: Tensor
-    ) -> tuple[Tangent | None, Tensor | None]:
-        """Return balls to start out of, and for which points `(N,)`; None where there is none."""
-        if self.close == 0 or rule.domain.dim < 2:
-            return None, None
+        Here out of balls that touch it.
+        """
         domain, x = rule.domain, exact.double()
+        if domain.dim < 2:
+            return []
         level = domain.level(x, i)
-        close = (level < 0) & (level > -self.close * domain.pick(domain.scale(), x, i))
-        close &= rule.ends_at(x, i)
-        index = close.nonzero()[:, 0]
+        most = self.close * domain.pick(domain.scale(), x, i).expand_as(level)
+        index = ((level < 0) & (level > -most)).nonzero()[:, 0]
         if not len(index):
-            return None, None
+            return []
         balls = Tangent.of(domain, x[:, index], i[index], rule.rate)
-        own = balls.worth.nonzero()[:, 0]
-        close = torch.zeros_like(close).index_fill_(0, index[own], True)
-        return (balls.take(own), close) if len(own) else (None, None)
+        own = rule.touches(balls, most[index]).nonzero()[:, 0]
+        if not len(own):
+            return []
+        balls, index = balls.take(own), index[own]
 
-    def _sums(
-        self, follow: Callable[[slice, int], Found], count: int, like: Tensor
-    ) -> tuple[Tensor, float, float]:
+        def follow(part: slice, w: int) -> Found:
+            return walk_from(rule, balls.take(part).repeat(w), self.max_steps, generator)
+
+        return [(follow, index)]
+
+    def _sums(self, follow: Follow, count: int, like: Tensor) -> tuple[Tensor, float, float]:
         """Return what `_moments` does for `count` points, from w walks of a slice at a time."""
         chunk = self.chunk or (2**17 if like.device.type == "cpu" else 2**22)
         # whole points where a chunk holds all their walks, else one point and some of its walks
@@ -272,6 +289,7 @@ class WalkOnSpheres:
             raise InvalidArgument(
                 "walks on spheres in a domain with reflecting sides", "WalkOnStars with a Mixed"
             )
+        check_kind("problem", problem, Dirichlet, "With reflecting sides use WalkOnStars")
         common = {
             "domain": domain,
             "limit": limit,
@@ -282,7 +300,7 @@ class WalkOnSpheres:
         if problem.diffusion is None and not callable(sigma):
             if sigma is None:
                 return Balls(**common)
-            sigma = torch.as_tensor(sigma).to(limit).expand(domain.count)
+            sigma = constants("screening", sigma, domain, limit)
             if not bool((sigma >= 0).all()):
                 raise InvalidArgument(
                     f"screening={float(sigma.min())}", "at least 0", "Pass a field for other signs"
@@ -292,7 +310,22 @@ class WalkOnSpheres:
         bound = problem.bound
         if bound is None:
             bound = tracking_bound(domain, reduced, generator, limit.dtype)
-        rate = torch.as_tensor(bound).to(limit).expand(domain.count)
+        rate = constants("bound", bound, domain, limit)
         if not bool((rate > 0).all()):
             raise InvalidArgument(f"bound={float(rate.min())}", "positive numbers")
         return Balls(**common, rate=rate, reduced=reduced, diffusion=problem.diffusion)
+
+
+def constants(name: str, value: object, domain: Domain, like: Tensor) -> Tensor:
+    """Return one number, or one per domain, as `(B,)`.
+
+    Raises:
+        InvalidType: For what is no number.
+        InvalidArgument: For another number of numbers, or ones that are not finite.
+    """
+    given = as_array(name, value, "a number, one per domain, or a function").to(like)
+    if tuple(given.shape) not in ((), (1,), (domain.count,)) or not bool(given.isfinite().all()):
+        raise InvalidArgument(
+            f"{name} of shape {tuple(given.shape)}", f"a finite number, or {domain.count} of them"
+        )
+    return given.expand(domain.count)

@@ -15,9 +15,10 @@ w being the flux of G through the sphere on which that point lies, 1 without scr
 jumps to where a random ray leaves: a point of the ball's sphere, or of a wall. From a point of a
 wall the same holds with half of all directions and both integrals doubled. Walks from points close
 to the absorbing part start out of a ball that touches it and no wall, as those of `WalkOnSpheres`
-do. A walk ends within `eps` of the absorbing part, where it reads g; it is never absorbed by a
-wall. Balls are not made smaller than `eps` on account of a silhouette: near re-entrant corners of
-walls that is a bias of the same kind as that of the end.
+do, or split as they get away from it (`splitting`). A walk ends within `eps` of the absorbing part,
+where it reads g; it is never absorbed by a wall. Balls are not made smaller than
+`eps` on account of a silhouette: near re-entrant corners of walls that is a bias of the same kind
+as that of the end.
 
 Sawhney, Miller, Gkioulekas and Crane, "Walk on Stars: A Grid-Free Monte Carlo Method for PDEs with
 Neumann Boundary Conditions", ACM Transactions on Graphics 42 (2023), arXiv 2302.11815. Departures:
@@ -28,7 +29,8 @@ the foot of x, not by a hierarchy of the whole boundary.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -48,7 +50,11 @@ from sciml.physics.walks.green import (
 )
 from sciml.physics.walks.loop import Walks
 from sciml.physics.walks.problem import Field, check_fields
-from sciml.physics.walks.spheres import WalkOnSpheres
+from sciml.physics.walks.spheres import Follow, Found, WalkOnSpheres, constants
+from sciml.physics.walks.splitting import walk_apart
+
+if TYPE_CHECKING:
+    from sciml.physics.walks.tangent import Tangent
 
 # h(x, i, n): points (d, N), their domains (N,), outward unit normals (d, N); returns (N,).
 Flux = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -83,9 +89,8 @@ class Mixed:
 class WalkOnStars(WalkOnSpheres):
     """Estimates solutions of mixed problems by random walks.
 
-    Settings and results are those of `WalkOnSpheres`. Error bars of points close to the absorbing
-    part hold where no wall is near (beside walls touching balls are small, and bars of few walks
-    from distances far below that of the wall may be too small).
+    Settings and results are those of `WalkOnSpheres`; walks from points close to the absorbing part
+    with a wall near split as they get away (`sciml.physics.walks.splitting`).
 
     Example:
         >>> domain = MixedPolygon(l_shape(), neumann=lambda x, i: x[0] > 0)
@@ -107,6 +112,26 @@ class WalkOnStars(WalkOnSpheres):
         """
         return super().__call__(domain, problem, points, generator)
 
+    def _close(
+        self, rule: Stars, exact: Tensor, i: Tensor, generator: torch.Generator
+    ) -> list[tuple[Follow, Tensor]]:
+        """Return walks out of balls that touch the absorbing part; beside walls ones that split."""
+        kinds = super()._close(rule, exact, i, generator)
+        domain, x = rule.domain, exact.double()
+        most = self.close * domain.pick(domain.scale(), x, i).expand_as(x[0])
+        close = (domain.absorbed(x, i)[0] < most) & (domain.level(x, i) < 0)
+        for _, own in kinds:
+            close[own] = False
+        index = close.nonzero()[:, 0]
+        rate = None if rule.rate is None else rule.rate.double()
+        fine = replace(rule, limit=rule.limit.double(), rate=rate, kind=self.dtype)
+
+        def follow(part: slice, w: int) -> Found:
+            own = index[part].repeat(w)
+            return walk_apart(fine, x[:, own], i[own], most[own], self.max_steps, generator)
+
+        return [*kinds, (follow, index)] if len(index) else kinds
+
     def _rule(
         self, domain: Domain, problem: Mixed, generator: torch.Generator, limit: Tensor
     ) -> Stars:
@@ -124,7 +149,7 @@ class WalkOnStars(WalkOnSpheres):
                 f"a screening in {domain.dim}D" + " that varies in space" * callable(sigma),
                 "positive constants, in two or three dimensions",
             )
-        rate = torch.as_tensor(sigma).to(limit).expand(domain.count)
+        rate = constants("screening", sigma, domain, limit)
         if not bool((rate > 0).all()):
             raise InvalidArgument(f"screening={float(rate.min())}", "positive numbers, or None")
         return Stars(domain, limit, problem, rate)
@@ -139,12 +164,17 @@ class Stars:
         limit: `(B,)` distance from the absorbing part at which walks end.
         problem: g, h and f.
         rate: `(B,)` sigma, or None.
+        span: `(2, N)` distances from the absorbing part below which each of N walks ends, and above
+            which it waits (`splitting`); None for the limit and no waiting.
+        kind: Type of the positions that fields are called with; None for that of the walks.
     """
 
     domain: Reflecting
     limit: Tensor
     problem: Mixed
     rate: Tensor | None = None
+    span: Tensor | None = None
+    kind: torch.dtype | None = None
     grows = False
     reduced = None
     diffusion = None
@@ -159,11 +189,13 @@ class Stars:
         """The source f, or None."""
         return self.problem.source
 
-    def ends_at(self, x: Tensor, i: Tensor) -> Tensor:
-        """Return for which points no wall is closer than the absorbing part."""
-        away, _ = self.domain.absorbed(x, i)
-        whole = length(x - self.domain.nearest(x, i))
-        return away <= whole + self.domain.rounding(x, i)
+    def touches(self, balls: Tangent, size: Tensor) -> Tensor:
+        """Return which balls touch the absorbing part at a point far from all walls."""
+        x, i = balls.x, balls.i
+        own = self.domain.absorbed(x, i)[0] <= balls.delta + self.domain.rounding(x, i)
+        any_numbers = torch.Generator(x.device).manual_seed(0)
+        *_, near = self.domain.sample_near(x, i, size, any_numbers)
+        return own & balls.worth & (near == 0)
 
     def begin(self, walks: Walks) -> None:
         """Find out which walks start on a wall, and give them weights where these change."""
@@ -179,9 +211,13 @@ class Stars:
 
     def reach(self, walks: Walks) -> tuple[Tensor, Tensor]:
         """Return the radii of star-shaped regions, and which walks still move."""
-        limit = self.domain.pick(self.limit, walks.x, walks.i)
         r, _ = self.domain.absorbed(walks.x, walks.i)
-        moving = r > limit
+        if self.span is None:
+            limit = self.domain.pick(self.limit, walks.x, walks.i)
+            moving = r > limit
+        else:
+            limit, most = self.span if walks.slot is None else self.span[:, walks.slot]
+            moving = (r > limit) & (r < most)
         if self.rate is not None:
             moving &= walks.weight > SMALLEST_WEIGHT
             rate = self.domain.pick(self.rate, walks.x, walks.i)
@@ -210,7 +246,7 @@ class Stars:
             s, integral = self._source_radius(walks, r, generator)
             free, _ = domain.hit(x, back, i, s)
             y = torch.addcmul(x, back, free)
-            collected += r * r * integral * self.problem.source(y, i) * (free == s)
+            collected += r * r * integral * self._ask(self.problem.source, y, i) * (free == s)
         if self.problem.flux is not None:
             collected += self._flux(walks, r, generator)
         if self.rate is not None:
@@ -246,14 +282,20 @@ class Stars:
         green = greens_function(distance, r, domain.dim, q)
         # twice on a wall: half of the directions there are outside
         both = 1 + walks.normal.square().sum(0)
-        value = self.problem.flux(z, i, normal) * green * size * both
+        value = self._ask(self.problem.flux, z, i, normal) * green * size * both
         return torch.where((size > 0) & ~hidden, value, 0.0)
+
+    def _ask(self, field: Field | Flux, x: Tensor, i: Tensor, *normal: Tensor) -> Tensor:
+        """Return a field's values `(N,)` in the type of the walks."""
+        kind = self.kind or x.dtype
+        return field(x.to(kind), i, *(n.to(kind) for n in normal)).to(x.dtype)
 
     def land(self, ends: Walks, stopped: Tensor) -> tuple[Tensor, float]:
         """Return what walks collected and g where they ended, and how far that is."""
         away, on = self.domain.absorbed(ends.x, ends.i, point=True)
-        away = away / self.domain.pick(self.limit, ends.x, ends.i)
-        value = self.problem.boundary(on, ends.i)
+        limit = self.domain.pick(self.limit, ends.x, ends.i) if self.span is None else self.span[0]
+        away = away / limit
+        value = self._ask(self.problem.boundary, on, ends.i)
         ended = ~stopped
         if ends.weight is not None:
             ended &= ends.weight > SMALLEST_WEIGHT

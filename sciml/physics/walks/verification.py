@@ -27,6 +27,7 @@ from scipy.stats import t as student
 from torch import Tensor
 
 from sciml.errors import InvalidArgument
+from sciml.physics.checks import check_number
 from sciml.physics.geometry import Domain
 from sciml.physics.walks.control_variate import Polynomials, estimate, fitted
 from sciml.physics.walks.spheres import Dirichlet, Estimate, Field, WalkOnSpheres
@@ -189,6 +190,8 @@ def verify(
     for name, count in (("points", points), ("worst", worst), ("walks", engine.walks)):
         if not isinstance(count, int) or isinstance(count, bool):
             raise InvalidArgument(f"{name}={count!r}", "a whole number")
+    check_number("confidence", confidence)
+    check_number("margin", margin)
     if not drawn and domain.count * points < 8:
         raise InvalidArgument(f"{domain.count * points} points", "at least 8 for an interval")
     if drawn and domain.count < 8:
@@ -203,6 +206,7 @@ def verify(
         if not fits:
             raise InvalidArgument(f"{name}={value}", wanted)
     x = _inner(domain, points, margin, generator)
+    _check_data(problems, x)
     value = predict(problems, x).detach().double()
     if value.shape != x.shape[:2] or not bool(value.isfinite().all()):
         raise InvalidArgument(
@@ -211,6 +215,13 @@ def verify(
         )
     psi = _polynomials(problems, generator) if control else None
     found = estimate(engine, domain, problems.problem, x, generator, psi)
+    bad = int((~found.mean.isfinite()).sum())
+    if bad:
+        raise InvalidArgument(
+            f"walks from {bad} of {found.mean.numel()} points that found no number",
+            "data of the problem that are finite all over its domain",
+            "Look for poles and roots of negative numbers in boundary, source and coefficients",
+        )
     error = found.squared_error(value)
     size = found.halves[0] * found.halves[1]
     parts = (error.mean(1), size.mean(1)) if drawn else (error.flatten(), size.flatten())
@@ -225,6 +236,23 @@ def verify(
         error.mean(1),
         _again(problems, x, value, found, engine, generator, worst, psi),
     )
+
+
+def _check_data(problems: Problems, points: Tensor) -> None:
+    """Refuse data of a problem that are not finite, before anything blames the model for them."""
+    domain, problem = problems.domain, problems.problem
+    x, i = domain.columns(points)
+    for name in ("boundary", "source", "screening", "diffusion"):
+        field = getattr(problem, name)
+        if not callable(field):
+            continue
+        bad = int((~field(domain.nearest(x, i) if name == "boundary" else x, i).isfinite()).sum())
+        if bad:
+            raise InvalidArgument(
+                f"the {name} of the problem is not finite at {bad} of {len(i)} points",
+                "numbers",
+                "The model was not asked",
+            )
 
 
 def _polynomials(problems: Problems, generator: torch.Generator) -> Polynomials | None:

@@ -71,7 +71,7 @@ def test_experts_over_ranks_equal_one_process(tmp_path, ranks, world):
         for rank in range(world)
     ]
     try:
-        errors = [p.communicate(timeout=120)[1] for p in processes]
+        errors = [p.communicate(timeout=300)[1] for p in processes]
     finally:
         for p in processes:
             p.kill()
