@@ -98,6 +98,8 @@ class ExportPretrained(pl.Callback):
             for name, value in data.batch(step).inputs.items():
                 if name not in known or not value.is_floating_point():
                     continue
+                if known[name].get("homogeneous"):  # its size means nothing, so it has no range
+                    continue
                 shown = described(name, value, getattr(network, "half", None))
                 for quantity, part in shown.items():
                     key = name if quantity == "value" else f"{name}.{quantity}"

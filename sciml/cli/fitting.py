@@ -19,6 +19,7 @@ INPUTS = {
     "GraphData": "edge_index",
     "GraphSet": "edge_index",
     "ImageData": "image",
+    "SnapshotData": "strain",
     "WalkClouds": "points",
     "WalkData": "sdf",
 }
@@ -28,6 +29,7 @@ NETWORKS = {
     "field": "fno_deq",
     "edge_index": "cgs",
     "image": "deq",
+    "strain": "equino",
     "points": "wos_gino",
     "sdf": "wos_fno",
 }

@@ -45,6 +45,7 @@ ROOMS: dict[str, str] = {
     "constraint": "sciml.physics.constraints",
     "equation": "sciml.physics.constraints",
     "family": "sciml.physics.walks",
+    "cell": "sciml.physics.solids",
     "task": "sciml.physics.graphs",
     "val_estimator": "sciml.autodiff.estimators",
 }

@@ -16,6 +16,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "list": ("sciml.cli.listing:main", "models, optimizers and pretrained networks"),
     "predict": ("sciml.cli.predict:main", "evaluate a pretrained network on a file of points"),
     "export-data": ("sciml.cli.export_data:main", "a generated data set as an HDF5 file"),
+    "simulate": ("sciml.cli.simulate:main", "a trained model inside a solver: FE2"),
     "verify": ("sciml.cli.verify:main", "how wrong a trained elliptic model is, with error bars"),
 }
 

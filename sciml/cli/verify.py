@@ -1,4 +1,7 @@
-"""`sciml verify`: how wrong a trained elliptic model is, by walks, with error bars."""
+"""`sciml verify`: how wrong a trained model is, without a reference.
+
+Elliptic models by walks, with error bars; laws of cells by a bound, see `sciml.cli.verify_law`.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +14,14 @@ from pathlib import Path
 import torch
 
 from sciml.autodiff.streams import Streams
+from sciml.cli import verify_law
 from sciml.cli.arguments import LARGEST_SEED, real, whole
 from sciml.cli.predict import device_of, show_warnings
 from sciml.errors import InvalidArgument, SciMLError
 from sciml.physics.walks.spheres import WalkOnSpheres
 from sciml.physics.walks.verification import DEFINITION, Verification, verify
 from sciml.pretrained import load_pretrained
+from sciml.pretrained.cell_law import is_law
 from sciml.pretrained.elliptic import judged
 
 # Where a card records the error that is estimated here.
@@ -28,7 +33,9 @@ EXAMPLES = """examples:
 
 Random points of random problems of the model's family are walked from (walk on spheres); the
 product of two independent halves of the walks is an unbiased estimate of the squared error, no
-reference solution needed. Exit code: 0 within the tolerance (or none given), 1 beyond it or not
+reference solution needed. The law of a cell (model=equino_disk) is judged by its Fenchel residual
+at --problems random strains: a bound of its error, once the snapshots of its recipe are solved anew
+by --workers processes. Exit code: 0 within the tolerance (or none given), 1 beyond it or not
 decided, 2 wrong input.
 """
 
@@ -83,6 +90,9 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "--seed", type=whole(0, LARGEST_SEED), default=0, help="of problems, points and walks (0)"
     )
+    parser.add_argument(
+        "--workers", type=whole(1, 1024), default=1, help="processes that solve cells (1)"
+    )
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, …")
     parser.add_argument("-o", "--output", type=Path, help="picture, default: verification.png")
     try:
@@ -107,6 +117,8 @@ def _verify(arguments: argparse.Namespace) -> int:
         raise InvalidArgument(f"--output {output}", "a folder that can be written to")
     device = device_of(arguments.device)
     model = load_pretrained(arguments.model, device=device)
+    if is_law(model):
+        return verify_law.run(model, arguments, output)
     draw, predict = judged(model)
     engine = WalkOnSpheres(arguments.walks, arguments.eps, max_steps=100_000)
     streams = Streams(arguments.seed, 0, device=device)

@@ -35,6 +35,7 @@ from sciml.data.fields import FieldData
 from sciml.data.graph_sets import GraphSet
 from sciml.data.graphs import batch_of, union
 from sciml.data.hdf5 import library
+from sciml.data.snapshots import SnapshotData
 from sciml.data.steps import StepData
 from sciml.data.walks import WalkData
 from sciml.errors import InvalidArgument
@@ -130,13 +131,16 @@ def parts(data: StepData, train: int | None) -> Iterator[tuple[str, Iterable[Bat
             field, streams = data.inputs[name][: len(target)], Streams(data.seed, 0)
             yield name, [Batch({"field": field}, target, streams, len(field), part=name)]
         return
-    elif isinstance(data, FieldData | GraphSet):
+    elif isinstance(data, FieldData | GraphSet | SnapshotData):
         if train is not None:
             raise InvalidArgument(f"train={train} for a set of fixed size", "no number of samples")
         if isinstance(data, FieldData):
             for name, (field, target) in data.sets.items():
                 streams = Streams(data.seed, 0)
                 yield name, [Batch({"field": field}, target, streams, len(field), part=name)]
+        elif isinstance(data, SnapshotData):
+            for name in data.sets:
+                yield name, [data.whole(name)]
         else:
             for name, graphs in data.parts.items():
                 streams = Streams(data.seed, 0)
@@ -193,7 +197,7 @@ def _write(group: h5py.Group, batch: Batch) -> None:
 
 def _attributes(data: StepData, recipe: Mapping[str, Any] | None) -> dict[str, Any]:
     made = {type(data).__name__: data}
-    for name in ("family", "problem", "task", "source"):
+    for name in ("family", "problem", "task", "source", "cell"):
         if hasattr(data, name) and not isinstance(getattr(data, name), str):
             made[type(getattr(data, name)).__name__] = getattr(data, name)
     sources = {type(part).__module__: inspect.getmodule(type(part)) for part in made.values()}

@@ -77,6 +77,10 @@ class Supervised(LightningModule):
         """Return the terms of the loss."""
         return [self.data_term(self.predict_batch(batch), batch)]
 
+    def trained(self) -> nn.Module:
+        """Return what the optimizer treats."""
+        return self.network
+
     def test_figures(self) -> dict[str, Any]:
         """Return further entries of the test report, called on every rank."""
         return {}
@@ -200,7 +204,7 @@ class Supervised(LightningModule):
     # --- optimisation -------------------------------------------------------------------------
     def configure_optimizers(self) -> object:
         """Return the optimizer and, if there is one, the schedule stepped every step."""
-        optimizer = construct(self.make_optimizer, self.network)
+        optimizer = construct(self.make_optimizer, self.trained())
         if self.make_schedule is None:
             return optimizer
         schedule = {"scheduler": self.make_schedule(optimizer), "interval": "step"}

@@ -1,6 +1,7 @@
 """Optimizers and what a loss tells them: ordinary torch optimizers, usable without Lightning."""
 
 from sciml.optim.adahessian import AdaHessian
+from sciml.optim.adam_lbfgs import AdamLBFGS
 from sciml.optim.cbo import CBO
 from sciml.optim.deepzero import DeepZero
 from sciml.optim.engd import ENGD, SPRING
@@ -23,6 +24,7 @@ __all__ = [
     "MKOR",
     "SPRING",
     "AdaHessian",
+    "AdamLBFGS",
     "DeepZero",
     "GaLore",
     "LossTerm",

@@ -55,8 +55,10 @@ CLASSES: dict[str, dict[str, str]] = {
     # Networks with a `schema` of their own, see `sciml.pretrained.operator`.
     "operator": {
         "CGS": "sciml.networks.cgs:CGS",
+        "EquiNO": "sciml.networks.equino:EquiNO",
         "IGNN": "sciml.networks.graph_baselines:IGNN",
         "MessagePassing": "sciml.networks.graph_baselines:MessagePassing",
+        "VPIONet": "sciml.networks.vpionet:VPIONet",
         "WosFNO": "sciml.networks.wos_fno:WosFNO",
         "WosGINO": "sciml.networks.wos_gino:WosGINO",
         "NeuralopCloud": "sciml.networks.neuraloperator:NeuralopCloud",
@@ -70,6 +72,8 @@ CLASSES: dict[str, dict[str, str]] = {
         "ConstrainedFNO": "sciml.networks.constrained:ConstrainedFNO",
         "FNO": "sciml.networks.fno:FNO",
         "FNODEQ": "sciml.networks.fno_deq:FNODEQ",
+        "DCDM": "sciml.networks.preconditioners.dcdm:DCDM",
+        "LearnedMultigrid": "sciml.networks.preconditioners.learned_multigrid:LearnedMultigrid",
     },
     # Families of problems, which `sciml verify` draws from.
     "family": {
@@ -77,6 +81,12 @@ CLASSES: dict[str, dict[str, str]] = {
         "StarDiffusion": "sciml.physics.walks.families:StarDiffusion",
         "StarPoisson": "sciml.physics.walks.families:StarPoisson",
         "StarScreened": "sciml.physics.walks.families:StarScreened",
+    },
+    # Cells whose law an operator has learned: `sciml verify` and FE2 make them anew.
+    "cell": {
+        "DiskCell": "sciml.physics.solids.cells:DiskCell",
+        "PaperCell": "sciml.physics.solids.cells:PaperCell",
+        "RandomCell": "sciml.physics.solids.cells:RandomCell",
     },
     # What may be an argument of those: solvers and their derivatives, constraints, their equations
     # and problems.

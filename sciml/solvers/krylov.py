@@ -55,6 +55,7 @@ class Krylov:
     every: int | None = None
     approximate = False
     needs_symmetry = False
+    slack = 2  # by which the residual of the recurrence may have drifted from the true one
 
     def __post_init__(self) -> None:
         """Check the tolerances."""
@@ -96,7 +97,7 @@ class Krylov:
         )
         products = self._sweep(system, progress) + int(x0 is not None)
         # the residual of a recurrence may have drifted from the true one
-        return system.outcome(progress, products, verify=True)
+        return system.outcome(progress, products, verify=True, slack=self.slack)
 
     def _sweep(self, system: Scaled, progress: Progress) -> int:
         """Iterate, and return the number of products."""

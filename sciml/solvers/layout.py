@@ -46,12 +46,12 @@ def unit_of(size: Tensor) -> Tensor | None:
     """
     far = torch.finfo(size.dtype).max ** 0.125
     odd = ((size > far) | (size < 1 / far)) & (size > 0) & size.isfinite()
-    if _transformed():
+    if transformed():
         return torch.where(odd, power_of_two(size), 1.0)
     return torch.where(odd, power_of_two(size), 1.0) if bool(odd.any()) else None
 
 
-def _transformed() -> bool:
+def transformed() -> bool:
     """Return whether a transform of `torch.func` runs, under which tensors may hide values."""
     return torch._C._are_functorch_transforms_active()
 
@@ -66,7 +66,7 @@ def _in_range(norm: Tensor, largest: Callable[[], Tensor], again: Callable[..., 
     """
     low = LOWEST[norm.dtype]
     # a look costs less than the work it saves
-    looks = norm.device.type == "cpu" and not _transformed()
+    looks = norm.device.type == "cpu" and not transformed()
     if looks:
         if not norm.numel():
             return norm

@@ -31,6 +31,8 @@ class Operator:
         layout: Splits it into problems.
         symmetric: Whether A equals its transpose.
         positive_definite: Whether it is positive definite too.
+        project: Of a singular symmetric A, the orthogonal projection onto its range. Krylov solvers
+            solve A x = project(b) for the x in the range; None for a regular matrix.
     """
 
     def __init__(
@@ -42,8 +44,9 @@ class Operator:
         *,
         symmetric: bool = False,
         positive_definite: bool = False,
+        project: Product | None = None,
     ) -> None:
-        self.matvec = matvec
+        self.matvec, self.project = matvec, project
         self.rmatvec = matvec if rmatvec is None else rmatvec
         self.like, self.layout = like, layout
         self.symmetric = symmetric or positive_definite or rmatvec is None
@@ -101,6 +104,7 @@ class Operator:
             self.layout.stacked(),
             symmetric=self.symmetric,
             positive_definite=self.positive_definite,
+            project=None if self.project is None else torch.vmap(self.project),
         )
         out.base, out.transposed = self.base, self.transposed
         return out

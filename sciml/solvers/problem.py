@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from sciml.solvers.layout import Layout
-from sciml.solvers.operators import Linearised, Operator, matrix_operator
+from sciml.solvers.operators import Linearised, Operator, Product, matrix_operator
 
 Kind = Literal["root", "fixed_point", "least_squares", "minimise"]
 
@@ -41,6 +41,8 @@ class Problem:
         jacobian: Of a least-squares problem with `Rows`: `jacobian(x, *theta)` returns dr/dx
             `(*P, m, n)` where a formula is cheaper than differentiation.
         hessian: `hessian(x, *theta)` returns dF/dx `(*P, n, n)`, likewise.
+        project: Where F is affine with a singular symmetric matrix: the orthogonal projection onto
+            its range, see `Operator`.
     """
 
     kind: Kind
@@ -51,6 +53,7 @@ class Problem:
     product: Callable[..., Tensor] | None = None
     jacobian: Callable[..., Tensor] | None = None
     hessian: Callable[..., Tensor] | None = None
+    project: Product | None = None
 
     def residual(self, x: Tensor, *theta: Tensor) -> Tensor:
         """Return F, shape of x; differentiable in x and theta under every transform."""
@@ -72,7 +75,8 @@ class Problem:
         names = ("function", "product", "jacobian", "hessian")
         known = {name: getattr(self, name) for name in names}
         known = {name: None if f is None else wider(f) for name, f in known.items()}
-        return replace(self, layout=self.layout.stacked(), **known)
+        project = None if self.project is None else torch.vmap(self.project)
+        return replace(self, layout=self.layout.stacked(), project=project, **known)
 
     def operator(self, x: Tensor, theta: tuple[Tensor, ...], *, gauss_newton: bool) -> Operator:
         """Return dF/dx at a point, or `J^T J` for the Gauss-Newton approximation."""
@@ -116,6 +120,7 @@ class Problem:
             self.layout,
             symmetric=self.symmetric,
             positive_definite=self.positive_definite,
+            project=self.project,
         )
 
 

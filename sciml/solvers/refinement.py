@@ -97,9 +97,12 @@ class Cascade:
 
     Args:
         solvers: Cheapest first.
+        resume: Whether a solver starts where the one before it stopped, not at `x0`. The status of
+            a problem is that of its last solver, iterations are those of all.
     """
 
     solvers: tuple[Any, ...]
+    resume: bool = False
 
     @property
     def approximate(self) -> bool:
@@ -115,12 +118,15 @@ class Cascade:
         """Solve `A x = b`."""
         layout = operator.layout
         out: Outcome = self.solvers[0](operator, b, x0)
-        for solver in self.solvers[1:]:
+        stage = torch.zeros_like(out.status)
+        for place, solver in enumerate(self.solvers[1:], 1):
             left = (out.status != Status.CONVERGED) & layout.norm(b).isfinite()
             if not bool(left.any()):
                 break
             wide = layout.spread(left, b)
-            again: Outcome = solver(operator, torch.where(wide, b, torch.zeros_like(b)), x0)
+            start = torch.where(out.value.isfinite(), out.value, 0.0) if self.resume else x0
+            again: Outcome = solver(operator, torch.where(wide, b, torch.zeros_like(b)), start)
+            stage = torch.where(left, place, stage)
             out = Outcome(
                 torch.where(wide, again.value, out.value),
                 torch.where(left, again.status, out.status),
@@ -129,4 +135,5 @@ class Cascade:
                 torch.where(left, again.relative, out.relative),
                 out.evaluations + again.evaluations,
             )
+        out.stage = stage
         return out

@@ -75,12 +75,19 @@ class Scaled:
         preconditioner: Preconditioner | None = None,
     ) -> None:
         layout = self.layout = operator.layout
+        if operator.project is not None:  # what lies outside the range cannot be solved for
+            # twice: the first leaves round-off of the whole, which may be most of what is left
+            whole, b = layout.norm(b), operator.project(operator.project(b))
+            # round-off of a right-hand side that lies outside altogether
+            nothing = layout.norm(b) <= 8 * torch.finfo(b.dtype).eps * whole
+            b = torch.where(layout.spread(nothing, b), 0.0, b)
+            x0 = None if x0 is None else operator.project(x0)
         self.operator, self.given, self.near = operator, b, _Near(operator)
         self.matvec = self.near.of(operator.matvec)
         self.rmatvec = self.near.of(operator.rmatvec)
         self.precondition = same
         if preconditioner is not None:
-            self.precondition = _Near(operator).of(preconditioner(operator))
+            self.precondition = _Near(operator).of(_in_range(preconditioner(operator), operator))
         self.unit = unit_of(layout.norm(b, torch.inf))
         self.atol = atol if self.unit is None else atol * self.unit
         self.b = self._times(b)
@@ -106,13 +113,16 @@ class Scaled:
             start = start / layout.spread(self.near.unit, b)
         self.x, self.r = torch.where(worse, self.x, start), torch.where(worse, b, r)
 
-    def outcome(self, progress: Progress, products: int, *, verify: bool) -> Outcome:
+    def outcome(
+        self, progress: Progress, products: int, *, verify: bool, slack: float = 2
+    ) -> Outcome:
         """Return what was found in the units that came.
 
         Args:
             progress: Of the iteration on the scaled system.
             products: What it cost.
             verify: Whether the residual of the iteration may have drifted from the true one.
+            slack: By how much it may.
         """
         out = progress.outcome(products)
         if self.unit is None and self.near.unit is None and not verify:
@@ -124,7 +134,6 @@ class Scaled:
         value = out.value * factor
         r = self._times(b - self.operator.matvec(value))
         norm, scale = layout.norm(r), layout.norm(self.b)
-        slack = 2  # by which a residual may drift
         fine = within(norm / slack, scale, progress.rtol, self.atol)
         lost = (out.status == Status.CONVERGED) & ~fine
         status = torch.where(lost, int(Status.STALLED), out.status)
@@ -137,6 +146,12 @@ class Scaled:
             relative=relative_to(norm, scale),
             evaluations=products + 1,
         )
+
+
+def _in_range(product: Product, operator: Operator) -> Product:
+    """Return the preconditioner followed by the projection, where A is singular."""
+    project = operator.project
+    return product if project is None else lambda v: project(product(v))
 
 
 def same(v: Tensor) -> Tensor:

@@ -62,7 +62,7 @@ class _Search(torch.autograd.Function):
         _, x_dim, *dims = in_dims
         x = x.expand(info.batch_size, *x.shape) if x_dim is None else x.movedim(x_dim, 0)
         problem = run.problem.stacked(tuple(dims), info.randomness)
-        wider = _Run(problem, run.solver, run.on_failure, run.evaluations, run.inverses)
+        wider = _Run(problem, run.solver, run.on_failure, run.evaluations, run.inverses, run.stages)
         return _Search.apply(wider, x, *theta), (0,) * 5
 
 
@@ -76,10 +76,11 @@ class _Run:
         on_failure: Policy,
         evaluations: list[int],
         inverses: list[Any],
+        stages: list[Tensor | None],
     ) -> None:
         self.problem, self.solver, self.on_failure = problem, solver, on_failure
         # filled by the solve, whoever runs it
-        self.evaluations, self.inverses = evaluations, inverses
+        self.evaluations, self.inverses, self.stages = evaluations, inverses, stages
 
     def outcome(self, x: Tensor, theta: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Return value, status, iterations, residual and relative residual."""
@@ -95,6 +96,7 @@ class _Run:
                 out = _judged(task, x, out, self.solver)
         self.evaluations.append(out.evaluations)
         self.inverses.append(out.inverse)
+        self.stages.append(out.stage)
         self.settle(out)
         # fresh tensors: a Function must not return its input
         return out.value.clone(), out.status, out.iterations, out.residual, out.relative
@@ -138,7 +140,7 @@ def solve_problem(
     solver: Solver,
     adjoint: Adjoint | None,
     layout: Layout | None,
-    tags: dict[str, bool],
+    tags: dict[str, Any],
     formulas: Mapping[str, Callable[..., Any] | None] | None = None,
 ) -> Solution:
     """Solve, report, and attach the derivative; arguments and errors as in `solve.root`.
@@ -163,7 +165,7 @@ def solve_problem(
         )
     if rule.on_failure is None:
         rule = replace(rule, on_failure=on_failure)
-    run = _Run(problem, solver, on_failure, [], [])
+    run = _Run(problem, solver, on_failure, [], [], [])
     report = LinearReport()
     if hasattr(rule, "iterate") and _recording():
         return _iterated(run, rule, x0.detach(), leaves, report)
@@ -183,6 +185,8 @@ def solve_problem(
     value = attached(problem, value, leaves, rule, mask, report, inverse)
     value = _nothing_best(run, value, residual)
     stats = {"relative": relative, "evaluations": sum(run.evaluations)}
+    if run.stages and run.stages[-1] is not None:
+        stats["stage"] = run.stages[-1]
     return Solution(value, status, iterations, residual, stats, report)
 
 

@@ -30,6 +30,7 @@ class Status(IntEnum):
     INFEASIBLE = 6
     UNBOUNDED = 7
     NONCONVEX = 8
+    PRECONDITIONER = 9
 
 
 MEANING = {
@@ -41,6 +42,7 @@ MEANING = {
     Status.INFEASIBLE: "had constraints that contradict each other",
     Status.UNBOUNDED: "fell without bound on the feasible set",
     Status.NONCONVEX: "had a quadratic form with a negative eigenvalue",
+    Status.PRECONDITIONER: "had a preconditioner that is not positive definite or hardly helps",
 }
 
 CURES = (
@@ -62,6 +64,8 @@ class Outcome:
         evaluations: How often the function (or operator) was applied to the whole batch.
         inverse: `(v, transposed) -> H v`, an approximate inverse of the Jacobian at the value, from
             solvers that were asked to share theirs.
+        stage: Of a cascade of solvers: `(*P)` integers, the place of the one that each problem
+            ended with; None for a single solver.
     """
 
     value: Tensor
@@ -71,6 +75,7 @@ class Outcome:
     relative: Tensor
     evaluations: int = 0
     inverse: Any = None
+    stage: Tensor | None = None
 
 
 @dataclass
@@ -90,7 +95,8 @@ class Solution:
         iterations: `(*P)` integers.
         residual: `(*P)` norm of the optimality residual at `value`, in the units of the function.
         stats: `relative`: `(*P)`, residual over the scale its tolerance refers to; `evaluations`:
-            calls of the function on the whole batch.
+            calls of the function on the whole batch; `stage`, from a cascade of linear solvers:
+            `(*P)`, the place of the one that each problem ended with, above 0 after a fall-back.
         adjoint: The newest linear solve of the derivative, filled by the backward pass.
     """
 

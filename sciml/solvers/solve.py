@@ -176,6 +176,7 @@ def linear_solve(
     x0: Tensor | None = None,
     symmetric: bool = False,
     positive_definite: bool = False,
+    project: Callable[[Tensor], Tensor] | None = None,
 ) -> Solution:
     """Solve `product(x, *theta) = b`, linear in x, with derivatives in theta and b.
 
@@ -190,6 +191,8 @@ def linear_solve(
         x0: Start of an iterative solver.
         symmetric: Declares A symmetric.
         positive_definite: Declares A positive definite too.
+        project: Of a singular symmetric A, the orthogonal projection onto its range: Krylov solvers
+            then solve A x = project(b) for the x in the range, and so does the derivative.
 
     Raises:
         ConvergenceError: Under `raise`, if a problem was not solved.
@@ -227,7 +230,7 @@ def linear_solve(
         solver,
         adjoint or Implicit(linear),
         layout,
-        {"symmetric": symmetric, "positive_definite": positive_definite},
+        {"symmetric": symmetric, "positive_definite": positive_definite, "project": project},
         {"product": linear_part},
     )
 

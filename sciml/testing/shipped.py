@@ -17,10 +17,14 @@ from sciml.cli.build import make
 from sciml.cli.paths import describe
 from sciml.modules.scores import Regression
 from sciml.pretrained import PretrainedOperator, load_pretrained
+from sciml.pretrained.cell_law import is_law
 from sciml.pretrained.folder import SHIPPED
 from sciml.pretrained.save import update_metrics
 
 LARGEST = 3_000_000  # bytes
+# Of the law of a cell: what its card records.
+LAW = ("/rel_l2", "/rel_l2_max", "/tangent", "/tangent_max", "/r2_xx", "/r2_yy", "/r2_xy")
+LAW += tuple(f"/stress_{c}{kind}" for c in ("xx", "yy", "xy") for kind in ("", "_median"))
 
 
 @torch.no_grad()
@@ -50,12 +54,14 @@ def measure(model: PretrainedOperator, parts: tuple[str, ...] = ()) -> dict[str,
 def ship(run: Path) -> Path:
     """Measure the operator of a run and copy it into the package; return where it is now."""
     model = load_pretrained(run)
-    found = measure(model)
+    # the test of a run has looked at whole fields, of which a law knows nothing
+    law = is_law(model)
+    found, kinds = (model.metrics, LAW) if law else (measure(model), ("/rel_l2", "/skill"))
     target = SHIPPED / str(model.spec["name"])
     if target.exists():
         shutil.rmtree(target)
     shutil.copytree(run / "pretrained", target)
-    kept = {k: v for k, v in found.items() if k.endswith(("/rel_l2", "/skill"))}
+    kept = {k: v for k, v in found.items() if k.endswith(kinds) and "/baseline/" not in k}
     update_metrics(target, kept, describe("model", target.name))
     size = sum(file.stat().st_size for file in target.iterdir())
     if size > LARGEST:

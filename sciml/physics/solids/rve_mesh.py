@@ -16,7 +16,8 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from sciml.errors import InvalidArgument, InvalidType
-from sciml.physics.solids.elements import ELEMENTS, Element
+from sciml.physics.solids.elements import ELEMENTS
+from sciml.physics.solids.mesh import QuadraticMesh
 
 SAME_NODE = 1e-6  # distance, in units of the period
 AREA_ERROR = 1e-8
@@ -24,7 +25,7 @@ FRACTION_ERROR = 1e-3  # quadratic sides on circles: far below this where a mesh
 
 
 @dataclass(frozen=True, eq=False)
-class RVEMesh:
+class RVEMesh(QuadraticMesh):
     """A periodic mesh of Q8 or T6 elements; E elements of k nodes, Q quadrature points each.
 
     Elements are kept sorted by phase. Building a mesh checks it.
@@ -44,8 +45,6 @@ class RVEMesh:
         670
     """
 
-    nodes: np.ndarray
-    elements: np.ndarray
     phase: np.ndarray
     fractions: tuple[float, ...] | None = field(default=None)
 
@@ -64,11 +63,6 @@ class RVEMesh:
         self._check_area()
         self._check_periodic()
         self._check_fractions()
-
-    @property
-    def element(self) -> Element:
-        """Return the reference element."""
-        return ELEMENTS[self.elements.shape[1]]
 
     @cached_property
     def glued(self) -> np.ndarray:
@@ -89,45 +83,6 @@ class RVEMesh:
     def dofs(self) -> int:
         """Return the unknowns of the cell problem: one node is held."""
         return 2 * self.periodic_nodes - 2
-
-    @cached_property
-    def _geometry(self) -> tuple[np.ndarray, np.ndarray]:
-        gradients = self.element.gradients(self.element.points)
-        jacobian = gradients @ self.nodes[self.elements][:, None]  # (E, Q, axis, xy)
-        return jacobian, np.linalg.solve(jacobian, np.broadcast_to(gradients, self._shape))
-
-    @property
-    def _shape(self) -> tuple[int, ...]:
-        count, k = self.elements.shape
-        return count, len(self.element.weights), 2, k
-
-    @cached_property
-    def weights(self) -> np.ndarray:
-        """Return the area `(E, Q)` that each quadrature point stands for; they sum to 1."""
-        return np.linalg.det(self._geometry[0]) * self.element.weights
-
-    @cached_property
-    def points(self) -> np.ndarray:
-        """Return the coordinates `(E, Q, 2)` of the quadrature points."""
-        return self.element.shapes(self.element.points) @ self.nodes[self.elements]
-
-    @cached_property
-    def strain_operator(self) -> np.ndarray:
-        """Return B `(E, Q, 3, 2k)`: (exx, eyy, gxy) from (ux, uy) of the nodes in turn."""
-        slope = self._geometry[1]
-        count, points, _, k = self._shape
-        out = np.zeros((count, points, 3, 2 * k))
-        out[:, :, 0, 0::2] = out[:, :, 2, 1::2] = slope[:, :, 0]
-        out[:, :, 1, 1::2] = out[:, :, 2, 0::2] = slope[:, :, 1]
-        return out
-
-    def strain(self, displacement: np.ndarray) -> np.ndarray:
-        """Return B u `(..., E, Q, 3)` for nodal displacements u `(..., N, 2)`."""
-        count, points, _, k = self._shape
-        local = displacement[..., self.elements, :]
-        local = local.reshape(*local.shape[:-2], 2 * k, 1)
-        flat = self.strain_operator.reshape(count, 3 * points, 2 * k) @ local
-        return flat.reshape(*flat.shape[:-2], points, 3)
 
     def phase_fractions(self) -> np.ndarray:
         """Return the area fraction of each phase."""

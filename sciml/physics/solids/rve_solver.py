@@ -19,11 +19,11 @@ from functools import partial
 
 import numpy as np
 import torch
-from scipy.sparse import csc_array
-from scipy.sparse.linalg import SuperLU, splu
+from scipy.sparse.linalg import SuperLU
 
 from sciml.errors import InvalidArgument
 from sciml.physics.checks import check_positive
+from sciml.physics.solids.assembly import Assembly, factorised
 from sciml.physics.solids.block_cells import check_count
 from sciml.physics.solids.materials import Material
 from sciml.physics.solids.processes import in_processes
@@ -116,16 +116,8 @@ class RVESolver:
         periodic = glued[self.mesh.elements]  # node 0 of the periodic field is held
         dofs = 2 * periodic[..., None] - 2 + np.arange(2)
         dofs = dofs.reshape(len(dofs), -1)
-        self._size, self._dofs = size, np.where(dofs < 0, size, dofs)
-        rows, columns = np.broadcast_arrays(self._dofs[:, None, :], self._dofs[:, :, None])
-        entry = columns.astype(np.int64) * (size + 1) + rows  # column-major order
-        places, self._places = np.unique(entry.ravel(), return_inverse=True)
-        self._places = self._places.ravel()
-        column, row = np.divmod(places, size + 1)
-        self._kept = (row < size) & (column < size)
-        self._rows = row[self._kept].astype(np.int32)
-        counts = np.bincount(column[self._kept], minlength=size)
-        self._starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
+        self._dofs = np.where(dofs < 0, size, dofs)
+        self._assembly = Assembly(self._dofs, size)
 
     def solve(
         self,
@@ -213,34 +205,24 @@ class RVESolver:
         """
         weighted = (stress * self.mesh.weights[..., None]).reshape(len(stress), -1, 1)
         parts = (self._forces @ weighted).ravel()
-        add = partial(np.bincount, self._dofs.ravel(), minlength=self._size + 1)
-        return add(parts)[:-1], float(np.linalg.norm(add(np.abs(parts))[:-1]))
+        add = self._assembly.vector
+        return add(parts), float(np.linalg.norm(add(np.abs(parts))))
 
-    def factorise(self, tangent: np.ndarray) -> tuple[SuperLU, np.ndarray]:
+    def factorise(self, tangent: np.ndarray) -> tuple[SuperLU, np.ndarray] | None:
         """Return the factorised K and L `(dofs, 3)` for local tangents `(E, Q, 3, 3)`.
 
-        Raises:
-            RuntimeError: From SuperLU, if K is singular.
+        None if K is singular.
         """
         count, points = self.mesh.weights.shape
         weighted = tangent * self.mesh.weights[..., None, None]
         moved = weighted @ self.mesh.strain_operator
         local = self._forces @ moved.reshape(count, 3 * points, -1)
-        entries = np.bincount(self._places, local.ravel(), minlength=len(self._kept))
-        shape = (self._size, self._size)
-        matrix = csc_array((entries[self._kept], self._rows, self._starts), shape=shape)
-        factor = splu(
-            matrix,
-            permc_spec="MMD_AT_PLUS_A",
-            diag_pivot_thresh=0.0,
-            options={"SymmetricMode": True},
-        )
+        factor = factorised(self._assembly.matrix(local))
+        if factor is None:
+            return None
         sides = self._forces @ weighted.reshape(count, 3 * points, 3)
-        flat = self._dofs.ravel()
-        loads = [
-            np.bincount(flat, side.ravel(), self._size + 1) for side in np.moveaxis(sides, 2, 0)
-        ]
-        return factor, np.stack(loads, 1)[:-1]
+        loads = [self._assembly.vector(side) for side in np.moveaxis(sides, 2, 0)]
+        return factor, np.stack(loads, 1)
 
     def local_strain(self, strain: np.ndarray, w: np.ndarray) -> np.ndarray:
         """Return ehat + B w `(E, Q, 3)` for unknowns w `(dofs,)`."""
@@ -314,7 +296,7 @@ def _solve_one(
                 status = Status.MAX_ITER
             else:
                 iterations += 1
-                factor = _factorised(solver, fields[2])
+                factor = solver.factorise(fields[2])
                 if factor is None:
                     status = Status.SINGULAR
                     continue
@@ -331,7 +313,7 @@ def _solve_one(
     weights = solver.mesh.weights
     macro = np.full((3, 3), np.nan)
     if tangent and status == Status.CONVERGED:
-        factor = _factorised(solver, moduli)
+        factor = solver.factorise(moduli)
         if factor is None:
             status = Status.SINGULAR
         else:
@@ -358,12 +340,3 @@ def _evaluate(solver: RVESolver, strain: np.ndarray, w: np.ndarray, state: np.nd
     stress, moduli, new_state = solver.response(local, state)
     force, scale = solver.balance(stress)
     return (local, stress, moduli, new_state), force, float(np.linalg.norm(force)), scale
-
-
-def _factorised(solver: RVESolver, moduli: np.ndarray) -> tuple[SuperLU, np.ndarray] | None:
-    try:
-        return solver.factorise(moduli)
-    except RuntimeError as error:  # SuperLU has no class of its own for this
-        if "singular" in str(error):
-            return None
-        raise

@@ -1,0 +1,233 @@
+"""Pressure solves on irregular domains: multigrid and learned multigrid against classical solvers.
+
+    pip install -e ".[amg]"                                    # without it the AMG rows are missing
+    python benchmarks/linear_solvers.py                        # results/linear_solvers.json and .md
+    python benchmarks/linear_solvers.py --grids 64x64 --threads 1 --batch 4       # seconds
+    python benchmarks/linear_solvers.py --learned path/to/pretrained
+
+Random domains with bodies, cut cells, open ends and free surfaces (`RandomDomains`), white noise on
+the right, iterations to a *true* relative residual of 1e-6 in float64, no start. Cases:
+
+* `single`: one system.
+* `batch`: as many right-hand sides as `--batch` for one matrix: set-up once, then one solve.
+* `new matrices`: as many systems as `--batch`, each with a matrix of its own, as in a flow past a
+  moving solid: set-up counts for every one.
+
+All preconditioners serve the same flexible CG of this package; `scipy cg` is SciPy's, one system
+after the other. AMG is PyAMG with its defaults, one V-cycle. Every row states set-up and solve per
+system, in wall time and in processor time: on a shared machine the latter means more. Rows of one
+grid are measured in turns, and minima over the repetitions count.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy
+import torch
+from scipy.sparse.linalg import cg
+from torch import Tensor
+
+from sciml.errors import MissingPackage
+from sciml.networks.preconditioners import LearnedPreconditioner
+from sciml.physics.fluids import RandomDomains
+from sciml.solvers import Status
+from sciml.solvers.linear import (
+    AlgebraicMultigrid,
+    FlexibleCG,
+    IncompleteCholesky,
+    Jacobi,
+    Multigrid,
+    Stencil,
+)
+
+RTOL, LONGEST = 1e-6, 20_000
+RESULTS = Path(__file__).parent / "results"
+Make = Callable[[Stencil], Any]
+
+SIDES: dict[str, Make] = {
+    "multigrid": lambda s: Multigrid(s, dtype=torch.float32),
+    "MIC(0)": IncompleteCholesky,
+    "IC(0)": lambda s: IncompleteCholesky(s, modified=0.0),
+    "AMG Ruge-Stuben": AlgebraicMultigrid,
+    "AMG aggregation": lambda s: AlgebraicMultigrid(s, "smoothed_aggregation"),
+    "Jacobi": Jacobi,
+    "none": lambda s: None,
+}
+
+
+def clocks() -> np.ndarray:
+    """Return wall and processor time in seconds."""
+    return np.array([time.perf_counter(), time.process_time()])
+
+
+def systems(grid: tuple[int, ...], count: int, seed: int) -> Stencil:
+    """Return irregular domains, their components found (no side has to look for them)."""
+    stencil = RandomDomains().draw(count, grid, torch.Generator().manual_seed(seed)).stencil
+    stencil.singular  # noqa: B018 (found here, and kept)
+    return stencil
+
+
+def noise(stencil: Stencil, count: int) -> Tensor:
+    """Return right-hand sides `(count, *grid)`."""
+    draw = torch.Generator().manual_seed(7)
+    b = torch.randn(count, *stencil.grid, dtype=torch.float64, generator=draw)
+    return stencil.project(torch.where(stencil.unknown, b, 0.0))
+
+
+def solved(make: Make, stencil: Stencil, b: Tensor) -> dict[str, Any]:
+    """Return times per system, iterations and the worst true residual of one side."""
+    begin = clocks()
+    preconditioner = make(stencil)
+    ready = clocks()
+    solver = FlexibleCG(rtol=RTOL, max_iter=LONGEST, preconditioner=preconditioner)
+    out = solver(stencil.operator(b), b)
+    end = clocks()
+    return {
+        "setup": ((ready - begin) / len(b)).tolist(),
+        "solve": ((end - ready) / len(b)).tolist(),
+        "iterations": float(out.iterations.double().mean()),
+        "residual": true_residual(stencil, out.value, b),
+        "unsolved": int((out.status != Status.CONVERGED).sum()),
+    }
+
+
+def scipys(stencil: Stencil, b: Tensor) -> dict[str, Any]:
+    """Return the same of SciPy's CG; assembling the matrix is its set-up."""
+    count, x, steps = stencil.problems.numel(), torch.zeros_like(b), []
+    begin = clocks()
+    matrices = [stencil.to_csr(k) for k in range(count)]
+    ready = clocks()
+    for k in range(len(b)):
+        matrix, mask = matrices[k % count], stencil.unknown[k % count]
+        steps.append(0)
+
+        def count_step(_x: np.ndarray) -> None:
+            steps[-1] += 1
+
+        found, _ = cg(
+            matrix, b[k][mask].numpy(), rtol=RTOL, atol=0, maxiter=LONGEST, callback=count_step
+        )
+        x[k][mask] = torch.from_numpy(found)
+    end = clocks()
+    return {
+        "setup": ((ready - begin) / len(b)).tolist(),
+        "solve": ((end - ready) / len(b)).tolist(),
+        "iterations": float(np.mean(steps)),
+        "residual": true_residual(stencil, x, b),
+        "unsolved": 0,
+    }
+
+
+def true_residual(stencil: Stencil, x: Tensor, b: Tensor) -> float:
+    """Return the worst relative residual."""
+    left = (b - stencil.times(x)).flatten(1).norm(dim=1) / b.flatten(1).norm(dim=1)
+    return float(left.max())
+
+
+def measured(
+    grid: tuple[int, ...], batch: int, sides: dict[str, Make], repeats: int
+) -> list[dict[str, Any]]:
+    """Return the rows of one grid."""
+    one, many = systems(grid, 1, 11), systems(grid, batch, 12)
+    cases = {
+        "single": (one, noise(one, 1)),
+        "batch": (one, noise(one, batch)),
+        "new matrices": (many, noise(many, batch)),
+    }
+    runs = {name: (lambda s, b, make=make: solved(make, s, b)) for name, make in sides.items()}
+    runs["scipy cg"] = scipys
+    rows = []
+    for case, (stencil, b) in cases.items():
+        best: dict[str, dict[str, Any]] = {}
+        for _ in range(repeats):
+            for name, run in runs.items():
+                found = run(stencil, b)
+                old = best.get(name)
+                if old is not None:
+                    for key in ("setup", "solve"):
+                        found[key] = np.minimum(found[key], old[key]).tolist()
+                best[name] = found
+        for name, found in best.items():
+            rows.append({"grid": list(grid), "case": case, "side": name, **found})
+            print(line(rows[-1]), flush=True)
+    return rows
+
+
+def line(row: dict[str, Any]) -> str:
+    """Return a row of the table, milliseconds of processor time per system."""
+    grid = "x".join(map(str, row["grid"]))
+    setup, solve = 1e3 * row["setup"][1], 1e3 * row["solve"][1]
+    return (
+        f"| {grid} | {row['case']} | {row['side']} | {row['iterations']:.1f} | {setup:.1f} | "
+        f"{solve:.1f} | {setup + solve:.1f} | {row['residual']:.1e} |"
+    )
+
+
+HEAD = (
+    "| grid | case | side | iterations | set-up | solve | both | true residual |\n"
+    "|---|---|---|---|---|---|---|---|"
+)
+
+
+def main() -> None:
+    """Measure what the command line asks for and write both files."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--grids", nargs="+", default=["256x256", "512x512", "64x64x64"])
+    parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--sides", nargs="+", default=list(SIDES))
+    parser.add_argument("--learned", help="pretrained folder or name of a learned preconditioner")
+    parser.add_argument("--out", type=Path, default=RESULTS / "linear_solvers.json")
+    asked = parser.parse_args()
+    sides = {name: SIDES[name] for name in asked.sides}
+    learned = None
+    if asked.learned:
+        import sciml
+
+        learned = sciml.load_pretrained(asked.learned).network
+    try:
+        AlgebraicMultigrid(systems((8, 8), 1, 0))
+    except MissingPackage as error:
+        print(error)
+        sides = {name: make for name, make in sides.items() if not name.startswith("AMG")}
+    rows = []
+    for threads in asked.threads:
+        torch.set_num_threads(threads)
+        print(f"\n{threads} thread(s), milliseconds of processor time per system\n\n{HEAD}")
+        for text in asked.grids:
+            grid = tuple(int(n) for n in text.split("x"))
+            mine = dict(sides)
+            if learned is not None and learned.dim == len(grid):
+                mine["learned"] = lambda s: LearnedPreconditioner(learned, s)
+            for row in measured(grid, asked.batch, mine, asked.repeats):
+                rows.append({"threads": threads, **row})
+    about = {
+        "machine": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "load": os.getloadavg(),
+        "torch": torch.__version__,
+        "scipy": scipy.__version__,
+        "batch": asked.batch,
+        "rtol": RTOL,
+    }
+    asked.out.write_text(json.dumps({"about": about, "rows": rows}, indent=1))
+    tables = [
+        f"{t} thread(s), milliseconds of processor time per system\n\n{HEAD}\n"
+        + "\n".join(line(row) for row in rows if row["threads"] == t)
+        for t in asked.threads
+    ]
+    asked.out.with_suffix(".md").write_text("\n\n".join(tables) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,141 @@
+"""Cells as plain data: which mesh, which phases; the recipe from which snapshots are made anew.
+
+A cell is a frozen dataclass of numbers, so that a configuration or a card can name it. A new cell
+is a class of a few lines with a `mesh` method.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+from sciml.errors import InvalidArgument, did_you_mean
+from sciml.physics.solids.block_cells import disk_cell, laminate_cell
+from sciml.physics.solids.inclusion_cells import random_cell, rve1, rve2, rve3
+from sciml.physics.solids.materials import EQUINO_FIBRE, EQUINO_MATRIX, J2Plasticity, Material
+from sciml.physics.solids.rve_mesh import RVEMesh
+from sciml.physics.solids.rve_solver import RVESolver
+
+PAPER = {"rve1": rve1, "rve2": rve2, "rve3": rve3}
+
+
+@dataclass(frozen=True)
+class Cell(ABC):
+    """A periodic cell; phase 0 is the matrix, phase 1 the fibre of arXiv 2504.07976."""
+
+    @abstractmethod
+    def mesh(self) -> RVEMesh:
+        """Return the mesh."""
+
+    @property
+    def materials(self) -> tuple[Material, ...]:
+        """Return one material per phase."""
+        return EQUINO_MATRIX, EQUINO_FIBRE
+
+    def solver(self, **options: float) -> RVESolver:
+        """Return the finite-element solver of the cell; options as in `RVESolver`."""
+        return RVESolver(self.mesh(), self.materials, **options)
+
+
+@dataclass(frozen=True)
+class DiskCell(Cell):
+    """One disk in the middle of the square.
+
+    Args:
+        n: Elements along a quarter of the circle, even; 7 n^2 elements in all.
+        radius: Radius of the disk, at most 0.45.
+
+    Example:
+        >>> DiskCell(4).mesh().dofs
+        670
+    """
+
+    n: int = 8
+    radius: float = 0.3
+
+    def mesh(self) -> RVEMesh:
+        """Return an O-grid."""
+        return disk_cell(self.n, self.radius)
+
+
+@dataclass(frozen=True)
+class PlasticDiskCell(DiskCell):
+    """The disk in a matrix of J2 plasticity: a cell with history.
+
+    Args:
+        n: As in `DiskCell`.
+        radius: As in `DiskCell`.
+        yield_stress: Of the matrix under uniaxial load, N/mm^2.
+        hardening: Slope of its yield stress over the equivalent plastic strain, N/mm^2.
+    """
+
+    yield_stress: float = 20.0
+    hardening: float = 100.0
+
+    @property
+    def materials(self) -> tuple[Material, ...]:
+        """Return the matrix, as stiff at first as that of the elastic cell, and the fibre."""
+        shear = EQUINO_MATRIX.a1 / EQUINO_MATRIX.a2 / 2
+        matrix = J2Plasticity(EQUINO_MATRIX.bulk, shear, self.yield_stress, self.hardening)
+        return matrix, EQUINO_FIBRE
+
+
+@dataclass(frozen=True)
+class LaminateCell(Cell):
+    """Two layers normal to x, whose homogenised stress is known in closed form.
+
+    Args:
+        fraction: Share of the fibre.
+    """
+
+    fraction: float = 0.3
+
+    def mesh(self) -> RVEMesh:
+        """Return eight elements."""
+        return laminate_cell(self.fraction)
+
+
+@dataclass(frozen=True)
+class PaperCell(Cell):
+    """One of the three cells of arXiv 2504.07976.
+
+    Args:
+        name: rve1, rve2 or rve3.
+        size: Sides of the elements; None for about as many unknowns as the paper's mesh.
+    """
+
+    name: str = "rve1"
+    size: float | None = None
+
+    def __post_init__(self) -> None:
+        """Check the name."""
+        if self.name not in PAPER:
+            raise InvalidArgument(
+                f"the cell {self.name!r}", "rve1, rve2 or rve3", did_you_mean(str(self.name), PAPER)
+            )
+
+    def mesh(self) -> RVEMesh:
+        """Return triangles that follow the interfaces."""
+        make = PAPER[self.name]
+        return make() if self.size is None else make(self.size)
+
+
+@dataclass(frozen=True)
+class RandomCell(Cell):
+    """Equal disks at random positions that do not overlap.
+
+    Args:
+        fraction: Share of the disks.
+        count: Number of disks.
+        size: Sides of the elements.
+        layout: Seed of the positions.
+    """
+
+    fraction: float = 0.3
+    count: int = 8
+    size: float = 0.04
+    layout: int = 0
+
+    def mesh(self) -> RVEMesh:
+        """Return triangles that follow the interfaces."""
+        return random_cell(self.fraction, self.count, size=self.size, seed=self.layout)

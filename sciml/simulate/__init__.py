@@ -1,0 +1,63 @@
+"""Simulations with a trained part in their loop. Imports neither lightning nor hydra.
+
+A simulation is one file with one frozen dataclass: its fields are the settings that
+`sciml simulate NAME key=value` reads, its `run` does the work (see `sciml.simulate.base`). A line
+in `SIMULATIONS` gives it a name on the command line.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sciml.simulate.base import Simulation, setting
+    from sciml.simulate.fe2 import FE2
+    from sciml.simulate.macro import MacroSolution, MacroSolver, MacroState
+    from sciml.simulate.micro import CellMicro, MaterialMicro, Micro, MicroResponse, OperatorMicro
+
+# name on the command line -> (class, one line of help); imported when it is used
+SIMULATIONS: dict[str, tuple[str, str]] = {
+    "fe2": ("sciml.simulate.fe2:FE2", "two-scale finite elements: plate, L-profile, Cook's panel"),
+}
+
+# Public names and the files they live in.
+_HOMES = {
+    "CellMicro": "micro",
+    "FE2": "fe2",
+    "MacroSolution": "macro",
+    "MacroSolver": "macro",
+    "MacroState": "macro",
+    "MaterialMicro": "micro",
+    "Micro": "micro",
+    "MicroResponse": "micro",
+    "OperatorMicro": "micro",
+    "Simulation": "base",
+    "setting": "base",
+}
+
+__all__ = [
+    "CellMicro",
+    "FE2",
+    "MacroSolution",
+    "MacroSolver",
+    "MacroState",
+    "MaterialMicro",
+    "Micro",
+    "MicroResponse",
+    "OperatorMicro",
+    "Simulation",
+    "setting",
+]
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name on first use."""
+    if name in _HOMES:
+        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """Return the public names."""
+    return sorted(__all__)

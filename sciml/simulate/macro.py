@@ -1,0 +1,401 @@
+"""The macroscale of FE2: load steps and Newton's method around one micro call per iteration.
+
+At load lambda, with R(u) = int B^T shat(B u) dV - lambda f on the free unknowns and u prescribed on
+the held ones,
+
+    K du = -R,    K = int B^T Chat B dV,    until  |R_free| <= rtol max(|R_held|, |lambda f|).
+
+The first iteration of a step starts from the tangent of the last converged one and applies the new
+prescribed displacements; since Chat is the derivative of shat, the iterations that follow converge
+quadratically. A step that fails, because of a cell or of Newton's method, is tried again at half
+its size a few times; the state of the last converged step is what is kept, and can be continued.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from sciml.errors import InvalidArgument, NumericalWarning, RangeWarning
+from sciml.physics.checks import check_positive
+from sciml.physics.solids.assembly import Assembly, factorised
+from sciml.physics.solids.block_cells import check_count
+from sciml.physics.solids.structures import Structure
+from sciml.simulate.micro import Micro, MicroResponse
+from sciml.solvers.solution import Status
+
+END = 1e-9  # loads closer than this are the same
+
+
+@dataclass(frozen=True)
+class MacroState:
+    """A converged state; N nodes, E x Q quadrature points, P = E Q.
+
+    Attributes:
+        load: Share of the full load.
+        displacement: `(N, 2)`.
+        strain: `(P, 3)` macro strains.
+        stress: `(P, 3)`.
+        tangent: `(P, 3, 3)`.
+        micro: Arrays `(P, ...)` of the micro state by name.
+    """
+
+    load: float
+    displacement: np.ndarray
+    strain: np.ndarray
+    stress: np.ndarray
+    tangent: np.ndarray
+    micro: Mapping[str, np.ndarray]
+
+    def save(self, file: Path) -> None:
+        """Write an npz file that is there only when it is whole."""
+        arrays = {f"micro.{name}": value for name, value in self.micro.items()}
+        names = ("displacement", "strain", "stress", "tangent")
+        arrays |= {name: getattr(self, name) for name in names} | {"load": np.array(self.load)}
+        partial = file.with_suffix(".partial")
+        with partial.open("wb") as stream:
+            np.savez(stream, **arrays)
+        partial.replace(file)
+
+    @classmethod
+    def load_file(cls, file: Path) -> MacroState:
+        """Read a file written by `save`.
+
+        Raises:
+            InvalidArgument: If it is none.
+        """
+        try:
+            with np.load(file, allow_pickle=False) as found:
+                arrays = {name: found[name] for name in found.files}
+            own = {n: arrays[n] for n in ("displacement", "strain", "stress", "tangent")}
+            load = float(arrays["load"])
+        except (OSError, ValueError, KeyError) as error:
+            raise InvalidArgument(
+                f"the state file {file} ({error})", "a file written by an earlier run"
+            ) from error
+        micro = {n.removeprefix("micro."): v for n, v in arrays.items() if n.startswith("micro.")}
+        return cls(load, **own, micro=micro)
+
+
+class Failure(NamedTuple):
+    """Why a step failed.
+
+    Attributes:
+        step: Number of the step, from 1.
+        load: Load that was tried.
+        iteration: Newton iteration.
+        reason: In words.
+        element: Element of the first point that failed; None where Newton's method did.
+        point: Quadrature point in that element.
+        strain: Macro strain at that point.
+    """
+
+    step: int
+    load: float
+    iteration: int
+    reason: str
+    element: int | None = None
+    point: int | None = None
+    strain: tuple[float, ...] = ()
+
+    def __str__(self) -> str:
+        """Return a sentence."""
+        where = ""
+        if self.element is not None:
+            at = ", ".join(f"{v:.4g}" for v in self.strain)
+            where = f" in element {self.element}, point {self.point}, at strain ({at})"
+        return (
+            f"step {self.step} (load {self.load:.4g}) failed in iteration {self.iteration}"
+            f"{where}: {self.reason}"
+        )
+
+
+class Step(NamedTuple):
+    """A converged step.
+
+    Attributes:
+        load: Share of the full load.
+        residuals: Of all iterations, relative.
+        outside: Points whose strain lies outside the box of the micro law.
+        largest: Largest absolute component of all strains.
+        reaction: Sum of the reactions `(2,)` of nodes that are held at another value than zero, or
+            of the applied forces.
+    """
+
+    load: float
+    residuals: tuple[float, ...]
+    outside: int
+    largest: float
+    reaction: tuple[float, float]
+
+    @property
+    def iterations(self) -> int:
+        """Return the number of Newton steps."""
+        return len(self.residuals)
+
+
+@dataclass
+class MacroSolution:
+    """What a macro solve came to.
+
+    Attributes:
+        state: The last converged state.
+        steps: Converged steps.
+        failures: Steps that failed, and were cut or ended the run.
+        complete: Whether the full load was reached.
+        seconds: Time of the whole, and of the micro calls.
+        calls: Micro calls.
+    """
+
+    state: MacroState
+    steps: list[Step] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+    complete: bool = False
+    seconds: dict[str, float] = field(default_factory=lambda: {"all": 0.0, "micro": 0.0})
+    calls: int = 0
+
+
+class MacroSolver:
+    """Solve a structure with a microscale.
+
+    Args:
+        structure: Mesh and boundary conditions.
+        micro: Answers macro strains.
+        steps: Load steps.
+        rtol: Forces out of balance over reactions, at which Newton stops.
+        max_iter: Newton steps per load step.
+        cuts: How often in a row a step that fails is halved.
+        say: Takes a line per step.
+
+    Example:
+        >>> solver = MacroSolver(plate(), OperatorMicro(sciml.load_pretrained("equino_disk")))
+        >>> solver.solve().steps[-1].iterations
+        4
+    """
+
+    def __init__(
+        self,
+        structure: Structure,
+        micro: Micro,
+        *,
+        steps: int = 1,
+        rtol: float = 1e-8,
+        max_iter: int = 12,
+        cuts: int = 3,
+        say: Callable[[str], None] | None = None,
+    ) -> None:
+        self.structure, self.micro = structure, micro
+        self.steps, self.max_iter = check_count("steps", steps), check_count("max_iter", max_iter)
+        self.cuts = check_count("cuts", cuts, 0)
+        self.rtol = check_positive("rtol", rtol)
+        self.say = say or (lambda line: None)
+        mesh = structure.mesh
+        size = mesh.nodes.size
+        self._free = np.setdiff1d(np.arange(size), structure.held)
+        number = np.full(size, len(self._free))
+        number[self._free] = np.arange(len(self._free))
+        dofs = 2 * mesh.elements[..., None] + np.arange(2)
+        self._dofs = dofs.reshape(len(dofs), -1)
+        self._assembly = Assembly(number[self._dofs], len(self._free))
+        count, points, rows, columns = mesh.strain_operator.shape
+        self.points = count * points
+        self._strains = mesh.strain_operator.reshape(count, points * rows, columns)
+        weighted = mesh.strain_operator * mesh.weights[..., None, None]
+        self._forces = np.ascontiguousarray(
+            weighted.reshape(count, points * rows, columns).transpose(0, 2, 1)
+        )
+
+    # --- pieces -----------------------------------------------------------------------------------
+    def strain(self, displacement: np.ndarray) -> np.ndarray:
+        """Return macro strains `(P, 3)` of displacements `(2N,)`."""
+        return (self._strains @ displacement[self._dofs][..., None]).reshape(-1, 3)
+
+    def internal(self, stress: np.ndarray) -> np.ndarray:
+        """Return nodal forces `(2N,)` of stresses `(P, 3)`."""
+        local = self._forces @ stress.reshape(len(self._dofs), -1, 1)
+        size = self.structure.mesh.nodes.size
+        return np.bincount(self._dofs.ravel(), local.ravel(), minlength=size)
+
+    def stiffness(self, tangent: np.ndarray) -> np.ndarray:
+        """Return element matrices `(E, 16, 16)` of tangents `(P, 3, 3)`."""
+        shape = self.structure.mesh.strain_operator.shape
+        moved = tangent.reshape(*shape[:2], 3, 3) @ self.structure.mesh.strain_operator
+        return self._forces @ moved.reshape(shape[0], -1, shape[3])
+
+    def start(self) -> MacroState:
+        """Return the state without load."""
+        micro = self.micro.virgin(self.points)
+        strain = np.zeros((self.points, 3))
+        found = self.micro.respond(strain, micro)
+        if (found.status != Status.CONVERGED).any():
+            raise InvalidArgument(
+                "a microscale that does not answer zero strain", "a stress and a tangent there"
+            )
+        nothing = np.zeros_like(self.structure.mesh.nodes)
+        return MacroState(0.0, nothing, strain, found.stress, found.tangent, micro)
+
+    # --- the solve --------------------------------------------------------------------------------
+    def solve(
+        self,
+        state: MacroState | None = None,
+        *,
+        after_step: Callable[[MacroState], None] | None = None,
+    ) -> MacroSolution:
+        """Go on from a state to the full load.
+
+        Args:
+            state: Where to start; without load if None.
+            after_step: Called with every converged state, to keep it.
+
+        Raises:
+            InvalidArgument: If the state is of another structure.
+        """
+        began = time.perf_counter()
+        solution = MacroSolution(self.start() if state is None else self._checked(state))
+        size, cut = 1 / self.steps, 0
+        while solution.state.load < 1 - END:
+            load = min(solution.state.load + size, 1.0)
+            if 1 - load < END:
+                load = 1.0
+            found = self._step(solution, load, len(solution.steps) + 1)
+            if isinstance(found, Failure):
+                solution.failures.append(found)
+                self.say(f"{found}")
+                if cut == self.cuts:
+                    break
+                size, cut = size / 2, cut + 1
+                continue
+            solution.state, step = found
+            solution.steps.append(step)
+            cut = 0
+            self._tell(step, len(solution.steps))
+            if after_step is not None:
+                after_step(solution.state)
+        solution.complete = solution.state.load >= 1 - END
+        solution.seconds["all"] = time.perf_counter() - began
+        if not solution.complete:
+            warnings.warn(
+                f"{solution.failures[-1]}. The state at load {solution.state.load:.4g} is kept; "
+                "go on from it with more steps.",
+                NumericalWarning,
+                stacklevel=2,
+            )
+        return solution
+
+    def _checked(self, state: MacroState) -> MacroState:
+        nodes = self.structure.mesh.nodes.shape
+        virgin = self.micro.virgin(1)
+        fits = state.displacement.shape == nodes and len(state.strain) == self.points
+        fits &= set(state.micro) == set(virgin)
+        fits = fits and all(
+            state.micro[name].shape == (self.points, *value.shape[1:])
+            for name, value in virgin.items()
+        )
+        if not fits:
+            raise InvalidArgument(
+                f"a state of {len(state.displacement)} nodes and {len(state.strain)} points",
+                f"one of this structure and microscale: {nodes[0]} nodes, {self.points} points",
+            )
+        return state
+
+    def _step(
+        self, solution: MacroSolution, load: float, number: int
+    ) -> tuple[MacroState, Step] | Failure:
+        state, held, free = solution.state, self.structure.held, self._free
+        outer = load * self.structure.forces
+        u = state.displacement.ravel().copy()
+        change = np.zeros_like(u)
+        change[held] = load * self.structure.values - u[held]
+        # the tangent of the last step carries the prescribed displacements inwards
+        answer = MicroResponse(state.stress, state.tangent, state.micro, np.zeros(0))
+        pushed = np.einsum("pij,pj->pi", answer.tangent, self.strain(change))
+        force = self.internal(answer.stress + pushed) - outer
+        residuals: list[float] = []
+        for iteration in range(1, self.max_iter + 1):
+            factor = factorised(self._assembly.matrix(self.stiffness(answer.tangent)))
+            if factor is None:
+                return Failure(number, load, iteration, "the stiffness is singular")
+            change[free] = -factor.solve(force[free])
+            u += change
+            change[held] = 0.0
+            strain = self.strain(u)
+            began = time.perf_counter()
+            with np.errstate(over="ignore", invalid="ignore"):
+                near = answer if residuals else None
+                answer = self.micro.respond(strain, state.micro, near)
+            solution.seconds["micro"] += time.perf_counter() - began
+            solution.calls += 1
+            bad = np.flatnonzero(answer.status != Status.CONVERGED)
+            if len(bad):
+                return self._micro_failure(number, load, iteration, strain, answer, bad)
+            force = self.internal(answer.stress) - outer
+            scale = max(np.linalg.norm(force[held]), np.linalg.norm(outer))
+            out = float(np.linalg.norm(force[free]))
+            residuals.append(float(out / scale) if scale > 0 else out)
+            if not np.isfinite(out):
+                return Failure(number, load, iteration, "forces are not finite")
+            if out <= self.rtol * scale:
+                outside = (np.abs(strain) > self.micro.box).any(1)
+                moved = held[self.structure.values != 0]
+                shown = force if len(moved) else -outer
+                pairs = shown[moved] if len(moved) else shown
+                axis = moved % 2 if len(moved) else np.arange(len(shown)) % 2
+                reaction = tuple(float(pairs[axis == i].sum()) for i in range(2))
+                step = Step(
+                    load,
+                    tuple(residuals),
+                    int(outside.sum()),
+                    float(np.abs(strain).max()),
+                    reaction,
+                )
+                u = u.reshape(-1, 2)
+                return MacroState(load, u, strain, *answer[:3]), step
+        return Failure(
+            number,
+            load,
+            self.max_iter,
+            f"Newton's method ended at a residual of {residuals[-1]:.2e}, above {self.rtol:g}",
+        )
+
+    def _micro_failure(
+        self,
+        number: int,
+        load: float,
+        iteration: int,
+        strain: np.ndarray,
+        answer: MicroResponse,
+        bad: np.ndarray,
+    ) -> Failure:
+        element, point = divmod(int(bad[0]), len(self.structure.mesh.element.weights))
+        status = Status(int(answer.status[bad[0]])).name.lower().replace("_", " ")
+        more = f", and at {len(bad) - 1} other points" if len(bad) > 1 else ""
+        return Failure(
+            number,
+            load,
+            iteration,
+            f"the microscale did not answer ({status}){more}",
+            element,
+            point,
+            tuple(float(v) for v in strain[bad[0]]),
+        )
+
+    def _tell(self, step: Step, number: int) -> None:
+        shown = " ".join(f"{r:.1e}" for r in step.residuals)
+        self.say(
+            f"step {number}: load {step.load:.4g}, {step.iterations} iterations, residuals "
+            f"{shown}, largest strain {step.largest:.4f}"
+        )
+        if step.outside:
+            warnings.warn(
+                f"step {number}: the strain at {step.outside} of {self.points} points lies outside "
+                f"the training box of +-{self.micro.box:g}, up to {step.largest:.4g}: the law is "
+                "extrapolated there.",
+                RangeWarning,
+                stacklevel=4,
+            )

@@ -1,0 +1,68 @@
+"""Algebraic multigrid of PyAMG as a preconditioner: `pip install 'sciml[amg]'`."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sciml.errors import InvalidArgument, MissingPackage
+from sciml.solvers.linear.preconditioner import StencilPreconditioner
+from sciml.solvers.linear.stencil import Stencil
+
+KINDS = ("ruge_stuben", "smoothed_aggregation")
+
+
+class AlgebraicMultigrid(StencilPreconditioner):
+    """One V-cycle of PyAMG with its defaults, one problem after the other, on a CPU.
+
+    Args:
+        stencil: The matrices.
+        kind: `ruge_stuben` or `smoothed_aggregation`.
+
+    Raises:
+        MissingPackage: Without PyAMG.
+        InvalidArgument: For another kind, or matrices on another device.
+    """
+
+    def __init__(
+        self,
+        stencil: Stencil,
+        kind: Literal["ruge_stuben", "smoothed_aggregation"] = "ruge_stuben",
+    ) -> None:
+        super().__init__(stencil)
+        if kind not in KINDS or stencil.shift.device.type != "cpu":
+            raise InvalidArgument(
+                f"kind={kind!r} on {stencil.shift.device}", f"{' or '.join(KINDS)}, on the CPU"
+            )
+        try:
+            import pyamg
+        except ImportError as error:
+            raise MissingPackage(
+                "AlgebraicMultigrid without PyAMG",
+                "the package pyamg",
+                "Type pip install 'sciml[amg]', or take Multigrid, which needs nothing",
+            ) from error
+        make = getattr(pyamg, f"{kind}_solver")
+        count = self.stencil.problems.numel()
+        self._masks = self.stencil.unknown.reshape(count, -1).numpy()
+        self._cycles = [
+            make(self.stencil.to_csr(k)).aspreconditioner(cycle="V")
+            if self._masks[k].any()
+            else None
+            for k in range(count)
+        ]
+
+    def product(self, r: Tensor) -> Tensor:
+        """Return one V-cycle from zero."""
+        n = self._masks.shape[1]
+        wide = torch.broadcast_shapes(r.shape, self.stencil.shift.shape)
+        given = r.expand(wide).reshape(-1, len(self._cycles), n).double().numpy()
+        out = np.zeros_like(given)
+        for k, (cycle, mask) in enumerate(zip(self._cycles, self._masks, strict=True)):
+            if cycle is not None:
+                for j in range(len(given)):
+                    out[j, k, mask] = cycle.matvec(given[j, k, mask])
+        return torch.from_numpy(out).to(r.dtype).reshape(wide)

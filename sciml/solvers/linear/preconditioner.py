@@ -1,0 +1,76 @@
+"""What all preconditioners of stencils share: one matrix (batch), made once, applied often."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor
+
+from sciml.errors import InvalidArgument
+from sciml.solvers.linear.stencil import Stencil
+from sciml.solvers.operators import Operator, Product
+
+
+class StencilPreconditioner(ABC):
+    """A symmetric positive definite approximation of the inverse of a stencil matrix.
+
+    It is made from the stencil, which is the set-up, and then handed to a solver as
+    `FlexibleCG(preconditioner=Multigrid(stencil))`; the same object serves the solve of the
+    derivative, whose matrix is the same.
+
+    Args:
+        stencil: The matrices; no gradient goes through a preconditioner.
+        dtype: In which it computes, that of the stencil by default. Vectors are brought to norm 1
+            before and come back in their own dtype and size, so float32 serves a float64 solve.
+    """
+
+    def __init__(self, stencil: Stencil, dtype: torch.dtype | None = None) -> None:
+        self.stencil = stencil.detach()
+        self.dtype = dtype or stencil.shift.dtype
+
+    def __call__(self, operator: Operator) -> Product:
+        """Return the product with M; refuses an operator on another grid.
+
+        Raises:
+            InvalidArgument: If the unknowns do not fit the stencil.
+        """
+        self.stencil.check_fits(operator.like)
+        if operator.like.device != self.stencil.shift.device:
+            raise InvalidArgument(
+                f"unknowns on {operator.like.device}",
+                f"the device of the preconditioner, {self.stencil.shift.device}",
+                "Type type(preconditioner)(stencil.to(device))",
+            )
+        return self.apply
+
+    def apply(self, r: Tensor) -> Tensor:
+        """Return M r, `(..., *P, *grid)`; zero at cells that are no unknowns."""
+        with torch.no_grad():
+            if r.dtype == self.dtype:
+                return self.product(r)
+            # float32 has no room for squares of residuals near its ends
+            size = r.abs().amax(tuple(range(-self.stencil.ndim, 0)), keepdim=True)
+            size = size.masked_fill(size == 0, 1.0)
+            return self.product((r / size).to(self.dtype)).to(r.dtype) * size
+
+    @abstractmethod
+    def product(self, r: Tensor) -> Tensor:
+        """Return M r in the dtype of the preconditioner."""
+
+
+class Jacobi(StencilPreconditioner):
+    """Division by the diagonal.
+
+    Args:
+        stencil: The matrices.
+        dtype: As in `StencilPreconditioner`.
+    """
+
+    def __init__(self, stencil: Stencil, dtype: torch.dtype | None = None) -> None:
+        super().__init__(stencil, dtype)
+        self.inverse = (self.stencil.unknown / self.stencil.diagonal).to(self.dtype)
+
+    def product(self, r: Tensor) -> Tensor:
+        """Return r over the diagonal."""
+        return self.inverse * r

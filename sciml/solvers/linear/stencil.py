@@ -1,0 +1,367 @@
+"""Symmetric nearest-neighbour matrices on 1-D, 2-D and 3-D grids, a batch of them at once.
+
+    (A x)_c = s_c x_c + sum over the faces f of cell c of w_f (x_c - x_nb(f))
+
+With w >= 0 and s >= 0 this is a symmetric, weakly diagonally dominant M-matrix, positive
+semi-definite, and positive definite on every connected component in which some s is positive. A
+component without one is singular with the constant as its null vector. Pressure, diffusion and
+heat on regular grids have this form, see `sciml.physics.fluids`.
+
+Cells that are no unknowns (solid, air) stay in the arrays: no face joins them to anything and
+their diagonal is 1, so A is the identity there and vectors that are zero there stay so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from scipy import sparse
+from torch import Tensor
+from torch.nn.functional import pad
+
+from sciml.errors import InvalidArgument, InvalidType
+from sciml.solvers.attach import Implicit
+from sciml.solvers.layout import Rows, transformed
+from sciml.solvers.operators import Operator
+from sciml.solvers.solution import Policy, Solution
+from sciml.solvers.solve import linear_solve
+
+
+def low(x: Tensor, axis: int) -> Tensor:
+    """Return the cells below the interior faces of an axis, a view."""
+    return x.narrow(axis, 0, x.shape[axis] - 1)
+
+
+def high(x: Tensor, axis: int) -> Tensor:
+    """Return the cells above the interior faces of an axis, a view."""
+    return x.narrow(axis, 1, x.shape[axis] - 1)
+
+
+def around(faces: Sequence[Tensor]) -> Tensor:
+    """Return the sum over the faces of every cell, `(*P, *grid)`."""
+    d = len(faces)
+    total: Tensor | float = 0.0
+    for a, w in enumerate(faces):
+        width = [0, 0] * (d - 1 - a)
+        total = total + pad(w, [*width, 1, 0]) + pad(w, [*width, 0, 1])
+    return total
+
+
+@dataclass(frozen=True, eq=False)
+class Stencil:
+    """A batch of matrices of the form above; P is the shape of the batch, often `(B,)`.
+
+    Args:
+        faces: Per axis the weights of the interior faces, `(*P, *grid)` with one entry less along
+            that axis; zero where nothing is joined.
+        shift: `(*P, *grid)`, s above: zero in the interior, positive beside a fixed value.
+        unknown: `(*P, *grid)` booleans, cells that are solved for.
+
+    Example:
+        >>> w = torch.ones(1, 15, 16), torch.ones(1, 16, 15)
+        >>> box = torch.ones(1, 16, 16, dtype=torch.bool)
+        >>> Stencil(w, torch.zeros(1, 16, 16), box).singular  # Neumann walls all around
+        tensor([True])
+
+    Raises:
+        InvalidType: If weights are not real floating-point tensors, or `unknown` is not boolean.
+        InvalidArgument: If shapes do not fit each other.
+    """
+
+    faces: tuple[Tensor, ...]
+    shift: Tensor
+    unknown: Tensor
+
+    def __post_init__(self) -> None:
+        """Check types and shapes; values are looked at by `check`."""
+        object.__setattr__(self, "faces", tuple(self.faces))
+        if not all(t.is_floating_point() for t in (*self.faces, self.shift)):
+            kinds = {str(t.dtype) for t in (*self.faces, self.shift)}
+            raise InvalidType(f"a stencil of {', '.join(sorted(kinds))}", "float32 or float64")
+        if self.unknown.dtype != torch.bool:
+            raise InvalidType(
+                f"unknown of {self.unknown.dtype}", "booleans", "Type unknown=cells == FLUID"
+            )
+        shape, d = tuple(self.shift.shape), len(self.faces)
+        wanted = [
+            tuple(n - (a == i - (len(shape) - d)) for i, n in enumerate(shape)) for a in range(d)
+        ]
+        got = [tuple(w.shape) for w in self.faces]
+        if not 1 <= d <= len(shape) or tuple(self.unknown.shape) != shape or got != wanted:
+            raise InvalidArgument(
+                f"faces of shapes {got}, shift {shape}, unknown {tuple(self.unknown.shape)}",
+                f"faces of shapes {wanted}, and shift and unknown of one shape",
+            )
+
+    @property
+    def ndim(self) -> int:
+        """Return the number of axes of the grid."""
+        return len(self.faces)
+
+    @property
+    def grid(self) -> torch.Size:
+        """Return the cells per axis."""
+        return self.shift.shape[-self.ndim :]
+
+    @property
+    def problems(self) -> torch.Size:
+        """Return P."""
+        return self.shift.shape[: -self.ndim]
+
+    @cached_property
+    def diagonal(self) -> Tensor:
+        """Return the diagonal of A `(*P, *grid)`, 1 at cells that are no unknowns."""
+        return torch.where(self.unknown, around(self.faces) + self.shift, 1.0)
+
+    def check(self) -> Stencil:
+        """Return the stencil after looking at its values, once per matrix.
+
+        Raises:
+            InvalidArgument: For weights that are negative or not finite, for a face or a shift at
+                a cell that is no unknown, or for an unknown with a zero row.
+        """
+        for name, w in (
+            *((f"faces[{a}]", w) for a, w in enumerate(self.faces)),
+            ("shift", self.shift),
+        ):
+            if not bool((w >= 0).all() & w.isfinite().all()):
+                bad = int((~((w >= 0) & w.isfinite())).sum())
+                raise InvalidArgument(
+                    f"{name} with {bad} weights that are negative or not finite",
+                    "weights >= 0: open face over density, and distances to surfaces above zero",
+                )
+        loose = (around(self.faces) + self.shift > 0) & ~self.unknown
+        empty = self.unknown & (self.diagonal == 0)
+        if bool(loose.any()) or bool(empty.any()):
+            raise InvalidArgument(
+                f"{int(loose.sum())} cells that are joined and no unknowns, "
+                f"{int(empty.sum())} unknowns joined to nothing",
+                "faces between unknowns only, and no unknown without a face",
+                "Type build_stencil(...), which drops both",
+            )
+        return self
+
+    # --- products ---------------------------------------------------------------------------
+    def times(self, x: Tensor) -> Tensor:
+        """Return A x, `(..., *P, *grid)`; differentiable in x and in the weights."""
+        recorded = torch.is_grad_enabled() and any(
+            t.requires_grad for t in (self.shift, *self.faces)
+        )
+        if recorded or transformed():
+            return self._differentiable(x)
+        out = self.diagonal * x
+        for a, w in enumerate(self.faces):
+            axis = a - self.ndim
+            # in place on fresh memory: two passes per axis and nothing allocated
+            high(out, axis).addcmul_(w, low(x, axis), value=-1)
+            low(out, axis).addcmul_(w, high(x, axis), value=-1)
+        return out
+
+    def _differentiable(self, x: Tensor) -> Tensor:
+        """Return A x without writing in place; the same terms as flows through faces."""
+        shift = torch.where(self.unknown, self.shift, 1.0)
+        out, d = shift * x, self.ndim
+        for a, w in enumerate(self.faces):
+            axis = a - d
+            flow = w * (high(x, axis) - low(x, axis))
+            width = [0, 0] * (d - 1 - a)
+            out = out - pad(flow, [*width, 0, 1]) + pad(flow, [*width, 1, 0])
+        return out
+
+    def operator(self, like: Tensor) -> Operator:
+        """Return A for the solvers of this package, with its projection if it is singular.
+
+        Args:
+            like: A right-hand side, `(..., *P, *grid)`.
+        """
+        singular = bool(self.singular.any())
+        return Operator(
+            self.times,
+            None,
+            like,
+            Rows(like.dim() - self.ndim),
+            symmetric=True,
+            positive_definite=not singular,
+            project=self.project if singular else None,
+        )
+
+    def solve(
+        self,
+        b: Tensor,
+        *,
+        linear: Any,
+        on_failure: Policy,
+        x0: Tensor | None = None,
+        adjoint: Implicit | None = None,
+    ) -> Solution:
+        """Solve A x = b, with derivatives in b, `shift` and `faces` by one more solve.
+
+            dL/db = lambda,  dL/dw_f = -(lambda_c - lambda_nb)(x_c - x_nb),  dL/ds_c = -lambda_c x_c
+
+        with A lambda = dL/dx. Values of b at cells that are no unknowns are ignored. In a singular
+        component b is replaced by b minus its mean there, and x has mean zero.
+
+        Args:
+            b: Right-hand sides `(..., *P, *grid)`.
+            linear: `CG()`, `FlexibleCG(...)`, `guarded(...)`; the derivative takes it too.
+            on_failure: `raise`, `warn`, `mask` or `best`, see `sciml.solvers.root`.
+            x0: Start of the iteration.
+            adjoint: Derivative rule, by default `Implicit(linear)`.
+
+        Raises:
+            InvalidArgument: If b does not fit the grid.
+            ConvergenceError: Under `raise`, if a problem was not solved.
+        """
+        self.check_fits(b)
+        b = torch.where(self.unknown, b, 0.0)
+        singular = bool(self.singular.any())
+        last: tuple[tuple[Tensor, ...], Stencil] = (self.shift, *self.faces), self
+
+        def stencil(x: Tensor, *weights: Tensor) -> Tensor:
+            nonlocal last
+            # a solve calls with the same tensors again and again: the diagonal is formed once
+            if any(new is not old for new, old in zip(weights, last[0], strict=True)):
+                last = weights, Stencil(weights[1:], weights[0], self.unknown)
+            return last[1].times(x)
+
+        return linear_solve(
+            stencil,
+            b,
+            (self.shift, *self.faces),
+            linear=linear,
+            on_failure=on_failure,
+            adjoint=adjoint,
+            layout=Rows(b.dim() - self.ndim),
+            x0=x0,
+            symmetric=True,
+            positive_definite=not singular,
+            project=self.project if singular else None,
+        )
+
+    def check_fits(self, b: Tensor) -> None:
+        """Refuse a vector that does not fit.
+
+        Raises:
+            InvalidArgument: If its last axes are not those of the weights.
+        """
+        if tuple(b.shape[b.dim() - self.shift.dim() :]) != tuple(self.shift.shape):
+            one = self.problems.numel() == 1 and tuple(b.shape[-self.ndim :]) == tuple(self.grid)
+            if not (one and b.dim() >= self.shift.dim()):
+                raise InvalidArgument(
+                    f"a vector of shape {tuple(b.shape)} for matrices on {tuple(self.shift.shape)}",
+                    f"shape (..., {', '.join(map(str, self.shift.shape))})",
+                )
+
+    # --- connected components ---------------------------------------------------------------
+    @cached_property
+    def _components(self) -> tuple[Tensor, Tensor]:
+        """Return labels of singular components `(*P, *grid)`, 0 elsewhere, and their sizes."""
+        count, size = self.problems.numel(), self.grid.numel()
+        number = torch.arange(count * size).reshape(self.shift.shape)
+        ends = [
+            (low(number, a - self.ndim)[w > 0], high(number, a - self.ndim)[w > 0])
+            for a, w in enumerate(w.detach().cpu() for w in self.faces)
+        ]
+        rows, columns = (torch.cat([e[k] for e in ends]).numpy() for k in (0, 1))
+        graph = sparse.coo_array(
+            (np.ones(len(rows), dtype=np.int8), (rows, columns)), shape=(count * size,) * 2
+        )
+        found, label = sparse.csgraph.connected_components(graph, directed=False)
+        label = torch.from_numpy(label).long()
+        unknown = self.unknown.detach().cpu().flatten()
+        fixed = torch.zeros(found, dtype=torch.bool)
+        fixed[label[(self.shift.detach().cpu().flatten() > 0) | ~unknown]] = True
+        # singular components are numbered from 1, everything else is 0
+        new = torch.where(fixed, 0, (~fixed).cumsum(0))
+        label = new[label]
+        sizes = torch.bincount(label, minlength=int(new.max()) + 1 if found else 1)
+        device = self.shift.device
+        return label.reshape(self.shift.shape).to(device), sizes.to(device)
+
+    @cached_property
+    def singular(self) -> Tensor:
+        """Return which matrices have a singular component, `(*P)` booleans."""
+        return (self._components[0] > 0).flatten(-self.ndim).any(-1)
+
+    def project(self, v: Tensor) -> Tensor:
+        """Return v `(..., *P, *grid)` less its mean in every singular component."""
+        label, sizes = self._components
+        lead = v.dim() - self.ndim - len(self.problems)
+        shared = tuple(v.shape[lead:]) != tuple(self.shift.shape)  # one matrix, many vectors
+        lead = v.dim() - self.ndim if shared else lead
+        label = label.flatten()
+        flat = v.reshape(*v.shape[:lead], label.numel())
+        sums = flat.new_zeros(*flat.shape[:-1], len(sizes)).index_add(-1, label, flat)
+        means = sums / sizes.clamp_min(1)
+        means = torch.where(torch.arange(len(sizes), device=v.device) == 0, 0.0, means)
+        return (flat - means[..., label]).reshape(v.shape)
+
+    # --- conversions ------------------------------------------------------------------------
+    def to(self, *where: Any) -> Stencil:
+        """Return the stencil with its weights in another dtype or on another device."""
+        faces = tuple(w.to(*where) for w in self.faces)
+        shift = self.shift.to(*where)
+        return Stencil(faces, shift, self.unknown.to(shift.device))
+
+    def detach(self) -> Stencil:
+        """Return the stencil without a graph."""
+        return Stencil(tuple(w.detach() for w in self.faces), self.shift.detach(), self.unknown)
+
+    def __getitem__(self, which: Any) -> Stencil:
+        """Return the matrices that an index of P picks."""
+        return Stencil(tuple(w[which] for w in self.faces), self.shift[which], self.unknown[which])
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Stencil:
+        """Return the stencil with a function applied to every array, `torch.Tensor.flip` say."""
+        return Stencil(
+            tuple(map(function, self.faces)), function(self.shift), function(self.unknown)
+        )
+
+    def to_csr(self, problem: int = 0) -> sparse.csr_array:
+        """Return one matrix over its unknowns, in the order of `x[problem][unknown[problem]]`.
+
+        Args:
+            problem: Its place in the flattened batch.
+        """
+        d, grid = self.ndim, tuple(self.grid)
+        unknown = self.unknown.reshape(-1, *grid)[problem].cpu().numpy()
+        n = int(unknown.sum())
+        number = np.full(grid, -1, dtype=np.int64)
+        number[unknown] = np.arange(n)
+        diagonal = self.diagonal.detach().reshape(-1, *grid)[problem].cpu().numpy()[unknown]
+        rows, columns, values = [np.arange(n)], [np.arange(n)], [diagonal]
+        for a in range(d):
+            w = self.faces[a].detach()
+            w = w.reshape(-1, *w.shape[-d:])[problem].cpu().numpy()
+            one = np.moveaxis(np.moveaxis(number, a, 0)[:-1], 0, a)
+            two = np.moveaxis(np.moveaxis(number, a, 0)[1:], 0, a)
+            joined = w != 0
+            i, j, w = one[joined], two[joined], w[joined]
+            rows += [i, j]
+            columns += [j, i]
+            values += [-w, -w]
+        entries = np.concatenate(values), (np.concatenate(rows), np.concatenate(columns))
+        return sparse.coo_array(entries, shape=(n, n)).tocsr()
+
+
+def build_stencil(faces: Sequence[Tensor], shift: Tensor, unknown: Tensor) -> Stencil:
+    """Return a stencil in which only unknowns are joined and none has a zero row.
+
+    Args:
+        faces: Per axis `(*P, *grid)`, one entry less along the axis; whatever stands at faces of
+            cells that are no unknowns is dropped.
+        shift: `(*P, *grid)`; likewise.
+        unknown: `(*P, *grid)` booleans; cells that nothing is joined to are taken out.
+    """
+    d = len(faces)
+    joined = tuple(
+        torch.where(low(unknown, a - d) & high(unknown, a - d), w, 0.0) for a, w in enumerate(faces)
+    )
+    shift = torch.where(unknown, shift, 0.0)
+    unknown = unknown & (around(joined) + shift > 0)
+    return Stencil(joined, shift, unknown)

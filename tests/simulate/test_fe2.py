@@ -1,0 +1,102 @@
+"""`sciml simulate fe2`: settings, files, continuing, and the list of simulations."""
+
+import json
+
+import numpy as np
+import pytest
+
+from sciml.cli.main import main
+from sciml.simulate import SIMULATIONS
+from sciml.simulate.base import Simulation, described, read, setting
+from sciml.simulate.fe2 import FE2
+
+
+def simulate(*words):
+    return main(["simulate", *words])
+
+
+def test_a_run_leaves_pictures_numbers_and_its_state(tmp_path, capsys):
+    out = tmp_path / "run"
+    assert simulate("fe2", "case=cook", "micro=material", "vtu=true", f"out={out}") == 0
+    pictures, numbers = {"contours.png", "convergence.png"}, {"metrics.json", "steps.csv"}
+    kept = {"state.npz", "structure.vtu"}
+    assert {f.name for f in out.iterdir()} == pictures | numbers | kept
+    said = capsys.readouterr().out
+    assert "64 elements, 256 points" in said
+    record = json.loads((out / "metrics.json").read_text())
+    assert record["status"] == "completed"
+    assert record["metrics"]["load"] == 1.0
+    assert record["metrics"]["iterations_max"] <= 5
+    assert simulate("fe2", "micro=material", f"out={out}") == 2
+    assert "resume=true" in capsys.readouterr().err
+
+
+def test_an_interrupted_path_with_history_goes_on(tmp_path, capsys):
+    """A yield stress is passed: what was plastic before the break counts after it."""
+    words = ["fe2", "case=l_profile", "micro=material", "cell=plastic_disk", "load=6"]
+    assert simulate(*words, "steps=4", f"out={tmp_path / 'whole'}") == 0
+    part = tmp_path / "part"
+    assert simulate(*words, "steps=4", f"out={part}") == 0
+    # as if it had been killed after half the load
+    from sciml.simulate import MacroSolver, MacroState
+
+    made = FE2(case="l_profile", micro="material", cell="plastic_disk", load=6.0)
+    states = []
+    MacroSolver(made.structure(), made.answerer()[0], steps=4).solve(after_step=states.append)
+    states[1].save(part / "state.npz")
+    assert simulate(*words, "steps=4", "resume=true", f"out={part}") == 0
+    assert "continued from load 0.5" in capsys.readouterr().out
+    ends = [MacroState.load_file(tmp_path / n / "state.npz") for n in ("whole", "part")]
+    np.testing.assert_allclose(ends[0].stress, ends[1].stress, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        (("fe3",), "did you mean 'fe2'"),
+        (("fe2", "case=plates"), "plate"),
+        (("fe2", "cases=plate"), "case"),
+        (("fe2", "steps=two"), "int"),
+        (("fe2", "steps=0"), "at least 1"),
+        (("fe2", "plate"), "key=value"),
+        (("fe2", "case=plate", "case=cook"), "twice"),
+        (("fe2", "vtu=maybe"), "bool"),
+        (("fe2", "reference=true", "micro=rve"), "operator"),
+        (("fe2", "model=nothing"), "no pretrained model 'nothing'"),
+        (("fe2", "micro=material", "resume=true", "out=nowhere"), "state.npz"),
+        (("fe2", "model=wos_poisson2d"), "strain in, stress and tangent out"),
+    ],
+)
+def test_wrong_input_is_refused(words, said, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert simulate(*words) == 2
+    error = capsys.readouterr().err
+    assert said.lower() in error.lower()
+    assert "Traceback" not in error
+    assert not list(tmp_path.iterdir())
+
+
+def test_help_lists_simulations_and_settings(capsys):
+    assert simulate() == 0
+    listed = capsys.readouterr().out
+    assert all(name in listed for name in SIMULATIONS)
+    assert simulate("fe2", "--help") == 0
+    said = capsys.readouterr().out
+    assert all(f"{name}=" in said for name in ("case", "micro", "steps", "reference", "out"))
+
+
+def test_a_simulation_is_one_dataclass():
+    from dataclasses import dataclass
+
+    @dataclass(frozen=True)
+    class Toy(Simulation):
+        """Counts."""
+
+        steps: int = setting(3, "how far")
+        name: str | None = setting(None, "of the file")
+
+        def run(self, folder, say=print):
+            return {"sum": float(sum(range(self.steps)))}
+
+    assert read(Toy, ["steps=4", "name=null"]).run(None) == {"sum": 6.0}
+    assert "steps=3" in described(Toy)
