@@ -95,6 +95,7 @@ def _train(
     import torch
 
     from sciml.callbacks.first_step import FirstStep
+    from sciml.callbacks.fresh_rows import FreshRows
     from sciml.callbacks.new_settings import NewSettings
     from sciml.cli.build import build
 
@@ -142,7 +143,7 @@ def _train(
             stale.unlink()
     ranks.lost = lost
     log.info("%s in %s", config["model"], run_dir)
-    trainer.callbacks[:0] = [stop, FirstStep(begin)]
+    trainer.callbacks[:0] = [stop, FirstStep(begin), FreshRows()]
     if found is not None:
         for text in found.warnings:
             log.warning("%s", text)
