@@ -7,8 +7,8 @@ step is alpha = q.b / q.Aq. Two losses, both independent of the size and sign of
     energy     mean of |x - alpha q|_A^2 / |x|_A^2 = 1 - (q.b)^2 / (q.Aq x.b), in [0, 1]
 
 The first is not bounded by 1, since alpha minimises another norm; the second is the share of the
-error's A-norm that one step leaves. As residual rows the second has sqrt(w_f) times the jump of the
-error at every face and sqrt(s_c) times the error in every cell.
+error's A-norm that one step leaves, formed from sqrt(w_f) times the jump of the error at every face
+and sqrt(s_c) times the error in every cell. Curvature sees the norm of each sample as its residual.
 
 With `own_steps`, a share of the samples are residuals that the present network leaves after one to
 `own_steps` steps of the solver, without gradient through these steps: what it will be asked later.
@@ -139,7 +139,9 @@ class ConjugateDirectionLearner(LightningModule):
         if self.own_steps and "age" in batch.extra:
             b, x = own_residuals(product, stencil, b, x, self._ages(batch.extra["age"]))
         rows = direction_rows(stencil, product(b), b, x, self.loss)
-        return [LossTerm("direction", rows, 1.0, batch.count)]
+        # one number per sample, not one per face: curvature takes a derivative of each
+        left = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
+        return [LossTerm("direction", left, 1.0, batch.count)]
 
     def _ages(self, u: Tensor) -> Tensor:
         """Return how many solver steps each sample is old, from uniform numbers `(N,)`."""

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from sciml.errors import InvalidArgument, NumericalWarning
 from sciml.optim.base import CurvatureOptimizer
-from sciml.optim.checks import NOT_NEGATIVE, POSITIVE, at_least, number, parameters_of
+from sciml.optim.checks import NOT_NEGATIVE, POSITIVE, at_least, number, parameters_of, shares
 from sciml.optim.flat import assign, flatten
 from sciml.optim.line_search import Point, strong_wolfe
 from sciml.optim.objective import Evaluation, Objective
@@ -77,7 +77,7 @@ class AdamLBFGS(CurvatureOptimizer):
         number(at_least(0), adam_steps=adam_steps)
         number(at_least(1), history=history, max_evaluations=max_evaluations)
         number(NOT_NEGATIVE, eps=eps)
-        defaults = {"lr": lr, "betas": tuple(betas), "eps": eps}
+        defaults = {"lr": lr, "betas": shares(betas, 2), "eps": eps}
         super().__init__(parameters_of(params, type(self).__name__), defaults)
         self.adam_steps, self.history = adam_steps, history
         self.c1, self.c2, self.max_evaluations = c1, c2, max_evaluations

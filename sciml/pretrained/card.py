@@ -40,6 +40,30 @@ SETS = {
     "test_l_shape": "L-shapes, which training never saw",
     "test_ball": "balls, which training never saw",
 }
+# The same for laws of cells.
+LAW_MEANING = {
+    "strain": "macro strain (exx, eyy, gxy), with the engineering shear gxy = 2 exy",
+    "stress": "homogenised stress (sxx, syy, sxy)",
+    "tangent": "its exact derivative with respect to the strain",
+}
+LAW_MEASURES = {
+    "rel_l2": "mean over strains of |shat - FE|_2 / |FE|_2, homogenised stress; _max the largest",
+    "r2_xx": "and so on: coefficient of determination of a component of the homogenised stress",
+    "stress_xx": "and so on: relative L2 error of a component of the local stress over all "
+    "quadrature points, mean over strains; _median the median",
+    "tangent": "relative error of the homogenised tangent, Frobenius norm",
+}
+LAW_SETS = {
+    "test": "uniform strains in the box, independent of training",
+    "test_small": "strains of at most a tenth of the box",
+}
+
+
+def _words(spec: Mapping) -> tuple[Mapping, Mapping, Mapping]:
+    """Return what inputs and outputs, measures and sets of a model mean, where that is known."""
+    if spec["class"] == "EquiNO":
+        return LAW_MEANING, LAW_MEASURES, LAW_SETS
+    return (MEANING, MEASURES, SETS) if example.family_of(spec) else ({}, {}, {})
 
 
 def render(spec: Mapping, printed: str | None = None, place: str = example.PLACE) -> str:
@@ -79,28 +103,31 @@ def render(spec: Mapping, printed: str | None = None, place: str = example.PLACE
         "| name | shape | unit | seen in training | what it is |",
         "|---|---|---|---|---|",
     ]
+    meaning, measures, sets = _words(spec)
     for name, entry in {**spec["inputs"], **spec["outputs"]}.items():
         ranges = ", ".join(
             f"{_quantity(name, quantity)} in [{low:.6g}, {high:.6g}]"
             for quantity, (low, high) in entry.get("ranges", {}).items()
         )
         shape = ", ".join(map(str, entry["shape"]))
-        what = MEANING.get(name, "") if example.family_of(spec) else ""
+        what = meaning.get(name, "")
         cells = (name, f"({shape})", entry["unit"], ranges or "–", what)
         lines.append(f"| {' | '.join(cells)} |".replace("|  |", "| |"))
     if spec["metrics"]:
         lines += ["", "## Measured quality", "", "| metric | value | measured on |"]
         lines.append("|---|---|---|")
-        count = (spec["data"].get("recipe") or {}).get("test_count")
+        recipe = spec["data"].get("recipe") or {}
+        counts = {"test": recipe.get("test"), "test_small": recipe.get("small")}
         for name, value in sorted(spec["metrics"].items()):
             part = name.partition("/")[0]
-            where = SETS.get(part, "") if example.family_of(spec) else ""
+            where = sets.get(part, "")
+            count = recipe.get("test_count") or counts.get(part)
             where = f"{count} {where}" if where and count else where
             number = "not finite" if value is None else format(value, ".4g")
             lines.append(f"| {name} | {number} | {where} |".replace("|  |", "| |"))
-        if example.family_of(spec):
-            kinds = {name.rpartition("/")[2] for name in spec["metrics"]}
-            lines += ["", *(f"- {k}: {MEASURES[k]}" for k in sorted(kinds & set(MEASURES)))]
+        kinds = {name.rpartition("/")[2] for name in spec["metrics"]} & set(measures)
+        if kinds:
+            lines += ["", *(f"- {k}: {measures[k]}" for k in sorted(kinds))]
     lines += ["", "## How it was made", ""]
     if solution:
         how = {

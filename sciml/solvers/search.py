@@ -25,6 +25,7 @@ from sciml.solvers.problem import Kind, Problem, Task
 from sciml.solvers.progress import default_tolerance, relative_to, within
 from sciml.solvers.reversible import Reversible
 from sciml.solvers.solution import (
+    CURES,
     LinearReport,
     Outcome,
     Policy,
@@ -97,11 +98,11 @@ class _Run:
         self.evaluations.append(out.evaluations)
         self.inverses.append(out.inverse)
         self.stages.append(out.stage)
-        self.settle(out)
+        self.settle(out, task)
         # fresh tensors: a Function must not return its input
         return out.value.clone(), out.status, out.iterations, out.residual, out.relative
 
-    def settle(self, out: Outcome) -> None:
+    def settle(self, out: Outcome, task: Task) -> None:
         """Apply the policy to what the solver returned."""
         name = getattr(self.solver, "__name__", type(self.solver).__name__)
         tolerance = default_tolerance(out.residual.dtype)
@@ -110,8 +111,35 @@ class _Run:
             self.on_failure,
             f"the {self.problem.kind} solve by {name}",
             f"relative residuals within the solver's rtol (default {tolerance:g})",
-            (lambda: self.solver.cures(out)) if hasattr(self.solver, "cures") else None,
+            lambda: self._cures(out, task),
         )
+
+    def _cures(self, out: Outcome, task: Task) -> str:
+        """Return what to type after a failure."""
+        if _coupled(task, out.value):
+            return (
+                "The residual of one problem depends on the unknown of others, as by a sum or a "
+                "mean over the batch: that is one problem. Type layout=Rows(0)"
+            )
+        return self.solver.cures(out) if hasattr(self.solver, "cures") else CURES
+
+
+def _coupled(task: Task, x: Tensor) -> bool:
+    """Return whether a change of the first problem's unknown changes the residual of others."""
+    layout = task.layout
+    shape = layout.problems(x)
+    if math.prod(shape) < 2 or not bool(x.isfinite().all()):
+        return False
+    with torch.no_grad():
+        first = torch.zeros(shape, dtype=x.dtype, device=x.device)
+        first.view(-1)[0] = 1.0
+        flat = layout.pack(x)
+        moved = layout.unpack(flat + first[..., None] * (1.0 + flat.abs()), x)
+        before, after = (layout.pack(task.residual(y)).flatten(0, -2) for y in (x, moved))
+    change = (after - before).abs()
+    size = torch.maximum(before.abs(), after.abs()).amax() + change[0].amax()
+    noise = 1e3 * torch.finfo(x.dtype).eps * size  # products of matrices depend on their sizes
+    return bool(size.isfinite()) and bool((change[1:] > noise).any())
 
 
 def _judged(task: Task, x0: Tensor, x: Tensor, solver: Solver) -> Outcome:
@@ -210,7 +238,7 @@ def _iterated(
 ) -> Solution:
     """Solve with a rule that differentiates the iteration itself."""
     out = rule.iterate(run.problem, run.solver, x, theta, report)
-    run.settle(out)
+    run.settle(out, Task(run.problem, theta))
     value = out.value
     if run.on_failure == "mask":
         converged = run.problem.layout.spread(out.status == Status.CONVERGED, value)

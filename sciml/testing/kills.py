@@ -46,7 +46,7 @@ SETTINGS = (
     "trainer.val_check_interval=5",
     "callbacks.checkpoint.every_steps=3",
 )
-CLOCKS = ("_per_s", "/share", "seconds")  # ends of the names of metrics that tell the time
+CLOCKS = ("_per_s", "/walk_share", "seconds")  # ends of the names of metrics that tell the time
 OLD_SEED = 77
 OLD = (f"seed={OLD_SEED}", "trainer.max_steps=5")  # the run before in a used folder
 

@@ -7,6 +7,7 @@ measures the operators of finished runs and copies them into the package.
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 from pathlib import Path
@@ -61,6 +62,7 @@ def ship(run: Path) -> Path:
     if target.exists():
         shutil.rmtree(target)
     shutil.copytree(run / "pretrained", target)
+    _without_folders(target / "model.json")
     kept = {k: v for k, v in found.items() if k.endswith(kinds) and "/baseline/" not in k}
     update_metrics(target, kept, describe("model", target.name))
     size = sum(file.stat().st_size for file in target.iterdir())
@@ -68,6 +70,14 @@ def ship(run: Path) -> Path:
         shutil.rmtree(target)
         raise SystemExit(f"{run}: {size} bytes, more than {LARGEST}")
     return target
+
+
+def _without_folders(file: Path) -> None:
+    """Take out of a recipe where this machine keeps its files."""
+    spec = json.loads(file.read_text(encoding="utf-8"))
+    recipe = spec["data"].get("recipe") or {}
+    recipe.update({key: None for key in ("cache", "root") if recipe.get(key) is not None})
+    file.write_text(json.dumps(spec, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -27,12 +27,23 @@ LEARNED = (
 class TestDCDM(ModuleContract):
     cases = {"2d": ["model=dcdm_2d", *SMALL, *FAITHFUL]}
     overfit = (60, 0.2)
-    optimizer_cases = ()  # convolutions with ReLU: as tests/modules/test_contract_deq.py has them
+
+    @pytest.mark.slow  # the module's loss is that of the class below
+    def test_runs_with_every_optimizer_or_is_refused(self, words, optimizer, tmp_path):
+        super().test_runs_with_every_optimizer_or_is_refused(words, optimizer, tmp_path)
+
+    @pytest.mark.slow  # likewise
+    def test_two_ranks_equal_one_process(self, on_two_ranks):
+        super().test_two_ranks_equal_one_process(on_two_ranks)
 
 
 class TestLearnedMultigrid(ModuleContract):
     cases = {"2d": ["model=pressure_2d", *SMALL, *LEARNED, "data.train_sizes=[20]"]}
     overfit = (40, 0.8)
+
+    @pytest.mark.slow  # a minute for all of them
+    def test_runs_with_every_optimizer_or_is_refused(self, words, optimizer, tmp_path):
+        super().test_runs_with_every_optimizer_or_is_refused(words, optimizer, tmp_path)
 
 
 @pytest.mark.slow

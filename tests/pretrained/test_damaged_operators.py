@@ -123,7 +123,7 @@ CASES = {
     "an argument of the wrong type": (
         "wos",
         set_key("arguments", "modes", value="ten"),
-        "refuses its arguments",
+        "passes modes=ten to WosFNO. Expected an integer",
     ),
     "more weights than any memory": (
         "wos",

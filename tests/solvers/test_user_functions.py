@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from sciml.errors import InvalidArgument, InvalidType
+from sciml.errors import ConvergenceError, InvalidArgument, InvalidType
 from sciml.solvers import (
     GMRES,
     LBFGS,
@@ -13,6 +13,7 @@ from sciml.solvers import (
     LevenbergMarquardt,
     Newton,
     NewtonKrylov,
+    Rows,
     fixed_point,
     implicit_derivative,
     integrate,
@@ -151,3 +152,20 @@ def test_a_compiled_function_is_compiled_without_the_watching():
         for _ in range(3):
             fixed_point(step, torch.ones(3, 2), on_failure="raise")
     assert len(graphs) == 1
+
+
+@pytest.mark.parametrize("solver", [Newton(), NewtonKrylov()])
+def test_a_failure_says_that_the_rows_of_a_batch_are_coupled(solver):
+    b = torch.linspace(-1.0, 1.0, 8, dtype=torch.float64).view(4, 2)
+
+    def coupled(u, b):
+        return u + 0.1 * u**3 - 2.5 * u.mean(0) - b
+
+    with pytest.raises(ConvergenceError, match=r"depends on the unknown of others.*Rows\(0\)"):
+        root(coupled, torch.zeros_like(b), (b,), on_failure="raise", solver=solver)
+    found = root(coupled, torch.zeros_like(b), (b,), on_failure="raise", layout=Rows(0))
+    assert coupled(found.value, b).abs().max() < 1e-8
+    # other failures have other cures
+    with pytest.raises(ConvergenceError) as error:
+        root(lambda u, b: u**2 + 1 + b**2, torch.ones_like(b), (b,), on_failure="raise")
+    assert "Rows(0)" not in str(error.value)
