@@ -79,6 +79,19 @@ def test_newton_is_quadratic(make, load):
     assert (residuals[1:] <= 2 * residuals[:-1] ** 2 + 1e-12).all()
 
 
+def test_newton_is_quadratic_with_a_tangent_that_is_not_symmetric():
+    """The exact derivative of a law without an energy: its transpose would converge linearly."""
+    law = STIFF * np.array([[1.0, 1.3, 1.0], [0.8, 1.0, 1.0], [1.0, 1.0, 1.0]])
+    law[0, 2], law[2, 1] = 200.0, -150.0
+    micro = operator(law)
+    torch.manual_seed(2)
+    torch.nn.init.normal_(micro.network.branch.output.weight, std=20.0)
+    (step,) = MacroSolver(block(), micro, rtol=1e-11).solve().steps
+    residuals = np.array(step.residuals)
+    assert 3 <= step.iterations <= 6
+    assert (residuals[1:] <= 5 * residuals[:-1] ** 2 + 1e-13).all()
+
+
 def test_an_operator_answers_like_the_law_it_has():
     ours = MacroSolver(block(), operator()).solve().state
     theirs = MacroSolver(block(), MaterialMicro(ELASTIC)).solve().state

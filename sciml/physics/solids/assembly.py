@@ -17,7 +17,7 @@ class Assembly:
 
     def __init__(self, dofs: np.ndarray, size: int) -> None:
         self.dofs, self.size = dofs, size
-        rows, columns = np.broadcast_arrays(dofs[:, None, :], dofs[:, :, None])
+        rows, columns = np.broadcast_arrays(dofs[:, :, None], dofs[:, None, :])
         entry = columns.astype(np.int64) * (size + 1) + rows  # column-major order
         places, self._places = np.unique(entry.ravel(), return_inverse=True)
         self._places = self._places.ravel()
@@ -28,7 +28,7 @@ class Assembly:
         self._starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
 
     def matrix(self, local: np.ndarray) -> csc_array:
-        """Return the sparse sum of symmetric element matrices `(E, d, d)`, column by row."""
+        """Return the sparse sum of element matrices `(E, d, d)`; they need not be symmetric."""
         entries = np.bincount(self._places, local.ravel(), minlength=len(self._kept))
         shape = (self.size, self.size)
         return csc_array((entries[self._kept], self._rows, self._starts), shape=shape)
