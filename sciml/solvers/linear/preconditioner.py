@@ -45,18 +45,23 @@ class StencilPreconditioner(ABC):
         return self.apply
 
     def apply(self, r: Tensor) -> Tensor:
-        """Return M r, `(..., *P, *grid)`; zero at cells that are no unknowns."""
+        """Return M r, `(..., *P, *grid)`; r itself at cells that are no unknowns, where A is 1.
+
+        So a start or a direction that is not zero there, which a foreign function may make, is put
+        right in one step.
+        """
         with torch.no_grad():
             if r.dtype == self.dtype:
-                return self.product(r)
+                return torch.where(self.stencil.unknown, self.product(r), r)
             # float32 has no room for squares of residuals near its ends
             size = r.abs().amax(tuple(range(-self.stencil.ndim, 0)), keepdim=True)
             size = size.masked_fill(size == 0, 1.0)
-            return self.product((r / size).to(self.dtype)).to(r.dtype) * size
+            made = self.product((r / size).to(self.dtype)).to(r.dtype) * size
+            return torch.where(self.stencil.unknown, made, r)
 
     @abstractmethod
     def product(self, r: Tensor) -> Tensor:
-        """Return M r in the dtype of the preconditioner."""
+        """Return M r in the dtype of the preconditioner; anything beside the unknowns."""
 
 
 class Jacobi(StencilPreconditioner):
