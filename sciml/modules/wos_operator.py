@@ -121,14 +121,22 @@ class WalkOperator(Supervised):
         """Start the clock."""
         self._since, self._walking, self._stepping = 0.0, 0.0, 0.0
 
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Return the loss, and log steps and truncated share of the walks.
+
+        Not in `on_train_batch_end`: the checkpoint of the step is written before that hook.
+        """
+        walked = getattr(self.trainer.datamodule, "walked", {}) if self._trainer else {}
+        self.log_dict({f"train/walk_{k}": v for k, v in walked.items() if k != "seconds"})
+        return super().training_step(batch, batch_idx)
+
     def on_train_batch_end(self, *_: Any) -> None:
-        """Log steps and truncated share of the walks, and the share of the time that they took."""
+        """Log the share of the time that walks took."""
         walked, now = getattr(self.trainer.datamodule, "walked", {}), time.perf_counter()
         if walked and self._since:  # the first step made the pool of domains as well
             self._walking += walked["seconds"]
             self._stepping += now - self._since
             self.log("train/walk_share", self._walking / self._stepping)
-        self.log_dict({f"train/walk_{k}": v for k, v in walked.items() if k != "seconds"})
         self._since = now
 
     def on_validation_end(self) -> None:

@@ -2,6 +2,7 @@
 
 import functools
 
+import lightning.pytorch as pl
 import pytest
 import torch
 
@@ -299,3 +300,19 @@ def test_a_run_logs_what_walks_cost(tmp_path):
     assert 0.05 < logged["train/walk_share"] < 1
     assert 3 < logged["train/walk_steps"] < 20 and logged["train/walk_truncated"] == 0
     assert 0.001 < logged["val/label_rel_l2"] < 1
+
+
+def test_what_walks_did_is_known_when_the_checkpoint_of_the_step_is_written(tmp_path):
+    class Keep(pl.Callback):
+        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+            self.step = int(trainer.global_step)
+            self.seen = {k: float(v) for k, v in trainer.callback_metrics.items()}
+
+    words = ["model=wos_poisson2d", "data.nodes=20", "data.pool=16", "data.batch_size=4"]
+    words += ["network.width=4", "network.modes=4"]
+    keep = Keep()
+    trainer = {"max_steps": 3, "limit_val_batches": 0, "log_every_n_steps": 1}
+    run = fit(prepare(words, tmp_path, trainer=trainer), keep)
+    names = ("train/walk_steps", "train/walk_truncated")
+    assert keep.step == 3
+    assert all(keep.seen[name] == float(run.trainer.callback_metrics[name]) for name in names)
