@@ -64,6 +64,7 @@ LOOPED = {
     "DeepZero": {"sparsity": 0.5},
     "PolyStep": {"lr": 0.05},
     "CBO": {"particles": 40},
+    "AdamLBFGS": {"lr": 1e-2, "adam_steps": 6},
     "GaLore": {"rank": 4},
     "NaturalGaLore": {"rank": 4},
     "MFAC": {"history": 16, "damping": 1.0, "lr": 1e-2},

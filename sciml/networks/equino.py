@@ -89,7 +89,8 @@ class Branch(nn.Module):
             strain: `(P, 3)`.
             coefficients: `(P, r)`.
         """
-        strain, coefficients = strain.double(), coefficients.double()
+        # Copies: how LAPACK rounds depends on where an array lies, and torch's lie at round addresses.
+        strain, coefficients = strain.double().clone(), coefficients.double().clone()
         if not self.linear:
             ones = torch.ones_like(coefficients[0])
             self.scale = coefficients.std() * ones

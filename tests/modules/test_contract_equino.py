@@ -34,6 +34,8 @@ class TestModels(ModuleContract):
     optimizer_cases = ("equino",)
     rank_cases = ("equino", "vpionet")
     overfit = (40, 0.97)
+    # what is anchored at zero strain does not see its last bias
+    unused = ("network.branch.output.bias", "displacement.output.bias")
 
 
 def test_an_interrupted_search_ends_the_same(tmp_path):
