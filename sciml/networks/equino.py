@@ -89,7 +89,7 @@ class Branch(nn.Module):
             strain: `(P, 3)`.
             coefficients: `(P, r)`.
         """
-        # Copies: how LAPACK rounds depends on where an array lies, and torch's lie at round addresses.
+        # Copies, at round addresses: how LAPACK rounds depends on where an array lies.
         strain, coefficients = strain.double().clone(), coefficients.double().clone()
         if not self.linear:
             ones = torch.ones_like(coefficients[0])
