@@ -100,7 +100,8 @@ class Supervised(LightningModule):
             if "weight" in batch.extra:  # rows without a label
                 used = batch.extra["weight"] > 0
                 logits, labels = logits[used], labels[used]
-            return LossTerm(name, logits, weight, batch.count, "categorical", labels)
+            count = batch.count or len(logits)  # 0: a chunk that is evaluated
+            return LossTerm(name, logits, weight, count, "categorical", labels)
         if prediction.shape != batch.target.shape:
             raise InvalidArgument(
                 f"a prediction of shape {tuple(prediction.shape)}",
@@ -121,7 +122,8 @@ class Supervised(LightningModule):
         weighed = "weight" in batch.extra
         if weighed:  # some of the rows by 0
             rows = rows * batch.extra["weight"].sqrt()[:, None]
-        return LossTerm(name, rows, weight, batch.count, "gaussian", idle=weighed)
+        count = batch.count or len(rows)  # 0: a chunk that is evaluated
+        return LossTerm(name, rows, weight, count, "gaussian", idle=weighed)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return this rank's share of the loss."""
