@@ -89,15 +89,16 @@ class Branch(nn.Module):
             strain: `(P, 3)`.
             coefficients: `(P, r)`.
         """
-        # Copies, at round addresses: how LAPACK rounds depends on where an array lies.
-        strain, coefficients = strain.double().clone(), coefficients.double().clone()
+        strain, coefficients = strain.double(), coefficients.double()
         if not self.linear:
             ones = torch.ones_like(coefficients[0])
             self.scale = coefficients.std() * ones
             self.shift = (0.0 if self.anchor else coefficients.mean()) * ones
             return
         size = (strain.square().sum(1, keepdim=True) + (FLOOR * self.box) ** 2).sqrt()
-        found = torch.linalg.lstsq(strain / size, coefficients / size).solution
+        # not gelsy, the default: it starts from pivots that nobody set and rounds as they fall
+        fit = torch.linalg.lstsq(strain / size, coefficients / size, driver="gelsd")
+        found = fit.solution
         self.skip = found.T.contiguous()
         left = (coefficients - strain @ found).square().mean(0).sqrt()
         self.scale = left.clamp_min(SPREAD * float(coefficients.std()))

@@ -159,7 +159,8 @@ def joint_range(x: Tensor, t: Tensor | None = None) -> dict[str, Any] | None:
     near = share > 0.5  # nearer than any other knot
     if int(near.sum(0).min()) < FEWEST:
         return None
-    mean = torch.linalg.lstsq(share, rows).solution
+    # not gelsy, the default: it starts from pivots that nobody set, and two runs would differ
+    mean = torch.linalg.lstsq(share, rows, driver="gelsd").solution
     away = rows - share @ mean
     spread = torch.einsum("nk,ni,nj->kij", share, away, away) / share.sum(0)[:, None, None]
     ridge = RIDGE * spread.diagonal(dim1=1, dim2=2).mean(1).clamp_min(1e-300)

@@ -105,3 +105,15 @@ def test_displacement_is_affine_plus_a_periodic_part():
 def test_sizes_are_checked(wrong):
     with pytest.raises(InvalidArgument, match="network"):
         EquiNO(**wrong)
+
+
+def test_the_linear_part_is_the_same_to_the_last_bit_whatever_memory_held():
+    e, wanted = strains(12), torch.randn(12, 5, **F64)
+    found = []
+    for k in range(40):  # what is freed here is what a solver that sets nothing would start from
+        dirty = [torch.full((n,), k % 5 - 1, dtype=torch.int32) for n in range(1, 60)]
+        del dirty
+        branch = made().branch
+        branch.standardise(e, wanted)
+        found.append(branch.skip)
+    assert all(torch.equal(f, found[0]) for f in found)

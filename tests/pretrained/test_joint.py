@@ -166,3 +166,13 @@ def test_predictions_of_solutions_have_derivatives():
     assert torch.autograd.gradcheck(lambda x: model.predict(x)["value"], x)
     assert torch.autograd.gradcheck(lambda x: model.predict(x)["gradient"], x)
     assert not model.predict(x.detach())["gradient"].requires_grad
+
+
+def test_the_range_is_the_same_to_the_last_bit_whatever_memory_held():
+    x, t = points(4096, 0)
+    found = []
+    for k in range(40):  # what is freed here is what a solver that sets nothing would start from
+        dirty = [torch.full((n,), k % 5 - 1, dtype=torch.int32) for n in range(1, 60)]
+        del dirty
+        found.append(joint_range(x, t))
+    assert all(f == found[0] for f in found)

@@ -15,7 +15,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from sciml.errors import InvalidArgument
 from sciml.physics.solids.block_cells import check_count
@@ -77,11 +76,11 @@ class PODBasis:
 
     def strain_coefficients(self, strain: np.ndarray) -> np.ndarray:
         """Return coefficients `(P, r)` of the best fit to strain fluctuations `(P, E, Q, 3)`."""
-        return _products(strain, self.strain, self.weights)
+        return np.einsum("eq,peqi,reqi->pr", self.weights, strain, self.strain, optimize=True)
 
     def stress_coefficients(self, stress: np.ndarray) -> np.ndarray:
         """Return the coefficients `(P, r)` of the best fit to stresses `(P, E, Q, 3)`."""
-        return _products(stress, self.stress, self.weights)
+        return np.einsum("eq,peqi,reqi->pr", self.weights, stress, self.stress, optimize=True)
 
 
 def _decompose(
@@ -90,7 +89,7 @@ def _decompose(
     """Return modes `(r, E, Q, 3)`, all singular values and the `(r, S)` mixture of snapshots."""
     root = np.sqrt(weights)[..., None]
     flat = (snapshots * root).reshape(len(snapshots), -1)
-    left, values, _ = (t.numpy() for t in torch.linalg.svd(_placed(flat), full_matrices=False))
+    left, values, _ = np.linalg.svd(flat, full_matrices=False)
     usable = int((values > ROUND_OFF * values[0]).sum())
     if rank > usable:
         raise InvalidArgument(
@@ -99,19 +98,4 @@ def _decompose(
             f"Type rank={usable} or solve more strains" if usable else "Solve other strains",
         )
     mix = left[:, :rank].T / values[:rank, None]
-    modes = _placed(mix) @ _placed(snapshots).flatten(1)
-    return modes.numpy().reshape(rank, *snapshots.shape[1:]), values, mix
-
-
-def _products(fields: np.ndarray, modes: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Return the weighted inner products `(P, r)` of fields `(P, E, Q, 3)` with modes."""
-    weighted = _placed(modes * weights[..., None]).flatten(1)
-    return (_placed(fields).flatten(1) @ weighted.T).numpy()
-
-
-def _placed(array: np.ndarray) -> torch.Tensor:
-    """Return a copy at a round address: how LAPACK rounds depends on where an array lies.
-
-    A run that is continued makes its basis anew and must find the same bits.
-    """
-    return torch.from_numpy(array).clone(memory_format=torch.contiguous_format)
+    return np.tensordot(mix, snapshots, 1), values, mix
