@@ -6,12 +6,10 @@ factor that vanishes at both ends: the boundary condition is exact and needs no 
 
 from __future__ import annotations
 
-from typing import Any, Literal
-
 import torch
 from torch import Tensor
 
-from sciml.physics.constraints.differences import TimeScheme, spectral
+from sciml.physics.constraints.differences import spectral
 from sciml.physics.constraints.evolution import EvolutionEquation
 
 
@@ -21,26 +19,11 @@ class IntervalEquation(EvolutionEquation):
     Where the problem is not periodic its grid holds both ends.
     """
 
-    def __init__(
-        self,
-        problem: Any,
-        *,
-        initial: Literal["rows", "lift"] = "rows",
-        time_scheme: TimeScheme = "midpoint",
-        t_min: float = 0.0,
-        ramp: float = 0.0,
-        condition_weight: float = 1.0,
-    ) -> None:
-        super().__init__(
-            problem,
-            initial=initial,
-            time_scheme=time_scheme,
-            t_min=t_min,
-            ramp=ramp,
-            condition_weight=condition_weight,
-        )
-        grid, period = problem.grids[0], problem.periods[0]
-        self.length = float(grid[-1] - grid[0]) if period is None else float(period)
+    @property
+    def length(self) -> float:
+        """Length of the interval, the period of periodic problems."""
+        grid, period = self.problem.grids[0], self.problem.periods[0]
+        return float(grid[-1] - grid[0]) if period is None else float(period)
 
     def columns(self, basis: Tensor, inputs: Tensor) -> Tensor:
         """Return the basis, times 4 s (1 - s) for s from 0 to 1 between zero ends."""
