@@ -66,6 +66,7 @@ def contours(
         figure.colorbar(drawn, ax=axis, shrink=0.85)
         axis.set_title(name, fontsize=10)
         axis.set_aspect("equal")
+        axis.set_xlabel("x [mm], deformed", fontsize=8)
         axis.tick_params(labelsize=8)
     figure.suptitle(f"{title} (displacements x {factor:.3g})", fontsize=10)
     figure.savefig(file, dpi=130)
@@ -84,6 +85,7 @@ def curves(file: Path, steps: Sequence[Step]) -> None:
         label = f"load {step.load:.3g}" if len(steps) <= len(COLOURS) else None
         floor = np.maximum(step.residuals, 1e-17)
         left.semilogy(numbers, floor, "o-", color=COLOURS[i % len(COLOURS)], label=label)
+    left.xaxis.get_major_locator().set_params(integer=True)
     left.set_xlabel("Newton iteration")
     left.set_ylabel("forces out of balance / reactions")
     if len(steps) <= len(COLOURS):
