@@ -213,7 +213,7 @@ def test_two_derivatives_in_the_query_points():
 
 
 def test_refusals():
-    with pytest.raises(InvalidArgument, match="at least 8"):
+    with pytest.raises(InvalidArgument, match="from 8 to 4096"):
         network(nodes=6)
     given = cloud()
     given["distance"] = given["distance"] - 0.1
