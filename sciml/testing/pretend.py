@@ -1,0 +1,332 @@
+"""A pretend accelerator: tensors that say they are elsewhere, so that a CPU finds device faults.
+
+Tensors on the device `pretend` are wrappers around CPU data. Every operation that mixes them with
+CPU tensors of one or more dimensions is refused as an accelerator refuses it, random numbers want a
+generator of their own device, and whatever would make the host wait is counted:
+
+    with Pretend() as device:
+        x = torch.ones(3, device="pretend")
+        x + torch.ones(3)              # RuntimeError: ... at least two devices
+        float(x.sum())                 # device.waits["item"] is 1
+
+Built on PyTorch's private-use backend, registered from Python; it is one per process and stays
+registered. What it cannot find: races, precision, memory, kernels that do not exist on a device.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import traceback
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+from unittest import mock
+
+import torch
+from lightning.pytorch.accelerators import Accelerator
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten, tree_map
+
+NAME = "pretend"
+aten = torch.ops.aten
+# Reads of a value by the host.
+WAITS = {aten._local_scalar_dense.default: "item", aten.is_nonzero.default: "bool"}
+WAITS |= {aten.equal.default: "equal", aten.nonzero.default: "nonzero"}
+WAITS |= {aten.masked_select.default: "masked_select"}
+# Operations that may copy between devices.
+COPIES = (aten._to_copy.default, aten.copy_.default)
+_registered = False
+
+
+class PretendTensor(Tensor):
+    """A tensor on the pretend device; `held` is its data on the CPU."""
+
+    held: Tensor
+
+    @staticmethod
+    def __new__(cls, held: Tensor) -> PretendTensor:
+        """Wrap CPU data."""
+        out = torch.Tensor._make_wrapper_subclass(
+            cls,
+            held.shape,
+            strides=held.stride(),
+            storage_offset=held.storage_offset(),
+            dtype=held.dtype,
+            device=torch.device(NAME, 0),
+        )
+        out.held = held
+        return out
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
+        """Copy the data; a parameter stays one."""
+        if id(self) in memo:
+            return memo[id(self)]
+        with torch.no_grad():
+            out = PretendTensor(self.held.clone())
+        out = type(self)._as(out, self)
+        memo[id(self)] = out
+        return out
+
+    @staticmethod
+    def _as(new: Tensor, old: Tensor) -> Tensor:
+        if isinstance(old, torch.nn.Parameter) or getattr(old, "_is_param", False):
+            return torch.nn.Parameter(new, requires_grad=old.requires_grad)
+        return new.requires_grad_(old.requires_grad)
+
+    def __reduce_ex__(self, protocol: int) -> Any:
+        """Be saved as CPU data, as checkpoints are read there anyway."""
+        note("save")
+        return self.held.detach().__reduce_ex__(protocol)
+
+    def __repr__(self, *, tensor_contents: Any = None) -> str:
+        """Return the data's text with this device."""
+        return f"{self.held!r}@{NAME}"
+
+    def tolist(self) -> Any:
+        """Return the values as lists."""
+        note("tolist")
+        return self.held.tolist()
+
+    def numpy(self, *, force: bool = False) -> Any:
+        """Refuse, as an accelerator does; return the data if forced."""
+        if not force:
+            raise TypeError(f"can't convert {NAME}:0 device type tensor to numpy. Use Tensor.cpu()")
+        note("numpy")
+        return self.held.detach().numpy()
+
+    @classmethod
+    def __torch_dispatch__(
+        cls, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Run an operation on the data."""
+        return run(func, args, dict(kwargs or {}))
+
+
+_watching: list[Pretend] = []
+
+
+def note(kind: str) -> None:
+    """Count a wait."""
+    for device in _watching:
+        device.wait(kind)
+
+
+def run(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    """Run an operation of which an argument or the result is on the pretend device."""
+    flat, _ = tree_flatten((args, kwargs))
+    here = [t for t in flat if isinstance(t, PretendTensor)]
+    others = [t for t in flat if isinstance(t, Tensor) and not isinstance(t, PretendTensor)]
+    wanted = kwargs.get("device")
+    if wanted is None:
+        lands = bool(here)
+    else:
+        lands = torch.device(wanted).type == NAME
+    if func is aten.copy_.default:
+        lands = isinstance(args[0], PretendTensor)
+    if func not in COPIES:
+        for t in others:
+            if t.dim() and here and not _index(func, t):
+                raise RuntimeError(
+                    f"Expected all tensors to be on the same device, but found at least two "
+                    f"devices, {NAME}:0 and cpu! ({func}, shape {tuple(t.shape)})"
+                )
+    wanted_home = NAME if lands else "cpu"
+    for g in flat:
+        if isinstance(g, torch._C.Generator) and _homes.get(g._cdata, "cpu") != wanted_home:
+            raise RuntimeError(
+                f"Expected a '{wanted_home}' device type for generator but found "
+                f"'{_homes.get(g._cdata, 'cpu')}' ({func})"
+            )
+    kind = WAITS.get(func)
+    if func in COPIES and here and not lands:
+        kind = "cpu"
+    if func is aten.copy_.default and not isinstance(args[0], PretendTensor) and here:
+        kind = "cpu"
+    if func in (aten.index.Tensor, aten.index_put_.default, aten.index_put.default) and any(
+        isinstance(i, Tensor) and i.dtype in (torch.bool, torch.uint8) for i in args[1] if i is not None
+    ):
+        kind = "mask" if func is aten.index.Tensor else None
+    if kind:
+        note(kind)
+    if lands and wanted is not None:
+        kwargs["device"] = torch.device("cpu")
+    given = tree_map(lambda t: t.held if isinstance(t, PretendTensor) else t, (args, kwargs))
+    found = func(*given[0], **given[1])
+    if func._schema.name.endswith("_") or "out" in kwargs or _mutates(func):
+        # the same object comes back, with its new shape if it has one
+        by = {id(t.held): t for t in here}
+        return tree_map(lambda t: by.get(id(t), _wrapped(t, lands)), found)
+    return tree_map(lambda t: _wrapped(t, lands), found)
+
+
+def _wrapped(t: Any, lands: bool) -> Any:
+    return PretendTensor(t) if lands and isinstance(t, Tensor) else t
+
+
+def _mutates(func: Any) -> bool:
+    return any(a.alias_info is not None and a.alias_info.is_write for a in func._schema.arguments)
+
+
+def _index(func: Any, t: Tensor) -> bool:
+    """Return whether a CPU tensor may stand here: as an index it is copied, as on an accelerator."""
+    return func._schema.name in ("aten::index", "aten::index_put", "aten::index_put_") and (
+        not t.is_floating_point()
+    )
+
+
+# Devices of generators by address: operations are handed a new object for the same generator.
+_homes: dict[int, str] = {}
+
+
+class _Generator(torch.Generator):
+    """A generator that may belong to the pretend device."""
+
+    def __new__(cls, device: Any = "cpu") -> _Generator:
+        kind = torch.device(device).type
+        out = super().__new__(cls, "cpu" if kind == NAME else device)
+        _homes[out._cdata] = kind
+        return out
+
+    def __init__(self, device: Any = "cpu") -> None:
+        """Keep what `__new__` made."""
+
+    @property
+    def device(self) -> torch.device:
+        """Return where it draws."""
+        kind = _homes[self._cdata]
+        return torch.device(NAME, 0) if kind == NAME else torch.device(kind)
+
+
+class Pretend(TorchDispatchMode):
+    """Makes the device usable, and counts how often the host waits for it.
+
+    Attributes:
+        waits: How often, by kind.
+        places: How often, by place in the code: file and line of this package.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waits: Counter[str] = Counter()
+        self.places: Counter[str] = Counter()
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self) -> Pretend:
+        """Begin."""
+        register()
+        self._stack.enter_context(mock.patch.object(torch, "Generator", _Generator))
+        _watching.append(self)
+        super().__enter__()
+        return self
+
+    def __exit__(self, *exc: Any) -> None:
+        """End."""
+        super().__exit__(*exc)
+        _watching.remove(self)
+        self._stack.close()
+
+    def wait(self, kind: str) -> None:
+        """Count a wait, with its place."""
+        self.waits[kind] += 1
+        ours = [f for f in traceback.extract_stack(limit=40) if "/sciml/" in f.filename]
+        ours = [f for f in ours if not f.filename.endswith("testing/pretend.py")]
+        if ours:
+            place = ours[-1].filename.rsplit("/sciml/", 1)[1]
+            self.places[f"{place}:{ours[-1].lineno} {kind}"] += 1
+
+    @contextlib.contextmanager
+    def counting(self) -> Iterator[Counter[str]]:
+        """Count from here on alone."""
+        before = Counter(self.waits)
+        found: Counter[str] = Counter()
+        yield found
+        found.update(self.waits - before)
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Run an operation, ours if the device has to do with it."""
+        kwargs = dict(kwargs or {})
+        device = kwargs.get("device")
+        here = device is not None and torch.device(device).type == NAME
+        flat, _ = tree_flatten((args, kwargs))
+        if here or any(isinstance(t, PretendTensor | torch._C.Generator) for t in flat):
+            return run(func, args, kwargs)
+        return func(*args, **kwargs)
+
+
+def register() -> None:
+    """Register the device with PyTorch, once."""
+    global _registered
+    if _registered:
+        return
+    from torch.utils import backend_registration
+
+    class Module(backend_registration._DummyBackendModule):
+        def get_amp_supported_dtype(self) -> list[torch.dtype]:
+            return [torch.float16, torch.bfloat16]
+
+    backend_registration._setup_privateuseone_for_python_backend(NAME, backend_module=Module())
+    # what PyTorch calls below all modes, to make a tensor of numbers on a device
+    for name in ("empty_strided", "empty.memory_format"):
+        _library.impl(name, _made(name), "PrivateUse1")
+    _library.impl("_copy_from", _copied, "PrivateUse1")
+    _registered = True
+
+
+_library = torch.library.Library("aten", "IMPL")
+
+
+def _made(name: str) -> Any:
+    op = getattr(getattr(aten, name.partition(".")[0]), name.partition(".")[2] or "default")
+
+    def make(*args: Any, **kwargs: Any) -> Tensor:
+        return PretendTensor(op(*args, **{**kwargs, "device": torch.device("cpu")}))
+
+    return make
+
+
+def _copied(source: Tensor, target: Tensor, non_blocking: bool = False) -> Tensor:
+    inner = [t.held if isinstance(t, PretendTensor) else t for t in (source, target)]
+    inner[1].copy_(inner[0])
+    return target
+
+
+class PretendAccelerator(Accelerator):
+    """The device for `lightning.Trainer(accelerator=PretendAccelerator())`."""
+
+    def setup_device(self, device: torch.device) -> None:
+        """Have nothing to do."""
+
+    def teardown(self) -> None:
+        """Have nothing to do."""
+
+    @staticmethod
+    def parse_devices(devices: Any) -> int:
+        """Return one."""
+        return 1
+
+    @staticmethod
+    def get_parallel_devices(devices: int) -> list[torch.device]:
+        """Return the device."""
+        return [torch.device(NAME, 0)] * devices
+
+    @staticmethod
+    def auto_device_count() -> int:
+        """Return one."""
+        return 1
+
+    @staticmethod
+    def is_available() -> bool:
+        """Return that it is there."""
+        return True
+
+    @staticmethod
+    def name() -> str:
+        """Return its name."""
+        return NAME
+
+    def get_device_stats(self, device: Any) -> dict[str, Any]:
+        """Return none."""
+        return {}
