@@ -397,6 +397,9 @@ def _check_sizes(chosen: list[Override], folder: Path, findings: list[str]) -> N
 def _check_key(override: Override, base: DictConfig, findings: list[str]) -> str | None:
     """Return the word to hand on for a `key=value`, or None after adding a finding."""
     key, word = override.key_or_group, override.input_line
+    full = (base.get("short") or {}).get(key)
+    if full is not None:  # a name of the model's own for one of its keys
+        return word.replace(key, full, 1)
     root, _, rest = key.partition(".")
     if key in HYDRA_KEYS or key in HYDRA_GROUPS:
         return word

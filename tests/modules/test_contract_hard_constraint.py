@@ -66,6 +66,7 @@ class TestFurtherModels(ModuleContract):
     }
     overfit = (30, 0.7)
     optimizer_cases = ("moe_darcy",)
+    rank_cases = ("experts_over_ranks",)
 
 
 def finished(tmp_path):
