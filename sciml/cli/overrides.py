@@ -110,6 +110,18 @@ def read(words: list[str], folder: Path) -> CommandLine:
     return line
 
 
+def full_names(words: list[str], folder: Path) -> list[str]:
+    """Return words for Hydra alone with the keys that a model's short names stand for."""
+    model = [w for w in words if w.partition("=")[0] == "model"]
+    try:
+        with initialize_config_dir(str(folder), version_base="1.3"):
+            short = dict(_compose(model).get("short") or {}) if model else {}
+    except ConfigError:  # which Hydra says itself
+        return words
+    parts = [w.partition("=") for w in words]
+    return [f"{short.get(key, key)}{sign}{value}" for key, sign, value in parts]
+
+
 def _compose_checked(line: CommandLine, chosen: list[Override], keys: list[Override]) -> None:
     """Check keys against what the choices compose to, and compose the whole line.
 
@@ -449,7 +461,8 @@ def _nowhere(key: str, parent: Any, base: DictConfig) -> str:
     if same:
         return f"{key} is unknown. Did you mean {' or '.join(same[:3])}?"
     if isinstance(parent, DictConfig):
-        names = [str(k) for k in parent if k not in ("hydra", "_target_")]
+        names = [str(k) for k in parent if k not in ("hydra", "_target_", "short")]
+        names += [] if head else [str(k) for k in base.get("short") or {}]
         return preflight.unknown_key(key, names)
     root, _, rest = key.partition(".")
     close = nearest(root, [str(k) for k in base if k != "hydra"])

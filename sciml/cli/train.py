@@ -107,7 +107,7 @@ def launch(words: list[str], folder: Path) -> int:
     multirun = "-m" in flags or "--multirun" in flags
     if any(flag.partition("=")[0] in HYDRA_ONLY for flag in flags):
         report(overrides.refused(w for w in words if not w.startswith("-")))
-        return hydra_run(words, folder, lambda config: 0)
+        return hydra_run(overrides.full_names(words, folder), folder, lambda config: 0)
     keys = [w for w in words if not w.startswith("-")]
     line = overrides.read(keys, folder)
     findings = line.findings

@@ -71,7 +71,7 @@ class Baselines:
             found["pod_constrained"] = self.network.patient(basis, field, lifted=True).value
         for name, value in found.items():
             score = self.scores.setdefault(f"{batch.part}/baseline/{name}", Regression())
-            score.add(value[:, :levels][:, shown], batch.target[:, shown])
+            score.add(value[:, :levels][:, shown], batch.target[:, shown].cpu())
 
     def metrics(self) -> dict[str, float]:
         """Return `<part>/baseline/<name>`, relative L2 errors, over all ranks."""
