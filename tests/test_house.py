@@ -57,9 +57,19 @@ def test_importing_sciml_alone_loads_nothing():
     assert "torch" not in loaded_by("import sciml")
 
 
-@pytest.mark.parametrize("word", ["model=pinn_hbj", "model=nope"])
-def test_a_misspelt_model_is_told_at_once(word):
-    code = f"from sciml.cli import train; assert train.main([{word!r}]) == 2"
+@pytest.mark.parametrize(
+    "line",
+    [
+        "model=pinn_hbj",
+        "model=nope",
+        "model=pinn_hbj optimizer.lrr=1",
+        "model=pinn_hjb optimizer.lrr=1",
+        "model=equino_rve1 scale=default network.widht=3 hydra.run.dir=/nowhere",
+        "model=pinn_poisson2d trainer.max_step=3 problm.dim=2 solver.tol=1",
+    ],
+)
+def test_a_misspelt_word_is_told_at_once(line):
+    code = f"from sciml.cli import train; assert train.main({line.split()!r}) == 2"
     assert not loaded_by(code) & {"torch", "lightning"}
 
 

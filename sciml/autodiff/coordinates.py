@@ -291,7 +291,7 @@ def quadratic_form(x, matvec: Callable[[Tensor], Tensor], diagonal: Tensor):
     for p in x.parts:
         index = getattr(p, "index", None)
         if index is not None and index.shape[2] == 1 and p.coefficient is None:
-            curvature = 2 * diagonal[index[:, :, 0]].t().to(y)
+            curvature = 2 * diagonal.to(y)[index[:, :, 0]].t()
         else:
             v = p.dense(x.x)
             curvature = 2 * (v * matvec(v.reshape(-1, v.shape[-1])).reshape(v.shape)).sum(-1)

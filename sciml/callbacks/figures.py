@@ -75,8 +75,9 @@ def _field(figure, axis, row, field, title: str, colours: dict, extend: str) -> 
     else:
         extent = row.get("extent")
         image = axis.imshow(field, origin="lower", extent=extent, aspect="auto", **colours)
-        if extent is None or row.get("xlabel") != row.get("ylabel") != "t":
-            axis.set_aspect("equal")
+        names = (str(row.get(key, "")) for key in ("xlabel", "ylabel"))
+        if extent is None or not any(name[:2] in ("t", "t^") for name in names):
+            axis.set_aspect("equal")  # lengths of space; time has a scale of its own
         if "outline" in row:
             level = np.asarray(row["outline"], float)
             if level.min() < 0 < level.max():

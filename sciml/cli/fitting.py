@@ -8,7 +8,6 @@ from typing import Any
 
 from sciml.cli import preflight
 from sciml.cli.overrides import PARTS, consumers
-from sciml.errors import ConfigError
 
 Config = Mapping[str, Any]
 
@@ -35,15 +34,6 @@ NETWORKS = {
 }
 
 
-def class_of(config: Config, group: str) -> Any:
-    """Return the class that a group names, None where it cannot be told."""
-    node = config.get(group)
-    try:
-        return preflight.resolve(node.get("_target_")) if isinstance(node, Mapping) else None
-    except ConfigError:
-        return None
-
-
 def unused(config: Config) -> list[str]:
     """Parts that were chosen and that nothing in the run takes."""
     found = []
@@ -61,7 +51,7 @@ def missing(config: Config) -> list[str]:
     """Parts that something needs and that are not there."""
     found = []
     for group in ("data", "network", "module"):
-        cls = class_of(config, group)
+        cls = preflight.class_of(config, group)
         if cls is None:
             continue
         known, _ = preflight.arguments(cls)
@@ -90,7 +80,7 @@ def inputs_of(network: Any) -> set[str] | None:
 
 def network_for_module(config: Config) -> str | None:
     """A network of a kind that the module does not train."""
-    module, network = class_of(config, "module"), class_of(config, "network")
+    module, network = preflight.class_of(config, "module"), preflight.class_of(config, "network")
     if module is None or not inspect.isclass(network):
         return None
     wanted = preflight.annotations(module).get("network")
@@ -104,7 +94,7 @@ def network_for_module(config: Config) -> str | None:
 
 def data_for_module(config: Config) -> str | None:
     """Pairs of inputs and answers for a method on equations, or the other way round."""
-    module, data = class_of(config, "module"), class_of(config, "data")
+    module, data = preflight.class_of(config, "module"), preflight.class_of(config, "data")
     if module is None or data is None or input_of(data) is None:
         return None
     equations = "problem" in preflight.arguments(module)[0]
@@ -123,7 +113,7 @@ def data_for_module(config: Config) -> str | None:
 
 def network_for_data(config: Config) -> str | None:
     """A network whose inputs are not what the batches hold."""
-    data, network = class_of(config, "data"), class_of(config, "network")
+    data, network = preflight.class_of(config, "data"), preflight.class_of(config, "network")
     if data is None or not inspect.isclass(network):
         return None
     wanted, found = input_of(data), inputs_of(network)

@@ -20,7 +20,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from sciml.cli import preflight
+from sciml.cli import preflight, signatures
 from sciml.cli.paths import groups, options
 from sciml.errors import ConfigError, nearest
 
@@ -38,6 +38,7 @@ FOLLOWING = ("recipe", "size", "size_recipe")  # files that follow from the choi
 HYDRA_KEYS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir", "hydra.job.name")
 HYDRA_KEYS += ("hydra.output_subdir", "hydra.verbose", "hydra.mode")  # Lightning types the first
 HYDRA_GROUPS = ("hydra/launcher", "hydra/sweeper", "hydra/job_logging", "hydra/hydra_logging")
+ALWAYS_RIGHT = ("model", "scale", *HYDRA_KEYS)  # a line of these alone runs, if it composes
 MOST_RUNS = 10_000  # in one sweep
 # What Hydra and OmegaConf raise on words that they cannot use, beside their own families.
 UNUSABLE = (HydraException, OmegaConfBaseException, ValueError, TypeError, LookupError)
@@ -53,7 +54,7 @@ class CommandLine:
             although no file lists them.
         findings: Everything wrong with it.
         config: The composed configuration (the first of a sweep); empty if it could not be
-            composed or its model is only a guess.
+            composed, its model is only a guess, or nothing is left to check.
         run_dir: Folder of the run as composed.
         given: Whether the user named that folder.
         sweeps: Words that name the values of several runs.
@@ -110,6 +111,18 @@ def read(words: list[str], folder: Path) -> CommandLine:
     return line
 
 
+def full_names(words: list[str], folder: Path) -> list[str]:
+    """Return words for Hydra alone with the keys that a model's short names stand for."""
+    model = [w for w in words if w.partition("=")[0] == "model"]
+    try:
+        with initialize_config_dir(str(folder), version_base="1.3"):
+            short = dict(_compose(model).get("short") or {}) if model else {}
+    except ConfigError:  # which Hydra says itself
+        return words
+    parts = [w.partition("=") for w in words]
+    return [f"{short.get(key, key)}{sign}{value}" for key, sign, value in parts]
+
+
 def _compose_checked(line: CommandLine, chosen: list[Override], keys: list[Override]) -> None:
     """Check keys against what the choices compose to, and compose the whole line.
 
@@ -149,6 +162,9 @@ def _compose_checked(line: CommandLine, chosen: list[Override], keys: list[Overr
         config = _compose(first + good)
         line.config = settle(config, first + good)
     line.run_dir = Path(_folder(config))
+    left = chosen + [p for p, _ in allowed]
+    if line.findings and all(p.key_or_group in ALWAYS_RIGHT for p in left):
+        line.config = {}  # more checks would find nothing, and cost the seconds of their imports
 
 
 def settle(config: DictConfig, words: list[str]) -> dict[str, Any]:
@@ -178,10 +194,7 @@ def consumers(config: Mapping[str, Any], part: str) -> list[str]:
     """Return the groups of a configuration whose target takes a part by an argument of its name."""
     found = []
     for group in ("data", "network", "module"):
-        try:
-            known, _ = preflight.arguments(preflight.resolve(_target(config.get(group))))
-        except ConfigError:
-            continue
+        known, _ = _named(_target(config.get(group)))
         if part in known and part not in config[group]:
             found.append(group)
     return found
@@ -397,6 +410,9 @@ def _check_sizes(chosen: list[Override], folder: Path, findings: list[str]) -> N
 def _check_key(override: Override, base: DictConfig, findings: list[str]) -> str | None:
     """Return the word to hand on for a `key=value`, or None after adding a finding."""
     key, word = override.key_or_group, override.input_line
+    full = (base.get("short") or {}).get(key)
+    if full is not None:  # a name of the model's own for one of its keys
+        return word.replace(key, full, 1)
     root, _, rest = key.partition(".")
     if key in HYDRA_KEYS or key in HYDRA_GROUPS:
         return word
@@ -423,10 +439,7 @@ def _check_key(override: Override, base: DictConfig, findings: list[str]) -> str
     except UNUSABLE:
         parent = None
     if isinstance(parent, DictConfig) and "_target_" in parent and last:
-        try:
-            known, free = preflight.arguments(preflight.resolve(parent["_target_"]))
-        except ConfigError:
-            known, free = {}, False
+        known, free = _named(parent["_target_"])
         if last in known or free:
             return "++" + word.lstrip("+")
         hidden = preflight.SUPPLIED.get(root, ())
@@ -434,6 +447,17 @@ def _check_key(override: Override, base: DictConfig, findings: list[str]) -> str
         return None
     findings.append(_nowhere(key, parent, base))
     return None
+
+
+def _named(target: Any) -> signatures.Names:
+    """Return what a target takes by name, from its source where that says it all: in no time."""
+    if isinstance(target, str) and (found := signatures.named_arguments(target)):
+        return found
+    try:
+        known, free = preflight.arguments(preflight.resolve(target))
+    except ConfigError:
+        return frozenset(), False
+    return frozenset(known), free
 
 
 _ABSENT = object()
@@ -446,7 +470,8 @@ def _nowhere(key: str, parent: Any, base: DictConfig) -> str:
     if same:
         return f"{key} is unknown. Did you mean {' or '.join(same[:3])}?"
     if isinstance(parent, DictConfig):
-        names = [str(k) for k in parent if k not in ("hydra", "_target_")]
+        names = [str(k) for k in parent if k not in ("hydra", "_target_", "short")]
+        names += [] if head else [str(k) for k in base.get("short") or {}]
         return preflight.unknown_key(key, names)
     root, _, rest = key.partition(".")
     close = nearest(root, [str(k) for k in base if k != "hydra"])

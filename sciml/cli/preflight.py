@@ -147,6 +147,16 @@ def targets(tree: Any, path: str = "") -> Iterator[tuple[str, Mapping[str, Any]]
             yield from targets(value, f"{path}.{i}")
 
 
+def class_of(config: Mapping[str, Any], group: str) -> Any:
+    """Return the class that a group names; None where there is none of the group's kind."""
+    node = config.get(group)
+    try:
+        found = resolve(node.get("_target_")) if isinstance(node, Mapping) else None
+    except ConfigError:
+        return None
+    return found if found is not None and not kinds.wrong_kind(group, found) else None
+
+
 def check(config: Mapping[str, Any]) -> list[str]:
     """Return everything wrong with a resolved configuration, one sentence or two each.
 

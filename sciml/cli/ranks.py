@@ -4,6 +4,7 @@ A rank that is gone leaves the others waiting for it, up to half an hour where t
 yet, in a call that no signal interrupts. Lightning knows the processes it starts itself. Ranks that
 torchrun or srun start all alike know nothing of each other: each holds a lock on a file of its own
 in the run folder, which the system gives back however it ends, and looks at those of the others.
+One that is stopped (SIGSTOP) and not continued is ended, where the system says which those are.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import json
 import logging
 import math
 import os
+import signal
+import socket
 import subprocess
 import threading
 import time
@@ -28,6 +31,9 @@ GRACE = 4.0  # seconds a rank that has lost another has to end by itself
 # Seconds after which a rank that never showed up counts as gone: it was killed while it imported
 # what it needs. Nodes may start minutes apart and have folders of their own: nothing is known then.
 MEETING = 30.0
+# Seconds after which a stopped rank is ended. They are counted in looks: where all are stopped, by
+# Ctrl-Z or by SLURM for another job, nobody looks, and all go on afterwards.
+STOPPED = 45.0
 
 Lost = Callable[[str], None]
 log = logging.getLogger("sciml")
@@ -50,6 +56,7 @@ class Ranks:
         self.run_dir, self.rank, self.world, self.meeting = run_dir, rank, world, meeting
         self.others = [other for other in range(world) if other != rank and world > 1]
         self._met: set[int] = set()
+        self._stopped = {other: Stopped() for other in self.others}
         self._began = time.monotonic()
         self.lost: Lost = functools.partial(said, run_dir)
         self._held = self._hold() if self.others else None
@@ -87,6 +94,8 @@ class Ranks:
         while True:
             try:
                 fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                os.truncate(held, 0)
+                os.write(held, f"{os.getpid()} {socket.gethostname()}".encode())
                 return held
             except BlockingIOError as error:
                 if time.monotonic() > patience:
@@ -109,6 +118,8 @@ class Ranks:
             held = is_held(self.file(other))
             if held:
                 self._met.add(other)
+                if self._stopped[other].ended(process_of(self.file(other))):
+                    return f"rank {other} was stopped for {STOPPED:.0f} seconds"
             elif held is None and other in self._met:
                 self.others.remove(other)
                 return self.gone()
@@ -174,6 +185,35 @@ def is_held(file: Path) -> bool | None:
     return False
 
 
+def process_of(file: Path) -> int | None:
+    """Return the process that holds a rank's file, None if it runs on another machine."""
+    try:
+        process, machine = file.read_text().split()
+    except (OSError, ValueError):
+        return None
+    return int(process) if machine == socket.gethostname() else None
+
+
+class Stopped:
+    """Ends a process that has been stopped for too long. One for each process."""
+
+    def __init__(self) -> None:
+        self._looks = 0
+
+    def ended(self, process: int | None) -> bool:
+        """Look at the process once; return whether it was ended. False without /proc."""
+        try:
+            state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+        except (OSError, IndexError):
+            state = ""
+        self._looks = self._looks + 1 if state == "T" else 0
+        if process is None or self._looks * LOOK < STOPPED:
+            return False
+        with contextlib.suppress(OSError):
+            os.kill(process, signal.SIGKILL)
+        return True
+
+
 def watch_children(launcher: object, lost: Lost) -> None:
     """Call `lost` as soon as a rank that Lightning starts ends badly, and end.
 
@@ -191,26 +231,40 @@ def watch_children(launcher: object, lost: Lost) -> None:
             threading.Thread(target=wait, args=(rank, process), daemon=True).start()
 
     def wait(rank: int, process: subprocess.Popen) -> None:
-        code = process.wait()
-        if code:
-            lost(f"rank {rank} has ended with code {code}")
+        stopped, which = Stopped(), ""
+        while not which and process.poll() is None:
+            if stopped.ended(process.pid):
+                which = f"rank {rank} was stopped for {STOPPED:.0f} seconds"
+            time.sleep(LOOK)
+        if which or process.returncode:
+            lost(which or f"rank {rank} has ended with code {process.returncode}")
             time.sleep(GRACE)
             os._exit(1)
 
     threading.Thread(target=start, daemon=True).start()
 
 
+_parent_lost: list[Lost] = []  # a process has one parent
+
+
 def watch_parent(lost: Lost) -> None:
     """Call `lost` when the first rank, which started this process, is gone, and end.
 
-    It may be gone already: `FIRST` says which process it was.
+    It may be gone already: `FIRST` says which process it was. Called again, as soon as the run
+    knows more to do, the later `lost` counts.
     """
+    _parent_lost.append(lost)
+    if len(_parent_lost) > 1:
+        return
     parent = int(os.environ.get(FIRST, os.getppid()))
 
     def wait() -> None:
+        stopped, which = Stopped(), "rank 0 has ended before its time"
         while os.getppid() == parent:
+            if stopped.ended(parent):
+                which = f"rank 0 was stopped for {STOPPED:.0f} seconds"
             time.sleep(LOOK)
-        lost("rank 0 has ended before its time")
+        _parent_lost[-1](which)
         time.sleep(GRACE)
         os._exit(1)
 

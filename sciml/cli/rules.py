@@ -12,7 +12,6 @@ from importlib.util import find_spec
 from typing import Any
 
 from sciml.cli import fitting, kinds, preflight, values
-from sciml.errors import ConfigError
 
 Config = Mapping[str, Any]
 
@@ -69,11 +68,8 @@ def get(config: Config, key: str, default: Any = None) -> Any:
         return default
     if last in node:
         return node[last]
-    try:
-        known, _ = preflight.arguments(preflight.resolve(node.get("_target_")))
-    except ConfigError:
-        return default
-    parameter = known.get(last)
+    found = preflight.class_of(config, group)
+    parameter = preflight.arguments(found)[0].get(last) if found is not None else None
     return (
         default if parameter is None or parameter.default is parameter.empty else parameter.default
     )
@@ -81,11 +77,7 @@ def get(config: Config, key: str, default: Any = None) -> Any:
 
 def problem_order(config: Config) -> int:
     """Return the order of the problem's operator, 2 where it cannot be told."""
-    try:
-        cls = preflight.resolve((config.get("problem") or {}).get("_target_"))
-    except ConfigError:
-        return 2
-    return int(getattr(cls, "order", 2))
+    return int(getattr(preflight.class_of(config, "problem"), "order", 2))
 
 
 def sampled_dimensions(config: Config) -> str | None:
@@ -172,24 +164,18 @@ def endless_run(config: Config) -> str | None:
     )
 
 
-def optimizer_class(config: Config) -> Any:
-    """Return the configured optimizer class, None where it cannot be told."""
-    try:
-        return preflight.resolve((config.get("optimizer") or {}).get("_target_"))
-    except ConfigError:
-        return None
-
-
 def looks_at_terms(config: Config) -> bool:
     """Return whether the optimizer sees loss terms, not only gradients."""
-    return hasattr(optimizer_class(config), "update_curvature")
+    return hasattr(preflight.class_of(config, "optimizer"), "update_curvature")
 
 
 def line_search_accumulation(config: Config) -> str | None:
     """An optimizer that evaluates the loss several times per step cannot accumulate batches."""
     batches = get(config, "trainer.accumulate_grad_batches", 1)
     name = name_of(config.get("optimizer"))
-    one_batch = name in CLOSURES or not getattr(optimizer_class(config), "accumulates", True)
+    one_batch = name in CLOSURES or not getattr(
+        preflight.class_of(config, "optimizer"), "accumulates", True
+    )
     if batches == 1 or not (one_batch or kfac_searches(config)):
         return None
     kfac = "optimizer.step=kl_clip optimizer.adapt_every=0, or " if name == "KFAC" else ""
@@ -236,7 +222,7 @@ def sharded_weights(config: Config) -> str | None:
 def clipped_directions(config: Config) -> str | None:
     """Clipping the raw gradient does nothing, or breaks what is made from it."""
     value = get(config, "trainer.gradient_clip_val")
-    cls = optimizer_class(config)
+    cls = preflight.class_of(config, "optimizer")
     if value and name_of(config.get("optimizer")) in CLOSURES:
         return (
             f"trainer.gradient_clip_val={value} with optimizer=lbfgs: its search would compare a "

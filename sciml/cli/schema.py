@@ -36,6 +36,7 @@ class TrainConfig:
     callbacks: Any = None
     logger: Any = None
     reference: Any = None
+    short: Any = None
 
 
 def register() -> None:

@@ -7,6 +7,7 @@ the folders of a sweep) and run. A refused command line leaves nothing on the di
 
 from __future__ import annotations
 
+import functools
 import os
 import shlex
 import subprocess
@@ -15,7 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from sciml.cli import paths, resume, run_folder
+from sciml.cli import paths, ranks, resume, run_folder
 from sciml.errors import (
     ConfigError,
     ConvergenceError,
@@ -107,9 +108,11 @@ def launch(words: list[str], folder: Path) -> int:
     multirun = "-m" in flags or "--multirun" in flags
     if any(flag.partition("=")[0] in HYDRA_ONLY for flag in flags):
         report(overrides.refused(w for w in words if not w.startswith("-")))
-        return hydra_run(words, folder, lambda config: 0)
+        return hydra_run(overrides.full_names(words, folder), folder, lambda config: 0)
     keys = [w for w in words if not w.startswith("-")]
     line = overrides.read(keys, folder)
+    if paths.by_lightning() and paths.is_worker():  # from now on, as imports take a while
+        ranks.watch_parent(functools.partial(ranks.said, line.run_dir))
     findings = line.findings
     if line.sweeps and not multirun:
         findings.append(

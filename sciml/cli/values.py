@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from sciml.cli import preflight
-from sciml.errors import ConfigError, did_you_mean
+from sciml.errors import did_you_mean
 
 Config = Mapping[str, Any]
 
@@ -140,10 +140,7 @@ def training(config: Config) -> list[str]:
 
 def monitors(config: Config) -> list[str]:
     """Metrics that decide about a checkpoint and that no validation computes."""
-    try:
-        module = preflight.resolve((config.get("module") or {}).get("_target_"))
-    except ConfigError:
-        return []
+    module = preflight.class_of(config, "module")
     bases = [base.__name__ for base in getattr(module, "__mro__", ())]
     known = next((MONITORED[name] for name in bases if name in MONITORED), None)
     found = []

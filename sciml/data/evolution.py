@@ -26,6 +26,7 @@ from sciml.data.regrid import on_grid_of
 from sciml.data.solved import recipe_of, solved_once
 from sciml.data.steps import StepData
 from sciml.errors import InvalidArgument
+from sciml.physics.constraints.differences import grading_of
 
 SEEDS = {"train": 201, "val": 202, "test": 203}
 CHUNK = 16  # fields predicted at once
@@ -92,7 +93,8 @@ class EvolutionData(StepData):
         self.problem, self.batch_size, self.cache = problem, batch_size, cache
         times = problem.times
         self.timed = len(times) > 1
-        self.levels = max(round(share * (len(times) - 1)) + 1, 3) if self.timed else None
+        nearest = int((times - share * times[-1]).abs().argmin())
+        self.levels = max(nearest + 1, 3) if self.timed else None
         self.beyond = self.timed and self.levels < len(times)
         self.file_distance: float | None = None
         if file is None:
@@ -107,10 +109,12 @@ class EvolutionData(StepData):
             "std": torch.where(spread > 0, spread, 1.0).tolist(),
         }
         if self.timed and len(problem.grids) == 1:
-            grid, last = problem.grids[0], float(times[self.levels - 1])
+            # levels are columns of the picture, equally wide
+            power = grading_of(times)
+            grid, last = problem.grids[0], float(times[self.levels - 1]) ** (1 / power)
             self.plane = {
                 "extent": [0.0, last, float(grid[0]), float(grid[-1])],
-                "xlabel": "t",
+                "xlabel": "t" if abs(power - 1) < 1e-6 else f"t^(1/{power:.3g})",
                 "ylabel": "x",
             }
 

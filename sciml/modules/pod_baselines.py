@@ -17,7 +17,7 @@ import torch
 
 from sciml.data.batch import Batch
 from sciml.modules.scores import Regression, everyone
-from sciml.physics.evolution import PODRegression
+from sciml.physics.evolution import PODRegression, pod_modes
 
 
 class Baselines:
@@ -48,6 +48,11 @@ class Baselines:
         count = len(known) if count == 1 else count  # a soft constraint has one function only
         spread = torch.tensor(self.data.sizes["std"], dtype=torch.float64)
         self.regression = PODRegression(given, known, count, spread=spread)
+        self.modes = None
+        if getattr(self.network.constraint, "counts", None):
+            # of what the weights multiply: solutions without the offset of a lift
+            offset = self.network.equation.offset(known[:, None], given)
+            self.modes, _ = pod_modes(known - offset, count)
 
     @torch.no_grad()
     def add(self, batch: Batch, shown: slice) -> None:
@@ -61,13 +66,12 @@ class Baselines:
             "nearest": self.regression.nearest(field),
             "pod_regression": self.regression.predict(field),
         }
-        basis = self.regression.modes[:, :levels]
-        if getattr(self.network.constraint, "counts", None):
-            basis = basis.expand(len(field), *basis.shape)
-            found["pod_constrained"] = self.network.patient(basis, field).value
+        if self.modes is not None:
+            basis = self.modes[:, :levels].expand(len(field), -1, *batch.target.shape[1:])
+            found["pod_constrained"] = self.network.patient(basis, field, lifted=True).value
         for name, value in found.items():
             score = self.scores.setdefault(f"{batch.part}/baseline/{name}", Regression())
-            score.add(value[:, :levels][:, shown], batch.target[:, shown])
+            score.add(value[:, :levels][:, shown], batch.target[:, shown].cpu())
 
     def metrics(self) -> dict[str, float]:
         """Return `<part>/baseline/<name>`, relative L2 errors, over all ranks."""

@@ -169,12 +169,13 @@ class ConstrainedOperator(nn.Module):
         }
 
     def _levels(self, times: Tensor) -> int:
-        step = self.equation.step
-        wanted = torch.arange(len(times), dtype=torch.float64) * step
+        wanted = self.equation.level_times(len(times))
+        step = float(wanted[1]) if len(wanted) > 1 else 1.0
         if float((times.double().cpu() - wanted).abs().max()) > 1e-3 * step:
             raise InvalidArgument(
                 f"times from {float(times[0]):.4g} to {float(times[-1]):.4g}",
-                f"0, {step:.4g}, {2 * step:.4g}, ...: the step that the operator was trained with",
+                f"{', '.join(f'{t:.4g}' for t in wanted[:3].tolist())}, ...: the times that the "
+                "operator was trained with",
             )
         return len(times)
 

@@ -16,6 +16,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from sciml.arguments import device as device_
+from sciml.arguments import maybe, path, takes, text
 from sciml.errors import InvalidArgument, PretrainedError, did_you_mean
 from sciml.pretrained import hub, weights
 from sciml.pretrained.operator import PretrainedOperator, check_schema
@@ -45,6 +47,7 @@ def list_pretrained() -> list[str]:
     return sorted(path.parent.name for path in SHIPPED.glob("*/model.json"))
 
 
+@takes(path_or_name=path, device=device_, revision=maybe(text))
 def load_pretrained(
     path_or_name: str | Path,
     device: str | torch.device = "cpu",
@@ -83,7 +86,11 @@ def load_pretrained(
     state = weights.read(file, spec["weights"]["sha256"], spec["weights"]["complex128"])
     weights.assign(model, state)
     kind = PretrainedPINN if spec["class"] in CLASSES["solution"] else PretrainedOperator
-    return kind(model, spec).to(device)
+    try:
+        return kind(model, spec).to(device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # torch has all three
+        said = str(error).partition("\n")[0]
+        raise InvalidArgument(f"device={device}: {said}", "a device of this machine") from error
 
 
 def find(path_or_name: str | Path) -> Path:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sciml.arguments import flag, made, maybe, takes, whole
 from sciml.autodiff.streams import Streams
 from sciml.errors import InvalidArgument
 from sciml.physics.geometry import Domain
@@ -48,6 +49,13 @@ class OperatorInputs:
         return (x - self.centre[:, None]) / self.size[:, None, None]
 
 
+@takes(
+    operator=made("spec", "network", what="an operator of load_pretrained"),
+    domain=made("bounds", "nearest", what="a domain of sciml.physics.geometry"),
+    problem=made("boundary", "source", what="an equation, as Dirichlet(boundary, source)"),
+    move=flag,
+    nodes=maybe(whole),
+)
 def operator_inputs(
     operator: PretrainedOperator,
     domain: Domain,

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from sciml.arguments import maybe, number, takes, whole
 from sciml.errors import (
     InvalidArgument,
     InvalidType,
@@ -95,6 +96,7 @@ class PretrainedOperator(nn.Module):
         """Return the network's prediction, differentiable, without checks or chunks."""
         return self.network(**inputs)
 
+    @takes(chunk=maybe(whole), correct=whole, seed=whole)
     def predict(
         self, *values, chunk: int | None = None, correct: int = 0, seed: int = 0, **inputs
     ) -> dict[str, Tensor]:
@@ -169,6 +171,7 @@ class PretrainedOperator(nn.Module):
         weight = next(self.parameters(), torch.empty(0))
         return export(self, {key: self._moved(v, weight) for key, v in example.items()})
 
+    @takes(walks=whole, seed=whole)
     def solve(
         self,
         domain: Domain,
@@ -214,6 +217,7 @@ class PretrainedOperator(nn.Module):
 
         return solve(self, domain, problem, points, walks, seed)
 
+    @takes(points=whole, walks=whole, confidence=number, seed=whole)
     def verify(
         self,
         domain: Domain,

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from sciml.arguments import flag, maybe, takes, tensor, whole
 from sciml.errors import InvalidArgument, InvalidType, PretrainedError, RangeWarning
 from sciml.pretrained.joint import RARE, Joint, beyond, rare
 
@@ -15,6 +16,7 @@ RANGE_SLACK = 0.02  # of the width of a range: its ends were found by sampling
 MAX_POINTS_PER_CHUNK = 8192
 
 
+@takes(x=tensor, t=maybe(tensor))
 def training_ranges(x: Tensor, t: Tensor | None = None) -> dict[str, tuple[float, float]]:
     """Return what a sample of training points covers.
 
@@ -27,6 +29,8 @@ def training_ranges(x: Tensor, t: Tensor | None = None) -> dict[str, tuple[float
     Returns:
         `x.norm` and `x.coordinate`, and `t.value` where there is a time: (least, greatest).
     """
+    if x.dim() != 2 or not x.numel():
+        raise InvalidArgument(f"x of shape {tuple(x.shape)}", "points (N, d), at least one")
     values = {"x.norm": torch.linalg.vector_norm(x, dim=1), "x.coordinate": x}
     if t is not None:
         values["t.value"] = t
@@ -59,6 +63,7 @@ class PretrainedPINN(nn.Module):
         """Return u `(N, 1)`, differentiable, without checks or chunks."""
         return self.solution(x, t)
 
+    @takes(gradient=flag, chunk=maybe(whole), correct=whole, seed=whole)
     def predict(
         self,
         x: Tensor,

@@ -13,6 +13,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from sciml.arguments import made, mapping, maybe, path, takes
+from sciml.arguments import text as text_
 from sciml.errors import InvalidArgument, PretrainedError
 from sciml.networks.trial import TrialSolution
 from sciml.pretrained import card, weights
@@ -20,6 +22,25 @@ from sciml.pretrained.folder import FORMAT, load_pretrained, read_spec
 from sciml.pretrained.operator import PretrainedOperator
 
 
+def _part(value: object) -> str:
+    fits = not mapping(value) and {"class", "arguments"} <= set(value)
+    return "" if fits else "a dictionary of 'class' and 'arguments'"
+
+
+NETWORK = made("schema", "state_dict", what="a network with a schema")
+SOLUTION = made("problem", "state_dict", what="a TrialSolution")
+COMMON = {"folder": path, "ranges": mapping, "name": text_, "description": text_}
+COMMON |= {"metrics": maybe(mapping), "data": maybe(mapping)}
+
+
+@takes(
+    solution=SOLUTION,
+    problem=_part,
+    network=_part,
+    units=maybe(mapping),
+    joint=maybe(mapping),
+    **COMMON,
+)
 def save_pretrained(
     folder: str | Path,
     solution: TrialSolution,
@@ -88,6 +109,7 @@ def save_pretrained(
     return write(folder, spec, solution)
 
 
+@takes(network=NETWORK, arguments=mapping, **COMMON)
 def save_operator(
     folder: str | Path,
     network: nn.Module,

@@ -82,7 +82,7 @@ class Implicit:
         """Check the combination."""
         if self.on_failure is not None:
             check_policy(self.on_failure)
-        if self.hessian not in ("exact", "gauss_newton"):
+        if str(self.hessian) not in ("exact", "gauss_newton"):
             raise InvalidArgument(f"hessian={self.hessian!r}", "exact or gauss_newton")
         check_counts(order=self.order)
         if self.order < 1:

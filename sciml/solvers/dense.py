@@ -53,7 +53,7 @@ class Dense:
 
     def __post_init__(self) -> None:
         """Check the name."""
-        if self.structure not in STRUCTURES:
+        if str(self.structure) not in STRUCTURES:
             raise InvalidArgument(
                 f"structure={self.structure!r}", f"one of {', '.join(STRUCTURES)}"
             )

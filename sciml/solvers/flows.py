@@ -114,7 +114,7 @@ class HomotopyPath:
 
     def __post_init__(self) -> None:
         """Check the kind."""
-        if self.kind not in ("fixed_point", "newton"):
+        if str(self.kind) not in ("fixed_point", "newton"):
             raise InvalidArgument(f"kind={self.kind!r}", "fixed_point or newton")
 
     def __call__(self, task: Task, x: Tensor) -> Outcome:

@@ -53,7 +53,7 @@ class LevenbergMarquardt:
     def __post_init__(self) -> None:
         """Check the tolerances and the name of the factorisation."""
         check_tolerances(self.rtol, self.atol, self.max_iter)
-        if self.factor not in ("qr", "gram"):
+        if str(self.factor) not in ("qr", "gram"):
             raise InvalidArgument(f"factor={self.factor!r}", "qr or gram")
 
     def __call__(self, task: Task, x: Tensor) -> Outcome:

@@ -30,6 +30,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from sciml.arguments import function, made, maybe, takes, tensor
 from sciml.errors import (
     ConvergenceError,
     InvalidArgument,
@@ -43,7 +44,7 @@ from sciml.solvers.layout import Layout
 from sciml.solvers.ode_adjoint import adjoint_path
 from sciml.solvers.ode_field import Evaluations, Field
 from sciml.solvers.progress import check_counts, check_numbers
-from sciml.solvers.search import flat_theta, layout_for
+from sciml.solvers.search import PARTS, flat_theta, layout_for
 from sciml.solvers.solution import MEANING, Policy, Solution, Status, check_policy
 
 Gradient = Literal["backprop", "checkpoint", "adjoint"]
@@ -88,11 +89,13 @@ class ODE:
     def __post_init__(self) -> None:
         """Check the combination."""
         known = (*ADAPTIVE, *ONE_STEP, *MULTISTEP)
-        if self.method not in known:
+        if str(self.method) not in known:
             raise InvalidArgument(
                 f"method={self.method!r}", "an integrator", did_you_mean(str(self.method), known)
             )
         check_numbers(rtol=self.rtol, atol=self.atol)
+        if isinstance(self.rtol, Tensor) and self.rtol.numel() != 1:  # unlike that of other solvers
+            raise InvalidType(f"rtol of shape {tuple(self.rtol.shape)}", "a real number")
         check_counts(steps=self.steps, max_steps=self.max_steps)
         fine = 0 <= self.rtol < math.inf and 0 <= self.atol < math.inf  # NaN is neither
         if not fine or self.rtol + self.atol == 0:
@@ -124,6 +127,12 @@ class ODE:
         return odeint(field, z, times, options=options, **settings)
 
 
+@takes(
+    field=function,
+    z0=tensor,
+    ode=maybe(made("adaptive", what="a method, as ODE('dopri5')")),
+    **PARTS,
+)
 def integrate(
     field: Callable[..., Tensor],
     z0: Tensor,

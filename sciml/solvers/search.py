@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from sciml.arguments import made, maybe
 from sciml.errors import InvalidArgument, InvalidType
 from sciml.shapes import check_tensor, name_of
 from sciml.solvers.attach import Implicit
@@ -39,6 +40,19 @@ from sciml.solvers.unrolled import Backprop, Phantom
 Solver = Callable[[Task, Tensor], Outcome | Tensor]
 # Rules for a solution have `attach`; rules for the iteration that found it have `iterate`.
 Adjoint = Implicit | Phantom | Backprop | Reversible
+
+
+def _rule(value: Any) -> str:
+    what = "a derivative rule, as Implicit()"
+    return made("attach", what=what)(value) and made("iterate", what=what)(value)
+
+
+# What every solve is given, for `sciml.arguments.takes`.
+PARTS = {
+    "theta": lambda theta: "" if isinstance(theta, tuple | list) else "a tuple of arguments, (a,)",
+    "adjoint": maybe(_rule),
+    "layout": maybe(made("pack", "norm", what="Rows(n) or Segments(index, count)")),
+}
 
 
 class _Search(torch.autograd.Function):
@@ -176,8 +190,6 @@ def solve_problem(
     `tags` are the structure of dF/dx; `formulas` are `product`, `jacobian`, `hessian` of `Problem`.
     """
     check_policy(on_failure)
-    if not isinstance(theta, (tuple, list)):
-        raise theta_type(theta)
     if not isinstance(x0, Tensor):
         return _solve_tree(kind, function, x0, theta, on_failure, solver, adjoint, layout, tags)
     layout = layout_for(x0, layout)
@@ -308,13 +320,6 @@ def flat_theta(
 
 def _lifted(t: Tensor) -> Tensor:
     return t.float() if t.dtype in (torch.float16, torch.bfloat16) else t
-
-
-def theta_type(theta: Any) -> InvalidType:
-    """Return the error for parameters that are not a tuple."""
-    return InvalidType(
-        f"theta of type {type(theta).__name__}", "a tuple of arguments", "Type theta=(a,)"
-    )
 
 
 def checked(

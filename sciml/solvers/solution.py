@@ -134,7 +134,7 @@ def check_policy(policy: str) -> None:
     Raises:
         InvalidArgument: Listing the known ones.
     """
-    if policy not in POLICIES:
+    if str(policy) not in POLICIES:
         raise InvalidArgument(
             f"on_failure={policy!r}", f"one of {', '.join(POLICIES)}", "Type on_failure='raise'"
         )

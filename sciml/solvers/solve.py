@@ -21,6 +21,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sciml.arguments import function as function_
+from sciml.arguments import made, maybe, takes, tensor, text
 from sciml.errors import InvalidArgument
 from sciml.shapes import check_returned, name_of
 from sciml.solvers.attach import Implicit
@@ -32,6 +34,7 @@ from sciml.solvers.levenberg_marquardt import LevenbergMarquardt
 from sciml.solvers.newton import Newton
 from sciml.solvers.problem import Kind, Problem, Task
 from sciml.solvers.search import (
+    PARTS,
     Adjoint,
     Solver,
     attached,
@@ -39,11 +42,13 @@ from sciml.solvers.search import (
     flat_theta,
     layout_for,
     solve_problem,
-    theta_type,
 )
 from sciml.solvers.solution import LinearReport, Outcome, Policy, Solution
 
+SOLVER = maybe(made("__call__", what="a solver, as Newton()"))
 
+
+@takes(function=function_, solver=SOLVER, **PARTS)
 def root(
     function: Callable[..., Any],
     x0: Any,
@@ -89,6 +94,7 @@ def root(
     )
 
 
+@takes(function=function_, solver=SOLVER, **PARTS)
 def fixed_point(
     function: Callable[..., Any],
     x0: Any,
@@ -111,6 +117,7 @@ def fixed_point(
     )
 
 
+@takes(function=function_, solver=SOLVER, **PARTS)
 def least_squares(
     function: Callable[..., Any],
     x0: Any,
@@ -141,6 +148,7 @@ def least_squares(
     )
 
 
+@takes(function=function_, solver=SOLVER, **PARTS)
 def minimise(
     function: Callable[..., Any],
     x0: Any,
@@ -164,6 +172,12 @@ def minimise(
     return solve_problem("minimise", function, x0, theta, on_failure, solver, adjoint, layout, tags)
 
 
+@takes(
+    product=function_,
+    b=tensor,
+    linear=made("__call__", what="a linear solver, as Dense()"),
+    **PARTS,
+)
 def linear_solve(
     product: Callable[..., Tensor],
     b: Tensor,
@@ -219,8 +233,6 @@ def linear_solve(
         return out
 
     solver.__name__ = type(linear).__name__
-    if not isinstance(theta, (tuple, list)):
-        raise theta_type(theta)
     return solve_problem(
         "root",
         residual,
@@ -235,6 +247,7 @@ def linear_solve(
     )
 
 
+@takes(function=function_, x=tensor, kind=text, **PARTS)
 def implicit_derivative(
     function: Callable[..., Tensor],
     x: Tensor,

@@ -15,11 +15,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sciml.arguments import function as function_
+from sciml.arguments import generator as generator_
+from sciml.arguments import maybe, takes, tensor, whole
+from sciml.shapes import check_returned, name_of
 from sciml.solvers.layout import Layout
 from sciml.solvers.operators import Linearised, Product
-from sciml.solvers.search import layout_for
+from sciml.solvers.search import PARTS, layout_for
 
 
+@takes(function=function_, x=tensor, steps=whole, generator=maybe(generator_), **PARTS)
 def spectral_radius(
     function: Callable[..., Tensor],
     x: Tensor,
@@ -49,6 +54,7 @@ def spectral_radius(
     return _eigenvalues(hessenberg).abs().amax(-1)
 
 
+@takes(function=function_, x=tensor, steps=whole, generator=maybe(generator_), **PARTS)
 def spectral_norm(
     function: Callable[..., Tensor],
     x: Tensor,
@@ -106,6 +112,7 @@ def _arnoldi(
     return h[:k].movedim(0, -2)
 
 
+@takes(function=function_, x=tensor, probe=tensor, **PARTS)
 def jacobian_rows(
     function: Callable[..., Tensor], x: Tensor, theta: Sequence[Any], probe: Tensor
 ) -> Tensor:
@@ -122,4 +129,6 @@ def jacobian_rows(
     """
     with torch.enable_grad(), torch.autocast(x.device.type, enabled=False):
         x = x.detach().requires_grad_()
-        return torch.autograd.grad(function(x, *theta), x, probe, create_graph=True)[0]
+        value = function(x, *theta)
+        check_returned(name_of(function), value, tuple(probe.shape), what="that of the probe")
+        return torch.autograd.grad(value, x, probe, create_graph=True)[0]

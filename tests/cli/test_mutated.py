@@ -205,6 +205,12 @@ def test_a_few(ready, no_code, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_classes_of_another_kind(ready, no_code):
+    """Cases in which a rule looked into a class that cannot stand there."""
+    assert tried((589, 638, 1189), ready) == {}
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("part", range(10))

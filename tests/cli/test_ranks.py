@@ -10,7 +10,8 @@ import time
 import pytest
 
 from sciml.cli import paths, run_folder
-from sciml.cli.ranks import Ranks, is_held, said
+from sciml.cli import ranks as watching
+from sciml.cli.ranks import Ranks, Stopped, is_held, process_of, said
 from sciml.errors import ConfigError
 
 SRUN = {"SLURM_NTASKS": "3", "SLURM_JOB_ID": "7", "SLURM_STEP_ID": "0", "SLURM_PROCID": "1"}
@@ -95,6 +96,7 @@ import sys, time
 from pathlib import Path
 from sciml.cli import ranks
 ranks.GRACE = ranks.LOOK = 0.05
+ranks.STOPPED = 0.5
 rank, folder = int(sys.argv[1]), Path(sys.argv[2])
 one = ranks.Ranks(folder, rank, 2)
 one.lost = (folder / f"lost{rank}").write_text
@@ -117,6 +119,40 @@ def test_the_one_left_ends(tmp_path, victim):
     said = (tmp_path / f"lost{1 - victim}").read_text()
     assert said == f"rank {victim} has ended before its time"
     started[victim].wait()
+
+
+def test_one_that_stays_stopped_is_ended(tmp_path):
+    """Neither has its lock back, nor does a connection break: only the system knows."""
+    started = [
+        subprocess.Popen([sys.executable, "-c", PROGRAM, str(rank), str(tmp_path)])
+        for rank in (0, 1)
+    ]
+    while not all(is_held(tmp_path / f".rank{rank}") for rank in (0, 1)):
+        time.sleep(0.01)
+    started[1].send_signal(signal.SIGSTOP)
+    assert started[0].wait(timeout=20) == 1
+    assert (tmp_path / "lost0").read_text() == "rank 1 was stopped for 0 seconds"
+    assert started[1].wait(timeout=20) == -signal.SIGKILL
+
+
+def test_a_pause_is_no_end(first, companion, monkeypatch):
+    """Looks are counted, not seconds: where all were stopped together, nobody looked."""
+    assert process_of(first.file(1)) == companion
+    monkeypatch.setattr(watching, "STOPPED", 2.1 * watching.LOOK)
+    stopped = Stopped()
+    for _ in range(2):
+        os.kill(companion, signal.SIGSTOP)
+        os.waitpid(companion, os.WUNTRACED)
+        assert not stopped.ended(companion) and not stopped.ended(companion)
+        os.kill(companion, signal.SIGCONT)
+        os.waitpid(companion, os.WCONTINUED)
+        assert not stopped.ended(companion)
+    assert not Stopped().ended(None)
+
+
+def test_processes_of_other_machines_are_not_known(tmp_path):
+    (tmp_path / "one").write_text(f"{os.getpid()} another-machine")
+    assert process_of(tmp_path / "one") is None and process_of(tmp_path / "none") is None
 
 
 def test_who_is_left_marks_the_record_of_a_first_rank_that_is_gone(tmp_path):

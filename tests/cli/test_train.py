@@ -117,10 +117,14 @@ def test_interrupt_is_recorded(run, program, name):
     assert json.loads((run.work / "it" / "metrics.json").read_text())["status"] == "interrupted"
 
 
+# Seconds after start-up at which a rank is killed or, the last one, stopped; None for steps.
+LOST = [(0.0, "KILL"), (4.0, "KILL"), (None, "KILL"), (None, "STOP")]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("victim", ["first", "other"])
-@pytest.mark.parametrize("wait", [0.0, 4.0, None])  # seconds after start-up; None for steps
-def test_a_lost_rank_ends_the_other(run, program, victim, wait):
+@pytest.mark.parametrize(("wait", "how"), LOST)
+def test_a_lost_rank_ends_the_other(run, program, victim, wait, how):
     """Within a minute, and the record says that the run failed."""
     process = program("model=toy", "trainer=ddp", "trainer.max_steps=1000000", "hydra.run.dir=it")
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
@@ -130,15 +134,18 @@ def test_a_lost_rank_ends_the_other(run, program, victim, wait):
     while wait is None and not (run.work / "it" / "metrics.csv").exists():
         time.sleep(0.02)
     time.sleep(wait or 0)
-    os.kill(process.pid if victim == "first" else other, signal.SIGKILL)
-    process.communicate(timeout=60)  # the other holds the pipe open as long as it lives
+    begin = time.monotonic()
+    os.kill(process.pid if victim == "first" else other, getattr(signal, f"SIG{how}"))
+    out, _ = process.communicate(timeout=60)  # the other holds the pipe open as long as it lives
+    took = time.monotonic() - begin
+    print(f"{victim} rank, {how} after {wait}: {took:.1f} s, code {process.returncode}\n{out}")
     assert json.loads((run.work / "it" / "metrics.json").read_text())["status"] == "failed"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("victim", [0, 1])
-@pytest.mark.parametrize("wait", [0.0, 4.0, None])  # seconds after start-up; None for steps
-def test_a_rank_of_torchrun_that_is_lost_ends_the_other(run, program, victim, wait):
+@pytest.mark.parametrize(("wait", "how"), LOST)
+def test_a_rank_of_torchrun_that_is_lost_ends_the_other(run, program, victim, wait, how):
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     words = ["model=toy", "trainer=ddp", "trainer.max_steps=1000000", "hydra.run.dir=it"]
     process = program(*words, launcher=launcher)
@@ -148,10 +155,11 @@ def test_a_rank_of_torchrun_that_is_lost_ends_the_other(run, program, victim, wa
     while wait is None and not (run.work / "it" / "metrics.csv").exists():
         time.sleep(0.02)
     time.sleep(wait or 0)
-    os.kill(int(children.read_text().split()[victim]), signal.SIGKILL)
+    os.kill(int(children.read_text().split()[victim]), getattr(signal, f"SIG{how}"))
     begin = time.monotonic()
-    process.communicate(timeout=60)
-    print(f"rank {victim} killed after {wait}: all over after {time.monotonic() - begin:.1f} s")
+    out, _ = process.communicate(timeout=60)
+    took = time.monotonic() - begin
+    print(f"rank {victim}, {how} after {wait}: {took:.1f} s, code {process.returncode}\n{out}")
     assert process.returncode == 1
     record = run.work / "it" / "metrics.json"  # none if it was over before there was anything
     assert not record.exists() or json.loads(record.read_text())["status"] == "failed"

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sciml.data.batch import Batch
-from sciml.errors import InvalidArgument
+from sciml.errors import ConfigError, InvalidArgument
 from sciml.pretrained import load_pretrained
 from sciml.testing import runs
 from sciml.testing.contract import ModuleContract
@@ -38,6 +38,7 @@ COLUMN_CASE = [
     *model("moe_diffusion_sorption", *COLUMN, *HARD, *TIGHT),
     "network.constraint.experts=2",
     "network.constraint.points=20",
+    "network.constraint.overlap=1",
 ]
 DARCY_CASE = model("moe_darcy", *HARD, "data.problem.cells=8")
 
@@ -66,6 +67,7 @@ class TestFurtherModels(ModuleContract):
     }
     overfit = (30, 0.7)
     optimizer_cases = ("moe_darcy",)
+    rank_cases = ("experts_over_ranks",)
 
 
 def finished(tmp_path):
@@ -127,11 +129,20 @@ def test_a_pretrained_operator_solves_its_constraint_and_says_how_well(tmp_path)
     layer = operator.network.patient
     size = layer.residual(found["value"], field).flatten(1).square().mean(1).sqrt()
     torch.testing.assert_close(found["residual"], size, rtol=1e-10, atol=1e-12)
-    step = float(times[1])
-    longer = operator.predict(field=field, times=torch.arange(11) * step)
+    later = 500.0 * (torch.arange(11) / 7) ** 2  # graded as in training, and further
+    torch.testing.assert_close(later[:8].double(), times, rtol=1e-6, atol=0)
+    longer = operator.predict(field=field, times=later)
     assert longer["value"].shape == (3, 11, 12)
-    with pytest.raises(InvalidArgument, match="the step that the operator was trained with"):
-        operator.predict(field=field, times=torch.arange(11) * step / 2)
+    with pytest.raises(InvalidArgument, match="the times that the operator was trained with"):
+        operator.predict(field=field, times=later / 2)
+
+
+def test_short_names_of_a_model_are_its_keys():
+    short = runs.compose(["model=moe_burgers", "experts=2", "split=time"])
+    full = ["network.constraint.experts=2", "network.constraint.split=time"]
+    assert short == runs.compose(["model=moe_burgers", *full])
+    with pytest.raises(ConfigError, match="experts is unknown"):
+        runs.compose(["model=pihc_burgers", "experts=2"])
 
 
 def test_a_rollout_begins_where_the_last_round_ended(tmp_path):

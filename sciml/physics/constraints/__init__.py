@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from sciml.physics.constraints.burgers import BurgersConstraint
+    from sciml.physics.constraints.constrained import Constrained
     from sciml.physics.constraints.darcy import DarcyConstraint
     from sciml.physics.constraints.diffusion_sorption import DiffusionSorptionConstraint
     from sciml.physics.constraints.equation import ConstrainedEquation
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from sciml.physics.constraints.exchange import ExpertParallel
     from sciml.physics.constraints.heat import HeatConstraint
     from sciml.physics.constraints.interval import IntervalEquation
-    from sciml.physics.constraints.layer import Constrained, HardConstraint
+    from sciml.physics.constraints.layer import HardConstraint
     from sciml.physics.constraints.penalty import SoftConstraint
     from sciml.physics.constraints.points import Balance, PointSampler, PointSet
     from sciml.physics.constraints.split import Split, counts_of
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Balance": "points",
     "BurgersConstraint": "burgers",
-    "Constrained": "layer",
+    "Constrained": "constrained",
     "ConstrainedEquation": "equation",
     "DarcyConstraint": "darcy",
     "DiffusionSorptionConstraint": "diffusion_sorption",

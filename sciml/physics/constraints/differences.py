@@ -55,12 +55,38 @@ def uniform_step(points: Tensor, name: str) -> float:
     return step
 
 
-def in_time(u: Tensor, step: float, scheme: TimeScheme, axis: int) -> tuple[Tensor, Tensor]:
+def grading_of(times: Tensor) -> float:
+    """Return the power p of times T (i / n)^p from 0 to T, 1 where they are equally spaced.
+
+    Raises:
+        InvalidArgument: If they are no such times.
+    """
+    times = times.double()
+    n = len(times) - 1
+    if n < 1 or not bool(times.diff().min() > 0):
+        raise InvalidArgument(f"times of {n + 1} levels", "at least two, growing")
+    share = times / times[-1]
+    power = 1.0 if n == 1 else float(share[1].log()) / -math.log(n)
+    level = torch.arange(n + 1, dtype=torch.float64) / n
+    if times[0] != 0 or float((share - level**power).abs().max()) > 1e-6 / n:
+        steps = times.diff()
+        raise InvalidArgument(
+            f"times from {float(times[0]):.4g} with steps of {float(steps.min()):.4g} to "
+            f"{float(steps.max()):.4g}",
+            "times from 0 that are equally spaced or graded by a power of the level",
+        )
+    return power
+
+
+def in_time(
+    u: Tensor, step: float | Tensor, scheme: TimeScheme, axis: int
+) -> tuple[Tensor, Tensor]:
     """Return D u and V u, shape of `u`.
 
     Args:
         u: Fields.
-        step: Time between two levels.
+        step: Time between two levels; the two-level schemes, `backward` and `midpoint`, also take
+            one for each interval, of shape `(nt - 1, 1, ...)` with an axis for each behind time.
         scheme: See the top of this file.
         axis: Axis of time, negative.
 

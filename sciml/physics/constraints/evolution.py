@@ -22,11 +22,12 @@ from torch import Tensor
 from sciml.errors import InvalidArgument
 from sciml.physics.checks import check_choice, check_number
 from sciml.physics.constraints.differences import (
+    LEVELS,
     SCHEMES,
     TimeScheme,
     first_level,
+    grading_of,
     in_time,
-    uniform_step,
 )
 from sciml.physics.constraints.equation import ConstrainedEquation, over_grid, per_field
 
@@ -37,7 +38,8 @@ class EvolutionEquation(ConstrainedEquation):
     The initial state u_0, the first channel of the inputs, is imposed in one of two ways:
 
         rows    (u(0) - u_0) / rms(u_0), one row per point of space, shared by all experts
-        lift    u = u_0 + t / horizon b . w, so that u(0) = u_0 exactly, and without rows
+        lift    u = u_0 + s b . w with s = (t / horizon)^(1 / grading), so that u(0) = u_0 exactly,
+                and without rows
 
     Args:
         problem: Knows `times`, `grids`, `periods` and `channels`.
@@ -48,8 +50,8 @@ class EvolutionEquation(ConstrainedEquation):
         condition_weight: Weight of initial and boundary conditions against the equation.
 
     Raises:
-        InvalidArgument: For an unknown scheme, times that are not equally spaced, or a `t_min`
-            that leaves no row.
+        InvalidArgument: For an unknown scheme, times that are neither equally spaced nor graded, a
+            scheme of three levels on graded ones, or a `t_min` that leaves no row.
     """
 
     def __init__(
@@ -68,8 +70,14 @@ class EvolutionEquation(ConstrainedEquation):
         self.t_min = check_number("constraint.t_min", t_min, 0.0)
         self.ramp = check_number("constraint.ramp", ramp, 0.0)
         self.condition_weight = check_number("constraint.condition_weight", condition_weight, 0.0)
-        self.step = uniform_step(problem.times, "times")
-        self.horizon = float(problem.times[-1] - problem.times[0])
+        self.grading = grading_of(problem.times)
+        if abs(self.grading - 1) > 1e-6 and LEVELS[time_scheme] > 2:
+            raise InvalidArgument(
+                f"constraint.time_scheme={time_scheme} on times graded by the power "
+                f"{self.grading:.3g}",
+                "a scheme of two levels, midpoint or backward",
+            )
+        self.horizon = float(problem.times[-1])
         self.axes = ("t", *"xyz"[: len(problem.grids)])
         self.sizes = (len(problem.times), *(len(g) for g in problem.grids))
         self.periodic = (False, *(p is not None for p in problem.periods))
@@ -83,12 +91,18 @@ class EvolutionEquation(ConstrainedEquation):
     def first_row(self) -> int:
         """First time level at which the equation is imposed."""
         # rows of two levels stand at the later one
-        late = int(self.t_min / self.step + 1e-9) + 1 if self.t_min > 0 else 0
+        early = self.level_times(self.sizes[0]) <= self.t_min * (1 + 1e-9)
+        late = int(early.sum()) if self.t_min > 0 else 0
         return max(first_level(self.scheme), late)
+
+    def level_times(self, count: int) -> Tensor:
+        """Return the times of `count` levels, float64; those beyond the horizon go on alike."""
+        level = torch.arange(count, dtype=torch.float64) / (self.sizes[0] - 1)
+        return self.horizon * level**self.grading
 
     # --- the unknown ----------------------------------------------------------------------------
     def columns(self, basis: Tensor, inputs: Tensor) -> Tensor:
-        """Return the basis, times t / horizon under a lift."""
+        """Return the basis, times s under a lift."""
         return basis if self.initial == "rows" else basis * self.clock(basis)
 
     def offset(self, basis: Tensor, inputs: Tensor) -> Tensor:
@@ -99,20 +113,23 @@ class EvolutionEquation(ConstrainedEquation):
         return over_grid(inputs[:, :1], sizes)[:, 0]
 
     def clock(self, field: Tensor) -> Tensor:
-        """Return t / horizon along the axis of time of a field."""
+        """Return (t / horizon)^(1 / grading), the level's share, along a field's axis of time."""
         n = field.shape[-len(self.axes)]
-        share = torch.arange(n, dtype=field.dtype, device=field.device) * self.step / self.horizon
+        share = torch.arange(n, dtype=field.dtype, device=field.device) / (self.sizes[0] - 1)
         return share.reshape(-1, *[1] * (len(self.axes) - 1))
 
     # --- the equation ---------------------------------------------------------------------------
     def in_time(self, field: Tensor) -> tuple[Tensor, Tensor]:
         """Return D u, per horizon, and V u."""
-        slope, value = in_time(field, self.step / self.horizon, self.scheme, -len(self.axes))
-        return slope, value
+        axis = -len(self.axes)
+        step: float | Tensor = 1 / (self.sizes[0] - 1)
+        if LEVELS[self.scheme] == 2:
+            step = (self.clock(field) ** self.grading).diff(dim=0)
+        return in_time(field, step, self.scheme, axis)
 
     def weight(self, sizes: Sequence[int]) -> Tensor:
         """Return the square of the ramp, and zero up to `t_min`."""
-        level = torch.arange(sizes[0], dtype=torch.float64) * (self.step / self.horizon)
+        level = self.level_times(sizes[0]) / self.horizon
         share = level.clamp(max=1).pow(2 * self.ramp).reshape(-1, *[1] * (len(sizes) - 1))
         out = share.expand(*sizes).clone()
         out[: self.first_row] = 0

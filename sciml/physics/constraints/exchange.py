@@ -47,6 +47,11 @@ class ExpertParallel:
         self.ranks, self.experts = ranks, experts
         self._group: Any = None
 
+    @property
+    def spread(self) -> bool:
+        """Return whether experts are solved on other ranks than their samples'."""
+        return self.ranks > 1 and dist.is_initialized()
+
     def __call__(
         self,
         solve: Callable[[Tensor, Any], tuple[Any, ...]],
@@ -62,7 +67,7 @@ class ExpertParallel:
             rows: Of `PointwiseRows`, `(B K, ...)` each.
             count: Samples of this rank, B.
         """
-        if self.ranks == 1 or not dist.is_initialized():
+        if not self.spread:
             return solve(weights, rows)
         group = self._own_group()
         leaves, sizes = _leaves(rows), [len(part) for part in rows[:3]]

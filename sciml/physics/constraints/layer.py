@@ -31,13 +31,13 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from sciml.errors import InvalidArgument
+from sciml.errors import ConvergenceError, InvalidArgument
+from sciml.physics.constraints.constrained import Constrained
 from sciml.physics.constraints.equation import ConstrainedEquation
 from sciml.physics.constraints.exchange import ExpertParallel
 from sciml.physics.constraints.points import PointSampler, PointSet
@@ -45,49 +45,10 @@ from sciml.physics.constraints.split import Split, counts_of
 from sciml.solvers import Implicit, LevenbergMarquardt, LinearLeastSquares, Status, least_squares
 from sciml.solvers.linear_least_squares import solved
 from sciml.solvers.pointwise import PointwiseRows
-from sciml.solvers.solution import LinearReport, Policy, check_policy
+from sciml.solvers.solution import Policy, check_policy
 
 # theta of `PointwiseRows`: features, offsets, aux, scale, matrix, target; P = B K in front
 Rows = tuple[list[Tensor], list[Tensor], list[Tensor], Tensor, Tensor, Tensor]
-
-
-@dataclass
-class Constrained:
-    """A field that obeys its equation as far as the basis can, and what every expert did.
-
-    Attributes:
-        value: u `(B, *grid)`, with its derivative.
-        columns: The scaled functions `(B, N, *grid)` that the weights multiply.
-        weights: `(B, K, N)`, of the scaled functions.
-        status: `(B, K)` integers, see `sciml.solvers.Status`.
-        iterations: `(B, K)`.
-        residual: Root mean square of the equation's rows of every expert `(B, K)`, at its weights.
-        rank: `(B, K)` numerical rank of the rows' Jacobian, up to N; None if not asked for.
-        points: Points of every expert.
-        split: The blocks.
-        adjoint: Newest linear solve of the derivative, filled by the backward pass.
-    """
-
-    value: Tensor
-    columns: Tensor
-    weights: Tensor
-    status: Tensor
-    iterations: Tensor
-    residual: Tensor
-    rank: Tensor | None
-    points: PointSet
-    split: Split
-    adjoint: LinearReport
-
-    @property
-    def converged(self) -> Tensor:
-        """Return `(B, K)` booleans."""
-        return self.status == Status.CONVERGED
-
-    @property
-    def jump(self) -> Tensor:
-        """Return the root mean square of the jumps between blocks `(B,)`; 0 for one expert."""
-        return self.split.jump(self.columns, self.weights)
 
 
 class HardConstraint:
@@ -200,6 +161,7 @@ class HardConstraint:
         *,
         generator: torch.Generator | None = None,
         bias: Tensor | None = None,
+        lifted: bool = False,
     ) -> Constrained:
         """Return the field.
 
@@ -208,13 +170,15 @@ class HardConstraint:
             inputs: What the problem samples, `(B, C, *space)`.
             generator: Chooses the points, on the CPU; without one all points are taken.
             bias: Of `sciml.physics.constraints.points.Balance`.
+            lifted: Whether the basis holds differences of solutions already, which vanish where
+                the offset of a lift is the solution.
 
         Raises:
             InvalidArgument: For shapes that do not fit, and fewer rows than functions.
             ConvergenceError: Under `raise`, if an expert failed.
         """
         with torch.autocast(basis.device.type, enabled=False):
-            return self._solved(basis.double(), inputs.double(), generator, bias)
+            return self._solved(basis.double(), inputs.double(), generator, bias, lifted)
 
     def _solved(
         self,
@@ -222,13 +186,14 @@ class HardConstraint:
         inputs: Tensor,
         generator: torch.Generator | None,
         bias: Tensor | None,
+        lifted: bool,
     ) -> Constrained:
         equation, sizes = self.equation, tuple(basis.shape[2:])
         self._check(basis, inputs)
         sampler = self.sampler(sizes)
         split = sampler.split
         drawn = sampler.draw(None if generator is None else self.points, generator, bias)
-        columns = unit_columns(equation.columns(basis, inputs))
+        columns = unit_columns(basis if lifted else equation.columns(basis, inputs))
         offset = equation.offset(basis, inputs)
         rows = self._rows(columns, offset, inputs, drawn)
         self._check_rows(drawn, rows[4].shape[-2], basis.shape[1])
@@ -241,6 +206,14 @@ class HardConstraint:
             found = self._solve(found[0].detach().flatten(0, 1), coupled, len(basis))
             value = equation.assembled(offset + split.assemble(columns, found[0]))
         weights, status, iterations, residual, rank, adjoint = found
+        failed = status != Status.CONVERGED
+        if self.on_failure == "raise" and bool(failed.any()):  # others than the solver has seen
+            raise ConvergenceError(
+                f"the constraint failed for {int(failed.sum())} of {failed.numel()} problems of "
+                f"this rank's samples, spread over {self.exchange.ranks} ranks",
+                "every expert to converge under constraint.on_failure=raise",
+                "Type more solver.max_iter, or constraint.on_failure=best",
+            )
         return Constrained(
             value, columns, weights, status, iterations, residual, rank, drawn, split, adjoint
         )
@@ -329,8 +302,11 @@ class HardConstraint:
 
     def _solve(self, weights: Tensor, rows: Rows, count: int) -> tuple[Any, ...]:
         """Return weights, status, iterations, residual, rank `(B, K, ...)`, and the adjoint."""
-        found = self.exchange(self.solve_problems, weights, rows, count)
-        *tensors, adjoint = found
+        solver = copy.copy(self)
+        if self.exchange.spread and self.on_failure == "raise":
+            # a rank that raised before all have met again would leave the others waiting
+            solver.on_failure = "best"
+        *tensors, adjoint = self.exchange(solver.solve_problems, weights, rows, count)
         shaped = [None if t is None else t.unflatten(0, (count, -1)) for t in tensors]
         return *shaped, adjoint
 

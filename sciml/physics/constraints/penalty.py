@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from sciml.errors import InvalidArgument
+from sciml.physics.constraints.constrained import Constrained
 from sciml.physics.constraints.equation import ConstrainedEquation
-from sciml.physics.constraints.layer import Constrained, HardConstraint
+from sciml.physics.constraints.layer import HardConstraint
 from sciml.physics.constraints.split import Split
 from sciml.solvers import Status
 from sciml.solvers.solution import LinearReport

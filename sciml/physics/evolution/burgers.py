@@ -27,7 +27,7 @@ from sciml.physics.evolution.problem import (
     check_cells,
     check_inputs,
     no_solution,
-    uniform_times,
+    stored_times,
 )
 from sciml.physics.evolution.profiles import periodic_kernel_fields, sine_profiles
 from sciml.physics.evolution.spectral import (
@@ -85,7 +85,7 @@ class Burgers:
         self.boundary = check_choice("problem.boundary", boundary, BOUNDARIES)
         self.horizon = check_positive("problem.horizon", horizon)
         self.time_count = time_count
-        self.times = uniform_times(self.horizon, time_count)
+        self.times = stored_times(self.horizon, time_count)
         self.grids = (interval_grid(points, boundary),)
         self.periods = (1.0 if boundary == "periodic" else None,)
         self.viscosity = check_positive("problem.viscosity", viscosity)

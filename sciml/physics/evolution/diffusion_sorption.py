@@ -30,7 +30,7 @@ from torch.nn.functional import pad
 
 from sciml.errors import InvalidArgument
 from sciml.physics.checks import check_choice, check_number, check_positive
-from sciml.physics.evolution.problem import check_cells, check_inputs, uniform_times
+from sciml.physics.evolution.problem import check_cells, check_inputs, stored_times
 from sciml.physics.evolution.profiles import cosine_profiles
 from sciml.solvers import Solution, rosenbrock
 from sciml.solvers.solution import Policy
@@ -47,6 +47,8 @@ class DiffusionSorption:
         cells: Cells of the column; coordinates are their centres (i + 1/2) / cells.
         time_count: Stored times, 0 and the horizon among them.
         horizon: Last time.
+        grading: Times are horizon (i / (time_count - 1))^grading; 1 spaces them equally, 2 follows
+            the front, which moves with the root of time.
         dispersion: D.
         porosity: phi.
         density: rho, bulk density.
@@ -80,6 +82,7 @@ class DiffusionSorption:
         *,
         time_count: int = 101,
         horizon: float = 500.0,
+        grading: float = 1.0,
         dispersion: float = 5e-4,
         porosity: float = 0.29,
         density: float = 2880.0,
@@ -95,7 +98,7 @@ class DiffusionSorption:
         self.cells = check_cells("cells", cells)
         self.horizon = check_positive("problem.horizon", horizon)
         self.time_count = time_count
-        self.times = uniform_times(self.horizon, time_count)
+        self.times = stored_times(self.horizon, time_count, grading)
         self.spacing = 1 / cells
         self.grids = ((torch.arange(cells, dtype=torch.float64) + 0.5) / cells,)
         self.dispersion = check_positive("problem.dispersion", dispersion)
@@ -253,6 +256,7 @@ class HeterogeneousDiffusionSorption(DiffusionSorption):
         spread: Standard deviation of log D and of logit phi.
         time_count: See `DiffusionSorption`, as all that follow.
         horizon: Last time.
+        grading: See `DiffusionSorption`.
         dispersion: Median of D.
         porosity: Median of phi.
         density: Bulk density.
@@ -279,6 +283,7 @@ class HeterogeneousDiffusionSorption(DiffusionSorption):
         spread: float = 0.5,
         time_count: int = 101,
         horizon: float = 500.0,
+        grading: float = 1.0,
         dispersion: float = 5e-4,
         porosity: float = 0.29,
         density: float = 2880.0,
@@ -295,6 +300,7 @@ class HeterogeneousDiffusionSorption(DiffusionSorption):
             cells,
             time_count=time_count,
             horizon=horizon,
+            grading=grading,
             dispersion=dispersion,
             porosity=porosity,
             density=density,

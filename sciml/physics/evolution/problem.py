@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from sciml.errors import InvalidArgument, InvalidType
+from sciml.physics.checks import check_number
 from sciml.solvers import Outcome, Solution, Status
 from sciml.solvers.solution import Policy, check_policy, settle
 
@@ -55,15 +56,16 @@ def check_inputs(problem: EvolutionProblem, inputs: Tensor) -> Tensor:
     return inputs.double()
 
 
-def uniform_times(horizon: float, count: int) -> Tensor:
-    """Return `count` times from 0 to `horizon`, float64.
+def stored_times(horizon: float, count: int, grading: float = 1.0) -> Tensor:
+    """Return `count` times from 0 to `horizon`, float64: horizon (i / (count - 1))^grading.
 
     Raises:
-        InvalidArgument: For fewer than two.
+        InvalidArgument: For fewer than two, or a grading below 1.
     """
     if not isinstance(count, int) or isinstance(count, bool) or count < 2:
         raise InvalidArgument(f"problem.time_count={count}", "an integer of at least 2")
-    return torch.linspace(0, horizon, count, dtype=torch.float64)
+    grading = check_number("problem.grading", grading, 1.0)
+    return horizon * torch.linspace(0, 1, count, dtype=torch.float64) ** grading
 
 
 def check_cells(name: str, value: int, least: int = 4) -> int:

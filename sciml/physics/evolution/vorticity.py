@@ -21,7 +21,7 @@ from torch import Tensor
 
 from sciml.errors import InvalidArgument
 from sciml.physics.checks import check_number, check_positive
-from sciml.physics.evolution.problem import check_inputs, no_solution, uniform_times
+from sciml.physics.evolution.problem import check_inputs, no_solution, stored_times
 from sciml.physics.evolution.profiles import periodic_kernel_fields
 from sciml.physics.evolution.spectral import (
     check_kept,
@@ -76,7 +76,7 @@ class VorticityNavierStokes:
         self.points, self.square = points, Periodic(points)
         self.horizon = check_positive("problem.horizon", horizon)
         self.time_count = time_count
-        self.times = uniform_times(self.horizon, time_count)
+        self.times = stored_times(self.horizon, time_count)
         line = torch.arange(points, dtype=torch.float64) / points
         self.grids = (line, line.clone())
         self.viscosity = check_number("problem.viscosity", viscosity, 0.0)

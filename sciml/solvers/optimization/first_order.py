@@ -21,16 +21,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sciml.errors import InvalidArgument, InvalidType
+from sciml.arguments import flag, function, maybe, number, numbers, takes, tensor, whole
+from sciml.errors import InvalidArgument
 from sciml.solvers.layout import Layout
 from sciml.solvers.problem import Task
 from sciml.solvers.progress import Progress
-from sciml.solvers.search import Adjoint, layout_for, solve_problem, theta_type
+from sciml.solvers.search import PARTS, Adjoint, layout_for, solve_problem
 from sciml.solvers.solution import Outcome, Policy, Solution
 
 Step = float | Tensor | None
 
 
+GIVEN = {"objective": function, "x0": tensor, "step": maybe(numbers), "rtol": maybe(number)}
+GIVEN |= {"max_iter": whole, **PARTS}
+
+
+@takes(prox=function, accelerate=flag, **GIVEN)
 def proximal_gradient(
     objective: Callable[..., Tensor],
     prox: Callable[..., Tensor],
@@ -90,6 +96,7 @@ def proximal_gradient(
     )
 
 
+@takes(projection=function, accelerate=flag, **GIVEN)
 def projected_gradient(
     objective: Callable[..., Tensor],
     projection: Callable[..., Tensor],
@@ -143,6 +150,7 @@ def projected_gradient(
     )
 
 
+@takes(**GIVEN)
 def mirror_descent(
     objective: Callable[..., Tensor],
     x0: Tensor,
@@ -325,10 +333,6 @@ def _step_for(
 
 
 def _checked(x0: Tensor, theta: Sequence[Any], layout: Layout | None) -> Layout:
-    if not isinstance(x0, Tensor):
-        raise InvalidType(f"x0 of type {type(x0).__name__}", "a tensor")
-    if not isinstance(theta, (tuple, list)):
-        raise theta_type(theta)
     return layout_for(x0, layout)
 
 

@@ -19,11 +19,13 @@ import math
 import torch
 from torch import Tensor
 
+from sciml.arguments import numbers, takes, tensor
 from sciml.errors import InvalidArgument
 
 Radius = float | Tensor
 
 
+@takes(x=tensor, lower=numbers, upper=numbers)
 def project_box(x: Tensor, lower: float | Tensor, upper: float | Tensor) -> Tensor:
     """Return the nearest point with `lower <= x <= upper`, entry by entry.
 
@@ -41,17 +43,19 @@ def project_box(x: Tensor, lower: float | Tensor, upper: float | Tensor) -> Tens
         return x.clamp(lower, upper)
     lower, upper = (torch.as_tensor(t, dtype=x.dtype, device=x.device) for t in (lower, upper))
     for name, bound in (("lower", lower), ("upper", upper)):
-        _fits(bound.shape, x.shape, name)
+        fits(bound.shape, x.shape, name)
     # maximum and minimum halve the derivative at ties; a choice keeps that of one piece
     out = torch.where(x < lower, lower, torch.where(x > upper, upper, x))
     return torch.where(lower <= upper, out, torch.nan)
 
 
+@takes(x=tensor)
 def project_nonnegative(x: Tensor) -> Tensor:
     """Return the positive part, entry by entry."""
     return torch.relu(x)
 
 
+@takes(x=tensor, radius=numbers)
 def project_simplex(x: Tensor, radius: Radius = 1.0) -> Tensor:
     """Return the nearest `(*batch, n)` with non-negative entries that sum to `radius`.
 
@@ -76,6 +80,7 @@ def project_simplex(x: Tensor, radius: Radius = 1.0) -> Tensor:
     return torch.relu(shifted - level.gather(-1, last))
 
 
+@takes(x=tensor, radius=numbers)
 def project_l1_ball(x: Tensor, radius: Radius = 1.0) -> Tensor:
     """Return the nearest `(*batch, n)` whose absolute values sum to at most `radius`.
 
@@ -90,6 +95,7 @@ def project_l1_ball(x: Tensor, radius: Radius = 1.0) -> Tensor:
     return torch.where(inside, x, face)
 
 
+@takes(x=tensor, radius=numbers)
 def project_l2_ball(x: Tensor, radius: Radius = 1.0) -> Tensor:
     """Return the nearest `(*batch, n)` of Euclidean length at most `radius`.
 
@@ -103,6 +109,7 @@ def project_l2_ball(x: Tensor, radius: Radius = 1.0) -> Tensor:
     return torch.where(radius > 0, out, torch.nan)
 
 
+@takes(x=tensor)
 def project_second_order_cone(x: Tensor) -> Tensor:
     """Return the nearest `(*batch, 1 + n)` with `|x[1:]| <= x[0]`.
 
@@ -119,6 +126,7 @@ def project_second_order_cone(x: Tensor) -> Tensor:
     return torch.where(x.isnan().any(-1, keepdim=True), torch.nan, out)
 
 
+@takes(x=tensor, matrix=tensor, rhs=tensor)
 def project_affine(x: Tensor, matrix: Tensor, rhs: Tensor) -> Tensor:
     """Return the nearest `(*batch, n)` with `matrix @ x = rhs`.
 
@@ -133,8 +141,8 @@ def project_affine(x: Tensor, matrix: Tensor, rhs: Tensor) -> Tensor:
     Raises:
         InvalidArgument: If shapes do not fit.
     """
-    m, n = matrix.shape[-2:]
-    if n != x.shape[-1] or rhs.shape[-1] != m or m > n:
+    m, n = matrix.shape[-2:] if matrix.dim() > 1 else (0, 0)
+    if not x.dim() or not rhs.dim() or n != x.shape[-1] or rhs.shape[-1] != m or m > n:
         raise InvalidArgument(
             f"matrix {tuple(matrix.shape)}, rhs {tuple(rhs.shape)}, x {tuple(x.shape)}",
             "matrix (*batch, m, n), rhs (*batch, m), x (*batch, n) with m <= n",
@@ -168,7 +176,12 @@ def _need_entries(x: Tensor, what: str) -> None:
         raise InvalidArgument(f"x of shape {tuple(x.shape)} for {what}", "(*batch, n) with n >= 1")
 
 
-def _fits(shape: torch.Size, wide: torch.Size, name: str) -> None:
+def fits(shape: torch.Size, wide: torch.Size, name: str) -> None:
+    """Refuse a shape that does not broadcast to a wide one.
+
+    Raises:
+        InvalidArgument: With the name of the argument.
+    """
     trailing = wide[len(wide) - len(shape) :]
     if len(shape) > len(wide) or any(a not in (1, b) for a, b in zip(shape, trailing, strict=True)):
         raise InvalidArgument(

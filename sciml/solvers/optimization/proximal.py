@@ -12,12 +12,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from sciml.arguments import numbers, takes, tensor
 from sciml.errors import InvalidArgument
-from sciml.solvers.optimization.projections import safe_length
+from sciml.solvers.optimization.projections import fits, safe_length
 
 Weight = float | Tensor
 
 
+@takes(x=tensor, weight=numbers)
 def soft_threshold(x: Tensor, weight: Weight) -> Tensor:
     """Return the prox of `weight |u|_1`, entry by entry: `sign(x) max(|x| - weight, 0)`.
 
@@ -32,6 +34,7 @@ def soft_threshold(x: Tensor, weight: Weight) -> Tensor:
     return torch.where(x.abs() > weight, x - x.sgn() * weight, 0.0 * x + 0.0 * weight)
 
 
+@takes(x=tensor, weight=numbers)
 def group_soft_threshold(x: Tensor, weight: Weight) -> Tensor:
     """Return the prox of `weight |u|_2` over the last axis (group lasso).
 
@@ -51,6 +54,7 @@ def group_soft_threshold(x: Tensor, weight: Weight) -> Tensor:
     return scale * x
 
 
+@takes(x=tensor, l1=numbers, l2=numbers)
 def prox_elastic_net(x: Tensor, l1: Weight, l2: Weight) -> Tensor:
     """Return the prox of `l1 |u|_1 + l2 |u|^2 / 2`.
 
@@ -65,9 +69,5 @@ def _checked(weight: Weight, x: Tensor) -> Tensor:
         if not weight >= 0:
             raise InvalidArgument(f"weight={weight}", "zero or a positive number")
         return x.new_full((), weight)
-    if torch.broadcast_shapes(weight.shape, x.shape) != x.shape:
-        raise InvalidArgument(
-            f"weight of shape {tuple(weight.shape)} for x of shape {tuple(x.shape)}",
-            "a shape that broadcasts to that of x",
-        )
+    fits(weight.shape, x.shape, "weight")
     return torch.where(weight >= 0, weight.to(x.dtype), torch.nan)

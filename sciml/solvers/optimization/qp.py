@@ -23,6 +23,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from sciml.arguments import maybe, number, takes, tensor, whole
 from sciml.errors import InvalidArgument, InvalidType
 from sciml.solvers.newton import Newton
 from sciml.solvers.optimization.interior import (
@@ -35,7 +36,7 @@ from sciml.solvers.optimization.interior import (
 )
 from sciml.solvers.problem import Task
 from sciml.solvers.progress import default_tolerance
-from sciml.solvers.search import Adjoint
+from sciml.solvers.search import PARTS, Adjoint
 from sciml.solvers.solution import Outcome, Policy, Solution, Status
 from sciml.solvers.solve import root
 
@@ -65,6 +66,7 @@ class QPPoint(NamedTuple):
     inequality: Tensor
 
 
+@takes(quadratic=tensor, linear=tensor, rtol=maybe(number), max_iter=whole, **PARTS)
 def qp(
     quadratic: Tensor,
     linear: Tensor,

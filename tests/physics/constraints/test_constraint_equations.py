@@ -22,6 +22,7 @@ from sciml.physics.evolution import (
     Heat,
     HeterogeneousDiffusionSorption,
     VorticityNavierStokes,
+    pod_modes,
 )
 
 FINE = {"time_count": 41, "horizon": 0.2}
@@ -122,6 +123,49 @@ def test_oracle_basis_of_diffusion_sorption(experts):
     error = (out.value - u[8:]).norm() / u[8:].norm()
     assert float(error) < 5e-3
     assert int(out.iterations.max()) < 20
+
+
+@pytest.mark.parametrize("experts", [1, 4])
+@pytest.mark.parametrize("initial", ["rows", "lift"])
+def test_graded_times_resolve_the_jump_at_the_wall_without_hiding_it(initial, experts):
+    # equally spaced, rows that count from the start (ramp 0.5) leave 50 % error and more
+    problem = DiffusionSorption(64, time_count=51, grading=3)
+    inputs, u = solved(problem, 9)
+    equation = DiffusionSorptionConstraint(problem, initial=initial, ramp=0.5)
+    modes, _ = pod_modes(u[:8] - equation.offset(u[:8, None], inputs[:8]), 6)
+    out = HardConstraint(equation, experts=experts)(modes[None], inputs[8:], lifted=True)
+    assert out.converged.all()
+    error = (out.value - u[8:]).norm() / u[8:].norm()
+    assert float(error) < 5e-3
+    if initial == "lift":
+        torch.testing.assert_close(out.value[:, 0], inputs[8:, 0], rtol=0, atol=1e-8)
+
+
+def test_rows_on_graded_times_are_those_of_the_implicit_midpoint_rule():
+    problem = DiffusionSorption(16, time_count=6, grading=2)
+    inputs = problem.sample(2, torch.Generator().manual_seed(0))
+    u = torch.rand(2, 6, 16)
+    found = HardConstraint(DiffusionSorptionConstraint(problem, ramp=0.0)).residual(u, inputs)
+    for k in range(1, 6):
+        step = 500.0 * (k**2 - (k - 1) ** 2) / 25
+        rate = problem.rate((u[:, k] + u[:, k - 1]) / 2, inputs)
+        wanted = 500.0 * ((u[:, k] - u[:, k - 1]) / step - rate)
+        torch.testing.assert_close(found[:, k], wanted, rtol=1e-11, atol=1e-9)
+    equation = DiffusionSorptionConstraint(problem)
+    later = equation.level_times(8)
+    torch.testing.assert_close(later, 500.0 * torch.arange(8.0) ** 2 / 25, rtol=1e-12, atol=1e-12)
+    assert DiffusionSorptionConstraint(problem, t_min=21.0).first_row == 2  # 20 s, 80 s
+
+
+def test_times_that_no_scheme_knows_are_refused():
+    problem = DiffusionSorption(16, time_count=6, grading=2)
+    with pytest.raises(InvalidArgument, match="midpoint or backward"):
+        DiffusionSorptionConstraint(problem, time_scheme="bdf2")
+    problem.times = torch.tensor([0.0, 1.0, 2.0, 4.0, 5.0, 6.0], dtype=torch.float64)
+    with pytest.raises(InvalidArgument, match="graded by a power"):
+        DiffusionSorptionConstraint(problem)
+    with pytest.raises(InvalidArgument, match=r"problem\.grading=0\.5"):
+        DiffusionSorption(16, time_count=6, grading=0.5)
 
 
 def test_oracle_basis_of_navier_stokes_and_what_its_lift_keeps():

@@ -46,24 +46,35 @@ torch.set_default_dtype(torch.float64)
 from test_expert_parallel import found, one_rank
 
 dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=world)
-torch.save(found(*one_rank(ranks, rank)), f"{folder}/found{rank}")
+ACT
 dist.destroy_process_group()
+"""
+SOLVE = 'torch.save(found(*one_rank(ranks, rank)), f"{folder}/found{rank}")'
+FAIL = """
+from sciml.errors import ConvergenceError
+layer, basis, inputs = one_rank(ranks, rank)
+layer.on_failure = "raise"
+if rank:
+    basis = basis.detach() * float("nan")
+try:
+    layer(basis, inputs)
+    print("solved")
+except ConvergenceError as error:
+    print(error)
 """
 
 
-@pytest.mark.parametrize(
-    ("ranks", "world"),
-    [(2, 2), *(pytest.param(n, 4, marks=pytest.mark.slow) for n in (2, 4))],
-)
-def test_experts_over_ranks_equal_one_process(tmp_path, ranks, world):
+def on_ranks(act, tmp_path, ranks, world):
+    """Return what the ranks print."""
     program = tmp_path / "rank.py"
-    program.write_text(RANK)
+    program.write_text(RANK.replace("ACT", act))
     here = Path(__file__).parent
     words = [sys.executable, program, here, tmp_path, str(ranks), str(world)]
     paths = os.pathsep.join([str(here.parents[2])])
     processes = [
         subprocess.Popen(
             [*words, str(rank)],
+            stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             env={**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
@@ -71,11 +82,20 @@ def test_experts_over_ranks_equal_one_process(tmp_path, ranks, world):
         for rank in range(world)
     ]
     try:
-        errors = [p.communicate(timeout=300)[1] for p in processes]
+        said = [p.communicate(timeout=300) for p in processes]
     finally:
         for p in processes:
             p.kill()
-    assert all(p.returncode == 0 for p in processes), "\n".join(errors)
+    assert all(p.returncode == 0 for p in processes), "\n".join(err for _, err in said)
+    return [out for out, _ in said]
+
+
+@pytest.mark.parametrize(
+    ("ranks", "world"),
+    [(2, 2), *(pytest.param(n, 4, marks=pytest.mark.slow) for n in (2, 4))],
+)
+def test_experts_over_ranks_equal_one_process(tmp_path, ranks, world):
+    on_ranks(SOLVE, tmp_path, ranks, world)
     for rank in range(world):
         value, slope, *reports = torch.load(tmp_path / f"found{rank}")
         wanted, exact, *others = found(*one_rank(1, rank))
@@ -83,6 +103,12 @@ def test_experts_over_ranks_equal_one_process(tmp_path, ranks, world):
         torch.testing.assert_close(slope, exact, rtol=1e-10, atol=1e-10)
         for mine, other in zip(reports, others, strict=True):
             torch.testing.assert_close(mine, other, rtol=1e-10, atol=1e-10)
+
+
+def test_a_failure_is_raised_on_the_rank_of_its_samples_and_holds_nobody_up(tmp_path):
+    first, second = on_ranks(FAIL, tmp_path, 2, 2)
+    assert first.strip() == "solved"
+    assert "the constraint failed for 4 of 4 problems of this rank's samples" in second
 
 
 def test_experts_that_do_not_divide_are_refused():

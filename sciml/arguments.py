@@ -1,0 +1,144 @@
+"""Arguments of public functions: each is of its kind, or refused by its name.
+
+    @takes(x=tensor, radius=numbers)
+    def project_simplex(x, radius=1.0): ...
+
+What comes deep inside from text where a tensor was meant says nothing of the argument. One check
+before the call does, for all functions alike.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import os
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from sciml.errors import InvalidType
+
+Kind = Callable[[Any], str]  # what was expected, empty for what is of the kind
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def takes(**kinds: Kind) -> Callable[[Function], Function]:
+    """Return a decorator that checks arguments before a function is called.
+
+    Args:
+        kinds: Kinds by the names of the arguments.
+
+    Raises:
+        InvalidType: By the function, naming the argument and what came.
+    """
+
+    def wrap(function: Function) -> Function:
+        names = tuple(inspect.signature(function).parameters)
+
+        @functools.wraps(function)
+        def checked(*args: Any, **kwargs: Any) -> Any:
+            for name, value in (*zip(names, args, strict=False), *kwargs.items()):
+                if name in kinds and (wanted := kinds[name](value)):
+                    raise InvalidType(f"{name} is {shown(value)}", wanted)
+            return function(*args, **kwargs)
+
+        return checked
+
+    return wrap
+
+
+def shown(value: Any) -> str:
+    """Return a value in a few words: a tensor by its type, text as it is."""
+    if value is None:
+        return "None"
+    if isinstance(value, Tensor):
+        return f"a tensor of {str(value.dtype).removeprefix('torch.')}, {tuple(value.shape)}"
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    plain = isinstance(value, str | int | float)
+    return f"{value!r:.60}" if plain else f"a {type(value).__name__}"
+
+
+def tensor(value: Any) -> str:
+    """Accept tensors of real floating-point numbers."""
+    real = isinstance(value, Tensor) and value.dtype.is_floating_point
+    return "" if real else "a tensor of real floating-point numbers"
+
+
+def number(value: Any) -> str:
+    """Accept one real number."""
+    one = not isinstance(value, Tensor) or value.numel() == 1
+    return "" if one and not numbers(value) else "a number"
+
+
+def numbers(value: Any) -> str:
+    """Accept a number or a tensor of real ones."""
+    plain = isinstance(value, int | float) and not isinstance(value, bool)
+    return "" if plain or not tensor(value) else "a number, or a tensor of real ones"
+
+
+def whole(value: Any) -> str:
+    """Accept integers."""
+    fits = isinstance(value, int) and not isinstance(value, bool)
+    return "" if fits else "a whole number"
+
+
+def flag(value: Any) -> str:
+    """Accept true and false."""
+    return "" if isinstance(value, bool) else "True or False"
+
+
+def text(value: Any) -> str:
+    """Accept names."""
+    return "" if isinstance(value, str) else "a name, as text"
+
+
+def function(value: Any) -> str:
+    """Accept what can be called."""
+    return "" if callable(value) and not isinstance(value, type) else "a function"
+
+
+def generator(value: Any) -> str:
+    """Accept sources of random numbers."""
+    return "" if isinstance(value, torch.Generator) else "a torch.Generator"
+
+
+def path(value: Any) -> str:
+    """Accept names of files and folders."""
+    return "" if isinstance(value, str | os.PathLike) else "a path"
+
+
+def mapping(value: Any) -> str:
+    """Accept tables of names."""
+    return "" if hasattr(value, "keys") else "a dictionary"
+
+
+def device(value: Any) -> str:
+    """Accept names of devices."""
+    try:
+        return "" if torch.device(value) and not isinstance(value, bool) else "a device"
+    except (RuntimeError, TypeError):
+        return "a device, as 'cpu' or 'cuda:0'"
+
+
+def made(*methods: str, what: str) -> Kind:
+    """Return the kind of objects that have these methods.
+
+    Args:
+        methods: Names.
+        what: What such an object is called.
+    """
+
+    def kind(value: Any) -> str:
+        if isinstance(value, type) and all(hasattr(value, name) for name in methods):
+            return f"{what}, made by calling it: {value.__name__}(...)"
+        return "" if all(hasattr(value, name) for name in methods) else what
+
+    return kind
+
+
+def maybe(kind: Kind) -> Kind:
+    """Return a kind that accepts None, too."""
+    return lambda value: "" if value is None or not kind(value) else f"{kind(value)}, or None"

@@ -1,0 +1,83 @@
+"""Arguments read from source are those that the interpreter sees."""
+
+import re
+import sys
+
+import pytest
+
+from sciml.cli import paths, preflight
+from sciml.cli.signatures import named_arguments
+
+FILES = sorted(paths.config_dir().rglob("*.yaml"))
+TARGETS = {name for f in FILES for name in re.findall(r"_target_: ([\w.]+)", f.read_text())}
+# Their text does not say: names of these are asked for by importing them.
+LEFT = ("pytorch_optimizer.", "sciml.physics.solids.cells.", "sciml.callbacks.average.")
+
+
+@pytest.mark.parametrize("target", sorted(TARGETS))
+def test_every_target_of_the_configurations(target):
+    found = named_arguments(target)
+    if found is None:
+        assert target.startswith(LEFT) or target == "sciml.optim.schedules.Refined"
+        return
+    known, free = preflight.arguments(preflight.resolve(target))
+    assert found == (set(known), free)
+
+
+SOURCE = """
+import functools
+from dataclasses import dataclass, field
+from typing import ClassVar
+from elsewhere_too import *
+
+class Plain:
+    def __init__(self, a, /, b=1, *rest, c, **more): ...
+
+class Child(Plain):
+    size = 3
+
+@dataclass(frozen=True)
+class Data:
+    x: int
+    y: float = 1.0
+    kind: ClassVar[str] = "k"
+
+@dataclass
+class More(Data):
+    z: int = 0
+
+@dataclass
+class Hidden:
+    x: int = field(init=False)
+
+@functools.total_ordering
+class Decorated:
+    def __init__(self, a): ...
+
+class New:
+    def __new__(cls, a): ...
+
+class Meta(metaclass=type):
+    def __init__(self, a): ...
+
+class Bare: ...
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        ("Plain", ({"a", "b", "c"}, True)),
+        ("Child", ({"a", "b", "c"}, True)),
+        ("Data", ({"x", "y"}, False)),
+        ("More", ({"x", "y", "z"}, False)),
+        *((name, None) for name in ("Hidden", "Decorated", "New", "Meta", "Bare", "Absent")),
+    ],
+)
+def test_what_the_text_does_not_settle_is_left_open(name, wanted, tmp_path, monkeypatch):
+    (tmp_path / "made_for_signatures.py").write_text(SOURCE)
+    monkeypatch.syspath_prepend(tmp_path)
+    found = named_arguments(f"made_for_signatures.{name}")
+    assert found == wanted
+    assert "made_for_signatures" not in sys.modules
+    assert named_arguments("no.such.module.X") is None
