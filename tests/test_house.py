@@ -123,3 +123,10 @@ def test_malicious_uploads_are_excluded():
         if "==" in line
     )
     assert all(pinned[name] in spec for name, spec in named.items())
+
+
+def test_no_metric_is_read_in_every_step():
+    # Lightning converts what is logged with prog_bar=True to a number after each batch
+    sources = {path: path.read_text() for path in Path("sciml").rglob("*.py")}
+    found = [str(path) for path, text in sources.items() if "prog_bar=True)" in text]
+    assert found == []

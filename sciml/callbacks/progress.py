@@ -57,12 +57,17 @@ class PointsPerSecond:
         return rate
 
 
+# Metrics beside the bar, where a run has them.
+SHOWN = ("train/loss", "val/loss", "val/residual", "val/iterations")
+
+
 class Progress(TQDMProgressBar):
     """One bar over all steps of a run, or one line every few seconds where there is no terminal.
 
-    Shown are the metrics logged with `prog_bar=True` and points/s (over all ranks), also logged as
+    Shown are the metrics of `SHOWN` and points/s (over all ranks), also logged as
     `train/points_per_s`; samples where that is what a batch counts. Reading a metric waits for the
-    device, so it happens at most five times per second.
+    device, so it happens at most five times per second. Nothing may be logged with `prog_bar=True`:
+    Lightning then reads it in every step, shown or not.
 
     Args:
         seconds: Least time between two lines when output is not a terminal.
@@ -132,10 +137,9 @@ class Progress(TQDMProgressBar):
         self.clock.resume()
 
     def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict:
-        """Return the metrics to show: Lightning's, without the version number."""
-        items = super().get_metrics(trainer, pl_module)
-        items.pop("v_num", None)
-        return items
+        """Return the metrics to show, as numbers."""
+        known = trainer.callback_metrics
+        return {name: float(known[name]) for name in SHOWN if name in known}
 
     def _numbers(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> str:
         metrics = self.get_metrics(trainer, pl_module)

@@ -203,7 +203,7 @@ class ConjugateDirectionLearner(LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Log loss and iterations of the validation systems."""
-        self.log_dict(self.effort.gathered(), prog_bar=True)
+        self.log_dict(self.effort.gathered())
 
     def on_test_epoch_start(self) -> None:
         """Start empty figures."""

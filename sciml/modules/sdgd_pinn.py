@@ -314,7 +314,7 @@ class SDGDPINN(LightningModule):
         with torch.no_grad():
             r = self.residual(p, draw)
         value = r.square().mean().sqrt()
-        self.log("val/residual", value, prog_bar=True, sync_dist=True, batch_size=len(p))
+        self.log("val/residual", value, sync_dist=True, batch_size=len(p))
 
     def on_test_start(self) -> None:
         """Start an empty report."""

@@ -30,7 +30,7 @@ def step_loss(module: LightningModule, terms: Sequence[LossTerm], world: int) ->
         )
     loss = sum(parts.values())
     module.last_terms = {name: part.detach() for name, part in parts.items()}
-    module.log("train/loss", loss.detach(), prog_bar=True)
+    module.log("train/loss", loss.detach())
     if len(parts) > 1:
         module.log_dict({f"train/{name}": part for name, part in module.last_terms.items()})
     return loss

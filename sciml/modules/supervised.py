@@ -153,7 +153,7 @@ class Supervised(LightningModule):
         found = self.scores["val"].gather().metrics("val")
         sums = [sum(values) for values in zip(*everyone(self._val), strict=True)]
         wanted = ("val/rel_l2", "val/r2", "val/accuracy")
-        self.log("val/loss", sums[0] / max(sums[1], 1), prog_bar=True)
+        self.log("val/loss", sums[0] / max(sums[1], 1))
         self.log_dict({name: found[name] for name in wanted if name in found})
         self.log_dict(self.effort.gathered())
 

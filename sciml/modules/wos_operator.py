@@ -161,7 +161,7 @@ class WalkOperator(Supervised):
         """
         sums = [pair for rank in everyone(self._val_sums) for pair in rank]
         square = sum(error / size for error, size in sums) / max(len(sums), 1)
-        self.log("val/loss", square, prog_bar=True)
+        self.log("val/loss", square)
         self.log("val/rel_l2", max(square, 0.0) ** 0.5)
         if self._noise:
             noise = [value for rank in everyone(self._val_noise) for value in rank]

@@ -20,6 +20,7 @@ from sciml.cli import paths
 from sciml.errors import ConfigError
 from sciml.pretrained import load_pretrained
 from sciml.testing import runs
+from sciml.testing.pretend import Pretend, StepWaits, move
 from sciml.testing.ranks import two_rank_steps
 
 Words = Sequence[str]
@@ -126,6 +127,27 @@ def _short(steps: int, val: int = 0) -> dict[str, object]:
     return {"max_steps": steps, "log_every_n_steps": 1, **often}
 
 
+def steps_on_an_accelerator(words: Words, run_dir: Path, waits: int) -> None:
+    """Train, validate and test on a pretend device: no fault, the CPU's losses, few waits.
+
+    Raises:
+        AssertionError: If losses differ, or the host waits more than `waits` times in a step.
+    """
+    often = {"max_steps": 2, "limit_val_batches": 1, "limit_test_batches": 1}
+    often |= {"num_sanity_val_steps": 0, "inference_mode": False, "log_every_n_steps": 1000}
+    losses = runs.Losses()
+    runs.fit(runs.prepare(words, run_dir / "cpu", trainer=often), losses)
+    with Pretend() as device:
+        run = runs.prepare(words, run_dir / "device", trainer=often)
+        move(run.trainer)
+        counted, there = StepWaits(device), runs.Losses()
+        runs.fit(run, counted, there)
+        places = dict(device.places)
+        run.trainer.test(run.module, run.data, verbose=False)
+    torch.testing.assert_close(there.values, losses.values, rtol=1e-5, atol=1e-12)
+    assert counted.steps[-1] <= waits, f"{counted.steps} waits of the host: {places}"
+
+
 @functools.cache  # one process runs all cases
 def _ranks(
     cases: tuple[tuple[str, tuple[str, ...]], ...], kinds: tuple[str, ...]
@@ -139,6 +161,8 @@ class ModuleContract:
     Attributes:
         cases: Name to command line.
         overfit: Steps, and the factor by which the loss on one batch has to fall in them.
+        waits: Times that the host waits for the device in one step at most, by case; 0 where
+            nothing is said.
         unused: Parameters that have no gradient in the first step, with reason in a comment.
         optimizer_cases: Names of the cases to run with every optimizer; None for all.
         rank_cases: Names of the cases to run on two ranks; None for all.
@@ -149,6 +173,7 @@ class ModuleContract:
 
     cases: ClassVar[Mapping[str, Words]] = {}
     overfit: ClassVar[tuple[int, float]] = (200, 0.1)
+    waits: ClassVar[Mapping[str, int]] = {}
     unused: ClassVar[tuple[str, ...]] = ()
     optimizer_cases: ClassVar[Sequence[str] | None] = None
     rank_cases: ClassVar[Sequence[str] | None] = None
@@ -161,7 +186,9 @@ class ModuleContract:
         some = self.rank_cases if "on_two_ranks" in wanted else None
         some = self.optimizer_cases if "optimizer" in wanted else some
         names = list(self.cases if some is None else some)
-        if "words" in wanted:
+        if "case" in wanted:
+            metafunc.parametrize(("case", "words"), [(n, self.cases[n]) for n in names], ids=names)
+        elif "words" in wanted:
             metafunc.parametrize("words", [self.cases[n] for n in names], ids=names)
         if "on_two_ranks" in wanted:
             metafunc.parametrize("on_two_ranks", names)
@@ -187,6 +214,10 @@ class ModuleContract:
     def test_resume_equals_uninterrupted(self, words, tmp_path):
         """See `resumes_bit_identical`."""
         resumes_bit_identical(words, tmp_path)
+
+    def test_steps_on_an_accelerator(self, words, case, tmp_path):
+        """See `steps_on_an_accelerator`."""
+        steps_on_an_accelerator(words, tmp_path, self.waits.get(case, 0))
 
     def test_runs_with_every_optimizer_or_is_refused(self, words, optimizer, tmp_path):
         """See `runs_or_is_refused`."""

@@ -9,8 +9,8 @@ generator of their own device, and whatever would make the host wait is counted:
         x + torch.ones(3)              # RuntimeError: ... at least two devices
         float(x.sum())                 # device.waits["item"] is 1
 
-Built on PyTorch's private-use backend, registered from Python; it is one per process and stays
-registered. What it cannot find: races, precision, memory, kernels that do not exist on a device.
+Built on PyTorch's private-use backend, registered when this module is imported: that has to come
+before the first backward pass of a process, whose engine counts devices once. What it cannot find: races, precision, memory, kernels that do not exist on a device.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ from __future__ import annotations
 import contextlib
 import traceback
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 from unittest import mock
 
 import torch
+from lightning import pytorch as pl
 from lightning.pytorch.accelerators import Accelerator
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -36,7 +37,6 @@ WAITS |= {aten.equal.default: "equal", aten.nonzero.default: "nonzero"}
 WAITS |= {aten.masked_select.default: "masked_select"}
 # Operations that may copy between devices.
 COPIES = (aten._to_copy.default, aten.copy_.default)
-_registered = False
 
 
 class PretendTensor(Tensor):
@@ -97,7 +97,11 @@ class PretendTensor(Tensor):
 
     @classmethod
     def __torch_dispatch__(
-        cls, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+        cls,
+        func: Any,
+        types: Any,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         """Run an operation on the data."""
         return run(func, args, dict(kwargs or {}))
@@ -144,7 +148,9 @@ def run(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     if func is aten.copy_.default and not isinstance(args[0], PretendTensor) and here:
         kind = "cpu"
     if func in (aten.index.Tensor, aten.index_put_.default, aten.index_put.default) and any(
-        isinstance(i, Tensor) and i.dtype in (torch.bool, torch.uint8) for i in args[1] if i is not None
+        isinstance(i, Tensor) and i.dtype in (torch.bool, torch.uint8)
+        for i in args[1]
+        if i is not None
     ):
         kind = "mask" if func is aten.index.Tensor else None
     if kind:
@@ -168,8 +174,12 @@ def _mutates(func: Any) -> bool:
     return any(a.alias_info is not None and a.alias_info.is_write for a in func._schema.arguments)
 
 
+def _is_mask(index: Any) -> bool:
+    return isinstance(index, Tensor) and index.dtype in (torch.bool, torch.uint8)
+
+
 def _index(func: Any, t: Tensor) -> bool:
-    """Return whether a CPU tensor may stand here: as an index it is copied, as on an accelerator."""
+    """Return whether a CPU tensor may stand here: an index is copied, as on an accelerator."""
     return func._schema.name in ("aten::index", "aten::index_put", "aten::index_put_") and (
         not t.is_floating_point()
     )
@@ -214,7 +224,6 @@ class Pretend(TorchDispatchMode):
 
     def __enter__(self) -> Pretend:
         """Begin."""
-        register()
         self._stack.enter_context(mock.patch.object(torch, "Generator", _Generator))
         _watching.append(self)
         super().__enter__()
@@ -235,16 +244,12 @@ class Pretend(TorchDispatchMode):
             place = ours[-1].filename.rsplit("/sciml/", 1)[1]
             self.places[f"{place}:{ours[-1].lineno} {kind}"] += 1
 
-    @contextlib.contextmanager
-    def counting(self) -> Iterator[Counter[str]]:
-        """Count from here on alone."""
-        before = Counter(self.waits)
-        found: Counter[str] = Counter()
-        yield found
-        found.update(self.waits - before)
-
     def __torch_dispatch__(
-        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+        self,
+        func: Any,
+        types: Any,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         """Run an operation, ours if the device has to do with it."""
         kwargs = dict(kwargs or {})
@@ -256,11 +261,8 @@ class Pretend(TorchDispatchMode):
         return func(*args, **kwargs)
 
 
-def register() -> None:
-    """Register the device with PyTorch, once."""
-    global _registered
-    if _registered:
-        return
+def _register() -> None:
+    """Register the device with PyTorch."""
     from torch.utils import backend_registration
 
     class Module(backend_registration._DummyBackendModule):
@@ -272,7 +274,6 @@ def register() -> None:
     for name in ("empty_strided", "empty.memory_format"):
         _library.impl(name, _made(name), "PrivateUse1")
     _library.impl("_copy_from", _copied, "PrivateUse1")
-    _registered = True
 
 
 _library = torch.library.Library("aten", "IMPL")
@@ -294,7 +295,7 @@ def _copied(source: Tensor, target: Tensor, non_blocking: bool = False) -> Tenso
 
 
 class PretendAccelerator(Accelerator):
-    """The device for `lightning.Trainer(accelerator=PretendAccelerator())`."""
+    """What Lightning asks of a device."""
 
     def setup_device(self, device: torch.device) -> None:
         """Have nothing to do."""
@@ -330,3 +331,35 @@ class PretendAccelerator(Accelerator):
     def get_device_stats(self, device: Any) -> dict[str, Any]:
         """Return none."""
         return {}
+
+
+class StepWaits(pl.Callback):
+    """Counts how often the host waits in each training step.
+
+    Args:
+        device: The device in use.
+
+    Attributes:
+        steps: Waits of every step, from its batch to the moved weights.
+    """
+
+    def __init__(self, device: Pretend) -> None:
+        self.device, self.steps = device, []
+        self._before: Counter[str] = Counter()
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        """Remember what has been counted."""
+        self._before = Counter(self.device.waits)
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        """Keep the difference."""
+        self.steps.append(sum((self.device.waits - self._before).values()))
+
+
+def move(trainer: pl.Trainer) -> None:
+    """Let a trainer with one CPU process run on the pretend device."""
+    trainer.strategy._root_device = torch.device(NAME, 0)
+    trainer.strategy.accelerator = PretendAccelerator()
+
+
+_register()
