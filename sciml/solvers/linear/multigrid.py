@@ -36,6 +36,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -107,6 +108,11 @@ class Level:
     steps: Sequence[float | Tensor]
     transfer: Transfer | None
 
+    @cached_property
+    def factors(self) -> list[Tensor]:
+        """Return the scaling times every step, made once."""
+        return [step * self.scaling for step in self.steps]
+
 
 def v_cycle(levels: Sequence[Level], coarsest: Tensor | None, r: Tensor) -> Tensor:
     """Return M r, one V-cycle from zero; differentiable in r and in what the levels hold.
@@ -121,15 +127,15 @@ def v_cycle(levels: Sequence[Level], coarsest: Tensor | None, r: Tensor) -> Tens
         d = level.stencil.ndim
         flat = r.flatten(-d)
         return (coarsest @ flat[..., None])[..., 0].reshape(r.shape)
-    first, *more = level.steps
-    x = (first * level.scaling) * r
-    for step in more:
-        x = torch.addcmul(x, step * level.scaling, residual(level.stencil, x, r))
+    first, *more = level.factors
+    x = first * r
+    for factor in more:
+        x = torch.addcmul(x, factor, residual(level.stencil, x, r))
     if level.transfer is not None:
         rest = level.transfer.down(residual(level.stencil, x, r))
         x = x + level.transfer.up(v_cycle(levels[1:], coarsest, rest))
-    for step in reversed(level.steps):
-        x = torch.addcmul(x, step * level.scaling, residual(level.stencil, x, r))
+    for factor in reversed(level.factors):
+        x = torch.addcmul(x, factor, residual(level.stencil, x, r))
     return x
 
 
@@ -316,5 +322,10 @@ def coarsest_inverse(stencil: Stencil) -> Tensor:
     units = units.expand(n, *stencil.problems, *grid)
     a = exact.times(units).flatten(-stencil.ndim).movedim(0, -2)
     mask = stencil.unknown.flatten(-stencil.ndim).to(a.dtype)
-    inverse = torch.linalg.pinv(a, rtol=RANK, hermitian=True)
+    root, _ = torch.linalg.cholesky_ex(a)
+    pivots = root.diagonal(dim1=-2, dim2=-1).square()
+    if bool((pivots.amin(-1) > RANK * pivots.amax(-1)).all()):  # not of NaN: a breakdown
+        inverse = torch.cholesky_inverse(root)
+    else:
+        inverse = torch.linalg.pinv(a, rtol=RANK, hermitian=True)
     return (mask[..., None] * inverse * mask[..., None, :]).to(stencil.shift.dtype)
