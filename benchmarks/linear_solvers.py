@@ -15,8 +15,8 @@ shipped `pressure_2d` or `pressure_3d`. Cases:
   moving solid: set-up counts for every one.
 
 Batches are left out where they would have more than 5 million unknowns. Methods whose iterations
-grow with the grid (`SLOW`) solve batches in 3-D only, and CG of this package has no row at a million
-unknowns and more: its time is known before it is over.
+grow with the grid (`SLOW`) solve batches in 3-D only, and CG of this package is left out at a
+million unknowns and more.
 
 All preconditioners serve the same flexible CG of this package; `scipy cg` is SciPy's, one system
 after the other. AMG is PyAMG with its defaults, one V-cycle. Every row states set-up and solve per
