@@ -81,7 +81,10 @@ def _words(spec: Mapping) -> tuple[Mapping, Mapping, Mapping]:
     if spec["class"] == "EquiNO":
         return LAW_MEANING, LAW_MEASURES, LAW_SETS
     if example.preconditions(spec):
-        return SYSTEM_MEANING, SYSTEM_MEASURES, {}
+        sizes = (spec["data"].get("recipe") or {}).get("test_sizes", [])
+        sets = {f"test_{n}": f"unseen domains of {n} cells per axis" for n in sizes}
+        sets["test"] = sets[f"test_{sizes[0]}"] if sizes else ""
+        return SYSTEM_MEANING, SYSTEM_MEASURES, sets
     return (MEANING, MEASURES, SETS) if example.family_of(spec) else ({}, {}, {})
 
 

@@ -83,8 +83,8 @@ SOLVE = [
 GRIDS = {2: (128, 128), 3: (32, 32, 32)}
 PRECONDITIONED = """
 # a random flow domain: bodies, cut cells, open and closed ends
-domain = RandomDomains(coefficients=("two_phase",)).draw(1, {grid}, torch.manual_seed(1))
-stencil = domain.stencil
+family, draw = RandomDomains(coefficients=("two_phase",)), torch.Generator().manual_seed(1)
+stencil = family.draw(1, {grid}, draw).stencil
 learned = LearnedPreconditioner(model.network, stencil)  # sees the matrix once
 matrix, steps = stencil.to_csr(), []
 b = matrix @ np.sin(np.arange(matrix.shape[0]))
