@@ -184,15 +184,16 @@ class Flow(ABC):
         velocity = self.diffused(velocity, dt)
         velocity = self.forced(velocity, fields, dt)
         system = self.system(later)
+        provisional = velocity
         velocity, found = system.project(
-            velocity,
+            provisional,
             dt,
             linear=solver(system.stencil),
             on_failure=on_failure,
             solid=wall,
             start=state.pressure.detach(),
         )
-        projection = Projection(system, found, velocity, wall)
+        projection = Projection(system, found, provisional, velocity, wall)
         if self.liquid(fields) is not None:
             velocity = self.carried_on(velocity, system, dt)
         return replace(later, velocity=velocity, pressure=found.value), projection
@@ -243,18 +244,28 @@ class Projection:
     Attributes:
         system: Matrices.
         solution: Of the solve.
+        provisional: Velocity before it.
         velocity: After it, before it is carried on beyond a surface.
         wall: Velocity of the solid.
     """
 
     system: PressureSystem
     solution: Solution
+    provisional: Velocity
     velocity: Velocity
     wall: Velocity
 
     def divergence(self) -> Tensor:
         """Return the net outward flux of every fluid cell over h, `(B, *grid)`, per second."""
         return self.system.divergence(self.velocity, self.wall) / self.system.scale
+
+    def left(self) -> Tensor:
+        """Return the 2-norm of the divergence after the projection over that before, `(B,)`."""
+        norms = [
+            self.system.divergence(u, self.wall).flatten(1).norm(dim=1)
+            for u in (self.velocity, self.provisional)
+        ]
+        return norms[0] / norms[1].masked_fill(norms[1] == 0, 1.0)
 
 
 @dataclass(frozen=True, kw_only=True)
