@@ -26,7 +26,7 @@ class DamBreak(FlowSimulation):
     grid: int = setting(64, "cells per metre")
     steps: int = setting(300, "time steps")
     width: float = setting(0.6, "of the column [m]")
-    height: float = setting(0.4, "of the column [m]")
+    height: float = setting(0.32, "of the column [m]")
     gravity: float = setting(9.81, "[m/s^2]")
     keep_volume: bool = setting(True, "restore the volume of the start in every step")
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sciml.physics.fluids import Flow, FlowState
 
-PIXELS = 512  # of the longer side of a frame, at least
+PIXELS = 768  # of the longer side of a frame, at least
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000")
 GREY = (0.55, 0.55, 0.58)
 

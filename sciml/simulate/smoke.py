@@ -15,7 +15,7 @@ from sciml.simulate.base import setting
 from sciml.simulate.flow import FlowSimulation
 from sciml.simulate.frames import Picture, plane, solid_share
 
-PERIOD = 4.0  # seconds
+PERIOD = 3.0  # seconds
 SWING = 0.22
 
 
@@ -27,7 +27,8 @@ class Smoke(FlowSimulation):
         InvalidArgument: For settings that cannot be.
     """
 
-    buoyancy: float = setting(4.0, "upward acceleration of pure smoke")
+    steps: int = setting(300, "time steps")
+    buoyancy: float = setting(3.0, "upward acceleration of pure smoke")
     radius: float = setting(0.09, "of the ball; 0 for none")
 
     def __post_init__(self) -> None:
@@ -39,7 +40,7 @@ class Smoke(FlowSimulation):
     @property
     def own_dt(self) -> float:
         """Return a step in which the smoke crosses a few cells."""
-        return 2.56 / self.grid if self.grid > 128 else 0.02
+        return 1.6 / self.grid
 
     def flow(self) -> Flow:
         """Return the flow."""

@@ -385,7 +385,13 @@ class LiquidFlow(Flow):
 
     def transported(self, state: FlowState, dt: float) -> dict[str, Tensor]:
         """Return the level set a time step later, a distance again, with its volume."""
-        level_set = advect([state.fields["level_set"]], state.velocity, dt / self.spacing)[0]
+        # no MacCormack here: its limiter makes steps in a distance, which redistancing keeps
+        level_set = advect(
+            [state.fields["level_set"]],
+            state.velocity,
+            dt / self.spacing,
+            method="semi_lagrangian",
+        )[0]
         level_set = redistance(level_set)
         if self.keep_volume:
             level_set = same_volume(level_set, state.fields["volume"])
