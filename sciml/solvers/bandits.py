@@ -199,7 +199,7 @@ class ChebyshevBandit(Bandit):
         interval: tuple[float, float] = (0.0, 1.0),
         terms: int = 6,
         ridge: float = 0.1,
-        sharpness: float = 1.0,
+        sharpness: float = 16.0,
         trials: int = 1,
         seed: int = 0,
     ) -> None:
