@@ -108,7 +108,7 @@ class SolverInTheLoop(Supervised):
         for outer in external.unbind(1):
             state = self.solved(state, outer)
             if corrected:
-                state = state + self.network(state, outer)
+                state = state + self.loop.placed(self.network(state, outer))
             states.append(state)
         return torch.stack(states, 1)
 

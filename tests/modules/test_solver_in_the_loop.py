@@ -10,7 +10,7 @@ from sciml.errors import InvalidArgument
 from sciml.modules.solver_in_the_loop import SolverInTheLoop
 from sciml.networks.corrector import Corrector
 from sciml.optim.polystep import PolyStep
-from sciml.physics.fluids.loops import ForcedBurgers
+from sciml.physics.fluids.loops import DiskWake, ForcedBurgers
 
 ADAM = functools.partial(torch.optim.Adam, lr=1e-3)
 
@@ -85,6 +85,43 @@ def test_gradient_of_an_unrolled_loss_equals_finite_differences(data):
     torch.testing.assert_close(along.detach(), wanted, rtol=1e-5, atol=0.0)
 
 
+@pytest.fixture(scope="module")
+def wake():
+    problem = DiskWake(cells=8, ratio=2, warm_up=2, substeps=1, dt=0.1, rtol=1e-11)
+    return RolloutData(problem=problem, train=2, val=1, test=1, steps=5, window=3, batch_size=2)
+
+
+def test_a_wake_is_packed_and_brought_down(wake):
+    loop, known = wake.problem, wake.sets["train"]
+    assert known["states"].shape == (2, 6, 2, 17, 9)
+    assert (known["states"][:, :, 0, 0, :-1] == 1).all()  # the inflow
+    torch.manual_seed(0)
+    fine = torch.randn(1, 33, 16).double(), torch.randn(1, 32, 17).double()
+    coarse = loop.down(fine)
+    # the flux through a coarse face is that through the fine faces on it
+    torch.testing.assert_close(coarse[0][0, 3, 2], fine[0][0, 6, 4:6].mean(), rtol=0, atol=1e-15)
+    torch.testing.assert_close(coarse[1][0, 3, 2], fine[1][0, 6:8, 4].mean(), rtol=0, atol=1e-15)
+    back = loop.unpacked(loop.packed(coarse))
+    assert all(torch.equal(a, b) for a, b in zip(back, coarse, strict=True))
+    moved = loop.placed(torch.ones(1, 2, 17, 9))
+    assert (moved[0, 0, 0] == 0).all() and (moved[0, :, -1, -1] == 0).all()
+
+
+def test_gradient_through_pressure_solves_equals_finite_differences(wake):
+    torch.manual_seed(0)
+    network = Corrector(external=1, width=4, blocks=1, periodic=False).double()
+    module = SolverInTheLoop(network=network, data=wake, optimizer=ADAM, unroll=3, curriculum=0)
+    batch, p = wake.batch(0), network.last.weight
+    (slope,) = torch.autograd.grad(loss(module, batch), p)
+    way, values, eps = torch.randn_like(p), [], 1e-5
+    for step in (eps, -2 * eps):
+        with torch.no_grad():
+            p += step * way
+            values.append(loss(module, batch))
+    wanted = (values[0] - values[1]) / (2 * eps)
+    torch.testing.assert_close((slope * way).sum(), wanted, rtol=1e-5, atol=0.0)
+
+
 def test_detaching_the_solver_changes_the_gradient_and_not_the_loss(data):
     batch = data.batch(0)
     found = {}
@@ -134,7 +171,7 @@ def test_a_solver_without_derivatives_needs_losses_alone(data):
         calls.append(state.requires_grad)
         return torch.from_numpy(inner.step(state, external).numpy().copy())
 
-    module.loop = type("Program", (), {"step": staticmethod(program)})()
+    module.loop = type("Program", (), {"step": staticmethod(program), "placed": inner.placed})()
     assert not loss(module, data.batch(0)).requires_grad
     assert calls == [False, False]
 

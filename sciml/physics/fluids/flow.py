@@ -65,7 +65,7 @@ class Flow(ABC):
     Args:
         shape: Cells per axis, two or three of them.
         spacing: Cell width.
-        viscosity: Kinematic, >= 0.
+        viscosity: Kinematic, >= 0; a number, or one per sample `(B,)`.
         body: A ball in the flow, or None.
 
     Raises:
@@ -74,7 +74,7 @@ class Flow(ABC):
 
     shape: tuple[int, ...]
     spacing: float
-    viscosity: float = 0.0
+    viscosity: float | Tensor = 0.0
     body: Ball | None = None
 
     def __post_init__(self) -> None:
@@ -84,8 +84,9 @@ class Flow(ABC):
                 f"shape={self.shape}, spacing={self.spacing}",
                 "two or three axes of 4 cells or more, and a positive width",
             )
-        if not (math.isfinite(self.viscosity) and self.viscosity >= 0):
-            raise InvalidArgument(f"viscosity={self.viscosity}", "zero or a positive number")
+        nu = torch.as_tensor(self.viscosity)
+        if nu.dim() > 1 or not bool((nu.isfinite() & (nu >= 0)).all()):
+            raise InvalidArgument(f"viscosity={self.viscosity}", "zero or positive numbers")
 
     # --- what a scene says ------------------------------------------------------------------
     @abstractmethod
@@ -200,11 +201,11 @@ class Flow(ABC):
 
     def diffused(self, velocity: Velocity, dt: float) -> Velocity:
         """Return the velocity after explicit diffusion; the sides of the grid slip."""
-        if self.viscosity == 0:
-            return velocity
-        d, number = len(velocity), self.viscosity * dt / self.spacing**2
-        substeps = math.ceil(number * 2 * d / STABLE)
-        out = []
+        d, like = len(velocity), velocity[0]
+        number = torch.as_tensor(self.viscosity, dtype=like.dtype, device=like.device)
+        number = (number * dt / self.spacing**2).reshape(-1, *(1,) * d)
+        substeps = math.ceil(float(number.detach().max()) * 2 * d / STABLE)
+        out = []  # as it came without viscosity
         for a, u in enumerate(velocity):
             for _ in range(substeps):
                 change = torch.zeros_like(u)
