@@ -3,7 +3,8 @@
 The references are made once by the loop's own fine solver, in float64 from seeds of their own. A
 training sample is a window: the state at a time, what acts from outside in the steps after it, and
 the references after these steps. `source` is the state that the uncorrected coarse solver has
-reached at that time from the first reference. Validation and test are whole trajectories.
+reached at that time from the reference `restart` steps ago at most. Validation and test are whole
+trajectories.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ class RolloutData(StepData):
         test: Test trajectories.
         steps: Of every trajectory.
         window: Steps of a training sample.
+        restart: Steps after which the uncorrected trajectory starts again from the reference; 0 for
+            never.
         batch_size: Windows per step and rank.
         cache: Folder where references are kept as files; None keeps them in memory.
         seed: Seed of the order.
@@ -52,6 +55,7 @@ class RolloutData(StepData):
         test: int = 5,
         steps: int = 200,
         window: int = 4,
+        restart: int = 10,
         batch_size: int = 4,
         cache: str | None = None,
         seed: int = 0,
@@ -62,13 +66,19 @@ class RolloutData(StepData):
         for name, value in {**counts, "batch_size": batch_size, "window": window}.items():
             if value < 1:
                 raise InvalidArgument(f"data.{name}={value}", "a positive integer")
-        if steps < window:
-            raise InvalidArgument(f"data.steps={steps}", f"at least data.window={window}")
+        if steps < window or restart < 0:
+            raise InvalidArgument(
+                f"data.steps={steps}, restart={restart}",
+                f"at least data.window={window} steps, and restart >= 0",
+            )
         self.problem, self.steps, self.window = problem, steps, window
+        self.restart = restart
         self.batch_size = batch_size
         self.sets = {
             part: solved_once(
-                recipe_of(problem, part=part, count=count, steps=steps, seed=SEEDS[part]),
+                recipe_of(
+                    problem, part=part, count=count, steps=steps, restart=restart, seed=SEEDS[part]
+                ),
                 lambda count=count, part=part: self._made(count, SEEDS[part]),
                 cache,
             )
@@ -91,7 +101,9 @@ class RolloutData(StepData):
         source = [found["states"][:, 0]]
         with torch.no_grad():
             for k in range(self.steps):
-                source.append(self.problem.step(source[-1], found["external"][:, k]))
+                last = self.problem.step(source[-1], found["external"][:, k])
+                again = self.restart and (k + 1) % self.restart == 0
+                source.append(found["states"][:, k + 1] if again else last)
         return {**found, "source": torch.stack(source, 1)}
 
     # --- training ---------------------------------------------------------------------------
