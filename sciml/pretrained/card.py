@@ -56,6 +56,7 @@ LAW_MEASURES = {
 LAW_SETS = {
     "test": "uniform strains in the box, independent of training",
     "test_small": "strains of at most a tenth of the box",
+    "test_isochoric": "strains that keep at most a tenth of their change of volume",
 }
 
 # The same for preconditioners.
@@ -140,6 +141,7 @@ def render(spec: Mapping, printed: str | None = None, place: str = example.PLACE
         lines.append("|---|---|---|")
         recipe = spec["data"].get("recipe") or {}
         counts = {"test": recipe.get("test"), "test_small": recipe.get("small")}
+        counts["test_isochoric"] = recipe.get("small")
         for name, value in sorted(spec["metrics"].items()):
             part = name.partition("/")[0]
             where = sets.get(part, "")
