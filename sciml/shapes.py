@@ -29,6 +29,8 @@ ENTRYWISE = frozenset(
     "maximum minimum where atan2 hypot lt le gt ge eq ne".split()
 )
 
+WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+
 
 def check_returned(
     name: str, value: Any, shape: tuple[int, ...], *, like: Tensor | None = None, what: str = ""
@@ -231,7 +233,8 @@ class no_outer_products(TorchFunctionMode):
 
     def _compare(self, function, args) -> None:
         n = self.n
-        tensors = [a for a in args if isinstance(a, Tensor)]
+        # whole numbers are places, and the tensor they pick from has an axis of its own
+        tensors = [a for a in args if isinstance(a, Tensor) and a.dtype not in WHOLE]
         shapes = {tuple(a.shape) for a in tensors}
         if n > 1 and {(n,), (n, 1)} <= shapes and self._counts(tensors):
             columns = COLUMNS if self.computed is None else "x[:, :1] for x[:, 0]"

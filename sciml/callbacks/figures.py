@@ -29,6 +29,11 @@ def plot_fields(figure, report: Mapping[str, Any]) -> bool:
     figure.set_size_inches(3.5 * columns, 3.2 * len(rows))
     axes = figure.subplots(len(rows), columns, squeeze=False)
     unit = f" [{report['unit']}]" if report.get("unit") else ""
+    units = report.get("axis_units", {})
+    names = {row[key] for row in rows for key in ("xlabel", "ylabel") if key in row}
+    without = ["u"] * (not unit) + sorted(names - set(units))
+    if without:  # said, as an axis without a unit may have lost it
+        figure.supxlabel(f"dimensionless: {', '.join(without)}", fontsize=8, color=MUTED)
     for line, row in zip(axes, rows, strict=True):
         reference, prediction = (np.asarray(row[k], float) for k in ("reference", "prediction"))
         low, high = float(np.nanmin(reference)), float(np.nanmax(reference))
@@ -56,6 +61,9 @@ def plot_fields(figure, report: Mapping[str, Any]) -> bool:
         shown[0] = (shown[0][0], name + shown[0][1], *shown[0][2:])
         for axis, (field, title, colours, extend) in zip(line, shown, strict=False):
             _field(figure, axis, row, np.asarray(field, float), title, colours, extend)
+            for side in (axis.xaxis, axis.yaxis):
+                if (at := side.get_label_text()) in units:
+                    side.set_label_text(f"{at} [{units[at]}]")
         for axis in line[len(shown) :]:
             axis.set_axis_off()
     return True

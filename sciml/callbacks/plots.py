@@ -9,6 +9,7 @@ The data come from `metrics.csv` and from `module.test_report`, a dictionary wit
     ray         {"s" (M,), "prediction" (M,), "reference" (M,), "label": axis label of s,
                 "training": the part (low, high) of s where training points lie (optional)}
     unit        unit of the solution, "" if dimensionless (optional)
+    axis_units  {name of an axis of fields: its unit}; those not named are dimensionless (optional)
     fields      [{"title", "reference" (H, W), "prediction" (H, W)}], rows upwards; or (N,) at
                 "points" (N, 2); optional: "inputs" {name: like reference}, "extent" (left, right,
                 bottom, top), "xlabel", "ylabel", "outline" (H, W) negative in the domain,

@@ -40,7 +40,8 @@ def train(
 
     Raises:
         SciMLError: What is wrong with the input, or why training stopped.
-        RunFailed: If the system stopped the run: a full disk, a file that may not be written.
+        RunFailed: If the system stopped the run: a full disk, a file that may not be written, too
+            little memory.
         KeyboardInterrupt: After Ctrl-C or another signal to stop; the record says so.
     """
     from sciml.cli import interrupt
@@ -69,6 +70,13 @@ def train(
         if first and not used:
             run_folder.discard(run_dir)
         raise
+    except (MemoryError, RuntimeError) as error:
+        if not beyond_memory(error):
+            raise
+        raise RunFailed(
+            f"the run in {run_dir} stopped, out of memory: {str(error)[-200:] or 'a large array'}",
+            hint="Type smaller sizes (network.width, data.points, ...)",
+        ) from error
     finally:
         stop.leave()
         if first:
@@ -186,6 +194,12 @@ def _train(
         record.finish("completed")
         log.info("%s", record.table())
     return 0
+
+
+def beyond_memory(error: BaseException) -> bool:
+    """Return whether an error says that there was not enough memory."""
+    said = ("can't allocate memory", "out of memory")  # torch, on the CPU and on devices
+    return isinstance(error, MemoryError) or any(words in str(error) for words in said)
 
 
 def write_config(config: Mapping[str, Any], run_dir: Path, command: str) -> None:

@@ -40,6 +40,9 @@ def main(argv: Sequence[str]) -> int:
         except (SciMLError, OSError) as error:
             print(f"sciml simulate: {error}", file=sys.stderr)
             return 2
+        except KeyboardInterrupt:
+            print("sciml simulate: interrupted; resume=true goes on", file=sys.stderr)
+            return 130
 
 
 def _run(name: str, cls: type[Simulation], words: Sequence[str]) -> int:

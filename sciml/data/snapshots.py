@@ -24,9 +24,10 @@ from sciml.physics.solids import (
     every_point,
     random_points,
 )
-from sciml.physics.solids.snapshots import LAWS, SEEDS, snapshots
+from sciml.physics.solids.snapshots import LAWS, SEEDS, VOLUMES, flattened, snapshots
 
 CHUNK = 25  # test strains whose fields are looked at together
+TESTS = ("test", "test_small", "test_isochoric")
 DECADES = 1.5  # over which every other strain of a batch is spread inwards
 
 
@@ -42,9 +43,11 @@ class SnapshotData(StepData):
         train: Snapshots from which modes are made.
         val: Strains of the validation set.
         test: Strains of the test set.
-        small: Strains of `test_small`.
+        small: Strains of `test_small`, and of `test_isochoric`.
         radial: Whether half of the strains, in snapshots and in batches, are moved towards zero
             by up to 1 and 1.5 decades: what a structure sees is mostly small.
+        isochoric: Whether half of the strains, in snapshots and in batches, lose their change of
+            volume by up to 1.5 decades: structures with free sides hardly change theirs.
         law: Law of the snapshots' strains: Latin hypercube, or a Laplace distribution of a quarter
             of the box folded back at its sides.
         labels: Whether batches are snapshots with stress and tangent, and not free strains.
@@ -77,6 +80,7 @@ class SnapshotData(StepData):
         test: int = 100,
         small: int = 25,
         radial: bool = True,
+        isochoric: bool = True,
         law: Literal["latin_hypercube", "laplace"] = "latin_hypercube",
         labels: bool = False,
         batch_size: int = 250,
@@ -89,13 +93,14 @@ class SnapshotData(StepData):
         fixed_for: int = 1,
     ) -> None:
         super().__init__(seed=seed, fixed_for=fixed_for)
-        counts = {"train": train, "val": val, "test": test, "test_small": small}
+        counts = {"train": train, "val": val, "test": test}
+        counts |= {"test_small": small, "test_isochoric": small}
         sizes = {"batch_size": batch_size, "warm_batch": warm_batch, "workers": workers}
         if not isinstance(warm_steps, int) or isinstance(warm_steps, bool) or warm_steps < 0:
             raise InvalidArgument(f"data.warm_steps={warm_steps}", "0 or a positive integer")
         for name, value in {**counts, **sizes}.items():
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                name = "small" if name == "test_small" else name
+                name = "small" if name.startswith("test_") else name
                 raise InvalidArgument(f"data.{name}={value}", "a positive integer")
         if not 0 < box < 1:
             raise InvalidArgument(f"data.box={box}", "a strain between 0 and 1")
@@ -107,11 +112,20 @@ class SnapshotData(StepData):
                 "a cell of elastic materials, whose stress is a function of the strain",
             )
         self.cell, self.box, self.radial, self.law = cell, box, radial, law
+        self.isochoric = isochoric
         self.labels, self.batch_size, self.points = labels, batch_size, points
         self.warm_steps, self.warm_batch = warm_steps, warm_batch
         self.solver = cell.solver()
         self.sets = snapshots(
-            cell, self.solver, counts, box, law, radial=radial, cache=cache, workers=workers
+            cell,
+            self.solver,
+            counts,
+            box,
+            law,
+            radial=radial,
+            isochoric=isochoric,
+            cache=cache,
+            workers=workers,
         )
         self.sizes = {"box": box, "unit": self.unit, "nodes": len(self.solver.mesh.nodes)}
 
@@ -143,6 +157,10 @@ class SnapshotData(StepData):
             inwards = 10 ** (-DECADES * torch.rand(own, 1, **kind))
             inwards[::2] = 1
             strain = strain * inwards
+        if self.isochoric:
+            less = 10 ** (-VOLUMES * torch.rand(own, 1, **kind))
+            less[torch.arange(own) % 4 < 2] = 1
+            strain = flattened(strain, less)
         return Batch({"strain": strain}, torch.zeros_like(strain), streams, count)
 
     def _batch(self, part: str, rows: np.ndarray, streams: Streams, count: int) -> Batch:
@@ -182,12 +200,12 @@ class SnapshotData(StepData):
 
     @property
     def test_chunks(self) -> int:
-        """Number of chunks of both test sets."""
-        return len(self._chunks(("test", "test_small")))
+        """Number of chunks of the test sets."""
+        return len(self._chunks(TESTS))
 
     def test_chunk(self, index: int) -> Batch:
         """Return a chunk of a test set with its fields."""
-        return self._chunk(*self._chunks(("test", "test_small"))[index], fields=True)
+        return self._chunk(*self._chunks(TESTS)[index], fields=True)
 
     def example(self) -> dict[str, Tensor]:
         """Return a few strains."""

@@ -8,7 +8,8 @@ step is alpha = q.b / q.Aq. Two losses, both independent of the size and sign of
 
 The first is not bounded by 1, since alpha minimises another norm; the second is the share of the
 error's A-norm that one step leaves, formed from sqrt(w_f) times the jump of the error at every face
-and sqrt(s_c) times the error in every cell. Curvature sees the norm of each sample as its residual.
+and sqrt(s_c) times the error in every cell. |x|_A^2 is formed in the same way and not as x.b, which
+round-off may make zero. Curvature sees the norm of each sample as its residual.
 
 With `own_steps`, a share of the samples are residuals that the present network leaves after one to
 `own_steps` steps of the solver, without gradient through these steps: what it will be asked later.
@@ -277,12 +278,16 @@ def direction_rows(stencil: Stencil, q: Tensor, b: Tensor, x: Tensor, loss: str)
     alpha = inner(q, b) / inner(q, product).clamp_min(tiny)
     if loss == "residual":
         return (b - alpha * product).flatten(1)
-    error = x - alpha * q
-    scale = inner(x, b).clamp_min(tiny).rsqrt()
-    parts = [(stencil.shift.sqrt() * error * scale).flatten(1)]
+    size = torch.linalg.vector_norm(energy_rows(stencil, x), dim=1, keepdim=True)
+    return energy_rows(stencil, x - alpha * q) / size.clamp_min(tiny)
+
+
+def energy_rows(stencil: Stencil, x: Tensor) -> Tensor:
+    """Return rows `(N, m)` whose squares add up to x.Ax: of every cell and of every face."""
+    parts = [(stencil.shift.sqrt() * x).flatten(1)]
     for a, w in enumerate(stencil.faces):
-        jump = high(error, a - stencil.ndim) - low(error, a - stencil.ndim)
-        parts.append((w.sqrt() * jump * scale).flatten(1))
+        jump = high(x, a - stencil.ndim) - low(x, a - stencil.ndim)
+        parts.append((w.sqrt() * jump).flatten(1))
     return torch.cat(parts, 1)
 
 
@@ -300,7 +305,8 @@ def own_residuals(
         age: `(N,)` whole numbers; 0 leaves a sample as it is.
 
     Returns:
-        Residuals of 2-norm 1, and their solutions.
+        Residuals of 2-norm 1, and their solutions. The residuals are formed from the solutions: a
+        recurrence in float32 would be off by more than a good network leaves.
     """
     tiny = torch.finfo(b.dtype).tiny
     wide = age.reshape(-1, *(1,) * stencil.ndim)
@@ -316,6 +322,7 @@ def own_residuals(
         alpha = torch.where(wide >= step, inner(d, r) / curvature, 0.0)
         r, left = r - alpha * w, left - alpha * d
         last = d, w, curvature
+    r = torch.where(wide > 0, stencil.times(left), b)
     size = inner(r, r).sqrt()
     size = size.masked_fill(size == 0, 1.0)
     return r / size, left / size

@@ -8,17 +8,19 @@ periodic, or in equilibrium. Two branches map the macro strain to coefficients,
 and the loss is how far s is from the law at e, over free strains and a few quadrature points:
 
     energy      mean over strains of
-                sum_q w_q [ p^2 / K + (2 d^2 + 2 rxy^2) / 2G ] / (|ehat|^2 + h^2),
+                sum_q w_q [ p^2 / K + (2 d^2 + 2 rxy^2) / 2G ] / (ehat . C ehat + c h^2),
                 r = s - sigma(e),  p = (rxx + ryy) / 2,  d = (rxx - ryy) / 2,  K and G of the phase,
-                h a tenth of the box
+                C the homogenised stiffness at rest, c its least eigenvalue, h a tenth of the box
     plain       mean over strains, points and components of r^2, as published
 
 The plain loss is ruled by fibre and pressure; weighted by compliance, what is small counts too.
+Divided by the energy of the strain, a state of shear counts as much as one of pressure, whose
+energy is ten times larger: structures with free surfaces hardly change their volume.
 
 Reference: Eivazi et al., arXiv 2504.07976. Departures, each of which can be switched off: the
 energy norm (`module.norm=plain`), linear skip and anchoring at zero (`network.linear=false
-network.anchor=false`), strains spread towards zero (`data.radial=false`), a few quadrature points
-(`data.points=null`).
+network.anchor=false`), strains spread towards zero and towards no change of volume
+(`data.radial=false data.isochoric=false`), a few quadrature points (`data.points=null`).
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from __future__ import annotations
 import math
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -95,6 +98,9 @@ class EquilibriumOperator(CellLaw):
         self._reduced = solver.mesh, solver.materials, basis, snapshots.local_stress
         self.composite = Composite(solver.materials, phase[index])
         self._buffer("factor", self._factors(weights))
+        stiffness = torch.from_numpy(solver.solve(np.zeros((1, 3))).tangent[0])
+        self._buffer("stiffness", stiffness)
+        self.least = float(torch.linalg.eigvalsh(stiffness)[0])
 
     def _factors(self, weights: Tensor) -> Tensor:
         """Return what multiplies (p, d, rxy) at a point of the energy norm, `(M, 3)`."""
@@ -112,7 +118,8 @@ class EquilibriumOperator(CellLaw):
         else:
             xx, yy, xy = r.unbind(-1)
             parts = torch.stack([(xx + yy) / 2, (xx - yy) / 2, xy], -1) * self.factor
-            size = strain.square().sum(1, keepdim=True) + self.floor**2
+            energy = ((strain @ self.stiffness) * strain).sum(1, keepdim=True)
+            size = energy + self.least * self.floor**2
             rows = parts.flatten(1) / size.sqrt()
         return [LossTerm("disagreement", rows, 1.0, batch.count)]
 

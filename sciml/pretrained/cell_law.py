@@ -123,6 +123,7 @@ def verify_law(
         recipe["box"],
         recipe["law"],
         radial=recipe["radial"],
+        isochoric=recipe.get("isochoric", False),
         workers=workers,
     )["train"]
     basis = known.basis(solver, network.modes)

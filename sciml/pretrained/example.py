@@ -1,8 +1,9 @@
 """The program in a card: it runs as it stands and prints a number that the card states.
 
 Operators of elliptic families solve a problem with a known solution in a disk or a cube, of the
-size of those in training, and print their error. Solutions and other operators are evaluated at
-points made from the ranges in `model.json`, and print the mean of what they return.
+size of those in training, and print their error. Preconditioners solve a pressure system with
+SciPy's CG, and print its iterations. Solutions and other operators are evaluated at points made
+from the ranges in `model.json`, and print the mean of what they return.
 """
 
 from __future__ import annotations
@@ -69,6 +70,36 @@ ERROR = [
 ]
 
 
+# How a preconditioner is used, and on which grid of 2 or 3 axes.
+SOLVE = [
+    "import numpy as np",
+    "import torch",
+    "from scipy.sparse.linalg import cg",
+    "",
+    "import sciml",
+    "from sciml.networks.preconditioners import LearnedPreconditioner",
+    "from sciml.physics.fluids import RandomDomains",
+]
+GRIDS = {2: (128, 128), 3: (32, 32, 32)}
+PRECONDITIONED = """
+# a random flow domain: bodies, cut cells, open and closed ends
+family, draw = RandomDomains(coefficients=("two_phase",)), torch.Generator().manual_seed(1)
+stencil = family.draw(1, {grid}, draw).stencil
+learned = LearnedPreconditioner(model.network, stencil)  # sees the matrix once
+matrix, steps = stencil.to_csr(), []
+b = matrix @ np.sin(np.arange(matrix.shape[0]))
+x, failed = cg(matrix, b, rtol=1e-6, M=learned.to_scipy(), callback=steps.append)
+assert not failed and np.linalg.norm(b - matrix @ x) < 2e-6 * np.linalg.norm(b)
+print(len(steps))
+# batches and gradients: stencil.solve(b, linear=guarded(learned), on_failure="raise")
+"""
+
+
+def preconditions(spec: Mapping) -> bool:
+    """Return whether a description is that of a symmetric positive definite preconditioner."""
+    return spec["class"] == "LearnedMultigrid"
+
+
 def family_of(spec: Mapping) -> str | None:
     """Return the class of the family of elliptic problems that a description names, or None."""
     recipe = spec["data"].get("recipe") if isinstance(spec["data"], dict) else None
@@ -87,6 +118,9 @@ def program(spec: Mapping, place: str = PLACE) -> str | None:
     lines = ["import torch", "", "import sciml", "", load]
     if family_of(spec):
         return "\n".join(lines + _known(spec)) + "\n"
+    if preconditions(spec):
+        grid = GRIDS[3 if spec["arguments"].get("dim") == 3 else 2]
+        return "\n".join(SOLVE + lines[3:]) + PRECONDITIONED.format(grid=grid)
     for name, entry in spec["inputs"].items():
         if entry.get("optional"):
             continue

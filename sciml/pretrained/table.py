@@ -71,6 +71,7 @@ CLASSES: dict[str, dict[str, str]] = {
         "ConstrainedFNO": "sciml.networks.constrained:ConstrainedFNO",
         "FNO": "sciml.networks.fno:FNO",
         "FNODEQ": "sciml.networks.fno_deq:FNODEQ",
+        "Corrector": "sciml.networks.corrector:Corrector",
         "DCDM": "sciml.networks.preconditioners.dcdm:DCDM",
         "LearnedMultigrid": "sciml.networks.preconditioners.learned_multigrid:LearnedMultigrid",
     },

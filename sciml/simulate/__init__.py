@@ -12,19 +12,29 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from sciml.simulate.base import Simulation, setting
+    from sciml.simulate.dam_break import DamBreak
     from sciml.simulate.fe2 import FE2
+    from sciml.simulate.flow import FlowSimulation
     from sciml.simulate.macro import MacroSolution, MacroSolver, MacroState
     from sciml.simulate.micro import CellMicro, MaterialMicro, Micro, MicroResponse, OperatorMicro
+    from sciml.simulate.pressure_solvers import PressureSolvers
+    from sciml.simulate.smoke import Smoke
+    from sciml.simulate.wake import Wake
 
 # name on the command line -> (class, one line of help); imported when it is used
 SIMULATIONS: dict[str, tuple[str, str]] = {
     "fe2": ("sciml.simulate.fe2:FE2", "two-scale finite elements: plate, L-profile, Cook's panel"),
+    "smoke": ("sciml.simulate.smoke:Smoke", "a plume around a ball that swings"),
+    "wake": ("sciml.simulate.wake:Wake", "the vortex street behind a disk"),
+    "dam_break": ("sciml.simulate.dam_break:DamBreak", "a column of water that collapses"),
 }
 
 # Public names and the files they live in.
 _HOMES = {
     "CellMicro": "micro",
+    "DamBreak": "dam_break",
     "FE2": "fe2",
+    "FlowSimulation": "flow",
     "MacroSolution": "macro",
     "MacroSolver": "macro",
     "MacroState": "macro",
@@ -32,13 +42,18 @@ _HOMES = {
     "Micro": "micro",
     "MicroResponse": "micro",
     "OperatorMicro": "micro",
+    "PressureSolvers": "pressure_solvers",
     "Simulation": "base",
+    "Smoke": "smoke",
+    "Wake": "wake",
     "setting": "base",
 }
 
 __all__ = [
     "CellMicro",
+    "DamBreak",
     "FE2",
+    "FlowSimulation",
     "MacroSolution",
     "MacroSolver",
     "MacroState",
@@ -46,7 +61,10 @@ __all__ = [
     "Micro",
     "MicroResponse",
     "OperatorMicro",
+    "PressureSolvers",
     "Simulation",
+    "Smoke",
+    "Wake",
     "setting",
 ]
 

@@ -2,6 +2,7 @@
 
     sciml simulate fe2 case=plate micro=equino model=equino_rve1
     sciml simulate fe2 case=l_profile micro=rve cell=disk size=4 steps=2
+    sciml simulate fe2 case=cook micro=galerkin cell=disk size=4 modes=16
 
 Files: `metrics.json`, `steps.csv`, `contours.png`, `convergence.png`, `state.npz` (the last
 converged state, from which `resume=true` goes on) and, with `vtu=true`, `structure.vtu`.
@@ -25,16 +26,20 @@ from sciml.errors import InvalidArgument
 from sciml.physics.checks import check_number, check_positive
 from sciml.physics.solids.block_cells import check_count
 from sciml.physics.solids.cells import Cell, DiskCell, PaperCell, PlasticDiskCell, RandomCell
+from sciml.physics.solids.galerkin import GalerkinSolver, empirical_cubature
+from sciml.physics.solids.rve_solver import RVESolver
+from sciml.physics.solids.snapshots import snapshots
 from sciml.physics.solids.structures import STRUCTURES, Structure
 from sciml.pretrained import load_pretrained
 from sciml.pretrained.cell_law import recorded_cell
 from sciml.simulate import pictures
 from sciml.simulate.base import Simulation, setting
 from sciml.simulate.macro import MacroSolution, MacroSolver, MacroState
-from sciml.simulate.micro import CellMicro, MaterialMicro, Micro, OperatorMicro
+from sciml.simulate.micro import CellMicro, GalerkinMicro, MaterialMicro, Micro, OperatorMicro
 
 CELLS = ("disk", "plastic_disk", "rve1", "rve2", "rve3", "random")
 STATE = "state.npz"
+BOX = 0.04  # of the snapshots of micro=galerkin
 
 
 @dataclass(frozen=True)
@@ -46,10 +51,12 @@ class FE2(Simulation):
     """
 
     case: str = setting("plate", "structure", tuple(STRUCTURES))
-    micro: str = setting("equino", "who answers", ("equino", "rve", "material"))
+    micro: str = setting("equino", "who answers", ("equino", "rve", "galerkin", "material"))
     model: str = setting("equino_disk", "micro=equino: pretrained name, run or pretrained folder")
-    cell: str = setting("disk", "micro=rve: the cell; material: its matrix", CELLS)
+    cell: str = setting("disk", "micro=rve, galerkin: the cell; material: its matrix", CELLS)
     size: float | None = setting(None, "element size of the cell, or n of a disk; null for its own")
+    modes: int = setting(24, "micro=galerkin: modes of the fluctuation, from snapshots")
+    snapshots: int = setting(100, "micro=galerkin: cells solved first, up to 4 % strain")
     mesh: int = setting(1, "refinement of the structure; elements grow with its square")
     load: float | None = setting(None, "displacement or force at full load; null for the case's")
     steps: int = setting(1, "load steps")
@@ -64,7 +71,7 @@ class FE2(Simulation):
 
     def __post_init__(self) -> None:
         """Check what does not need a mesh."""
-        for name in ("mesh", "steps", "max_iter", "workers"):
+        for name in ("mesh", "steps", "max_iter", "workers", "modes", "snapshots"):
             check_count(name, getattr(self, name))
         check_count("cuts", self.cuts, 0)
         check_positive("rtol", self.rtol)
@@ -120,7 +127,23 @@ class FE2(Simulation):
         cell = self._cell()
         if self.micro == "material":
             return MaterialMicro(cell.materials[0]), cell
-        return CellMicro(cell.solver(), workers=self.workers), cell
+        solver = cell.solver()
+        if self.micro == "galerkin":
+            return GalerkinMicro(self._reduced(cell, solver), BOX), cell
+        return CellMicro(solver, workers=self.workers), cell
+
+    def _reduced(self, cell: Cell, solver: RVESolver) -> GalerkinSolver:
+        """Return POD-Galerkin of a cell on points by empirical cubature."""
+        if solver.internal:
+            raise InvalidArgument(
+                f"micro=galerkin with cell={self.cell}, whose stress depends on its history",
+                "a cell of elastic materials",
+                "Type micro=rve",
+            )
+        known = snapshots(cell, solver, {"train": self.snapshots}, BOX, workers=self.workers)
+        basis = known["train"].basis(solver, self.modes)
+        points = empirical_cubature(solver.mesh, basis, known["train"].local_stress)
+        return GalerkinSolver(solver.mesh, solver.materials, basis, points)
 
     def _cell(self) -> Cell:
         if self.cell in ("disk", "plastic_disk"):

@@ -10,6 +10,7 @@ same one to all iterations of the next step.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -35,12 +36,14 @@ class MicroResponse(NamedTuple):
         tangent: `(P, 3, 3)`, the derivative of `stress` with respect to the strain.
         state: At the end of the step, arrays `(P, ...)` by name.
         status: `(P,)`, see `sciml.solvers.Status`.
+        nearby: What the one who answered may want to know again when it is asked close by.
     """
 
     stress: np.ndarray
     tangent: np.ndarray
     state: State
     status: np.ndarray
+    nearby: State = MappingProxyType({})
 
 
 class Micro(Protocol):
@@ -132,26 +135,40 @@ class CellMicro:
     def respond(
         self, strain: np.ndarray, state: State, near: MicroResponse | None = None
     ) -> MicroResponse:
-        """Return the answers; cells that fail from a start nearby are tried from zero."""
+        """Return the answers; cells that fail from a start nearby are tried from zero.
+
+        Cells start from the fluctuation nearby, moved along its derivative to the new strain.
+        """
+        known = near if near is not None and near.nearby else None
         start = (near.state if near is not None else state)["fluctuation"]
         parts = []
         for first in range(0, len(strain), CHUNK):
             rows = slice(first, first + CHUNK)
-            asked = strain[rows], state["history"][rows]
-            found = self._solved(*asked, start[rows])
+            asked, begin = (strain[rows], state["history"][rows]), start[rows]
+            if known is not None:
+                begin = begin + self._moved(known.nearby, strain, rows)
+            found = self._solved(*asked, begin)
             again = ~found.converged
             if again.any():
-                other = self._solved(*(part[again] for part in asked), 0 * start[rows][again])
-                for name in ("stress", "tangent", "state", "displacement", "status"):
+                other = self._solved(*(part[again] for part in asked), 0 * begin[again])
+                for name in ("stress", "tangent", "state", "displacement", "status", "slope"):
                     getattr(found, name)[again] = getattr(other, name)
             parts.append(
-                (found.stress, found.tangent, found.state, found.displacement, found.status)
-            )
-        stress, tangent, history, fluctuation, status = map(
+                (found.stress, found.tangent, found.state, found.displacement, found.status,
+                 found.slope)
+            )  # fmt: skip
+        stress, tangent, history, fluctuation, status, slope = map(
             np.concatenate, zip(*parts, strict=True)
         )
         new = {"history": history, "fluctuation": fluctuation}
-        return MicroResponse(stress, tangent, new, status)
+        nearby = {"strain": strain, "slope": slope}
+        return MicroResponse(stress, tangent, new, status, nearby)
+
+    def _moved(self, nearby: State, strain: np.ndarray, rows: slice) -> np.ndarray:
+        """Return by how much fluctuations `(n, N, 2)` change with the strain, to first order."""
+        change = strain[rows] - nearby["strain"][rows]
+        moved = -np.einsum("pdi,pi->pd", nearby["slope"][rows], change)
+        return np.stack([self.solver.displacement(np.nan_to_num(part)) for part in moved])
 
     def _solved(self, strain: np.ndarray, history: np.ndarray, start: np.ndarray):
         return self.solver.solve(

@@ -47,9 +47,15 @@ def _rule(value: Any) -> str:
     return made("attach", what=what)(value) and made("iterate", what=what)(value)
 
 
+def _arguments(value: Any) -> str:
+    return "" if isinstance(value, tuple | list) else "a tuple of arguments: theta=(a,)"
+
+
 # What every solve is given, for `sciml.arguments.takes`.
 PARTS = {
-    "theta": lambda theta: "" if isinstance(theta, tuple | list) else "a tuple of arguments, (a,)",
+    "theta": lambda theta: (
+        "" if isinstance(theta, tuple | list) else "a tuple of arguments: theta=(a,)"
+    ),
     "adjoint": maybe(_rule),
     "layout": maybe(made("pack", "norm", what="Rows(n) or Segments(index, count)")),
 }
@@ -157,13 +163,21 @@ def _coupled(task: Task, x: Tensor) -> bool:
 
 
 def _judged(task: Task, x0: Tensor, x: Tensor, solver: Solver) -> Outcome:
-    """Judge the tensor a foreign solver returned by its residual."""
+    """Judge the tensor a foreign solver returned by its residual.
+
+    Beside a pole the residual of the start is so large that any other is small against it; so it
+    must also be small against what the function does on the way from the start.
+    """
     layout = task.layout
     scale = task.scale(x0, task.residual(x0))
     r = task.residual(x)
     residual = layout.norm(r)
     if task.kind == "fixed_point":
         scale = task.scale(x, r)
+    else:
+        ways = (layout.norm(task.residual(x + share * (x0 - x)) - r) for share in (0.25, 0.5))
+        way = 4 * torch.stack([torch.where(w.isfinite(), w, torch.inf) for w in ways]).amax(0)
+        scale = torch.minimum(scale, way)
     relative = relative_to(residual, scale)
     rtol, atol = getattr(solver, "rtol", None), getattr(solver, "atol", 0.0)
     fine = within(residual, scale, default_tolerance(x.dtype) if rtol is None else rtol, atol)

@@ -182,3 +182,9 @@ def test_fields_show_inputs_axes_and_the_error_of_each():
     assert titles[:3] == ["problem 0: source f", "reference u [K]", "prediction u [K]"]
     assert "relative L2 error 1.00e-01" in titles[3]
     assert all((a.get_xlabel(), a.get_ylabel()) == ("x", "t") for a in panels)
+    assert figure.get_supxlabel() == "dimensionless: t, x"
+    figure = Figure()
+    plot_fields(figure, {"fields": [row], "axis_units": {"x": "mm", "t": "s"}})
+    panels = [axis for axis in figure.axes if axis.get_title()]
+    assert all((a.get_xlabel(), a.get_ylabel()) == ("x [mm]", "t [s]") for a in panels)
+    assert figure.get_supxlabel() == "dimensionless: u"

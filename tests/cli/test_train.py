@@ -81,6 +81,17 @@ def test_failure_is_recorded(run, monkeypatch):
     assert json.loads((run.work / "it" / "metrics.json").read_text())["status"] == "failed"
 
 
+@pytest.mark.parametrize("ask", [lambda: torch.empty(10**15), lambda: bytearray(10**17)])
+def test_memory_that_ends_in_a_step_is_a_message(run, monkeypatch, ask):
+    import toy
+
+    monkeypatch.setattr(toy.Module, "training_step", lambda *arguments: ask())
+    code, _, err = run("model=toy", "hydra.run.dir=it")
+    assert code == 1 and "it stopped, out of memory: " in err
+    assert "Type smaller sizes" in err and "Traceback" not in err
+    assert json.loads((run.work / "it" / "metrics.json").read_text())["status"] == "failed"
+
+
 @pytest.mark.parametrize("batches", [1, 3])
 def test_validations_are_counted_in_steps(run, monkeypatch, batches):
     import toy

@@ -29,7 +29,7 @@ def test_snapshots_are_solutions_of_the_cell():
 def test_a_file_holds_what_memory_holds(tmp_path, monkeypatch):
     room._MADE.clear()
     kept = made(cache=str(tmp_path)).sets
-    assert len(list(tmp_path.iterdir())) == 4
+    assert len(list(tmp_path.iterdir())) == 5
     (file,) = tmp_path.glob("train_*.npz")
     with np.load(file, allow_pickle=False) as arrays:
         assert arrays["displacement"].shape == kept["train"].displacement.shape
@@ -56,6 +56,18 @@ def test_strains_lie_in_their_box():
     )
     small = macro_strains("test_small", 400, 0.04, "latin_hypercube", True)
     assert np.linalg.norm(small, axis=1).max() <= 0.004
+    # half of them lose volume, at most down to 10^-1.5 of it; shear stays
+    flat = macro_strains("train", 400, 0.04, "latin_hypercube", True, isochoric=True)
+    left = flat[:, :2].sum(1) / radial[:, :2].sum(1)
+    lost = np.arange(400) % 4 >= 2
+    np.testing.assert_allclose(left[~lost], 1, rtol=1e-9, atol=0)
+    assert ((left[lost] >= 10**-1.5 - 1e-9) & (left[lost] < 1)).all()
+    np.testing.assert_allclose(flat[:, 2], radial[:, 2], rtol=0, atol=1e-16)
+    np.testing.assert_allclose(
+        flat[:, 0] - flat[:, 1], radial[:, 0] - radial[:, 1], rtol=0, atol=1e-16
+    )
+    thin = macro_strains("test_isochoric", 400, 0.04, "latin_hypercube", True)
+    assert np.abs(thin[:, :2].sum(1)).max() <= 0.1 * 0.08
     # test strains are no training strains
     test = macro_strains("test", 100, 0.04, "latin_hypercube", True)
     assert not np.isin(test, cube).any()

@@ -47,7 +47,7 @@ def test_runs_end_with_errors_of_whole_fields(tmp_path):
     run = runs.fit(runs.prepare(model("equino_disk", *MODES, "trainer.max_steps=2"), tmp_path))
     run.trainer.test(run.module, run.data, verbose=False)
     found = run.module.test_report["metrics"]
-    for part in ("test", "test_small"):
+    for part in ("test", "test_small", "test_isochoric"):
         names = ("stress_xx", "stress_xy_median", "u_x_max", "rel_l2_max", "tangent", "r2_xy")
         assert {f"{part}/{name}" for name in names} <= set(found)
         # no branch is better than the projection onto its modes

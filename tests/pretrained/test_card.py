@@ -18,7 +18,8 @@ SIGNS = {
     "wos_varcoef2d": "div(alpha grad u) = -f",
 }
 LAWS = [name for name in list_pretrained() if read_spec(SHIPPED / name)["class"] == "EquiNO"]
-ELLIPTIC = [name for name in list_pretrained() if name not in LAWS]
+SYSTEMS = [n for n in list_pretrained() if example.preconditions(read_spec(SHIPPED / n))]
+ELLIPTIC = [name for name in list_pretrained() if name not in LAWS + SYSTEMS]
 
 
 def program_and_number(text):
@@ -38,6 +39,14 @@ def test_the_program_of_a_shipped_card_prints_what_the_card_says(name, tmp_path)
     typical = load_pretrained(name).metrics["test/rel_l2"]
     assert typical / 4 < number < 1.5 * typical
     assert f"unseen problems is `{typical:.4g}`" in text
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_the_program_of_a_preconditioner_prints_the_iterations_of_scipy(name):
+    text = (SHIPPED / name / "README.md").read_text(encoding="utf-8")
+    program, number = program_and_number(text)
+    assert f'load_pretrained("{name}")' in program and "M=learned.to_scipy()" in program
+    assert abs(int(example.run(program)) - number) <= 1
 
 
 @pytest.mark.parametrize("name", ELLIPTIC)

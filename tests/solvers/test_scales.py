@@ -369,6 +369,15 @@ def test_tensors_of_foreign_solvers_are_judged_by_the_same_rule():
     out = root(lambda x: x - 2, x0, solver=solver, on_failure="best")
     stalled, broken = Status.STALLED, Status.NONFINITE
     assert out.status.tolist() == [Status.CONVERGED, stalled, broken, broken]
+    # beside a pole everything is small against the residual of the start
+    near = torch.tensor([[1 + 1e-12], [1 - 1e-12], [3.0]], dtype=torch.float64)
+
+    def pole(x):
+        return 1 / (x - 1) + 5
+
+    found = torch.tensor([[2e11], [0.8], [0.8]], dtype=torch.float64)
+    out = root(pole, near, solver=lambda task, x: found, on_failure="best")
+    assert out.status.tolist() == [stalled, Status.CONVERGED, Status.CONVERGED]
     # infinite at the start: no scale, so nothing is small beside it
     out = root(lambda x: 1 / x - 5, x0[:1], solver=lambda task, x: x + 1, on_failure="best")
     assert not out.converged.any()

@@ -23,21 +23,16 @@ Greenfeld et al. 2019, arXiv 1902.10248 (learned interpolation).
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import gelu
+from torch.nn.functional import relu
 
 from sciml.errors import InvalidArgument
 from sciml.networks.preconditioners.base import PreconditionerNetwork
 from sciml.solvers.linear import Stencil, high, low
-from sciml.solvers.linear.multigrid import (
-    Level,
-    Transfer,
-    coarsest_inverse,
-    hierarchy,
-    v_cycle,
-)
+from sciml.solvers.linear.multigrid import Cycle, Level, Transfer, grouped, v_cycles
 
 LEAST, GATE = 0.25, 3.0  # smallest g, and its logit at zero weights, which give 0.96
 NARROW, WIDE = 0.05, 0.95  # range of the lower end of the smoother's interval over the upper one
@@ -74,10 +69,14 @@ class LearnedMultigrid(PreconditionerNetwork):
             self.say.weight.mul_(0.1)
             self.say.bias.zero_()
 
-    def prepare(self, stencil: Stencil) -> tuple[list[Level], Tensor]:
-        """Return the levels with their learned factors, and the coarsest inverse."""
-        stencils, transfers = hierarchy(stencil, semi=False)
-        coarsest = coarsest_inverse(stencils[-1])
+    def prepare(self, stencil: Stencil) -> tuple[Stencil, list[Cycle]]:
+        """Return the matrices and their V-cycles with learned factors."""
+        return stencil, grouped(stencil, self._levels)
+
+    def _levels(
+        self, stencils: Sequence[Stencil], transfers: Sequence[Transfer | None]
+    ) -> list[Level]:
+        """Return the levels of problems that are coarsened alike."""
         steps = self._steps()
         levels = []
         for depth, (matrix, transfer) in enumerate(zip(stencils, transfers, strict=True)):
@@ -91,11 +90,12 @@ class LearnedMultigrid(PreconditionerNetwork):
             damp = transfer.damp * torch.exp(SHIFT * torch.tanh(said[:, 1]))
             moved = Transfer(transfer.axes, transfer.sizes, transfer.below, transfer.above, damp)
             levels.append(Level(matrix, gate * matrix.unknown / matrix.diagonal, steps, moved))
-        return levels, coarsest
+        return levels
 
-    def directions(self, prepared: tuple[list[Level], Tensor], residual: Tensor) -> Tensor:
+    def directions(self, prepared: tuple[Stencil, list[Cycle]], residual: Tensor) -> Tensor:
         """Return M r `(..., N, *grid)`."""
-        return v_cycle(*prepared, residual)
+        stencil, cycles = prepared
+        return v_cycles(cycles, stencil, residual)
 
     def _steps(self) -> list[Tensor]:
         """Return the steps of the Chebyshev polynomial on the learned interval."""
@@ -108,7 +108,7 @@ class LearnedMultigrid(PreconditionerNetwork):
     def _say(self, stencil: Stencil, depth: int) -> Tensor:
         """Return what the network says about every cell, `(N, 2 + d, *grid)`."""
         x = self.see(channels(stencil, depth))
-        return self.say(gelu(self.mix(gelu(x))))
+        return self.say(relu(self.mix(relu(x))))
 
 
 def channels(stencil: Stencil, depth: int) -> Tensor:

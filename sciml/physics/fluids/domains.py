@@ -20,11 +20,11 @@ import torch
 from torch import Tensor
 
 from sciml.errors import InvalidArgument, did_you_mean
+from sciml.physics.fluids.bodies import all_closed, open_share
 from sciml.physics.fluids.pressure import Cell, PressureSystem, pressure_system
 
 COEFFICIENTS = ("constant", "log_normal", "two_phase", "anisotropic")
 SPREAD = 1.5  # s above
-CLOSED = 0.05  # open shares below it are closed
 
 
 @dataclass(frozen=True)
@@ -112,10 +112,9 @@ class RandomDomains:
         opening = []
         for a in range(len(shape)):
             at_face = distance.faces(a)
-            share = (0.5 + at_face).clamp(0, 1)
-            share = torch.where(share < CLOSED, 0.0, share)
+            share = open_share(at_face)
             opening.append(torch.where(draw.wide(whole), 1.0, share))
-        solid = torch.where(draw.wide(whole), centre < 0, _all_closed(opening))
+        solid = torch.where(draw.wide(whole), centre < 0, all_closed(opening))
         cells = torch.where(solid, int(Cell.SOLID), int(Cell.FLUID))
         level_set = self._surface(draw, sealed)
         cells = torch.where((level_set >= 0) & ~solid, int(Cell.AIR), cells)
@@ -285,14 +284,3 @@ class _Bodies:
         ).amax(0)
         wall = (offset - self.room["half"]).abs() * side - 1.5
         return torch.where(self.room["there"], found.minimum(wall), found)
-
-
-def _all_closed(opening: Sequence[Tensor]) -> Tensor:
-    """Return the cells without an open face, `(B, *grid)`."""
-    most: Tensor | None = None
-    for a, share in enumerate(opening):
-        axis = a - len(opening)
-        n = share.shape[axis] - 1
-        pair = share.narrow(axis, 0, n).maximum(share.narrow(axis, 1, n))
-        most = pair if most is None else most.maximum(pair)
-    return most == 0

@@ -6,19 +6,21 @@ For a macro strain ehat the displacement is u = D^T ehat + w with w periodic and
     shat = int s dV,    Chat = int c dV - L^T K^-1 L,    K = int B^T c B,   L = int B^T c,
 
 over a cell of area 1. Newton's method with backtracking on the residual; the matrix is
-assembled straight into the compressed pattern of the periodic unknowns, factorised by SuperLU in
-its symmetric mode (K is symmetric positive definite for the materials of this room), and Chat
-costs three more right-hand sides.
+assembled straight into the compressed pattern of the periodic unknowns and factorised by SuperLU in
+its symmetric mode (K is symmetric positive definite for the materials of this room). Factors are
+nearly all of the cost: they are kept while the residual still falls fast, and refined for the three
+right-hand sides of Chat.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 import torch
+from scipy.sparse import csc_array
 from scipy.sparse.linalg import SuperLU
 
 from sciml.errors import InvalidArgument
@@ -31,6 +33,9 @@ from sciml.physics.solids.rve_mesh import RVEMesh
 from sciml.solvers.solution import Outcome, Policy, Status, check_policy, settle
 
 HALVINGS = 8  # of a Newton step before the residual counts as stalled
+KEPT = 0.1  # factors are kept while a step lowers the residual to this share
+REFINEMENTS = 8  # of X = K^-1 L with factors of a matrix close to K, before K is factorised
+REFINED = 1e-9  # relative residual of X, whose square is the error of Chat
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,8 @@ class RVESolution:
         iterations: `(P,)` Newton steps.
         residual: `(P,)` norm of the nodal forces out of balance.
         relative: `(P,)` the same over the norm of the forces that should balance.
+        slope: `(P, dofs, 3)` K^-1 L, less the derivative of the unknowns with respect to the macro
+            strain; NaN like `tangent`.
     """
 
     stress: np.ndarray
@@ -60,6 +67,7 @@ class RVESolution:
     iterations: np.ndarray
     residual: np.ndarray
     relative: np.ndarray
+    slope: np.ndarray | None = None
 
     @property
     def converged(self) -> np.ndarray:
@@ -208,21 +216,33 @@ class RVESolver:
         add = self._assembly.vector
         return add(parts), float(np.linalg.norm(add(np.abs(parts))))
 
-    def factorise(self, tangent: np.ndarray) -> tuple[SuperLU, np.ndarray] | None:
-        """Return the factorised K and L `(dofs, 3)` for local tangents `(E, Q, 3, 3)`.
-
-        None if K is singular.
-        """
+    def stiffness(self, tangent: np.ndarray) -> csc_array:
+        """Return K `(dofs, dofs)` for local tangents `(E, Q, 3, 3)`."""
         count, points = self.mesh.weights.shape
         weighted = tangent * self.mesh.weights[..., None, None]
         moved = weighted @ self.mesh.strain_operator
-        local = self._forces @ moved.reshape(count, 3 * points, -1)
-        factor = factorised(self._assembly.matrix(local))
-        if factor is None:
-            return None
-        sides = self._forces @ weighted.reshape(count, 3 * points, 3)
-        loads = [self._assembly.vector(side) for side in np.moveaxis(sides, 2, 0)]
-        return factor, np.stack(loads, 1)
+        return self._assembly.matrix(self._forces @ moved.reshape(count, 3 * points, -1))
+
+    def loads(self, tangent: np.ndarray) -> np.ndarray:
+        """Return L `(dofs, 3)` for local tangents `(E, Q, 3, 3)`."""
+        weighted = tangent * self.mesh.weights[..., None, None]
+        sides = self._forces @ weighted.reshape(len(weighted), -1, 3)
+        return np.stack([self._assembly.vector(side) for side in np.moveaxis(sides, 2, 0)], 1)
+
+    @cached_property
+    def at_rest(self) -> tuple[np.ndarray, SuperLU | None]:
+        """Return X = K^-1 L `(dofs, 3)` of the unstrained virgin cell, and the factors of K.
+
+        Cells without a start begin at -X ehat; X is zero where K is singular.
+        """
+        shape = self.mesh.weights.shape
+        moduli = self.response(np.zeros((*shape, 3)), np.zeros((*shape, self.internal)))[1]
+        factor, load = factorised(self.stiffness(moduli)), self.loads(moduli)
+        return (0 * load, None) if factor is None else (factor.solve(load), factor)
+
+    def __getstate__(self) -> dict:
+        """Return what processes get: factors stay where they were made."""
+        return {name: value for name, value in vars(self).items() if name != "at_rest"}
 
     def local_strain(self, strain: np.ndarray, w: np.ndarray) -> np.ndarray:
         """Return ehat + B w `(E, Q, 3)` for unknowns w `(dofs,)`."""
@@ -283,9 +303,13 @@ def _solve_one(
     solver: RVESolver, strain: np.ndarray, state: np.ndarray, start: np.ndarray, *, tangent: bool
 ) -> tuple:
     """Return the parts of an `RVESolution` for one strain."""
-    w = solver.unknowns(start)
+    w, factor = solver.unknowns(start), None
+    if not w.any():
+        slope, factor = solver.at_rest
+        w = -slope @ strain
+    fresh = False  # whether the factors are those at w
     fields, force, norm, scale = _evaluate(solver, strain, w, state)
-    status, iterations, factor = Status.RUNNING, 0, None
+    status, iterations = Status.RUNNING, 0
     with np.errstate(invalid="ignore", over="ignore"):  # ends as NONFINITE
         while status == Status.RUNNING:
             if not np.isfinite(norm):
@@ -296,32 +320,39 @@ def _solve_one(
                 status = Status.MAX_ITER
             else:
                 iterations += 1
-                factor = solver.factorise(fields[2])
-                if factor is None:
-                    status = Status.SINGULAR
-                    continue
-                step = factor[0].solve(force)
-                for halving in range(HALVINGS + 1):
-                    trial = w - step / 2**halving
+                found = None
+                if factor is not None and not fresh:
+                    trial = w - factor.solve(force)
                     new = _evaluate(solver, strain, trial, state)
-                    if new[2] < norm:
-                        w, (fields, force, norm, scale) = trial, new
-                        break
-                else:
+                    found = (trial, new) if new[2] < KEPT * norm else None
+                if found is None:
+                    factor, fresh = factorised(solver.stiffness(fields[2])), True
+                    if factor is None:
+                        status = Status.SINGULAR
+                        continue
+                    step = factor.solve(force)
+                    for halving in range(HALVINGS + 1):
+                        trial = w - step / 2**halving
+                        new = _evaluate(solver, strain, trial, state)
+                        if new[2] < norm:
+                            found = trial, new
+                            break
+                if found is None:
                     status = Status.STALLED
+                    continue
+                w, (fields, force, norm, scale) = found
+                fresh = False
     local, stress, moduli, new_state = fields
-    weights = solver.mesh.weights
-    macro = np.full((3, 3), np.nan)
+    macro, slope = np.full((3, 3), np.nan), np.full((len(w), 3), np.nan)
     if tangent and status == Status.CONVERGED:
-        factor = solver.factorise(moduli)
-        if factor is None:
+        condensed = _condensed(solver, moduli, factor)
+        if condensed is None:
             status = Status.SINGULAR
         else:
-            mean = np.einsum("eq,eqij->ij", weights, moduli)
-            macro = mean - factor[1].T @ factor[0].solve(factor[1])
+            macro, slope = condensed
     relative = norm / scale if scale > 0 else norm
     return (
-        np.einsum("eq,eqi->i", weights, stress),
+        np.einsum("eq,eqi->i", solver.mesh.weights, stress),
         macro,
         solver.displacement(w),
         local,
@@ -331,7 +362,33 @@ def _solve_one(
         np.int64(iterations),
         np.float64(norm),
         np.float64(relative),
+        slope,
     )
+
+
+def _condensed(
+    solver: RVESolver, moduli: np.ndarray, factor: SuperLU | None
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return Chat and X = K^-1 L `(dofs, 3)`, None if K is singular.
+
+    Factors of a matrix close to K are refined; from an X that is off by d the form
+    int c - 2 L^T X + X^T K X is off by d^T K d only.
+    """
+    matrix, load = solver.stiffness(moduli), solver.loads(moduli)
+    size = np.linalg.norm(load)
+    x = np.zeros_like(load)
+    for _ in range(REFINEMENTS if factor is not None else 0):
+        x = x + factor.solve(load - matrix @ x)
+        if np.linalg.norm(load - matrix @ x) <= REFINED * size:
+            break
+    else:
+        factor = factorised(matrix)
+        if factor is None:
+            return None
+        x = factor.solve(load)
+    mean = np.einsum("eq,eqij->ij", solver.mesh.weights, moduli)
+    cross = load.T @ x
+    return mean - cross - cross.T + x.T @ (matrix @ x), x
 
 
 def _evaluate(solver: RVESolver, strain: np.ndarray, w: np.ndarray, state: np.ndarray) -> tuple:

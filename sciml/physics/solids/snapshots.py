@@ -2,7 +2,8 @@
 
 A recipe is the cell, the numbers of strains and the law they are drawn from; seeds belong to the
 sets, so that the same recipe always gives the same snapshots. `test` holds uniform strains
-independent of all others, `test_small` strains of at most a tenth of the box.
+independent of all others, `test_small` strains of at most a tenth of the box, `test_isochoric`
+strains of which at most a tenth of the change of volume is left, as in structures with free sides.
 
 A file holds strains, fluctuations and tangents (npz, no pickle); stresses follow from the law.
 """
@@ -14,18 +15,22 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
+from torch import Tensor
 
 from sciml.errors import InvalidArgument
 from sciml.physics.solids.cells import Cell
 from sciml.physics.solids.pod import PODBasis
 from sciml.physics.solids.rve_solver import RVESolution, RVESolver
 
-SEEDS = {"train": 201, "val": 202, "test": 203, "test_small": 204}
+SEEDS = {"train": 201, "val": 202, "test": 203, "test_small": 204, "test_isochoric": 205}
+Array = TypeVar("Array", np.ndarray, Tensor)
 LAWS = ("latin_hypercube", "laplace")
 SMALL = 0.1  # of the box: largest norm of the strains of test_small
 DECADES = 1.0  # over which every other snapshot is spread inwards
+VOLUMES = 1.5  # decades by which the change of volume of two snapshots of four is lowered
 _MADE: dict[str, Snapshots] = {}  # sets made by this process, by recipe
 
 
@@ -81,7 +86,9 @@ class Snapshots:
         return PODBasis.from_solution(solver.mesh, solution, rank)
 
 
-def macro_strains(part: str, count: int, box: float, law: str, radial: bool) -> np.ndarray:
+def macro_strains(
+    part: str, count: int, box: float, law: str, radial: bool, isochoric: bool = False
+) -> np.ndarray:
     """Return the macro strains `(count, 3)` of a set.
 
     Raises:
@@ -94,6 +101,9 @@ def macro_strains(part: str, count: int, box: float, law: str, radial: bool) -> 
         way = draw.standard_normal((count, 3))
         length = SMALL * box * draw.uniform(size=(count, 1)) ** (1 / 3)
         return way / np.linalg.norm(way, axis=1, keepdims=True) * length
+    if part == "test_isochoric":
+        strain = draw.uniform(-box, box, (count, 3))
+        return flattened(strain, SMALL * draw.uniform(size=(count, 1)))
     if part != "train":
         return draw.uniform(-box, box, (count, 3))
     if law == "laplace":
@@ -106,6 +116,18 @@ def macro_strains(part: str, count: int, box: float, law: str, radial: bool) -> 
         inwards = 10 ** -draw.uniform(0, DECADES, (count, 1))
         inwards[::2] = 1
         strain = strain * inwards
+    if isochoric:
+        less = 10 ** -draw.uniform(0, VOLUMES, (count, 1))
+        less[np.arange(count) % 4 < 2] = 1
+        strain = flattened(strain, less)
+    return strain
+
+
+def flattened(strain: Array, share: Array) -> Array:
+    """Return strains `(P, 3)` of which a share `(P, 1)` of the change of volume is left."""
+    lost = (strain[:, :1] + strain[:, 1:2]) * (1 - share) / 2
+    strain = strain - lost
+    strain[:, 2:] += lost
     return strain
 
 
@@ -117,6 +139,7 @@ def snapshots(
     law: str = "latin_hypercube",
     *,
     radial: bool = True,
+    isochoric: bool = False,
     cache: str | None = None,
     workers: int = 1,
 ) -> dict[str, Snapshots]:
@@ -129,6 +152,7 @@ def snapshots(
         box: As in `SnapshotData`.
         law: As in `SnapshotData`.
         radial: As in `SnapshotData`.
+        isochoric: As in `SnapshotData`; laws whose card does not say so were trained without.
         cache: Folder of files named by the recipe; None for memory.
         workers: Processes that solve.
 
@@ -139,6 +163,8 @@ def snapshots(
     found = {}
     for part, count in counts.items():
         drawn = {"law": law, "radial": radial} if part == "train" else {}
+        if isochoric and part == "train":
+            drawn["isochoric"] = True
         recipe = json.dumps({**about, "part": part, "count": count, **drawn}, sort_keys=True)
         if recipe not in _MADE:
             name = hashlib.sha256(recipe.encode()).hexdigest()[:16]
@@ -146,7 +172,7 @@ def snapshots(
             if file is not None and file.exists():
                 arrays = _read(file)
             else:
-                strain = macro_strains(part, count, box, law, radial)
+                strain = macro_strains(part, count, box, law, radial, isochoric)
                 solved = solver.solve(strain, workers=workers)
                 arrays = strain, solved.displacement, solved.tangent
                 if file is not None:

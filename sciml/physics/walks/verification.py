@@ -328,17 +328,18 @@ def _again(
     flat = (value - found.mean).abs().flatten().topk(count).indices
     rows, columns = flat // value.shape[1], flat % value.shape[1]
     chosen, at = x[rows, columns], value[rows, columns]
-    domain, problem = problems.domain.select(rows), select(problems.problem, rows)
+    domain, problem, points = problems.domain, problems.problem, chosen[None]
+    if len(value) > 1:
+        domain, problem, points = domain.select(rows), select(problem, rows), chosen[:, None]
+        psi = psi and replace(psi, coefficients=psi.coefficients[rows])
     more = replace(engine, walks=8 * engine.walks)
-    if psi is not None:
-        psi = replace(psi, coefficients=psi.coefficients[rows])
-    fresh = estimate(more, domain, problem, chosen[:, None], generator, psi)
+    fresh = estimate(more, domain, problem, points, generator, psi)
     listed = zip(
         rows.tolist(),
         chosen.tolist(),
         at.tolist(),
-        fresh.mean[:, 0].tolist(),
-        fresh.standard_error[:, 0].tolist(),
+        fresh.mean.flatten().tolist(),
+        fresh.standard_error.flatten().tolist(),
         strict=True,
     )
     found = [Worst(row, tuple(point), *numbers) for row, point, *numbers in listed]

@@ -84,16 +84,16 @@ class FlexibleCG(Krylov):
             curvature = layout.dot(p, ap)
             watch.signs(curvature, rz)
             alpha = layout.spread(divide(rz, curvature), x)
-            x = progress.keep(x + alpha * p)
-            step = alpha * ap
-            r = r - step
+            x = progress.keep(torch.addcmul(x, alpha, p))
+            r = torch.addcmul(r, alpha, ap, value=-1)
             progress.update(x, layout.norm(r), scale)
             products += 1
             watch.look()
             z = system.precondition(r)
-            # r_new - r_old is what was subtracted
-            change, rz, old = -layout.dot(z, step), layout.dot(r, z), rz
-            p = z + layout.spread(divide(change, old), x) * p
+            # r_new - r_old is what was subtracted, alpha A p with alpha = rz / curvature
+            beta = divide(-layout.dot(z, ap), curvature)
+            rz = layout.dot(r, z)
+            p = torch.addcmul(z, layout.spread(beta, x), p)
         return products
 
 
@@ -140,15 +140,16 @@ class ConjugateDirections(Krylov):
             q = system.precondition(r / layout.spread(size.masked_fill(size == 0, 1.0), r))
             d = q
             for old, a_old, gamma in kept:
-                d = d - layout.spread(divide(layout.dot(q, a_old), gamma), x) * old
+                share = layout.spread(divide(layout.dot(q, a_old), gamma), x)
+                d = torch.addcmul(d, share, old, value=-1)
             w = system.matvec(d)
             curvature, along = layout.dot(d, w), layout.dot(d, r)
             # the sign of f does not matter; a direction across the residual leads nowhere
             descent = along.abs() - small * layout.norm(d) * layout.norm(r)
             watch.signs(curvature, descent)
             alpha = layout.spread(divide(along, curvature), x)
-            x = progress.keep(x + alpha * d)
-            r = r - alpha * w
+            x = progress.keep(torch.addcmul(x, alpha, d))
+            r = torch.addcmul(r, alpha, w, value=-1)
             progress.update(x, layout.norm(r), scale)
             products += 1
             watch.look()

@@ -10,7 +10,8 @@ Every level is a `Stencil` again. Coarsening an axis joins pairs of cells. Read 
 
 and a coarse cell is an unknown if one of its two is. Walls, cut cells, surfaces and coefficients
 are thereby carried along. An axis whose couplings are weak (below `WEAK` of the strongest) is not
-coarsened until the others have caught up, so that point smoothers do for anisotropy along axes.
+coarsened until the others have caught up, so that point smoothers do for anisotropy along axes; a
+problem's coarsening is its own, and problems that are coarsened alike are computed together.
 
 Interpolation P divides the drop between the centres of coarse cells as the conductors do, 3/4 and
 1/4 where coefficients are constant; a cell that a jump parts from its twin follows its neighbours.
@@ -34,8 +35,9 @@ Tuminaro 2003, JCP 188 (polynomial smoothers).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -107,6 +109,60 @@ class Level:
     steps: Sequence[float | Tensor]
     transfer: Transfer | None
 
+    @cached_property
+    def factors(self) -> list[Tensor]:
+        """Return the scaling times every step, made once."""
+        return [step * self.scaling for step in self.steps]
+
+
+@dataclass(frozen=True, eq=False)
+class Cycle:
+    """A V-cycle of problems that are coarsened alike.
+
+    Attributes:
+        levels: From fine to coarse.
+        coarsest: `(*P, n, n)`, the inverse on the coarsest level.
+        which: Places of the problems in the flattened batch; None where they are all.
+    """
+
+    levels: Sequence[Level]
+    coarsest: Tensor
+    which: Tensor | None
+
+
+def grouped(
+    stencil: Stencil, make: Callable[[list[Stencil], list[Transfer | None]], list[Level]]
+) -> list[Cycle]:
+    """Return the V-cycles of a batch, one for every group that is coarsened alike.
+
+    Args:
+        stencil: The matrices.
+        make: Makes the levels of a group from its matrices and transfers.
+    """
+    cycles, lead = [], len(stencil.problems)
+    for waits, which in alike(stencil):
+        mine = stencil
+        if which is not None:
+            mine = stencil.map(lambda t: t.flatten(0, lead - 1).index_select(0, which))  # noqa: B023
+        stencils, transfers = hierarchy(mine, waits)
+        levels = make(stencils, transfers)
+        cycles.append(Cycle(levels, coarsest_inverse(stencils[-1]), which))
+    return cycles
+
+
+def v_cycles(cycles: Sequence[Cycle], stencil: Stencil, r: Tensor) -> Tensor:
+    """Return M r `(..., *P, *grid)` of all groups, see `v_cycle`."""
+    if cycles[0].which is None:
+        return v_cycle(cycles[0].levels, cycles[0].coarsest, r)
+    d, lead = stencil.ndim, len(stencil.problems)
+    r = r.expand(torch.broadcast_shapes(r.shape, stencil.shift.shape))
+    flat, axis = r.flatten(-d - lead, -d - 1), -d - 1
+    out = torch.zeros_like(flat)
+    for cycle in cycles:
+        made = v_cycle(cycle.levels, cycle.coarsest, flat.index_select(axis, cycle.which))
+        out = out.index_copy(axis, cycle.which, made)
+    return out.reshape(r.shape)
+
 
 def v_cycle(levels: Sequence[Level], coarsest: Tensor | None, r: Tensor) -> Tensor:
     """Return M r, one V-cycle from zero; differentiable in r and in what the levels hold.
@@ -121,15 +177,15 @@ def v_cycle(levels: Sequence[Level], coarsest: Tensor | None, r: Tensor) -> Tens
         d = level.stencil.ndim
         flat = r.flatten(-d)
         return (coarsest @ flat[..., None])[..., 0].reshape(r.shape)
-    first, *more = level.steps
-    x = (first * level.scaling) * r
-    for step in more:
-        x = torch.addcmul(x, step * level.scaling, residual(level.stencil, x, r))
+    first, *more = level.factors
+    x = first * r
+    for factor in more:
+        x = torch.addcmul(x, factor, residual(level.stencil, x, r))
     if level.transfer is not None:
         rest = level.transfer.down(residual(level.stencil, x, r))
         x = x + level.transfer.up(v_cycle(levels[1:], coarsest, rest))
-    for step in reversed(level.steps):
-        x = torch.addcmul(x, step * level.scaling, residual(level.stencil, x, r))
+    for factor in reversed(level.factors):
+        x = torch.addcmul(x, factor, residual(level.stencil, x, r))
     return x
 
 
@@ -156,7 +212,7 @@ class Multigrid(StencilPreconditioner):
         >>> faces = torch.ones(1, 31, 32), torch.ones(1, 32, 31)
         >>> s = Stencil(faces, torch.ones(1, 32, 32) * 0.01, torch.ones(1, 32, 32) > 0)
         >>> Multigrid(s).grids
-        [(32, 32), (16, 16), (8, 8)]
+        [[(32, 32), (16, 16), (8, 8)]]
 
     Raises:
         InvalidArgument: If `degree` is below 1 or `ratio` not above 1.
@@ -178,21 +234,22 @@ class Multigrid(StencilPreconditioner):
             )
         steps = chebyshev_steps(degree, 2 / ratio, 2.0)
         with torch.no_grad():
-            stencils, transfers = hierarchy(self.stencil.to(self.dtype))
-            self.levels = [
-                Level(s, s.unknown / s.diagonal, steps, t)
-                for s, t in zip(stencils, transfers, strict=True)
-            ]
-            self.coarsest = coarsest_inverse(stencils[-1])
+            self.cycles = grouped(
+                self.stencil.to(self.dtype),
+                lambda stencils, transfers: [
+                    Level(s, s.unknown / s.diagonal, steps, t)
+                    for s, t in zip(stencils, transfers, strict=True)
+                ],
+            )
 
     @property
-    def grids(self) -> list[tuple[int, ...]]:
-        """Return the cells per axis of every level."""
-        return [tuple(level.stencil.grid) for level in self.levels]
+    def grids(self) -> list[list[tuple[int, ...]]]:
+        """Return the cells per axis of every level, for every group that is coarsened alike."""
+        return [[tuple(level.stencil.grid) for level in c.levels] for c in self.cycles]
 
     def product(self, r: Tensor) -> Tensor:
         """Return one V-cycle from zero."""
-        return v_cycle(self.levels, self.coarsest, r)
+        return v_cycles(self.cycles, self.stencil, r)
 
 
 def chebyshev_steps(degree: int, least: float, most: float) -> list[float]:
@@ -203,7 +260,7 @@ def chebyshev_steps(degree: int, least: float, most: float) -> list[float]:
 
 
 def hierarchy(
-    stencil: Stencil, *, semi: bool = True
+    stencil: Stencil, waits: Sequence[int] | None = None
 ) -> tuple[list[Stencil], list[Transfer | None]]:
     """Return the matrices from fine to coarse, and between them the transfers.
 
@@ -211,30 +268,42 @@ def hierarchy(
 
     Args:
         stencil: The finest matrices.
-        semi: Whether weak axes wait, judged by the batch; else every axis is coarsened always, and
-            what is made of one problem does not depend on the others.
+        waits: Per axis the levels on which it is not coarsened, see `alike`; none by default.
     """
     stencils, transfers = [stencil], []
+    waits = tuple(waits or (0,) * stencil.ndim)
     while stencils[-1].grid.numel() > COARSEST:
         fine = stencils[-1]
-        every = tuple(a - fine.ndim for a in range(fine.ndim) if fine.grid[a] > 1)
-        coarse, transfer = coarsen(fine, axes_to_coarsen(fine) if semi else every)
+        every = [a - fine.ndim for a in range(fine.ndim) if fine.grid[a] > 1]
+        ready = [axis for axis in every if waits[axis] <= len(transfers)]
+        coarse, transfer = coarsen(fine, ready or every)
         stencils.append(coarse)
         transfers.append(transfer)
     return stencils, [*transfers, None]
 
 
-def axes_to_coarsen(stencil: Stencil) -> tuple[int, ...]:
-    """Return the axes along which cells are coupled strongly, in the mean over the batch."""
+def alike(stencil: Stencil) -> list[tuple[tuple[int, ...], Tensor | None]]:
+    """Return the groups of problems that are coarsened alike.
+
+    A level that an axis waits makes its couplings four times as strong beside the others'.
+
+    Returns:
+        Per group how many levels every axis waits, and the places of its problems in the flattened
+        batch; None where all are one group.
+    """
     d, strengths = stencil.ndim, []
     for w in stencil.faces:
         open_faces = (w > 0).flatten(-d).sum(-1).clamp_min(1)
         strengths.append(w.flatten(-d).sum(-1) / open_faces)
-    size = torch.stack(strengths)  # (d, *P)
-    share = size / size.amax(0).clamp_min(torch.finfo(size.dtype).tiny)
-    share = share.flatten(1).mean(1).tolist()  # once per level and matrix: shapes depend on it
-    strong = [a - d for a in range(d) if share[a] >= WEAK and stencil.grid[a] > 1]
-    return tuple(strong or [a - d for a in range(d) if stencil.grid[a] > 1])
+    size = torch.stack(strengths, -1).reshape(-1, d)
+    least = torch.finfo(size.dtype).tiny
+    share = size.clamp_min(least) / size.amax(-1, keepdim=True).clamp_min(least)
+    waits = (torch.log(WEAK / share) / math.log(4)).ceil().clamp_min(0).long()
+    kinds, place = waits.unique(dim=0, return_inverse=True)
+    found = [tuple(kind) for kind in kinds.tolist()]  # once per matrix: shapes depend on it
+    if len(found) == 1:
+        return [(found[0], None)]
+    return [(kind, (place == k).nonzero()[:, 0]) for k, kind in enumerate(found)]
 
 
 def coarsen(stencil: Stencil, axes: Sequence[int]) -> tuple[Stencil, Transfer]:
@@ -316,5 +385,10 @@ def coarsest_inverse(stencil: Stencil) -> Tensor:
     units = units.expand(n, *stencil.problems, *grid)
     a = exact.times(units).flatten(-stencil.ndim).movedim(0, -2)
     mask = stencil.unknown.flatten(-stencil.ndim).to(a.dtype)
-    inverse = torch.linalg.pinv(a, rtol=RANK, hermitian=True)
+    root, _ = torch.linalg.cholesky_ex(a)
+    pivots = root.diagonal(dim1=-2, dim2=-1).square()
+    if bool((pivots.amin(-1) > RANK * pivots.amax(-1)).all()):  # not of NaN: a breakdown
+        inverse = torch.cholesky_inverse(root)
+    else:
+        inverse = torch.linalg.pinv(a, rtol=RANK, hermitian=True)
     return (mask[..., None] * inverse * mask[..., None, :]).to(stencil.shift.dtype)

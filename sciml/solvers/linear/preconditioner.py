@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
+import numpy as np
 import torch
+from scipy.sparse.linalg import LinearOperator
 from torch import Tensor
 
 from sciml.errors import InvalidArgument
@@ -54,10 +56,33 @@ class StencilPreconditioner(ABC):
             if r.dtype == self.dtype:
                 return torch.where(self.stencil.unknown, self.product(r), r)
             # float32 has no room for squares of residuals near its ends
-            size = r.abs().amax(tuple(range(-self.stencil.ndim, 0)), keepdim=True)
+            axes = tuple(range(-self.stencil.ndim, 0))
+            size = torch.linalg.vector_norm(r, torch.inf, axes, keepdim=True)
             size = size.masked_fill(size == 0, 1.0)
             made = self.product((r / size).to(self.dtype)).to(r.dtype) * size
             return torch.where(self.stencil.unknown, made, r)
+
+    def to_scipy(self, problem: int = 0) -> LinearOperator:
+        """Return M of one matrix for SciPy, on vectors in the order of `Stencil.to_csr`.
+
+        Args:
+            problem: Its place in the flattened batch.
+
+        Example:
+            >>> x, _ = scipy.sparse.linalg.cg(stencil.to_csr(), b, M=Multigrid(stencil).to_scipy())
+        """
+        grid = tuple(self.stencil.grid)
+        where = self.stencil.unknown.reshape(-1, *grid)[problem].cpu()
+        count = self.stencil.problems.numel()
+
+        def product(v: np.ndarray) -> np.ndarray:
+            r = torch.zeros(count, *grid, dtype=torch.float64)
+            r[problem, where] = torch.as_tensor(v, dtype=torch.float64).reshape(-1)
+            z = self.apply(r.reshape(self.stencil.shift.shape).to(self.stencil.shift.device))
+            return z.reshape(count, *grid)[problem].cpu()[where].numpy()
+
+        n = int(where.sum())
+        return LinearOperator((n, n), matvec=product, rmatvec=product, dtype=np.float64)
 
     @abstractmethod
     def product(self, r: Tensor) -> Tensor:

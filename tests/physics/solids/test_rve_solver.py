@@ -73,7 +73,7 @@ def test_nonlinear_laminate():
 def test_disk_table(n, expected):
     solution = RVESolver(disk_cell(n), PHASES, rtol=1e-8).solve(MIXED, tangent=False)
     assert np.allclose(solution.stress[0], expected, rtol=0, atol=6e-4)
-    assert solution.iterations[0] == 4
+    assert solution.iterations[0] <= 7  # Newton with fresh factors takes 4
 
 
 @pytest.mark.slow

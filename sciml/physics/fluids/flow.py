@@ -1,0 +1,403 @@
+"""Incompressible flow in time steps: smoke, a wake, a liquid with a free surface; 2-D and 3-D.
+
+    1. scalars and velocity are carried along (MacCormack)
+    2. forces act: buoyancy, gravity, viscosity (explicit, in substeps that are stable)
+    3. walls: closed faces get the velocity of the body
+    4. pressure takes the divergence away (`PressureSystem.project`)
+    5. beyond the surface of a liquid, the velocity is carried on
+
+A `Flow` says what is special about a scene; `step` is the same for all. Axis 1 points up. Values
+inside bodies are those of the body, so a fluid beside it feels its motion (no slip). The sides of
+the grid slip.
+
+Source: Bridson, Fluid Simulation for Computer Graphics, 2nd ed. 2015, chapters 2 to 6 and 8.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from sciml.errors import InvalidArgument
+from sciml.physics.fluids.advection import advect, advect_velocity
+from sciml.physics.fluids.bodies import Ball, all_closed
+from sciml.physics.fluids.pressure import Cell, PressureSystem, pressure_system
+from sciml.physics.fluids.staggered import Velocity, extrapolated, points
+from sciml.physics.fluids.surface import redistance, same_volume, volume
+from sciml.solvers import Solution
+from sciml.solvers.linear import Stencil, high, low
+from sciml.solvers.solution import Policy
+
+SOLID, AIR = Cell.SOLID, Cell.AIR
+STABLE = 0.8  # share of the largest stable substep of diffusion, h^2 / (2 d nu)
+LAYERS = 4  # of faces beyond a surface that get a velocity, besides those that a step crosses
+
+
+@dataclass(frozen=True, eq=False)
+class FlowState:
+    """A flow at one time.
+
+    Attributes:
+        velocity: Per axis `(B, *faces)`.
+        pressure: `(B, *grid)`, of the last projection; where the next solve starts.
+        fields: Cell scalars by name, `(B, *grid)`: `density` of smoke, `level_set` of a liquid;
+            and `volume` `(B,)`, what a liquid began with, in cells.
+        time: Seconds since the start.
+    """
+
+    velocity: Velocity
+    pressure: Tensor
+    fields: dict[str, Tensor]
+    time: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flow(ABC):
+    """A scene on a grid of square cells.
+
+    Args:
+        shape: Cells per axis, two or three of them.
+        spacing: Cell width.
+        viscosity: Kinematic, >= 0; a number, or one per sample `(B,)`.
+        body: A ball in the flow, or None.
+
+    Raises:
+        InvalidArgument: For a grid, a width or a viscosity that cannot be.
+    """
+
+    shape: tuple[int, ...]
+    spacing: float
+    viscosity: float | Tensor = 0.0
+    body: Ball | None = None
+
+    def __post_init__(self) -> None:
+        """Check the grid."""
+        if len(self.shape) not in (2, 3) or min(self.shape) < 4 or not self.spacing > 0:
+            raise InvalidArgument(
+                f"shape={self.shape}, spacing={self.spacing}",
+                "two or three axes of 4 cells or more, and a positive width",
+            )
+        nu = torch.as_tensor(self.viscosity)
+        if nu.dim() > 1 or not bool((nu.isfinite() & (nu >= 0)).all()):
+            raise InvalidArgument(f"viscosity={self.viscosity}", "zero or positive numbers")
+
+    # --- what a scene says ------------------------------------------------------------------
+    @abstractmethod
+    def start(self, batch: int = 1, dtype: torch.dtype = torch.float64) -> FlowState:
+        """Return the state at time 0."""
+
+    @property
+    def walls(self) -> list[tuple[Cell, Cell]]:
+        """Return what lies beyond the ends of every axis."""
+        return [(SOLID, SOLID) for _ in self.shape]
+
+    def transported(self, state: FlowState, dt: float) -> dict[str, Tensor]:
+        """Return the scalars a time step later."""
+        names, steps = list(state.fields), dt / self.spacing
+        moved = advect([state.fields[n] for n in names], state.velocity, steps)
+        return dict(zip(names, moved, strict=True))
+
+    def forced(self, velocity: Velocity, fields: dict[str, Tensor], dt: float) -> Velocity:
+        """Return the velocity after body forces."""
+        return velocity
+
+    def wall_velocity(self, time: float, like: FlowState) -> Velocity:
+        """Return the velocity of the solid at every face, by default that of the body."""
+        speed = (0.0,) * len(self.shape) if self.body is None else self.body.velocity(time)
+        return tuple(torch.full_like(u, s) for u, s in zip(like.velocity, speed, strict=True))
+
+    def liquid(self, fields: dict[str, Tensor]) -> Tensor | None:
+        """Return the level set of the liquid; None where the fluid fills everything."""
+        return None
+
+    # --- what all share ---------------------------------------------------------------------
+    def at_rest(self, batch: int, dtype: torch.dtype, fields: dict[str, Tensor]) -> FlowState:
+        """Return a state without motion."""
+        velocity = tuple(
+            torch.zeros(batch, *(n + (i == a) for i, n in enumerate(self.shape)), dtype=dtype)
+            for a in range(len(self.shape))
+        )
+        return FlowState(velocity, torch.zeros(batch, *self.shape, dtype=dtype), fields)
+
+    def centres(self, like: Tensor | None = None) -> list[Tensor]:
+        """Return the coordinates of cell centres in units of the flow."""
+        return [x * self.spacing for x in points(self.shape, like=like)]
+
+    def system(self, state: FlowState) -> PressureSystem:
+        """Return the pressure system of the geometry at the state's time."""
+        like, opening = state.pressure, None
+        cells = torch.zeros(like.shape, dtype=torch.long, device=like.device)
+        if self.body is not None:
+            opening = [
+                share.expand_as(u)
+                for share, u in zip(
+                    self.body.opening(self.shape, self.spacing, state.time, like),
+                    state.velocity,
+                    strict=True,
+                )
+            ]
+            cells = torch.where(all_closed(opening), int(SOLID), cells)
+        level_set = self.liquid(state.fields)
+        if level_set is not None:
+            dry = (level_set.detach() >= 0) & (cells != SOLID)
+            cells = torch.where(dry, int(AIR), cells)
+        return pressure_system(
+            cells,
+            walls=self.walls,
+            opening=opening,
+            level_set=level_set,
+            spacing=self.spacing,
+            dtype=like.dtype,
+        )
+
+    def step(
+        self,
+        state: FlowState,
+        dt: float,
+        solver: Callable[[Stencil], Any],
+        on_failure: Policy = "raise",
+    ) -> tuple[FlowState, Projection]:
+        """Return the state a time step later, and how its pressure was found.
+
+        Args:
+            state: Now.
+            dt: Time step, positive.
+            solver: Makes the linear solver from the matrices of the step, its set-up included.
+            on_failure: Policy of the solve: `raise`, `warn`, `mask` or `best`.
+
+        Raises:
+            InvalidArgument: For a time step that is not positive.
+            ConvergenceError: Under `raise`, if the pressure was not found.
+        """
+        if not dt > 0:
+            raise InvalidArgument(f"dt={dt}", "a positive time step")
+        fields = self.transported(state, dt)
+        velocity = advect_velocity(state.velocity, dt / self.spacing)
+        later = replace(state, velocity=velocity, fields=fields, time=state.time + dt)
+        wall = self.wall_velocity(later.time, later)
+        velocity = self.diffused(velocity, dt)
+        velocity = self.forced(velocity, fields, dt)
+        system = self.system(later)
+        provisional = velocity
+        velocity, found = system.project(
+            provisional,
+            dt,
+            linear=solver(system.stencil),
+            on_failure=on_failure,
+            solid=wall,
+            start=state.pressure.detach(),
+        )
+        projection = Projection(system, found, provisional, velocity, wall)
+        if self.liquid(fields) is not None:
+            velocity = self.carried_on(velocity, system, dt)
+        return replace(later, velocity=velocity, pressure=found.value), projection
+
+    def diffused(self, velocity: Velocity, dt: float) -> Velocity:
+        """Return the velocity after explicit diffusion; the sides of the grid slip."""
+        d, like = len(velocity), velocity[0]
+        number = torch.as_tensor(self.viscosity, dtype=like.dtype, device=like.device)
+        number = (number * dt / self.spacing**2).reshape(-1, *(1,) * d)
+        substeps = math.ceil(float(number.detach().max()) * 2 * d / STABLE)
+        out = []  # as it came without viscosity
+        for a, u in enumerate(velocity):
+            for _ in range(substeps):
+                change = torch.zeros_like(u)
+                for b in range(d):
+                    axis = b - d
+                    flow = high(u, axis) - low(u, axis)
+                    width = [0, 0] * (d - 1 - b)
+                    part = pad(flow, [*width, 0, 1])
+                    part = part - pad(flow, [*width, 1, 0])
+                    if a == b:  # faces on the ends are the walls' business
+                        inner = part.narrow(axis, 1, part.shape[axis] - 2)
+                        part = pad(inner, [*width, 1, 1])
+                    change = change + part
+                u = u + number / substeps * change
+            out.append(u)
+        return tuple(out)
+
+    def carried_on(self, velocity: Velocity, system: PressureSystem, dt: float) -> Velocity:
+        """Return the velocity of a liquid with that of its surface around it."""
+        d, wet = len(velocity), system.stencil.unknown
+        fast = max(float(c.detach().abs().max()) for c in velocity) * dt / self.spacing
+        out = []
+        for a, u in enumerate(velocity):
+            width = [0, 0] * (d - 1 - a)
+            beside = pad(wet, [*width, 1, 0])
+            beside = beside | pad(wet, [*width, 0, 1])
+            new = extrapolated(u, beside, layers=LAYERS + math.ceil(fast))
+            # nothing flows through walls in the air either
+            out.append(torch.where(~beside & (system.opening[a] > 0), new, u))
+        return tuple(out)
+
+
+@dataclass(frozen=True, eq=False)
+class Projection:
+    """How the pressure of a step was found.
+
+    Attributes:
+        system: Matrices.
+        solution: Of the solve.
+        provisional: Velocity before it.
+        velocity: After it, before it is carried on beyond a surface.
+        wall: Velocity of the solid.
+    """
+
+    system: PressureSystem
+    solution: Solution
+    provisional: Velocity
+    velocity: Velocity
+    wall: Velocity
+
+    def divergence(self) -> Tensor:
+        """Return the net outward flux of every fluid cell over h, `(B, *grid)`, per second."""
+        return self.system.divergence(self.velocity, self.wall) / self.system.scale
+
+    def left(self) -> Tensor:
+        """Return the 2-norm of the divergence after the projection over that before, `(B,)`."""
+        norms = [
+            self.system.divergence(u, self.wall).flatten(1).norm(dim=1)
+            for u in (self.velocity, self.provisional)
+        ]
+        return norms[0] / norms[1].masked_fill(norms[1] == 0, 1.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SmokeFlow(Flow):
+    """Smoke that rises from a source at the bottom; the top is open.
+
+    Args:
+        buoyancy: Upward acceleration of pure smoke.
+        source: Centre of the source.
+        source_radius: Its radius.
+    """
+
+    buoyancy: float = 4.0
+    source: tuple[float, ...] = (0.5, 0.1)
+    source_radius: float = 0.09
+
+    @property
+    def walls(self) -> list[tuple[Cell, Cell]]:
+        """Return a box that is open at the top."""
+        return [(SOLID, AIR if a == 1 else SOLID) for a in range(len(self.shape))]
+
+    def start(self, batch: int = 1, dtype: torch.dtype = torch.float64) -> FlowState:
+        """Return air at rest with smoke in the source."""
+        rest = self.at_rest(batch, dtype, {})
+        smoke = self.fed(torch.zeros_like(rest.pressure))
+        return replace(rest, fields={"density": smoke})
+
+    def fed(self, density: Tensor) -> Tensor:
+        """Return the density with that of the source, 1, in it."""
+        square = sum(
+            (x - c).square() for x, c in zip(self.centres(density), self.source, strict=True)
+        )
+        inside = (0.5 - (square.sqrt() - self.source_radius) / self.spacing).clamp(0, 1)
+        return density.maximum(inside)
+
+    def transported(self, state: FlowState, dt: float) -> dict[str, Tensor]:
+        """Return the smoke a time step later; none inside the body."""
+        density = self.fed(super().transported(state, dt)["density"])
+        if self.body is not None:
+            distance = self.body.distance(self.centres(density), state.time + dt)
+            density = density * (0.5 + distance / self.spacing).clamp(0, 1)
+        return {"density": density}
+
+    def forced(self, velocity: Velocity, fields: dict[str, Tensor], dt: float) -> Velocity:
+        """Return the velocity after buoyancy."""
+        smoke, up = fields["density"], 1 - len(velocity)
+        mean = (low(smoke, up) + high(smoke, up)) / 2
+        lift = torch.cat([smoke.narrow(up, 0, 1), mean, smoke.narrow(up, -1, 1)], up)
+        return (velocity[0], velocity[1] + dt * self.buoyancy * lift, *velocity[2:])
+
+
+@dataclass(frozen=True, kw_only=True)
+class WakeFlow(Flow):
+    """A stream of speed `inflow` along axis 0 around a body; it leaves through an open end.
+
+    Args:
+        inflow: Speed.
+        kick: Size of a disturbance behind the body at the start, which wakes the instability.
+    """
+
+    inflow: float = 1.0
+    kick: float = 0.1
+
+    @property
+    def walls(self) -> list[tuple[Cell, Cell]]:
+        """Return a channel."""
+        return [(SOLID, AIR if a == 0 else SOLID) for a in range(len(self.shape))]
+
+    def start(self, batch: int = 1, dtype: torch.dtype = torch.float64) -> FlowState:
+        """Return the stream with a disturbance behind the body."""
+        rest = self.at_rest(batch, dtype, {})
+        across = rest.velocity[1]
+        if self.body is not None:
+            place = [x * self.spacing for x in points(self.shape, 1, like=across)]
+            r = self.body.radius
+            behind = [c + 2 * r * (a == 0) for a, c in enumerate(self.body.centre(0.0))]
+            square = sum((x - c).square() for x, c in zip(place, behind, strict=True))
+            across = across + self.kick * self.inflow * torch.exp(-square / (2 * r**2))
+        stream = torch.full_like(rest.velocity[0], self.inflow)
+        return replace(rest, velocity=(stream, across, *rest.velocity[2:]))
+
+    def wall_velocity(self, time: float, like: FlowState) -> Velocity:
+        """Return the inflow at the low end, and the body's velocity elsewhere."""
+        wall = super().wall_velocity(time, like)
+        first = wall[0].clone()
+        first.narrow(-len(self.shape), 0, 1).fill_(self.inflow)
+        return (first, *wall[1:])
+
+
+@dataclass(frozen=True, kw_only=True)
+class LiquidFlow(Flow):
+    """A liquid in a closed box with air above it, which has no pressure.
+
+    Args:
+        gravity: Downward acceleration.
+        column: Extent of the liquid at the start, from the low corner of the box.
+        keep_volume: Whether every step restores the volume of the start.
+    """
+
+    gravity: float = 9.81
+    column: tuple[float, ...] = (0.6, 0.4)
+    keep_volume: bool = True
+
+    def start(self, batch: int = 1, dtype: torch.dtype = torch.float64) -> FlowState:
+        """Return the column at rest."""
+        rest = self.at_rest(batch, dtype, {})
+        apart = [
+            (x - c).expand_as(rest.pressure) / self.spacing
+            for x, c in zip(self.centres(rest.pressure), self.column, strict=True)
+        ]
+        level_set = redistance(torch.stack(apart).amax(0), 2 * max(self.shape))
+        return replace(rest, fields={"level_set": level_set, "volume": volume(level_set)})
+
+    def liquid(self, fields: dict[str, Tensor]) -> Tensor:
+        """Return the level set."""
+        return fields["level_set"]
+
+    def transported(self, state: FlowState, dt: float) -> dict[str, Tensor]:
+        """Return the level set a time step later, a distance again, with its volume."""
+        # no MacCormack here: its limiter makes steps in a distance, which redistancing keeps
+        level_set = advect(
+            [state.fields["level_set"]],
+            state.velocity,
+            dt / self.spacing,
+            method="semi_lagrangian",
+        )[0]
+        level_set = redistance(level_set)
+        if self.keep_volume:
+            level_set = same_volume(level_set, state.fields["volume"])
+        return {"level_set": level_set, "volume": state.fields["volume"]}
+
+    def forced(self, velocity: Velocity, fields: dict[str, Tensor], dt: float) -> Velocity:
+        """Return the velocity after gravity."""
+        return (velocity[0], velocity[1] - dt * self.gravity, *velocity[2:])

@@ -1,0 +1,189 @@
+"""Solver-in-the-loop training: gradients, curriculum, what is refused, what it learns."""
+
+import functools
+
+import pytest
+import torch
+
+from sciml.data.rollouts import RolloutData
+from sciml.errors import InvalidArgument
+from sciml.modules.solver_in_the_loop import SolverInTheLoop
+from sciml.networks.corrector import Corrector
+from sciml.optim.polystep import PolyStep
+from sciml.physics.fluids.loops import DiskWake, ForcedBurgers
+
+ADAM = functools.partial(torch.optim.Adam, lr=1e-3)
+
+
+@pytest.fixture(scope="module")
+def data():
+    problem = ForcedBurgers(cells=16, ratio=2, size=16.0, warm_up=10)
+    return RolloutData(problem=problem, train=2, val=1, test=1, steps=12, window=4, batch_size=2)
+
+
+def learner(data, **settings):
+    torch.manual_seed(0)
+    network = Corrector(width=4, blocks=1, **{k: data.sizes[k] for k in ("scale",)}).double()
+    settings = {"optimizer": ADAM, "curriculum": 0, **settings}
+    return SolverInTheLoop(network=network, data=data, **settings)
+
+
+def loss(module, batch):
+    return sum(term.loss(1) for term in module.loss_terms(batch))
+
+
+def test_the_fine_solver_is_the_equation():
+    """du/dt of one step of small dt against derivatives by FFT, for a smooth field."""
+    loop = ForcedBurgers(cells=64, ratio=1, size=32.0, dt=1e-3, viscosity=0.1)
+    x = (torch.arange(64, dtype=torch.float64) + 0.5) * 0.5
+    k = 2 * torch.pi / 32
+    a, b = torch.sin(k * x)[:, None], torch.cos(k * x)[None]
+    u = torch.stack([1 + a * b, 0.5 * b * (1 + a)])[None]
+    wave = 2 * torch.pi * torch.fft.fftfreq(64, 0.5, dtype=torch.float64)
+
+    def slope(f, axis):
+        shape = [-1, 1] if axis == 0 else [1, -1]
+        return torch.fft.ifft2(1j * wave.reshape(shape) * torch.fft.fft2(f)).real
+
+    rate = torch.stack(
+        [
+            -sum(u[0, i] * slope(u[0, c], i) for i in range(2))
+            + 0.1 * sum(slope(slope(u[0, c], i), i) for i in range(2))
+            for c in range(2)
+        ]
+    )
+    got = (loop.step(u, torch.zeros_like(u)) - u)[0] / 1e-3
+    # bilinear interpolation: diffusion |u| h / 2 (1 - ...) that vanishes with h
+    assert float((got - rate).norm() / rate.norm()) < 0.15
+
+
+def test_references_continue_and_forces_have_their_range(data):
+    known = data.sets["train"]
+    assert known["states"].shape == (2, 13, 2, 16, 16)
+    fine = ForcedBurgers(cells=16, ratio=2, size=16.0, warm_up=10)
+    again = fine.reference(2, 12, 201)
+    torch.testing.assert_close(again["states"], known["states"], rtol=0, atol=0)
+    assert float(known["external"].abs().max()) <= 20 * 0.15
+    assert torch.equal(known["source"][:, 0], known["states"][:, 0])
+
+
+def test_gradient_of_an_unrolled_loss_equals_finite_differences(data):
+    module, batch = learner(data, unroll=4), data.batch(0)
+    parameters = list(module.network.parameters())
+    slopes = torch.autograd.grad(loss(module, batch), parameters)
+    torch.manual_seed(1)
+    way = [torch.randn_like(p) for p in parameters]
+    along = sum((s * w).sum() for s, w in zip(slopes, way, strict=True))
+    values = []
+    eps = 1e-6
+    for step in (eps, -2 * eps):
+        with torch.no_grad():
+            for p, w in zip(parameters, way, strict=True):
+                p += step * w
+            values.append(loss(module, batch))
+    wanted = (values[0] - values[1]) / (2 * eps)
+    torch.testing.assert_close(along.detach(), wanted, rtol=1e-5, atol=0.0)
+
+
+@pytest.fixture(scope="module")
+def wake():
+    problem = DiskWake(cells=8, ratio=2, warm_up=2, substeps=1, dt=0.1, rtol=1e-11)
+    return RolloutData(problem=problem, train=2, val=1, test=1, steps=5, window=3, batch_size=2)
+
+
+def test_a_wake_is_packed_and_brought_down(wake):
+    loop, known = wake.problem, wake.sets["train"]
+    assert known["states"].shape == (2, 6, 2, 17, 9)
+    assert (known["states"][:, :, 0, 0, :-1] == 1).all()  # the inflow
+    torch.manual_seed(0)
+    fine = torch.randn(1, 33, 16).double(), torch.randn(1, 32, 17).double()
+    coarse = loop.down(fine)
+    # the flux through a coarse face is that through the fine faces on it
+    torch.testing.assert_close(coarse[0][0, 3, 2], fine[0][0, 6, 4:6].mean(), rtol=0, atol=1e-15)
+    torch.testing.assert_close(coarse[1][0, 3, 2], fine[1][0, 6:8, 4].mean(), rtol=0, atol=1e-15)
+    back = loop.unpacked(loop.packed(coarse))
+    assert all(torch.equal(a, b) for a, b in zip(back, coarse, strict=True))
+    moved = loop.placed(torch.ones(1, 2, 17, 9))
+    assert (moved[0, 0, 0] == 0).all() and (moved[0, :, -1, -1] == 0).all()
+
+
+def test_gradient_through_pressure_solves_equals_finite_differences(wake):
+    torch.manual_seed(0)
+    network = Corrector(external=1, width=4, blocks=1, periodic=False).double()
+    module = SolverInTheLoop(network=network, data=wake, optimizer=ADAM, unroll=3, curriculum=0)
+    batch, p = wake.batch(0), network.last.weight
+    (slope,) = torch.autograd.grad(loss(module, batch), p)
+    way, values, eps = torch.randn_like(p), [], 1e-5
+    for step in (eps, -2 * eps):
+        with torch.no_grad():
+            p += step * way
+            values.append(loss(module, batch))
+    wanted = (values[0] - values[1]) / (2 * eps)
+    torch.testing.assert_close((slope * way).sum(), wanted, rtol=1e-5, atol=0.0)
+
+
+def test_detaching_the_solver_changes_the_gradient_and_not_the_loss(data):
+    batch = data.batch(0)
+    found = {}
+    for detach in (False, True):
+        module = learner(data, unroll=3, detach_solver=detach)
+        value = loss(module, batch)
+        found[detach] = value, torch.autograd.grad(value, module.network.last.weight)[0]
+    assert torch.equal(found[False][0], found[True][0])
+    assert not torch.allclose(found[False][1], found[True][1], rtol=1e-3, atol=0.0)
+
+
+def test_variants_start_where_they_should(data):
+    batch = data.batch(1)
+    kept = {}
+    for variant in ("non", "pre", "sol"):
+        module = learner(data, variant=variant, unroll=4)
+        kept[variant] = loss(module, batch).item()
+        start = batch.inputs["source" if variant == "non" else "state"]
+        n = 4 if variant == "sol" else 1
+        wanted, state = 0.0, start
+        for k in range(n):  # as the paper writes it
+            state = module.loop.step(state, batch.inputs["external"][:, k])
+            state = state + module.network(state, batch.inputs["external"][:, k])
+            wanted += (state - batch.target[:, k]).square().mean() / n
+        assert kept[variant] == pytest.approx(wanted.item(), rel=1e-10)
+    assert len(set(kept.values())) == 3
+
+
+def test_the_curriculum_doubles(data, monkeypatch):
+    module = learner(data, unroll=4, curriculum=10)
+    seen = []
+    for step in (0, 9, 10, 19, 20, 10_000):
+        monkeypatch.setattr(SolverInTheLoop, "global_step", step)
+        seen.append(module.horizon())
+    assert seen == [1, 1, 2, 2, 4, 4]
+
+
+def test_a_solver_without_derivatives_needs_losses_alone(data):
+    module = learner(data, differentiable=False, unroll=2)
+    with pytest.raises(InvalidArgument, match="polystep"):
+        module.configure_optimizers()
+    module = learner(data, differentiable=False, optimizer=PolyStep, unroll=2)
+    module.configure_optimizers()
+    calls, inner = [], module.loop
+
+    def program(state, external):  # any function of numbers
+        calls.append(state.requires_grad)
+        return torch.from_numpy(inner.step(state, external).numpy().copy())
+
+    module.loop = type("Program", (), {"step": staticmethod(program), "placed": inner.placed})()
+    assert not loss(module, data.batch(0)).requires_grad
+    assert calls == [False, False]
+
+
+def test_wrong_settings_are_told(data):
+    with pytest.raises(InvalidArgument, match="data.window=8"):
+        learner(data, unroll=8)
+    with pytest.raises(InvalidArgument, match="variant"):
+        learner(data, variant="sup")
+    with pytest.raises(InvalidArgument, match="1/4"):
+        ForcedBurgers(dt=1.0)
+    with pytest.raises(InvalidArgument, match="data.steps=2"):
+        RolloutData(problem=data.problem, steps=2)
+    with pytest.raises(InvalidArgument, match="\\(N, 2, nx, ny\\)"):
+        Corrector()(torch.zeros(1, 3, 8, 8), torch.zeros(1, 2, 8, 8))
