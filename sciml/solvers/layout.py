@@ -46,7 +46,7 @@ def unit_of(size: Tensor) -> Tensor | None:
     """
     far = torch.finfo(size.dtype).max ** 0.125
     odd = ((size > far) | (size < 1 / far)) & (size > 0) & size.isfinite()
-    if transformed():
+    if transformed() or size.device.type != "cpu":  # no look at values
         return torch.where(odd, power_of_two(size), 1.0)
     return torch.where(odd, power_of_two(size), 1.0) if bool(odd.any()) else None
 

@@ -127,8 +127,16 @@ def _short(steps: int, val: int = 0) -> dict[str, object]:
     return {"max_steps": steps, "log_every_n_steps": 1, **often}
 
 
-def steps_on_an_accelerator(words: Words, run_dir: Path, waits: int) -> None:
+def steps_on_an_accelerator(
+    words: Words, run_dir: Path, waits: int = 0, tolerance: float = 1e-5
+) -> None:
     """Train, validate and test on a pretend device: no fault, the CPU's losses, few waits.
+
+    Args:
+        words: The command line.
+        run_dir: Where to run.
+        waits: Times that the host may wait for the device in a step.
+        tolerance: Relative distance of the losses from those of the CPU.
 
     Raises:
         AssertionError: If losses differ, or the host waits more than `waits` times in a step.
@@ -144,7 +152,7 @@ def steps_on_an_accelerator(words: Words, run_dir: Path, waits: int) -> None:
         runs.fit(run, counted, there)
         places = dict(device.places)
         run.trainer.test(run.module, run.data, verbose=False)
-    torch.testing.assert_close(there.values, losses.values, rtol=1e-5, atol=1e-12)
+    torch.testing.assert_close(there.values, losses.values, rtol=tolerance, atol=1e-12)
     assert counted.steps[-1] <= waits, f"{counted.steps} waits of the host: {places}"
 
 
@@ -163,6 +171,8 @@ class ModuleContract:
         overfit: Steps, and the factor by which the loss on one batch has to fall in them.
         waits: Times that the host waits for the device in one step at most, by case; 0 where
             nothing is said.
+        accelerator_cases: Names of the cases to run on a pretend device; None for all.
+        accelerator_tolerance: Relative distance of their losses from those of the CPU.
         unused: Parameters that have no gradient in the first step, with reason in a comment.
         optimizer_cases: Names of the cases to run with every optimizer; None for all.
         rank_cases: Names of the cases to run on two ranks; None for all.
@@ -174,6 +184,8 @@ class ModuleContract:
     cases: ClassVar[Mapping[str, Words]] = {}
     overfit: ClassVar[tuple[int, float]] = (200, 0.1)
     waits: ClassVar[Mapping[str, int]] = {}
+    accelerator_cases: ClassVar[Sequence[str] | None] = None
+    accelerator_tolerance: ClassVar[float] = 1e-5
     unused: ClassVar[tuple[str, ...]] = ()
     optimizer_cases: ClassVar[Sequence[str] | None] = None
     rank_cases: ClassVar[Sequence[str] | None] = None
@@ -185,6 +197,7 @@ class ModuleContract:
         wanted = metafunc.fixturenames
         some = self.rank_cases if "on_two_ranks" in wanted else None
         some = self.optimizer_cases if "optimizer" in wanted else some
+        some = self.accelerator_cases if "case" in wanted else some
         names = list(self.cases if some is None else some)
         if "case" in wanted:
             metafunc.parametrize(("case", "words"), [(n, self.cases[n]) for n in names], ids=names)
@@ -217,7 +230,8 @@ class ModuleContract:
 
     def test_steps_on_an_accelerator(self, words, case, tmp_path):
         """See `steps_on_an_accelerator`."""
-        steps_on_an_accelerator(words, tmp_path, self.waits.get(case, 0))
+        allowed = self.waits.get(case, 0)
+        steps_on_an_accelerator(words, tmp_path, allowed, self.accelerator_tolerance)
 
     def test_runs_with_every_optimizer_or_is_refused(self, words, optimizer, tmp_path):
         """See `runs_or_is_refused`."""

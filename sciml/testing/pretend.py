@@ -10,7 +10,8 @@ generator of their own device, and whatever would make the host wait is counted:
         float(x.sum())                 # device.waits["item"] is 1
 
 Built on PyTorch's private-use backend, registered when this module is imported: that has to come
-before the first backward pass of a process, whose engine counts devices once. What it cannot find: races, precision, memory, kernels that do not exist on a device.
+before the first backward pass of a process, whose engine counts devices once. What it cannot
+find: races, precision, memory, kernels that do not exist on a device.
 """
 
 from __future__ import annotations
@@ -101,7 +102,7 @@ class PretendTensor(Tensor):
         func: Any,
         types: Any,
         args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
+        kwargs: Any = None,
     ) -> Any:
         """Run an operation on the data."""
         return run(func, args, dict(kwargs or {}))
@@ -249,7 +250,7 @@ class Pretend(TorchDispatchMode):
         func: Any,
         types: Any,
         args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
+        kwargs: Any = None,
     ) -> Any:
         """Run an operation, ours if the device has to do with it."""
         kwargs = dict(kwargs or {})

@@ -38,6 +38,7 @@ class TestDCDM(ModuleContract):
 
 
 class TestLearnedMultigrid(ModuleContract):
+    waits = {"2d": 3}
     cases = {"2d": ["model=pressure_2d", *SMALL, *LEARNED, "data.train_sizes=[20]"]}
     overfit = (40, 0.8)
 

@@ -37,6 +37,8 @@ def tiny_cifar() -> str:
 
 
 class TestModels(ModuleContract):
+    waits = {"digits": 9, "cifar10": 9, "reversible": 3}
+    accelerator_tolerance = 1e-3  # a device looks at the residual less often and goes on longer
     cases = {
         "digits": digits(),
         "cifar10": ["model=deq_cifar10", *SMALL, "network.stride=2", f"data.root={tiny_cifar()}"],
@@ -47,6 +49,8 @@ class TestModels(ModuleContract):
 
 
 class TestOptions(ModuleContract):
+    accelerator_cases = ("shine", "unrolled")
+    waits = {"shine": 3}
     cases = {
         "penalised": digits(
             "adjoint=phantom",

@@ -30,6 +30,8 @@ def model(name, *words):
 
 
 class TestModels(ModuleContract):
+    waits = {"semilinear": 8, "darcy": 8, "navier_stokes": 8}
+    waits |= {"contraction": 7, "broyden_phantom": 3}
     cases = {
         "semilinear": model("semilinear", *SMOOTH, *TIGHT, "solver.max_iter=60"),
         "darcy": model("darcy"),

@@ -7,6 +7,7 @@ DRAWN = ("data.train_sizes=[8,12]", "data.graphs=3", "data.val_graphs=2")
 
 
 class TestDrawn(ModuleContract):
+    waits = {"value_iteration": 20, "hitting": 12}
     cases = {
         # clipping is no part of the comparison of ranks
         "value_iteration": ["model=cgs_value_iteration", *SMALL, *DRAWN]
@@ -18,6 +19,7 @@ class TestDrawn(ModuleContract):
 
 
 class TestGiven(ModuleContract):
+    waits = {"chains": 14, "motifs": 26}
     """Sets that are given: folds, chains with few labels."""
 
     cases = {

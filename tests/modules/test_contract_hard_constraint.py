@@ -44,6 +44,7 @@ DARCY_CASE = model("moe_darcy", *HARD, "data.problem.cells=8")
 
 
 class TestModels(ModuleContract):
+    waits = {"moe_column": 18, "moe_darcy": 4}
     cases = {
         "moe_column": COLUMN_CASE,
         "moe_darcy": DARCY_CASE,

@@ -19,6 +19,7 @@ def model(name, *words):
 
 
 class TestFlows(ModuleContract):
+    waits = {"learned": 13, "neural": 56, "adjoint": 24, "equilibrium": 80}
     cases = {
         "learned": model("homoode_digits", *ALONE, "module.start_every=2"),
         "neural": model(
@@ -45,6 +46,7 @@ class TestFlows(ModuleContract):
 
 
 class TestAdaptive(ModuleContract):
+    waits = {"stiffness": 25}
     """Ranks take different numbers of steps; steps are shared within a batch."""
 
     cases = {

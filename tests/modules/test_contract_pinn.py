@@ -41,6 +41,7 @@ class TestModels(ModuleContract):
 
 
 class TestOptions(ModuleContract):
+    accelerator_cases = ("hutchinson", "adversarial", "pairs")
     """The same contract for what changes a step: sampling, losses, networks, averaged weights."""
 
     cases = {
