@@ -153,8 +153,10 @@ def measured(
     if batch * math.prod(grid) <= MOST:
         many = systems(grid, batch, 12)
         cases |= {"batch": (one, noise(one, batch)), "new matrices": (many, noise(many, batch))}
-    runs = {name: (lambda s, b, make=make: solved(make, s, b)) for name, make in sides.items()}
-    runs["scipy cg"] = scipys
+    runs = {
+        name: scipys if make is scipys else functools.partial(solved, make)
+        for name, make in sides.items()
+    }
     cells = math.prod(grid)
     if cells >= 1_000_000:
         runs.pop("none", None)
@@ -202,13 +204,14 @@ def main() -> None:
     parser.add_argument("--threads", nargs="+", type=int, default=[1])
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--repeats", type=int, default=2)
-    parser.add_argument("--sides", nargs="+", default=list(SIDES))
+    parser.add_argument("--sides", nargs="+", default=[*SIDES, "scipy cg"])
     parser.add_argument(
         "--learned", nargs="*", default=["pressure_2d", "pressure_3d"], help="names or folders"
     )
     parser.add_argument("--out", type=Path, default=RESULTS / "linear_solvers.json")
     asked = parser.parse_args()
-    sides = {name: SIDES[name] for name in asked.sides}
+    every = {**SIDES, "scipy cg": scipys}
+    sides = {name: every[name] for name in asked.sides}
     networks = [load_pretrained(name).network for name in asked.learned]
     try:
         AlgebraicMultigrid(systems((8, 8), 1, 0))

@@ -97,7 +97,7 @@ print(len(steps))
 
 def preconditions(spec: Mapping) -> bool:
     """Return whether a description is that of a symmetric positive definite preconditioner."""
-    return spec["class"] == "LearnedMultigrid"
+    return spec.get("class") == "LearnedMultigrid"
 
 
 def family_of(spec: Mapping) -> str | None:

@@ -10,7 +10,7 @@ from sciml.data.pressure import PressureData
 from sciml.errors import ConfigError
 from sciml.modules.conjugate_direction import direction_rows, inner, own_residuals
 from sciml.physics.fluids import RandomDomains
-from sciml.solvers.linear import ConjugateDirections, FlexibleCG, fixed
+from sciml.solvers.linear import ConjugateDirections, FlexibleCG, Multigrid, fixed
 from sciml.testing import runs
 
 FAMILY = RandomDomains(coefficients=("constant", "log_normal"), sealed=0.3)
@@ -98,6 +98,17 @@ def test_own_residuals_are_those_of_the_solver():
         assert torch.allclose(got[k], r[0] / r.norm(), rtol=0, atol=1e-12)
     assert torch.allclose(inner(got, got), torch.ones_like(inner(got, got)), rtol=1e-12, atol=0)
     assert torch.allclose(s.times(solution), got, rtol=0, atol=1e-9)
+
+
+def test_losses_stay_finite_where_a_good_network_leaves_round_off():
+    """In float32 x.b of what eight V-cycles leave is noise of either sign; |x|_A is not."""
+    s, b, x = systems()
+    s, b, x = s.to(torch.float32), b.float(), x.float()
+    cycle = Multigrid(s)
+    r, left = own_residuals(cycle.product, s, b, x, torch.full((4,), 8))
+    rows = direction_rows(s, cycle.product(r), r, left, "energy")
+    assert bool(rows.isfinite().all())
+    assert float(losses(s, cycle.product(r), r, left, "energy").max()) <= 1 + 1e-4
 
 
 def test_ages_follow_the_share():

@@ -20,7 +20,7 @@ def inputs_of(operator, count=2, seed=0):
     nodes = getattr(operator.network, "nodes", 12)
     found = {}
     for name, entry in operator.spec["inputs"].items():
-        sizes = {"N": count, "P": 30, **dict.fromkeys("HWD", nodes)}
+        sizes = {"N": count, "P": 30, **dict.fromkeys([*"HWD", "nx", "ny", "nz"], nodes)}
         shape = [
             sizes.get(axis, axis) if isinstance(axis, str) else axis for axis in entry["shape"]
         ]

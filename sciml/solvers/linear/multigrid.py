@@ -36,8 +36,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -102,17 +101,18 @@ class Level:
         scaling: `(*P, *grid)`, G D^-1, zero at cells that are no unknowns.
         steps: Factors of the smoothing steps before the correction; reversed after it.
         transfer: To the next coarser level; None on the coarsest.
+        factors: The scaling times every step.
     """
 
     stencil: Stencil
     scaling: Tensor
     steps: Sequence[float | Tensor]
     transfer: Transfer | None
+    factors: list[Tensor] = field(init=False)
 
-    @cached_property
-    def factors(self) -> list[Tensor]:
-        """Return the scaling times every step, made once."""
-        return [step * self.scaling for step in self.steps]
+    def __post_init__(self) -> None:
+        """Multiply once, and where the level is made: later there may be no graph to record."""
+        object.__setattr__(self, "factors", [step * self.scaling for step in self.steps])
 
 
 @dataclass(frozen=True, eq=False)
