@@ -55,7 +55,7 @@ class RolloutData(StepData):
         test: int = 5,
         steps: int = 200,
         window: int = 4,
-        restart: int = 10,
+        restart: int = 2,
         batch_size: int = 4,
         cache: str | None = None,
         seed: int = 0,

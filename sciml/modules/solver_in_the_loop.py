@@ -4,8 +4,9 @@
 
 with references r of a fine solver brought to the coarse grid by T. Three ways to learn:
 
-    non   one step from states that the uncorrected solver has reached (`data.restart` steps after
-          a reference at most: without a restart the corrected solver is unstable here)
+    non   one step from states that the uncorrected solver has reached, less than `data.restart`
+          steps after a reference. It learns to correct the errors of several steps at once, so
+          its rollouts overshoot: the larger `restart`, the less stable they are
     pre   one step from reference states: corrections that are known beforehand
     sol   n steps from reference states, gradient through the solver: the corrector sees what its
           own corrections lead to. n doubles from 1 every `curriculum` steps

@@ -18,7 +18,8 @@ ADAM = functools.partial(torch.optim.Adam, lr=1e-3)
 @pytest.fixture(scope="module")
 def data():
     problem = ForcedBurgers(cells=16, ratio=2, size=16.0, warm_up=10)
-    return RolloutData(problem=problem, train=2, val=1, test=1, steps=12, window=4, batch_size=2)
+    counts = {"train": 2, "val": 1, "test": 1}
+    return RolloutData(problem=problem, **counts, steps=12, window=4, restart=0, batch_size=2)
 
 
 def learner(data, **settings):
@@ -148,6 +149,13 @@ def test_variants_start_where_they_should(data):
             wanted += (state - batch.target[:, k]).square().mean() / n
         assert kept[variant] == pytest.approx(wanted.item(), rel=1e-10)
     assert len(set(kept.values())) == 3
+
+
+def test_uncorrected_states_start_again(data):
+    again = RolloutData(problem=data.problem, train=1, val=1, test=1, steps=6, restart=2)
+    known = again.sets["train"]
+    same = [torch.equal(known["source"][:, k], known["states"][:, k]) for k in range(7)]
+    assert same == [True, False, True, False, True, False, True]
 
 
 def test_the_curriculum_doubles(data, monkeypatch):

@@ -170,5 +170,4 @@ def test_learned_and_reference_solver_agree_over_200_steps():
         states.append(state)
     for one, two in zip(states[0].velocity, states[1].velocity, strict=True):
         wrong = float((one - two).norm() / two.norm())
-        print(wrong)
-        assert wrong < 1e-4
+        assert wrong < 2e-7  # measured 2.2e-8

@@ -81,7 +81,7 @@ def test_a_liquid_at_rest_stays_at_rest(shape):
 def test_dam_break_keeps_its_volume_and_its_speed_limit():
     """The front of a broken dam runs at most at 2 sqrt(g h) (Ritter 1892), and gravity pays.
 
-    Volume: with the correction to round-off; without it, 4.1 percent change in 40 steps here.
+    Volume: with the correction to round-off; without it, 3.2 percent change in 40 steps here.
     """
     n, dt, steps = 32, 0.01, 40
     drift = {}
@@ -96,7 +96,7 @@ def test_dam_break_keeps_its_volume_and_its_speed_limit():
         front = (int(wet) + 1) / n
         assert 0.6 + 0.3 < front <= 0.6 + 2 * math.sqrt(9.81 * 0.4) * dt * steps
     assert drift[True] < 1e-10
-    assert drift[False] < 0.05
+    assert 1e-3 < drift[False] < 0.05
 
 
 def test_redistancing_makes_a_distance_and_leaves_the_surface():
