@@ -24,6 +24,11 @@ from sciml.testing.pretend import Pretend, StepWaits, move
 from sciml.testing.ranks import two_rank_steps
 
 Words = Sequence[str]
+# Checks that a quick suite makes of every case.
+QUICK = ("test_builds_from_its_config", "test_gradient_reaches_every_parameter")
+QUICK += ("test_steps_on_an_accelerator",)
+# Optimizers of a quick suite, one of each kind; tests/modules/test_every_optimizer.py has them all.
+QUICK_OPTIMIZERS = ("adam", "kfac", "engd", "sophia", "natural_galore", "ssbroyden", "deepzero")
 
 
 def builds(words: Words, run_dir: Path) -> None:
@@ -175,7 +180,10 @@ class ModuleContract:
         accelerator_tolerance: Relative distance of their losses from those of the CPU.
         unused: Parameters that have no gradient in the first step, with reason in a comment.
         optimizer_cases: Names of the cases to run with every optimizer; None for all.
+            A quick suite runs the first of them with `QUICK_OPTIMIZERS`.
         rank_cases: Names of the cases to run on two ranks; None for all.
+        slow_cases: Names of the cases that a quick suite only builds, differentiates and steps on
+            a pretend device.
         rank_kinds: Comparisons made, see `two_rank_steps`; "joined" holds only where every point
             is treated alike whatever the others are.
         rank_tolerance: Relative L2 distance allowed between the two changes of the weights.
@@ -189,24 +197,40 @@ class ModuleContract:
     unused: ClassVar[tuple[str, ...]] = ()
     optimizer_cases: ClassVar[Sequence[str] | None] = None
     rank_cases: ClassVar[Sequence[str] | None] = None
+    slow_cases: ClassVar[Sequence[str]] = ()
     rank_kinds: ClassVar[Sequence[str]] = ("difference", "joined")
     rank_tolerance: ClassVar[float] = 1e-4
 
     def pytest_generate_tests(self, metafunc) -> None:
         """Cross the checks with the cases, and one of them with the optimizers."""
+        import pytest
+
         wanted = metafunc.fixturenames
         some = self.rank_cases if "on_two_ranks" in wanted else None
         some = self.optimizer_cases if "optimizer" in wanted else some
         some = self.accelerator_cases if "case" in wanted else some
         names = list(self.cases if some is None else some)
+        quick = metafunc.function.__name__ in QUICK
+        slow = names[1:] if "optimizer" in wanted else [] if quick else self.slow_cases
+
+        def listed(values: Sequence) -> list:
+            """Return the values of the cases, those of slow ones marked."""
+            marks = [[pytest.mark.slow] if n in slow else [] for n in names]
+            rows = zip(values, names, marks, strict=True)
+            return [pytest.param(*value, id=n, marks=m) for value, n, m in rows]
+
         if "case" in wanted:
-            metafunc.parametrize(("case", "words"), [(n, self.cases[n]) for n in names], ids=names)
+            both = listed([(n, self.cases[n]) for n in names])
+            metafunc.parametrize(("case", "words"), both)
         elif "words" in wanted:
-            metafunc.parametrize("words", [self.cases[n] for n in names], ids=names)
+            metafunc.parametrize("words", listed([(self.cases[n],) for n in names]))
         if "on_two_ranks" in wanted:
-            metafunc.parametrize("on_two_ranks", names)
+            metafunc.parametrize("on_two_ranks", listed([(n,) for n in names]))
         if "optimizer" in wanted:
-            metafunc.parametrize("optimizer", paths.options("optimizer"))
+            every = paths.options("optimizer")
+            marks = [[] if n in QUICK_OPTIMIZERS else [pytest.mark.slow] for n in every]
+            some = [pytest.param(n, marks=m) for n, m in zip(every, marks, strict=True)]
+            metafunc.parametrize("optimizer", some)
 
     def test_builds_from_its_config(self, words, tmp_path):
         """See `builds`."""

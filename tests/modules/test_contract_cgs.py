@@ -17,6 +17,7 @@ NARROW = ["network.heads=2", "network.width=8", "network.hidden=8", "network.dec
 
 class TestCGS(ModuleContract):
     waits = {"porous": 13, "resistor": 17, "ignn": 20}
+    slow_cases = ("resistor",)
     cases: ClassVar = {
         "porous": ["model=cgs_porous", *SMALL, *NARROW],
         # sources inside and a nonlinear map; gates that can shut within a short test

@@ -39,6 +39,7 @@ def tiny_cifar() -> str:
 class TestModels(ModuleContract):
     waits = {"digits": 9, "cifar10": 9, "reversible": 3}
     accelerator_tolerance = 1e-3  # a device looks at the residual less often and goes on longer
+    slow_cases = ("cifar10",)
     cases = {
         "digits": digits(),
         "cifar10": ["model=deq_cifar10", *SMALL, "network.stride=2", f"data.root={tiny_cifar()}"],
@@ -51,6 +52,7 @@ class TestModels(ModuleContract):
 class TestOptions(ModuleContract):
     accelerator_cases = ("shine", "unrolled")
     waits = {"shine": 3}
+    slow_cases = ("penalised", "unrolled")
     cases = {
         "penalised": digits(
             "adjoint=phantom",

@@ -32,6 +32,7 @@ def model(name, *words):
 class TestModels(ModuleContract):
     waits = {"semilinear": 8, "darcy": 8, "navier_stokes": 8}
     waits |= {"contraction": 7, "broyden_phantom": 3}
+    slow_cases = ("darcy", "navier_stokes", "contraction", "broyden_phantom")
     cases = {
         "semilinear": model("semilinear", *SMOOTH, *TIGHT, "solver.max_iter=60"),
         "darcy": model("darcy"),

@@ -8,6 +8,7 @@ DRAWN = ("data.train_sizes=[8,12]", "data.graphs=3", "data.val_graphs=2")
 
 class TestDrawn(ModuleContract):
     waits = {"value_iteration": 20, "hitting": 12}
+    slow_cases = ("hitting",)
     cases = {
         # clipping is no part of the comparison of ranks
         "value_iteration": ["model=cgs_value_iteration", *SMALL, *DRAWN]
@@ -19,9 +20,10 @@ class TestDrawn(ModuleContract):
 
 
 class TestGiven(ModuleContract):
-    waits = {"chains": 14, "motifs": 26}
     """Sets that are given: folds, chains with few labels."""
 
+    waits = {"chains": 14, "motifs": 26}
+    slow_cases = ("motifs",)
     cases = {
         "motifs": ["model=cgs_tu", *SMALL, "data.source.count=40", "data.batch_size=5"],
         "chains": ["model=cgs_chains", *SMALL, "network.gamma=0.9", "data.batch_size=4"]

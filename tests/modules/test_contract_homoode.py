@@ -20,6 +20,7 @@ def model(name, *words):
 
 class TestFlows(ModuleContract):
     waits = {"learned": 13, "neural": 56, "adjoint": 24, "equilibrium": 80}
+    slow_cases = ("neural", "equilibrium")
     cases = {
         "learned": model("homoode_digits", *ALONE, "module.start_every=2"),
         "neural": model(
@@ -46,9 +47,9 @@ class TestFlows(ModuleContract):
 
 
 class TestAdaptive(ModuleContract):
-    waits = {"stiffness": 25}
     """Ranks take different numbers of steps; steps are shared within a batch."""
 
+    waits = {"stiffness": 25}
     cases = {
         "stiffness": model(
             "homoode_digits",

@@ -36,14 +36,16 @@ class TestModels(ModuleContract):
         "heat4d": model("pinn_heat4d"),
     }
     overfit = (150, 0.2)
+    slow_cases = ("hjb_rosenbrock", "hjb_linear", "sine_gordon", "allen_cahn", "semilinear_heat")
+    slow_cases += ("bsb", "wave")
     optimizer_cases = ("hjb", "schrodinger", "biharmonic")
     rank_cases = ("hjb", "schrodinger", "biharmonic", "poisson", "poisson2d", "heat4d")
 
 
 class TestOptions(ModuleContract):
-    accelerator_cases = ("hutchinson", "adversarial", "pairs")
     """The same contract for what changes a step: sampling, losses, networks, averaged weights."""
 
+    accelerator_cases = ("hutchinson", "adversarial", "pairs")
     cases = {
         "algorithm_1": model("pinn_hjb", *SDGD, "estimator.algorithm=1"),
         "algorithm_2": model("pinn_poisson", *SDGD, "estimator.algorithm=2"),
@@ -59,6 +61,7 @@ class TestOptions(ModuleContract):
         + ["network=pairs", "network.depth=3", "module.inputs=[x]"],
     }
     overfit = (80, 0.6)
+    slow_cases = ("algorithm_1", "algorithm_2", "per_point", "averaged")
     optimizer_cases = ("gradient_enhanced",)
     rank_cases = ("algorithm_1", "swept", "adaptive")
     rank_kinds = ("difference",)  # candidates are chosen on each rank for itself
