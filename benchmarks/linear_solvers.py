@@ -269,7 +269,8 @@ def picture(rows: list[dict[str, Any]], place: Path) -> None:
             ax.loglog(cells, cost, "o-", label=name)
         ax.set(xlabel="cells", title=f"{d}-D, one system, to a true residual of {RTOL:g}")
     axes[0].set_ylabel("set-up and solve, microseconds per cell")
-    axes[0].legend(fontsize=8)
+    if rows:
+        axes[0 if len(rows[0]["grid"]) == 2 else 1].legend(fontsize=8)
     figure.tight_layout()
     figure.savefig(place, dpi=110)
 
