@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import itertools
 import os
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -35,7 +36,11 @@ def takes(**kinds: Kind) -> Callable[[Function], Function]:
     """
 
     def wrap(function: Function) -> Function:
-        names = tuple(inspect.signature(function).parameters)
+        parameters = inspect.signature(function).parameters.values()
+        # what follows *values comes by name alone
+        names = [
+            p.name for p in itertools.takewhile(lambda p: p.kind < p.VAR_POSITIONAL, parameters)
+        ]
 
         @functools.wraps(function)
         def checked(*args: Any, **kwargs: Any) -> Any:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from sciml.arguments import maybe, number, takes, whole
+from sciml.arguments import maybe, takes, whole
 from sciml.errors import (
     InvalidArgument,
     InvalidType,
@@ -171,7 +171,7 @@ class PretrainedOperator(nn.Module):
         weight = next(self.parameters(), torch.empty(0))
         return export(self, {key: self._moved(v, weight) for key, v in example.items()})
 
-    @takes(walks=whole, seed=whole)
+    @takes(walks=whole)
     def solve(
         self,
         domain: Domain,
@@ -217,7 +217,6 @@ class PretrainedOperator(nn.Module):
 
         return solve(self, domain, problem, points, walks, seed)
 
-    @takes(points=whole, walks=whole, confidence=number, seed=whole)
     def verify(
         self,
         domain: Domain,
