@@ -24,7 +24,7 @@ from sciml.physics.solids import (
     every_point,
     random_points,
 )
-from sciml.physics.solids.snapshots import LAWS, SEEDS, VOLUMES, flattened, snapshots
+from sciml.physics.solids.snapshots import LAWS, RTOL, SEEDS, VOLUMES, flattened, snapshots
 
 CHUNK = 25  # test strains whose fields are looked at together
 TESTS = ("test", "test_small", "test_isochoric")
@@ -115,7 +115,7 @@ class SnapshotData(StepData):
         self.isochoric = isochoric
         self.labels, self.batch_size, self.points = labels, batch_size, points
         self.warm_steps, self.warm_batch = warm_steps, warm_batch
-        self.solver = cell.solver()
+        self.solver = cell.solver(rtol=RTOL)
         self.sets = snapshots(
             cell,
             self.solver,

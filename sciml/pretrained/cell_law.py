@@ -27,7 +27,7 @@ from sciml.errors import InvalidArgument
 from sciml.networks.equino import EquiNO
 from sciml.physics.solids.cells import Cell
 from sciml.physics.solids.galerkin import GalerkinSolver
-from sciml.physics.solids.snapshots import snapshots
+from sciml.physics.solids.snapshots import RTOL, snapshots
 from sciml.pretrained import table
 from sciml.pretrained.operator import PretrainedOperator
 
@@ -114,7 +114,7 @@ def verify_law(
     if not isinstance(network, EquiNO):
         raise InvalidArgument(f"a {type(network).__name__}", "the law of a cell, an EquiNO")
     cell, recipe = recorded_cell(spec), spec["data"]["recipe"]
-    solver = cell.solver()
+    solver = cell.solver(rtol=RTOL)
     counts = {"train": recipe["train"]}
     known = snapshots(
         cell,

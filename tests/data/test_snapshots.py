@@ -100,7 +100,7 @@ def test_files_for_other_libraries_hold_the_fields(tmp_path):
     data = made()
     export(data, tmp_path / "cells.h5")
     with h5py.File(tmp_path / "cells.h5") as file:
-        assert set(file) == {"train", "val", "test", "test_small"}
+        assert set(file) == {"train", "val", "test", "test_small", "test_isochoric"}
         stress = file["train/extra/local_stress"][:]
         known = data.sets["train"]
         np.testing.assert_array_equal(stress, known.local_stress.reshape(6, -1, 3))

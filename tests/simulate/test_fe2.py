@@ -100,3 +100,24 @@ def test_a_simulation_is_one_dataclass():
 
     assert read(Toy, ["steps=4", "name=null"]).run(None) == {"sum": 6.0}
     assert "steps=3" in described(Toy)
+
+
+def test_a_reduced_model_answers_like_the_cells_it_came_from(tmp_path):
+    """POD-Galerkin on a few points against full FE2, both from the command line."""
+    words = ["fe2", "case=l_profile", "cell=disk", "size=2"]
+    assert simulate(*words, "micro=rve", f"out={tmp_path / 'rve'}") == 0
+    reduced = ["micro=galerkin", "modes=24", "snapshots=60"]
+    assert simulate(*words, *reduced, f"out={tmp_path / 'galerkin'}") == 0
+    from sciml.simulate import MacroState
+    from sciml.simulate.fe2 import distance
+
+    full, ours = (MacroState.load_file(tmp_path / n / "state.npz") for n in ("rve", "galerkin"))
+    assert ours.micro["coefficients"].shape == (192, 24)
+    assert distance(ours.displacement, full.displacement) < 5e-6
+    assert distance(ours.stress, full.stress) < 1.2e-5
+
+
+def test_reduced_models_of_histories_are_refused(tmp_path, capsys):
+    words = ("micro=galerkin", "cell=plastic_disk", f"out={tmp_path / 'no'}")
+    assert simulate("fe2", *words) == 2
+    assert "micro=rve" in capsys.readouterr().err

@@ -29,6 +29,7 @@ SEEDS = {"train": 201, "val": 202, "test": 203, "test_small": 204, "test_isochor
 Array = TypeVar("Array", np.ndarray, Tensor)
 LAWS = ("latin_hypercube", "laplace")
 SMALL = 0.1  # of the box: largest norm of the strains of test_small
+RTOL = 1e-12  # of snapshots: what is out of balance grows in the last modes, 1e-9 to 2e-7
 DECADES = 1.0  # over which every other snapshot is spread inwards
 VOLUMES = 1.5  # decades by which the change of volume of two snapshots of four is lowered
 _MADE: dict[str, Snapshots] = {}  # sets made by this process, by recipe
