@@ -31,9 +31,9 @@ class Module(pl.LightningModule):
             boundary = boundary * self.bad_value
         self.last_terms = {"residual": residual.detach(), "boundary": boundary.detach()}
         loss = residual + boundary
-        self.log("train/loss", loss, prog_bar=True)
+        self.log("train/loss", loss)
         for name, value in self.last_terms.items():
-            self.log(f"train/{name}", value, prog_bar=True)
+            self.log(f"train/{name}", value)
         return loss
 
     def validation_step(self, batch, batch_idx):

@@ -16,7 +16,7 @@ def test_lines_where_there_is_no_terminal(module, make_trainer, batches, capsys)
     assert "\r" not in out
     lines = [line for line in out.splitlines() if line.startswith("[0:0")]
     assert len(lines) == 10 and "step 10/10" in lines[-1]
-    for text in ("train/loss ", "train/residual ", "train/boundary ", " points/s"):
+    for text in ("train/loss ", " points/s"):
         assert text in lines[-1]
     assert "left" in lines[4] and "left" not in lines[-1]
 
