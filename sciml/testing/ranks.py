@@ -62,11 +62,13 @@ def two_rank_steps(
 def run_ranks(worker: Callable[..., None], args: tuple, world: int) -> None:
     """Run `worker(rank, *args)` in `world` processes and wait for them.
 
-    Forked, because importing everything anew takes most of the time of a short test; spawned where
-    there is an accelerator, whose threads do not survive a fork.
+    They are forked from a server that has imported everything, which takes most of the time of a
+    short test, and that has no threads: those of an accelerator, and of the backward pass where
+    there is one, do not survive a fork of this process. `worker` is a function of a module.
     """
-    method = "spawn" if torch.accelerator.is_available() else "fork"
-    mp.start_processes(worker, args, nprocs=world, start_method=method)
+    context = mp.get_context("forkserver")
+    context.set_forkserver_preload(["sciml.testing.ranks", "sciml.testing.contract"])
+    mp.start_processes(worker, args, nprocs=world, start_method="forkserver")
 
 
 def joined(batches: Sequence[Any]) -> Any:

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import nn
 
 from sciml.autodiff.estimators import Exact
@@ -22,6 +21,7 @@ from sciml.optim.objective import Objective
 from sciml.optim.placement import Placement
 from sciml.optim.terms import LossTerm
 from sciml.physics.elliptic import PoissonBox
+from sciml.testing.ranks import run_ranks
 
 torch.set_num_threads(1)
 F64 = torch.float64
@@ -137,9 +137,7 @@ def _rank(rank, world, folder):
 @pytest.fixture(scope="module", params=[2, 3])
 def ranks(request):
     with tempfile.TemporaryDirectory() as folder:
-        mp.start_processes(  # forked: importing everything anew would take most of the time
-            _rank, args=(request.param, folder), nprocs=request.param, start_method="fork"
-        )
+        run_ranks(_rank, (request.param, folder), request.param)
         return [torch.load(Path(folder) / f"{r}.pt") for r in range(request.param)]
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from sciml.testing.pretend import Pretend
+from sciml.testing.ranks import run_ranks
 
 
 def test_devices_are_not_mixed():
@@ -58,3 +59,14 @@ def test_networks_train_copy_and_are_saved():
         file.seek(0)
         for name, weight in torch.load(file, weights_only=True).items():
             torch.testing.assert_close(weight, twin.state_dict()[name], rtol=1e-6, atol=1e-7)
+
+
+def _backward(rank):
+    x = torch.ones(2, requires_grad=True)
+    (x * x).sum().backward()
+    assert x.grad.tolist() == [2.0, 2.0]
+
+
+def test_ranks_differentiate_although_this_process_has_threads_of_a_device():
+    _backward(0)
+    run_ranks(_backward, (), 2)
