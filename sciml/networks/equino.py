@@ -187,8 +187,9 @@ class EquiNO(nn.Module):
         super().__init__()
         self.branch = Branch(modes, width, depth, box, linear, anchor)
         self.box, self.unit = float(box), unit
-        # modes that are the three components themselves: a law without a cell behind it
-        self.register_buffer("means", torch.eye(modes, 3))
+        # modes that are the three components themselves: a law without a cell behind it;
+        # no torch.eye, which on the meta device of loading imports for two seconds
+        self.register_buffer("means", torch.zeros(modes, 3).fill_diagonal_(1.0))
 
     @property
     def modes(self) -> int:

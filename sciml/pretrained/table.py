@@ -85,6 +85,7 @@ CLASSES: dict[str, dict[str, str]] = {
     # Cells whose law an operator has learned: `sciml verify` and FE2 make them anew.
     "cell": {
         "DiskCell": "sciml.physics.solids.cells:DiskCell",
+        "MeshCell": "sciml.physics.solids.cells:MeshCell",
         "PaperCell": "sciml.physics.solids.cells:PaperCell",
         "RandomCell": "sciml.physics.solids.cells:RandomCell",
     },

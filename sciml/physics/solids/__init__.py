@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         Cell,
         DiskCell,
         LaminateCell,
+        MeshCell,
         PaperCell,
         PlasticDiskCell,
         RandomCell,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
         SofteningElastic,
     )
     from sciml.physics.solids.mesh import QuadraticMesh
+    from sciml.physics.solids.mesh_files import load_cell
     from sciml.physics.solids.pod import PODBasis
     from sciml.physics.solids.rve_mesh import RVEMesh
     from sciml.physics.solids.rve_solver import RVESolution, RVESolver
@@ -63,6 +65,7 @@ _HOMES = {
     "GalerkinSolver": "galerkin",
     "J2Plasticity": "materials",
     "LaminateCell": "cells",
+    "MeshCell": "cells",
     "LinearElastic": "materials",
     "Material": "materials",
     "PODBasis": "pod",
@@ -89,6 +92,7 @@ _HOMES = {
     "inclusion_cell": "inclusion_cells",
     "l_profile": "structures",
     "laminate_cell": "block_cells",
+    "load_cell": "mesh_files",
     "macro_strains": "snapshots",
     "plate": "structures",
     "random_cell": "inclusion_cells",
@@ -111,6 +115,7 @@ __all__ = [
     "GalerkinSolver",
     "J2Plasticity",
     "LaminateCell",
+    "MeshCell",
     "LinearElastic",
     "Material",
     "PODBasis",
@@ -137,6 +142,7 @@ __all__ = [
     "inclusion_cell",
     "l_profile",
     "laminate_cell",
+    "load_cell",
     "macro_strains",
     "plate",
     "random_cell",
