@@ -9,7 +9,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sciml.physics.solids.block_cells import disk_cell, laminate_cell, square_cell
+    from sciml.physics.solids.block_cells import (
+        add_midsides,
+        disk_cell,
+        join_blocks,
+        laminate_cell,
+        square_cell,
+    )
     from sciml.physics.solids.bounds import voigt_reuss
     from sciml.physics.solids.cells import (
         Cell,
@@ -65,9 +71,9 @@ _HOMES = {
     "GalerkinSolver": "galerkin",
     "J2Plasticity": "materials",
     "LaminateCell": "cells",
-    "MeshCell": "cells",
     "LinearElastic": "materials",
     "Material": "materials",
+    "MeshCell": "cells",
     "PODBasis": "pod",
     "PaperCell": "cells",
     "PlasticDiskCell": "cells",
@@ -83,6 +89,7 @@ _HOMES = {
     "SofteningElastic": "materials",
     "Structure": "structures",
     "StructureMesh": "structures",
+    "add_midsides": "block_cells",
     "cook": "structures",
     "disk_cell": "block_cells",
     "dual_energy": "composite",
@@ -90,6 +97,7 @@ _HOMES = {
     "every_point": "galerkin",
     "gap": "inclusions",
     "inclusion_cell": "inclusion_cells",
+    "join_blocks": "block_cells",
     "l_profile": "structures",
     "laminate_cell": "block_cells",
     "load_cell": "mesh_files",
@@ -115,9 +123,9 @@ __all__ = [
     "GalerkinSolver",
     "J2Plasticity",
     "LaminateCell",
-    "MeshCell",
     "LinearElastic",
     "Material",
+    "MeshCell",
     "PODBasis",
     "PaperCell",
     "PlasticDiskCell",
@@ -133,6 +141,7 @@ __all__ = [
     "SofteningElastic",
     "Structure",
     "StructureMesh",
+    "add_midsides",
     "cook",
     "disk_cell",
     "dual_energy",
@@ -140,6 +149,7 @@ __all__ = [
     "every_point",
     "gap",
     "inclusion_cell",
+    "join_blocks",
     "l_profile",
     "laminate_cell",
     "load_cell",
