@@ -1,6 +1,7 @@
 """Full FE2 against the operator inside finite elements (FE-OL), and what a cell costs.
 
     python benchmarks/fe2.py --structures equino_disk        # three structures, errors and times
+    python benchmarks/fe2.py --structures runs/mine/pretrained --keep full   # full FE2 only once
     python benchmarks/fe2.py --sizes                         # speed-up over the mesh of RVE1
     python benchmarks/fe2.py --report                        # table and picture of what is stored
 
@@ -23,6 +24,7 @@ Everything runs on one thread (set OMP_NUM_THREADS=1), and times are processor s
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import time
 from pathlib import Path
@@ -35,7 +37,7 @@ from sciml.physics.solids.structures import STRUCTURES
 from sciml.pretrained import load_pretrained
 from sciml.pretrained.cell_law import recorded_cell
 from sciml.simulate.fe2 import distance
-from sciml.simulate.macro import MacroSolver
+from sciml.simulate.macro import MacroSolver, MacroState
 from sciml.simulate.micro import CellMicro, Micro, OperatorMicro
 from sciml.solvers.solution import Status
 
@@ -72,22 +74,50 @@ def solved(structure: object, micro: Micro) -> tuple:
     return found, time.process_time() - began, timed.seconds
 
 
-def compare(case: str, model: str, mesh: int = 1) -> dict:
-    """Return errors and times of a law in a structure."""
+def full_solution(case: str, law: object, mesh: int, keep: Path | None) -> dict:
+    """Return state, iterations, residuals and times of full FE2 with the cell of a law.
+
+    Args:
+        case: Structure.
+        law: Its card names the cell.
+        mesh: Refinement of the structure.
+        keep: Folder where the solution is kept, and looked for.
+    """
+    cell = recorded_cell(law.spec)
+    name = hashlib.sha256(repr((case, mesh, cell)).encode()).hexdigest()[:12]
+    files = [keep / f"{case}_{name}.{end}" for end in ("npz", "json")] if keep else []
+    if files and all(file.exists() for file in files):
+        return {"state": MacroState.load_file(files[0]), **json.loads(files[1].read_text())}
+    full, seconds, micro = solved(STRUCTURES[case](mesh), CellMicro(cell.solver()))
+    record = {
+        "complete": full.complete,
+        "iterations": full["iterations"],
+        "residuals": [step.residuals for step in full.steps],
+        "all": seconds,
+        "micro": micro,
+    }
+    if files:
+        keep.mkdir(parents=True, exist_ok=True)
+        full.state.save(files[0])
+        files[1].write_text(json.dumps(record))
+    return {"state": full.state, **record}
+
+
+def compare(case: str, model: str, mesh: int = 1, keep: Path | None = None) -> dict:
+    """Return errors and times of a law in a structure; arguments as in `full_solution`."""
     law = load_pretrained(model)
     structure, micro = STRUCTURES[case](mesh), OperatorMicro(law)
     solved(structure, micro)  # what a first call costs
     own, own_all, own_micro = solved(structure, micro)
-    solver = recorded_cell(law.spec).solver()
-    full, full_all, full_micro = solved(structure, CellMicro(solver))
-    state = full.state
+    full = full_solution(case, law, mesh, keep)
+    state = full["state"]
     answered = micro.respond(state.strain, {})
     return {
         "case": case,
         "model": model,
         "points": len(state.strain),
-        "cell_dofs": solver.mesh.dofs,
-        "complete": own.complete and full.complete,
+        "cell_dofs": recorded_cell(law.spec).mesh().dofs,
+        "complete": own.complete and full["complete"],
         "displacement": distance(own.state.displacement, state.displacement),
         "stress": distance(own.state.stress, state.stress),
         "strain": distance(own.state.strain, state.strain),
@@ -96,13 +126,13 @@ def compare(case: str, model: str, mesh: int = 1) -> dict:
         "largest_strain": float(np.abs(state.strain).max()),
         "median_strain": float(np.median(np.linalg.norm(state.strain, axis=1))),
         "iterations": [step.iterations for step in own.steps],
-        "iterations_full": [step.iterations for step in full.steps],
+        "iterations_full": full["iterations"],
         "residuals": [step.residuals for step in own.steps],
-        "residuals_full": [step.residuals for step in full.steps],
+        "residuals_full": full["residuals"],
         "cpu_s": own_all,
-        "cpu_s_full": full_all,
-        "speedup": full_all / own_all,
-        "speedup_micro": full_micro / own_micro,
+        "cpu_s_full": full["all"],
+        "speedup": full["all"] / own_all,
+        "speedup_micro": full["micro"] / own_micro,
     }
 
 
@@ -228,6 +258,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--structures", nargs="*", default=[], metavar="MODEL")
     parser.add_argument("--cases", nargs="+", default=list(STRUCTURES), choices=list(STRUCTURES))
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="of full FE2 solutions")
     parser.add_argument("--sizes", action="store_true")
     parser.add_argument("--report", action="store_true")
     wanted = parser.parse_args()
@@ -237,7 +268,7 @@ def main() -> None:
     for model in wanted.structures:
         for case in wanted.cases:
             rows = stored.setdefault("structures", [])
-            found = compare(case, model)
+            found = compare(case, model, keep=wanted.keep)
             rows[:] = [r for r in rows if (r["case"], r["model"]) != (case, model)] + [found]
             print(json.dumps(found), flush=True)
             file.write_text(json.dumps(stored, indent=1) + "\n")
