@@ -190,6 +190,7 @@ def report(stored: dict) -> None:
     """Print the table and draw the picture."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import NullFormatter
 
     for row in stored.get("structures", []):
         print(
@@ -235,6 +236,7 @@ def report(stored: dict) -> None:
     axis.axhline(PUBLISHED, color="#000000", linestyle="--", label="8000, published")
     if crossing:
         axis.axvline(crossing, color="#D55E00", linestyle=":", label=f"{crossing:.0f} unknowns")
+    axis.xaxis.set_minor_formatter(NullFormatter())
     axis.set_xlabel("unknowns of the cell (RVE1)")
     axis.set_ylabel("full FE2 over FE with the law, processor time")
     axis.set_title(f"Plate with a hole, {points} points, whole solve, one thread", fontsize=10)
