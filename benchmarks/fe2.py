@@ -91,7 +91,7 @@ def full_solution(case: str, law: object, mesh: int, keep: Path | None) -> dict:
     full, seconds, micro = solved(STRUCTURES[case](mesh), CellMicro(cell.solver()))
     record = {
         "complete": full.complete,
-        "iterations": full["iterations"],
+        "iterations": [step.iterations for step in full.steps],
         "residuals": [step.residuals for step in full.steps],
         "all": seconds,
         "micro": micro,
