@@ -15,7 +15,7 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from sciml.errors import InvalidArgument, InvalidType
+from sciml.errors import InvalidArgument, InvalidType, optional
 from sciml.physics.checks import check_positive
 from sciml.physics.solids.block_cells import add_midsides
 from sciml.physics.solids.rve_mesh import RVEMesh
@@ -40,8 +40,9 @@ def load_cell(
             right unless elements reach over the edges of the square.
 
     Raises:
-        InvalidArgument: If meshio is not installed, the file cannot be read or does not hold such
-            a mesh, the mesh is not periodic, or two inclusions touch in a point.
+        InvalidArgument: If the file cannot be read or does not hold such a mesh, the mesh is not
+            periodic, or two inclusions touch in a point.
+        MissingPackage: If meshio is not installed.
 
     Example:
         >>> solver = RVESolver(load_cell("cell.msh"), (EQUINO_MATRIX, EQUINO_FIBRE))
@@ -75,14 +76,7 @@ def _read(path: str | Path) -> Any:
         raise InvalidType(f"path of type {type(path).__name__}", "the name of a mesh file")
     if not Path(path).is_file():
         raise InvalidArgument(f"there is no file {path}", "a mesh file")
-    try:
-        import meshio
-    except ImportError as error:
-        raise InvalidArgument(
-            f"the mesh file {path}, but meshio is not installed",
-            "the library that reads mesh files",
-            "pip install 'sciml[mesh]', in a clone pip install -e '.[mesh]'",
-        ) from error
+    meshio = optional("meshio", "mesh", f"the mesh file {path}")
     try:
         return meshio.read(path)
     except (Exception, SystemExit) as error:  # its readers have many families, one of them exits
