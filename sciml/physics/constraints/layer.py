@@ -36,6 +36,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sciml.arguments import counts, flag, generator, made, maybe, number, takes, tensor, text, whole
 from sciml.errors import ConvergenceError, InvalidArgument
 from sciml.physics.constraints.constrained import Constrained
 from sciml.physics.constraints.equation import ConstrainedEquation
@@ -45,7 +46,7 @@ from sciml.physics.constraints.split import Split, counts_of
 from sciml.solvers import Implicit, LevenbergMarquardt, LinearLeastSquares, Status, least_squares
 from sciml.solvers.linear_least_squares import solved
 from sciml.solvers.pointwise import PointwiseRows
-from sciml.solvers.solution import Policy, check_policy
+from sciml.solvers.solution import LinearReport, Policy, check_policy
 
 # theta of `PointwiseRows`: features, offsets, aux, scale, matrix, target; P = B K in front
 Rows = tuple[list[Tensor], list[Tensor], list[Tensor], Tensor, Tensor, Tensor]
@@ -88,6 +89,20 @@ class HardConstraint:
         (torch.Size([2, 11, 64]), torch.Size([2, 4]))
     """
 
+    @takes(
+        equation=made("features", "formula", what="an equation to impose"),
+        experts=whole,
+        split=lambda value: counts(value) if text(value) else "",
+        overlap=whole,
+        points=maybe(whole),
+        picard=whole,
+        start=number,
+        sweeps=whole,
+        coupling=number,
+        ridge=number,
+        rank=flag,
+        expert_ranks=whole,
+    )
     def __init__(
         self,
         equation: ConstrainedEquation,
@@ -111,8 +126,10 @@ class HardConstraint:
         for name, value in (("picard", picard), ("sweeps", sweeps)):
             if value < 0:
                 raise InvalidArgument(f"constraint.{name}={value}", "zero or more")
-        if not coupling > 0:
+        if not 0 < coupling < math.inf:
             raise InvalidArgument(f"constraint.coupling={coupling}", "a positive number")
+        if not math.isfinite(start):
+            raise InvalidArgument(f"constraint.start={start}", "a number that is finite")
         if points is not None and points < 1:
             raise InvalidArgument(
                 f"constraint.points={points}", "a positive number, or null for all points"
@@ -154,6 +171,13 @@ class HardConstraint:
         return out
 
     # --- the layer ------------------------------------------------------------------------------
+    @takes(
+        basis=tensor,
+        inputs=tensor,
+        generator=maybe(generator),
+        bias=maybe(tensor),
+        lifted=flag,
+    )
     def __call__(
         self,
         basis: Tensor,
@@ -193,6 +217,8 @@ class HardConstraint:
         sampler = self.sampler(sizes)
         split = sampler.split
         drawn = sampler.draw(None if generator is None else self.points, generator, bias)
+        if not len(basis) and not self.exchange.spread:
+            return self._nothing(basis, drawn, split)
         columns = unit_columns(basis if lifted else equation.columns(basis, inputs))
         offset = equation.offset(basis, inputs)
         rows = self._rows(columns, offset, inputs, drawn)
@@ -218,9 +244,24 @@ class HardConstraint:
             value, columns, weights, status, iterations, residual, rank, drawn, split, adjoint
         )
 
+    def _nothing(self, basis: Tensor, drawn: PointSet, split: Split) -> Constrained:
+        """Return the answer to no samples, for which Fourier transforms have none."""
+        per = basis.new_zeros(0, self.experts)
+        none = per.long()
+        weights, rank = (
+            basis.new_zeros(0, self.experts, basis.shape[1]),
+            none if self.rank else None,
+        )
+        value = basis.sum(1)
+        return Constrained(
+            value, basis, weights, none, none, per, rank, drawn, split, LinearReport()
+        )
+
     def residual(self, value: Tensor, inputs: Tensor) -> Tensor:
         """Return the equation's residual `(B, *grid)` of a field, zero where it has no weight."""
         value, inputs = value.double(), inputs.double()
+        if not len(value):
+            return value * 0.0
         sizes = tuple(value.shape[1:])
         values = self.equation.features(value, inputs, data=True)
         residual = self.equation.formula(values, self.equation.aux(inputs, sizes))
@@ -349,6 +390,8 @@ class HardConstraint:
                 f"{', '.join(map(str, space))})",
                 "An equation belongs to its grid in space: make it for the problem on yours",
             )
+        if not basis.shape[1]:
+            raise InvalidArgument("no basis functions", "at least one", "Type network.functions=16")
         if len(basis) != len(inputs) or inputs.shape[1] != self.equation.in_channels:
             raise InvalidArgument(
                 f"inputs of shape {tuple(inputs.shape)} for {len(basis)} samples",

@@ -399,3 +399,42 @@ def test_wrong_shapes_and_numbers_are_refused():
         HardConstraint(equation, coupling=0.0)
     with pytest.raises(InvalidArgument, match="on_failure"):
         HardConstraint(equation, on_failure="ignore")
+
+
+@pytest.mark.parametrize(
+    ("words", "match"),
+    [
+        ({"experts": 2.5}, "experts is 2.5. Expected a whole number"),  # searched primes for ever
+        ({"experts": "two"}, "experts is 'two'"),
+        ({"split": 3}, "split is 3. Expected a list of whole numbers"),
+        ({"split": [1, 2.0]}, "split is"),
+        ({"overlap": 1.5}, "overlap is 1.5"),
+        ({"points": 2.5}, "points is 2.5"),
+        ({"ridge": "small"}, "ridge is 'small'"),
+    ],
+)
+def test_arguments_of_another_kind_are_refused_by_name(words, match):
+    with pytest.raises(TypeError, match=match):
+        HardConstraint(heat_case()[0], **words)
+    with pytest.raises(TypeError, match="an equation to impose"):
+        HardConstraint(None)
+
+
+@pytest.mark.parametrize("name", ["start", "coupling", "ridge"])
+def test_numbers_that_are_not_finite_are_refused(name):
+    with pytest.raises(InvalidArgument, match=name):
+        HardConstraint(heat_case()[0], **{name: float("nan")})
+
+
+@pytest.mark.parametrize("experts", [1, 2])
+def test_no_samples_have_an_empty_answer(experts):
+    equation, inputs, _, basis = burgers_case()
+    layer = HardConstraint(equation, experts=experts, rank=True)
+    out = layer(basis[:0].requires_grad_(), inputs[:0])
+    assert out.value.shape == (0, 11, 24) and out.status.shape == out.rank.shape == (0, experts)
+    assert layer.residual(out.value, inputs[:0]).shape == (0, 11, 24)
+    assert layer.conditions(out.value, inputs[:0]).shape[0] == 0
+    assert out.jump.shape == (0,)
+    out.value.sum().backward()
+    with pytest.raises(InvalidArgument, match="no basis functions"):
+        layer(basis[:, :0], inputs)
