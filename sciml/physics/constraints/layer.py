@@ -38,6 +38,7 @@ from torch import Tensor
 
 from sciml.arguments import counts, flag, generator, made, maybe, number, takes, tensor, text, whole
 from sciml.errors import ConvergenceError, InvalidArgument
+from sciml.physics.constraints import asked
 from sciml.physics.constraints.constrained import Constrained
 from sciml.physics.constraints.equation import ConstrainedEquation
 from sciml.physics.constraints.exchange import ExpertParallel
@@ -90,7 +91,9 @@ class HardConstraint:
     """
 
     @takes(
-        equation=made("features", "formula", what="an equation to impose"),
+        equation=made(
+            "features", "formula", "axes", "sizes", what="an equation with axes and sizes"
+        ),
         experts=whole,
         split=lambda value: counts(value) if text(value) else "",
         overlap=whole,
@@ -144,6 +147,7 @@ class HardConstraint:
         self.on_failure, self.rank = on_failure, rank
         self.exchange = ExpertParallel(expert_ranks, self.experts)
         self._samplers: dict[tuple[int, ...], PointSampler] = {}
+        self._examined = False
         self.sampler(equation.sizes)
 
     @property
@@ -219,18 +223,27 @@ class HardConstraint:
         drawn = sampler.draw(None if generator is None else self.points, generator, bias)
         if not len(basis) and not self.exchange.spread:
             return self._nothing(basis, drawn, split)
-        columns = unit_columns(basis if lifted else equation.columns(basis, inputs))
-        offset = equation.offset(basis, inputs)
+        columns = basis if lifted else asked.asked(equation, "columns", basis.shape, basis, inputs)
+        columns = unit_columns(columns)
+        shape = (len(basis), *sizes)
+        offset = asked.asked(equation, "offset", shape, basis, inputs)
+        if not self._examined and columns.isfinite().all() and inputs.isfinite().all():
+            asked.examine(equation, columns.detach(), offset.detach(), inputs)
+            self._examined = True
         rows = self._rows(columns, offset, inputs, drawn)
         self._check_rows(drawn, rows[4].shape[-2], basis.shape[1])
         weights = basis.new_full((len(rows[3]), basis.shape[1]), self.start)
         weights = self._first(weights, rows)
         found = self._solve(weights, rows, len(basis))
-        value = equation.assembled(offset + split.assemble(columns, found[0]))
+        value = asked.asked(
+            equation, "assembled", shape, offset + split.assemble(columns, found[0])
+        )
         for _ in range(self.sweeps):
             coupled = self._coupled(rows, columns, value - offset, split)
             found = self._solve(found[0].detach().flatten(0, 1), coupled, len(basis))
-            value = equation.assembled(offset + split.assemble(columns, found[0]))
+            value = asked.asked(
+                equation, "assembled", shape, offset + split.assemble(columns, found[0])
+            )
         weights, status, iterations, residual, rank, adjoint = found
         failed = status != Status.CONVERGED
         if self.on_failure == "raise" and bool(failed.any()):  # others than the solver has seen
@@ -263,13 +276,15 @@ class HardConstraint:
         if not len(value):
             return value * 0.0
         sizes = tuple(value.shape[1:])
-        values = self.equation.features(value, inputs, data=True)
+        self._check_field(value, inputs)
+        values = asked.features(self.equation, value, inputs, data=True)
         residual = self.equation.formula(values, self.equation.aux(inputs, sizes))
         return residual * self.equation.weight(sizes).to(value.device).sqrt()
 
     def conditions(self, value: Tensor, inputs: Tensor) -> Tensor:
         """Return the residuals `(B, k)` of initial and boundary conditions of a field."""
-        return self.equation.conditions(value.double(), inputs.double(), data=True)
+        self._check_field(value, inputs)
+        return asked.conditions(self.equation, value.double(), inputs.double(), data=True)
 
     def sampler(self, sizes: Sequence[int]) -> PointSampler:
         """Return what draws points on a grid, kept for the next call."""
@@ -277,7 +292,7 @@ class HardConstraint:
         if sizes not in self._samplers:
             equation = self.equation
             split = Split(sizes, self.counts, self.overlap, equation.periodic)
-            weight, shared = equation.weight(sizes), equation.shared(sizes)
+            weight, shared = (asked.over(equation, name, sizes) for name in ("weight", "shared"))
             self._samplers[sizes] = PointSampler(split, weight, shared)
         return self._samplers[sizes]
 
@@ -294,12 +309,12 @@ class HardConstraint:
         def vectors(t: Tensor) -> Tensor:
             return points.gather(t, dims).flatten(0, 1)
 
-        features = [matrices(t) for t in equation.features(columns, inputs, data=False)]
-        offsets = [vectors(t) for t in equation.features(offset, inputs, data=True)]
+        features = [matrices(t) for t in asked.features(equation, columns, inputs, data=False)]
+        offsets = [vectors(t) for t in asked.features(equation, offset, inputs, data=True)]
         aux = [vectors(t) for t in equation.aux(inputs, columns.shape[2:])]
         scale = points.scale.to(columns.device).repeat(len(columns), 1)
-        matrix = equation.conditions(columns, inputs, data=False).mT
-        target = -equation.conditions(offset, inputs, data=True)
+        matrix = asked.conditions(equation, columns, inputs, data=False).mT
+        target = -asked.conditions(equation, offset, inputs, data=True)
         matrix = matrix.repeat_interleave(experts, 0)
         return features, offsets, aux, scale, matrix, target.repeat_interleave(experts, 0)
 
@@ -396,6 +411,19 @@ class HardConstraint:
             raise InvalidArgument(
                 f"inputs of shape {tuple(inputs.shape)} for {len(basis)} samples",
                 f"({len(basis)}, {self.equation.in_channels}, ...)",
+            )
+
+    def _check_field(self, value: Tensor, inputs: Tensor) -> None:
+        """Refuse fields `(B, *grid)` and inputs that are not on the equation's grid."""
+        pairs = list(zip(self.equation.axes, self.equation.sizes, strict=True))
+        space = tuple(n for axis, n in pairs if axis != "t")
+        there = tuple(value.shape[1 + len(pairs) - len(space) :])
+        fits = value.dim() == 1 + len(pairs) and there == space
+        if not fits or len(inputs) != len(value) or tuple(inputs.shape[2:]) != space:
+            wanted = ", ".join("T" if axis == "t" else str(n) for axis, n in pairs)
+            raise InvalidArgument(
+                f"a field of shape {tuple(value.shape)} with inputs of shape {tuple(inputs.shape)}",
+                f"(B, {wanted}) and (B, {self.equation.in_channels}, {', '.join(map(str, space))})",
             )
 
     @staticmethod
