@@ -416,7 +416,7 @@ def test_wrong_shapes_and_numbers_are_refused():
 def test_arguments_of_another_kind_are_refused_by_name(words, match):
     with pytest.raises(TypeError, match=match):
         HardConstraint(heat_case()[0], **words)
-    with pytest.raises(TypeError, match="an equation to impose"):
+    with pytest.raises(TypeError, match="an equation with axes and sizes"):
         HardConstraint(None)
 
 
