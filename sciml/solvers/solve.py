@@ -15,6 +15,7 @@ lifted to float32. `torch.compile` leaves solves to the interpreter: compile the
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -45,7 +46,17 @@ from sciml.solvers.search import (
 )
 from sciml.solvers.solution import LinearReport, Outcome, Policy, Solution
 
-SOLVER = maybe(made("__call__", what="a solver, as Newton()"))
+
+def _solver(value: Any) -> str:
+    """Accept what solves equations; linear solvers, which take an operator, do not."""
+    if wanted := made("__call__", what="a solver, as Newton()")(value):
+        return wanted
+    first = next(iter(inspect.signature(value).parameters), "")
+    linear = "a solver of equations, as Newton() (linear ones go into linear_solve, or into it)"
+    return linear if first == "operator" else ""
+
+
+SOLVER = maybe(_solver)
 
 
 @takes(function=function_, solver=SOLVER, **PARTS)
