@@ -24,11 +24,13 @@ from sciml.testing.pretend import Pretend, StepWaits, move
 from sciml.testing.ranks import two_rank_steps
 
 Words = Sequence[str]
-# Checks that a quick suite makes of every case.
-QUICK = ("test_builds_from_its_config", "test_gradient_reaches_every_parameter")
-QUICK += ("test_steps_on_an_accelerator",)
-# Optimizers of a quick suite, one of each kind; tests/modules/test_every_optimizer.py has them all.
-QUICK_OPTIMIZERS = ("adam", "kfac", "engd", "sophia", "natural_galore", "ssbroyden", "deepzero")
+# Checks that a quick suite makes of every case; the second builds it, too.
+QUICK = ("test_gradient_reaches_every_parameter", "test_steps_on_an_accelerator")
+# Checks that it makes of one case of a class, for they take longest.
+ONCE = ("test_overfits_one_batch", "test_runs_with_every_optimizer_or_is_refused")
+# Its optimizers, one for each way to ask a method: factors from its layers, probes of its loss
+# terms, its loss once more. tests/modules/test_every_optimizer.py has them all, on one method.
+QUICK_OPTIMIZERS = ("kfac", "sophia", "ssbroyden")
 
 
 def builds(words: Words, run_dir: Path) -> None:
@@ -180,10 +182,10 @@ class ModuleContract:
         accelerator_tolerance: Relative distance of their losses from those of the CPU.
         unused: Parameters that have no gradient in the first step, with reason in a comment.
         optimizer_cases: Names of the cases to run with every optimizer; None for all.
-            A quick suite runs the first of them with `QUICK_OPTIMIZERS`.
+            A quick suite runs the first that is not slow with `QUICK_OPTIMIZERS`.
         rank_cases: Names of the cases to run on two ranks; None for all.
-        slow_cases: Names of the cases that a quick suite only builds, differentiates and steps on
-            a pretend device.
+        slow_cases: Names of the cases that a quick suite only differentiates and steps on a
+            pretend device.
         rank_kinds: Comparisons made, see `two_rank_steps`; "joined" holds only where every point
             is treated alike whatever the others are.
         rank_tolerance: Relative L2 distance allowed between the two changes of the weights.
@@ -210,8 +212,12 @@ class ModuleContract:
         some = self.optimizer_cases if "optimizer" in wanted else some
         some = self.accelerator_cases if "case" in wanted else some
         names = list(self.cases if some is None else some)
-        quick = metafunc.function.__name__ in QUICK
-        slow = names[1:] if "optimizer" in wanted else [] if quick else self.slow_cases
+        check, slow = metafunc.function.__name__, list(self.slow_cases)
+        if check in QUICK:
+            slow = []
+        elif check in ONCE:
+            first = next((n for n in names if n not in slow), None)
+            slow = [n for n in names if n != first]
 
         def listed(values: Sequence) -> list:
             """Return the values of the cases, those of slow ones marked."""

@@ -388,7 +388,7 @@ def test_a_curvature_pass_leaves_gradients_alone_and_nothing_behind():
     assert graph() is None
     counts = []
     for _ in range(4):
-        train(optimizer, lambda: module.loss_terms(batch), 50)
+        train(optimizer, lambda: module.loss_terms(batch), 12)
         gc.collect()
         counts.append(sum(issubclass(type(o), torch.Tensor) for o in gc.get_objects()))
     assert counts[-1] == counts[1]
