@@ -230,7 +230,7 @@ def test_complex_parameters_go_to_adam():
     optimizer.update_curvature(Objective(terms))
     optimizer.step()
     moved = net.spectral.detach() - 1.0
-    assert torch.allclose(moved.real, -0.25 * slope.real.sign(), atol=1e-6)
+    assert torch.allclose(moved.real, -0.25 * slope.real.sign(), atol=1e-7, rtol=1e-7)
 
 
 def test_wrong_use_is_answered():
