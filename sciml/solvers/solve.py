@@ -32,6 +32,7 @@ from sciml.solvers.layout import Layout
 from sciml.solvers.lbfgs import LBFGS
 from sciml.solvers.levenberg_marquardt import LevenbergMarquardt
 from sciml.solvers.newton import Newton
+from sciml.solvers.operators import Operator
 from sciml.solvers.problem import Kind, Problem, Task
 from sciml.solvers.search import (
     PARTS,
@@ -191,6 +192,7 @@ def linear_solve(
     symmetric: bool = False,
     positive_definite: bool = False,
     project: Callable[[Tensor], Tensor] | None = None,
+    part: Callable[[slice], Operator] | None = None,
 ) -> Solution:
     """Solve `product(x, *theta) = b`, linear in x, with derivatives in theta and b.
 
@@ -207,6 +209,8 @@ def linear_solve(
         positive_definite: Declares A positive definite too.
         project: Of a singular symmetric A, the orthogonal projection onto its range: Krylov solvers
             then solve A x = project(b) for the x in the range, and so does the derivative.
+        part: Returns the operator of a slice of the leading axis, see `Operator`; with it Krylov
+            solvers solve large batches part by part.
 
     Raises:
         ConvergenceError: Under `raise`, if a problem was not solved.
@@ -242,7 +246,12 @@ def linear_solve(
         solver,
         adjoint or Implicit(linear),
         layout,
-        {"symmetric": symmetric, "positive_definite": positive_definite, "project": project},
+        {
+            "symmetric": symmetric,
+            "positive_definite": positive_definite,
+            "project": project,
+            "part": part,
+        },
         {"product": linear_part},
     )
 

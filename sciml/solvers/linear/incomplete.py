@@ -176,6 +176,14 @@ class IncompleteCholesky(StencilPreconditioner):
             )
         return factors
 
+    def _keep(self, places: slice) -> None:
+        if self.solves == "scipy":
+            self._factors = self._factors[places]
+        else:
+            self._below = [w[places] for w in self._below]
+            self._above = [w[places] for w in self._above]
+            self._pivot = self._pivot[places]
+
     # --- the product ------------------------------------------------------------------------
     def product(self, r: Tensor) -> Tensor:
         """Return M^-1 r by a forward and a backward solve."""
