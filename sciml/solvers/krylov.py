@@ -56,6 +56,7 @@ class Krylov:
     every: int | None = None
     approximate = False
     needs_symmetry = False
+    needs_definite = False
     slack = 2  # by which the residual of the recurrence may have drifted from the true one
 
     def __post_init__(self) -> None:
@@ -130,7 +131,7 @@ class CG(Krylov):
     """
 
     preconditioner: Preconditioner | None = None
-    needs_symmetry = True
+    needs_symmetry = needs_definite = True
 
     def _sweep(self, system: Scaled, progress: Progress) -> int:
         layout, precondition, x, r = system.layout, system.precondition, system.x, system.r

@@ -44,7 +44,7 @@ from sciml.solvers.search import (
     layout_for,
     solve_problem,
 )
-from sciml.solvers.solution import LinearReport, Outcome, Policy, Solution
+from sciml.solvers.solution import CURES, LinearReport, Outcome, Policy, Solution, Status
 
 SOLVER = maybe(made("__call__", what="a solver, as Newton()"))
 
@@ -236,7 +236,17 @@ def linear_solve(
             out.inverse = linear.kept_inverse(operator)
         return out
 
-    solver.__name__ = type(linear).__name__
+    def cures(out: Outcome) -> str:
+        last = getattr(linear, "solvers", (linear,))[-1]
+        definite = getattr(last, "needs_definite", False)
+        if definite and bool((out.status == Status.SINGULAR).any()):
+            return (
+                "Conjugate gradients need a positive definite matrix, and found a direction d with "
+                "d.Ad <= 0: look at its signs (Stencil.check()), or type linear=MINRES() or Dense()"
+            )
+        return CURES
+
+    solver.__name__, solver.cures = type(linear).__name__, cures
     return solve_problem(
         "root",
         residual,
