@@ -77,7 +77,13 @@ class RolloutData(StepData):
         self.sets = {
             part: solved_once(
                 recipe_of(
-                    problem, part=part, count=count, steps=steps, restart=restart, seed=SEEDS[part]
+                    problem,
+                    part=part,
+                    count=count,
+                    steps=steps,
+                    restart=restart,
+                    seed=SEEDS[part],
+                    form=2,
                 ),
                 lambda count=count, part=part: self._made(count, SEEDS[part]),
                 cache,
@@ -87,24 +93,30 @@ class RolloutData(StepData):
         known = self.sets["train"]
         spread = known["states"].std((0, 1, 3, 4))
         outer = known["external"].square().mean((0, 1, 3, 4)).sqrt()
+        small = known["correction"]
         self.sizes = {
             "channels": problem.channels,
             "external": problem.external,
             "periodic": problem.periodic,
             "scale": torch.where(spread > 0, spread, 1.0).tolist(),
             "external_scale": torch.where(outer > 0, outer, 1.0).tolist(),
+            "correction_scale": torch.where(small > 0, small, 1.0).tolist(),
         }
 
     def _made(self, count: int, seed: int) -> dict[str, Tensor]:
-        """Return references, and the trajectories of the uncorrected solver."""
+        """Return references, uncorrected trajectories and the size of what one step lacks."""
         found = self.problem.reference(count, self.steps, seed)
-        source = [found["states"][:, 0]]
+        states, external = found["states"], found["external"]
+        source, squares = [states[:, 0]], []
         with torch.no_grad():
             for k in range(self.steps):
-                last = self.problem.step(source[-1], found["external"][:, k])
+                last = self.problem.step(source[-1], external[:, k])
                 again = self.restart and (k + 1) % self.restart == 0
-                source.append(found["states"][:, k + 1] if again else last)
-        return {**found, "source": torch.stack(source, 1)}
+                source.append(states[:, k + 1] if again else last)
+                lacking = states[:, k + 1] - self.problem.step(states[:, k], external[:, k])
+                squares.append(lacking.square().mean((0, 2, 3)))
+        correction = torch.stack(squares).mean(0).sqrt()
+        return {**found, "source": torch.stack(source, 1), "correction": correction}
 
     # --- training ---------------------------------------------------------------------------
     def batch(self, step: int, rank: int = 0, world: int = 1) -> Batch:
