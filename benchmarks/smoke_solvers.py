@@ -1,6 +1,6 @@
 """Pressure solvers inside a smoke simulation with a moving obstacle: agreement and CPU time.
 
-    python benchmarks/smoke_solvers.py grid=128 steps=200 out=smoke.json    # shipped preconditioners
+    python benchmarks/smoke_solvers.py grid=128 steps=200 out=smoke.json
     python benchmarks/smoke_solvers.py dim=3 grid=48 steps=50 model=runs/pressure_3d/...
 
 Every solver runs the same simulation, one after the other, in one process. `velocity` is the
