@@ -114,7 +114,10 @@ class LearnedMultigrid(PreconditionerNetwork):
 
     def _say(self, stencil: Stencil, depth: int) -> Tensor:
         """Return what the network says about every cell, `(N, 2 + d, *grid)`."""
-        x = self.see(channels(stencil, depth))
+        x = channels(stencil, depth)
+        if self.dim == 3:  # convolutions of few channels are 1.7 times as fast so; not in 2-D
+            x = x.contiguous(memory_format=torch.channels_last_3d)
+        x = self.see(x)
         return self.say(relu(self.mix(relu(x))))
 
 
