@@ -90,6 +90,7 @@ CLASSES: dict[str, dict[str, str]] = {
     # Cells whose law an operator has learned: `sciml verify` and FE2 make them anew.
     "cell": {
         "DiskCell": "sciml.physics.solids:DiskCell",
+        "MeshCell": "sciml.physics.solids:MeshCell",
         "PaperCell": "sciml.physics.solids:PaperCell",
         "RandomCell": "sciml.physics.solids:RandomCell",
     },
