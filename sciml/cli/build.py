@@ -219,8 +219,8 @@ def inputs(config: Mapping[str, Any], problem: Any) -> dict[str, Any]:
     `x` and `t` are the coordinates; every other name is a feature of the problem, one column each.
     Without a list the network is given all coordinates the problem has.
     """
-    if problem is None:
-        return {}
+    if not hasattr(problem, "time_dependent"):
+        return {}  # none, or a system, whose data say what the network sees
     default = ["x", "t"] if problem.time_dependent else ["x"]
     names = (config.get("module") or {}).get("inputs") or default
     return {

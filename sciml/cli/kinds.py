@@ -15,7 +15,7 @@ from typing import Any
 
 # group -> base classes, one of which the target must be or inherit from
 GROUPS: dict[str, tuple[str, ...]] = {
-    "problem": ("sciml.physics.pde.PDE",),
+    "problem": ("sciml.physics.pde.PDE", "sciml.physics.systems.system.System"),
     "network": ("torch.nn.Module",),
     "estimator": ("torch.nn.Module",),
     "module": ("lightning.pytorch.LightningModule",),

@@ -53,6 +53,7 @@ CLASSES: dict[str, dict[str, str]] = {
     },
     # Networks with a `schema` of their own, see `sciml.pretrained.operator`.
     "operator": {
+        "Ansatz": "sciml.networks.ansatz:Ansatz",
         "CGS": "sciml.networks.cgs:CGS",
         "EquiNO": "sciml.networks.equino:EquiNO",
         "IGNN": "sciml.networks.graph_baselines:IGNN",
@@ -89,8 +90,13 @@ CLASSES: dict[str, dict[str, str]] = {
         "RandomCell": "sciml.physics.solids.cells:RandomCell",
     },
     # What may be an argument of those: solvers and their derivatives, constraints, their equations
-    # and problems.
+    # and problems; systems of equations and the networks of their outputs.
     "part": {
+        "FourierMLP": "sciml.networks.mlp:FourierMLP",
+        "MLP": "sciml.networks.mlp:MLP",
+        "ModifiedMLP": "sciml.networks.mlp:ModifiedMLP",
+        "ResidualMLP": "sciml.networks.mlp:ResidualMLP",
+        "Burgers1D": "sciml.physics.suite.burgers:Burgers1D",
         "Anderson": "sciml.solvers.fixed_point:Anderson",
         "Backprop": "sciml.solvers.unrolled:Backprop",
         "BiCGStab": "sciml.solvers.krylov:BiCGStab",
