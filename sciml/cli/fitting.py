@@ -122,10 +122,10 @@ def problem_for_parts(config: Config) -> list[str]:
             continue
         if not issubclass(problem, wanted):
             system, scalar = instead.split(" or ")
+            other = scalar if wanted.__name__ == "System" else system
             found.append(
                 f"problem {problem.__name__} does not fit {group} {cls.__name__}, which takes a "
-                f"{wanted.__name__}. Type {group}={scalar if wanted.__name__ == 'System' else system}, "
-                "or another problem."
+                f"{wanted.__name__}. Type {group}={other}, or another problem."
             )
     return found
 

@@ -17,7 +17,7 @@ import typing
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal, Union
 
-from sciml.cli import kinds
+from sciml.cli import kinds, own
 from sciml.errors import ConfigError, did_you_mean, nearest
 
 ALLOWED = ("sciml", "torch.optim", "lightning", "pytorch_optimizer")
@@ -69,6 +69,14 @@ def resolve(target: object) -> Callable[..., Any]:
             package only imported from elsewhere.
     """
     packages = f"a class from {', '.join(ALLOWED)}"
+    if own.is_own(target):
+        if target in own.CLASSES:
+            return own.CLASSES[target]
+        raise ConfigError(
+            f"{target} is code of yours",
+            "its name on the command line",
+            f"Type problem={target}",
+        )
     if not isinstance(target, str) or not _inside(target):
         raise ConfigError(f"{target!r} is outside the allowed packages", packages)
     module, _, name = target.rpartition(".")

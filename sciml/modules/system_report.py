@@ -133,7 +133,7 @@ def identified(module: PINN) -> dict[str, float]:
     if problem.unknowns:
         errors = standard_errors(module)
         for name, constant in problem.unknowns.items():
-            found[f"unknown/{name}"] = float(constant())
+            found[f"unknown/{name}"] = float(constant().detach())
             if name in errors:
                 found[f"standard_error/{name}"] = errors[name]
     return found

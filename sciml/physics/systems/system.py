@@ -193,7 +193,8 @@ class System:
         """Return the residuals of a condition by term: its name, or name.quantity of several."""
         found = self.terms[name].residuals(self, name, p, known)
         if len(found) == 1:
-            return {name: value for value in found.values()}
+            (value,) = found.values()
+            return {name: value}
         return {f"{name}.{key}" if key else name: value for key, value in found.items()}
 
     def residuals(self, name: str, p: PointSet, known: Mapping[str, Any]) -> dict[str, Tensor]:
