@@ -1,4 +1,7 @@
-"""The Allen-Cahn equation, periodic in x. python examples/pinn/allen_cahn.py"""
+"""The Allen-Cahn equation, periodic in x.
+
+python examples/pinn/allen_cahn.py
+"""
 
 from sciml.pinn import Initial, Interval, System, Time, solve, torch
 

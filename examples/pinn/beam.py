@@ -1,4 +1,7 @@
-"""A clamped beam under its own weight: a fourth derivative. python examples/pinn/beam.py"""
+"""A clamped beam under its own weight: a fourth derivative.
+
+python examples/pinn/beam.py
+"""
 
 from sciml.pinn import Interval, On, System, solve
 

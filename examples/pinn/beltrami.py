@@ -1,4 +1,7 @@
-"""Beltrami's flow: unsteady Navier-Stokes equations in a cube. python examples/pinn/beltrami.py"""
+"""Beltrami's flow: unsteady Navier-Stokes equations in a cube.
+
+python examples/pinn/beltrami.py
+"""
 
 from sciml.pinn import Box, Initial, On, System, Time, solve, torch
 

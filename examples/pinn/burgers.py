@@ -1,4 +1,7 @@
-"""Burgers' equation: a shock from a sine wave. python examples/pinn/burgers.py"""
+"""Burgers' equation: a shock from a sine wave.
+
+python examples/pinn/burgers.py
+"""
 
 from sciml.pinn import Initial, Interval, On, System, Time, solve, torch
 

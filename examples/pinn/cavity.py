@@ -1,4 +1,7 @@
-"""Flow in a square under a moving lid, at Reynolds number 100. python examples/pinn/cavity.py"""
+"""Flow in a square under a moving lid, at Reynolds number 100.
+
+python examples/pinn/cavity.py
+"""
 
 from sciml.pinn import At, On, Rectangle, System, solve
 

@@ -1,4 +1,7 @@
-"""Diffusion with an unknown coefficient, from ten readings. python examples/pinn/diffusion.py"""
+"""Diffusion with an unknown coefficient, from ten readings.
+
+python examples/pinn/diffusion.py
+"""
 
 import numpy as np
 

@@ -1,4 +1,7 @@
-"""Heat in a rod, data built into the ansatz. python examples/pinn/heat.py"""
+"""Heat in a rod, data built into the ansatz.
+
+python examples/pinn/heat.py
+"""
 
 from sciml.pinn import Interval, System, Time, solve, torch
 

@@ -1,4 +1,7 @@
-"""The Helmholtz equation in a square. python examples/pinn/helmholtz.py"""
+"""The Helmholtz equation in a square.
+
+python examples/pinn/helmholtz.py
+"""
 
 from sciml.pinn import Rectangle, System, solve, torch
 

@@ -1,4 +1,7 @@
-"""Kovasznay's flow behind a grid, at Reynolds number 20. python examples/pinn/kovasznay.py"""
+"""Kovasznay's flow behind a grid, at Reynolds number 20.
+
+python examples/pinn/kovasznay.py
+"""
 
 from sciml.pinn import On, Rectangle, System, solve, torch
 

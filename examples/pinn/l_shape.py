@@ -1,4 +1,7 @@
-"""Poisson's equation in an L with mixed conditions. python examples/pinn/l_shape.py"""
+"""Poisson's equation in an L with mixed conditions.
+
+python examples/pinn/l_shape.py
+"""
 
 from sciml.pinn import On, Rectangle, System, solve
 

@@ -1,4 +1,7 @@
-"""Lorenz' system: three coefficients from a trajectory. python examples/pinn/lorenz.py"""
+"""Lorenz' system: three coefficients from a trajectory.
+
+python examples/pinn/lorenz.py
+"""
 
 import numpy as np
 from scipy.integrate import solve_ivp

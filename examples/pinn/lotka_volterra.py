@@ -1,4 +1,7 @@
-"""Hares and lynxes: two ordinary differential equations. python examples/pinn/lotka_volterra.py"""
+"""Hares and lynxes: two ordinary differential equations.
+
+python examples/pinn/lotka_volterra.py
+"""
 
 from sciml.pinn import Initial, System, Time, solve
 

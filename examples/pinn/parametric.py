@@ -1,4 +1,7 @@
-"""The boundary layer for every viscosity from 0.1 to 1. python examples/pinn/parametric.py"""
+"""The boundary layer for every viscosity from 0.1 to 1.
+
+python examples/pinn/parametric.py
+"""
 
 from sciml.pinn import Interval, Range, System, solve, torch
 

@@ -1,4 +1,7 @@
-"""u'' = 2 with Dirichlet, Neumann, Robin or periodic data. python examples/pinn/poisson1d.py"""
+"""u'' = 2 with Dirichlet, Neumann, Robin or periodic data.
+
+python examples/pinn/poisson1d.py
+"""
 
 from sciml.pinn import Interval, On, Same, System, solve, torch
 

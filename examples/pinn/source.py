@@ -1,4 +1,7 @@
-"""An unknown source field from readings of the solution. python examples/pinn/source.py"""
+"""An unknown source field from readings of the solution.
+
+python examples/pinn/source.py
+"""
 
 import numpy as np
 

@@ -1,4 +1,7 @@
-"""Kovasznay's flow, viscosity from noisy readings of velocity. python examples/pinn/viscosity.py"""
+"""Kovasznay's flow, viscosity from noisy readings of velocity.
+
+python examples/pinn/viscosity.py
+"""
 
 import numpy as np
 import torch

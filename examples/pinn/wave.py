@@ -1,4 +1,7 @@
-"""A vibrating string, started at rest. python examples/pinn/wave.py"""
+"""A vibrating string, started at rest.
+
+python examples/pinn/wave.py
+"""
 
 from sciml.pinn import Initial, Interval, On, System, Time, solve, torch
 
