@@ -12,6 +12,7 @@ import math
 import torch
 from torch import nn
 
+from sciml.errors import InvalidArgument
 from sciml.networks.layers import InputLayer, activation_function, check_sizes
 
 
@@ -173,7 +174,7 @@ class FourierMLP(nn.Module):
         width: Hidden width.
         depth: Linear layers after the features, at least 2.
         frequencies: Number of rows of B.
-        scale: Standard deviation of the entries of B.
+        scale: Standard deviation of the entries of B, one or one for each feature.
         activation: tanh, sin, gelu or silu.
 
     Reference: Tancik et al., NeurIPS 2020, arXiv 2006.10739, section 2.
@@ -189,17 +190,26 @@ class FourierMLP(nn.Module):
         width: int = 128,
         depth: int = 4,
         frequencies: int = 64,
-        scale: float = 1.0,
+        scale: float | list[float] = 1.0,
         activation: str = "tanh",
     ) -> None:
         super().__init__()
         check_sizes(width=width, depth=depth, frequencies=frequencies)
         self.input = InputLayer(dim=dim, time=time, features=features, width=frequencies)
+        several = isinstance(scale, list | tuple)
+        if several and (len(scale) != features or dim or time):
+            raise InvalidArgument(
+                f"network.scale of {len(scale)} numbers for {features} features",
+                "one number, or one for each feature of a network that sees features alone",
+            )
         for parameter in self.input.parameters():
-            nn.init.normal_(parameter, std=scale)
+            nn.init.normal_(parameter, std=1.0 if several else scale)
             parameter.requires_grad_(False)
-        if self.input.x is not None:
-            nn.init.uniform_(self.input.x.bias, 0, 2 * math.pi)
+        if several:
+            self.input.f.weight.mul_(torch.tensor(scale))
+        for layer in (self.input.x, self.input.f):
+            if layer is not None and layer.bias is not None:
+                nn.init.uniform_(layer.bias, 0, 2 * math.pi)
         self.mlp = MLP(
             dim=0,
             features=2 * frequencies,
