@@ -136,6 +136,10 @@ class Field:
             )
         raise AttributeError(name)
 
+    def __getitem__(self, index: Any) -> Tensor:
+        """Return a selection of the values."""
+        return self.value[index]
+
     @classmethod
     def __torch_function__(cls, function, types, args=(), kwargs=None):
         """Call a torch function with the values."""

@@ -113,7 +113,19 @@ class System:
 
     @cached_property
     def terms(self) -> Mapping[str, Condition]:
-        """The conditions by name, checked."""
+        """The conditions by name.
+
+        Raises:
+            InvalidArgument, InvalidType: For what does not fit the system.
+        """
+        self._check_names()
+        for name, condition in self._conditions.items():
+            condition.check(self, name)
+        return self._conditions
+
+    @cached_property
+    def _conditions(self) -> Mapping[str, Condition]:
+        """The conditions by name as they were written."""
         conditions = self.conditions() if callable(self.conditions) else self.conditions
         for name, condition in conditions.items():
             if not isinstance(condition, Condition):
@@ -142,7 +154,7 @@ class System:
 
     def pieces(self, on: On) -> list[Piece]:
         """Return the pieces of the boundary that a condition is about."""
-        others = [c.labels() for c in self.terms.values() if c is not on]
+        others = [c.labels() for c in self._conditions.values() if c is not on]
         return self.region.pieces(on.where, frozenset().union(*others))
 
     def quantity(self, title: str, key: str) -> tuple[str, str]:
@@ -225,7 +237,6 @@ class System:
         Raises:
             InvalidArgument, InvalidType: For what cannot be right; see `sciml.physics.systems`.
         """
-        self._check_names()
         generator = torch.Generator().manual_seed(0)
         touched: dict[str, set[tuple[str, Index]]] = {}
         loss: list[Tensor] = []
@@ -233,7 +244,6 @@ class System:
             if name == EQUATIONS:
                 p = self.sample(LOOK, generator)
             else:
-                self.terms[name].check(self, name)
                 p = self.terms[name].sample(self, LOOK, generator)
             seen = touched[name] = set()
             known = self.known(p, lambda k, p=p, seen=seen: _stand_in(k, len(p), seen, generator))
@@ -261,7 +271,7 @@ class System:
                     "variables of the domain",
                     did_you_mean(variable, self.region.variables),
                 )
-        if EQUATIONS in self.terms:
+        if EQUATIONS in self._conditions:
             raise InvalidArgument(f"a condition called '{EQUATIONS}'", "another name")
 
     def _check_use(self, touched: Mapping[str, set[tuple[str, Index]]]) -> None:
