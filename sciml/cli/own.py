@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from sciml.errors import ConfigError, did_you_mean
 
+PLACE = "SCIML_OWN_PROBLEM"  # variable of the environment that holds the class
 # What was typed, by the text that stands in configurations.
 CLASSES: dict[str, type] = {}
 
@@ -24,10 +26,13 @@ def is_own(target: object) -> bool:
 
 
 def take(words: Sequence[str]) -> list[str]:
-    """Return the words for Hydra, and load the classes that they name.
+    """Return the words for Hydra, and load the class that they name.
+
+    The option `own` of the group reads the class from the environment, where ranks that repeat the
+    command line find it, too.
 
     Args:
-        words: As typed; `problem=FILE.py:CLASS` becomes a choice and a key.
+        words: As typed; `problem=FILE.py:CLASS` becomes `problem=own`.
 
     Raises:
         ConfigError: If there is no such file or class, or the file cannot be run.
@@ -37,11 +42,12 @@ def take(words: Sequence[str]) -> list[str]:
         key, _, value = word.partition("=")
         value = value.strip("'\"")
         if key == "problem" and is_own(value):
-            target = load(value)
-            out += ["problem=own", f"problem._target_='{target}'"]
-            continue
-        if key == "problem._target_" and is_own(value):  # a rank that was started like this
-            load(value)
+            os.environ[PLACE] = load(value)
+            word = "problem=own"
+        elif word == "problem=own":
+            if not is_own(os.environ.get(PLACE)):
+                raise ConfigError("problem=own", "a class of yours", "Type problem=FILE.py:CLASS")
+            load(os.environ[PLACE])
         out.append(word)
     return out
 
