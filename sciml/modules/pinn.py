@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from typing import Literal
 
 import torch
 from lightning import LightningModule
@@ -25,6 +26,7 @@ from torch import Tensor, nn
 
 from sciml.data.collocation import Batch
 from sciml.errors import InvalidArgument, did_you_mean
+from sciml.modules.balance import RULES, balanced
 from sciml.modules.step import step_loss
 from sciml.modules.system_report import SystemReport
 from sciml.networks.ansatz import Ansatz
@@ -47,6 +49,9 @@ class PINN(LightningModule):
         adaptive_power: Exponent of the residual in the probability of keeping a candidate point;
             needs `data.candidates` above 1.
         weights: Weights of loss terms by name instead of the ones they have.
+        balance: Rule by which weights of terms follow from the terms: none, gradnorm or ntk, see
+            `sciml.modules.balance`.
+        balance_every: Steps between two updates of these weights.
 
     Raises:
         InvalidArgument, InvalidType: For a system that cannot be right, or unknown weights.
@@ -62,8 +67,17 @@ class PINN(LightningModule):
         data: object = None,
         adaptive_power: float = 1.0,
         weights: Mapping[str, float] | None = None,
+        balance: Literal["none", "gradnorm", "ntk"] = "none",
+        balance_every: int = 100,
     ) -> None:
         super().__init__()
+        if balance not in RULES:
+            raise InvalidArgument(
+                f"module.balance={balance}", "a rule", did_you_mean(balance, RULES)
+            )
+        if balance_every < 1:
+            raise InvalidArgument(f"module.balance_every={balance_every}", "a positive integer")
+        self.balance, self.balance_every = balance, balance_every
         self.needs = problem.needs
         self.problem = problem
         self.network = Ansatz(problem, network, getattr(data, "modes", 1))
@@ -82,6 +96,8 @@ class PINN(LightningModule):
         # which candidates were kept, of which batch: points stay as long as their batch does
         self.register_buffer("kept", torch.zeros(0, dtype=torch.int64))
         self.register_buffer("kept_of", torch.tensor(-1))
+        self.register_buffer("balance_log", torch.zeros(len(problem.term_names)))
+        self._factors: list[float] | None = None  # exp(balance_log), on the host
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """Return the outputs `(N,)` by name at points `(N, D)`."""
@@ -105,11 +121,32 @@ class PINN(LightningModule):
                 # where points come in pairs there is one row per pair
                 count = batch.counts[name] * len(value) // len(p)
                 terms.append(LossTerm(key, value, weight, count))
+        if self.balance != "none":
+            if self._factors is None:
+                self._factors = self.balance_log.exp().tolist()
+            for term, factor in zip(terms, self._factors, strict=True):
+                term.weight *= factor
         return terms
+
+    def _update_balance(self, batch: Batch) -> None:
+        """Look at the terms with the weights that the user set."""
+        self._factors = [1.0] * len(self.balance_log)
+        with torch.enable_grad():
+            terms = self.loss_terms(batch)
+            self.balance_log = balanced(
+                self.balance,
+                terms,
+                [p for p in self.network.parameters() if p.requires_grad],
+                self.balance_log,
+                batch.streams.generator("balance"),
+            )
+        self._factors = None
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return this rank's share of the loss."""
         batch = self._choose_points(batch)
+        if self.balance != "none" and self.global_step % self.balance_every == 0:
+            self._update_balance(batch)
         terms = self.loss_terms(batch)
         if not self._weights_checked:
             self._check_weights([term.name for term in terms])
@@ -152,6 +189,7 @@ class PINN(LightningModule):
         """Take over how many points were kept."""
         if f"{prefix}kept" in state_dict:
             self.kept = torch.empty_like(state_dict[f"{prefix}kept"], device=self.device)
+        self._factors = None
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     # --- evaluation -------------------------------------------------------------------------

@@ -17,9 +17,10 @@ class TestSystems(ModuleContract):
         "holes": model("pinn_poisson2d_holes", "optimizer.lr=5e-3"),
         "coefficient": model("pinn_poisson_coefficient", "optimizer.lr=5e-3"),
         "fourier": model("pinn_heat2d_multiscale", "optimizer.lr=5e-3", "network.frequencies=4"),
+        "balanced": model("pinn_kovasznay", "module.balance=ntk", "module.balance_every=4"),
         "kept": model("pinn_wave1d", "optimizer.lr=5e-3", "data.fixed_for=3"),
     }
     overfit = (200, 0.5)
-    slow_cases = ("holes", "coefficient", "fourier", "kept")
+    slow_cases = ("holes", "coefficient", "fourier", "kept", "balanced")
     optimizer_cases = ("kovasznay",)
     rank_cases = ("kovasznay", "coefficient")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
 from sciml.cli import train
 from sciml.data.point_sets import PointData
 from sciml.errors import ConfigError, InvalidArgument, InvalidType, PretrainedError
+from sciml.modules.balance import balanced, gradient_norms, kernel_traces
 from sciml.modules.identified import standard_errors
 from sciml.modules.pinn import PINN
 from sciml.networks.ansatz import network_sizes
@@ -16,6 +19,7 @@ from sciml.optim import ENGD
 from sciml.optim.capture import affine_layers
 from sciml.optim.jacobian import jacobian_of
 from sciml.optim.objective import Objective
+from sciml.optim.terms import LossTerm
 from sciml.optim.uses import mixing_terms
 from sciml.physics.suite.simple import Kovasznay
 from sciml.physics.systems import (
@@ -213,7 +217,7 @@ class Decay(System):
 
     domain = Time(0, 1)
     k = Unknown(1.5, positive=True)
-    weights = {"residual": 100}
+    weights = {"residual": 1e4}
     noise: torch.Tensor | float = 0.0
     sigma = 0.01
 
@@ -233,7 +237,7 @@ class Decay(System):
 def test_an_unknown_constant_is_recovered_from_exact_data() -> None:
     system = Decay()
     module = module_of(system, width=10)
-    engd(module, PointData(problem=system, points=40, fixed_for=100), 80)
+    engd(module, PointData(problem=system, points=40, fixed_for=100), 100)
     assert float(system.k.detach()) == pytest.approx(2.0, abs=1e-6)
 
 
@@ -264,7 +268,7 @@ def test_standard_errors_against_two_hundred_noisy_repetitions() -> None:
 def test_the_standard_error_of_a_problem_with_a_known_one() -> None:
     system = Decay()
     module = module_of(system, width=10)
-    engd(module, PointData(problem=system, points=40, fixed_for=100), 80)
+    engd(module, PointData(problem=system, points=40, fixed_for=100), 100)
     t = torch.linspace(0.05, 1, 20).double()
     slope = -t * torch.exp(-2 * t)  # of u = e^{-k t} in k: the equation leaves nothing else free
     wanted = system.sigma / float(slope.norm())
@@ -362,3 +366,45 @@ def test_a_class_of_the_users_own_from_the_command_line(tmp_path, capsys, monkey
     assert "needs problem. Type problem=NAME" in capsys.readouterr().err
     assert train.main(["model=pinn_burgers1d", "module=sdgd_pinn", "estimator=exact"]) == 2
     assert "Burgers1D does not fit module SDGDPINN" in capsys.readouterr().err
+
+
+# --- balance ----------------------------------------------------------------------------------
+def linear_terms(c: float = 1.0):
+    """Return terms r_i = A_i theta - b_i of different sizes, the parameters and the A_i."""
+    generator = torch.Generator().manual_seed(0)
+    theta = torch.randn(6, generator=generator).double().requires_grad_()
+    found, matrices = [], []
+    for i, n in enumerate((5, 9)):
+        a = torch.randn(n, 6, generator=generator).double() * 10**i
+        matrices.append(a)
+        weight = 2.0 * (c if i else 1.0)
+        found.append(LossTerm(f"{i}", a @ theta - 1, weight, n))
+    return found, [theta], matrices
+
+
+def test_traces_of_the_kernel_are_those_of_the_matrices() -> None:
+    terms, parameters, matrices = linear_terms()
+    found = kernel_traces(terms, parameters, torch.Generator().manual_seed(0), probes=4000)
+    for value, a in zip(found, matrices, strict=True):
+        k = 2.0 / len(a) * a @ a.t()
+        off = k - k.diag().diag()
+        error = (2 * off.square().sum() / 4000).sqrt()  # of Hutchinson's estimate
+        assert abs(float(value - k.trace())) < 3 * float(error)
+    sizes = gradient_norms(terms, parameters)
+    wanted = 2 * 2.0 / 5 * matrices[0].t() @ (matrices[0] @ parameters[0] - 1)
+    assert float(sizes[0]) == pytest.approx(float(wanted.detach().norm()), rel=1e-12)
+
+
+@pytest.mark.parametrize("rule", ["gradnorm", "ntk"])
+def test_a_balanced_run_does_not_depend_on_preset_weights(rule) -> None:
+    ratios = []
+    for c in (1.0, 1e3):
+        terms, parameters, _ = linear_terms(c)
+        log = torch.zeros(2).double()
+        for step in range(3):
+            seed = torch.Generator().manual_seed(step)
+            log = balanced(rule, terms, parameters, log, seed)
+        assert float(log.sum()) == pytest.approx(0, abs=1e-12)
+        weights = [t.weight * math.exp(v) for t, v in zip(terms, log.tolist(), strict=True)]
+        ratios.append(weights[1] / weights[0])
+    assert ratios[1] == pytest.approx(ratios[0], rel=1e-10)

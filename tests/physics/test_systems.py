@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from sciml.autodiff.multijet import lattice_of, variables
-from sciml.errors import InvalidArgument, InvalidType
+from sciml.errors import InvalidArgument, InvalidType, NumericalWarning
 from sciml.physics.suite.burgers import Burgers1D
 from sciml.physics.suite.coefficients import HeatCoefficient, PoissonCoefficient
 from sciml.physics.suite.poisson_holes import Poisson2DHoles, meet, series
@@ -213,7 +213,7 @@ class Flow(System):
     domain = PLATE * Time(0, 1) * Range("nu", 0.1, 1)
     k = Unknown(2.0, positive=True)
     conditions = {
-        "start": Initial(u=lambda x: x, v=0, u_t=1),
+        "start": Initial(u=lambda x: 1 + 0 * x, v=0, u_t=1),
         "inlet": On(domain.left | domain.right, u=1),
         "hole": On(domain.hole, lambda u, v, nx: (u.n + 2 * (u - 5), v * nx)),
         "rest": On(domain.rest, v_n=0, v_lap=0),
@@ -346,6 +346,23 @@ def test_bad_input_is_refused_in_one_message(case) -> None:
     parts, message = BAD[case]
     with pytest.raises(InvalidArgument, match=message):
         made(**parts).needs  # noqa: B018
+
+
+def test_contradictory_conditions_are_pointed_out() -> None:
+    square = Rectangle((0, 0), (1, 1))
+    lid = {"lid": On(square.top, u=1), "walls": On(square.rest, u=0)}
+    text = "'lid' and 'walls' contradict each other: u is 1 and 0 at x=0, y=1"
+    with pytest.warns(NumericalWarning, match=text):
+        made(domain=square, conditions=lid).needs  # noqa: B018
+    bar = Interval(0, 1) * Time(0, 1)
+    start = {"start": Initial(u=lambda x: 1 + x), "ends": On(bar.boundary, u=0)}
+    with pytest.warns(NumericalWarning, match="'start' and 'ends'.* at x=[01], t=0"):
+        made(domain=bar, conditions=start).needs  # noqa: B018
+    agreeing = {"lid": On(square.top, u=lambda x: x * (1 - x)), "walls": On(square.rest, u=0)}
+    assert made(domain=square, conditions=agreeing).needs  # our warnings are errors here
+    cut = square - Rectangle((0.5, 0.5), (1, 1), name="notch")
+    apart = {"notch": On(cut.notch, u=1), "left": On(cut.left, u=0)}
+    assert made(domain=cut, conditions=apart).needs
 
 
 def test_what_is_wrong_at_once_is_refused_at_once(tmp_path) -> None:

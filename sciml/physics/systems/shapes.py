@@ -101,6 +101,10 @@ class Piece:
         """Return `n` uniform points and unit normals, outwards from the primitive, `(n, d)`."""
         raise NotImplementedError
 
+    def corners(self) -> list[Tensor]:
+        """Return where it ends in the plane, `(2,)` each; empty where it has no ends."""
+        return []
+
 
 class Face(Piece):
     """A side of a box; an end of an interval.
@@ -127,6 +131,16 @@ class Face(Piece):
         normals[:, self.axis] = 1.0 if self.upper else -1.0
         return self.low.to(u.device) + u * self.side.to(u.device), normals
 
+    def corners(self) -> list[Tensor]:
+        """Return both ends of a side of a rectangle."""
+        if len(self.low) != 2:
+            return []
+        start = self.low.clone()
+        start[self.axis] += self.side[self.axis] * self.upper
+        end = start.clone()
+        end[1 - self.axis] += self.side[1 - self.axis]
+        return [start, end]
+
 
 class Segment(Piece):
     """An edge of a polygon that lies to its left.
@@ -147,6 +161,10 @@ class Segment(Piece):
         u = torch.rand(n, 1, generator=generator, dtype=KIND, device=generator.device)
         points = self.start.to(u.device) + u * self.edge.to(u.device)
         return points, self.normal.to(u.device).expand(n, 2)
+
+    def corners(self) -> list[Tensor]:
+        """Return both ends."""
+        return [self.start, self.start + self.edge]
 
 
 class Sphere(Piece):
@@ -208,6 +226,11 @@ class Cut(Piece):
 
         rows = accepted(n, draw)[0][0]
         return rows[:, :d], rows[:, d:]
+
+    def corners(self) -> list[Tensor]:
+        """Return those ends of the whole piece that lie on the combined boundary."""
+        near = PROBE * self.shape.size
+        return [c for c in self.piece.corners() if abs(float(self.shape.level(c[None]))) < near]
 
 
 class Shape(HasParts):

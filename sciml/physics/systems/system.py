@@ -18,6 +18,7 @@ computes these and no others, and mistakes are found before training.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from types import MappingProxyType
@@ -27,8 +28,9 @@ import torch
 from torch import Tensor
 
 from sciml.autodiff.multijet import Index, MultiJet
-from sciml.errors import InvalidArgument, InvalidType, did_you_mean
+from sciml.errors import InvalidArgument, InvalidType, NumericalWarning, did_you_mean
 from sciml.physics.systems.conditions import Condition, On, PointSet, named
+from sciml.physics.systems.corners import contradictions
 from sciml.physics.systems.fields import Field, Names, call, coordinates, random_rows, rows
 from sciml.physics.systems.region import Region
 from sciml.physics.systems.shapes import KIND, Piece
@@ -230,16 +232,27 @@ class System:
         return {name: rows(f"{title}, '{name}'", value, x) for name, value in found.items()}
 
     # --- reading ----------------------------------------------------------------------------
-    @cached_property
+    @property
     def needs(self) -> Mapping[str, frozenset[Index]]:
         """Multi-indices that the equations and every condition read, by set of points.
 
         Raises:
-            InvalidArgument, InvalidType: For what cannot be right; see `sciml.physics.systems`.
+            InvalidArgument, InvalidType: For what cannot be right.
         """
+        return self._read[0]
+
+    @property
+    def term_names(self) -> tuple[str, ...]:
+        """Names of the loss terms, in their order."""
+        return self._read[1]
+
+    @cached_property
+    def _read(self) -> tuple[Mapping[str, frozenset[Index]], tuple[str, ...]]:
+        """What reading the system with stand-ins told."""
         generator = torch.Generator().manual_seed(0)
         touched: dict[str, set[tuple[str, Index]]] = {}
         loss: list[Tensor] = []
+        names: list[str] = []
         for name in (EQUATIONS, *self.terms):
             if name == EQUATIONS:
                 p = self.sample(LOOK, generator)
@@ -248,11 +261,28 @@ class System:
             seen = touched[name] = set()
             known = self.known(p, lambda k, p=p, seen=seen: _stand_in(k, len(p), seen, generator))
             with torch.enable_grad(), no_outer_products(f"'{name}'", len(p)):
-                loss += self.residuals(name, p, known).values()
+                found = self.residuals(name, p, known)
+            loss += found.values()
+            names += found
         self._check_use(touched)
+        if len(set(names)) < len(names):
+            raise InvalidArgument(
+                f"loss terms {names} of {type(self).__name__}",
+                "distinct names of equations and conditions",
+            )
         self._check_unknowns(loss)
-        return {name: frozenset(index for _, index in seen) | {self.names.zero}
-                for name, seen in touched.items()}  # fmt: skip
+        for text in contradictions(self):
+            warnings.warn(
+                f"{text}. No smooth solution has both: make them agree there, or expect the error "
+                "to stay near that place",
+                NumericalWarning,
+                stacklevel=3,
+            )
+        needs = {
+            name: frozenset(index for _, index in seen) | {self.names.zero}
+            for name, seen in touched.items()
+        }
+        return needs, tuple(names)
 
     def _check_names(self) -> None:
         title = type(self).__name__
