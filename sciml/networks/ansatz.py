@@ -83,7 +83,7 @@ class Ansatz(nn.Module):
         else:
             raw = self.network(None, None, inputs)
             self._checked(raw.value, len(p.x))
-        if self.system.hard is None:
+        if self.system.transform is None:
             return raw
         if self._is_affine():
             if known is None:
@@ -129,13 +129,13 @@ class Ansatz(nn.Module):
     def _constrained(self, raw, x):
         """Return `hard` of raw outputs `(N, K)` and points `(N, D)`, tensors or jets."""
         system = self.system
-        if system.hard is None:
+        if system.transform is None:
             return raw
         title = f"{type(system).__name__}.hard()"
         own = {name: raw[:, k : k + 1] for k, name in enumerate(system.outputs)}
         places = {name: x[:, k : k + 1] for k, name in enumerate(system.region.variables)}
         constants = {name: c() for name, c in self.unknowns.items()}
-        made = system.ask(title, system.hard, {**places, **own, **constants})
+        made = system.transform({**places, **own, **constants})
         made = made if isinstance(made, Mapping) else {system.outputs[0]: made}
         for name, value in made.items():
             if name not in own:

@@ -12,7 +12,7 @@ from sciml.autodiff.multijet import lattice_of, variables
 from sciml.errors import InvalidArgument, InvalidType, NumericalWarning
 from sciml.physics.suite.burgers import Burgers1D
 from sciml.physics.suite.coefficients import HeatCoefficient, PoissonCoefficient
-from sciml.physics.suite.poisson_holes import Poisson2DHoles, meet, series
+from sciml.physics.suite.poisson_holes import Poisson2DHoles, series
 from sciml.physics.suite.simple import Heat2DMultiscale, Helmholtz2D, Kovasznay, Wave1D
 from sciml.physics.systems import (
     At,
@@ -30,6 +30,7 @@ from sciml.physics.systems import (
     Time,
     Unknown,
 )
+from sciml.physics.systems.lifted import meet
 from sciml.physics.systems.region import shares
 
 PLATE = Rectangle((0, 0), (2, 1)) - Disk((1, 0.5), 0.25, name="hole")
@@ -120,19 +121,62 @@ def test_shares_add_up_and_nothing_gets_none() -> None:
     assert sum(shares([1, 1, 1], 100)) == 100
 
 
-def test_distances_are_zero_on_their_edge_with_unit_slope_and_positive_inside() -> None:
+def test_conditions_built_in_hold_and_their_masks_are_distances() -> None:
     problem = Poisson2DHoles()
-    angle = torch.linspace(0, 6, 25).double()
-    edge = torch.stack([0.3 + 0.1 * angle.cos(), 0.3 + 0.1 * angle.sin()], 1)
+    assert problem.terms == {} and set(problem.every_condition) == {"outside", "holes"}
 
-    def mask(x, y):
-        one, zero = torch.ones_like(x), torch.zeros_like(x)
-        return problem.built_in(one, x, y) - problem.built_in(zero, x, y)
+    def ansatz(x, n: float):
+        known = dict(zip(("x", "y"), x.unbind(1), strict=True))
+        return problem.transform({**known, "u": torch.full_like(x[:, 0], n)})["u"]
 
-    near = edge + 1e-6 * torch.stack([angle.cos(), angle.sin()], 1)
-    torch.testing.assert_close(mask(*edge.T), torch.zeros(25).double(), rtol=0, atol=1e-15)
-    torch.testing.assert_close(mask(*near.T), torch.full((25,), 1e-6).double(), rtol=1e-4, atol=0)
-    assert (mask(*problem.sample(1000, generator()).x.T) > 0).all()
+    pieces = {p: problem.region.shape.pieces for p in ("outside", "holes")}
+    for label, wanted in (("outside", 1.0), ("holes", 0.0)):
+        edge = [p for p in pieces[label] if p.label == label]
+        x, normals = problem.region.sample_part(edge, 200, generator())
+        for n in (0.0, 3.0):
+            value = torch.full((len(x),), wanted).double()
+            torch.testing.assert_close(ansatz(x, n), value, rtol=0, atol=1e-12)
+        near = x - 1e-6 * normals  # unit slope of the mask into the domain
+        mask = ansatz(near, 1.0) - ansatz(near, 0.0)
+        torch.testing.assert_close(mask, torch.full_like(mask, 1e-6), rtol=1e-3, atol=0)
+    inside = problem.sample(1000, generator()).x
+    assert (ansatz(inside, 1.0) - ansatz(inside, 0.0) > 0).all()
+    lift, mask = problem.transform.curvature()["u"]
+    assert 10 < lift < 1e4 and 1 < mask < 1e4
+
+
+def test_a_box_in_time_is_lifted_by_products() -> None:
+    class Plate(System):
+        domain = Rectangle((0, 0), (2, 1)) * Time(1, 3)
+        conditions = {
+            "start": Initial(u=lambda x, y: x * y),
+            "sides": On(domain.boundary, u=lambda x, y: x * y),
+        }
+        hard_conditions = ("start", "sides")
+
+        def residual(self, u):
+            return u.t - u.lap
+
+    plate = Plate()
+    assert plate.needs and plate.terms == {}
+    x = plate.sample(20, generator()).x
+    known = dict(zip("xyt", x.unbind(1), strict=True))
+    a, b, t = x.unbind(1)
+    made = plate.transform({**known, "u": torch.ones(20).double()})["u"]
+    wanted = a * b + a * (2 - a) / 2 * b * (1 - b) * (1 - torch.exp(1 - t))
+    torch.testing.assert_close(made, wanted, rtol=1e-12, atol=1e-13)
+
+
+def test_what_cannot_be_built_in_is_refused() -> None:
+    notched = Rectangle((-1, -1), (1, 1)) - Rectangle((0, 0), (1, 1), name="notch")
+    walls = {"notch": On(notched.notch, u=0), "flux": On(notched.left, u_n=0)}
+    for names, message in (
+        (("notch",), "cross the domain.*one side"),
+        (("flux",), "condition 'flux' in hard_conditions.*values of outputs alone"),
+        (("nothc",), "Did you mean 'notch'"),
+    ):
+        with pytest.raises(InvalidArgument, match=message):
+            made(domain=notched, conditions=walls, hard_conditions=names).transform  # noqa: B018
     a, b = torch.tensor([0.5]).double(), torch.tensor([0.25]).double()
     assert float(meet(a, b)) == pytest.approx(1 / (2 + 4))
 

@@ -24,7 +24,7 @@ def contradictions(system: System) -> list[str]:
     time; values are those of conditions that prescribe the output itself.
     """
     places = {
-        name: on for name, on in system.terms.items()
+        name: on for name, on in system.every_condition.items()
         if isinstance(on, On) and any(key in system.outputs for key in on.values)
     }  # fmt: skip
     found = []

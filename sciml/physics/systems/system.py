@@ -32,6 +32,7 @@ from sciml.errors import InvalidArgument, InvalidType, NumericalWarning, did_you
 from sciml.physics.systems.conditions import Condition, On, PointSet, named
 from sciml.physics.systems.corners import contradictions
 from sciml.physics.systems.fields import Field, Names, call, coordinates, random_rows, rows
+from sciml.physics.systems.lifted import Lifted
 from sciml.physics.systems.region import Region
 from sciml.physics.systems.shapes import KIND, Piece
 from sciml.physics.systems.unknowns import Constant, Unknown
@@ -51,6 +52,8 @@ class System:
         outputs: Names of the unknown functions.
         domain: A shape, `Time(start, end)`, or a product.
         conditions: Conditions by name, or a method that returns them.
+        hard_conditions: Names of conditions to build into the ansatz from the shape, see
+            `sciml.physics.systems.lifted`; the others are terms of the loss.
         periodic: Variables in which all outputs are periodic over the domain; built into the
             network's inputs.
         weights: Weights of equations by name; 1 where nothing is said.
@@ -64,6 +67,7 @@ class System:
     conditions: Mapping[str, Condition] | Callable[[], Mapping[str, Condition]] = MappingProxyType(
         {}
     )
+    hard_conditions: tuple[str, ...] = ()
     periodic: tuple[str, ...] = ()
     weights: Mapping[str, float] = MappingProxyType({})
     gauge: tuple[str, ...] = ()
@@ -121,13 +125,30 @@ class System:
             InvalidArgument, InvalidType: For what does not fit the system.
         """
         self._check_names()
-        for name, condition in self._conditions.items():
+        for name, condition in self.every_condition.items():
             condition.check(self, name)
-        return self._conditions
+        return {k: c for k, c in self.every_condition.items() if k not in self.hard_conditions}
 
     @cached_property
-    def _conditions(self) -> Mapping[str, Condition]:
-        """The conditions by name as they were written."""
+    def transform(self) -> Callable[[Mapping[str, Any]], Any] | None:
+        """What makes the outputs from those of the network, given all there is by name; or None.
+
+        Raises:
+            InvalidArgument: For conditions that cannot be built in, or two ways of doing it.
+        """
+        if self.hard_conditions and self.hard is not None:
+            raise InvalidArgument(
+                f"hard() and hard_conditions of {type(self).__name__}", "one of the two"
+            )
+        if self.hard_conditions:
+            return Lifted(self, tuple(self.hard_conditions))
+        if self.hard is None:
+            return None
+        return lambda known: call(f"{type(self).__name__}.hard()", self.hard, known)
+
+    @cached_property
+    def every_condition(self) -> Mapping[str, Condition]:
+        """The conditions by name as they were written, built in or not."""
         conditions = self.conditions() if callable(self.conditions) else self.conditions
         for name, condition in conditions.items():
             if not isinstance(condition, Condition):
@@ -156,7 +177,7 @@ class System:
 
     def pieces(self, on: On) -> list[Piece]:
         """Return the pieces of the boundary that a condition is about."""
-        others = [c.labels() for c in self._conditions.values() if c is not on]
+        others = [c.labels() for c in self.every_condition.values() if c is not on]
         return self.region.pieces(on.where, frozenset().union(*others))
 
     def quantity(self, title: str, key: str) -> tuple[str, str]:
@@ -271,6 +292,7 @@ class System:
                 "distinct names of equations and conditions",
             )
         self._check_unknowns(loss)
+        self.transform  # noqa: B018 - refused now, if at all
         for text in contradictions(self):
             warnings.warn(
                 f"{text}. No smooth solution has both: make them agree there, or expect the error "
@@ -301,7 +323,7 @@ class System:
                     "variables of the domain",
                     did_you_mean(variable, self.region.variables),
                 )
-        if EQUATIONS in self._conditions:
+        if EQUATIONS in self.every_condition:
             raise InvalidArgument(f"a condition called '{EQUATIONS}'", "another name")
 
     def _check_use(self, touched: Mapping[str, set[tuple[str, Index]]]) -> None:
