@@ -99,7 +99,7 @@ def main() -> None:
     """Run what was asked for and write the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--models", nargs="*", default=list(PUBLISHED), choices=list(PUBLISHED))
-    parser.add_argument("--optimizer", default="engd")
+    parser.add_argument("--optimizer", default="lm")
     parser.add_argument("--seeds", nargs="*", type=int, default=[0])
     parser.add_argument("--steps", type=int, help="what the recipe says, by default")
     parser.add_argument("--threads", type=int, default=1)

@@ -192,7 +192,7 @@ class Solution:
 def solve(
     problem: System,
     *words: str,
-    optimizer: str | Sequence[str] = "engd",
+    optimizer: str | Sequence[str] = "lm",
     steps: int | None = None,
     seconds: float | None = None,
     points: int | None = None,

@@ -1,7 +1,8 @@
-"""Points of a system of equations: inside the domain and of every condition, drawn on the device.
+"""Points of a system of equations: inside the domain and of every condition.
 
 The points of step s on rank r are a function of (seed, r, s) alone, as in
-`sciml.data.collocation`; observations and single points are the same on all ranks.
+`sciml.data.collocation`; observations and single points are the same on all ranks. They are drawn
+on the CPU, where shapes live, and are the same whatever device they are sent to.
 """
 
 from __future__ import annotations
@@ -84,9 +85,9 @@ class PointData(Counted):
         return self.val_batch(rank, world)
 
     def _cast(self, p: PointSet) -> PointSet:
-        """Return points in the precision of the module being trained."""
+        """Return points on the device and in the precision of the module being trained."""
         module = self.trainer.lightning_module if self.trainer else None
-        return p if module is None or module.dtype == p.x.dtype else p.to(module.dtype)
+        return p if module is None else p.to(module.device, module.dtype)
 
     # --- points -----------------------------------------------------------------------------
     def batch(self, step: int, rank: int = 0, world: int = 1) -> Batch:
@@ -96,11 +97,11 @@ class PointData(Counted):
             return self._kept[1]  # with what has been computed of the points
         streams = Streams(self.seed, step, rank, world, self.device())
         n = self.points * self.candidates
-        points = self._cast(self.problem.sample(n, streams.generator("points")))
+        points = self._cast(self.problem.sample(n, streams.generator("points", cpu=True)))
         conditions = {}
         for name, condition in self.problem.terms.items():
             n = condition.points or self.condition_points
-            drawn = condition.sample(self.problem, n, streams.generator(name))
+            drawn = condition.sample(self.problem, n, streams.generator(name, cpu=True))
             conditions[name] = self._cast(drawn)
         # every rank draws as many of each: the parts of a boundary are the same for all
         counts = {"interior": self.points * world}
@@ -113,7 +114,7 @@ class PointData(Counted):
         """Return this rank's validation points, the same at every validation."""
         streams = Streams(self.seed + 1, 0, rank, world, self.device())
         n = max(1, self.val_points // world)
-        points = self._cast(self.problem.sample(n, streams.generator("validation")))
+        points = self._cast(self.problem.sample(n, streams.generator("validation", cpu=True)))
         return Batch(points, {}, streams, {"interior": n * world})
 
 

@@ -96,6 +96,7 @@ class PINN(LightningModule):
         # which candidates were kept, of which batch: points stay as long as their batch does
         self.register_buffer("kept", torch.zeros(0, dtype=torch.int64))
         self.register_buffer("kept_of", torch.tensor(-1))
+        self._kept_of: int | None = None  # the same on the host; None for not yet read
         self.register_buffer("balance_log", torch.zeros(len(problem.term_names)))
         self._factors: list[float] | None = None  # exp(balance_log), on the host
 
@@ -170,7 +171,9 @@ class PINN(LightningModule):
         p, keep = batch.points, batch.counts["interior"] // batch.streams.world
         if len(p) <= keep:
             return batch
-        if int(self.kept_of) != batch.streams.step or len(self.kept) != keep:
+        if self._kept_of is None:
+            self._kept_of = int(self.kept_of)
+        if self._kept_of != batch.streams.step or len(self.kept) != keep:
             with torch.no_grad():
                 parts = self.residuals(EQUATIONS, p).values()
             size = sum(r.square() for r in parts).sqrt() ** self.adaptive_power
@@ -178,6 +181,7 @@ class PINN(LightningModule):
             generator = batch.streams.generator("keep")
             self.kept = torch.multinomial(size, keep, generator=generator)
             self.kept_of.fill_(batch.streams.step)
+            self._kept_of = batch.streams.step
             p.cache["chosen"] = None
         if p.cache.get("chosen") is None:
             p.cache.clear()  # of the candidates, which nobody needs any more
@@ -189,7 +193,7 @@ class PINN(LightningModule):
         """Take over how many points were kept."""
         if f"{prefix}kept" in state_dict:
             self.kept = torch.empty_like(state_dict[f"{prefix}kept"], device=self.device)
-        self._factors = None
+        self._factors = self._kept_of = None
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     # --- evaluation -------------------------------------------------------------------------

@@ -15,9 +15,9 @@ from sciml.modules.identified import standard_errors
 from sciml.modules.pinn import PINN
 from sciml.networks.ansatz import network_sizes
 from sciml.networks.mlp import MLP
-from sciml.optim import ENGD
 from sciml.optim.capture import affine_layers
 from sciml.optim.jacobian import jacobian_of
+from sciml.optim.levenberg_marquardt import LevenbergMarquardt
 from sciml.optim.objective import Objective
 from sciml.optim.terms import LossTerm
 from sciml.optim.uses import mixing_terms
@@ -183,8 +183,8 @@ def test_periodic_inputs_make_outputs_periodic_with_all_derivatives() -> None:
     torch.testing.assert_close(here, there, rtol=1e-9, atol=1e-10)
 
 
-def engd(module: PINN, data: PointData, steps: int) -> float:
-    optimizer = ENGD(module.network, damping=1e-8)
+def fitted(module: PINN, data: PointData, steps: int) -> float:
+    optimizer = LevenbergMarquardt(module.network)
     for step in range(steps):
         batch = data.batch(step // data.fixed_for)
         objective = Objective(lambda batch=batch: module.loss_terms(batch))
@@ -206,10 +206,10 @@ class Robin(System):
         return (x + 1) ** 2
 
 
-@pytest.mark.filterwarnings("ignore:ENGD has lowered")
+@pytest.mark.filterwarnings("ignore:LevenbergMarquardt has lowered")
 def test_the_sign_of_a_robin_condition() -> None:
     solution = solve(Robin(), steps=30, points=30, width=8, depth=3)
-    assert solution.metrics["test/rel_l2"] < 2e-3
+    assert solution.metrics["test/rel_l2"] < 1e-4
 
 
 class Decay(System):
@@ -233,16 +233,16 @@ class Decay(System):
         return 1 + t * u
 
 
-@pytest.mark.filterwarnings("ignore:ENGD has lowered")
+@pytest.mark.filterwarnings("ignore:LevenbergMarquardt has lowered")
 def test_an_unknown_constant_is_recovered_from_exact_data() -> None:
     system = Decay()
     module = module_of(system, width=10)
-    engd(module, PointData(problem=system, points=40, fixed_for=100), 100)
+    fitted(module, PointData(problem=system, points=40, fixed_for=100), 60)
     assert float(system.k.detach()) == pytest.approx(2.0, abs=1e-6)
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:ENGD has lowered")
+@pytest.mark.filterwarnings("ignore:LevenbergMarquardt has lowered")
 def test_standard_errors_against_two_hundred_noisy_repetitions() -> None:
     found, generator, errors = [], torch.Generator().manual_seed(0), []
     start = None
@@ -252,7 +252,7 @@ def test_standard_errors_against_two_hundred_noisy_repetitions() -> None:
         module = module_of(system, width=6)
         if start is not None:
             module.load_state_dict(start)
-        engd(
+        fitted(
             module, PointData(problem=system, points=30, fixed_for=100), 40 if start is None else 12
         )
         start = start or {k: v.clone() for k, v in module.state_dict().items()}
@@ -264,11 +264,11 @@ def test_standard_errors_against_two_hundred_noisy_repetitions() -> None:
     assert float(torch.tensor(found).mean()) == pytest.approx(2.0, abs=4 * float(spread) / 200**0.5)
 
 
-@pytest.mark.filterwarnings("ignore:ENGD has lowered")
+@pytest.mark.filterwarnings("ignore:LevenbergMarquardt has lowered")
 def test_the_standard_error_of_a_problem_with_a_known_one() -> None:
     system = Decay()
     module = module_of(system, width=10)
-    engd(module, PointData(problem=system, points=40, fixed_for=100), 100)
+    fitted(module, PointData(problem=system, points=40, fixed_for=100), 60)
     t = torch.linspace(0.05, 1, 20).double()
     slope = -t * torch.exp(-2 * t)  # of u = e^{-k t} in k: the equation leaves nothing else free
     wanted = system.sigma / float(slope.norm())
