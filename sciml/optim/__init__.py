@@ -7,11 +7,13 @@ from sciml.optim.deepzero import DeepZero
 from sciml.optim.engd import ENGD, SPRING
 from sciml.optim.galore import GaLore
 from sciml.optim.kfac import KFAC
+from sciml.optim.levenberg_marquardt import LevenbergMarquardt
 from sciml.optim.mfac import MFAC
 from sciml.optim.mkor import MKOR
 from sciml.optim.natural_galore import NaturalGaLore
 from sciml.optim.objective import Objective
 from sciml.optim.polystep import PolyStep
+from sciml.optim.schedules import Constant, Cosine, Exponential, Linear, Refined
 from sciml.optim.sophia import SophiaG, SophiaH
 from sciml.optim.ssbroyden import SSBroyden
 from sciml.optim.terms import LossTerm
@@ -25,12 +27,18 @@ __all__ = [
     "SPRING",
     "AdaHessian",
     "AdamLBFGS",
+    "Constant",
+    "Cosine",
     "DeepZero",
+    "Exponential",
     "GaLore",
+    "LevenbergMarquardt",
+    "Linear",
     "LossTerm",
     "NaturalGaLore",
     "Objective",
     "PolyStep",
+    "Refined",
     "SSBroyden",
     "SophiaG",
     "SophiaH",

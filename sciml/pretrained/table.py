@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import inspect
 
+from sciml import plugins
 from sciml.errors import PretrainedError, did_you_mean
 
 # What constructors raise on arguments that they cannot use.
@@ -21,130 +22,132 @@ PLAIN = {"bool": bool, "int": int, "float": float, "str": str, "None": type(None
 WORDS = {bool: "true or false", int: "an integer of nine digits at most", float: "a number"}
 WORDS |= {str: "a word", type(None): "null"}
 
+# What a plug-in's class of a kind inherits from; any class may be an argument of those.
+BASES = {"problem": "sciml.physics:PDE"}
+BASES |= {kind: "torch.nn:Module" for kind in ("solution", "network", "operator")}
+
 CLASSES: dict[str, dict[str, str]] = {
     "solution": {
-        "TrialSolution": "sciml.networks.trial:TrialSolution",
+        "TrialSolution": "sciml.networks:TrialSolution",
     },
     "problem": {
-        "AllenCahn": "sciml.physics.ball:AllenCahn",
-        "Biharmonic": "sciml.physics.biharmonic:Biharmonic",
-        "BlackScholesBarenblatt": "sciml.physics.black_scholes:BlackScholesBarenblatt",
-        "HarmonicOscillator": "sciml.physics.schrodinger:HarmonicOscillator",
-        "Heat": "sciml.physics.low_dim_time:Heat",
-        "HJBLinear": "sciml.physics.hjb:HJBLinear",
-        "HJBLQG": "sciml.physics.hjb:HJBLQG",
-        "HJBRosenbrock": "sciml.physics.hjb:HJBRosenbrock",
-        "LogFokkerPlanck": "sciml.physics.low_dim_time:LogFokkerPlanck",
-        "Poisson": "sciml.physics.ball:Poisson",
-        "PoissonBox": "sciml.physics.elliptic:PoissonBox",
-        "SemilinearAllenCahn": "sciml.physics.semilinear:SemilinearAllenCahn",
-        "SemilinearHeat": "sciml.physics.semilinear:SemilinearHeat",
-        "SemilinearSineGordon": "sciml.physics.semilinear:SemilinearSineGordon",
-        "SineGordon": "sciml.physics.ball:SineGordon",
-        "Wave": "sciml.physics.wave:Wave",
+        "AllenCahn": "sciml.physics:AllenCahn",
+        "Biharmonic": "sciml.physics:Biharmonic",
+        "BlackScholesBarenblatt": "sciml.physics:BlackScholesBarenblatt",
+        "HarmonicOscillator": "sciml.physics:HarmonicOscillator",
+        "Heat": "sciml.physics:Heat",
+        "HJBLinear": "sciml.physics:HJBLinear",
+        "HJBLQG": "sciml.physics:HJBLQG",
+        "HJBRosenbrock": "sciml.physics:HJBRosenbrock",
+        "LogFokkerPlanck": "sciml.physics:LogFokkerPlanck",
+        "Poisson": "sciml.physics:Poisson",
+        "PoissonBox": "sciml.physics:PoissonBox",
+        "SemilinearAllenCahn": "sciml.physics:SemilinearAllenCahn",
+        "SemilinearHeat": "sciml.physics:SemilinearHeat",
+        "SemilinearSineGordon": "sciml.physics:SemilinearSineGordon",
+        "SineGordon": "sciml.physics:SineGordon",
+        "Wave": "sciml.physics:Wave",
     },
     "network": {
-        "FourierMLP": "sciml.networks.mlp:FourierMLP",
-        "MLP": "sciml.networks.mlp:MLP",
-        "ModifiedMLP": "sciml.networks.mlp:ModifiedMLP",
-        "PairNetwork": "sciml.networks.pairs:PairNetwork",
-        "PerOutput": "sciml.networks.per_output:PerOutput",
-        "ResidualMLP": "sciml.networks.mlp:ResidualMLP",
-        "TensorNetwork": "sciml.networks.tensor:TensorNetwork",
+        "FourierMLP": "sciml.networks:FourierMLP",
+        "MLP": "sciml.networks:MLP",
+        "ModifiedMLP": "sciml.networks:ModifiedMLP",
+        "PairNetwork": "sciml.networks:PairNetwork",
+        "PerOutput": "sciml.networks:PerOutput",
+        "ResidualMLP": "sciml.networks:ResidualMLP",
+        "TensorNetwork": "sciml.networks:TensorNetwork",
     },
     # Networks with a `schema` of their own, see `sciml.pretrained.operator`.
     "operator": {
-        "Ansatz": "sciml.networks.ansatz:Ansatz",
-        "CGS": "sciml.networks.cgs:CGS",
-        "EquiNO": "sciml.networks.equino:EquiNO",
-        "IGNN": "sciml.networks.graph_baselines:IGNN",
-        "MessagePassing": "sciml.networks.graph_baselines:MessagePassing",
-        "VPIONet": "sciml.networks.vpionet:VPIONet",
-        "WosFNO": "sciml.networks.wos_fno:WosFNO",
-        "WosGINO": "sciml.networks.wos_gino:WosGINO",
-        "NeuralopCloud": "sciml.networks.neuraloperator:NeuralopCloud",
-        "NeuralopGrid": "sciml.networks.neuraloperator:NeuralopGrid",
-        "RefinedCGS": "sciml.networks.cgs_rounds:RefinedCGS",
-        "ExplicitNetwork": "sciml.networks.flow_classifier:ExplicitNetwork",
-        "HomoODE": "sciml.networks.homoode:HomoODE",
-        "NeuralODE": "sciml.networks.flow_classifier:NeuralODE",
-        "DEQ": "sciml.networks.deq:DEQ",
-        "UnrolledNetwork": "sciml.networks.deq:UnrolledNetwork",
-        "ConstrainedFNO": "sciml.networks.constrained:ConstrainedFNO",
-        "FNO": "sciml.networks.fno:FNO",
-        "FNODEQ": "sciml.networks.fno_deq:FNODEQ",
-        "Corrector": "sciml.networks.corrector:Corrector",
-        "DCDM": "sciml.networks.preconditioners.dcdm:DCDM",
-        "LearnedMultigrid": "sciml.networks.preconditioners.learned_multigrid:LearnedMultigrid",
+        "Ansatz": "sciml.networks:Ansatz",
+        "CGS": "sciml.networks:CGS",
+        "EquiNO": "sciml.networks:EquiNO",
+        "IGNN": "sciml.networks:IGNN",
+        "MessagePassing": "sciml.networks:MessagePassing",
+        "VPIONet": "sciml.networks:VPIONet",
+        "WosFNO": "sciml.networks:WosFNO",
+        "WosGINO": "sciml.networks:WosGINO",
+        "NeuralopCloud": "sciml.networks:NeuralopCloud",
+        "NeuralopGrid": "sciml.networks:NeuralopGrid",
+        "RefinedCGS": "sciml.networks:RefinedCGS",
+        "ExplicitNetwork": "sciml.networks:ExplicitNetwork",
+        "HomoODE": "sciml.networks:HomoODE",
+        "NeuralODE": "sciml.networks:NeuralODE",
+        "DEQ": "sciml.networks:DEQ",
+        "UnrolledNetwork": "sciml.networks:UnrolledNetwork",
+        "ConstrainedFNO": "sciml.networks:ConstrainedFNO",
+        "FNO": "sciml.networks:FNO",
+        "FNODEQ": "sciml.networks:FNODEQ",
+        "Corrector": "sciml.networks:Corrector",
+        "DCDM": "sciml.networks:DCDM",
+        "LearnedMultigrid": "sciml.networks:LearnedMultigrid",
     },
     # Families of problems, which `sciml verify` draws from.
     "family": {
-        "BoxPoisson": "sciml.physics.walks.families:BoxPoisson",
-        "StarDiffusion": "sciml.physics.walks.families:StarDiffusion",
-        "StarPoisson": "sciml.physics.walks.families:StarPoisson",
-        "StarScreened": "sciml.physics.walks.families:StarScreened",
+        "BoxPoisson": "sciml.physics.walks:BoxPoisson",
+        "StarDiffusion": "sciml.physics.walks:StarDiffusion",
+        "StarPoisson": "sciml.physics.walks:StarPoisson",
+        "StarScreened": "sciml.physics.walks:StarScreened",
     },
     # Cells whose law an operator has learned: `sciml verify` and FE2 make them anew.
     "cell": {
-        "DiskCell": "sciml.physics.solids.cells:DiskCell",
-        "PaperCell": "sciml.physics.solids.cells:PaperCell",
-        "RandomCell": "sciml.physics.solids.cells:RandomCell",
+        "DiskCell": "sciml.physics.solids:DiskCell",
+        "PaperCell": "sciml.physics.solids:PaperCell",
+        "RandomCell": "sciml.physics.solids:RandomCell",
     },
     # What may be an argument of those: solvers and their derivatives, constraints, their equations
     # and problems; systems of equations and the networks of their outputs.
     "part": {
-        "FourierMLP": "sciml.networks.mlp:FourierMLP",
-        "MLP": "sciml.networks.mlp:MLP",
-        "ModifiedMLP": "sciml.networks.mlp:ModifiedMLP",
-        "ResidualMLP": "sciml.networks.mlp:ResidualMLP",
-        "Burgers1D": "sciml.physics.suite.burgers:Burgers1D",
-        "Heat2DMultiscale": "sciml.physics.suite.simple:Heat2DMultiscale",
-        "HeatCoefficient": "sciml.physics.suite.coefficients:HeatCoefficient",
-        "Helmholtz2D": "sciml.physics.suite.simple:Helmholtz2D",
-        "Kovasznay": "sciml.physics.suite.simple:Kovasznay",
-        "PerOutput": "sciml.networks.per_output:PerOutput",
-        "Poisson2DHoles": "sciml.physics.suite.poisson_holes:Poisson2DHoles",
-        "PoissonCoefficient": "sciml.physics.suite.coefficients:PoissonCoefficient",
-        "Wave1D": "sciml.physics.suite.simple:Wave1D",
-        "Anderson": "sciml.solvers.fixed_point:Anderson",
-        "Backprop": "sciml.solvers.unrolled:Backprop",
-        "BiCGStab": "sciml.solvers.krylov:BiCGStab",
-        "Broyden": "sciml.solvers.broyden:Broyden",
-        "Burgers": "sciml.physics.evolution.burgers:Burgers",
-        "BurgersConstraint": "sciml.physics.constraints.burgers:BurgersConstraint",
-        "CG": "sciml.solvers.krylov:CG",
-        "DarcyConstraint": "sciml.physics.constraints.darcy:DarcyConstraint",
-        "DarcyFlow": "sciml.physics.evolution.darcy:DarcyFlow",
-        "Dense": "sciml.solvers.dense:Dense",
-        "DiffusionSorption": "sciml.physics.evolution.diffusion_sorption:DiffusionSorption",
-        "DiffusionSorptionConstraint": (
-            "sciml.physics.constraints.diffusion_sorption:DiffusionSorptionConstraint"
-        ),
-        "FixedPointIteration": "sciml.solvers.fixed_point:FixedPointIteration",
-        "ForwardInverse": "sciml.solvers.shine:ForwardInverse",
-        "GMRES": "sciml.solvers.gmres:GMRES",
-        "HardConstraint": "sciml.physics.constraints.layer:HardConstraint",
-        "Heat": "sciml.physics.evolution.heat:Heat",
-        "HeatConstraint": "sciml.physics.constraints.heat:HeatConstraint",
+        "FourierMLP": "sciml.networks:FourierMLP",
+        "MLP": "sciml.networks:MLP",
+        "ModifiedMLP": "sciml.networks:ModifiedMLP",
+        "PerOutput": "sciml.networks:PerOutput",
+        "ResidualMLP": "sciml.networks:ResidualMLP",
+        "Burgers1D": "sciml.physics.suite:Burgers1D",
+        "Heat2DMultiscale": "sciml.physics.suite:Heat2DMultiscale",
+        "HeatCoefficient": "sciml.physics.suite:HeatCoefficient",
+        "Helmholtz2D": "sciml.physics.suite:Helmholtz2D",
+        "Kovasznay": "sciml.physics.suite:Kovasznay",
+        "Poisson2DHoles": "sciml.physics.suite:Poisson2DHoles",
+        "PoissonCoefficient": "sciml.physics.suite:PoissonCoefficient",
+        "Wave1D": "sciml.physics.suite:Wave1D",
+        "Anderson": "sciml.solvers:Anderson",
+        "Backprop": "sciml.solvers:Backprop",
+        "BiCGStab": "sciml.solvers:BiCGStab",
+        "Broyden": "sciml.solvers:Broyden",
+        "Burgers": "sciml.physics.evolution:Burgers",
+        "BurgersConstraint": "sciml.physics.constraints:BurgersConstraint",
+        "CG": "sciml.solvers:CG",
+        "DarcyConstraint": "sciml.physics.constraints:DarcyConstraint",
+        "DarcyFlow": "sciml.physics.evolution:DarcyFlow",
+        "Dense": "sciml.solvers:Dense",
+        "DiffusionSorption": "sciml.physics.evolution:DiffusionSorption",
+        "DiffusionSorptionConstraint": ("sciml.physics.constraints:DiffusionSorptionConstraint"),
+        "FixedPointIteration": "sciml.solvers:FixedPointIteration",
+        "ForwardInverse": "sciml.solvers:ForwardInverse",
+        "GMRES": "sciml.solvers:GMRES",
+        "HardConstraint": "sciml.physics.constraints:HardConstraint",
+        "Heat": "sciml.physics.evolution:Heat",
+        "HeatConstraint": "sciml.physics.constraints:HeatConstraint",
         "HeterogeneousDiffusionSorption": (
-            "sciml.physics.evolution.diffusion_sorption:HeterogeneousDiffusionSorption"
+            "sciml.physics.evolution:HeterogeneousDiffusionSorption"
         ),
-        "HomotopyPath": "sciml.solvers.flows:HomotopyPath",
-        "Implicit": "sciml.solvers.attach:Implicit",
-        "JacobianFree": "sciml.solvers.series:JacobianFree",
-        "LevenbergMarquardt": "sciml.solvers.levenberg_marquardt:LevenbergMarquardt",
-        "Neumann": "sciml.solvers.series:Neumann",
-        "Newton": "sciml.solvers.newton:Newton",
-        "NewtonKrylov": "sciml.solvers.newton:NewtonKrylov",
-        "ODE": "sciml.solvers.ode:ODE",
-        "ResidualFlow": "sciml.solvers.flows:ResidualFlow",
-        "Phantom": "sciml.solvers.unrolled:Phantom",
-        "Reversible": "sciml.solvers.reversible:Reversible",
-        "ReversibleIteration": "sciml.solvers.reversible:ReversibleIteration",
-        "SharedInverse": "sciml.solvers.shine:SharedInverse",
-        "SoftConstraint": "sciml.physics.constraints.penalty:SoftConstraint",
-        "VorticityConstraint": "sciml.physics.constraints.vorticity:VorticityConstraint",
-        "VorticityNavierStokes": "sciml.physics.evolution.vorticity:VorticityNavierStokes",
+        "HomotopyPath": "sciml.solvers:HomotopyPath",
+        "Implicit": "sciml.solvers:Implicit",
+        "JacobianFree": "sciml.solvers:JacobianFree",
+        "LevenbergMarquardt": "sciml.solvers:LevenbergMarquardt",
+        "Neumann": "sciml.solvers:Neumann",
+        "Newton": "sciml.solvers:Newton",
+        "NewtonKrylov": "sciml.solvers:NewtonKrylov",
+        "ODE": "sciml.solvers:ODE",
+        "ResidualFlow": "sciml.solvers:ResidualFlow",
+        "Phantom": "sciml.solvers:Phantom",
+        "Reversible": "sciml.solvers:Reversible",
+        "ReversibleIteration": "sciml.solvers:ReversibleIteration",
+        "SharedInverse": "sciml.solvers:SharedInverse",
+        "SoftConstraint": "sciml.physics.constraints:SoftConstraint",
+        "VorticityConstraint": "sciml.physics.constraints:VorticityConstraint",
+        "VorticityNavierStokes": "sciml.physics.evolution:VorticityNavierStokes",
     },
 }
 
@@ -160,6 +163,8 @@ def resolve(kind: str, name: object) -> type:
         PretrainedError: If the table has no such name.
     """
     known = CLASSES[kind]
+    if isinstance(name, str) and ":" in name:
+        return _from_plugin(kind, name)
     if not isinstance(name, str) or name not in known:
         raise PretrainedError(
             f"model.json names the {kind} class {name!r}",
@@ -170,15 +175,52 @@ def resolve(kind: str, name: object) -> type:
     return getattr(importlib.import_module(module), attribute)
 
 
+def _from_plugin(kind: str, name: str) -> type:
+    """Return the class `package:Name` of a plug-in, which has to be of its kind.
+
+    Raises:
+        PretrainedError: If the package is no plug-in here, or has no such class.
+    """
+    package, _, attribute = name.partition(":")
+    if package not in plugins.names():
+        raise PretrainedError(
+            f"model.json names the {kind} class {name!r}, and {package} is no plug-in here",
+            "an installed plug-in",
+            f"If you trust it: from sciml import plugins; plugins.use('{package}'), or "
+            f"{plugins.VARIABLE}={package} in the environment",
+        )
+    found = getattr(importlib.import_module(package), attribute, None)
+    module, _, base = BASES.get(kind, "builtins:object").partition(":")
+    if not isinstance(found, type) or not issubclass(found, _imported(module, base)):
+        raise PretrainedError(f"{package} has no {kind} class {attribute!r}", f"a {base}")
+    return found
+
+
+def _imported(module: str, attribute: str) -> type:
+    return getattr(importlib.import_module(module), attribute)
+
+
 def name_of(kind: str, target: str) -> str | None:
     """Return the name under which the table knows a dotted path, or None.
+
+    A class of a plug-in has one if the package itself offers it: `mylab:Helmholtz`.
 
     Args:
         kind: A kind of the table.
         target: For instance `sciml.networks.mlp.MLP`.
     """
     module, _, attribute = target.rpartition(".")
-    found = [name for name, place in CLASSES[kind].items() if place == f"{module}:{attribute}"]
+    homes = {name: place.partition(":") for name, place in CLASSES[kind].items()}
+    found = [
+        name
+        for name, (home, _, attr) in homes.items()
+        if attr == attribute and f"{module}.".startswith(f"{home}.")  # also where it once stood
+    ]
+    package = target.partition(".")[0]
+    if package in plugins.names():
+        cls = getattr(importlib.import_module(module), attribute, None)
+        if cls is not None and getattr(importlib.import_module(package), attribute, None) is cls:
+            return f"{package}:{attribute}"
     return found[0] if found else None
 
 
