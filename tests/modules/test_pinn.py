@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 
+from sciml.callbacks.plots import draw
 from sciml.cli import train
 from sciml.data.point_sets import PointData
 from sciml.errors import ConfigError, InvalidArgument, InvalidType, PretrainedError
@@ -318,6 +319,14 @@ def test_solve_in_two_phases_saves_and_predicts_by_name(tmp_path) -> None:
         solution(t=1.0)
     with pytest.raises(PretrainedError, match="one of Decay"):
         load(tmp_path / "saved", Decay())
+
+
+def test_unknown_constants_are_drawn_over_the_steps(tmp_path) -> None:
+    rows = ["step,unknown/k,train/loss", "1,0.5,2.0", "2,0.7,1.0"]
+    (tmp_path / "metrics.csv").write_text("\n".join(rows))
+    assert "unknowns.png" in {path.name for path in draw(tmp_path, None)}
+    (tmp_path / "metrics.csv").write_text("step,train/loss\n1,2.0\n")
+    assert "unknowns.png" not in {path.name for path in draw(tmp_path, None)}
 
 
 def test_solve_refuses_what_cannot_be() -> None:
