@@ -209,8 +209,8 @@ class Robin(System):
 
 @pytest.mark.filterwarnings("ignore:LevenbergMarquardt has lowered")
 def test_the_sign_of_a_robin_condition() -> None:
-    solution = solve(Robin(), steps=30, points=30, width=8, depth=3)
-    assert solution.metrics["test/rel_l2"] < 1e-4
+    solution = solve(Robin(), steps=40, points=30, width=8, depth=3)
+    assert solution.metrics["test/rel_l2"] < 1e-3  # the other sign: 1.2
 
 
 class Decay(System):
@@ -237,8 +237,8 @@ class Decay(System):
 @pytest.mark.filterwarnings("ignore:LevenbergMarquardt has lowered")
 def test_an_unknown_constant_is_recovered_from_exact_data() -> None:
     system = Decay()
-    module = module_of(system, width=10)
-    fitted(module, PointData(problem=system, points=40, fixed_for=100), 60)
+    module = module_of(system, width=16)
+    fitted(module, PointData(problem=system, points=40, fixed_for=100), 80)
     assert float(system.k.detach()) == pytest.approx(2.0, abs=1e-6)
 
 

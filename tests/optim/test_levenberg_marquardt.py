@@ -28,13 +28,13 @@ def test_a_linear_problem_is_solved_as_the_damping_falls() -> None:
         return [LossTerm("fit", layer(x)[:, 0] - y, 2.0, 20)]
 
     optimizer = LevenbergMarquardt(layer)
-    for _ in range(12):
+    for _ in range(6):
         stepped(optimizer, terms)
     a = torch.cat([x, torch.ones(20, 1).double()], 1)
     wanted = torch.linalg.lstsq(a, y[:, None]).solution[:, 0]
     found = torch.cat([layer.weight[0], layer.bias]).detach()
     torch.testing.assert_close(found, wanted, rtol=1e-8, atol=1e-10)
-    assert optimizer.memory["damping"] < 1e-3  # also where no step lowers the loss any more
+    assert optimizer.memory["damping"] < 1e-4
 
 
 def test_a_step_uphill_is_taken_back_and_damped() -> None:
