@@ -101,9 +101,10 @@ def program() -> list[str]:
 
 def launch(words: list[str], folder: Path) -> int:
     """Check the command line and hand it to Hydra."""
-    from sciml.cli import overrides, preflight, rules, schema
+    from sciml.cli import overrides, own, preflight, rules, schema
 
     schema.register()
+    words = own.take(words)
     flags = [w for w in words if w.startswith("-")]
     multirun = "-m" in flags or "--multirun" in flags
     if any(flag.partition("=")[0] in HYDRA_ONLY for flag in flags):

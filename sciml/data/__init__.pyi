@@ -5,6 +5,7 @@ from .graph_sets import GraphFolds, GraphSet
 from .graphs import GraphData
 from .images import ImageData
 from .pdebench import Trajectories, read_pdebench, write_pdebench
+from .point_sets import PointData
 from .pressure import PressureData, RitzData
 from .rollouts import RolloutData
 from .snapshots import SnapshotData
@@ -14,6 +15,7 @@ from .walk_clouds import WalkClouds
 from .walks import WalkData
 
 __all__ = [
+    "PointData",
     "CollocationData",
     "EvolutionData",
     "FieldData",

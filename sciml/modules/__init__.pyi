@@ -5,6 +5,7 @@ from .equino import EquilibriumOperator
 from .fno_deq import SteadyOperator
 from .hard_constraint import HardConstraintOperator
 from .homoode import HomoODEClassifier
+from .pinn import PINN
 from .sdgd_pinn import SDGDPINN
 from .solver_in_the_loop import SolverInTheLoop
 from .stress_law import StressLaw
@@ -14,6 +15,7 @@ from .vpionet import VariationalOperator
 from .wos_operator import WalkOperator
 
 __all__ = [
+    "PINN",
     "ConjugateDirectionLearner",
     "ConvergentGraphSolver",
     "DEQClassifier",
