@@ -15,6 +15,7 @@ Config = Mapping[str, Any]
 INPUTS = {
     "CollocationData": "t",
     "FieldData": "field",
+    "FieldFiles": "fields",
     "GraphData": "edge_index",
     "GraphSet": "edge_index",
     "ImageData": "image",
@@ -26,6 +27,7 @@ INPUTS = {
 NETWORKS = {
     "t": "mlp",
     "field": "fno_deq",
+    "fields": "field_fno",
     "edge_index": "cgs",
     "image": "deq",
     "strain": "equino",

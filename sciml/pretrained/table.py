@@ -62,6 +62,7 @@ CLASSES: dict[str, dict[str, str]] = {
         "WosGINO": "sciml.networks.wos_gino:WosGINO",
         "NeuralopCloud": "sciml.networks.neuraloperator:NeuralopCloud",
         "NeuralopGrid": "sciml.networks.neuraloperator:NeuralopGrid",
+        "GridFNO": "sciml.networks.fields.fno:GridFNO",
         "RefinedCGS": "sciml.networks.cgs_rounds:RefinedCGS",
         "ExplicitNetwork": "sciml.networks.flow_classifier:ExplicitNetwork",
         "HomoODE": "sciml.networks.homoode:HomoODE",

@@ -1,0 +1,135 @@
+"""Symmetries of a problem as views of its samples: drawn in training, averaged at prediction.
+
+    transpose   directions of space exchanged (all sizes equal)
+    flip_x, _y  reflected; on grids with the left end only, nodes i become n - i: what stands at
+                the right end, which no file has, is taken from its neighbour in inputs, and from
+                the left end (where outputs vanish) in outputs
+    shift       moved by whole points, where the domain is periodic
+    odd         input and output with their signs changed
+
+A symmetry that data do not have does harm. So each is tried before: a kernel regression learns from
+half of some samples, and must be as good on the mirrored other half as on the other half itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from sciml.autodiff.streams import Streams
+from sciml.data.files.regression import kernel_ridge, relative
+from sciml.errors import InvalidArgument, did_you_mean
+from sciml.networks.fields.description import Fields, from_channels, to_channels
+
+NAMES = ("transpose", "flip_x", "flip_y", "flip_z", "shift", "odd")
+WORSE = 1.3  # times the error of the samples themselves at which a symmetry is refused
+
+
+class Symmetries:
+    """Views of samples.
+
+    Args:
+        names: Of `NAMES`.
+        fields: The data's description.
+
+    Raises:
+        InvalidArgument: For an unknown name, or one that grid or data cannot have.
+    """
+
+    def __init__(self, names: Sequence[str], fields: Fields) -> None:
+        self.names, self.fields = tuple(names), fields
+        for name in names:
+            if name not in NAMES:
+                raise InvalidArgument(
+                    f"data.symmetries with {name}", "known symmetries", did_you_mean(name, NAMES)
+                )
+            if name == "transpose" and (fields.dim < 2 or len(set(fields.size)) > 1):
+                raise InvalidArgument("data.symmetries with transpose", "a square grid")
+            if name[:4] == "flip" and "xyz".index(name[-1]) >= fields.dim:
+                raise InvalidArgument(f"data.symmetries with {name}", f"{fields.dim} directions")
+            if name == "shift" and not fields.periodic:
+                raise InvalidArgument(
+                    "data.symmetries with shift", "a periodic domain", "Type data.periodic=true"
+                )
+
+    def __bool__(self) -> bool:
+        """Return whether there are any."""
+        return bool(self.names)
+
+    def view(self, value: Tensor, name: str, target: bool, by: int = 1) -> Tensor:
+        """Return channels `(B, C, *space)` seen through a symmetry."""
+        if name == "odd":
+            return -value
+        if value.dim() < 3:
+            return value
+        if name == "transpose":
+            return value.transpose(2, 3)
+        if name == "shift":
+            return value.roll(by, 2)
+        axis = 2 + "xyz".index(name[-1])
+        value = value.flip(axis)
+        if self.fields.grid[axis - 2] != "left":
+            return value
+        value = value.roll(1, axis)
+        if target or self.fields.periodic:
+            return value
+        n = value.shape[axis]
+        return torch.cat([value.narrow(axis, 1, 1), value.narrow(axis, 1, n - 1)], axis)
+
+    def drawn(
+        self, given: Mapping[str, Tensor], target: Tensor, streams: Streams
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """Return a batch of which each half, by chance, is seen through each symmetry.
+
+        Args:
+            given: Inputs by name.
+            target: `(B, C, *space)`.
+            streams: Of the step.
+        """
+        draw = streams.generator("views", cpu=True)
+        parts = {f.name: to_channels(given[f.name], f.axes) for f in self.fields.inputs}
+        for name in self.names:
+            by = int(torch.randint(1, max(self.fields.size[0], 2), (1,), generator=draw))
+            coin = torch.rand(len(target), generator=draw) < 0.5
+            target = _mixed(coin, target, self.view(target, name, True, by))
+            for f in self.fields.inputs:
+                seen = self.view(parts[f.name], name, False, by)
+                parts[f.name] = _mixed(coin, parts[f.name], seen)
+        back = {f.name: from_channels(parts[f.name], f.axes, f.sizes) for f in self.fields.inputs}
+        return back, target
+
+    def check(self, given: Mapping[str, Tensor], target: Tensor) -> list[str]:
+        """Refuse symmetries that samples do not have, and say what was found.
+
+        Args:
+            given: Inputs of some training samples.
+            target: Their outputs.
+
+        Raises:
+            InvalidArgument: With the two errors.
+        """
+        half = len(target) // 2
+        if half < 8:
+            raise InvalidArgument(f"data.symmetries with {len(target)} samples", "at least 16")
+        x, y = self.fields.pack(given).double(), target.double()
+        model = kernel_ridge(x[:half], y[:half])
+        plain = relative(model(x[half:]), y[half:])
+        said = []
+        for name in self.names:
+            seen = model(self.view(x[half:], name, False))
+            error = relative(seen, self.view(y[half:], name, True))
+            if error > WORSE * plain + 1e-6:
+                raise InvalidArgument(
+                    f"data.symmetries with {name}, which these data do not have: a regression "
+                    f"errs by {error:.1%} on mirrored samples and by {plain:.1%} on others",
+                    f"at most {WORSE} times that",
+                    "Leave it out",
+                )
+            said.append(f"symmetry {name}: {error:.1%} against {plain:.1%} without")
+        return said
+
+
+def _mixed(coin: Tensor, value: Tensor, seen: Tensor) -> Tensor:
+    return torch.where(coin.reshape(-1, *[1] * (value.dim() - 1)), seen, value)
