@@ -155,6 +155,7 @@ class FieldFiles(StepData):
         self.names = tuple(f.name for f in self.fields.outputs)
         self.symmetries = Symmetries(symmetries, self.fields)
         if symmetries:
+            self.sizes["fields"]["symmetries"] = list(symmetries)
             self.notes += self.symmetries.check(*self.known("train", 400))
 
     # --- reading ----------------------------------------------------------------------------
@@ -311,6 +312,7 @@ class FieldFiles(StepData):
         plain |= {"mean": [0.0] * sides["inputs"], "std": [1.0] * sides["inputs"]}
         plain |= {k: [1.0] * sides["outputs"] for k in ("out_mean", "out_std", "scale")}
         plain |= {"grid": ["left"] * len(size), "periodic": False}
+        plain["samples"] = len(self.chosen["train"])
         rolling = {"history": self.history, "bundle": self.bundle} if self.rolls else {}
         look = Fields(plain)
         held = self._sample(self.chosen["train"][:LOOK])
@@ -535,11 +537,10 @@ class FieldFiles(StepData):
 
     def axis(self, k: int) -> np.ndarray:
         """Return the coordinates of direction k in training."""
-        known, letter = self.source.coordinates.get(SPACE[k]), SPACE[k]
+        known = self.source.coordinates.get(SPACE[k])
         n, step = self.fields.size[k], self.rows.steps[SPACE[k]]
         if known is not None and len(known[::step]) == n:
             return known[::step]
-        del letter
         return places(n, self.fields.grid[k])
 
 

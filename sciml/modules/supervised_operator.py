@@ -77,6 +77,15 @@ class SupervisedOperator(Supervised):
         scale = torch.tensor(data.sizes["fields"]["scale"], dtype=torch.float64)
         self.register_buffer("scale", scale.float().reshape(-1, *[1] * self.fields.dim))
         self.bands, self.shown = Tally(), []
+        if getattr(network, "pod", False):
+            network.learn_modes(self._normalised(*data.known("train", KNOWN)))
+
+    def _normalised(self, given: dict[str, Tensor], target: Tensor) -> Tensor:
+        """Return outputs as the network's body gives them."""
+        net = self.network
+        packed, c = self.fields.pack(given).double(), self.fields.out_channels
+        target = target[:, :c].double() - net.based.double() * packed[:, net.base]
+        return (target - net.out_mean.double()) / net.out_std.double()
 
     # --- the loss -----------------------------------------------------------------------------
     def predict_batch(self, batch: Batch) -> Tensor:
@@ -285,8 +294,7 @@ class SupervisedOperator(Supervised):
             times = [float(self.files.times[i]) for i in at]
             curves["rollout"] = {"x": times, "y": y, "xlabel": "time of the data",
                                  "ylabel": "relative L2 error", "log": "y"}  # fmt: skip
-        out, unit = self.fields.outputs[-1] if calls else self.fields.outputs[0], ""
-        del unit
+        out = self.fields.outputs[-1 if calls else 0]
         rows = []
         for i, (packed, target, prediction) in enumerate(self.shown):
             k = -1 if calls else 0  # the last state of a roll-out

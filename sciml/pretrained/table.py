@@ -62,7 +62,12 @@ CLASSES: dict[str, dict[str, str]] = {
         "WosGINO": "sciml.networks.wos_gino:WosGINO",
         "NeuralopCloud": "sciml.networks.neuraloperator:NeuralopCloud",
         "NeuralopGrid": "sciml.networks.neuraloperator:NeuralopGrid",
+        # between fields of people's own files
+        "DeepONet": "sciml.networks.fields.deeponet:DeepONet",
         "GridFNO": "sciml.networks.fields.fno:GridFNO",
+        "GridFNODEQ": "sciml.networks.fields.deq:GridFNODEQ",
+        "LibraryOperator": "sciml.networks.fields.library:LibraryOperator",
+        "UNet": "sciml.networks.fields.unet:UNet",
         "RefinedCGS": "sciml.networks.cgs_rounds:RefinedCGS",
         "ExplicitNetwork": "sciml.networks.flow_classifier:ExplicitNetwork",
         "HomoODE": "sciml.networks.homoode:HomoODE",

@@ -1,11 +1,4 @@
-"""Symmetries of a problem as views of its samples: drawn in training, averaged at prediction.
-
-    transpose   directions of space exchanged (all sizes equal)
-    flip_x, _y  reflected; on grids with the left end only, nodes i become n - i: what stands at
-                the right end, which no file has, is taken from its neighbour in inputs, and from
-                the left end (where outputs vanish) in outputs
-    shift       moved by whole points, where the domain is periodic
-    odd         input and output with their signs changed
+"""Symmetries of a problem (`sciml.networks.fields.views`) as random views of training samples.
 
 A symmetry that data do not have does harm. So each is tried before: a kernel regression learns from
 half of some samples, and must be as good on the mirrored other half as on the other half itself.
@@ -22,8 +15,8 @@ from sciml.autodiff.streams import Streams
 from sciml.data.files.regression import kernel_ridge, relative
 from sciml.errors import InvalidArgument, did_you_mean
 from sciml.networks.fields.description import Fields, from_channels, to_channels
+from sciml.networks.fields.views import NAMES, view
 
-NAMES = ("transpose", "flip_x", "flip_y", "flip_z", "shift", "odd")
 WORSE = 1.3  # times the error of the samples themselves at which a symmetry is refused
 
 
@@ -58,26 +51,6 @@ class Symmetries:
         """Return whether there are any."""
         return bool(self.names)
 
-    def view(self, value: Tensor, name: str, target: bool, by: int = 1) -> Tensor:
-        """Return channels `(B, C, *space)` seen through a symmetry."""
-        if name == "odd":
-            return -value
-        if value.dim() < 3:
-            return value
-        if name == "transpose":
-            return value.transpose(2, 3)
-        if name == "shift":
-            return value.roll(by, 2)
-        axis = 2 + "xyz".index(name[-1])
-        value = value.flip(axis)
-        if self.fields.grid[axis - 2] != "left":
-            return value
-        value = value.roll(1, axis)
-        if target or self.fields.periodic:
-            return value
-        n = value.shape[axis]
-        return torch.cat([value.narrow(axis, 1, 1), value.narrow(axis, 1, n - 1)], axis)
-
     def drawn(
         self, given: Mapping[str, Tensor], target: Tensor, streams: Streams
     ) -> tuple[dict[str, Tensor], Tensor]:
@@ -93,9 +66,9 @@ class Symmetries:
         for name in self.names:
             by = int(torch.randint(1, max(self.fields.size[0], 2), (1,), generator=draw))
             coin = torch.rand(len(target), generator=draw) < 0.5
-            target = _mixed(coin, target, self.view(target, name, True, by))
+            target = _mixed(coin, target, view(target, name, self.fields, True, by))
             for f in self.fields.inputs:
-                seen = self.view(parts[f.name], name, False, by)
+                seen = view(parts[f.name], name, self.fields, False, by)
                 parts[f.name] = _mixed(coin, parts[f.name], seen)
         back = {f.name: from_channels(parts[f.name], f.axes, f.sizes) for f in self.fields.inputs}
         return back, target
@@ -118,8 +91,8 @@ class Symmetries:
         plain = relative(model(x[half:]), y[half:])
         said = []
         for name in self.names:
-            seen = model(self.view(x[half:], name, False))
-            error = relative(seen, self.view(y[half:], name, True))
+            seen = model(view(x[half:], name, self.fields, False))
+            error = relative(seen, view(y[half:], name, self.fields, True))
             if error > WORSE * plain + 1e-6:
                 raise InvalidArgument(
                     f"data.symmetries with {name}, which these data do not have: a regression "

@@ -4,7 +4,8 @@
 
 with the means m and standard deviations s of the training part, channel by channel, and `base` the
 input channel that an output is an increment of (0 for most). N is what a subclass adds as `body`.
-Positions enter where the domain is not periodic.
+Positions enter where the domain is not periodic. With `views`, what is predicted outside training
+is the mean over all views through the symmetries that the data were trained with.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from sciml.errors import InvalidArgument
 from sciml.networks.fields.description import Fields
 from sciml.networks.fields.regrid import interpolated
+from sciml.networks.fields.views import back, combinations, view
 
 
 class FieldNetwork(nn.Module, ABC):
@@ -28,18 +30,30 @@ class FieldNetwork(nn.Module, ABC):
         fields: See `sciml.networks.fields.description.Fields`; the data module's.
         resolution: On another grid than that of training, "free" evaluates the network there, and
             "trained" on its own grid, between which and the other fields are interpolated.
+        views: Whether predictions are means over the views through `fields.symmetries`.
 
     Raises:
         InvalidArgument: If the description does not fit itself.
     """
 
     def __init__(
-        self, fields: Mapping[str, Any], resolution: Literal["free", "trained"] = "free"
+        self,
+        fields: Mapping[str, Any],
+        resolution: Literal["free", "trained"] = "free",
+        views: bool = False,
     ) -> None:
         super().__init__()
         if resolution not in ("free", "trained"):
             raise InvalidArgument(f"network.resolution={resolution}", "free or trained")
         self.fields, self.resolution = Fields(fields), resolution
+        names = tuple(str(n) for n in fields.get("symmetries", ()) if n != "shift")
+        if views and not names:
+            raise InvalidArgument(
+                "network.views=true without symmetries that can be averaged over",
+                "data.symmetries with transpose, flip_x, flip_y or odd",
+                "Type network.views=false",
+            )
+        self.views = combinations(names) if views else [()]
         ones = [1] * self.fields.dim
         for name in ("mean", "std", "out_mean", "out_std"):
             value = torch.tensor(list(map(float, fields[name]))).reshape(-1, *ones)
@@ -63,7 +77,22 @@ class FieldNetwork(nn.Module, ABC):
         return self.step(self.fields.pack(inputs))
 
     def step(self, packed: Tensor) -> Tensor:
-        """Return the outputs of packed inputs `(B, C_in, *space)`."""
+        """Return the outputs of packed inputs `(B, C_in, *space)`, the mean over all views."""
+        if self.training or len(self.views) == 1:
+            return self.seen(packed)
+        found = []
+        for names in self.views:
+            there = packed
+            for name in names:
+                there = view(there, name, self.fields, False)
+            there = self.seen(there)
+            for name in reversed(names):
+                there = back(there, name, self.fields)
+            found.append(there)
+        return torch.stack(found).mean(0)
+
+    def seen(self, packed: Tensor) -> Tensor:
+        """Return the outputs of packed inputs in one view."""
         grid, own = list(packed.shape[2:]), self.fields.size
         z = (packed - self.mean) / self.std
         there = z

@@ -35,6 +35,7 @@ class GridFNO(FieldNetwork):
         hidden: Hidden channels of P and Q.
         padding: Zeros behind every direction, as a share of its points.
         resolution: As in `FieldNetwork`.
+        views: As in `FieldNetwork`.
 
     Raises:
         InvalidArgument: For sizes that cannot be, or more modes than the grid carries.
@@ -49,8 +50,9 @@ class GridFNO(FieldNetwork):
         hidden: int = 64,
         padding: float = 0.0,
         resolution: Literal["free", "trained"] = "free",
+        views: bool = False,
     ) -> None:
-        super().__init__(fields, resolution)
+        super().__init__(fields, resolution, views)
         for name, value in (("width", width), ("layers", layers), ("hidden", hidden)):
             if value < 1:
                 raise InvalidArgument(f"network.{name}={value}", "a positive integer")
@@ -65,11 +67,11 @@ class GridFNO(FieldNetwork):
                 f"1 to {most}: two points per mode",
             )
         dim = self.fields.dim
-        self.lift = _perceptron(self.seen_channels, hidden, width)
+        self.lift = perceptron(self.seen_channels, hidden, width)
         self.spectral = nn.ModuleList(SpectralMix(width, modes, dim) for _ in range(layers))
         self.local = nn.ModuleList(Pointwise(width, width) for _ in range(layers))
         self.mix = nn.ModuleList(Pointwise(width, width) for _ in range(layers))
-        self.decode = _perceptron(width, hidden, self.fields.out_channels)
+        self.decode = perceptron(width, hidden, self.fields.out_channels)
 
     def body(self, z: Tensor) -> Tensor:
         """Return normalised outputs `(B, C_out, *space)`."""
@@ -84,5 +86,6 @@ class GridFNO(FieldNetwork):
         return self.decode(z)
 
 
-def _perceptron(channels: int, hidden: int, out: int) -> nn.Sequential:
+def perceptron(channels: int, hidden: int, out: int) -> nn.Sequential:
+    """Return two pointwise layers around an activation."""
     return nn.Sequential(Pointwise(channels, hidden), nn.GELU(), Pointwise(hidden, out))
