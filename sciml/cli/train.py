@@ -29,7 +29,7 @@ EXAMPLES = """\
   python train.py model=pinn_hjb                                   # minutes on two CPU cores
   python train.py model=pinn_hjb problem.dim=1000 optimizer.lr=1e-3 seed=1
   python train.py -m model=pinn_hjb optimizer=adam,adamw seed=0,1  # one run per combination
-  python train.py model=fno data.path=FILE                         # your own fields; --inspect shows them"""
+  python train.py model=fno data.path=FILE                         # your own; --inspect shows it"""
 
 # Options of Hydra that show or redirect configurations; such a call is Hydra's business alone.
 HYDRA_ONLY = ("-c", "--cfg", "-i", "--info", "-hh", "--hydra-help", "-s", "--shell-completion")

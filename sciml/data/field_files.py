@@ -340,19 +340,16 @@ class FieldFiles(StepData):
         base, at = [], 0
         for f in look.outputs:
             source = starts.get(f.name)
-            if source is None and len(look.outputs) == 1 and f.sizes.get("t", 1) > 1:
-                # pairs whose first time is an input
-                c = f.sizes.get("c", 1)
-                for start, g in starts.values():
-                    same = g.channels == c and g.space and torch.equal(
-                        given[:, start : start + c], target[:, :c]
-                    )  # fmt: skip
-                    if same:
-                        source = (start, g)
-                        self.notes.append(
-                            f"the first time of {f.name} is {g.name}: changes are learned"
-                        )
             c = f.sizes.get("c", 1)
+            if source is None and len(look.outputs) == 1 and f.channels > 1:
+                # pairs whose first time is an input
+                for start, g in starts.values():
+                    k = g.channels
+                    known = given[:, start : start + k]
+                    if g.space and not f.channels % k and torch.equal(known, target[:, :k]):
+                        source, c = (start, g), k
+                        said = f"{f.name} begins with {g.name}: changes are learned"
+                        self.notes.append(f"{said} (data.increment=false if they should not be)")
             if source is None or increment is False:
                 base += [-1] * f.channels
             else:

@@ -54,7 +54,8 @@ def assemble(path: Path, kind: str, arrays: Mapping[str, Array]) -> Source:
     for name, array in usable.items():
         axis = COORDINATES.get(name.lower())
         sizes = [n for n in array.shape if n > 1]
-        if axis is not None and len(sizes) == 1 and array is not largest:
+        row = len(array.shape) > 1 and array.shape[0] == largest.shape[0]  # of a single sample
+        if axis is not None and len(sizes) == 1 and array is not largest and not row:
             fits = sizes[0] in largest.shape[1:]
             if fits or (axis == "t" and sizes[0] - 1 in largest.shape[1:]):
                 coordinates[axis] = np.asarray(array.rows(slice(None)), float).reshape(-1)

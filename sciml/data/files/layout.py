@@ -102,13 +102,7 @@ def recognise(
             "a trajectory",
             f"Type data.axes={{{still[0]}: [n, t, x]}}, or another data.outputs",
         )
-    first = next((a for a in outs if _space(a)), outs[0])
-    grid = tuple(first.shape[1 + first.axes.index(s)] for s in SPACE if s in first.axes)
-    ins = [
-        next((o for o in outs if o.name == a.name), None) or _like(known[a.name], outs, grid)
-        for a in chosen_in
-    ]
-    outs = [_as_time(a, ins, known) if a.name not in both else a for a in outs]
+    outs = [a if a.name in both else _as_time(a, chosen_in, known) for a in outs]
     first = next((a for a in outs if _space(a)), outs[0])
     grid = tuple(first.shape[1 + first.axes.index(s)] for s in SPACE if s in first.axes)
     ins = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -49,6 +50,9 @@ def read(path: Path) -> Source:
         arrays[name] = Array(
             name, tuple(v.shape), data.dtype, _copied(data), axes_of(dims), unit=unit
         )
+    with warnings.catch_warnings():  # that the file stays mapped, as it should
+        warnings.simplefilter("ignore", RuntimeWarning)
+        held.close()
     return named(path, "NetCDF file", arrays, coordinates)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -45,12 +46,9 @@ def read(path: Path) -> Source:
 
 def _load(path: Path) -> Any:
     try:
-        try:
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        except RuntimeError as error:
-            if "mmap" not in str(error):  # files of torch before 1.6 cannot be mapped
-                raise
-            return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():  # of an old pickle, which is refused or read
+            warnings.simplefilter("ignore", UserWarning)
+            return _tensors(path)
     except pickle.UnpicklingError as error:
         text = str(error)
         pickled = "Unsupported global" in text or "GLOBAL" in text
@@ -69,6 +67,15 @@ def _load(path: Path) -> Any:
             "a file of torch.save",
             "It may be truncated: copy it again",
         ) from error
+
+
+def _tensors(path: Path) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except RuntimeError as error:
+        if "mmap" not in str(error):  # files of torch before 1.6 cannot be mapped
+            raise
+        return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def _numbers(path: Path, held: Mapping[str, Any]) -> dict[str, np.ndarray]:
