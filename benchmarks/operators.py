@@ -137,11 +137,9 @@ def ridge(folder: Path, seed: int, epochs: int) -> dict[str, float]:
         data = FieldFiles(path=str(folder / f"{name}_train_16.pt"), val=1,
                           test_path=str(folder / f"{name}_test_16.pt"))  # fmt: skip
         given, y = data.known("train", 2000)
-        x, mean, std = data.fields.pack(given).double(), *(
-            torch.tensor(data.sizes["fields"][k], dtype=torch.float64).reshape(-1, *[1] * data.fields.dim)
-            for k in ("mean", "std")
-        )  # fmt: skip
-        model = regression.kernel_ridge((x - mean) / std, y.double())
+        plain, ones, x = data.sizes["fields"], [1] * data.fields.dim, data.fields.pack(given)
+        mean, std = (torch.tensor(plain[k]).double().reshape(-1, *ones) for k in ("mean", "std"))
+        model = regression.kernel_ridge((x.double() - mean) / std, y.double())
         given, wanted = data.known("test", 2000)
         guess = model((data.fields.pack(given).double() - mean) / std)
         found[name] = 100 * regression.relative(guess, wanted.double())

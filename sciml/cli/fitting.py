@@ -13,6 +13,7 @@ Config = Mapping[str, Any]
 
 # What a batch of a data class is made of, by an input that no other class has.
 INPUTS = {
+    "CloudFiles": "clouds",
     "CollocationData": "t",
     "FieldData": "field",
     "FieldFiles": "fields",
@@ -28,6 +29,7 @@ NETWORKS = {
     "t": "mlp",
     "field": "fno_deq",
     "fields": "field_fno",
+    "clouds": "cloud_gino",
     "edge_index": "cgs",
     "image": "deq",
     "strain": "equino",

@@ -29,7 +29,7 @@ EXAMPLES = """examples:
   sciml predict runs/pinn_hjb/2026-01-31_12-00-00 points.npz -o out.npz
   sciml predict my_model/ points.csv -o out.csv --no-gradient
   sciml predict wos_poisson2d input.npz -o out.npz --correct 256
-  sciml predict runs/fno/2026-01-31_12-00-00 fields.h5 -o out.npz          # own data, any format it trains on
+  sciml predict runs/fno/2026-01-31_12-00-00 fields.h5 -o out.npz  # own data
   sciml predict runs/fno/2026-01-31_12-00-00 first.npz -o out.npz --rollout 50
 
 input:  .npz with the arrays that the model's card lists. For the solution of an equation these are

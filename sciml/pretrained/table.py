@@ -63,6 +63,7 @@ CLASSES: dict[str, dict[str, str]] = {
         "NeuralopCloud": "sciml.networks.neuraloperator:NeuralopCloud",
         "NeuralopGrid": "sciml.networks.neuraloperator:NeuralopGrid",
         # between fields of people's own files
+        "CloudOperator": "sciml.networks.fields.cloud:CloudOperator",
         "DeepONet": "sciml.networks.fields.deeponet:DeepONet",
         "GridFNO": "sciml.networks.fields.fno:GridFNO",
         "GridFNODEQ": "sciml.networks.fields.deq:GridFNODEQ",

@@ -87,7 +87,9 @@ def pdebench_compressible(path: Path) -> dict[str, np.ndarray]:
     """Write density, pressure and velocities (N, T, X, Y)."""
     import h5py
 
-    held = {n: smooth(4, 5, 8, 8, seed=k) for k, n in enumerate(("density", "pressure", "Vx", "Vy"))}
+    held = {
+        n: smooth(4, 5, 8, 8, seed=k) for k, n in enumerate(("density", "pressure", "Vx", "Vy"))
+    }
     with h5py.File(path, "w") as file:
         for name, values in held.items():
             file[name] = values

@@ -37,7 +37,9 @@ def test_compressed_npz_and_other_byte_order(tmp_path):
 def test_npy_with_fortran_order(tmp_path):
     u = np.asfortranarray(small.smooth(4, 5, 8))
     np.save(tmp_path / "u.npy", u)
-    np.testing.assert_array_equal(open_source(tmp_path / "u.npy").arrays["u"].rows([3, 1]), u[[3, 1]])
+    np.testing.assert_array_equal(
+        open_source(tmp_path / "u.npy").arrays["u"].rows([3, 1]), u[[3, 1]]
+    )
 
 
 def test_torch_files(tmp_path):
@@ -119,7 +121,10 @@ def test_the_well_with_missing_axes(tmp_path):
     np.testing.assert_array_equal(everything(arrays["stress"])[3:], stress)
     assert arrays["velocity"].axes == ("t", "x", "y", "c") and arrays["mask"].axes == ("x", "y")
     np.testing.assert_array_equal(everything(arrays["Re"]), [1, 2, 3, 1, 2, 3])
-    assert {k: v.tolist() for k, v in source.parts.items()} == {"train": [0, 1, 2], "test": [3, 4, 5]}
+    assert {k: v.tolist() for k, v in source.parts.items()} == {
+        "train": [0, 1, 2],
+        "test": [3, 4, 5],
+    }
     assert source.attributes["periodic"] == [True, False]
 
 
@@ -228,5 +233,7 @@ def test_damaged_files_are_told_in_one_message(tmp_path):
         with pytest.raises(InvalidArgument, match=said):
             open_source(tmp_path / name)
     assert not (tmp_path / "touched").exists()
-    with pytest.raises(InvalidArgument, match=r"data.inputs=z is no array.*x \(24.*Available: x, y"):
+    with pytest.raises(
+        InvalidArgument, match=r"data.inputs=z is no array.*x \(24.*Available: x, y"
+    ):
         recognise(open_source(tmp_path / "whole.npz"), ["z"])
