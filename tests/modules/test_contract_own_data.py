@@ -37,6 +37,9 @@ class TestModels(ModuleContract):
         "pod_deeponet": case("pod_deeponet", *NARROW),
     }  # fmt: skip
     slow_cases = ("unet", "tfno", "uno", "fno_deq", "deeponet", "pod_deeponet")
+    # contractions of the library's networks go through opt_einsum, which takes tensors of the
+    # pretend device for numpy arrays (those of a real one are torch's own class)
+    accelerator_cases = ("fno", "rollout", "blocks", "unet", "fno_deq", "deeponet", "pod_deeponet")
     overfit = (60, 0.3)
     optimizer_cases = ("fno",)
     rank_cases = ("fno", "rollout", "blocks", "unet")

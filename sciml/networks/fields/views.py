@@ -53,7 +53,13 @@ def back(value: Tensor, name: str, fields: Fields, by: int = 1) -> Tensor:
 
 
 def combinations(names: tuple[str, ...]) -> list[tuple[str, ...]]:
-    """Return all ways to see a sample: every subset of the symmetries, the empty one first."""
+    """Return all ways to see a sample: every subset of the symmetries, the empty one first.
+
+    Where directions may be exchanged, what is mirrored along one may be so along the other.
+    """
+    if "transpose" in names and {"flip_x", "flip_y"} & set(names):
+        names = ("transpose", "flip_x", "flip_y", *names)
+    names = tuple(dict.fromkeys(names))
     found: list[tuple[str, ...]] = [()]
     for name in names:
         found += [(*others, name) for others in found]
