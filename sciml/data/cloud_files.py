@@ -3,7 +3,7 @@
     python train.py model=gino data.path=mini_car.pt
 
 Every sample is a dictionary of arrays: the points `(P, d)`, features `(P, ...)` and the wanted
-field `(P, ...)`, or `(1, P)`. A training batch sees `points` random points of each cloud, so that samples
+field `(P, ...)`, or `(1, P)`. A training batch sees random points of each cloud, so that samples
 of different sizes fit into one array; validation and test see all of them.
 """
 

@@ -8,6 +8,9 @@ s is the size of each output, so that a pressure in Pa does not hide a velocity 
 roll-out of several calls the loss is over all of them; with `pushforward` over the last one alone,
 and gradients do not flow through those before (Brandstetter et al. 2022, arXiv 2202.03376).
 
+With `equation`, the loss has the equation's residual r as well (PINO, Li et al. 2021, arXiv
+2111.03794), `physics` times the mean of r^2 over points, on the grid and the times of the data.
+
 The test compares with what needs no training (`sciml.data.files.regression`): `test/skill` is the
 error over that of the best of them. `test/band/low`, `mid` and `high` are errors of thirds of the
 wave numbers.
@@ -30,6 +33,7 @@ from sciml.modules.supervised import Supervised
 from sciml.modules.tally import Tally
 from sciml.networks.fields import FieldNetwork
 from sciml.optim.terms import LossTerm
+from sciml.physics.constraints.penalty import SoftConstraint
 
 BANDS = ("low", "mid", "high")
 KNOWN = 2000  # training samples that baselines learn from at most
@@ -47,9 +51,12 @@ class SupervisedOperator(Supervised):
         loss: See the top of this file.
         pushforward: Whether only the last call of a roll-out is trained.
         baselines: Whether the test compares with regressions.
+        equation: Of `sciml.physics.constraints`, on the grid of the output, whose first axis is
+            time where the equation has one; None for none.
+        physics: Weight of its residual.
 
     Raises:
-        InvalidArgument: For an unknown loss.
+        InvalidArgument: For an unknown loss, or an equation on another grid than the output's.
     """
 
     def __init__(
@@ -62,6 +69,8 @@ class SupervisedOperator(Supervised):
         loss: Literal["relative", "h1", "mse"] = "relative",
         pushforward: bool = False,
         baselines: bool = True,
+        equation: Any = None,
+        physics: float = 0.0,
     ) -> None:
         super().__init__(network=network, data=data, optimizer=optimizer, schedule=schedule)
         if loss not in ("relative", "h1", "mse"):
@@ -77,8 +86,49 @@ class SupervisedOperator(Supervised):
         scale = torch.tensor(data.sizes["fields"]["scale"], dtype=torch.float64)
         self.register_buffer("scale", scale.float().reshape(-1, *[1] * self.fields.dim))
         self.bands, self.shown = Tally(), []
+        self.physics, self.equation = float(physics), equation
+        self._check_equation()
         if getattr(network, "pod", False):
             network.learn_modes(self._normalised(*data.known("train", KNOWN)))
+
+    def _check_equation(self) -> None:
+        if self.equation is None:
+            if self.physics:
+                raise InvalidArgument(
+                    f"module.physics={self.physics} without module.equation",
+                    "an equation of sciml.physics.constraints",
+                    "Type module.equation={_target_: ..., problem: {...}}",
+                )
+            return
+        f = self.fields
+        timed = "t" in self.equation.axes
+        times = f.outputs[0].sizes.get("t", 1)
+        sizes = (times, *f.size) if timed else tuple(f.size)
+        alone = len(f.outputs) == 1 and f.out_channels == (times if timed else 1) and not f.bundle
+        if not alone or tuple(self.equation.sizes) != sizes:
+            raise InvalidArgument(
+                f"module.equation on a grid of {tuple(self.equation.sizes)} points, axes "
+                f"{', '.join(self.equation.axes)}",
+                f"one output on that grid; here {', '.join(o.name for o in f.outputs)} has {sizes}",
+                "Set points, times and horizon of module.equation.problem",
+            )
+        self.imposed = SoftConstraint(self.equation)
+
+    def residual(self, value: Tensor, batch: Batch) -> Tensor:
+        """Return the residual of the equation `(B, points)` of outputs `(B, C, *space)`."""
+        field = value if "t" in self.equation.axes else value[:, 0]
+        packed = self.fields.pack(batch.inputs)[:, : self.equation.in_channels]
+        return self.imposed.residual(field, packed).flatten(1)
+
+    def loss_terms(self, batch: Batch) -> list[LossTerm]:
+        """Return the data's term, and the equation's where there is one."""
+        prediction = self.predict_batch(batch)
+        terms = [self.data_term(prediction, batch)]
+        if self.physics:
+            rows = self.residual(prediction, batch)
+            rows = (rows / rows.shape[1] ** 0.5).to(prediction.dtype)
+            terms.append(LossTerm("physics", rows, self.physics, batch.count, "residual"))
+        return terms
 
     def _normalised(self, given: dict[str, Tensor], target: Tensor) -> Tensor:
         """Return outputs as the network's body gives them."""
@@ -185,6 +235,10 @@ class SupervisedOperator(Supervised):
         score.add(self._weighed(prediction), self._weighed(target))
         self._bands(batch.part, prediction, target)
         self._each(batch.part, prediction, target)
+        if self.equation is not None and list(target.shape[2:]) == self.fields.size:
+            for name, value in (("residual", prediction), ("residual_of_data", target)):
+                size = self.residual(value, batch).square().mean(1).sqrt()
+                self.bands.mean(f"{batch.part}/{name}", size.cpu())
         if batch.part == "test":
             self._compare(batch)
             self._show(batch, prediction)
@@ -258,7 +312,8 @@ class SupervisedOperator(Supervised):
         super().on_test_epoch_end()
         report, found = self._report, self.bands.gathered()
         metrics = report["metrics"]
-        extra = {k: v for k, v in found.items() if k.endswith("/rel_l2")}
+        named = ("/rel_l2", "/residual", "/residual_of_data")
+        extra = {k: v for k, v in found.items() if k.endswith(named)}
         for key in [k for k in found if k.endswith("/e")]:
             size = found[f"{key[:-1]}u"]
             extra[key[:-2]] = (found[key] / size) ** 0.5 if size > 0 else 0.0

@@ -229,3 +229,35 @@ def test_outputs_of_different_size_count_alike(tmp_path):
     assert float(shares[0] / shares[1]) == pytest.approx(1.0, rel=1e-3)
     assert Fields(run.data.sizes["fields"]).out_channels == 2
     assert json.dumps(run.data.sizes)  # plain data, as a card holds
+
+
+def burgers(path, count=24):
+    """Write solutions of Burgers' equation, and return the words that name it."""
+    from sciml.physics.evolution import Burgers
+
+    problem = Burgers(points=32, time_count=9, horizon=0.5, viscosity=0.05)
+    x = problem.sample(count, torch.Generator().manual_seed(0))
+    np.savez(path, x=x[:, 0].numpy(), y=problem.solve(x).value.numpy())
+    return (
+        "module.equation={_target_: sciml.physics.constraints.burgers.BurgersConstraint, problem: "
+        "{_target_: sciml.physics.evolution.burgers.Burgers, points: 32, time_count: 9, "
+        "horizon: 0.5, viscosity: 0.05}}"
+    )
+
+
+def test_an_equation_of_the_house_is_learned_beside_the_data(tmp_path):
+    word = burgers(tmp_path / "a.npz")
+    line = ("data.train=4", "module.baselines=false", word)
+    found = {}
+    for weight in (0.0, 1.0):
+        run = trained(tmp_path / "a.npz", tmp_path / str(weight), *line,
+                      f"module.physics={weight}", steps=80)  # fmt: skip
+        found[weight] = run.module.test_report["metrics"]
+    # four solutions say little; the equation says the rest
+    assert found[1.0]["test/residual"] < 0.8 * found[0.0]["test/residual"]
+    known = found[1.0]["test/residual_of_data"]
+    batch = run.data.test_chunk(0).to("cpu", torch.float32)
+    size = run.module.residual(batch.target, batch).square().mean(1).sqrt().mean()
+    assert known == pytest.approx(float(size), rel=1e-6) and known < found[1.0]["test/residual"]
+    with pytest.raises(InvalidArgument, match=r"grid of \(9, 16\) points.*y has \(9, 32\)"):
+        trained(tmp_path / "a.npz", tmp_path, *line[:2], word.replace("points: 32", "points: 16"))
