@@ -29,6 +29,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "optimizers.json"
+PICTURE = HERE.parent / "docs" / "pictures" / "optimizers.png"
 MARKS = 24  # evaluations per run, evenly spread over the logarithm of time
 
 
@@ -343,7 +344,7 @@ def main() -> int:
                 RESULTS.parent.mkdir(parents=True, exist_ok=True)
                 RESULTS.write_text(json.dumps(stored, indent=1) + "\n")
                 print(*cell, row.get("error") or f"{row['rel_l2']:.3e}", flush=True)
-    plot(stored["rows"], RESULTS.with_suffix(".png"))
+    plot(stored["rows"], PICTURE)
     text = f"{summary(stored['rows'])}\n\n{table(stored['rows'])}\n"
     RESULTS.with_suffix(".md").write_text(f"# Error against time, every optimizer\n\n{text}")
     print(text)

@@ -1,6 +1,6 @@
 """Walk on spheres: walks per second, training against equation and energy, GINO's forward time.
 
-    python benchmarks/wos.py                      # twenty minutes; results/wos.json and wos.png
+    python benchmarks/wos.py                      # twenty minutes; results/wos.json
     python benchmarks/wos.py walks gino           # some parts only: walks, cost, training, gino
     python benchmarks/wos.py training --groups cloud --objectives walks pino
 
@@ -49,6 +49,7 @@ from sciml.physics.walks.spheres import Dirichlet, WalkOnSpheres
 from sciml.physics.walks.star_reference import Gaussians, star_reference
 
 RESULTS = Path(__file__).parent / "results"
+PICTURE = RESULTS.parent.parent / "docs" / "pictures" / "wos.png"
 REPEATS = 5
 WALKS = 2**19
 
@@ -208,7 +209,7 @@ def main() -> None:
         keep("gino", wos_gino.forward_times())
     if "training" in result:
         keep("comparison", wos_training.compare(result["training"], result.get("cost", {})))
-        wos_training.picture(result["training"], RESULTS / "wos.png")
+        wos_training.picture(result["training"], PICTURE)
         print(f"claimed by the paper against pino: {wos_training.PAPER}")
         for row in result["comparison"]:
             print({k: float(f"{v:.3g}") if isinstance(v, float) else v for k, v in row.items()})

@@ -10,8 +10,11 @@ from __future__ import annotations
 import difflib
 import os.path
 from collections.abc import Iterable
+from importlib import import_module
+from types import ModuleType
 
 CLOSE = 0.5  # share of letters in common below which a name is no suggestion
+DISTRIBUTION = "sciml-torch"  # what pip installs; `sciml` on the index is another project
 
 
 def _sentence(text: str) -> str:
@@ -55,6 +58,28 @@ class CheckpointError(SciMLError, RuntimeError):
 
 class MissingPackage(SciMLError, ImportError):
     """A library that is needed and cannot be imported."""
+
+
+def install(extra: str) -> str:
+    """Return what to type to get the packages of an extra of pyproject.toml."""
+    return f"Type pip install '{DISTRIBUTION}[{extra}]', in a clone pip install -e '.[{extra}]'"
+
+
+def optional(name: str, extra: str, use: str) -> ModuleType:
+    """Import and return a package that only some need.
+
+    Args:
+        name: Of the module, `h5py`.
+        extra: The extra of pyproject.toml that brings it.
+        use: What was asked for, `an HDF5 file`.
+
+    Raises:
+        MissingPackage: If it is not installed, with the command that installs it.
+    """
+    try:
+        return import_module(name)
+    except ImportError as error:
+        raise MissingPackage(f"{use} without the package {name}", hint=install(extra)) from error
 
 
 class PretrainedError(SciMLError, RuntimeError):

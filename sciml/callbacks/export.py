@@ -23,6 +23,12 @@ RANGE_POINTS = 65536
 RANGE_ELEMENTS = 2**22
 RANGE_BATCHES = 16  # training batches whose ranges stand for all of an operator's
 
+# Said where a file could not name what was trained.
+UNKNOWN = (
+    "no pretrained/ folder: the class of the %s is neither sciml's nor offered by a plug-in; "
+    "CONTRIBUTING.md says how a package becomes one"
+)
+
 
 class ExportPretrained(pl.Callback):
     """Writes `pretrained/` when training ends and adds the test metrics when they are known.
@@ -62,7 +68,7 @@ class ExportPretrained(pl.Callback):
         absent = [kind for kind, spec in specs.items() if spec is None]
         if solution is None or absent:
             what = " and ".join(absent) or "module"
-            log.info("no pretrained/ folder: the class of the %s is not published", what)
+            log.info(UNKNOWN, what)
             return False
         problem = solution.problem
         # What the builder adds to the configuration of a network: which inputs it has.
@@ -90,7 +96,7 @@ class ExportPretrained(pl.Callback):
         network, data = getattr(pl_module, "network", None), trainer.datamodule
         spec = describe_operator(self.config, getattr(data, "sizes", {}))
         if not isinstance(network, nn.Module) or not hasattr(network, "schema") or spec is None:
-            log.info("no pretrained/ folder: the class of the network is not published")
+            log.info(UNKNOWN, "network")
             return False
         known = network.schema()["inputs"]
         # a module that has read all of its training set knows its ranges

@@ -107,7 +107,7 @@ def _node(name: str, changes: Sequence[str]) -> dict[str, Any]:
     names = paths.options("data")
     if name not in names:
         raise ConfigError(f"data={name} is unknown", hint=did_you_mean(name, names))
-    base = OmegaConf.load(paths.config_dir() / "data" / f"{name}.yaml")
+    base = OmegaConf.load(paths.file_of("data", name))
     try:
         merged = OmegaConf.merge(base, OmegaConf.from_dotlist(list(changes)))
         node = OmegaConf.to_container(merged, resolve=True)

@@ -13,6 +13,8 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
+from sciml import plugins
+
 # group -> base classes, one of which the target must be or inherit from
 GROUPS: dict[str, tuple[str, ...]] = {
     "problem": ("sciml.physics.pde.PDE",),
@@ -100,7 +102,7 @@ def wrong_kind(path: str, target: Any) -> str:
     # an installed plug-in's network is of the right base, but lives elsewhere
     ours = home.startswith("sciml.")
     fits &= not ours or not rooms or any(home.startswith(f"{room}.") for room in rooms)
-    fits &= bool(bases) or ours
+    fits &= bool(bases) or ours or home.partition(".")[0] in plugins.names()
     if kind in ("solver", "adjoint") and ours:
         fits &= (target.__name__ in ADJOINTS) == (kind == "adjoint")
     return "" if fits else f"no {kind}. {_wanted(kind, entry)}"

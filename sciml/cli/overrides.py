@@ -20,6 +20,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from sciml import plugins
 from sciml.cli import preflight, signatures
 from sciml.cli.paths import groups, options
 from sciml.errors import ConfigError, nearest
@@ -75,7 +76,8 @@ def read(words: list[str], folder: Path) -> CommandLine:
         words: Arguments of the form `key=value`.
         folder: The folder of configurations.
     """
-    line = CommandLine(overrides=list(words))
+    words = [_plug(word) for word in words]
+    line = CommandLine(overrides=list(words), findings=plugins.clashes(folder))
     parsed = _parse(words, folder, line.findings)
     parsed = [p for p in parsed if _check_word(p, folder, line.findings)]
     mode = any(p.key_or_group == "hydra.mode" for p in parsed)  # Hydra's other word for -m
@@ -109,6 +111,20 @@ def read(words: list[str], folder: Path) -> CommandLine:
     if guessed:
         line.config = {}
     return line
+
+
+def _plug(word: str) -> str:
+    """Make the packages of `plugins=mylab,other` plug-ins, and return the word as Hydra wants it.
+
+    Raises:
+        ConfigError: If one cannot be found.
+    """
+    key, sign, value = word.partition("=")
+    if key != "plugins" or not sign:
+        return word
+    packages = plugins.words(value)
+    plugins.use(*packages)
+    return f"plugins=[{','.join(packages)}]"
 
 
 def full_names(words: list[str], folder: Path) -> list[str]:

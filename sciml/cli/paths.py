@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 
 import sciml
+from sciml import plugins
 from sciml.errors import ConfigError
 
 STAMP = "SCIML_STAMP"
@@ -33,20 +34,31 @@ def config_dir() -> Path:
     )
 
 
+def places(folder: Path | None = None) -> list[Path]:
+    """Return the folder of configurations, by default our own, and those of plug-ins."""
+    return [folder or config_dir(), *plugins.config_folders()]
+
+
 def options(group: str, folder: Path | None = None) -> list[str]:
     """Return the sorted names a config group offers; empty if there is no such group."""
-    return sorted(file.stem for file in ((folder or config_dir()) / group).glob("*.yaml"))
+    return sorted({file.stem for p in places(folder) for file in (p / group).glob("*.yaml")})
 
 
 def groups(folder: Path | None = None) -> list[str]:
     """Return the config groups (subfolders) in alphabetical order."""
-    folder = folder or config_dir()
-    return sorted(p.name for p in folder.iterdir() if p.is_dir() and any(p.glob("*.yaml")))
+    found = {file.parent.name for place in places(folder) for file in place.glob("*/*.yaml")}
+    return sorted(found)
+
+
+def file_of(group: str, name: str, folder: Path | None = None) -> Path:
+    """Return the file of an option that a group offers."""
+    files = (place / group / f"{name}.yaml" for place in places(folder))
+    return next(file for file in files if file.is_file())
 
 
 def describe(group: str, name: str, folder: Path | None = None) -> str:
     """Return what an option is: its first comment that is neither a command nor a directive."""
-    for line in ((folder or config_dir()) / group / f"{name}.yaml").read_text().splitlines():
+    for line in file_of(group, name, folder).read_text(encoding="utf-8").splitlines():
         text = line.removeprefix("#").strip()
         if line and not line.startswith("#"):
             break

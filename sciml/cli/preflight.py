@@ -17,10 +17,11 @@ import typing
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal, Union
 
+from sciml import plugins
 from sciml.cli import kinds
 from sciml.errors import ConfigError, did_you_mean, nearest
 
-ALLOWED = ("sciml", "torch.optim", "lightning", "pytorch_optimizer")
+LIBRARIES = ("sciml", "torch.optim", "lightning", "pytorch_optimizer")
 
 # Arguments that the builder supplies; a configuration need not (and for those marked by the
 # builder's order of construction cannot) give them.
@@ -68,7 +69,7 @@ def resolve(target: object) -> Callable[..., Any]:
         ConfigError: If it lies outside the allowed packages, does not exist, or is something the
             package only imported from elsewhere.
     """
-    packages = f"a class from {', '.join(ALLOWED)}"
+    packages = f"a class from {', '.join(allowed())}"
     if not isinstance(target, str) or not _inside(target):
         raise ConfigError(f"{target!r} is outside the allowed packages", packages)
     module, _, name = target.rpartition(".")
@@ -96,8 +97,13 @@ def resolve(target: object) -> Callable[..., Any]:
     return found
 
 
+def allowed() -> tuple[str, ...]:
+    """Return the packages whose classes a configuration may name."""
+    return (*LIBRARIES, *plugins.names())
+
+
 def _inside(path: str) -> bool:
-    return any(path.startswith(f"{package}.") for package in ALLOWED)
+    return any(path.startswith(f"{package}.") for package in allowed())
 
 
 def arguments(target: Callable[..., Any]) -> tuple[dict[str, inspect.Parameter], bool]:

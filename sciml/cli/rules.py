@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from sciml.cli import fitting, kinds, preflight, values
+from sciml.errors import install
 
 Config = Mapping[str, Any]
 
@@ -115,7 +116,7 @@ def installed_loggers(config: Config) -> list[str]:
         if packages and not any(find_spec(package) for package in packages):
             found.append(
                 f"logger={key} needs the package {packages[0]}, which is not installed. "
-                "Type pip install 'sciml[loggers]', or logger=csv."
+                f"{install('loggers')}, or logger=csv."
             )
     return found
 

@@ -5,8 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.config_store import ConfigStore
+from hydra.core.plugins import Plugins
+from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import MISSING
+
+from sciml import plugins
 
 
 @dataclass
@@ -39,8 +44,19 @@ class TrainConfig:
     logger: Any = None
     reference: Any = None
     short: Any = None
+    plugins: Any = None
+
+
+class PluginFolders(SearchPathPlugin):
+    """Configurations of packages from outside, found after our own."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        """Add their folders."""
+        for place in plugins.config_folders():
+            search_path.append(provider="sciml.plugins", path=f"file://{place}")
 
 
 def register() -> None:
-    """Make the schema known to Hydra under the name `schema`."""
+    """Make the schema known to Hydra under the name `schema`, and where plug-ins keep files."""
     ConfigStore.instance().store(name="schema", node=TrainConfig)
+    Plugins.instance().register(PluginFolders)

@@ -69,7 +69,8 @@ def export(
         The checksum.
 
     Raises:
-        InvalidArgument: If h5py is not installed, for another file name, or a number of samples
+        MissingPackage: If h5py is not installed.
+        InvalidArgument: For another file name, or a number of samples
             that is not positive.
     """
     h5py, path = library(), Path(path)

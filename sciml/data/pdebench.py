@@ -77,7 +77,8 @@ def read_pdebench(
         every_point: Keep every so many-th point per direction, from the first one.
 
     Raises:
-        InvalidArgument: If h5py is not installed, the file cannot be read or has another layout,
+        MissingPackage: If h5py is not installed.
+        InvalidArgument: If the file cannot be read or has another layout,
             a sample is not in it or not finite, or samples stand on different grids.
     """
     for name, value in (("every_time", every_time), ("every_point", every_point)):
@@ -136,7 +137,8 @@ def write_pdebench(
         attributes: Numbers for the file's root.
 
     Raises:
-        InvalidArgument: If h5py is not installed, or the shapes do not fit the layout: several
+        MissingPackage: If h5py is not installed.
+        InvalidArgument: If the shapes do not fit the layout: several
             input channels, for instance, have no place in it.
     """
     wanted = (len(values), len(times), *(len(grid) for grid in grids))

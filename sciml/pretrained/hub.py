@@ -6,7 +6,7 @@ import os
 import re
 from pathlib import Path
 
-from sciml.errors import InvalidArgument, PretrainedError
+from sciml.errors import InvalidArgument, PretrainedError, optional
 from sciml.pretrained import weights
 
 PREFIX = "hf://"
@@ -25,7 +25,8 @@ def download(address: str, revision: str | None) -> Path:
 
     Raises:
         InvalidArgument: If the address has another form, or no revision is given.
-        PretrainedError: If huggingface_hub is not installed, or the download fails.
+        MissingPackage: If huggingface_hub is not installed.
+        PretrainedError: If the download fails.
     """
     repository = address.removeprefix(PREFIX)
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository):
@@ -36,13 +37,7 @@ def download(address: str, revision: str | None) -> Path:
             "a branch, a tag or, better, a commit: a name alone may be another model tomorrow",
             f'Write load_pretrained("{address}", revision="main")',
         )
-    try:
-        from huggingface_hub import snapshot_download
-    except ImportError as error:
-        raise PretrainedError(
-            f"{address} needs the package huggingface_hub, which is not installed",
-            hint='Type pip install "sciml[hub]"',
-        ) from error
+    snapshot_download = optional("huggingface_hub", "hub", address).snapshot_download
     cache = Path(os.environ.get("SCIML_CACHE") or Path.home() / ".cache" / "sciml")
     name = "at-" + re.sub(r"[^\w.-]", "-", revision)  # never "..", whatever was typed
     place = cache / "hub" / repository.replace("/", "--") / name

@@ -20,6 +20,7 @@ from sciml.networks.trial import TrialSolution
 from sciml.pretrained import card, weights
 from sciml.pretrained.folder import FORMAT, load_pretrained, read_spec
 from sciml.pretrained.operator import PretrainedOperator
+from sciml.pretrained.table import name_of
 
 
 def _part(value: object) -> str:
@@ -141,7 +142,7 @@ def save_operator(
     Raises:
         PretrainedError: If the description does not rebuild this very network.
     """
-    schema = network.schema()
+    schema, cls = network.schema(), type(network)
     inputs = {key: dict(entry) for key, entry in schema["inputs"].items()}
     for key, (low, high) in ranges.items():
         variable, _, quantity = key.partition(".")
@@ -151,7 +152,7 @@ def save_operator(
         "format": FORMAT,
         "name": name,
         "description": description,
-        "class": type(network).__name__,
+        "class": name_of("operator", f"{cls.__module__}.{cls.__name__}") or cls.__name__,
         "arguments": dict(arguments),
         "inputs": inputs,
         "outputs": {key: dict(entry) for key, entry in schema["outputs"].items()},

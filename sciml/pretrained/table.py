@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import inspect
 
+from sciml import plugins
 from sciml.errors import PretrainedError, did_you_mean
 
 # What constructors raise on arguments that they cannot use.
@@ -20,6 +21,10 @@ LARGEST, LARGEST_SIZE = 1e300, 10**9  # numbers, and what is counted
 PLAIN = {"bool": bool, "int": int, "float": float, "str": str, "None": type(None)}
 WORDS = {bool: "true or false", int: "an integer of nine digits at most", float: "a number"}
 WORDS |= {str: "a word", type(None): "null"}
+
+# What a plug-in's class of a kind inherits from; any class may be an argument of those.
+BASES = {"problem": "sciml.physics.pde:PDE"}
+BASES |= {kind: "torch.nn:Module" for kind in ("solution", "network", "operator")}
 
 CLASSES: dict[str, dict[str, str]] = {
     "solution": {
@@ -152,6 +157,8 @@ def resolve(kind: str, name: object) -> type:
         PretrainedError: If the table has no such name.
     """
     known = CLASSES[kind]
+    if isinstance(name, str) and ":" in name:
+        return _from_plugin(kind, name)
     if not isinstance(name, str) or name not in known:
         raise PretrainedError(
             f"model.json names the {kind} class {name!r}",
@@ -162,8 +169,35 @@ def resolve(kind: str, name: object) -> type:
     return getattr(importlib.import_module(module), attribute)
 
 
+def _from_plugin(kind: str, name: str) -> type:
+    """Return the class `package:Name` of a plug-in, which has to be of its kind.
+
+    Raises:
+        PretrainedError: If the package is no plug-in here, or has no such class.
+    """
+    package, _, attribute = name.partition(":")
+    if package not in plugins.names():
+        raise PretrainedError(
+            f"model.json names the {kind} class {name!r}, and {package} is no plug-in here",
+            "an installed plug-in",
+            f"If you trust it: from sciml import plugins; plugins.use('{package}'), or "
+            f"{plugins.VARIABLE}={package} in the environment",
+        )
+    found = getattr(importlib.import_module(package), attribute, None)
+    module, _, base = BASES.get(kind, "builtins:object").partition(":")
+    if not isinstance(found, type) or not issubclass(found, _imported(module, base)):
+        raise PretrainedError(f"{package} has no {kind} class {attribute!r}", f"a {base}")
+    return found
+
+
+def _imported(module: str, attribute: str) -> type:
+    return getattr(importlib.import_module(module), attribute)
+
+
 def name_of(kind: str, target: str) -> str | None:
     """Return the name under which the table knows a dotted path, or None.
+
+    A class of a plug-in has one if the package itself offers it: `mylab:Helmholtz`.
 
     Args:
         kind: A kind of the table.
@@ -171,6 +205,11 @@ def name_of(kind: str, target: str) -> str | None:
     """
     module, _, attribute = target.rpartition(".")
     found = [name for name, place in CLASSES[kind].items() if place == f"{module}:{attribute}"]
+    package = target.partition(".")[0]
+    if package in plugins.names():
+        cls = getattr(importlib.import_module(module), attribute, None)
+        if cls is not None and getattr(importlib.import_module(package), attribute, None) is cls:
+            return f"{package}:{attribute}"
     return found[0] if found else None
 
 

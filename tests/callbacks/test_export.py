@@ -50,5 +50,5 @@ def test_a_class_outside_the_table_is_said_and_left_out(
     config = {**CONFIG, "problem": {"_target_": "my.own.PDE"}}
     with caplog.at_level("INFO"):
         make_trainer(ExportPretrained(tmp_path, "mine", config)).fit(solved, batches)
-    assert "class of the problem is not published" in caplog.text
+    assert "class of the problem is neither" in caplog.text
     assert not (tmp_path / "pretrained").exists()

@@ -213,7 +213,7 @@ def test_read_only_run_folder(run):
 def test_logger_that_is_not_installed(run, monkeypatch):
     monkeypatch.setattr("sciml.cli.rules.find_spec", lambda name: None)
     code, _, err = run("model=toy", "logger=tensorboard")
-    assert code == 2 and "pip install 'sciml[loggers]'" in err
+    assert code == 2 and "pip install 'sciml-torch[loggers]'" in err
 
 
 def test_optimizer_that_is_not_installed(run, monkeypatch):

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from sciml.autodiff.streams import Streams
-from sciml.errors import InvalidArgument
+from sciml.errors import InvalidArgument, MissingPackage
 from sciml.physics.geometry import Ball, Box, Mesh, Tabulated, load_mesh
 from sciml.physics.walks.spheres import Dirichlet, WalkOnSpheres
 
@@ -361,5 +361,5 @@ def test_files_that_are_none_are_explained(tmp_path, monkeypatch):
 
 def test_without_the_library_the_command_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "trimesh", None)
-    with pytest.raises(InvalidArgument, match=r"pip install 'sciml\[mesh\]'"):
+    with pytest.raises(MissingPackage, match=r"pip install 'sciml-torch\[mesh\]'"):
         load_mesh(tmp_path / "box.stl")

@@ -7,7 +7,7 @@ import types
 import pytest
 import torch
 
-from sciml.errors import InvalidArgument, PretrainedError
+from sciml.errors import InvalidArgument, MissingPackage, PretrainedError
 from sciml.pretrained import load_pretrained
 
 
@@ -69,5 +69,5 @@ def test_failures_are_explained(hub, saved, monkeypatch):
     with pytest.raises(InvalidArgument, match="it is local"):
         load_pretrained(saved[0], revision="main")
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with pytest.raises(PretrainedError, match=r"sciml\[hub\]"):
+    with pytest.raises(MissingPackage, match=r"sciml-torch\[hub\]"):
         load_pretrained("hf://owner/tiny", revision="main")

@@ -19,7 +19,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
-from sciml.errors import InvalidArgument
+from sciml.errors import InvalidArgument, optional
 from sciml.physics.geometry.domain import Boundary, Domain, length, positive, rows_of, uniform
 from sciml.physics.geometry.triangles import along_a_curve, closest_triangle, on_triangle, table
 from sciml.shapes import check_kind
@@ -115,20 +115,14 @@ def load_mesh(path: str | Path | Sequence[str | Path]) -> Mesh:
     Vertices at one place are merged. Units are those of the file.
 
     Raises:
-        InvalidArgument: If trimesh is not installed, a file cannot be read, or see `Mesh`.
+        MissingPackage: If trimesh is not installed.
+        InvalidArgument: If a file cannot be read, or see `Mesh`.
     """
     paths = [path] if isinstance(path, str | Path) else path
     check_kind("path", paths, Sequence, "Write load_mesh('part.stl')")
     for each in paths:
         check_kind("path", each, (str, Path))
-    try:
-        import trimesh
-    except ImportError as error:
-        raise InvalidArgument(
-            "a mesh file, but trimesh is not installed",
-            "the library that reads mesh files",
-            "pip install 'sciml[mesh]', in a clone pip install -e '.[mesh]'",
-        ) from error
+    trimesh = optional("trimesh", "mesh", "a mesh file")
     vertices, faces = [], []
     for file in paths:
         if not Path(file).is_file():

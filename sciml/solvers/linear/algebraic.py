@@ -1,4 +1,4 @@
-"""Algebraic multigrid of PyAMG as a preconditioner: `pip install 'sciml[amg]'`."""
+"""Algebraic multigrid of PyAMG as a preconditioner: the extra `amg`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sciml.errors import InvalidArgument, MissingPackage
+from sciml.errors import InvalidArgument, optional
 from sciml.solvers.linear.preconditioner import StencilPreconditioner
 from sciml.solvers.linear.stencil import Stencil
 
@@ -37,14 +37,7 @@ class AlgebraicMultigrid(StencilPreconditioner):
             raise InvalidArgument(
                 f"kind={kind!r} on {stencil.shift.device}", f"{' or '.join(KINDS)}, on the CPU"
             )
-        try:
-            import pyamg
-        except ImportError as error:
-            raise MissingPackage(
-                "AlgebraicMultigrid without PyAMG",
-                "the package pyamg",
-                "Type pip install 'sciml[amg]', or take Multigrid, which needs nothing",
-            ) from error
+        pyamg = optional("pyamg", "amg", "AlgebraicMultigrid")
         make = getattr(pyamg, f"{kind}_solver")
         count = self.stencil.problems.numel()
         self._masks = self.stencil.unknown.reshape(count, -1).numpy()

@@ -272,7 +272,7 @@ def test_pyamg_takes_few_iterations(kind):
 
 def test_without_pyamg_it_says_what_to_type(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "pyamg", None)
-    with pytest.raises(MissingPackage, match=r"sciml\[amg\]"):
+    with pytest.raises(MissingPackage, match=r"sciml-torch\[amg\]"):
         AlgebraicMultigrid(disk(8))
 
 
