@@ -52,7 +52,7 @@ def library(folder: Path, seed: int, epochs: int) -> dict[str, float]:
     torch.manual_seed(seed)
     loader, tests, processor = load_darcy_flow_small(
         n_train=1000, batch_size=16, n_tests=[50, 50], test_resolutions=[16, 32],
-        test_batch_sizes=[50, 50], data_root=str(folder), num_workers=0,
+        test_batch_sizes=[50, 50], data_root=str(folder),
     )  # fmt: skip
     draw = torch.Generator().manual_seed(seed)
     loader = DataLoader(loader.dataset, 16, shuffle=True, generator=draw)

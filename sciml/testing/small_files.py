@@ -200,12 +200,11 @@ def netcdf3(path: Path) -> tuple[np.ndarray, np.ndarray]:
     return a, u
 
 
-def main() -> None:
+def write_all(folder: Path) -> None:
     """Write one file per layout into a folder."""
-    folder = Path(sys.argv[1])
     folder.mkdir(parents=True, exist_ok=True)
-    pairs(folder / "pairs.npz")
-    trajectories(folder / "trajectories.npz")
+    pairs(folder / "pairs.npz", count=200)
+    trajectories(folder / "trajectories.npz", count=200, times=11)
     for name, write in {
         "fno.mat": matlab, "fno73.mat": matlab73, "advection.hdf5": pdebench_tensor,
         "compressible.hdf5": pdebench_compressible, "darcy.hdf5": pdebench_darcy,
@@ -213,7 +212,14 @@ def main() -> None:
         "well/data/train/part.hdf5": well, "climate.nc": netcdf3,
     }.items():  # fmt: skip
         write(folder / name)
-    print(f"small files in {folder}")
+
+
+def main() -> None:
+    """Write the files into the folder that is named."""
+    if len(sys.argv) != 2:
+        raise SystemExit("usage: python -m sciml.testing.small_files FOLDER")
+    write_all(Path(sys.argv[1]))
+    print(f"small files in {sys.argv[1]}")
 
 
 if __name__ == "__main__":

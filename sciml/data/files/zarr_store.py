@@ -8,23 +8,17 @@ import numpy as np
 
 from sciml.data.files.netcdf import axes_of, axis_of, named
 from sciml.data.files.source import Array, Source
-from sciml.errors import InvalidArgument
+from sciml.errors import InvalidArgument, optional
 
 
 def read(path: Path) -> Source:
     """Return the arrays of a store.
 
     Raises:
-        InvalidArgument: If zarr is not installed, or it is no store.
+        MissingPackage: If zarr is not installed.
+        InvalidArgument: If it is no store.
     """
-    try:
-        import zarr
-    except ImportError as error:
-        raise InvalidArgument(
-            f"{path} is a zarr store, but zarr is not installed",
-            "the library that reads it",
-            "pip install zarr",
-        ) from error
+    zarr = optional("zarr", "zarr", f"{path}, a zarr store")
     try:
         store = zarr.open_group(str(path), mode="r")
         nodes = dict(store.arrays())
