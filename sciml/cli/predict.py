@@ -159,10 +159,14 @@ def _predict_fields(model: PretrainedOperator, arguments: argparse.Namespace, ou
     given = {}
     for name, value in held.items():
         field = next(f for f in model.network.fields.inputs if f.name == name)
-        extra = value.ndim == len(field.axes) + 2 and bool(model.network.fields.bundle)
-        if extra:  # a whole trajectory: what is known is its beginning
-            axis = 1 if source.arrays[name].axes[:1] in ((), ("t",)) else value.ndim - 1
-            value = np.take(value, 0, axis)
+        bundle, history = model.network.fields.bundle, model.network.fields.history
+        if bundle and field.name in model.spec["outputs"]:  # a whole trajectory begins with it
+            timed, axes = "t" in field.axes, source.arrays[name].axes
+            axis = 1 + (axes.index("t") if "t" in axes else 0)
+            if timed and value.shape[axis] > history:
+                value = np.take(value, range(history), axis)
+            elif not timed and value.ndim == len(field.axes) + 2:
+                value = np.take(value, 0, axis)
         given[name] = torch.from_numpy(np.ascontiguousarray(value))
     with evaluating(path):
         if arguments.rollout:

@@ -18,6 +18,7 @@ wave numbers.
 
 from __future__ import annotations
 
+import time
 from typing import Any, Literal
 
 import numpy as np
@@ -199,10 +200,16 @@ class SupervisedOperator(Supervised):
         self._val[0] += float(rows.square().sum())
         self._val[1] += len(rows)
 
+    def on_train_start(self) -> None:
+        """Start the clock beside which reading is measured."""
+        self._began, self._waited = time.perf_counter(), self.files.rows.waited
+
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         """Now and then log the share of the time that went into reading files."""
-        if not self.files.rows.held and (self.global_step % self.trainer.log_every_n_steps) == 0:
-            self.log("data/seconds_read", self.files.rows.waited)
+        rows = self.files.rows
+        if not rows.held and self.global_step % self.trainer.log_every_n_steps == 0:
+            spent = time.perf_counter() - self._began
+            self.log("data/share_of_time_reading", (rows.waited - self._waited) / max(spent, 1e-9))
 
     def on_test_epoch_start(self) -> None:
         """Start empty scores, and learn the baselines on the first rank's own."""
@@ -381,7 +388,7 @@ class SupervisedOperator(Supervised):
                 if packed.shape[1:] == target.shape[1:]:
                     first = self.fields.inputs[0]
                     row["inputs"] = {f"input {first.name}": packed[0][middle[:dim]].T}
-            rows.append({"title": f"test sample {i}, {out.name}", **row, **axes})
+            rows.append({"title": f"test sample {i}", "symbol": out.name, **row, **axes})
         return {"fields": rows, "curves": curves}
 
 
