@@ -118,7 +118,7 @@ def used(data: FieldFiles) -> str:
     plain, lines = data.sizes["fields"], [""]
     at = 0
     for side in ("inputs", "outputs"):
-        at, moments = 0, data.moments["in" if side == "inputs" else "out"]
+        at, moments = 0, getattr(data.statistics, side)
         for f in getattr(data.fields, side):
             part = slice(at, at + f.channels)
             at += f.channels

@@ -13,7 +13,7 @@ answers with `bundle` states. With `task=map` all later states are channels of o
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,12 +25,12 @@ from sciml.autodiff.streams import Streams
 from sciml.data.batch import Batch
 from sciml.data.epochs import epoch_places
 from sciml.data.files import open_source
+from sciml.data.files.describe import increments, per_input, skeleton, statistics
 from sciml.data.files.grids import grid_kinds, looks_periodic, places
 from sciml.data.files.layout import SPACE, Layout, recognise
 from sciml.data.files.rows import Rows, window_places
-from sciml.data.files.source import Array
 from sciml.data.files.split import split
-from sciml.data.files.statistics import Moments, check_finite, spread
+from sciml.data.files.statistics import check_finite
 from sciml.data.files.symmetries import Symmetries
 from sciml.data.steps import StepData
 from sciml.errors import InvalidArgument
@@ -79,6 +79,8 @@ class FieldFiles(StepData):
         sizes: `fields`, which networks are made from.
         layout: What was recognised.
         notes: Sentences on what was recognised, left out or put right.
+        statistics: Of the training part.
+        ranges: Least and greatest value of every input there.
 
     Raises:
         InvalidArgument: For files that cannot be used, naming key and sample, and what to type.
@@ -150,7 +152,6 @@ class FieldFiles(StepData):
         self.calls = self._calls(horizon)
         self.sizes = {"fields": self._describe(units or {}, increment, periodic, grid)}
         self.fields = Fields(self.sizes["fields"])
-        self.ranges = self._ranges
         self.unit = self._unit()
         self.names = tuple(f.name for f in self.fields.outputs)
         self.symmetries = Symmetries(symmetries, self.fields)
@@ -268,54 +269,11 @@ class FieldFiles(StepData):
         periodic: bool | None,
         grid: str | None,
     ) -> dict[str, Any]:
-        """Return what networks are told, from the training part alone.
-
-        Raises:
-            InvalidArgument: For numbers that are none, unknown names of units, and outputs that
-                never change.
-        """
-        every = {a.name: a for a in (*self.layout.inputs, *self.layout.outputs)}
-        for name in units:
-            if name not in every:
-                raise InvalidArgument(
-                    f"data.units of {name}", f"one of {', '.join(every)}"
-                )  # fmt: skip
-        if every.keys() & {"chunk", "correct", "seed", "values", "steps", "self"}:
-            raise InvalidArgument(
-                f"{self.path} with an array called {next(iter(every))}",
-                "another name: this one is an argument of predict",
-            )
-
-        def entry(array: Array, times: int | None) -> dict[str, Any]:
-            names = [a for a in array.axes if a != "t" or times != 1]
-            sizes = {a: array.shape[1 + array.axes.index(a)] for a in names if a in ("t", "c")}
-            if "t" in sizes:
-                sizes["t"] = times or -(-sizes["t"] // self.subsample_time)
-            return {
-                "name": array.name,
-                "axes": list(names),
-                "sizes": sizes,
-                "unit": units.get(array.name) or array.unit or "1",
-                "names": list(array.names),
-            }
-
-        moving = self.layout.moving
-        ins = [entry(a, self.history if a.name in moving else None) for a in self.layout.inputs]
-        outs = [entry(a, self.bundle if a.name in moving else None) for a in self.layout.outputs]
-        size = []
-        first = next(a for a in self.layout.outputs if any(s in a.axes for s in SPACE))
-        for s in SPACE[: len(self.layout.space)]:
-            n = first.shape[1 + first.axes.index(s)]
-            size.append(-(-n // self.rows.steps[s]))
-        plain: dict[str, Any] = {"inputs": ins, "outputs": outs, "size": size}
-        sides = {side: sum(_channels(e) for e in plain[side]) for side in ("inputs", "outputs")}
-        plain |= {"mean": [0.0] * sides["inputs"], "std": [1.0] * sides["inputs"]}
-        plain |= {k: [1.0] * sides["outputs"] for k in ("out_mean", "out_std", "scale")}
-        plain |= {"grid": ["left"] * len(size), "periodic": False}
+        """Return what networks are told, from the training part alone."""
+        plain = skeleton(self.layout, self.rows.steps, units, self.history, self.bundle)
         plain["samples"] = len(self.chosen["train"])
-        rolling = {"history": self.history, "bundle": self.bundle} if self.rolls else {}
         look = Fields(plain)
-        held = self._sample(self.chosen["train"][:LOOK])
+        held = self._cut(self.rows[self.chosen["train"][:LOOK]], 0, 1)
         given, target = look.pack(held[0]).double(), look.target(held[1]).double()
         known = self.source.attributes.get("periodic")
         if periodic is None and isinstance(known, list):
@@ -324,113 +282,42 @@ class FieldFiles(StepData):
             periodic = looks_periodic(given) and looks_periodic(target)
             if periodic:
                 self.notes.append("looks periodic (data.periodic=false if it is not)")
-        kinds = grid_kinds(self.source.coordinates, size, target, periodic, grid)
-        base = self._base(look, given, target, increment)
-        plain |= {"grid": kinds, "periodic": periodic, "base": base, **rolling}
-        return plain | self._statistics(Fields(plain))
+        kinds = grid_kinds(self.source.coordinates, look.size, target, periodic, grid)
+        base = increments(look, given, target, increment, self.notes)
+        plain |= {"grid": kinds, "periodic": periodic, "base": base}
+        plain |= {"history": self.history, "bundle": self.bundle} if self.rolls else {}
+        fields = Fields(plain)
+        self._check_others()
+        self.statistics = statistics(fields, self._pairs(fields), self.notes)
+        self.ranges = self.statistics.ranges(fields)
+        return plain | self.statistics.plain
 
-    def _base(
-        self, look: Fields, given: Tensor, target: Tensor, increment: bool | None
-    ) -> list[int]:
-        """Return the input channel that each output channel is a change of, -1 for none."""
-        starts, at = {}, 0
-        for f in look.inputs:
-            starts[f.name] = (at, f)
-            at += f.channels
-        base, at = [], 0
-        for f in look.outputs:
-            source = starts.get(f.name)
-            c = f.sizes.get("c", 1)
-            if source is None and len(look.outputs) == 1 and f.channels > 1:
-                # pairs whose first time is an input
-                for start, g in starts.values():
-                    k = g.channels
-                    known = given[:, start : start + k]
-                    if g.space and not f.channels % k and torch.equal(known, target[:, :k]):
-                        source, c = (start, g), k
-                        said = f"{f.name} begins with {g.name}: changes are learned"
-                        self.notes.append(f"{said} (data.increment=false if they should not be)")
-            if source is None or increment is False:
-                base += [-1] * f.channels
-            else:
-                last = source[0] + source[1].channels - c
-                base += [last + k % c for k in range(f.channels)]
-            at += f.channels
-        if increment and -1 in base:
-            raise InvalidArgument(
-                "data.increment=true, and no input is the state that outputs change",
-                "a trajectory, or an output whose first time is the input",
-            )
-        return base
-
-    def _statistics(self, fields: Fields) -> dict[str, list[float]]:
-        """Return means and deviations of the training part, and refuse what is no number."""
-        before, after, size = Moments(), Moments(), Moments()
-        base = torch.tensor(fields.base)
-        for part in ("train", "val"):
-            for piece in self._pieces(self.chosen[part]):
-                held = self.rows[piece]
-                for name, value in held.items():
-                    check_finite(name, value, piece, self.path)
-                if part == "val":
-                    continue
-                for given, wanted in self._windows(held):
-                    packed, target = fields.pack(given).double(), fields.target(wanted).double()
-                    before.add(packed)
-                    size.add(target)
-                    shift = packed[:, base.clamp_min(0)]
-                    mask = (base >= 0).reshape(-1, *[1] * (target.dim() - 2))
-                    after.add(target - shift * mask)
-        for rows, numbers, layout in self.tests.values():
+    def _check_others(self) -> None:
+        """Refuse validation and test samples with numbers that are none."""
+        others = [(self.rows, self.chosen["val"], self.path)]
+        others += [(rows, n, f"{self.path}, test") for rows, n, _ in self.tests.values()]
+        for rows, numbers, path in others:
             for i in range(0, len(numbers), CHUNK):
-                for name, value in rows[numbers[i : i + CHUNK]].items():
-                    check_finite(name, value, numbers[i : i + CHUNK], f"the test set of {self.path}"
-                                 if layout is not self.layout else self.path)  # fmt: skip
-        ins, outs = _labels(fields.inputs), _labels(fields.outputs)
-        constant = size.constant()
-        if len(constant) == fields.out_channels:
-            raise InvalidArgument(
-                f"{self.path}: the output {fields.outputs[0].name} is "
-                f"{float(size.low[0]):g} in all {len(self.chosen['train'])} training samples",
-                "an output that depends on the input",
-                "Choose another one with data.outputs=[NAME]",
-            )
-        scale, at = [], 0
-        for f in fields.outputs:
-            rms = float(size.size[at : at + f.channels].square().mean().sqrt())
-            scale += [rms or 1.0] * f.channels
-            at += f.channels
-        self._ranges = {}
-        at = 0
-        for f in fields.inputs:
-            low, high = before.low[at : at + f.channels], before.high[at : at + f.channels]
-            self._ranges[f.name] = (float(low.min()), float(high.max()))
-            at += f.channels
-        self.moments = {"in": before, "out": size}
-        return {
-            "mean": before.mean.tolist(),
-            "std": spread(before, ins.__getitem__, self.notes),
-            "out_mean": after.mean.tolist(),
-            "out_std": spread(after, lambda k: f"what {outs[k]} adds", []),
-            "scale": scale,
-        }
+                piece = numbers[i : i + CHUNK]
+                for name, value in rows[piece].items():
+                    check_finite(name, value, piece, path)
 
-    def _windows(self, held: Mapping[str, Tensor]):
-        """Yield every step of trajectories as pairs, or the one pair there is."""
-        if not self.rolls:
-            yield self._cut(held, 0, 1)
-            return
-        for start in range(0, len(self.times) - self.history - self.bundle + 1, self.bundle):
-            yield self._cut(held, start, 1)
+    def _pairs(self, fields: Fields) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield all training samples as channels, trajectories step by step."""
+        for piece in self._pieces(self.chosen["train"]):
+            held = self.rows[piece]
+            for name, value in held.items():
+                check_finite(name, value, piece, self.path)
+            last = len(self.times) - self.history - self.bundle if self.rolls else 0
+            for start in range(0, last + 1, self.bundle):
+                given, wanted = self._cut(held, start, 1)
+                yield fields.pack(given), fields.target(wanted)
 
     def _unit(self) -> str:
         units = {f.unit for f in self.fields.outputs}
         return units.pop() if len(units) == 1 else "1"
 
     # --- samples ----------------------------------------------------------------------------
-    def _sample(self, rows: np.ndarray) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        return self._cut(self.rows[rows], 0, 1)
-
     def _cut(
         self, held: Mapping[str, Tensor], start: int, calls: int
     ) -> tuple[dict[str, Tensor], Any]:
@@ -477,10 +364,10 @@ class FieldFiles(StepData):
             given, target = self.symmetries.drawn(given, target, streams)
         if self.noise:
             draw = streams.generator("noise", cpu=True)
-            packed_std = _per_input(self.fields)
+            size = per_input(self.fields)
             for name, value in given.items():
                 kick = torch.randn(value.shape, generator=draw, dtype=value.dtype)
-                given[name] = value + self.noise * packed_std[name] * kick
+                given[name] = value + self.noise * size[name] * kick
         return Batch(given, target, streams, self.batch_size * world)
 
     def places(self, step: int, rank: int, world: int) -> np.ndarray:
@@ -551,27 +438,3 @@ def _times(value: Tensor, axes: Sequence[str], start: int, count: int) -> Tensor
     axis = 1 + list(axes).index("t")
     value = value.narrow(axis, start, count)
     return value.squeeze(axis) if count == 1 else value
-
-
-def _channels(entry: Mapping[str, Any]) -> int:
-    sizes = entry["sizes"]
-    return sizes.get("t", 1) * sizes.get("c", 1)
-
-
-def _labels(fields: Sequence[Any]) -> list[str]:
-    """Return a name for every channel of a side."""
-    return [
-        f.name if f.channels == 1 else f"{f.name}, channel {k}"
-        for f in fields
-        for k in range(f.channels)
-    ]
-
-
-def _per_input(fields: Fields) -> dict[str, float]:
-    """Return the standard deviation of each input over all its channels."""
-    found, at = {}, 0
-    for f in fields.inputs:
-        std = fields.plain["std"][at : at + f.channels]
-        found[f.name] = float(np.sqrt(np.mean(np.square(std))))
-        at += f.channels
-    return found
