@@ -212,8 +212,11 @@ def _drawn(path: Path, model: PretrainedOperator, given: dict, found: dict, know
             value = value[-1] if value.shape[-1] > 4 or dim < 3 else value[..., 0]
         if value.ndim == 2:
             figure.colorbar(axis.imshow(value.T, origin="lower", aspect="auto"), ax=axis)
-            axis.set_xlabel("first axis")
-            axis.set_ylabel("second axis")
+            held = model.network.fields.outputs[0].axes
+            names = ["t"] * (value.ndim > len(held)) + list(held)
+            names = names if len(names) == 2 else ["first axis", "second axis"]
+            axis.set_xlabel(names[0])
+            axis.set_ylabel(names[1])
         else:
             axis.plot(np.atleast_1d(value))
             axis.set_xlabel("index")

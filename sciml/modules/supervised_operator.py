@@ -12,8 +12,9 @@ With `equation`, the loss has the equation's residual r as well (PINO, Li et al.
 2111.03794), `physics` times the mean of r^2 over points, on the grid and the times of the data.
 
 The test compares with what needs no training (`sciml.data.files.regression`): `test/skill` is the
-error over that of the best of them. `test/band/low`, `mid` and `high` are errors of thirds of the
-wave numbers.
+error over that of the best of them. `test/band/low`, `mid` and `high` are the errors in thirds of
+the wave numbers over the size of the whole solution: their squares add up to that of
+`test/rel_l2_all`.
 """
 
 from __future__ import annotations
@@ -188,7 +189,7 @@ class SupervisedOperator(Supervised):
         if len(self.fields.outputs) == 1:
             return value
         calls = value.shape[1] // self.fields.out_channels
-        return value / self.scale.repeat(calls, *[1] * self.fields.dim)
+        return value / self.scale.to(value).repeat(calls, *[1] * self.fields.dim)
 
     def validation_step(self, batch: Batch | None, batch_idx: int) -> None:
         """Score one chunk."""
@@ -263,7 +264,7 @@ class SupervisedOperator(Supervised):
             here = (k >= i / 6) & ((k < (i + 1) / 6) if i < 2 else k <= 0.5)
             here = here.to(e.device)
             self.bands.mean(f"{part}/band/{name}/e", e[here].sum())
-            self.bands.mean(f"{part}/band/{name}/u", u[here].sum())
+            self.bands.mean(f"{part}/band/{name}/u", u.sum())
 
     def _each(self, part: str, prediction: Tensor, target: Tensor) -> None:
         """Note the error of every output, and of every call of a roll-out."""
@@ -307,12 +308,7 @@ class SupervisedOperator(Supervised):
 
     def _rival(self, name: str, found: Tensor, target: Tensor) -> None:
         score = self.rival_scores.setdefault(name, Regression())
-        weigh = self._weighed if len(self.fields.outputs) == 1 else self._weighed_cpu
-        score.add(weigh(found), weigh(target))
-
-    def _weighed_cpu(self, value: Tensor) -> Tensor:
-        calls = value.shape[1] // self.fields.out_channels
-        return value / self.scale.double().cpu().repeat(calls, *[1] * self.fields.dim)
+        score.add(self._weighed(found), self._weighed(target))
 
     def on_test_epoch_end(self) -> None:
         """Log scores, bands and baselines, and keep the report."""
@@ -335,6 +331,16 @@ class SupervisedOperator(Supervised):
         self.log_dict({k: v for k, v in extra.items() if k != "test/skill"})
         metrics |= extra
         report |= self._pictures(found)
+
+    def _space_time(self, target: np.ndarray) -> dict[str, Any]:
+        """Return the axes of a picture `(times or channels, x)`."""
+        f, times = self.fields, self.files.times
+        c, x = f.outputs[0].sizes.get("c", 1), self.files.axis(0)
+        if len(f.outputs) > 1 or c > 1 or times is None or len(x) != target.shape[-1]:
+            return {"xlabel": "x", "ylabel": "channel"}
+        first = f.history if f.bundle else len(times) - len(target)
+        shown = times[first : first + len(target)]
+        return {"extent": [*_ends(x), *_ends(shown)], "xlabel": "x", "ylabel": "t"}
 
     # --- pictures -----------------------------------------------------------------------------
     def _show(self, batch: Batch, prediction: Tensor) -> None:
@@ -369,27 +375,24 @@ class SupervisedOperator(Supervised):
                     y = {"reference": target[k], "prediction": prediction[k]}
                     curves[f"sample_{i}"] = {"x": x, "y": y, "xlabel": "x", "ylabel": out.name}
                     continue
-                axes = {"xlabel": "x", "ylabel": "channel or time"}
+                axes = self._space_time(target)
             else:
                 middle = (slice(None), slice(None), *([0] if dim == 3 else []))
                 row = {"reference": target[k], "prediction": prediction[k]}
                 row = {n: v[middle[:dim]].T for n, v in row.items()}
-                at = [self.files.axis(j) for j in (0, 1)]
-                axes = {
-                    "extent": [
-                        float(at[0][0]),
-                        float(at[0][-1]),
-                        float(at[1][0]),
-                        float(at[1][-1]),
-                    ],
-                    "xlabel": names[0],
-                    "ylabel": names[1],
-                }
+                ends = [*_ends(self.files.axis(0)), *_ends(self.files.axis(1))]
+                axes = {"extent": ends, "xlabel": names[0], "ylabel": names[1]}
                 if packed.shape[1:] == target.shape[1:]:
                     first = self.fields.inputs[0]
                     row["inputs"] = {f"input {first.name}": packed[0][middle[:dim]].T}
             rows.append({"title": f"test sample {i}", "symbol": out.name, **row, **axes})
         return {"fields": rows, "curves": curves}
+
+
+def _ends(points: np.ndarray) -> list[float]:
+    """Return the ends of an axis on which first and last point are in the middle of pixels."""
+    half = (points[1] - points[0]) / 2 if len(points) > 1 else 0.5
+    return [float(points[0] - half), float(points[-1] + half)]
 
 
 def _slopes(value: Tensor) -> list[Tensor]:
