@@ -81,6 +81,13 @@ CLASSES: dict[str, dict[str, str]] = {
         "Corrector": "sciml.networks:Corrector",
         "DCDM": "sciml.networks:DCDM",
         "LearnedMultigrid": "sciml.networks:LearnedMultigrid",
+        # between fields of people's own files
+        "CloudOperator": "sciml.networks.fields:CloudOperator",
+        "DeepONet": "sciml.networks.fields:DeepONet",
+        "GridFNO": "sciml.networks.fields:GridFNO",
+        "GridFNODEQ": "sciml.networks.fields:GridFNODEQ",
+        "LibraryOperator": "sciml.networks.fields:LibraryOperator",
+        "UNet": "sciml.networks.fields:UNet",
     },
     # Families of problems, which `sciml verify` draws from.
     "family": {
