@@ -480,4 +480,9 @@ def test_the_gain_ratio_of_linear_least_squares_is_one():
         return [LossTerm("data", layer(x) - y, 3.0, y.numel())]
 
     train(optimizer, terms, 1)
-    assert optimizer.statistics()["rho"] == pytest.approx(1.0, rel=1e-6)
+    said = optimizer.statistics()
+    assert said["rho"] == pytest.approx(1.0, rel=1e-6)
+    for i, name in enumerate(("trace_inputs", "trace_outputs")):
+        (factors,) = optimizer.memory["factors"].values()
+        traces = [float(m.trace()) for pair in factors.values() for m in pair[i]]
+        assert said[name] == pytest.approx(sum(traces) / len(traces), rel=1e-12)
