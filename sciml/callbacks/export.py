@@ -128,8 +128,9 @@ class ExportPretrained(pl.Callback):
             log.info(UNKNOWN, "network")
             return False
         known = network.schema()["inputs"]
-        seen: dict[str, list[float]] = {}
-        for step in range(RANGE_BATCHES):
+        # a module that has read all of its training set knows its ranges
+        seen = {name: list(ends) for name, ends in getattr(data, "ranges", {}).items()}
+        for step in range(0 if seen else RANGE_BATCHES):
             for name, value in data.batch(step).inputs.items():
                 if name not in known or not value.is_floating_point():
                     continue

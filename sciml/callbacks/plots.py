@@ -11,9 +11,9 @@ The data come from `metrics.csv` and from `module.test_report`, a dictionary wit
     unit        unit of the solution, "" if dimensionless (optional)
     axis_units  {name of an axis of fields: its unit}; those not named are dimensionless (optional)
     fields      [{"title", "reference" (H, W), "prediction" (H, W)}], rows upwards; or (N,) at
-                "points" (N, 2); optional: "inputs" {name: like reference}, "extent" (left, right,
-                bottom, top), "xlabel", "ylabel", "outline" (H, W) negative in the domain,
-                "boundary_points" (M, 2)
+                "points" (N, 2); optional: "symbol" in place of u, "inputs" {name: like
+                reference}, "extent" (left, right, bottom, top), "xlabel", "ylabel", "outline"
+                (H, W) negative in the domain, "boundary_points" (M, 2)
     confusion   (C, C) counts, true classes down, predicted ones across; `names` of the classes
     curves      {file: {"x" (M,), "y" {name: (M,)}, "xlabel", "ylabel", "log" "", "y" or "xy"}}
 

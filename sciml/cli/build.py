@@ -15,7 +15,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from sciml.cli import preflight
+from sciml.cli import initial, preflight
 from sciml.cli.values import memory
 from sciml.errors import ConfigError, PretrainedError, SciMLError
 from sciml.optim import schedules
@@ -172,6 +172,11 @@ def build(config: Mapping[str, Any], run_dir: Path, given: Mapping[str, Any] | N
     if config.get("schedule"):
         parts["schedule"] = scheduler(config["schedule"], config["trainer"].get("max_steps", -1))
     module = make("module", config["module"], {**parts, "data": data})
+    model = getattr(module, "trial", None) or getattr(module, "network", None) or module
+    if config.get("init_from"):
+        initial.begin_with(model, config["init_from"])
+    if config.get("freeze"):
+        initial.freeze(model, config["freeze"])
 
     about = facts(config, run_dir)
     callbacks = [make(f"callbacks.{k}", v, about) for k, v in chosen(config, "callbacks")]

@@ -13,9 +13,11 @@ Config = Mapping[str, Any]
 
 # What a batch of a data class is made of, by an input that no other class has.
 INPUTS = {
+    "CloudFiles": "clouds",
     "CollocationData": "t",
     "PointData": "t",
     "FieldData": "field",
+    "FieldFiles": "fields",
     "GraphData": "edge_index",
     "GraphSet": "edge_index",
     "ImageData": "image",
@@ -27,6 +29,8 @@ INPUTS = {
 NETWORKS = {
     "t": "mlp",
     "field": "fno_deq",
+    "fields": "field_fno",
+    "clouds": "cloud_gino",
     "edge_index": "cgs",
     "image": "deq",
     "strain": "equino",

@@ -1,5 +1,7 @@
+from .cloud_files import CloudFiles
 from .collocation import CollocationData
 from .evolution import EvolutionData
+from .field_files import FieldFiles
 from .fields import FieldData
 from .graph_sets import GraphFolds, GraphSet
 from .graphs import GraphData
@@ -15,14 +17,16 @@ from .walk_clouds import WalkClouds
 from .walks import WalkData
 
 __all__ = [
-    "PointData",
+    "CloudFiles",
     "CollocationData",
     "EvolutionData",
     "FieldData",
+    "FieldFiles",
     "GraphData",
     "GraphFolds",
     "GraphSet",
     "ImageData",
+    "PointData",
     "PressureData",
     "RitzData",
     "RolloutData",

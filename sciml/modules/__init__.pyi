@@ -10,23 +10,25 @@ from .sdgd_pinn import SDGDPINN
 from .solver_in_the_loop import SolverInTheLoop
 from .stress_law import StressLaw
 from .supervised import Supervised
+from .supervised_operator import SupervisedOperator
 from .training_law import TrainingLaw
 from .vpionet import VariationalOperator
 from .wos_operator import WalkOperator
 
 __all__ = [
-    "PINN",
     "ConjugateDirectionLearner",
     "ConvergentGraphSolver",
     "DEQClassifier",
     "EquilibriumOperator",
     "HardConstraintOperator",
     "HomoODEClassifier",
+    "PINN",
     "SDGDPINN",
     "SolverInTheLoop",
     "SteadyOperator",
     "StressLaw",
     "Supervised",
+    "SupervisedOperator",
     "TrainingLaw",
     "VariationalOperator",
     "WalkOperator",

@@ -81,6 +81,13 @@ CLASSES: dict[str, dict[str, str]] = {
         "Corrector": "sciml.networks:Corrector",
         "DCDM": "sciml.networks:DCDM",
         "LearnedMultigrid": "sciml.networks:LearnedMultigrid",
+        # between fields of people's own files
+        "CloudOperator": "sciml.networks.fields:CloudOperator",
+        "DeepONet": "sciml.networks.fields:DeepONet",
+        "GridFNO": "sciml.networks.fields:GridFNO",
+        "GridFNODEQ": "sciml.networks.fields:GridFNODEQ",
+        "LibraryOperator": "sciml.networks.fields:LibraryOperator",
+        "UNet": "sciml.networks.fields:UNet",
     },
     # Families of problems, which `sciml verify` draws from.
     "family": {
@@ -92,6 +99,7 @@ CLASSES: dict[str, dict[str, str]] = {
     # Cells whose law an operator has learned: `sciml verify` and FE2 make them anew.
     "cell": {
         "DiskCell": "sciml.physics.solids:DiskCell",
+        "MeshCell": "sciml.physics.solids:MeshCell",
         "PaperCell": "sciml.physics.solids:PaperCell",
         "RandomCell": "sciml.physics.solids:RandomCell",
     },
