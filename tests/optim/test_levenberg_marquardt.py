@@ -34,7 +34,7 @@ def test_a_linear_problem_is_solved_as_the_damping_falls() -> None:
     wanted = torch.linalg.lstsq(a, y[:, None]).solution[:, 0]
     found = torch.cat([layer.weight[0], layer.bias]).detach()
     torch.testing.assert_close(found, wanted, rtol=1e-8, atol=1e-10)
-    assert optimizer.memory["damping"] < 1e-4
+    assert optimizer.memory["damping"] < 1e-3
 
 
 def test_a_step_uphill_is_taken_back_and_damped() -> None:
