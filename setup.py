@@ -10,7 +10,7 @@ setup(
     packages=[*find_packages(include=["sciml", "sciml.*"]), "sciml.configs"],
     package_dir={"sciml.configs": "configs"},
     package_data={
-        "sciml": ["py.typed"],
+        "sciml": ["py.typed", "**/*.pyi"],
         "sciml.configs": ["*.yaml", "**/*.yaml"],
         "sciml.pretrained": ["**/*.json", "**/*.safetensors", "**/*.md"],
     },

@@ -10,9 +10,9 @@ next round subtracts that. A few rounds leave the noise of the walks.
 import torch
 
 import sciml
+from sciml.physics import Dirichlet
 from sciml.physics.geometry import Star
 from sciml.physics.walks.grid import Grid, Shapes
-from sciml.physics.walks.spheres import Dirichlet
 from sciml.physics.walks.star_reference import Gaussians, star_reference
 
 

@@ -7,9 +7,9 @@ Lap u + u = f, u = 0 on the sphere, with u = (1 - |x|^2) exp(x_1).
 
 import torch
 
+from sciml import solve
 from sciml.autodiff import squared_norm
-from sciml.modules.solve import solve
-from sciml.physics.pde import PDE, Points
+from sciml.physics import PDE, Points
 from sciml.physics.samplers import ball
 
 

@@ -9,6 +9,7 @@ from sciml.autodiff.coordinates import (
     sum_coordinates,
 )
 from sciml.autodiff.directions import Dense, Radial, Sparse, Time, one_hot
+from sciml.autodiff.estimators import SDGD, Exact, Hutchinson
 from sciml.autodiff.jet import Jet
 from sciml.autodiff.operators import (
     bilaplacian,
@@ -22,8 +23,11 @@ from sciml.autodiff.operators import (
 from sciml.autodiff.seed import push, seed
 
 __all__ = [
+    "SDGD",
     "Coordinates",
     "Dense",
+    "Exact",
+    "Hutchinson",
     "Jet",
     "Radial",
     "Sparse",

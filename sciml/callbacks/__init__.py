@@ -1,8 +1,8 @@
-"""Lightning callbacks: checkpoints, run record, progress, plots, export, finite losses."""
+"""Lightning callbacks: checkpoints, run record, curvature, progress, plots, export.
 
-from sciml.callbacks.checkpoint import RunCheckpoint as RunCheckpoint
-from sciml.callbacks.export import ExportPretrained as ExportPretrained
-from sciml.callbacks.finite import StopOnNonFinite as StopOnNonFinite
-from sciml.callbacks.plots import Plots as Plots
-from sciml.callbacks.progress import Progress as Progress
-from sciml.callbacks.run_record import RunRecord as RunRecord
+Names are imported when they are first used; `__init__.pyi` lists them.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

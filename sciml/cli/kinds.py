@@ -17,14 +17,14 @@ from sciml import plugins
 
 # group -> base classes, one of which the target must be or inherit from
 GROUPS: dict[str, tuple[str, ...]] = {
-    "problem": ("sciml.physics.pde.PDE",),
+    "problem": ("sciml.physics.PDE",),
     "network": ("torch.nn.Module",),
     "estimator": ("torch.nn.Module",),
     "module": ("lightning.pytorch.LightningModule",),
     "data": ("lightning.pytorch.LightningDataModule",),
     "optimizer": ("torch.optim.Optimizer",),
     "schedule": (
-        "sciml.optim.schedules.Constant",
+        "sciml.optim.Constant",
         "torch.optim.lr_scheduler.LRScheduler",
         "torch.optim.lr_scheduler.ReduceLROnPlateau",
     ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -55,10 +56,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         if verb not in VERBS:
             raise ConfigError(f"'{verb}' is not a verb of sciml", hint=did_you_mean(verb, VERBS))
         module, _, function = VERBS[verb][0].partition(":")
-        return getattr(import_module(module), function)(rest)
+        code = getattr(import_module(module), function)(rest)
+        sys.stdout.flush()
+        return code
     except SciMLError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except BrokenPipeError:  # `sciml list | head`
-        sys.stderr.close()
+    except BrokenPipeError:  # `sciml list | head`: what is left has no reader
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

@@ -79,6 +79,8 @@ def main(argv: list[str]) -> int:
     with show_warnings("sciml predict"):
         try:
             print(_predict(arguments))
+        except BrokenPipeError:  # `| head`: said by sciml.cli.main
+            raise
         except (SciMLError, OSError) as error:
             print(f"sciml predict: {error}", file=sys.stderr)
             return 2

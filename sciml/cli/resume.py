@@ -248,7 +248,7 @@ def same_training(found: Checkpoint, config: Mapping[str, Any]) -> None:
         CheckpointError: Naming what differs.
     """
     a, b = flat(found.config), flat(config)
-    differ = [k for k in {**a, **b} if a.get(k) != b.get(k)]
+    differ = [k for k in {**a, **b} if not same(k, a.get(k), b.get(k))]
     other = [text(k, a, b) for k in differ if within(k, FIXED)]
     if other:
         raise CheckpointError(
@@ -272,6 +272,14 @@ def same_training(found: Checkpoint, config: Mapping[str, Any]) -> None:
             f"{found.path} was trained with other settings: "
             f"{'; '.join(text(k, a, b) for k in told[:6])}. The result is not that of one training"
         )
+
+
+def same(key: str, there: Any, here: Any) -> bool:
+    """Return whether two values say the same; classes are told by name, as their files move."""
+    if key.endswith("_target_") and isinstance(there, str) and isinstance(here, str):
+        ours = there.partition(".")[0] == here.partition(".")[0]
+        return ours and there.rpartition(".")[2] == here.rpartition(".")[2]
+    return there == here
 
 
 def within(key: str, groups: Sequence[str]) -> bool:

@@ -34,10 +34,11 @@ def _of(module: str, name: str, steps: int) -> Names | None:
     for node in tree.body if tree is not None and steps else ():
         if isinstance(node, ast.ClassDef) and node.name == name:
             return _of_class(module, node, steps - 1)
-        if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+        if isinstance(node, ast.ImportFrom) and node.module and node.level <= 1:
+            home = f"{module}.{node.module}" if node.level else node.module  # relative in stubs
             for alias in node.names:
                 if (alias.asname or alias.name) == name:
-                    return _of(node.module, alias.name, steps - 1)
+                    return _of(home, alias.name, steps - 1)
     return None
 
 
@@ -80,6 +81,8 @@ def _tree(module: str) -> ast.Module | None:
         if rest:
             place = place.parent.joinpath(*rest)
             place = place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
+        if place.with_suffix(".pyi").exists():  # what a lazy package offers
+            place = place.with_suffix(".pyi")
         return ast.parse(place.read_text(encoding="utf-8"))
     except (AttributeError, TypeError, ValueError, OSError, SyntaxError, ImportError):
         return None

@@ -1,1 +1,8 @@
-"""Data modules over problems."""
+"""Data modules: points, samples and labels of training and test, made where they are used.
+
+Names are imported when they are first used; `__init__.pyi` lists them.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,7 +1,8 @@
-"""Networks: plain modules whose forward accepts tensors or jets."""
+"""Networks: plain modules; those of PDEs accept tensors or jets.
 
-from sciml.networks.mlp import MLP, FourierMLP, ModifiedMLP, ResidualMLP
-from sciml.networks.pairs import PairNetwork
-from sciml.networks.trial import TrialSolution
+Names are imported when they are first used; `__init__.pyi` lists them.
+"""
 
-__all__ = ["MLP", "FourierMLP", "ModifiedMLP", "PairNetwork", "ResidualMLP", "TrialSolution"]
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

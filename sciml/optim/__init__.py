@@ -12,6 +12,7 @@ from sciml.optim.mkor import MKOR
 from sciml.optim.natural_galore import NaturalGaLore
 from sciml.optim.objective import Objective
 from sciml.optim.polystep import PolyStep
+from sciml.optim.schedules import Constant, Cosine, Exponential, Linear, Refined
 from sciml.optim.sophia import SophiaG, SophiaH
 from sciml.optim.ssbroyden import SSBroyden
 from sciml.optim.terms import LossTerm
@@ -25,12 +26,17 @@ __all__ = [
     "SPRING",
     "AdaHessian",
     "AdamLBFGS",
+    "Constant",
+    "Cosine",
     "DeepZero",
+    "Exponential",
     "GaLore",
+    "Linear",
     "LossTerm",
     "NaturalGaLore",
     "Objective",
     "PolyStep",
+    "Refined",
     "SSBroyden",
     "SophiaG",
     "SophiaH",

@@ -1,1 +1,8 @@
-"""Partial differential equations that know an answer, where to sample them and what is trivial."""
+"""Partial differential equations with reference solutions, samplers and trivial baselines.
+
+Names are imported when they are first used; `__init__.pyi` lists them.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

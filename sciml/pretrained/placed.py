@@ -103,7 +103,7 @@ def check_problem(inputs: Mapping, dim: int, domain: Domain, problem: Dirichlet)
         raise InvalidArgument(
             f"a {type(domain).__name__} with a {type(problem).__name__} problem",
             "u = g on all of the boundary",
-            "Operators know no Neumann data: use sciml.physics.walks.stars.WalkOnStars",
+            "Operators know no Neumann data: use sciml.physics.WalkOnStars",
         )
     if not isinstance(domain, Domain) or not isinstance(problem, Dirichlet):
         raise InvalidType(

@@ -11,14 +11,14 @@ from sciml.cli.signatures import named_arguments
 FILES = sorted(paths.config_dir().rglob("*.yaml"))
 TARGETS = {name for f in FILES for name in re.findall(r"_target_: ([\w.]+)", f.read_text())}
 # Their text does not say: names of these are asked for by importing them.
-LEFT = ("pytorch_optimizer.", "sciml.physics.solids.cells.", "sciml.callbacks.average.")
+LEFT = ("pytorch_optimizer.", "sciml.physics.solids.", "sciml.callbacks.EMAWeightAveraging")
 
 
 @pytest.mark.parametrize("target", sorted(TARGETS))
 def test_every_target_of_the_configurations(target):
     found = named_arguments(target)
     if found is None:
-        assert target.startswith(LEFT) or target == "sciml.optim.schedules.Refined"
+        assert target.startswith(LEFT) or target == "sciml.optim.Refined"
         return
     known, free = preflight.arguments(preflight.resolve(target))
     assert found == (set(known), free)

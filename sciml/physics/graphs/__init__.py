@@ -1,1 +1,8 @@
-"""Graphs whose equations have an answer: what convergent graph solvers learn."""
+"""Problems on graphs whose answers are known: conduction, walks, values, motifs.
+
+Names are imported when they are first used; `__init__.pyi` lists them.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

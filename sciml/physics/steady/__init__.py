@@ -1,1 +1,8 @@
-"""Steady problems on a square: one field in, the field in equilibrium with it out."""
+"""Steady equations on periodic grids and boxes, with solvers that check themselves.
+
+Names are imported when they are first used; `__init__.pyi` lists them.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

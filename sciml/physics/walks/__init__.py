@@ -1,1 +1,8 @@
-"""Walk on spheres: the engine, families of elliptic problems, their references, verification."""
+"""Walks on spheres and stars: unbiased pointwise solutions of elliptic problems.
+
+Names are imported when they are first used; `__init__.pyi` lists them.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,12 @@
+from .modules.solve import solve
+from .pretrained import list_pretrained, load_pretrained, save_operator, save_pretrained
+
+__version__: str
+
+__all__ = [
+    "list_pretrained",
+    "load_pretrained",
+    "save_operator",
+    "save_pretrained",
+    "solve",
+]

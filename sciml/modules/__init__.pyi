@@ -1,0 +1,33 @@
+from .cgs import ConvergentGraphSolver
+from .conjugate_direction import ConjugateDirectionLearner
+from .deq import DEQClassifier
+from .equino import EquilibriumOperator
+from .fno_deq import SteadyOperator
+from .hard_constraint import HardConstraintOperator
+from .homoode import HomoODEClassifier
+from .sdgd_pinn import SDGDPINN
+from .solver_in_the_loop import SolverInTheLoop
+from .stress_law import StressLaw
+from .supervised import Supervised
+from .supervised_operator import SupervisedOperator
+from .training_law import TrainingLaw
+from .vpionet import VariationalOperator
+from .wos_operator import WalkOperator
+
+__all__ = [
+    "ConjugateDirectionLearner",
+    "ConvergentGraphSolver",
+    "DEQClassifier",
+    "EquilibriumOperator",
+    "HardConstraintOperator",
+    "HomoODEClassifier",
+    "SDGDPINN",
+    "SolverInTheLoop",
+    "SteadyOperator",
+    "StressLaw",
+    "Supervised",
+    "SupervisedOperator",
+    "TrainingLaw",
+    "VariationalOperator",
+    "WalkOperator",
+]

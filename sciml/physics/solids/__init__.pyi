@@ -1,0 +1,70 @@
+from .block_cells import disk_cell, laminate_cell, square_cell
+from .bounds import voigt_reuss
+from .cells import Cell, DiskCell, LaminateCell, PaperCell, PlasticDiskCell, RandomCell
+from .composite import Composite, dual_energy
+from .galerkin import GalerkinSolver, Quadrature, empirical_cubature, every_point, random_points
+from .inclusion_cells import inclusion_cell, random_cell, rve1, rve2, rve3
+from .inclusions import Ellipse, gap, random_inclusions
+from .materials import (
+    EQUINO_FIBRE,
+    EQUINO_MATRIX,
+    J2Plasticity,
+    LinearElastic,
+    Material,
+    Response,
+    SofteningElastic,
+)
+from .mesh import QuadraticMesh
+from .pod import PODBasis
+from .rve_mesh import RVEMesh
+from .rve_solver import RVESolution, RVESolver
+from .snapshots import Snapshots, macro_strains
+from .structures import STRUCTURES, Structure, StructureMesh, cook, l_profile, plate
+
+__all__ = [
+    "Cell",
+    "Composite",
+    "DiskCell",
+    "EQUINO_FIBRE",
+    "EQUINO_MATRIX",
+    "Ellipse",
+    "GalerkinSolver",
+    "J2Plasticity",
+    "LaminateCell",
+    "LinearElastic",
+    "Material",
+    "PODBasis",
+    "PaperCell",
+    "PlasticDiskCell",
+    "QuadraticMesh",
+    "Quadrature",
+    "RVEMesh",
+    "RVESolution",
+    "RVESolver",
+    "RandomCell",
+    "Response",
+    "STRUCTURES",
+    "Snapshots",
+    "SofteningElastic",
+    "Structure",
+    "StructureMesh",
+    "cook",
+    "disk_cell",
+    "dual_energy",
+    "empirical_cubature",
+    "every_point",
+    "gap",
+    "inclusion_cell",
+    "l_profile",
+    "laminate_cell",
+    "macro_strains",
+    "plate",
+    "random_cell",
+    "random_inclusions",
+    "random_points",
+    "rve1",
+    "rve2",
+    "rve3",
+    "square_cell",
+    "voigt_reuss",
+]
