@@ -44,18 +44,19 @@ def seconds() -> float:
 def library(folder: Path, seed: int, epochs: int) -> dict[str, float]:
     """Train FNO with the library's own trainer and data processor."""
     from neuralop import H1Loss, LpLoss, Trainer
-    from neuralop.data.datasets import load_darcy_flow_small
+    from neuralop.data.datasets.darcy import DarcyDataset
     from neuralop.models import FNO
     from neuralop.training import AdamW
     from torch.utils.data import DataLoader
 
     torch.manual_seed(seed)
-    loader, tests, processor = load_darcy_flow_small(
-        n_train=1000, batch_size=16, n_tests=[50, 50], test_resolutions=[16, 32],
-        test_batch_sizes=[50, 50], data_root=str(folder),
+    held = DarcyDataset(
+        root_dir=folder, n_train=1000, n_tests=[50, 50], batch_size=16, test_batch_sizes=[50, 50],
+        train_resolution=16, test_resolutions=[16, 32], download=False,
     )  # fmt: skip
+    processor = held.data_processor
     draw = torch.Generator().manual_seed(seed)
-    loader = DataLoader(loader.dataset, 16, shuffle=True, generator=draw)
+    loader = DataLoader(held.train_db, 16, shuffle=True, generator=draw)
     model = FNO(n_modes=(8, 8), in_channels=1, out_channels=1, hidden_channels=32,
                 projection_channel_ratio=2)  # fmt: skip
     optimizer = AdamW(model.parameters(), lr=5e-3, weight_decay=1e-4)

@@ -239,8 +239,8 @@ def burgers(path, count=24):
     x = problem.sample(count, torch.Generator().manual_seed(0))
     np.savez(path, x=x[:, 0].numpy(), y=problem.solve(x).value.numpy())
     return (
-        "module.equation={_target_: sciml.physics.constraints.burgers.BurgersConstraint, problem: "
-        "{_target_: sciml.physics.evolution.burgers.Burgers, points: 32, time_count: 9, "
+        "module.equation={_target_: sciml.physics.constraints.BurgersConstraint, problem: "
+        "{_target_: sciml.physics.evolution.Burgers, points: 32, time_count: 9, "
         "horizon: 0.5, viscosity: 0.05}}"
     )
 
