@@ -41,6 +41,8 @@ def main(argv: Sequence[str]) -> int:
         return 0
     try:
         print(_run(argv))
+    except BrokenPipeError:  # `| head`: said by sciml.cli.main
+        raise
     except (SciMLError, OSError) as error:
         print(f"sciml export-data: {error}", file=sys.stderr)
         return 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -13,6 +14,7 @@ from sciml.errors import ConfigError, SciMLError, did_you_mean
 # the exit code. Verbs that only evaluate stay free of lightning and hydra.
 VERBS: dict[str, tuple[str, str]] = {
     "train": ("sciml.cli.train:main", "train, evaluate, plot and save: sciml train model=pinn_hjb"),
+    "inspect": ("sciml.cli.inspect:main", "what is recognised in a file of your own fields"),
     "list": ("sciml.cli.listing:main", "models, optimizers and pretrained networks"),
     "predict": ("sciml.cli.predict:main", "evaluate a pretrained network on a file of points"),
     "export-data": ("sciml.cli.export_data:main", "a generated data set as an HDF5 file"),
@@ -54,10 +56,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         if verb not in VERBS:
             raise ConfigError(f"'{verb}' is not a verb of sciml", hint=did_you_mean(verb, VERBS))
         module, _, function = VERBS[verb][0].partition(":")
-        return getattr(import_module(module), function)(rest)
+        code = getattr(import_module(module), function)(rest)
+        sys.stdout.flush()
+        return code
     except SciMLError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except BrokenPipeError:  # `sciml list | head`
-        sys.stderr.close()
+    except BrokenPipeError:  # `sciml list | head`: what is left has no reader
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

@@ -37,6 +37,8 @@ def main(argv: Sequence[str]) -> int:
                 print(help_of(name, cls))
                 return 0
             return _run(name, cls, words)
+        except BrokenPipeError:  # `| head`: said by sciml.cli.main
+            raise
         except (SciMLError, OSError) as error:
             print(f"sciml simulate: {error}", file=sys.stderr)
             return 2

@@ -106,6 +106,8 @@ def main(argv: list[str]) -> int:
     with show_warnings("sciml verify"):
         try:
             return _verify(arguments)
+        except BrokenPipeError:  # `| head`: said by sciml.cli.main
+            raise
         except (SciMLError, OSError) as error:
             print(f"sciml verify: {error}", file=sys.stderr)
             return 2

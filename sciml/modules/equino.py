@@ -18,8 +18,9 @@ Divided by the energy of the strain, a state of shear counts as much as one of p
 energy is ten times larger: structures with free surfaces hardly change their volume.
 
 Reference: Eivazi et al., arXiv 2504.07976. Departures, each of which can be switched off: the
-energy norm (`module.norm=plain`), linear skip and anchoring at zero (`network.linear=false
-network.anchor=false`), strains spread towards zero and towards no change of volume
+energy norm (`module.norm=plain`), linear skip, odd part and anchoring at zero
+(`network.linear=false network.odd=false network.anchor=false`), 24 modes instead of 16
+(`network.modes=16`), strains spread towards zero and towards no change of volume
 (`data.radial=false data.isochoric=false`), a few quadrature points (`data.points=null`).
 """
 

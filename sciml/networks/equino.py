@@ -6,17 +6,18 @@ With fixed modes of the stress, each of them in equilibrium, and their means H o
 
 whatever b is, the stress is in equilibrium. The coefficients are
 
-    b(ehat) = L ehat + scale * [MLP(ehat / box) - MLP(0)],
+    b(ehat) = L ehat + scale * [MLP(ehat / box) - MLP(-ehat / box)] / 2,
 
 a linear skip L from least squares on snapshots, which is the small-strain law, and a perceptron for
-the rest; without MLP(0) the stress at zero strain would not vanish. Inference needs b and H, no
-modes, no mesh.
+the rest. Its odd part is taken: phases whose energy is the same at e and -e answer -e with -s, and
+so does a cell of them; half of the strains need to be learned, and none gives no stress. Where that
+is not so, MLP(ehat / box) - MLP(0) keeps zero at zero. Inference needs b and H, no modes, no mesh.
 
 The tangent is the exact derivative of the branch: three tangent vectors are carried forward through
 the layers together with the values, in one batch of matrix products.
 
-Source: Eivazi et al., arXiv 2504.07976. Departures: the linear skip and the anchoring at zero, each
-of which can be switched off.
+Source: Eivazi et al., arXiv 2504.07976. Departures: the linear skip, the odd part and the anchoring
+at zero, each of which can be switched off.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ class Branch(nn.Module):
         box: Strains of training lie in [-box, box]^3.
         linear: Whether there is a linear skip.
         anchor: Whether the value at zero strain is zero.
+        odd: Whether the value at -e is minus that at e, which includes `anchor`.
 
     Shapes: strain `(..., 3)` to `(..., r)`.
     """
@@ -55,6 +57,7 @@ class Branch(nn.Module):
         box: float = 0.04,
         linear: bool = True,
         anchor: bool = True,
+        odd: bool = False,
     ) -> None:
         super().__init__()
         check_sizes(modes=modes, width=width)
@@ -62,7 +65,8 @@ class Branch(nn.Module):
             raise InvalidArgument(f"network.depth={depth}", "at least one hidden layer")
         if not 0 < box < 1:
             raise InvalidArgument(f"network.box={box}", "a strain between 0 and 1")
-        self.modes, self.box, self.linear, self.anchor = modes, float(box), linear, anchor
+        self.modes, self.box, self.linear = modes, float(box), linear
+        self.anchor, self.odd = anchor, odd
         sizes = [3, *[width] * depth]
         self.hidden = nn.ModuleList(
             nn.Linear(a, b) for a, b in zip(sizes[:-1], sizes[1:], strict=True)
@@ -75,7 +79,7 @@ class Branch(nn.Module):
     def twin(self) -> Branch:
         """Return another branch of the same sizes with weights of its own."""
         sizes = self.modes, self.output.in_features, len(self.hidden)
-        return Branch(*sizes, self.box, self.linear, self.anchor)
+        return Branch(*sizes, self.box, self.linear, self.anchor, self.odd)
 
     @torch.no_grad()
     def standardise(self, strain: Tensor, coefficients: Tensor) -> None:
@@ -93,7 +97,7 @@ class Branch(nn.Module):
         if not self.linear:
             ones = torch.ones_like(coefficients[0])
             self.scale = coefficients.std() * ones
-            self.shift = (0.0 if self.anchor else coefficients.mean()) * ones
+            self.shift = (0.0 if self.anchor or self.odd else coefficients.mean()) * ones
             return
         size = (strain.square().sum(1, keepdim=True) + (FLOOR * self.box) ** 2).sqrt()
         # not gelsy, the default: it starts from pivots that nobody set and rounds as they fall
@@ -113,7 +117,9 @@ class Branch(nn.Module):
         """Return coefficients `(..., r)`."""
         x = strain / self.box
         value = self._perceptron(x)
-        if self.anchor:
+        if self.odd:
+            value = (value - self._perceptron(-x)) / 2
+        elif self.anchor:
             # zero strain once per row: optimizers that take rows for samples see no mixing
             value = value - self._perceptron(torch.zeros_like(x))
         value = value * self.scale + self.shift
@@ -122,7 +128,9 @@ class Branch(nn.Module):
     def with_tangent(self, strain: Tensor) -> tuple[Tensor, Tensor]:
         """Return coefficients `(N, r)` and their derivatives `(N, r, 3)` at strains `(N, 3)`."""
         x = strain / self.box
-        if self.anchor:
+        if self.odd:
+            x = torch.cat([x, -x])
+        elif self.anchor:
             x = torch.cat([x, torch.zeros_like(x[:1])])
         slope = None  # (3, N, width), with respect to the three components
         for layer in self.hidden:
@@ -135,7 +143,10 @@ class Branch(nn.Module):
             slope = slope * (gate * (1 + z * (1 - gate)))
             x = z * gate
         value, slope = self.output(x), _rows(slope, self.output.weight)
-        if self.anchor:
+        if self.odd:
+            (one, other), slopes = value.chunk(2), slope.chunk(2, 1)
+            value, slope = (one - other) / 2, (slopes[0] + slopes[1]) / 2
+        elif self.anchor:
             value, slope = value[:-1] - value[-1:], slope[:, :-1]
         value = value * self.scale + self.shift
         slope = (slope * self.scale).permute(1, 2, 0)
@@ -164,6 +175,7 @@ class EquiNO(nn.Module):
         box: Strains of training lie in [-box, box]^3.
         linear: Linear skip.
         anchor: No stress at zero strain.
+        odd: Minus the stress at minus the strain, and so none at zero.
         unit: Unit of the stress.
 
     Shapes: strain `(N, 3)`, (exx, eyy, gxy) with engineering shear, to stress `(N, 3)`.
@@ -182,13 +194,15 @@ class EquiNO(nn.Module):
         box: float = 0.04,
         linear: bool = True,
         anchor: bool = True,
+        odd: bool = False,
         unit: str = "N/mm^2",
     ) -> None:
         super().__init__()
-        self.branch = Branch(modes, width, depth, box, linear, anchor)
+        self.branch = Branch(modes, width, depth, box, linear, anchor, odd)
         self.box, self.unit = float(box), unit
-        # modes that are the three components themselves: a law without a cell behind it
-        self.register_buffer("means", torch.eye(modes, 3))
+        # modes that are the three components themselves: a law without a cell behind it;
+        # no torch.eye, which on the meta device of loading imports for two seconds
+        self.register_buffer("means", torch.zeros(modes, 3).fill_diagonal_(1.0))
 
     @property
     def modes(self) -> int:

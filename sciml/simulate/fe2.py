@@ -25,7 +25,14 @@ import numpy as np
 from sciml.errors import InvalidArgument
 from sciml.physics.checks import check_number, check_positive
 from sciml.physics.solids.block_cells import check_count
-from sciml.physics.solids.cells import Cell, DiskCell, PaperCell, PlasticDiskCell, RandomCell
+from sciml.physics.solids.cells import (
+    Cell,
+    DiskCell,
+    MeshCell,
+    PaperCell,
+    PlasticDiskCell,
+    RandomCell,
+)
 from sciml.physics.solids.galerkin import GalerkinSolver, empirical_cubature
 from sciml.physics.solids.rve_solver import RVESolver
 from sciml.physics.solids.snapshots import snapshots
@@ -37,7 +44,7 @@ from sciml.simulate.base import Simulation, setting
 from sciml.simulate.macro import MacroSolution, MacroSolver, MacroState
 from sciml.simulate.micro import CellMicro, GalerkinMicro, MaterialMicro, Micro, OperatorMicro
 
-CELLS = ("disk", "plastic_disk", "rve1", "rve2", "rve3", "random")
+CELLS = ("disk", "plastic_disk", "rve1", "rve2", "rve3", "random", "file")
 STATE = "state.npz"
 BOX = 0.04  # of the snapshots of micro=galerkin
 
@@ -55,6 +62,7 @@ class FE2(Simulation):
     model: str = setting("equino_disk", "micro=equino: pretrained name, run or pretrained folder")
     cell: str = setting("disk", "micro=rve, galerkin: the cell; material: its matrix", CELLS)
     size: float | None = setting(None, "element size of the cell, or n of a disk; null for its own")
+    file: str | None = setting(None, "cell=file: mesh of the cell, in any format meshio reads")
     modes: int = setting(24, "micro=galerkin: modes of the fluctuation, from snapshots")
     snapshots: int = setting(100, "micro=galerkin: cells solved first, up to 4 % strain")
     mesh: int = setting(1, "refinement of the structure; elements grow with its square")
@@ -82,6 +90,12 @@ class FE2(Simulation):
         if self.reference and self.micro != "equino":
             raise InvalidArgument(
                 f"reference=true with micro={self.micro}", "an operator to be compared with FE2"
+            )
+        if (self.file is None) == (self.cell == "file"):
+            raise InvalidArgument(
+                f"cell={self.cell} file={self.file or 'null'}",
+                "a mesh file and cell=file, or neither",
+                "Type micro=rve cell=file file=cell.msh",
             )
 
     def run(self, folder: Path, say: Callable[[str], None] = print) -> dict[str, float]:
@@ -149,6 +163,8 @@ class FE2(Simulation):
         if self.cell in ("disk", "plastic_disk"):
             kind = DiskCell if self.cell == "disk" else PlasticDiskCell
             return kind() if self.size is None else kind(self._whole(self.size))
+        if self.cell == "file":
+            return MeshCell(self.file)
         if self.cell == "random":
             return RandomCell() if self.size is None else RandomCell(size=self.size)
         return PaperCell(self.cell, self.size)

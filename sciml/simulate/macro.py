@@ -124,6 +124,7 @@ class Step(NamedTuple):
         residuals: Of all iterations, relative.
         outside: Points whose strain lies outside the box of the micro law.
         largest: Largest absolute component of all strains.
+        where: Element and quadrature point of it.
         reaction: Sum of the reactions `(2,)` of nodes that are held at another value than zero, or
             of the applied forces.
     """
@@ -132,6 +133,7 @@ class Step(NamedTuple):
     residuals: tuple[float, ...]
     outside: int
     largest: float
+    where: tuple[int, int]
     reaction: tuple[float, float]
 
     @property
@@ -352,6 +354,7 @@ class MacroSolver:
                     tuple(residuals),
                     int(outside.sum()),
                     float(np.abs(strain).max()),
+                    self._place(int(np.abs(strain).max(1).argmax())),
                     reaction,
                 )
                 u = u.reshape(-1, 2)
@@ -363,6 +366,10 @@ class MacroSolver:
             f"Newton's method ended at a residual of {residuals[-1]:.2e}, above {self.rtol:g}",
         )
 
+    def _place(self, number: int) -> tuple[int, int]:
+        """Return element and point in it of a quadrature point."""
+        return divmod(number, len(self.structure.mesh.element.weights))
+
     def _micro_failure(
         self,
         number: int,
@@ -372,7 +379,7 @@ class MacroSolver:
         answer: MicroResponse,
         bad: np.ndarray,
     ) -> Failure:
-        element, point = divmod(int(bad[0]), len(self.structure.mesh.element.weights))
+        element, point = self._place(int(bad[0]))
         status = Status(int(answer.status[bad[0]])).name.lower().replace("_", " ")
         more = f", and at {len(bad) - 1} other points" if len(bad) > 1 else ""
         return Failure(
@@ -394,8 +401,8 @@ class MacroSolver:
         if step.outside:
             warnings.warn(
                 f"step {number}: the strain at {step.outside} of {self.points} points lies outside "
-                f"the training box of +-{self.micro.box:g}, up to {step.largest:.4g}: the law is "
-                "extrapolated there.",
+                f"the training box of +-{self.micro.box:g}, up to {step.largest:.4g} in element "
+                f"{step.where[0]}, point {step.where[1]}: the law is extrapolated there.",
                 RangeWarning,
                 stacklevel=4,
             )

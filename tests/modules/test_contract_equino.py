@@ -27,7 +27,7 @@ class TestModels(ModuleContract):
     cases = {
         "equino": model("equino_disk", *MODES),
         "published": model("equino_disk", *MODES, "module.norm=plain", "data.radial=false")
-        + ["network.linear=false", "network.anchor=false"],
+        + ["network.linear=false", "network.odd=false", "network.anchor=false"],
         "vpionet": model("vpionet_disk", "network.modes=4"),
         "labels": model("equino_disk", "module=stress_law", "network.modes=3", "data.labels=true"),
     }

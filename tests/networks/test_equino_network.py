@@ -23,7 +23,7 @@ def made(**options):
     return network
 
 
-@pytest.mark.parametrize("options", [{}, {"linear": False}, {"anchor": False}])
+@pytest.mark.parametrize("options", [{}, {"odd": True}, {"linear": False}, {"anchor": False}])
 def test_tangent_is_the_derivative_of_the_stress(options):
     network, e = made(**options), strains()
     stress, tangent = network.stress_and_tangent(e)
@@ -47,6 +47,16 @@ def test_zero_strain_has_no_stress_and_a_finite_tangent():
     # without anchoring it does not vanish
     free = EquiNO(modes=5, width=12, depth=3, anchor=False).double()
     assert (free(torch.zeros(1, 3, **F64)) != 0).any()
+
+
+def test_odd_laws_are_odd_to_the_last_bit():
+    network, e = made(odd=True), strains()
+    stress, tangent = network.stress_and_tangent(e)
+    other, same = network.stress_and_tangent(-e)
+    assert torch.equal(stress, -other) and torch.equal(tangent, same)
+    assert (network(torch.zeros(1, 3, **F64)) == 0).all()
+    even = made()
+    assert not torch.allclose(even(e), -even(-e), rtol=1e-2)
 
 
 def test_symmetric_part_is_asked_for():

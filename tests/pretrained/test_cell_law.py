@@ -97,3 +97,19 @@ def test_a_run_is_the_microscale_of_a_structure(folder, tmp_path, capsys):
     words = ["fe2", "case=l_profile", f"model={folder}", f"out={tmp_path / 'out'}"]
     assert main(["simulate", *words]) == 0
     assert "192 points; equino" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["equino_disk", "equino_rve1", "equino_rve2", "equino_rve3"])
+def test_the_tangent_of_a_shipped_law_is_the_derivative_of_its_stress(name):
+    """Central differences; none at zero strain, where the tangent is that of a solid."""
+    network = load_pretrained(name).network
+    strain = torch.from_numpy(np.random.default_rng(1).uniform(-0.04, 0.04, (50, 3)))
+    tangent = network.stress_and_tangent(strain)[1]
+    steps = 1e-6 * torch.eye(3, dtype=torch.float64)
+    slopes = [(network(strain + step) - network(strain - step)) / 2e-6 for step in steps]
+    size = tangent.flatten(1).norm(dim=1)
+    off = (torch.stack(slopes, -1) - tangent).flatten(1).norm(dim=1)
+    assert float((off / size).max()) < 1e-8
+    stress, at_rest = network.stress_and_tangent(torch.zeros(1, 3, dtype=torch.float64))
+    assert (stress == 0).all()
+    assert torch.linalg.eigvalsh((at_rest[0] + at_rest[0].T) / 2).min() > 100

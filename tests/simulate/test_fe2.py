@@ -65,6 +65,9 @@ def test_an_interrupted_path_with_history_goes_on(tmp_path, capsys):
         (("fe2", "model=nothing"), "no pretrained model 'nothing'"),
         (("fe2", "micro=material", "resume=true", "out=nowhere"), "state.npz"),
         (("fe2", "model=wos_poisson2d"), "strain in, stress and tangent out"),
+        (("fe2", "micro=rve", "cell=file"), "file=cell.msh"),
+        (("fe2", "micro=rve", "file=cell.msh"), "cell=file"),
+        (("fe2", "micro=rve", "cell=file", "file=none.msh"), "there is no file none.msh"),
     ],
 )
 def test_wrong_input_is_refused(words, said, tmp_path, monkeypatch, capsys):

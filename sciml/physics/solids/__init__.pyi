@@ -1,6 +1,14 @@
-from .block_cells import disk_cell, laminate_cell, square_cell
+from .block_cells import add_midsides, disk_cell, join_blocks, laminate_cell, square_cell
 from .bounds import voigt_reuss
-from .cells import Cell, DiskCell, LaminateCell, PaperCell, PlasticDiskCell, RandomCell
+from .cells import (
+    Cell,
+    DiskCell,
+    LaminateCell,
+    MeshCell,
+    PaperCell,
+    PlasticDiskCell,
+    RandomCell,
+)
 from .composite import Composite, dual_energy
 from .galerkin import GalerkinSolver, Quadrature, empirical_cubature, every_point, random_points
 from .inclusion_cells import inclusion_cell, random_cell, rve1, rve2, rve3
@@ -15,6 +23,7 @@ from .materials import (
     SofteningElastic,
 )
 from .mesh import QuadraticMesh
+from .mesh_files import load_cell
 from .pod import PODBasis
 from .rve_mesh import RVEMesh
 from .rve_solver import RVESolution, RVESolver
@@ -33,6 +42,7 @@ __all__ = [
     "LaminateCell",
     "LinearElastic",
     "Material",
+    "MeshCell",
     "PODBasis",
     "PaperCell",
     "PlasticDiskCell",
@@ -48,6 +58,7 @@ __all__ = [
     "SofteningElastic",
     "Structure",
     "StructureMesh",
+    "add_midsides",
     "cook",
     "disk_cell",
     "dual_energy",
@@ -55,8 +66,10 @@ __all__ = [
     "every_point",
     "gap",
     "inclusion_cell",
+    "join_blocks",
     "l_profile",
     "laminate_cell",
+    "load_cell",
     "macro_strains",
     "plate",
     "random_cell",

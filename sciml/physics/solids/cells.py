@@ -13,6 +13,7 @@ from sciml.errors import InvalidArgument, did_you_mean
 from sciml.physics.solids.block_cells import disk_cell, laminate_cell
 from sciml.physics.solids.inclusion_cells import random_cell, rve1, rve2, rve3
 from sciml.physics.solids.materials import EQUINO_FIBRE, EQUINO_MATRIX, J2Plasticity, Material
+from sciml.physics.solids.mesh_files import load_cell
 from sciml.physics.solids.rve_mesh import RVEMesh
 from sciml.physics.solids.rve_solver import RVESolver
 
@@ -139,3 +140,22 @@ class RandomCell(Cell):
     def mesh(self) -> RVEMesh:
         """Return triangles that follow the interfaces."""
         return random_cell(self.fraction, self.count, size=self.size, seed=self.layout)
+
+
+@dataclass(frozen=True)
+class MeshCell(Cell):
+    """A cell whose mesh stands in a file of another program, read by meshio.
+
+    Args:
+        file: The file.
+        phase: As in `load_cell`.
+        period: As in `load_cell`.
+    """
+
+    file: str
+    phase: str | None = None
+    period: float | None = None
+
+    def mesh(self) -> RVEMesh:
+        """Return the mesh in the file."""
+        return load_cell(self.file, phase=self.phase, period=self.period)
