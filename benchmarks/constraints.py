@@ -2,6 +2,7 @@
 
     python benchmarks/constraints.py                     # everything; an hour on a busy machine
     python benchmarks/constraints.py --problems diffusion_sorption --threads 1 --points 100 1000
+    python benchmarks/constraints.py --solver            # one iteration of the solver, its memory
     python benchmarks/constraints.py --report            # table and picture of what is stored
 
 A training step is: basis functions by a small Fourier operator (untrained, one sample, float64),
@@ -18,6 +19,13 @@ after the solve, at a tolerance ten times smaller. PI-HC is one expert.
 * `reduction`: of the root of |equation|^2 + |conditions|^2, over the grid, from unit weights, where
   the published solver starts, to the solution.
 * `memory`: peak of a training step over what the process held before it, in MB.
+* `shares`: where the processor time of one training step goes: the network's functions, their
+  features on the whole grid (inside the layer), the rest of the layer (points, Picard's iteration,
+  the solve), the loss, and the backward pass.
+
+`--solver` times Levenberg-Marquardt alone on 24 problems with 20 000 rows of diffusion-sorption's
+form and 16 unknowns, by QR and by the Gram matrix: an iteration is the difference between two
+numbers of iterations, over their difference; memory is the peak of a solve with its backward pass.
 
 On one machine all experts share the cores, and K problems of P / K points have as many rows as one
 of P: what they save is iterations, since an expert that is done drops out, and cache misses. With a
@@ -100,6 +108,27 @@ class Cell:
         self.iterations = int(out.iterations.max())
         self.failed = float((~out.converged).double().mean())
 
+    def shares(self) -> dict[str, float]:
+        """Return where the processor time of a training step goes, see the top of this file."""
+        self.network.zero_grad()
+        found, took = {}, {}
+
+        def part(name, run):
+            took[name] = timed(lambda: found.update({name: run()}))[1]
+
+        field, equation = self.field, self.layer.equation
+        part("network", lambda: self.network.functions(field))
+        basis = found["network"]
+        part("layer", lambda: self.network.constraint(basis, field, generator=self.draw()))
+        value = found["layer"].value
+        part("loss", lambda: self.layer.residual(value, field).square().mean())
+        part("backward", found["loss"].backward)
+        columns = found["layer"].columns.detach()
+        part("features", lambda: equation.features(columns, field.double(), data=False))
+        took["layer"] -= took["features"]
+        whole = sum(took.values())
+        return {name: spent / whole for name, spent in took.items()}
+
     def infer(self) -> None:
         """Predict, with points as few as in training."""
         with self.torch.no_grad():
@@ -167,6 +196,7 @@ def measure(problem: str, experts: int, points: int, threads: int, repeats: int)
         "failed": cell.failed,
         "memory_mb": peak() - before if exact else None,
         "reduction": cell.reduction(),
+        "shares": cell.shares(),
         "load": os.getloadavg()[0],
     }
     alone = Cell(problem, 1, max(1, points // experts)) if experts > 1 else cell
@@ -179,6 +209,67 @@ def measure(problem: str, experts: int, points: int, threads: int, repeats: int)
     for name, (wall, cpu) in best.items():
         row[f"{name}_ms"], row[f"{name}_cpu_ms"] = wall, cpu
     return row
+
+
+# --- the solver alone -----------------------------------------------------------------------------
+def measure_solver(factor: str, iterations: int, repeats: int) -> dict:
+    """Return processor time and peak memory of a solve with so many iterations, and its backward.
+
+    Args:
+        factor: Of `LevenbergMarquardt`.
+        iterations: All are taken.
+        repeats: Repetitions, of which the least time counts.
+    """
+    limit_threads(1)
+    import torch
+
+    from sciml.solvers import LevenbergMarquardt, least_squares
+    from sciml.solvers.pointwise import PointwiseRows
+
+    torch.set_num_threads(1)
+    problems, rows, unknowns = 24, 20_000, 16
+    draw = torch.Generator().manual_seed(0)
+    kind = {"generator": draw, "dtype": torch.float64}
+    features = [torch.randn(problems, rows, unknowns, **kind).requires_grad_() for _ in range(3)]
+    offsets = [torch.zeros(problems, rows, dtype=torch.float64) for _ in range(3)]
+
+    def formula(values, aux):
+        slope, flux, u = values
+        return slope - flux / (1 + 2 * (u.square() + 1e-2) ** -0.063) - 0.3
+
+    made = PointwiseRows(formula, 1e-8)
+    scale = torch.full((problems, rows), rows**-0.5, dtype=torch.float64)
+    none = torch.zeros(problems, 0, unknowns, dtype=torch.float64)
+    theta = (features, offsets, [], scale, none, none[..., 0])
+    # a damping that takes long to fall: no solve ends before its last iteration
+    solver = LevenbergMarquardt(3e-16, max_iter=iterations, damping=1e8, factor=factor)
+    start = torch.zeros(problems, unknowns, dtype=torch.float64)
+
+    def solve():
+        return least_squares(
+            made.rows,
+            start,
+            theta,
+            on_failure="best",
+            solver=solver,
+            jacobian=made.jacobian,
+            hessian=made.hessian,
+        )
+
+    exact, before = reset(), current()
+    out = solve()
+    taken = int(out.iterations.min())
+    back = timed(out.value.square().sum().backward)[1]
+    memory = peak() - before if exact else None
+    del out
+    forward = min(timed(solve)[1] for _ in range(repeats))
+    return {
+        "factor": factor,
+        "iterations": taken,
+        "forward_cpu_ms": forward,
+        "backward_cpu_ms": back,
+        "memory_mb": memory,
+    }
 
 
 # --- all cells --------------------------------------------------------------------------------
@@ -196,14 +287,27 @@ def main() -> None:
     asked.add_argument("--experts", nargs="+", type=int, default=EXPERTS)
     asked.add_argument("--repeats", type=int, default=3)
     asked.add_argument("--missing", action="store_true", help="only cells without a result")
+    asked.add_argument("--solver", action="store_true", help="the solver alone, nothing else")
     asked.add_argument("--report", action="store_true", help="measure nothing")
     asked.add_argument("--cell", help=argparse.SUPPRESS)
     chosen = asked.parse_args()
     if chosen.cell:
-        print(json.dumps(measure(**json.loads(chosen.cell))))
+        words = json.loads(chosen.cell)
+        print(json.dumps(measure_solver(**words) if "factor" in words else measure(**words)))
         return
     file = RESULTS / "constraints.json"
-    rows = {key(row): row for row in json.loads(file.read_text())["rows"]} if file.exists() else {}
+    stored = json.loads(file.read_text()) if file.exists() else {"rows": [], "solver": []}
+    rows = {key(row): row for row in stored["rows"]}
+    solver = stored.get("solver", [])
+    if chosen.solver:
+        chosen.report = True
+        asked_for = [(factor, n) for factor in ("qr", "gram") for n in (2, 7, 17)]
+        found = [
+            in_process({"factor": factor, "iterations": n, "repeats": chosen.repeats})
+            for factor, n in asked_for
+        ]
+        solver = [row for row in found if row is not None]
+        store(file, rows, solver)
     cells = [
         {"problem": p, "threads": t, "points": m, "experts": k}
         for p in chosen.problems
@@ -214,24 +318,30 @@ def main() -> None:
     for cell in () if chosen.report else cells:
         if chosen.missing and key(cell) in rows:
             continue
-        words = json.dumps(cell | {"repeats": chosen.repeats})
-        done = subprocess.run(
-            [sys.executable, __file__, "--cell", words], capture_output=True, text=True
-        )
-        if done.returncode:
-            print(f"{key(cell)} failed: {done.stderr.strip().splitlines()[-1]}", file=sys.stderr)
+        row = in_process(cell | {"repeats": chosen.repeats})
+        if row is None:
             continue
-        row = json.loads(done.stdout.splitlines()[-1])
         rows[key(row)] = row
         print(f"{key(row)}: step {row['step_ms']:.0f} ms, infer {row['infer_ms']:.0f} ms")
-        store(file, rows)
-    text = table(rows)
+        store(file, rows, solver)
+    text = table(rows) + solver_table(solver)
     (RESULTS / "constraints.md").write_text(text)
     plot(rows, RESULTS / "constraints.png")
     print(text)
 
 
-def store(file: Path, rows: dict[tuple, dict]) -> None:
+def in_process(words: dict) -> dict | None:
+    """Return the figures of a cell from a process of its own; None, and a line, if it failed."""
+    done = subprocess.run(
+        [sys.executable, __file__, "--cell", json.dumps(words)], capture_output=True, text=True
+    )
+    if done.returncode:
+        print(f"{words} failed: {done.stderr.strip().splitlines()[-1]}", file=sys.stderr)
+        return None
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def store(file: Path, rows: dict[tuple, dict], solver: list[dict]) -> None:
     """Write the figures with the environment."""
     import platform
 
@@ -239,7 +349,8 @@ def store(file: Path, rows: dict[tuple, dict]) -> None:
 
     about = {"torch": torch.__version__, "machine": platform.machine(), "cores": os.cpu_count()}
     ordered = [rows[name] for name in sorted(rows)]
-    file.write_text(json.dumps({"environment": about, "rows": ordered}, indent=1) + "\n")
+    out = {"environment": about, "rows": ordered, "solver": solver}
+    file.write_text(json.dumps(out, indent=1) + "\n")
 
 
 def table(rows: dict[tuple, dict]) -> str:
@@ -258,10 +369,36 @@ def table(rows: dict[tuple, dict]) -> str:
             lines += ["", f"## {problem}, {threads} thread{'s' * (threads > 1)}", ""]
             lines.append(
                 "| points | K | training step | inference | solve | ratio, training | ratio, "
-                "inference | devices | published | iterations | failed | reduction | memory, MB |"
+                "inference | devices | published | iterations | failed | reduction | memory, MB | "
+                "network, features, layer, loss, backward |"
             )
-            lines.append("|" + "---|" * 13)
+            lines.append("|" + "---|" * 14)
             lines += [_line(row, rows) for row in found]
+    return "\n".join(lines) + "\n"
+
+
+def solver_table(rows: list[dict]) -> str:
+    """Return the figures of the solver alone as Markdown."""
+    if not rows:
+        return ""
+    lines = [
+        "",
+        "## Levenberg-Marquardt alone: 24 problems, 20 000 rows, 16 unknowns, 1 thread",
+        "",
+    ]
+    lines.append(
+        "| factor | iterations | forward, ms | more per iteration, ms | backward, ms | MB |"
+    )
+    lines.append("|" + "---|" * 6)
+    for before, row in zip([None, *rows], rows, strict=False):
+        each = ""
+        if before is not None and before["factor"] == row["factor"]:
+            more = row["forward_cpu_ms"] - before["forward_cpu_ms"]
+            each = f"{more / (row['iterations'] - before['iterations']):.0f}"
+        lines.append(
+            f"| {row['factor']} | {row['iterations']} | {row['forward_cpu_ms']:.0f} | {each} | "
+            f"{row['backward_cpu_ms']:.0f} | {row['memory_mb']:.0f} |"
+        )
     return "\n".join(lines) + "\n"
 
 
@@ -280,10 +417,13 @@ def _line(row: dict, rows: dict[tuple, dict]) -> str:
     told = [PAPER[problem].get(points), INFER[problem].get(points)]
     published = " / ".join(f"{v:.1f}" for v in told) if experts == 4 and told[0] else ""
     memory = "" if row["memory_mb"] is None else f"{row['memory_mb']:.0f}"
+    parts = ("network", "features", "layer", "loss", "backward")
+    spent = row.get("shares", {})
+    shares = " ".join(f"{100 * spent[part]:.0f}" for part in parts) + " %" if spent else ""
     entries = [
         f"{points}", f"{experts}", both("step"), both("infer"), both("solve"), over("step"),
         over("infer"), over("solve", "device"), published, f"{row['iterations']}",
-        f"{row['failed']:.0%}", f"{row['reduction']:.1e}", memory,
+        f"{row['failed']:.0%}", f"{row['reduction']:.1e}", memory, shares,
     ]  # fmt: skip
     return "| " + " | ".join(entries) + " |"
 

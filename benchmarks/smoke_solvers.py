@@ -1,6 +1,7 @@
 """Pressure solvers inside a smoke simulation with a moving obstacle: agreement and CPU time.
 
-    python benchmarks/smoke_solvers.py grid=128 steps=200 model=runs/pressure_2d/... out=smoke.json
+    python benchmarks/smoke_solvers.py grid=128 steps=200 out=smoke.json
+    python benchmarks/smoke_solvers.py dim=3 grid=48 steps=50 model=runs/pressure_3d/...
 
 Every solver runs the same simulation, one after the other, in one process. `velocity` is the
 relative L2 distance of its final velocity from that of the reference (mic with a tolerance 1e4
@@ -40,14 +41,15 @@ def main(words: list[str]) -> None:
     """Measure and print; write JSON if asked to."""
     given = dict(word.split("=", 1) for word in words)
     grid, steps = int(given.get("grid", 128)), int(given.get("steps", 200))
+    dim = int(given.get("dim", 2))
     rtol, model = float(given.get("rtol", 1e-6)), given.get("model")
     names = given.get("solvers", ",".join(SOLVERS)).split(",")
-    simulation = Smoke(grid=grid, steps=steps)
-    run(Smoke(grid=grid, steps=2), PressureSolvers("mic", 2))  # what first calls cost
-    exact, _ = run(simulation, PressureSolvers("mic", 2, rtol=max(1e-4 * rtol, 1e-12)))
+    simulation = Smoke(grid=grid, dim=dim, steps=steps)
+    run(Smoke(grid=grid, dim=dim, steps=2), PressureSolvers("mic", dim))  # what first calls cost
+    exact, _ = run(simulation, PressureSolvers("mic", dim, rtol=max(1e-4 * rtol, 1e-12)))
     found = {}
     for name in names:
-        kept, rows = run(simulation, PressureSolvers(name, 2, rtol=rtol, model=model))
+        kept, rows = run(simulation, PressureSolvers(name, dim, rtol=rtol, model=model))
         column = {key: np.array([row[key] for row in rows]) for key in rows[0]}
         found[name] = {
             "iterations": float(column["iterations"].mean()),
@@ -63,7 +65,13 @@ def main(words: list[str]) -> None:
             found[name]["chosen"] = dict(zip(used.tolist(), counts.tolist(), strict=True))
         print(name, json.dumps(found[name]), flush=True)
     if "out" in given:
-        record = {"grid": grid, "steps": steps, "rtol": rtol, "threads": torch.get_num_threads()}
+        record = {
+            "grid": grid,
+            "dim": dim,
+            "steps": steps,
+            "rtol": rtol,
+            "threads": torch.get_num_threads(),
+        }
         Path(given["out"]).write_text(json.dumps(record | {"solvers": found}, indent=1) + "\n")
 
 

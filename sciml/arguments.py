@@ -13,7 +13,7 @@ import functools
 import inspect
 import itertools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -88,6 +88,23 @@ def whole(value: Any) -> str:
     """Accept integers."""
     fits = isinstance(value, int) and not isinstance(value, bool)
     return "" if fits else "a whole number"
+
+
+def count(value: Any) -> str:
+    """Accept numbers of things: integers from zero."""
+    return whole(value) or ("" if value >= 0 else "zero or more")
+
+
+def counts(value: Any) -> str:
+    """Accept sequences of integers."""
+    fits = isinstance(value, Sequence) and not isinstance(value, str)
+    return "" if fits and not any(map(whole, value)) else "a list of whole numbers"
+
+
+def some(value: Any) -> str:
+    """Accept sequences of numbers."""
+    fits = isinstance(value, Sequence) and not isinstance(value, str)
+    return "" if fits and not any(map(number, value)) else "a list of numbers"
 
 
 def flag(value: Any) -> str:

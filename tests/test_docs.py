@@ -14,6 +14,7 @@ import pytest
 
 from sciml.cli import main as cli
 from sciml.cli import train
+from sciml.testing import small_files
 from sciml.testing.runs import compose
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -53,6 +54,12 @@ def folder(tmp_path, monkeypatch, request):
         if not Path(run[0]).exists():
             words = [f"model={run[1]}", "debug=fast", f"hydra.run.dir={run[0]}"]
             assert train.main(words) == 0
+    if "files/" in PER_PAGE[request.param]:  # of a user's own
+        small_files.write_all(Path("files"))
+    for words in lines(PER_PAGE[request.param]):
+        if any(w.startswith("hydra.run.dir=runs/") for w in words):
+            words = [w for w in words[2:] if not w.startswith("trainer.max_steps=")]
+            assert train.main([*words, "debug=fast", "trainer.max_steps=2"]) == 0
     x, t = np.zeros((3, 100), "float32"), np.zeros((3, 1), "float32")
     np.savez("points.npz", x=x, t=t)
     return request.param

@@ -55,6 +55,7 @@ def test_a_curvature_optimizer_in_a_plain_loop(capsys) -> None:
 LOOPED = {
     "SPRING": {},
     "ENGD": {},
+    "LevenbergMarquardt": {},
     "KFAC": {"damping": 1e-4},
     "MKOR": {},
     "SSBroyden": {},

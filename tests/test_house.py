@@ -1,5 +1,6 @@
 """Rules of the house: who imports whom, what an import costs, what ships."""
 
+import ast
 import shutil
 import subprocess
 import sys
@@ -130,3 +131,26 @@ def test_no_metric_is_read_in_every_step():
     sources = {path: path.read_text() for path in Path("sciml").rglob("*.py")}
     found = [str(path) for path, text in sources.items() if "prog_bar=True)" in text]
     assert found == []
+
+
+CLOSE = ("allclose", "assert_close", "assert_allclose", "isclose")
+
+
+def without_a_limit(source: str) -> list[int]:
+    """Return the lines that compare numbers without saying how far apart they may relatively be."""
+    lines = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] in CLOSE:
+            named = {keyword.arg for keyword in node.keywords}  # None: those of a dictionary
+            if not {"rtol", "rel_tol", None} & named and len(node.args) < 3:
+                lines.append(node.lineno)
+    return lines
+
+
+def test_whoever_compares_numbers_says_how_close():
+    # PyTorch's own rtol, 1e-5, overrules an atol of 1e-12
+    assert without_a_limit("torch.allclose(a, b, atol=1e-12)\nmath.isclose(a, b)") == [1, 2]
+    assert without_a_limit("np.testing.assert_allclose(a, b, rtol=0, atol=1e-9)") == []
+    sources = [*(ROOT / "tests").rglob("*.py"), *(ROOT / "sciml").rglob("*.py")]
+    found = {str(p.relative_to(ROOT)): without_a_limit(p.read_text()) for p in sources}
+    assert {file: lines for file, lines in found.items() if lines} == {}

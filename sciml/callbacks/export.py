@@ -12,6 +12,7 @@ import lightning.pytorch as pl
 import torch
 from torch import nn
 
+from sciml.networks.ansatz import Ansatz, network_sizes
 from sciml.pretrained import save_operator, save_pretrained, table, training_ranges
 from sciml.pretrained.joint import joint_range
 from sciml.pretrained.save import update_metrics
@@ -52,10 +53,12 @@ class ExportPretrained(pl.Callback):
         if not trainer.is_global_zero:
             return
         if stage == "fit":
-            solution = hasattr(pl_module, "trial")
-            self._written = (
-                self._export(pl_module) if solution else self._operator(trainer, pl_module)
-            )
+            if hasattr(pl_module, "trial"):
+                self._written = self._export(pl_module)
+            elif isinstance(getattr(pl_module, "network", None), Ansatz):
+                self._written = self._system(pl_module.network)
+            else:
+                self._written = self._operator(trainer, pl_module)
         elif stage == "test" and self._written:
             metrics = {k: float(v) for k, v in trainer.callback_metrics.items()}
             update_metrics(
@@ -92,6 +95,32 @@ class ExportPretrained(pl.Callback):
         )
         return True
 
+    def _system(self, ansatz: Ansatz) -> bool:
+        specs = {kind: describe("part", self.config.get(kind)) for kind in ("problem", "network")}
+        absent = [kind for kind, spec in specs.items() if spec is None]
+        if absent:
+            what = " and ".join(absent)
+            log.info("no pretrained/ folder: the class of the %s is not published", what)
+            return False
+        system = ansatz.system
+        # What the builder adds to the configuration of a network.
+        specs["network"]["arguments"] |= network_sizes(system, ansatz.modes)
+        ends = zip(system.region.low.tolist(), system.region.high.tolist(), strict=True)
+        save_operator(
+            self.folder,
+            ansatz,
+            arguments={
+                "system": specs["problem"],
+                "network": specs["network"],
+                "modes": ansatz.modes,
+            },
+            ranges=dict(zip(system.region.variables, ends, strict=True)),
+            name=self.model,
+            description=(type(system).__doc__ or "").strip().splitlines()[0],
+            data={"recipe": self.config.get("data"), "seed": self.config.get("seed")},
+        )
+        return True
+
     def _operator(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> bool:
         network, data = getattr(pl_module, "network", None), trainer.datamodule
         spec = describe_operator(self.config, getattr(data, "sizes", {}))
@@ -99,8 +128,9 @@ class ExportPretrained(pl.Callback):
             log.info(UNKNOWN, "network")
             return False
         known = network.schema()["inputs"]
-        seen: dict[str, list[float]] = {}
-        for step in range(RANGE_BATCHES):
+        # a module that has read all of its training set knows its ranges
+        seen = {name: list(ends) for name, ends in getattr(data, "ranges", {}).items()}
+        for step in range(0 if seen else RANGE_BATCHES):
             for name, value in data.batch(step).inputs.items():
                 if name not in known or not value.is_floating_point():
                     continue

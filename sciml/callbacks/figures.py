@@ -31,7 +31,8 @@ def plot_fields(figure, report: Mapping[str, Any]) -> bool:
     unit = f" [{report['unit']}]" if report.get("unit") else ""
     units = report.get("axis_units", {})
     names = {row[key] for row in rows for key in ("xlabel", "ylabel") if key in row}
-    without = ["u"] * (not unit) + sorted(names - set(units))
+    symbols = sorted({row.get("symbol", "u") for row in rows})
+    without = symbols * (not unit) + sorted(names - set(units))
     if without:  # said, as an axis without a unit may have lost it
         figure.supxlabel(f"dimensionless: {', '.join(without)}", fontsize=8, color=MUTED)
     for line, row in zip(axes, rows, strict=True):
@@ -49,8 +50,8 @@ def plot_fields(figure, report: Mapping[str, Any]) -> bool:
         shown = [(field, title, {"cmap": "cividis"}, "neither")
                  for title, field in row.get("inputs", {}).items()]  # fmt: skip
         shown += [
-            (reference, f"reference u{unit}", scale, "neither"),
-            (prediction, f"prediction u{unit}", scale, beyond),
+            (reference, f"reference {row.get('symbol', 'u')}{unit}", scale, "neither"),
+            (prediction, f"prediction {row.get('symbol', 'u')}{unit}", scale, beyond),
             (
                 difference,
                 f"prediction - reference{unit}\nrelative L2 error {error}",

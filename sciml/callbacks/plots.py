@@ -11,9 +11,9 @@ The data come from `metrics.csv` and from `module.test_report`, a dictionary wit
     unit        unit of the solution, "" if dimensionless (optional)
     axis_units  {name of an axis of fields: its unit}; those not named are dimensionless (optional)
     fields      [{"title", "reference" (H, W), "prediction" (H, W)}], rows upwards; or (N,) at
-                "points" (N, 2); optional: "inputs" {name: like reference}, "extent" (left, right,
-                bottom, top), "xlabel", "ylabel", "outline" (H, W) negative in the domain,
-                "boundary_points" (M, 2)
+                "points" (N, 2); optional: "symbol" in place of u, "inputs" {name: like
+                reference}, "extent" (left, right, bottom, top), "xlabel", "ylabel", "outline"
+                (H, W) negative in the domain, "boundary_points" (M, 2)
     confusion   (C, C) counts, true classes down, predicted ones across; `names` of the classes
     curves      {file: {"x" (M,), "y" {name: (M,)}, "xlabel", "ylabel", "log" "", "y" or "xy"}}
 
@@ -105,6 +105,7 @@ def draw(
         "scatter.png": lambda figure: plot_scatter(figure, report),
         "fields.png": lambda figure: plot_fields(figure, report),
         "confusion.png": lambda figure: plot_confusion(figure, report),
+        "unknowns.png": lambda figure: plot_unknowns(figure, run_dir / "metrics.csv"),
     }
     for name, curve in report.get("curves", {}).items():
         jobs[f"{name}.png"] = functools.partial(plot_curve, name=name, curve=curve)
@@ -191,6 +192,22 @@ def plot_losses(figure, path: Path, report: Mapping[str, Any]) -> bool:
     for axis in axes:
         axis.ticklabel_format(axis="x", useOffset=False)
         axis.locator_params(axis="x", nbins=6, integer=True)
+    return True
+
+
+def plot_unknowns(figure, path: Path) -> bool:
+    """Draw the unknown constants of an equation over the steps, as the data tell them."""
+    history = read_history(path)
+    found = {n.removeprefix("unknown/"): c for n, c in history.items() if n.startswith("unknown/")}
+    if not found:
+        return False
+    figure.set_size_inches(7.0, 4.2)
+    axis = figure.subplots()
+    for k, (name, (steps, values)) in enumerate(sorted(found.items())):
+        style = {"color": COLOURS[k % 8], "linestyle": STYLES[k % 8], "linewidth": 1.6}
+        axis.plot(steps, values, label=f"{name} = {values[-1]:.4g}", **style)
+    label(axis, "unknown constants", "optimizer step", "value", log_scale=False)
+    axis.legend(frameon=False, fontsize=9)
     return True
 
 

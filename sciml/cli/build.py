@@ -15,7 +15,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from sciml.cli import preflight
+from sciml.cli import initial, preflight
 from sciml.cli.values import memory
 from sciml.errors import ConfigError, PretrainedError, SciMLError
 from sciml.optim import schedules
@@ -147,22 +147,23 @@ def facts(config: Mapping[str, Any], run_dir: Path) -> dict[str, Any]:
     }
 
 
-def build(config: Mapping[str, Any], run_dir: Path) -> Run:
+def build(config: Mapping[str, Any], run_dir: Path, given: Mapping[str, Any] | None = None) -> Run:
     """Construct problem, solver, data, network, module, callbacks, loggers and trainer.
 
     Args:
         config: The resolved and checked configuration.
         run_dir: The run folder.
+        given: Parts that are there already, `problem` or `network`, instead of the configured ones.
 
     Raises:
         SciMLError: If a constructor refuses its arguments.
     """
-    parts: dict[str, Any] = {}
+    parts: dict[str, Any] = dict(given or {})
     for name in ("problem", "solver", "adjoint", "estimator"):
-        if config.get(name):
+        if config.get(name) and name not in parts:
             parts[name] = make(name, config[name], {})
     data = make("data", config["data"], {**parts, "seed": config["seed"]})
-    if config.get("network"):
+    if config.get("network") and "network" not in parts:
         seen = {**parts, **getattr(data, "sizes", {}), **inputs(config, parts.get("problem"))}
         with bounded():
             parts["network"] = make("network", config["network"], seen)
@@ -171,6 +172,11 @@ def build(config: Mapping[str, Any], run_dir: Path) -> Run:
     if config.get("schedule"):
         parts["schedule"] = scheduler(config["schedule"], config["trainer"].get("max_steps", -1))
     module = make("module", config["module"], {**parts, "data": data})
+    model = getattr(module, "trial", None) or getattr(module, "network", None) or module
+    if config.get("init_from"):
+        initial.begin_with(model, config["init_from"])
+    if config.get("freeze"):
+        initial.freeze(model, config["freeze"])
 
     about = facts(config, run_dir)
     callbacks = [make(f"callbacks.{k}", v, about) for k, v in chosen(config, "callbacks")]
@@ -219,8 +225,8 @@ def inputs(config: Mapping[str, Any], problem: Any) -> dict[str, Any]:
     `x` and `t` are the coordinates; every other name is a feature of the problem, one column each.
     Without a list the network is given all coordinates the problem has.
     """
-    if problem is None:
-        return {}
+    if not hasattr(problem, "time_dependent"):
+        return {}  # none, or a system, whose data say what the network sees
     default = ["x", "t"] if problem.time_dependent else ["x"]
     names = (config.get("module") or {}).get("inputs") or default
     return {

@@ -13,8 +13,11 @@ Config = Mapping[str, Any]
 
 # What a batch of a data class is made of, by an input that no other class has.
 INPUTS = {
+    "CloudFiles": "clouds",
     "CollocationData": "t",
+    "PointData": "t",
     "FieldData": "field",
+    "FieldFiles": "fields",
     "GraphData": "edge_index",
     "GraphSet": "edge_index",
     "ImageData": "image",
@@ -26,6 +29,8 @@ INPUTS = {
 NETWORKS = {
     "t": "mlp",
     "field": "fno_deq",
+    "fields": "field_fno",
+    "clouds": "cloud_gino",
     "edge_index": "cgs",
     "image": "deq",
     "strain": "equino",
@@ -111,6 +116,24 @@ def data_for_module(config: Config) -> str | None:
     return None
 
 
+def problem_for_parts(config: Config) -> list[str]:
+    """A system of equations with the method for one unknown, or the other way round."""
+    problem, found = preflight.class_of(config, "problem"), []
+    for group, instead in (("module", "pinn or sdgd_pinn"), ("data", "point_sets or collocation")):
+        cls = preflight.class_of(config, group)
+        wanted = preflight.annotations(cls).get("problem") if inspect.isclass(cls) else None
+        if not inspect.isclass(problem) or not inspect.isclass(wanted):
+            continue
+        if not issubclass(problem, wanted):
+            system, scalar = instead.split(" or ")
+            other = scalar if wanted.__name__ == "System" else system
+            found.append(
+                f"problem {problem.__name__} does not fit {group} {cls.__name__}, which takes a "
+                f"{wanted.__name__}. Type {group}={other}, or another problem."
+            )
+    return found
+
+
 def network_for_data(config: Config) -> str | None:
     """A network whose inputs are not what the batches hold."""
     data, network = preflight.class_of(config, "data"), preflight.class_of(config, "network")
@@ -126,4 +149,4 @@ def network_for_data(config: Config) -> str | None:
     )
 
 
-RULES = (unused, missing, network_for_module, data_for_module, network_for_data)
+RULES = (unused, missing, network_for_module, data_for_module, problem_for_parts, network_for_data)

@@ -17,7 +17,7 @@ from sciml import plugins
 
 # group -> base classes, one of which the target must be or inherit from
 GROUPS: dict[str, tuple[str, ...]] = {
-    "problem": ("sciml.physics.PDE",),
+    "problem": ("sciml.physics.PDE", "sciml.physics.systems.System"),
     "network": ("torch.nn.Module",),
     "estimator": ("torch.nn.Module",),
     "module": ("lightning.pytorch.LightningModule",),

@@ -14,6 +14,7 @@ from sciml.errors import ConfigError, SciMLError, did_you_mean
 # the exit code. Verbs that only evaluate stay free of lightning and hydra.
 VERBS: dict[str, tuple[str, str]] = {
     "train": ("sciml.cli.train:main", "train, evaluate, plot and save: sciml train model=pinn_hjb"),
+    "inspect": ("sciml.cli.inspect:main", "what is recognised in a file of your own fields"),
     "list": ("sciml.cli.listing:main", "models, optimizers and pretrained networks"),
     "predict": ("sciml.cli.predict:main", "evaluate a pretrained network on a file of points"),
     "export-data": ("sciml.cli.export_data:main", "a generated data set as an HDF5 file"),

@@ -29,6 +29,8 @@ EXAMPLES = """examples:
   sciml predict runs/pinn_hjb/2026-01-31_12-00-00 points.npz -o out.npz
   sciml predict my_model/ points.csv -o out.csv --no-gradient
   sciml predict wos_poisson2d input.npz -o out.npz --correct 256
+  sciml predict runs/fno/2026-01-31_12-00-00 fields.h5 -o out.npz  # own data
+  sciml predict runs/fno/2026-01-31_12-00-00 first.npz -o out.npz --rollout 50
 
 input:  .npz with the arrays that the model's card lists. For the solution of an equation these are
         x (N, d) and, in time, t (N, 1), (N,) or one number; there a .csv will do as well, one point
@@ -60,6 +62,10 @@ def main(argv: list[str]) -> int:
     parser.add_argument("input", type=Path, help="points, .npz or .csv")
     parser.add_argument("-o", "--output", type=Path, help="default: INPUT_prediction.npz")
     parser.add_argument("--no-gradient", action="store_true", help="value only")
+    parser.add_argument(
+        "--rollout", type=whole(1, 10**6), metavar="N", help="N states of a trajectory"
+    )
+    parser.add_argument("--samples", type=whole(1), help="first samples of a file of fields only")
     parser.add_argument("--chunk", type=whole(1), help="points evaluated at once")
     parser.add_argument(
         "--correct", type=whole(0, 10**7), default=0, metavar="W", help="walks per point (0)"
@@ -112,9 +118,17 @@ def _predict_operator(
     model: PretrainedOperator, arguments: argparse.Namespace, output: Path
 ) -> str:
     path = arguments.input
-    for file in (path, output):
-        if file.suffix != ".npz":
-            raise InvalidArgument(f"{file} for an operator", "a file name ending in .npz")
+    if output.suffix != ".npz":
+        raise InvalidArgument(f"{output} for an operator", "a file name ending in .npz")
+    if hasattr(model.network, "fields"):  # trained on people's own files, of any format
+        return _predict_fields(model, arguments, output)
+    if arguments.rollout:
+        raise InvalidArgument(
+            f"--rollout {arguments.rollout} for {type(model.network).__name__}",
+            "an operator trained on trajectories",
+        )
+    if path.suffix != ".npz":
+        raise InvalidArgument(f"{path} for an operator", "a file name ending in .npz")
     if not path.is_file():
         raise InvalidArgument(f"there is no file {path}", f"{list(model.spec['inputs'])} as .npz")
     integers = [k for k, e in model.spec["inputs"].items() if e.get("dtype") == "int"]
@@ -133,6 +147,85 @@ def _predict_operator(
         found = model.predict(**arrays, chunk=arguments.chunk, **walks)
     write_fields(output, {name: value.numpy() for name, value in found.items()})
     return f"{', '.join(f'{k} {tuple(v.shape)}' for k, v in found.items())} -> {output}"
+
+
+def _predict_fields(model: PretrainedOperator, arguments: argparse.Namespace, output: Path) -> str:
+    """Predict for a file of fields; where it holds what is predicted too, say how wrong it is."""
+    from sciml.data.files import open_source
+
+    path, entries = arguments.input, model.spec["inputs"]
+    source = open_source(path)
+    rows = slice(None if arguments.samples is None else arguments.samples)
+    held = {name: source.array(name, "the input ").rows(rows) for name in entries}
+    known = {k: source.arrays[k].rows(rows) for k in model.spec["outputs"] if k in source.arrays}
+    given = {}
+    for name, value in held.items():
+        field = next(f for f in model.network.fields.inputs if f.name == name)
+        bundle, history = model.network.fields.bundle, model.network.fields.history
+        if bundle and field.name in model.spec["outputs"]:  # a whole trajectory begins with it
+            timed, axes = "t" in field.axes, source.arrays[name].axes
+            axis = 1 + (axes.index("t") if "t" in axes else 0)
+            if timed and value.shape[axis] > history:
+                value = np.take(value, range(history), axis)
+            elif not timed and value.ndim == len(field.axes) + 2:
+                value = np.take(value, 0, axis)
+        given[name] = torch.from_numpy(np.ascontiguousarray(value))
+    with evaluating(path):
+        if arguments.rollout:
+            found = model.rollout(arguments.rollout, **given)
+        else:
+            found = model.predict(**given, chunk=arguments.chunk)
+    arrays = {name: value.numpy() for name, value in found.items()}
+    write_fields(output, arrays)
+    said = [f"{', '.join(f'{k} {v.shape}' for k, v in arrays.items())} -> {output}"]
+    for name, wanted in known.items():
+        if wanted.shape == arrays[name].shape:
+            e = (arrays[name] - wanted).reshape(len(wanted), -1)
+            u = wanted.reshape(len(wanted), -1)
+            size = np.linalg.norm(u, axis=1)
+            error = np.linalg.norm(e, axis=1)[size > 0] / size[size > 0]
+            said.append(f"{path} holds {name} too: relative L2 error {error.mean():.4g}, mean")
+    picture = output.with_suffix(".png")
+    if _drawn(picture, model, given, arrays, known):
+        said.append(f"picture: {picture}")
+    return "\n".join(said)
+
+
+def _drawn(path: Path, model: PretrainedOperator, given: dict, found: dict, known: dict) -> bool:
+    """Draw the first sample: input, prediction, and reference where the file has one."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    name, values = next(iter(found.items()))
+    dim = model.network.fields.dim
+    first = [(f"predicted {name}", values[0])]
+    if name in known and known[name].shape == values.shape:
+        first.append((f"{name} of the file", known[name][0]))
+        first.append(("difference", values[0] - known[name][0]))
+    source, given_first = next((k, np.asarray(v[0], float)) for k, v in given.items())
+    panels = [(f"input {source}", given_first), *first]
+    figure = Figure(figsize=(3.6 * len(panels), 3.4), layout="constrained")
+    FigureCanvasAgg(figure)
+    unit = model.spec["outputs"][name]["unit"]
+    for axis, (title, value) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels,
+                                    strict=True):  # fmt: skip
+        value = np.squeeze(np.asarray(value, float))
+        while value.ndim > 2:
+            value = value[-1] if value.shape[-1] > 4 or dim < 3 else value[..., 0]
+        if value.ndim == 2:
+            figure.colorbar(axis.imshow(value.T, origin="lower", aspect="auto"), ax=axis)
+            held = model.network.fields.outputs[0].axes
+            names = ["t"] * (value.ndim > len(held)) + list(held)
+            names = names if len(names) == 2 else ["first axis", "second axis"]
+            axis.set_xlabel(names[0])
+            axis.set_ylabel(names[1])
+        else:
+            axis.plot(np.atleast_1d(value))
+            axis.set_xlabel("index")
+        named = title.split()[-1] == name and unit != "1"
+        axis.set_title(f"{title} [{unit}]" if named else title, fontsize=10)
+    figure.savefig(path, dpi=120)
+    return True
 
 
 def read_points(path: Path, timed: bool, dim: int) -> tuple[torch.Tensor, torch.Tensor | None]:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal, Union
 
 from sciml import plugins
-from sciml.cli import kinds
+from sciml.cli import kinds, own
 from sciml.errors import ConfigError, did_you_mean, nearest
 
 LIBRARIES = ("sciml", "torch.optim", "lightning", "pytorch_optimizer")
@@ -26,7 +26,7 @@ LIBRARIES = ("sciml", "torch.optim", "lightning", "pytorch_optimizer")
 # Arguments that the builder supplies; a configuration need not (and for those marked by the
 # builder's order of construction cannot) give them.
 SUPPLIED: dict[str, tuple[str, ...]] = {
-    "network": ("dim", "time", "features", "solver", "adjoint"),
+    "network": ("dim", "time", "features", "outputs", "fields", "clouds", "solver", "adjoint"),
     "module": ("problem", "network", "estimator", "optimizer", "schedule")
     + ("data", "solver", "adjoint"),
     "data": ("problem", "seed"),
@@ -39,7 +39,7 @@ SUPPLIED: dict[str, tuple[str, ...]] = {
 
 # Of these, what a configuration cannot give at all: objects that only the run has.
 BUILT: dict[str, tuple[str, ...]] = {
-    "network": ("dim", "time", "features", "solver", "adjoint"),
+    "network": ("dim", "time", "features", "outputs", "fields", "clouds", "solver", "adjoint"),
     "module": ("problem", "network", "estimator", "optimizer", "schedule", "data")
     + ("solver", "adjoint"),
     "data": ("problem",),
@@ -70,6 +70,14 @@ def resolve(target: object) -> Callable[..., Any]:
             package only imported from elsewhere.
     """
     packages = f"a class from {', '.join(allowed())}"
+    if own.is_own(target):
+        if target in own.CLASSES:
+            return own.CLASSES[target]
+        raise ConfigError(
+            f"{target} is code of yours",
+            "its name on the command line",
+            f"Type problem={target}",
+        )
     if not isinstance(target, str) or not _inside(target):
         raise ConfigError(f"{target!r} is outside the allowed packages", packages)
     module, _, name = target.rpartition(".")

@@ -24,7 +24,7 @@ ENTRIES = {
     "loops": Mapping,
 }
 # What fixes the meaning of the weights, or of the record: another value is another run.
-FIXED = ("model", "seed", "problem", "network", "module", "optimizer._target_")
+FIXED = ("model", "seed", "problem", "network", "module", "optimizer._target_", "freeze")
 # What changes the training from here on; a resumed run may also train longer, on other devices, or
 # log elsewhere.
 TOLD = ("data", "estimator", "solver", "adjoint", "schedule", "optimizer", "matmul_precision")

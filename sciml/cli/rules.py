@@ -308,12 +308,16 @@ def differentiated_once(config: Config) -> str | None:
     )
 
 
+# Optimizers that take the rows a layer sees for samples.
+ROWS = ("KFAC", "KFACStar", "MKOR", "ENGD", "SPRING", "LevenbergMarquardt")
+
+
 def rows_of_edges(config: Config) -> str | None:
     """Curvature that is recorded layer by layer needs layers that see one row per sample."""
     name = name_of(config.get("optimizer"))
     graphs = name_of(config.get("module")) == "ConvergentGraphSolver"
     graphs |= name_of(config.get("network")) == "NeuralopCloud"
-    if not graphs or name not in ("KFAC", "KFACStar", "MKOR", "ENGD", "SPRING"):
+    if not graphs or name not in ROWS:
         return None
     return (
         f"optimizer={name.lower()} takes the rows that a layer sees for samples, and layers of a "

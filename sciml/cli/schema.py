@@ -27,6 +27,8 @@ class TrainConfig:
     seed: int = 0
     ckpt_path: str | None = None
     overwrite: bool = False
+    init_from: str | None = None
+    freeze: list[str] | None = None
     matmul_precision: str = "highest"
     problem: Any = None
     network: Any = None

@@ -28,7 +28,8 @@ from sciml.errors import (
 EXAMPLES = """\
   python train.py model=pinn_hjb                                   # minutes on two CPU cores
   python train.py model=pinn_hjb problem.dim=1000 optimizer.lr=1e-3 seed=1
-  python train.py -m model=pinn_hjb optimizer=adam,adamw seed=0,1  # one run per combination"""
+  python train.py -m model=pinn_hjb optimizer=adam,adamw seed=0,1  # one run per combination
+  python train.py model=fno data.path=FILE                         # your own; --inspect shows it"""
 
 # Options of Hydra that show or redirect configurations; such a call is Hydra's business alone.
 HYDRA_ONLY = ("-c", "--cfg", "-i", "--info", "-hh", "--hydra-help", "-s", "--shell-completion")
@@ -81,6 +82,8 @@ def main(argv: Sequence[str] | None = None, *, folder: Path | None = None) -> in
         return 0
     try:
         os.environ[paths.STAMP] = paths.run_stamp()
+        if "--inspect" in words:
+            return inspect_only(words)
         return launch(words, folder)
     except (TrainingDiverged, ConvergenceError, RunFailed) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -93,6 +96,23 @@ def main(argv: Sequence[str] | None = None, *, folder: Path | None = None) -> in
         return 130
 
 
+def inspect_only(words: list[str]) -> int:
+    """Show what a run on files would see, and do not train.
+
+    Raises:
+        ConfigError: Without data.path.
+    """
+    from sciml.cli import inspect
+
+    data = [w for w in words if w.startswith("data.")]
+    path = [w.partition("=")[2] for w in data if w.startswith("data.path=")]
+    if not path:
+        raise ConfigError("--inspect without data.path", "data.path=FILE", "Add the file")
+    others = [w for w in data if not w.startswith("data.path=")]
+    print(inspect.inspected(path[-1].strip("'\""), [w.removeprefix("data.") for w in others]))
+    return 0
+
+
 def program() -> list[str]:
     """Return what starts this program again, without the user's words: file, and verb if any."""
     verb = ["train"] if Path(sys.argv[0]).stem in ("sciml", "__main__") else []
@@ -101,9 +121,10 @@ def program() -> list[str]:
 
 def launch(words: list[str], folder: Path) -> int:
     """Check the command line and hand it to Hydra."""
-    from sciml.cli import overrides, preflight, rules, schema
+    from sciml.cli import overrides, own, preflight, rules, schema
 
     schema.register()
+    words = own.take(words)
     flags = [w for w in words if w.startswith("-")]
     multirun = "-m" in flags or "--multirun" in flags
     if any(flag.partition("=")[0] in HYDRA_ONLY for flag in flags):

@@ -1,6 +1,8 @@
 """`sciml verify`: how wrong a trained model is, without a reference.
 
-Elliptic models by walks, with error bars; laws of cells by a bound, see `sciml.cli.verify_law`.
+Elliptic models by walks, with error bars; laws of cells by a bound, see `sciml.cli.verify_law`;
+operators with a constraint by their residual, and by their problem's own solver, see
+`sciml.cli.verify_constrained`.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from pathlib import Path
 import torch
 
 from sciml.autodiff.streams import Streams
-from sciml.cli import verify_law
+from sciml.cli import verify_constrained, verify_law
 from sciml.cli.arguments import LARGEST_SEED, real, whole
 from sciml.cli.predict import device_of, show_warnings
 from sciml.errors import InvalidArgument, SciMLError
@@ -22,6 +24,7 @@ from sciml.physics.walks.spheres import WalkOnSpheres
 from sciml.physics.walks.verification import DEFINITION, Verification, verify
 from sciml.pretrained import load_pretrained
 from sciml.pretrained.cell_law import is_law
+from sciml.pretrained.constrained import is_constrained
 from sciml.pretrained.elliptic import judged
 
 # Where a card records the error that is estimated here.
@@ -35,8 +38,9 @@ Random points of random problems of the model's family are walked from (walk on 
 product of two independent halves of the walks is an unbiased estimate of the squared error, no
 reference solution needed. The law of a cell (model=equino_disk) is judged by its Fenchel residual
 at --problems random strains: a bound of its error, once the snapshots of its recipe are solved anew
-by --workers processes. Exit code: 0 within the tolerance (or none given), 1 beyond it or not
-decided, 2 wrong input.
+by --workers processes. An operator with a constraint (model=moe_diffusion_sorption) answers
+--problems fresh instances, which its problem's own solver solves as well. Exit code: 0 within the
+tolerance (or none given), 1 beyond it or not decided, 2 wrong input.
 """
 
 
@@ -121,6 +125,8 @@ def _verify(arguments: argparse.Namespace) -> int:
     model = load_pretrained(arguments.model, device=device)
     if is_law(model):
         return verify_law.run(model, arguments, output)
+    if is_constrained(model):
+        return verify_constrained.run(model, arguments, output)
     draw, predict = judged(model)
     engine = WalkOnSpheres(arguments.walks, arguments.eps, max_steps=100_000)
     streams = Streams(arguments.seed, 0, device=device)

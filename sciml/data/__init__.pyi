@@ -1,10 +1,13 @@
+from .cloud_files import CloudFiles
 from .collocation import CollocationData
 from .evolution import EvolutionData
+from .field_files import FieldFiles
 from .fields import FieldData
 from .graph_sets import GraphFolds, GraphSet
 from .graphs import GraphData
 from .images import ImageData
 from .pdebench import Trajectories, read_pdebench, write_pdebench
+from .point_sets import PointData
 from .pressure import PressureData, RitzData
 from .rollouts import RolloutData
 from .snapshots import SnapshotData
@@ -14,13 +17,16 @@ from .walk_clouds import WalkClouds
 from .walks import WalkData
 
 __all__ = [
+    "CloudFiles",
     "CollocationData",
     "EvolutionData",
     "FieldData",
+    "FieldFiles",
     "GraphData",
     "GraphFolds",
     "GraphSet",
     "ImageData",
+    "PointData",
     "PressureData",
     "RitzData",
     "RolloutData",

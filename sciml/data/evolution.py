@@ -27,6 +27,7 @@ from sciml.data.solved import recipe_of, solved_once
 from sciml.data.steps import StepData
 from sciml.errors import InvalidArgument
 from sciml.physics.constraints.differences import grading_of
+from sciml.physics.evolution.problem import training_levels
 
 SEEDS = {"train": 201, "val": 202, "test": 203}
 CHUNK = 16  # fields predicted at once
@@ -93,8 +94,7 @@ class EvolutionData(StepData):
         self.problem, self.batch_size, self.cache = problem, batch_size, cache
         times = problem.times
         self.timed = len(times) > 1
-        nearest = int((times - share * times[-1]).abs().argmin())
-        self.levels = max(nearest + 1, 3) if self.timed else None
+        self.levels = training_levels(times, share) if self.timed else None
         self.beyond = self.timed and self.levels < len(times)
         self.file_distance: float | None = None
         if file is None:

@@ -42,7 +42,7 @@ class SystemData(StepData):
         dim: Axes of the grids, 2 or 3.
         batch_size: Systems per step and rank.
         val: Validation systems.
-        test: Test systems of every size.
+        test: Test systems of every size, one number or one for each of the sizes.
         val_size: Cells per axis of the validation systems.
         test_sizes: Cells per axis of the test systems; the first size is the part `test`, the
             others are `test_<size>`.
@@ -63,7 +63,7 @@ class SystemData(StepData):
         dim: int = 2,
         batch_size: int = 8,
         val: int = 8,
-        test: int = 16,
+        test: int | Sequence[int] = 16,
         val_size: int = 64,
         test_sizes: Sequence[int] = (64, 128),
         chunk: int = 8,
@@ -71,7 +71,14 @@ class SystemData(StepData):
         fixed_for: int = 1,
     ) -> None:
         super().__init__(seed=seed, fixed_for=fixed_for)
-        counts = {"batch_size": batch_size, "val": val, "test": test, "chunk": chunk}
+        several = [int(test)] * len(test_sizes) if isinstance(test, int) else list(test)
+        if len(several) != len(test_sizes) or min(several, default=1) < 1:
+            raise InvalidArgument(
+                f"data.test={test} for test_sizes={list(test_sizes)}",
+                "a positive integer, or one for each of the sizes",
+                f"Type data.test=[{', '.join(['8'] * len(test_sizes))}]",
+            )
+        counts = {"batch_size": batch_size, "val": val, "chunk": chunk}
         for name, value in counts.items():
             if value < 1:
                 raise InvalidArgument(f"data.{name}={value}", "a positive integer")
@@ -82,7 +89,13 @@ class SystemData(StepData):
                 "2 or 3 axes, and one test size or more, of 4 cells or more",
             )
         self.problem, self.dim, self.batch_size, self.chunk = problem, dim, batch_size, chunk
-        self.counts = {"val": val, "test": test}
+        self.several = dict(zip(test_sizes, several, strict=True))
+        self.tests = [  # size, and which chunk of it
+            (size, place)
+            for size, count in self.several.items()
+            for place in range(math.ceil(count / chunk))
+        ]
+        self.val = val
         self.val_size, self.test_sizes = val_size, tuple(test_sizes)
         self.sizes = {"dim": dim}
 
@@ -90,29 +103,28 @@ class SystemData(StepData):
     @property
     def val_chunks(self) -> int:
         """Number of chunks of the validation set."""
-        return math.ceil(self.counts["val"] / self.chunk)
+        return math.ceil(self.val / self.chunk)
 
     def val_chunk(self, index: int) -> Batch:
         """Return a chunk of the validation set."""
-        return self._judging("val", index, self.val_size)
+        return self._judging("val", index, self.val_size, self.val)
 
     @property
     def test_chunks(self) -> int:
         """Number of chunks of all test sets."""
-        return len(self.test_sizes) * math.ceil(self.counts["test"] / self.chunk)
+        return len(self.tests)
 
     def test_chunk(self, index: int) -> Batch:
-        """Return a chunk of the test set of one of the sizes."""
-        per_size = math.ceil(self.counts["test"] / self.chunk)
-        size = self.test_sizes[index // per_size]
-        batch = self._judging("test", index % per_size, size)
+        """Return the chunk of that number, counted through the test sets of all sizes."""
+        size, place = self.tests[index]
+        batch = self._judging("test", place, size, self.several[size])
         batch.part = "test" if size == self.test_sizes[0] else f"test_{size}"
         return batch
 
-    def _judging(self, part: str, index: int, size: int) -> Batch:
-        """Return random domains with white noise, the same in every run."""
+    def _judging(self, part: str, index: int, size: int, of: int) -> Batch:
+        """Return a chunk of `of` random domains with white noise, the same in every run."""
         streams = Streams(SEEDS[part], index)
-        count = min(self.chunk, self.counts[part] - index * self.chunk)
+        count = min(self.chunk, of - index * self.chunk)
         draw = streams.generator(f"domains{size}", cpu=True)
         stencil = self.problem.draw(count, (size,) * self.dim, draw).stencil
         b = white_noise(stencil, streams.generator(f"noise{size}", cpu=True))
@@ -137,7 +149,7 @@ class PressureData(SystemData):
         train_sizes: Sequence[int] = (32, 64),
         batch_size: int = 8,
         val: int = 8,
-        test: int = 16,
+        test: int | Sequence[int] = 16,
         val_size: int = 64,
         test_sizes: Sequence[int] = (64, 128),
         chunk: int = 8,
@@ -196,7 +208,7 @@ class RitzData(SystemData):
         share: float = 0.05,
         batch_size: int = 16,
         val: int = 8,
-        test: int = 16,
+        test: int | Sequence[int] = 16,
         val_size: int = 64,
         test_sizes: Sequence[int] = (64, 128),
         chunk: int = 8,

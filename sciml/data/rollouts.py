@@ -9,6 +9,8 @@ trajectories.
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from torch import Tensor
 
@@ -55,7 +57,7 @@ class RolloutData(StepData):
         test: int = 5,
         steps: int = 200,
         window: int = 4,
-        restart: int = 2,
+        restart: int = 8,
         batch_size: int = 4,
         cache: str | None = None,
         seed: int = 0,
@@ -76,35 +78,39 @@ class RolloutData(StepData):
         self.batch_size = batch_size
         self.sets = {
             part: solved_once(
-                recipe_of(
-                    problem, part=part, count=count, steps=steps, restart=restart, seed=SEEDS[part]
-                ),
-                lambda count=count, part=part: self._made(count, SEEDS[part]),
+                recipe_of(problem, part=part, count=count, steps=steps, seed=SEEDS[part]),
+                functools.partial(problem.reference, count, steps, SEEDS[part]),
                 cache,
             )
             for part, count in counts.items()
         }
+        self.sets = {part: {**found, **self._coarse(found)} for part, found in self.sets.items()}
         known = self.sets["train"]
         spread = known["states"].std((0, 1, 3, 4))
         outer = known["external"].square().mean((0, 1, 3, 4)).sqrt()
+        small = known["correction"]
         self.sizes = {
             "channels": problem.channels,
             "external": problem.external,
             "periodic": problem.periodic,
             "scale": torch.where(spread > 0, spread, 1.0).tolist(),
             "external_scale": torch.where(outer > 0, outer, 1.0).tolist(),
+            "correction_scale": torch.where(small > 0, small, 1.0).tolist(),
         }
 
-    def _made(self, count: int, seed: int) -> dict[str, Tensor]:
-        """Return references, and the trajectories of the uncorrected solver."""
-        found = self.problem.reference(count, self.steps, seed)
-        source = [found["states"][:, 0]]
+    def _coarse(self, found: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return the uncorrected trajectories, and the size of what one step of P lacks."""
+        states, external = found["states"], found["external"]
+        source, squares = [states[:, 0]], []
         with torch.no_grad():
             for k in range(self.steps):
-                last = self.problem.step(source[-1], found["external"][:, k])
+                last = self.problem.step(source[-1], external[:, k])
                 again = self.restart and (k + 1) % self.restart == 0
-                source.append(found["states"][:, k + 1] if again else last)
-        return {**found, "source": torch.stack(source, 1)}
+                source.append(states[:, k + 1] if again else last)
+                lacking = states[:, k + 1] - self.problem.step(states[:, k], external[:, k])
+                squares.append(lacking.square().mean((0, 2, 3)))
+        correction = torch.stack(squares).mean(0).sqrt()
+        return {"source": torch.stack(source, 1), "correction": correction}
 
     # --- training ---------------------------------------------------------------------------
     def batch(self, step: int, rank: int = 0, world: int = 1) -> Batch:

@@ -5,10 +5,12 @@ from .equino import EquilibriumOperator
 from .fno_deq import SteadyOperator
 from .hard_constraint import HardConstraintOperator
 from .homoode import HomoODEClassifier
+from .pinn import PINN
 from .sdgd_pinn import SDGDPINN
 from .solver_in_the_loop import SolverInTheLoop
 from .stress_law import StressLaw
 from .supervised import Supervised
+from .supervised_operator import SupervisedOperator
 from .training_law import TrainingLaw
 from .vpionet import VariationalOperator
 from .wos_operator import WalkOperator
@@ -20,11 +22,13 @@ __all__ = [
     "EquilibriumOperator",
     "HardConstraintOperator",
     "HomoODEClassifier",
+    "PINN",
     "SDGDPINN",
     "SolverInTheLoop",
     "SteadyOperator",
     "StressLaw",
     "Supervised",
+    "SupervisedOperator",
     "TrainingLaw",
     "VariationalOperator",
     "WalkOperator",

@@ -4,9 +4,10 @@
 
 with references r of a fine solver brought to the coarse grid by T. Three ways to learn:
 
-    non   one step from states that the uncorrected solver has reached, less than `data.restart`
-          steps after a reference. It learns to correct the errors of several steps at once, so
-          its rollouts overshoot: the larger `restart`, the less stable they are
+    non   one step from states s that the uncorrected solver has reached, less than `data.restart`
+          steps after a reference. The target is r_{t+1} - (r_t - s), less the error that s has:
+          asked for r_{t+1} itself C would make up for several steps in every one, and numerical
+          diffusion, taken back more than once, would become negative
     pre   one step from reference states: corrections that are known beforehand
     sol   n steps from reference states, gradient through the solver: the corrector sees what its
           own corrections lead to. n doubles from 1 every `curriculum` steps
@@ -129,10 +130,13 @@ class SolverInTheLoop(Supervised):
     def loss_terms(self, batch: Batch) -> list[LossTerm]:
         """Return the loss of the steps that are unrolled now."""
         n = self.horizon()
-        start = batch.inputs["source" if self.variant == "non" else "state"]
+        start, target = batch.inputs["state"], batch.target[:, :n]
+        if self.variant == "non":
+            start = batch.inputs["source"]
+            target = target + (start - batch.inputs["state"])[:, None]
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.differentiable):
             found = self.rolled(start, batch.inputs["external"][:, :n])
-        return [self.data_term(found, replace(batch, target=batch.target[:, :n]))]
+        return [self.data_term(found, replace(batch, target=target))]
 
     def test_step(self, batch: Batch | None, batch_idx: int) -> None:
         """Score whole trajectories, corrected and not."""

@@ -1,3 +1,4 @@
+from .ansatz import Ansatz
 from .basis import BasisFNO
 from .cgs import CGS
 from .cgs_rounds import RefinedCGS
@@ -13,6 +14,7 @@ from .homoode import HomoODE
 from .mlp import MLP, FourierMLP, ModifiedMLP, ResidualMLP
 from .neuraloperator import NeuralopCloud, NeuralopGrid
 from .pairs import PairNetwork
+from .per_output import PerOutput
 from .preconditioners import DCDM, LearnedMultigrid
 from .tensor import TensorNetwork
 from .trial import TrialSolution
@@ -21,6 +23,8 @@ from .wos_fno import WosFNO
 from .wos_gino import WosGINO
 
 __all__ = [
+    "PerOutput",
+    "Ansatz",
     "BasisFNO",
     "CGS",
     "ConstrainedFNO",

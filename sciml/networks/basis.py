@@ -21,6 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sciml.arguments import flag, maybe, number, some, takes, whole
 from sciml.errors import InvalidArgument
 from sciml.networks.fno import Pointwise
 from sciml.networks.spectral import SpectralMix
@@ -51,6 +52,18 @@ class BasisFNO(nn.Module):
         torch.Size([2, 4, 16, 32])
     """
 
+    @takes(
+        in_channels=whole,
+        functions=whole,
+        width=whole,
+        hidden=whole,
+        modes=whole,
+        blocks=whole,
+        time=flag,
+        padding=number,
+        mean=maybe(some),
+        std=maybe(some),
+    )
     def __init__(
         self,
         sizes: Sequence[int],
@@ -70,10 +83,11 @@ class BasisFNO(nn.Module):
         self.sizes, self.in_channels, self.functions = tuple(sizes), in_channels, functions
         self.periodic = tuple(periodic or [False] * len(self.sizes))
         self.time, self.padding = time, padding
-        for name, value in (("blocks", blocks), ("functions", functions), ("modes", modes)):
+        counts = {"blocks": blocks, "functions": functions, "modes": modes}
+        for name, value in {**counts, "width": width, "hidden": hidden}.items():
             if value < 1:
                 raise InvalidArgument(f"network.{name}={value}", "a positive integer")
-        if padding < 0:
+        if not 0 <= padding < math.inf:
             raise InvalidArgument(f"network.padding={padding}", "zero or more")
         if len(self.periodic) != len(self.sizes):
             raise InvalidArgument(
@@ -86,6 +100,9 @@ class BasisFNO(nn.Module):
                 raise InvalidArgument(
                     f"network.{name} with {len(value)} entries", f"one per channel, {in_channels}"
                 )
+            if not all(map(math.isfinite, value)) or (name == "std" and min(value) <= 0):
+                what = "positive numbers" if name == "std" else "finite numbers"
+                raise InvalidArgument(f"network.{name}={value}", what)
             self.register_buffer(name, torch.tensor(value).reshape(-1, *[1] * dim))
         channels = in_channels + self.periodic.count(False)
         self.lift = nn.Sequential(Pointwise(channels, hidden), nn.GELU(), Pointwise(hidden, width))

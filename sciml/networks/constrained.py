@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sciml.arguments import made, maybe, number, takes, tensor, whole
 from sciml.errors import InvalidArgument
 from sciml.networks.basis import BasisFNO
 from sciml.networks.fno_deq import stretched
@@ -31,6 +32,12 @@ class ConstrainedOperator(nn.Module):
         patience: Factor on the solver's iterations, and divisor of its tolerance, outside training.
     """
 
+    @takes(
+        constraint=made("using", "judging", what="a layer, as HardConstraint(equation)"),
+        solver=maybe(made("__call__", what="a solver, as LevenbergMarquardt()")),
+        adjoint=maybe(made("order", what="a rule, as Implicit()")),
+        patience=number,
+    )
     def __init__(
         self,
         constraint: Any,
@@ -40,7 +47,7 @@ class ConstrainedOperator(nn.Module):
         patience: float = 10.0,
     ) -> None:
         super().__init__()
-        if not patience >= 1:
+        if not 1 <= patience < float("inf"):
             raise InvalidArgument(f"network.patience={patience}", "at least 1")
         self.constraint = constraint.using(solver=solver, adjoint=adjoint)
         patient = stretched(self.constraint.solver, patience)
@@ -52,6 +59,7 @@ class ConstrainedOperator(nn.Module):
         """What is imposed."""
         return self.constraint.equation
 
+    @takes(field=tensor, levels=maybe(whole))
     def functions(self, field: Tensor, levels: int | None = None) -> Tensor:
         """Return the basis functions `(B, N, *grid)`.
 
@@ -61,6 +69,15 @@ class ConstrainedOperator(nn.Module):
         """
         equation = self.equation
         space = field.shape[2:]
+        pairs = zip(equation.axes, equation.sizes, strict=True)
+        wanted = (equation.in_channels, *(n for axis, n in pairs if axis != "t"))
+        if tuple(field.shape[1:]) != wanted or (levels is not None and levels < 2):
+            raise InvalidArgument(
+                f"a field of shape {tuple(field.shape)}"
+                + ("" if levels is None else f" for {levels} levels"),
+                f"(B, {', '.join(map(str, wanted))})"
+                + ("" if levels is None else ", and 2 or more"),
+            )
         if "t" in equation.axes:
             sizes = (equation.sizes[0] if levels is None else levels, *space)
         else:
@@ -90,6 +107,7 @@ class ConstrainedOperator(nn.Module):
         """Return u `(B, *grid)`."""
         return self.solve(field, levels).value.to(field.dtype)
 
+    @takes(rounds=whole)
     def rollout(self, field: Tensor, rounds: int, levels: int | None = None) -> list[Any]:
         """Return the fields of several horizons, each begun where the last one ended.
 
@@ -106,6 +124,8 @@ class ConstrainedOperator(nn.Module):
         """
         if "t" not in self.equation.axes:
             raise InvalidArgument("a rollout of an equation without time", "an evolution equation")
+        if rounds < 0:
+            raise InvalidArgument(f"rounds={rounds}", "zero or more")
         out = []
         for _ in range(rounds):
             out.append(self.solve(field, levels))

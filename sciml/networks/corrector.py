@@ -1,11 +1,14 @@
 """A convolutional corrector of a coarse solver's states.
 
-    C(s, e) = scale * F(s / scale, e / external_scale),   F: 5x5 convolution, residual blocks of two
-              5x5 convolutions with leaky ReLU, 5x5 convolution
+    C(s, e) = correction_scale * F(s / scale, e / external_scale)
+
+with F a 5x5 convolution, residual blocks of two 5x5 convolutions with leaky ReLU, and a 5x5
+convolution. Corrections of one step are some fifty times smaller than states: with outputs in
+units of states the noise of training was as large as what is to be learned.
 
 Source: Um, Brand, Fei, Holl & Thuerey, NeurIPS 2020, arXiv 2007.00016 (five blocks of 32 channels;
-fewer here, for a CPU). Departure: the last layer starts ten times smaller, so training begins near
-the uncorrected solver.
+fewer here, for a CPU). Departures: outputs are in units of corrections, not of states, and the last
+layer starts ten times smaller, so training begins near the uncorrected solver.
 """
 
 from __future__ import annotations
@@ -32,6 +35,7 @@ class Corrector(nn.Module):
         periodic: Whether the grid repeats itself; zeros beyond it if not.
         scale: Standard deviation of states, per channel.
         external_scale: That of what acts from outside.
+        correction_scale: That of the corrections of one step; None takes that of the states.
 
     Raises:
         InvalidArgument: For sizes below 1, or scales that do not fit.
@@ -47,6 +51,7 @@ class Corrector(nn.Module):
         periodic: bool = True,
         scale: list[float] | None = None,
         external_scale: list[float] | None = None,
+        correction_scale: list[float] | None = None,
     ) -> None:
         super().__init__()
         if min(channels, external, width, blocks) < 1:
@@ -55,10 +60,12 @@ class Corrector(nn.Module):
                 "positive whole numbers",
             )
         scale, outer = scale or [1.0] * channels, external_scale or [1.0] * external
-        if len(scale) != channels or len(outer) != external or min(*scale, *outer) <= 0:
+        small = correction_scale or scale
+        lengths, wanted = [len(s) for s in (scale, outer, small)], [channels, external, channels]
+        if lengths != wanted or min(*scale, *outer, *small) <= 0:
             raise InvalidArgument(
-                f"scale={scale}, external_scale={outer}",
-                f"{channels} and {external} positive numbers",
+                f"scale={scale}, external_scale={outer}, correction_scale={small}",
+                f"{channels}, {external} and {channels} positive numbers",
             )
         self.channels, self.external = channels, external
         mode = "circular" if periodic else "zeros"
@@ -77,6 +84,7 @@ class Corrector(nn.Module):
             self.last.bias.mul_(SMALL)
         self.register_buffer("scale", torch.tensor(scale).reshape(-1, 1, 1))
         self.register_buffer("external_scale", torch.tensor(outer).reshape(-1, 1, 1))
+        self.register_buffer("correction_scale", torch.tensor(small).reshape(-1, 1, 1))
         self.act = nn.LeakyReLU()
 
     def forward(self, state: Tensor, external: Tensor) -> Tensor:
@@ -98,7 +106,7 @@ class Corrector(nn.Module):
         x = self.act(self.first(torch.cat([state / self.scale, external / self.external_scale], 1)))
         for block in self.blocks:
             x = self.act(x + block(x))
-        return self.scale * self.last(x)
+        return self.correction_scale * self.last(x)
 
     def infer(self, state: Tensor, external: Tensor) -> dict[str, Tensor]:
         """Return the corrections as `value`."""

@@ -86,27 +86,29 @@ class Edges:
                 f"batch of shape {tuple(batch.shape)} for {nodes} nodes", f"({nodes},)"
             )
         source, target = edge_index.long()
-        low, high = _range(edge_index)
+        row, col = (target, source) if direction == "in" else (source, target)
+        if batch is None:
+            batch = torch.zeros(nodes, dtype=torch.long, device=row.device)
+        batch = batch.long()
+        # all that the host has to know, in one look at the device
+        apart = batch[source.clamp(0, nodes - 1)] != batch[target.clamp(0, nodes - 1)]
+        facts = [*_range(edge_index), *_range(batch), apart.any(), (row[1:] < row[:-1]).any()]
+        low, high, first, last, apart, unsorted = torch.stack([f.long() for f in facts]).tolist()
         if low < 0 or high >= nodes:
             raise InvalidArgument(
                 f"edges between nodes {low} and {high} of a graph with {nodes} nodes",
                 f"indices from 0 to {nodes - 1}",
             )
-        row, col = (target, source) if direction == "in" else (source, target)
         order = None
-        if not bool((row[1:] >= row[:-1]).all()):
+        if unsorted:
             order = torch.argsort(row, stable=True)
             row, col = row[order], col[order]
-        if batch is None:
-            batch = torch.zeros(nodes, dtype=torch.long, device=row.device)
-        batch = batch.long()
-        low, high = _range(batch)
-        graphs = high + 1 if graphs is None else graphs
-        if low < 0 or high >= graphs:
+        graphs = last + 1 if graphs is None else graphs
+        if first < 0 or last >= graphs:
             raise InvalidArgument(
-                f"nodes of graphs {low} to {high} in a batch of {graphs}", f"0 to {graphs - 1}"
+                f"nodes of graphs {first} to {last} in a batch of {graphs}", f"0 to {graphs - 1}"
             )
-        if not torch.equal(batch[row], batch[col]):
+        if apart:
             raise InvalidArgument(
                 "an edge between two graphs of a batch",
                 "edges within a graph",
@@ -164,11 +166,11 @@ class Edges:
         return torch.bincount(self.graph, minlength=self.graphs)
 
 
-def _range(index: Tensor) -> tuple[int, int]:
+def _range(index: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the least and the largest entry; 0 and -1 of nothing."""
     if not index.numel():
-        return 0, -1
-    low, high = torch.aminmax(index)
-    return int(low), int(high)
+        return index.new_zeros(()), index.new_full((), -1)
+    return torch.aminmax(index)
 
 
 class MessageLayer(nn.Module):

@@ -7,6 +7,7 @@ from sciml.optim.deepzero import DeepZero
 from sciml.optim.engd import ENGD, SPRING
 from sciml.optim.galore import GaLore
 from sciml.optim.kfac import KFAC
+from sciml.optim.levenberg_marquardt import LevenbergMarquardt
 from sciml.optim.mfac import MFAC
 from sciml.optim.mkor import MKOR
 from sciml.optim.natural_galore import NaturalGaLore
@@ -31,6 +32,7 @@ __all__ = [
     "DeepZero",
     "Exponential",
     "GaLore",
+    "LevenbergMarquardt",
     "Linear",
     "LossTerm",
     "NaturalGaLore",

@@ -29,6 +29,7 @@ from torch.overrides import TorchFunctionMode
 from sciml.autodiff import fused
 from sciml.autodiff.coordinates import Coordinates
 from sciml.autodiff.jet import Jet, unpack
+from sciml.autodiff.multijet import MultiJet
 from sciml.errors import InvalidArgument
 
 CONVOLUTIONS = {F.conv1d: 1, F.conv2d: 2, F.conv3d: 3}
@@ -137,6 +138,10 @@ class Capture(TorchFunctionMode):
             handle = _Affine.apply(packed, weight, bias, self, name, True)
             self._record_jet(name, packed, handle)
             return unpack(handle, input.frame)
+        if isinstance(input, MultiJet):
+            handle = _Affine.apply(input.packed, weight, bias, self, name, True)
+            self._record_jet(name, input.packed, handle)
+            return input.like(handle)
         handle = _Affine.apply(input, weight, bias, self, name, False)
         known = _slots(input.detach())
         self.uses.append(Use(name, known, handle, False, known.new_ones(len(known))))

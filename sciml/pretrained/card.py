@@ -77,6 +77,32 @@ SYSTEM_MEASURES = {
 }
 
 
+# The same for operators with a constraint.
+IMPOSED_MEANING = {
+    "field": "what an instance is given, one channel each, at the points of the problem's grid: "
+    "first the initial state",
+    "times": "times of the levels, the problem's own, fewer, or more that go on alike",
+    "value": "u at times and points",
+    "converged": "whether the solve of each expert met its tolerance",
+    "status": "why it ended, see `sciml.solvers.Status`; 0 is converged",
+    "iterations": "of each expert's solve",
+    "rank": "numerical rank of each expert's rows; at most the number of functions",
+    "expert_residual": "root mean square of each expert's rows of the equation",
+    "residual": "root mean square of the equation over the assembled field",
+    "jump": "root mean square of the jumps where experts meet",
+}
+IMPOSED_MEASURES = {
+    "rel_l2": "mean over instances of |u - solver|_2 / |solver|_2, by the problem's own solver",
+    "residual": "root mean square of the equation's rows over the assembled field, mean",
+    "jump": "root mean square of the jumps where experts meet, mean",
+    "fail_frac": "share of experts that did not meet their tolerance",
+}
+IMPOSED_SETS = {
+    "test": "unseen instances of the training law, in the time of training",
+    "test_beyond": "the same beyond the time of training",
+}
+
+
 def _words(spec: Mapping) -> tuple[Mapping, Mapping, Mapping]:
     """Return what inputs and outputs, measures and sets of a model mean, where that is known."""
     if spec["class"] == "EquiNO":
@@ -86,6 +112,8 @@ def _words(spec: Mapping) -> tuple[Mapping, Mapping, Mapping]:
         sets = {f"test_{n}": f"unseen domains of {n} cells per axis" for n in sizes}
         sets["test"] = sets[f"test_{sizes[0]}"] if sizes else ""
         return SYSTEM_MEANING, SYSTEM_MEASURES, sets
+    if example.imposed(spec):
+        return IMPOSED_MEANING, IMPOSED_MEASURES, IMPOSED_SETS
     return (MEANING, MEASURES, SETS) if example.family_of(spec) else ({}, {}, {})
 
 
@@ -170,6 +198,8 @@ def _equation(spec: Mapping) -> list[str]:
     """Return what an operator for elliptic problems solves, where, and how it is laid out."""
     if example.preconditions(spec):
         return _system(spec)
+    if example.imposed(spec):
+        return _imposed(spec)
     name = example.family_of(spec)
     if name is None:
         return []
@@ -224,6 +254,28 @@ def _system(spec: Mapping) -> list[str]:
     ]
 
 
+def _imposed(spec: Mapping) -> list[str]:
+    """Return which equation a constrained operator obeys, and how."""
+    (name, settings), layer = example.imposed(spec), spec["arguments"]["constraint"]["arguments"]
+    law = ", ".join(f"{k} = {v}" for k, v in settings.items())
+    share = (spec["data"].get("recipe") or {}).get("share")
+    return [
+        "## What it solves",
+        "",
+        f"- Problem: `sciml.physics.evolution.{name}`" + (f" with {law}." if law else "."),
+        f"- Constraint: the network gives functions; {layer.get('experts', 1)} experts, each for "
+        "a block of the grid, find their weights by solving the equation there, also when "
+        "predicting. Look at `converged`.",
+        *(
+            [f"- Trained on the first {share:.0%} of the time, without any solution."]
+            if share
+            else []
+        ),
+        "- Grid: that of the problem in space (`model.network.equation.problem.grids`), its times.",
+        "",
+    ]
+
+
 def update(folder: Path, spec: Mapping) -> str:
     """Return the card of a written folder, with the number that its program prints there."""
     from sciml.pretrained.folder import SHIPPED
@@ -245,6 +297,8 @@ def _meaning(spec: Mapping) -> str:
     """Return what the number is that the program prints."""
     if example.preconditions(spec):
         return "the iterations of SciPy's CG to 1e-6"
+    if example.imposed(spec):
+        return "the relative L2 error of two instances over all times, beyond those of training too"
     if not example.family_of(spec):
         return "the mean prediction"
     typical = spec["metrics"].get("test/rel_l2")

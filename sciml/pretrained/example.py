@@ -95,9 +95,32 @@ print(len(steps))
 """
 
 
+# How a constrained operator is asked; its equation knows the problem and how to solve it otherwise.
+CONSTRAINED = """
+problem = model.network.equation.problem
+field = problem.sample(2, torch.Generator().manual_seed(1))  # the problem's own law of inputs
+out = model.predict(field=field)
+# out["converged"], out["residual"]: what every expert of every sample did
+u = out["value"].double()
+exact = problem.solve(field).value.view_as(u)
+print(f"{float((u - exact).norm() / exact.norm()):.4g}")
+"""
+
+
 def preconditions(spec: Mapping) -> bool:
     """Return whether a description is that of a symmetric positive definite preconditioner."""
     return spec.get("class") == "LearnedMultigrid"
+
+
+def imposed(spec: Mapping) -> tuple[str, Mapping] | None:
+    """Return name and arguments of the problem that a constrained operator imposes, else None."""
+    if spec.get("class") != "ConstrainedFNO":
+        return None
+    try:
+        node = spec["arguments"]["constraint"]["arguments"]["equation"]["arguments"]["problem"]
+        return str(node["class"]), dict(node["arguments"])
+    except (KeyError, TypeError, ValueError):
+        return None
 
 
 def family_of(spec: Mapping) -> str | None:
@@ -118,6 +141,8 @@ def program(spec: Mapping, place: str = PLACE) -> str | None:
     lines = ["import torch", "", "import sciml", "", load]
     if family_of(spec):
         return "\n".join(lines + _known(spec)) + "\n"
+    if imposed(spec):
+        return "\n".join(lines) + CONSTRAINED
     if preconditions(spec):
         grid = GRIDS[3 if spec["arguments"].get("dim") == 3 else 2]
         return "\n".join(SOLVE + lines[3:]) + PRECONDITIONED.format(grid=grid)

@@ -153,6 +153,46 @@ class PretrainedOperator(nn.Module):
             parts.append(self._infer({**moved, **piece}, device, correct, seed + start))
         return {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
 
+    @takes(steps=whole)
+    def rollout(self, steps: int, *values, **inputs) -> dict[str, Tensor]:
+        """Return the next states of a trajectory, each predicted from those before.
+
+        Args:
+            steps: States wanted, at least 1.
+            values: Inputs in the order of the card: what is known at first.
+            inputs: The same by name.
+
+        Returns:
+            The outputs that the card lists, with an axis of `steps` times behind the samples, on
+            the device of the first input.
+
+        Raises:
+            InvalidArgument: If the inputs do not fit, or the operator was not trained on
+                trajectories.
+            PretrainedError: If a state is not finite: the roll-out has become unstable.
+
+        Example:
+            >>> op.rollout(100, u=first)["u"]  # first (N, H) -> (N, 100, H)
+        """
+        if steps < 1:
+            raise InvalidArgument(f"steps={steps}", "a positive number of states")
+        if not hasattr(self.network, "rollout"):
+            raise InvalidArgument(
+                f"a roll-out of {type(self.network).__name__}",
+                "an operator trained on trajectories",
+                "Use predict",
+            )
+        given = self._named(values, inputs)
+        self._check_shapes(given)
+        self._check_ranges(given)
+        device = next(iter(given.values())).device
+        weight = next(self.parameters(), torch.empty(0))
+        with torch.no_grad():
+            moved = {key: self._moved(v, weight) for key, v in given.items()}
+            found = self.network.rollout(steps, **moved)
+        check_finite(found)
+        return {key: value.to(device) for key, value in found.items()}
+
     def export(self, *values, **inputs) -> torch.export.ExportedProgram:
         """Return the operator as a program of torch alone; see `sciml.pretrained.exported`.
 
@@ -382,6 +422,8 @@ def _tensor(name: str, value: object, entry: Mapping) -> Tensor:
         if value.is_floating_point() or value.is_complex() or value.dtype == torch.bool:
             raise InvalidType(f"{name} has dtype {value.dtype}", "integers")
         return value.long()
+    if value.dtype == torch.bool and entry.get("cast"):  # a mask stands for the numbers 0 and 1
+        value = value.to(torch.get_default_dtype())
     if value.is_complex() or value.dtype == torch.bool:
         raise InvalidType(f"{name} has dtype {value.dtype}", "real numbers")
     value = value if value.is_floating_point() else value.to(torch.get_default_dtype())

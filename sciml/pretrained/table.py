@@ -53,11 +53,13 @@ CLASSES: dict[str, dict[str, str]] = {
         "MLP": "sciml.networks:MLP",
         "ModifiedMLP": "sciml.networks:ModifiedMLP",
         "PairNetwork": "sciml.networks:PairNetwork",
+        "PerOutput": "sciml.networks:PerOutput",
         "ResidualMLP": "sciml.networks:ResidualMLP",
         "TensorNetwork": "sciml.networks:TensorNetwork",
     },
     # Networks with a `schema` of their own, see `sciml.pretrained.operator`.
     "operator": {
+        "Ansatz": "sciml.networks:Ansatz",
         "CGS": "sciml.networks:CGS",
         "EquiNO": "sciml.networks:EquiNO",
         "IGNN": "sciml.networks:IGNN",
@@ -79,6 +81,13 @@ CLASSES: dict[str, dict[str, str]] = {
         "Corrector": "sciml.networks:Corrector",
         "DCDM": "sciml.networks:DCDM",
         "LearnedMultigrid": "sciml.networks:LearnedMultigrid",
+        # between fields of people's own files
+        "CloudOperator": "sciml.networks.fields:CloudOperator",
+        "DeepONet": "sciml.networks.fields:DeepONet",
+        "GridFNO": "sciml.networks.fields:GridFNO",
+        "GridFNODEQ": "sciml.networks.fields:GridFNODEQ",
+        "LibraryOperator": "sciml.networks.fields:LibraryOperator",
+        "UNet": "sciml.networks.fields:UNet",
     },
     # Families of problems, which `sciml verify` draws from.
     "family": {
@@ -95,8 +104,21 @@ CLASSES: dict[str, dict[str, str]] = {
         "RandomCell": "sciml.physics.solids:RandomCell",
     },
     # What may be an argument of those: solvers and their derivatives, constraints, their equations
-    # and problems.
+    # and problems; systems of equations and the networks of their outputs.
     "part": {
+        "FourierMLP": "sciml.networks:FourierMLP",
+        "MLP": "sciml.networks:MLP",
+        "ModifiedMLP": "sciml.networks:ModifiedMLP",
+        "PerOutput": "sciml.networks:PerOutput",
+        "ResidualMLP": "sciml.networks:ResidualMLP",
+        "Burgers1D": "sciml.physics.suite:Burgers1D",
+        "Heat2DMultiscale": "sciml.physics.suite:Heat2DMultiscale",
+        "HeatCoefficient": "sciml.physics.suite:HeatCoefficient",
+        "Helmholtz2D": "sciml.physics.suite:Helmholtz2D",
+        "Kovasznay": "sciml.physics.suite:Kovasznay",
+        "Poisson2DHoles": "sciml.physics.suite:Poisson2DHoles",
+        "PoissonCoefficient": "sciml.physics.suite:PoissonCoefficient",
+        "Wave1D": "sciml.physics.suite:Wave1D",
         "Anderson": "sciml.solvers:Anderson",
         "Backprop": "sciml.solvers:Backprop",
         "BiCGStab": "sciml.solvers:BiCGStab",

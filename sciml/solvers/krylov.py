@@ -20,6 +20,7 @@ from torch import Tensor
 
 from sciml.errors import InvalidArgument
 from sciml.solvers.operators import Operator, Product
+from sciml.solvers.parts import joined, parts_of_vector
 from sciml.solvers.progress import CHECK, Progress, check_tolerances
 from sciml.solvers.scaling import Preconditioner, Scaled
 from sciml.solvers.solution import Outcome, Status
@@ -55,6 +56,7 @@ class Krylov:
     every: int | None = None
     approximate = False
     needs_symmetry = False
+    needs_definite = False
     slack = 2  # by which the residual of the recurrence may have drifted from the true one
 
     def __post_init__(self) -> None:
@@ -62,7 +64,16 @@ class Krylov:
         check_tolerances(self.rtol, self.atol, self.max_iter)
 
     def __call__(self, operator: Operator, b: Tensor, x0: Tensor | None = None) -> Outcome:
-        """Solve `A x = b`."""
+        """Solve `A x = b`; large batches part by part, see `sciml.solvers.parts`."""
+        parts = [slice(None)] if operator.part is None else parts_of_vector(b)
+        if len(parts) == 1:
+            return self._solved(operator, b, x0)
+        return joined(
+            [self._solved(operator.part(s), b[s], None if x0 is None else x0[s]) for s in parts]
+        )
+
+    def _solved(self, operator: Operator, b: Tensor, x0: Tensor | None) -> Outcome:
+        """Solve one part."""
         out = self._swept(operator, b, x0)
         for _ in range(3):
             drifted = out.status == Status.STALLED
@@ -120,7 +131,7 @@ class CG(Krylov):
     """
 
     preconditioner: Preconditioner | None = None
-    needs_symmetry = True
+    needs_symmetry = needs_definite = True
 
     def _sweep(self, system: Scaled, progress: Progress) -> int:
         layout, precondition, x, r = system.layout, system.precondition, system.x, system.r

@@ -201,9 +201,10 @@ class Segments:
                 f"a segment index of dtype {index.dtype} and shape {tuple(index.shape)}",
                 "a vector of integers, one per node",
             )
-        if index.numel() and (int(index.min()) < 0 or int(index.max()) >= count):
+        low, high = torch.stack(torch.aminmax(index)).tolist() if index.numel() else (0, -1)
+        if low < 0 or high >= count:
             raise InvalidArgument(
-                f"a segment index from {int(index.min())} to {int(index.max())} with count={count}",
+                f"a segment index from {low} to {high} with count={count}",
                 f"entries from 0 to {count - 1}",
             )
         self.index, self.count, self.per_column = index.long(), int(count), per_column

@@ -133,13 +133,10 @@ def _compressed(
     else:
         jacobian = task.jacobian(x)
     n = jacobian.shape[-1]
-    both = torch.cat([jacobian, r[..., None]], -1)
-    size = norm_of(both.mT)
-    columns, bad = size[..., :n], ~size.isfinite().all(-1)
-    if not (both.device.type == "cpu" and not bool(bad.any())):
-        both = both.masked_fill(bad[..., None, None], 0.0)  # LAPACK may not return from NaN
-    upper = _by_gram(both) if factor == "gram" and both.shape[-2] > n else _by_qr(both)
-    upper = upper.masked_fill(bad[..., None, None], torch.nan)
+    if factor == "gram" and jacobian.shape[-2] > n:
+        upper, columns = _by_gram(jacobian, r)
+    else:
+        upper, columns = _by_qr(jacobian, r)
     return upper[..., :n], upper[..., n], columns
 
 
@@ -160,34 +157,57 @@ def linearised(task: Task, x: Tensor) -> tuple[Tensor, Tensor]:
     return torch.stack([layout.pack(c) for c in products], -2), r
 
 
-def _by_qr(both: Tensor) -> Tensor:
-    """Return the triangle of a QR factorisation of `(*P, m, n)`, `(*P, min(m, n), n)`."""
-    return torch.linalg.qr(both, mode="r")[1]
+def _by_qr(jacobian: Tensor, r: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the triangle of a QR factorisation of [J, r] `(*P, m, n + 1)`, and |J_j| `(*P, n)`.
 
-
-def _by_gram(both: Tensor) -> Tensor:
-    """Return the same triangle (up to signs) from a Cholesky factor, where that is safe.
-
-    Squaring costs half of the digits: with columns scaled to norm 1 the triangle is right to
-    eps cond^2. Problems with cond above 1e-2 / sqrt(eps), as the triangle itself estimates it, or
-    without a Cholesky factor are factored by QR.
+    The triangle is `(*P, min(m, n + 1), n + 1)`, NaN for problems with entries that are not finite.
     """
+    both = torch.cat([jacobian, r[..., None]], -1)
     size = norm_of(both.mT)
-    size = torch.where(size > 0, size, torch.ones_like(size))
-    unit = both / size[..., None, :]
-    lower, info = torch.linalg.cholesky_ex(unit.mT @ unit)
+    bad = ~size.isfinite().all(-1)
+    if not (both.device.type == "cpu" and not bool(bad.any())):
+        both = both.masked_fill(bad[..., None, None], 0.0)  # LAPACK may not return from NaN
+    upper = torch.linalg.qr(both, mode="r")[1]
+    return upper.masked_fill(bad[..., None, None], torch.nan), size[..., :-1]
+
+
+def _by_gram(jacobian: Tensor, r: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the same (up to signs) from a Cholesky factor of [J, r]^T [J, r], where it is safe.
+
+    [J, r] itself is never formed: reading J is what costs. Squaring costs half of the digits: with
+    columns scaled to norm 1 the triangle is right to eps cond^2. Problems with cond above
+    1e-2 / sqrt(eps), as the triangle itself estimates it, without a Cholesky factor, or with
+    squares near the ends of the dtype's range are factored by QR.
+    """
+    pull = jacobian.mT @ r[..., None]
+    square = torch.cat(
+        [
+            torch.cat([jacobian.mT @ jacobian, pull], -1),
+            torch.cat([pull.mT, r.square().sum(-1)[..., None, None]], -1),
+        ],
+        -2,
+    )
+    info = torch.finfo(square.dtype)
+    length = square.diagonal(dim1=-2, dim2=-1)
+    size = length.sqrt()
+    lower, failed = torch.linalg.cholesky_ex(square / size[..., None, :] / size[..., :, None])
     diagonal = lower.diagonal(dim1=-2, dim2=-1)
-    limit = 100 * torch.finfo(both.dtype).eps ** 0.5
+    limit = 100 * info.eps**0.5
     # the last column is the residual, which may well be a combination of the others
-    poor = (info > 0) | ~(diagonal[..., :-1].amin(-1) > limit * diagonal[..., :-1].amax(-1))
-    poor = poor | ~lower.isfinite().all(-1).all(-1)
+    safe = diagonal[..., :-1].amin(-1) > limit * diagonal[..., :-1].amax(-1)
+    safe = safe & (failed == 0) & lower.isfinite().all(-1).all(-1)
+    safe = safe & (length.amin(-1) > info.tiny / info.eps**2) & length.isfinite().all(-1)
     upper = lower.mT * size[..., None, :]
-    if not bool(poor.any()):
-        return upper
-    flat, where = both.flatten(0, -3), poor.reshape(-1)
-    exact = torch.zeros_like(upper).flatten(0, -3)
-    exact[where] = _by_qr(flat[where])
-    return torch.where(poor[..., None, None], exact.reshape(upper.shape), upper)
+    if bool(safe.all()):
+        return upper, size[..., :-1]
+    poor = ~safe.reshape(-1)
+    (m, n), total = jacobian.shape[-2:], len(poor)
+    exact, columns = upper.reshape(total, n + 1, n + 1), size[..., :-1].reshape(total, n)
+    exact, columns = exact.clone(), columns.clone()
+    exact[poor], columns[poor] = _by_qr(
+        jacobian.reshape(total, m, n)[poor], r.reshape(total, m)[poor]
+    )
+    return exact.reshape(upper.shape), columns.reshape(size[..., :-1].shape)
 
 
 def _gauss_newton_inverse(triangle: Tensor, layout: Rows) -> Callable[..., Tensor] | None:

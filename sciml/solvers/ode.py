@@ -258,8 +258,8 @@ def checked_times(times: Any, dtype: torch.dtype, device: torch.device) -> Tenso
             f"times={times!r}", "a sequence of numbers", "Type times=(0.0, 1.0)"
         ) from error
     steps = t.detach().diff() if t.dim() == 1 else t.new_zeros(1)
-    fine = t.dim() == 1 and len(t) > 1 and bool(t.isfinite().all())
-    if not fine or not bool((steps > 0).all() | (steps < 0).all()):
+    fine = t.isfinite().all() & ((steps > 0).all() | (steps < 0).all())
+    if t.dim() != 1 or len(t) < 2 or not bool(fine):
         raise InvalidArgument(
             f"times={t.tolist()}",
             f"at least two finite numbers, strictly increasing or strictly decreasing in {dtype}",

@@ -33,6 +33,9 @@ class Operator:
         positive_definite: Whether it is positive definite too.
         project: Of a singular symmetric A, the orthogonal projection onto its range. Krylov solvers
             solve A x = project(b) for the x in the range; None for a regular matrix.
+        part: Returns the operator of a slice of the leading axis, which then has to count problems;
+            Krylov solvers solve large batches part by part, see `sciml.solvers.parts`.
+        places: Of a part, the slice of the matrices that it has; None if it has all of them.
     """
 
     def __init__(
@@ -45,8 +48,11 @@ class Operator:
         symmetric: bool = False,
         positive_definite: bool = False,
         project: Product | None = None,
+        part: Callable[[slice], Operator] | None = None,
+        places: slice | None = None,
     ) -> None:
         self.matvec, self.project = matvec, project
+        self.part, self.places = part, places
         self.rmatvec = matvec if rmatvec is None else rmatvec
         self.like, self.layout = like, layout
         self.symmetric = symmetric or positive_definite or rmatvec is None

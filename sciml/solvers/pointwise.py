@@ -22,6 +22,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sciml.arguments import shown
 from sciml.errors import InvalidArgument
 
 # formula(values, aux) -> residual, all `(*P, m)`: values[q] are the v_q
@@ -127,10 +128,9 @@ class PointwiseRows:
 
     def _residual(self, values: Sequence[Tensor], aux: Sequence[Tensor]) -> Tensor:
         out = self.formula(values, aux)
-        if out.shape != values[0].shape:
+        if not isinstance(out, Tensor) or out.shape != values[0].shape:
             raise InvalidArgument(
-                f"a formula that returns shape {tuple(out.shape)} for values of shape "
-                f"{tuple(values[0].shape)}",
+                f"a formula that returns {shown(out)} for values of shape {tuple(values[0].shape)}",
                 "one residual per point",
             )
         return out

@@ -43,6 +43,7 @@ class Problem:
         hessian: `hessian(x, *theta)` returns dF/dx `(*P, n, n)`, likewise.
         project: Where F is affine with a singular symmetric matrix: the orthogonal projection onto
             its range, see `Operator`.
+        part: Where F is affine: returns the operator of a slice of the batch, see `Operator`.
     """
 
     kind: Kind
@@ -54,6 +55,7 @@ class Problem:
     jacobian: Callable[..., Tensor] | None = None
     hessian: Callable[..., Tensor] | None = None
     project: Product | None = None
+    part: Callable[[slice], Operator] | None = None
 
     def residual(self, x: Tensor, *theta: Tensor) -> Tensor:
         """Return F, shape of x; differentiable in x and theta under every transform."""
@@ -76,7 +78,7 @@ class Problem:
         known = {name: getattr(self, name) for name in names}
         known = {name: None if f is None else wider(f) for name, f in known.items()}
         project = None if self.project is None else torch.vmap(self.project)
-        return replace(self, layout=self.layout.stacked(), project=project, **known)
+        return replace(self, layout=self.layout.stacked(), project=project, part=None, **known)
 
     def operator(self, x: Tensor, theta: tuple[Tensor, ...], *, gauss_newton: bool) -> Operator:
         """Return dF/dx at a point, or `J^T J` for the Gauss-Newton approximation."""
@@ -121,6 +123,7 @@ class Problem:
             symmetric=self.symmetric,
             positive_definite=self.positive_definite,
             project=self.project,
+            part=self.part,
         )
 
 

@@ -278,6 +278,8 @@ class Progress:
         """Return whether there is something left to do; looks at the device now and then."""
         if self.step >= self.max_iter:
             return False
+        if self.every > 1 and self.step == 0:  # hardly any start is a solution
+            return True
         return self.step % self.every != 0 or bool(self.active.any())
 
     def outcome(self, evaluations: int) -> Outcome:

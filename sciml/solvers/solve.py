@@ -15,6 +15,7 @@ lifted to float32. `torch.compile` leaves solves to the interpreter: compile the
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -32,6 +33,7 @@ from sciml.solvers.layout import Layout
 from sciml.solvers.lbfgs import LBFGS
 from sciml.solvers.levenberg_marquardt import LevenbergMarquardt
 from sciml.solvers.newton import Newton
+from sciml.solvers.operators import Operator
 from sciml.solvers.problem import Kind, Problem, Task
 from sciml.solvers.search import (
     PARTS,
@@ -43,9 +45,19 @@ from sciml.solvers.search import (
     layout_for,
     solve_problem,
 )
-from sciml.solvers.solution import LinearReport, Outcome, Policy, Solution
+from sciml.solvers.solution import CURES, LinearReport, Outcome, Policy, Solution, Status
 
-SOLVER = maybe(made("__call__", what="a solver, as Newton()"))
+
+def _solver(value: Any) -> str:
+    """Accept what solves equations; linear solvers, which take an operator, do not."""
+    if wanted := made("__call__", what="a solver, as Newton()")(value):
+        return wanted
+    first = next(iter(inspect.signature(value).parameters), "")
+    linear = "a solver of equations, as Newton() (linear ones go into linear_solve, or into it)"
+    return linear if first == "operator" else ""
+
+
+SOLVER = maybe(_solver)
 
 
 @takes(function=function_, solver=SOLVER, **PARTS)
@@ -191,6 +203,7 @@ def linear_solve(
     symmetric: bool = False,
     positive_definite: bool = False,
     project: Callable[[Tensor], Tensor] | None = None,
+    part: Callable[[slice], Operator] | None = None,
 ) -> Solution:
     """Solve `product(x, *theta) = b`, linear in x, with derivatives in theta and b.
 
@@ -207,6 +220,8 @@ def linear_solve(
         positive_definite: Declares A positive definite too.
         project: Of a singular symmetric A, the orthogonal projection onto its range: Krylov solvers
             then solve A x = project(b) for the x in the range, and so does the derivative.
+        part: Returns the operator of a slice of the leading axis, see `Operator`; with it Krylov
+            solvers solve large batches part by part.
 
     Raises:
         ConvergenceError: Under `raise`, if a problem was not solved.
@@ -232,7 +247,17 @@ def linear_solve(
             out.inverse = linear.kept_inverse(operator)
         return out
 
-    solver.__name__ = type(linear).__name__
+    def cures(out: Outcome) -> str:
+        last = getattr(linear, "solvers", (linear,))[-1]
+        definite = getattr(last, "needs_definite", False)
+        if definite and bool((out.status == Status.SINGULAR).any()):
+            return (
+                "Conjugate gradients need a positive definite matrix, and found a direction d with "
+                "d.Ad <= 0: look at its signs (Stencil.check()), or type linear=MINRES() or Dense()"
+            )
+        return CURES
+
+    solver.__name__, solver.cures = type(linear).__name__, cures
     return solve_problem(
         "root",
         residual,
@@ -242,7 +267,12 @@ def linear_solve(
         solver,
         adjoint or Implicit(linear),
         layout,
-        {"symmetric": symmetric, "positive_definite": positive_definite, "project": project},
+        {
+            "symmetric": symmetric,
+            "positive_definite": positive_definite,
+            "project": project,
+            "part": part,
+        },
         {"product": linear_part},
     )
 

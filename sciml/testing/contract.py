@@ -20,15 +20,19 @@ from sciml.cli import paths
 from sciml.errors import ConfigError
 from sciml.pretrained import load_pretrained
 from sciml.testing import runs
-from sciml.testing.pretend import Pretend, StepWaits, move
+from sciml.testing.pretend import NAME, Pretend, StepWaits, move
 from sciml.testing.ranks import two_rank_steps
 
 Words = Sequence[str]
-# Checks that a quick suite makes of every case.
-QUICK = ("test_builds_from_its_config", "test_gradient_reaches_every_parameter")
-QUICK += ("test_steps_on_an_accelerator",)
-# Optimizers of a quick suite, one of each kind; tests/modules/test_every_optimizer.py has them all.
-QUICK_OPTIMIZERS = ("adam", "kfac", "engd", "sophia", "natural_galore", "ssbroyden", "deepzero")
+# Checks that a quick suite makes of every case; the second builds it, too.
+QUICK = ("test_gradient_reaches_every_parameter", "test_steps_on_an_accelerator")
+# Checks that it makes of one case of a class, for they take longest.
+ONCE = ("test_overfits_one_batch", "test_runs_with_every_optimizer_or_is_refused")
+# Checks that it leaves out.
+LONG = ("test_predicts_on_an_accelerator",)
+# Its optimizers, one for each way to ask a method: factors from its layers, probes of its loss
+# terms, its loss once more. tests/modules/test_every_optimizer.py has them all, on one method.
+QUICK_OPTIMIZERS = ("kfac", "sophia", "ssbroyden")
 
 
 def builds(words: Words, run_dir: Path) -> None:
@@ -67,23 +71,28 @@ def predicts_the_same_after_loading(words: Words, run_dir: Path) -> None:
     run = runs.fit(runs.prepare(words, run_dir, callbacks=["export"], trainer=_short(2)))
     # as a loaded model has them: torch.matmul rounds otherwise where a factor requires gradients
     run.module.requires_grad_(False)
-    if hasattr(run.module, "trial"):
-        p = run.module.problem.sample(16, torch.Generator().manual_seed(5))
-        kind = next(run.module.trial.parameters()).dtype
-        inputs = {"x": p.x.to(kind)} | ({} if p.t is None else {"t": p.t.to(kind)})
-        with torch.no_grad():
+    inputs = _inputs(run)
+    with torch.no_grad():
+        if hasattr(run.module, "trial"):
             before = {"value": run.module.trial(*inputs.values())[:, 0]}
-    else:
-        network = run.module.network.eval()
-        kind = next(network.parameters()).dtype.to_real()
-        inputs = run.data.example()
-        inputs = {k: v.to(kind) if v.is_floating_point() else v for k, v in inputs.items()}
-        with torch.no_grad():
-            before = network.infer(**inputs)
+        else:
+            before = run.module.network.eval().infer(**inputs)
     after = load_pretrained(run_dir).predict(**inputs)
     for name, value in before.items():
         moved = (value.double() - after[name].double()).abs().max()
         assert torch.equal(value, after[name]), f"'{name}' moved by {float(moved):.3g}"
+
+
+def _inputs(run: runs.Run) -> dict[str, torch.Tensor]:
+    """Return inputs of a run's model, in its precision."""
+    if hasattr(run.module, "trial"):
+        p = run.module.problem.sample(16, torch.Generator().manual_seed(5))
+        kind, inputs = next(run.module.trial.parameters()).dtype, {"x": p.x}
+        inputs |= {} if p.t is None else {"t": p.t}
+    else:
+        kind = next(run.module.network.parameters()).dtype.to_real()
+        inputs = run.data.example()
+    return {k: v.to(kind) if v.is_floating_point() else v for k, v in inputs.items()}
 
 
 def resumes_bit_identical(words: Words, run_dir: Path, steps: int = 8, killed_at: int = 5) -> None:
@@ -161,6 +170,30 @@ def steps_on_an_accelerator(
     assert counted.steps[-1] <= waits, f"{counted.steps} waits of the host: {places}"
 
 
+def predicts_on_an_accelerator(words: Words, run_dir: Path, tolerance: float = 1e-5) -> None:
+    """Save a model from a pretend device, load it there and predict with inputs on the CPU.
+
+    Args:
+        words: The command line.
+        run_dir: Where to run.
+        tolerance: Distance of the predictions from those of the CPU, relative to their size.
+
+    Raises:
+        AssertionError: If predictions differ or do not come back to where the inputs are.
+    """
+    with Pretend():
+        run = runs.prepare(words, run_dir, callbacks=["export"], trainer=_short(1))
+        move(run.trainer)
+        runs.fit(run)
+        run.module.to("cpu")
+        inputs = _inputs(run)
+        found = load_pretrained(run_dir, device=NAME).predict(**inputs)
+    for name, value in load_pretrained(run_dir).predict(**inputs).items():
+        assert found[name].device == value.device, f"'{name}' stays on {found[name].device}"
+        size = float(value.abs().max()) if value.is_floating_point() else 1.0
+        torch.testing.assert_close(found[name], value, rtol=tolerance, atol=tolerance * size)
+
+
 @functools.cache  # one process runs all cases
 def _ranks(
     cases: tuple[tuple[str, tuple[str, ...]], ...], kinds: tuple[str, ...]
@@ -180,10 +213,10 @@ class ModuleContract:
         accelerator_tolerance: Relative distance of their losses from those of the CPU.
         unused: Parameters that have no gradient in the first step, with reason in a comment.
         optimizer_cases: Names of the cases to run with every optimizer; None for all.
-            A quick suite runs the first of them with `QUICK_OPTIMIZERS`.
+            A quick suite runs the first that is not slow with `QUICK_OPTIMIZERS`.
         rank_cases: Names of the cases to run on two ranks; None for all.
-        slow_cases: Names of the cases that a quick suite only builds, differentiates and steps on
-            a pretend device.
+        slow_cases: Names of the cases that a quick suite only differentiates and steps on a
+            pretend device.
         rank_kinds: Comparisons made, see `two_rank_steps`; "joined" holds only where every point
             is treated alike whatever the others are.
         rank_tolerance: Relative L2 distance allowed between the two changes of the weights.
@@ -210,8 +243,14 @@ class ModuleContract:
         some = self.optimizer_cases if "optimizer" in wanted else some
         some = self.accelerator_cases if "case" in wanted else some
         names = list(self.cases if some is None else some)
-        quick = metafunc.function.__name__ in QUICK
-        slow = names[1:] if "optimizer" in wanted else [] if quick else self.slow_cases
+        check, slow = metafunc.function.__name__, list(self.slow_cases)
+        if check in QUICK:
+            slow = []
+        elif check in LONG:
+            slow = names
+        elif check in ONCE:
+            first = next((n for n in names if n not in slow), None)
+            slow = [n for n in names if n != first]
 
         def listed(values: Sequence) -> list:
             """Return the values of the cases, those of slow ones marked."""
@@ -256,6 +295,10 @@ class ModuleContract:
         """See `steps_on_an_accelerator`."""
         allowed = self.waits.get(case, 0)
         steps_on_an_accelerator(words, tmp_path, allowed, self.accelerator_tolerance)
+
+    def test_predicts_on_an_accelerator(self, words, case, tmp_path):
+        """See `predicts_on_an_accelerator`."""
+        predicts_on_an_accelerator(words, tmp_path, self.accelerator_tolerance)
 
     def test_runs_with_every_optimizer_or_is_refused(self, words, optimizer, tmp_path):
         """See `runs_or_is_refused`."""

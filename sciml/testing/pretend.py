@@ -17,9 +17,10 @@ find: races, precision, memory, kernels that do not exist on a device.
 from __future__ import annotations
 
 import contextlib
-import traceback
+import functools
+import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 from unittest import mock
 
@@ -28,7 +29,6 @@ from lightning import pytorch as pl
 from lightning.pytorch.accelerators import Accelerator
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_flatten, tree_map
 
 NAME = "pretend"
 aten = torch.ops.aten
@@ -108,6 +108,7 @@ class PretendTensor(Tensor):
         return run(func, args, dict(kwargs or {}))
 
 
+_OURS = (PretendTensor, torch._C.Generator)
 _watching: list[Pretend] = []
 
 
@@ -119,9 +120,8 @@ def note(kind: str) -> None:
 
 def run(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     """Run an operation of which an argument or the result is on the pretend device."""
-    flat, _ = tree_flatten((args, kwargs))
+    flat = _leaves((args, kwargs), [])
     here = [t for t in flat if isinstance(t, PretendTensor)]
-    others = [t for t in flat if isinstance(t, Tensor) and not isinstance(t, PretendTensor)]
     wanted = kwargs.get("device")
     if wanted is None:
         lands = bool(here)
@@ -129,50 +129,68 @@ def run(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         lands = torch.device(wanted).type == NAME
     if func is aten.copy_.default:
         lands = isinstance(args[0], PretendTensor)
-    if func not in COPIES:
-        for t in others:
-            if t.dim() and here and not _index(func, t):
+    wanted_home = NAME if lands else "cpu"
+    for t in flat:
+        if not isinstance(t, Tensor):
+            if isinstance(t, torch._C.Generator) and _homes.get(t._cdata, "cpu") != wanted_home:
+                raise RuntimeError(
+                    f"Expected a '{wanted_home}' device type for generator but found "
+                    f"'{_homes.get(t._cdata, 'cpu')}' ({func})"
+                )
+        elif here and not isinstance(t, PretendTensor) and t.dim() and func not in COPIES:
+            if not _index(func, t):
                 raise RuntimeError(
                     f"Expected all tensors to be on the same device, but found at least two "
                     f"devices, {NAME}:0 and cpu! ({func}, shape {tuple(t.shape)})"
                 )
-    wanted_home = NAME if lands else "cpu"
-    for g in flat:
-        if isinstance(g, torch._C.Generator) and _homes.get(g._cdata, "cpu") != wanted_home:
-            raise RuntimeError(
-                f"Expected a '{wanted_home}' device type for generator but found "
-                f"'{_homes.get(g._cdata, 'cpu')}' ({func})"
-            )
     kind = WAITS.get(func)
     if func in COPIES and here and not lands:
         kind = "cpu"
-    if func is aten.copy_.default and not isinstance(args[0], PretendTensor) and here:
-        kind = "cpu"
-    if func in (aten.index.Tensor, aten.index_put_.default, aten.index_put.default) and any(
-        isinstance(i, Tensor) and i.dtype in (torch.bool, torch.uint8)
-        for i in args[1]
-        if i is not None
-    ):
-        kind = "mask" if func is aten.index.Tensor else None
+    if func is aten.index.Tensor and any(_is_mask(i) for i in args[1]):
+        kind = "mask"
     if kind:
         note(kind)
     if lands and wanted is not None:
         kwargs["device"] = torch.device("cpu")
-    given = tree_map(lambda t: t.held if isinstance(t, PretendTensor) else t, (args, kwargs))
-    found = func(*given[0], **given[1])
-    if func._schema.name.endswith("_") or "out" in kwargs or _mutates(func):
+    found = func(*_mapped(_held, args), **_mapped(_held, kwargs))
+    if "out" in kwargs or _mutates(func):
         # the same object comes back, with its new shape if it has one
         by = {id(t.held): t for t in here}
-        return tree_map(lambda t: by.get(id(t), _wrapped(t, lands)), found)
-    return tree_map(lambda t: _wrapped(t, lands), found)
+        return _mapped(lambda t: by[id(t)] if id(t) in by else _wrapped(t, lands), found)
+    return _mapped(lambda t: _wrapped(t, lands), found)
+
+
+def _leaves(tree: Any, found: list[Any]) -> list[Any]:
+    """Collect what stands in tuples, lists and dictionaries: all that operations take."""
+    for part in tree.values() if isinstance(tree, dict) else tree:
+        if isinstance(part, tuple | list | dict):
+            _leaves(part, found)
+        else:
+            found.append(part)
+    return found
+
+
+def _mapped(function: Callable[[Any], Any], tree: Any) -> Any:
+    """Apply a function to the leaves of a tree."""
+    if isinstance(tree, dict):
+        return {key: _mapped(function, part) for key, part in tree.items()}
+    if isinstance(tree, tuple | list):
+        return type(tree)([_mapped(function, part) for part in tree])
+    return function(tree)
+
+
+def _held(t: Any) -> Any:
+    return t.held if isinstance(t, PretendTensor) else t
 
 
 def _wrapped(t: Any, lands: bool) -> Any:
     return PretendTensor(t) if lands and isinstance(t, Tensor) else t
 
 
+@functools.cache
 def _mutates(func: Any) -> bool:
-    return any(a.alias_info is not None and a.alias_info.is_write for a in func._schema.arguments)
+    written = (a.alias_info for a in func._schema.arguments)
+    return func._schema.name.endswith("_") or any(a is not None and a.is_write for a in written)
 
 
 def _is_mask(index: Any) -> bool:
@@ -239,11 +257,13 @@ class Pretend(TorchDispatchMode):
     def wait(self, kind: str) -> None:
         """Count a wait, with its place."""
         self.waits[kind] += 1
-        ours = [f for f in traceback.extract_stack(limit=40) if "/sciml/" in f.filename]
-        ours = [f for f in ours if not f.filename.endswith("testing/pretend.py")]
-        if ours:
-            place = ours[-1].filename.rsplit("/sciml/", 1)[1]
-            self.places[f"{place}:{ours[-1].lineno} {kind}"] += 1
+        frame = sys._getframe(1)
+        while frame is not None:
+            file = frame.f_code.co_filename
+            if "/sciml/" in file and not file.endswith("testing/pretend.py"):
+                self.places[f"{file.rsplit('/sciml/', 1)[1]}:{frame.f_lineno} {kind}"] += 1
+                return
+            frame = frame.f_back
 
     def __torch_dispatch__(
         self,
@@ -256,8 +276,7 @@ class Pretend(TorchDispatchMode):
         kwargs = dict(kwargs or {})
         device = kwargs.get("device")
         here = device is not None and torch.device(device).type == NAME
-        flat, _ = tree_flatten((args, kwargs))
-        if here or any(isinstance(t, PretendTensor | torch._C.Generator) for t in flat):
+        if here or any(isinstance(t, _OURS) for t in _leaves((args, kwargs), [])):
             return run(func, args, kwargs)
         return func(*args, **kwargs)
 

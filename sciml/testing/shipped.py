@@ -19,10 +19,13 @@ from sciml.cli.paths import describe
 from sciml.modules.scores import Regression
 from sciml.pretrained import PretrainedOperator, load_pretrained
 from sciml.pretrained.cell_law import is_law
+from sciml.pretrained.constrained import is_constrained
 from sciml.pretrained.folder import SHIPPED
 from sciml.pretrained.save import update_metrics
 
 LARGEST = 3_000_000  # bytes
+# Of an operator with a constraint, in the time of training and beyond.
+IMPOSED = ("/rel_l2", "test/residual", "beyond/residual", "/jump", "constraint/fail_frac")
 # Of the law of a cell: what its card records.
 LAW = ("/rel_l2", "/rel_l2_max", "/tangent", "/tangent_max", "/r2_xx", "/r2_yy", "/r2_xy")
 LAW += tuple(f"/stress_{c}{kind}" for c in ("xx", "yy", "xy") for kind in ("", "_median"))
@@ -56,8 +59,10 @@ def ship(run: Path) -> Path:
     """Measure the operator of a run and copy it into the package; return where it is now."""
     model = load_pretrained(run)
     # the test of a run has looked at whole fields, of which a law knows nothing
-    law = is_law(model)
-    found, kinds = (model.metrics, LAW) if law else (measure(model), ("/rel_l2", "/skill"))
+    if is_law(model) or is_constrained(model):
+        found, kinds = model.metrics, LAW if is_law(model) else IMPOSED
+    else:
+        found, kinds = measure(model), ("/rel_l2", "/skill")
     target = SHIPPED / str(model.spec["name"])
     if target.exists():
         shutil.rmtree(target)

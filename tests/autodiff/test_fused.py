@@ -30,7 +30,9 @@ def test_activation_gradients(name):
     def function(y):
         return fused.Activation.apply(y, weights, RULES[name])
 
-    torch.testing.assert_close(function(y), fused.plain(y, weights, RULES[name]))
+    torch.testing.assert_close(
+        function(y), fused.plain(y, weights, RULES[name]), rtol=1e-12, atol=1e-11
+    )
     assert torch.autograd.gradcheck(function, y)
     assert torch.autograd.gradgradcheck(function, y)
 
@@ -52,7 +54,9 @@ def test_first_activation_gradients(name, needed):
         return fused.FirstActivation.apply(z, weights, RULES[name], *blocks)
 
     y = fused.pack(z, [torch.cat([b.expand(-1, N, -1) for b in blocks]), torch.zeros_like(z)])
-    torch.testing.assert_close(function(z, *blocks), fused.plain(y, weights, RULES[name]))
+    torch.testing.assert_close(
+        function(z, *blocks), fused.plain(y, weights, RULES[name]), rtol=1e-12, atol=1e-11
+    )
     assert torch.autograd.gradcheck(function, (z, *blocks), check_batched_grad=True)
     assert torch.autograd.gradgradcheck(function, (z, *blocks))
 
@@ -114,10 +118,14 @@ def test_tangents_of_the_first_layer_are_written_out_on_demand():
     parts = [one_hot(torch.tensor([0, 3, 5])), Dense(torch.randn(1, 5, 6))]
     jet = push(lambda y: layer(y), x, None, parts, torch.ones(3))
     assert jet.first.shape == (4, 5, 9)
-    torch.testing.assert_close(jet.first[:3, 2], layer.weight.t()[[0, 3, 5]])
-    torch.testing.assert_close(jet.first[3], parts[1].vectors[0] @ layer.weight.t())
+    torch.testing.assert_close(
+        jet.first[:3, 2], layer.weight.t()[[0, 3, 5]], rtol=1e-12, atol=1e-12
+    )
+    torch.testing.assert_close(
+        jet.first[3], parts[1].vectors[0] @ layer.weight.t(), rtol=1e-12, atol=1e-12
+    )
     assert jet.top.shape == (5, 9) and not jet.top.any()
-    torch.testing.assert_close(jet.value, layer(x))
+    torch.testing.assert_close(jet.value, layer(x), rtol=1e-12, atol=1e-11)
 
 
 def test_gradient_of_the_gradient_through_a_network(monkeypatch):
@@ -136,7 +144,7 @@ def test_gradient_of_the_gradient_through_a_network(monkeypatch):
     for a, b in zip(ours, gradients(), strict=True):
         assert (a is None) == (b is None)
         if a is not None:
-            torch.testing.assert_close(a, b)
+            torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-14)
 
 
 def test_without_gradients_and_with_time():
@@ -146,7 +154,7 @@ def test_without_gradients_and_with_time():
     with torch.no_grad():
         jet = push(net, x, t, parts, torch.ones(2))
     (slope,) = torch.autograd.grad(net(x, t.requires_grad_()).sum(), t)
-    torch.testing.assert_close(jet.first[-1], slope)
+    torch.testing.assert_close(jet.first[-1], slope, rtol=1e-12, atol=1e-12)
     assert not jet.top.requires_grad
 
 

@@ -52,7 +52,7 @@ def test_weight_without_gradient(layer):
     x, weight = layer[0], layer[1].detach()
     product, columns = linear_with_columns(x, weight, REPEATED)
     (slope,) = torch.autograd.grad(product.sum() + columns.sum(), x)
-    torch.testing.assert_close(slope, weight.sum(0).expand(N, D))
+    torch.testing.assert_close(slope, weight.sum(0).expand(N, D), rtol=1e-12, atol=1e-11)
 
 
 @pytest.mark.parametrize("dims", ["shared", "per_point", "two_entries", "with_dense"])
@@ -78,8 +78,8 @@ def test_jets_use_it_and_agree_with_torch_func(dims):
             return torch.func.jvp(net, (y,), (v,))[1]
 
         slope, curvature = torch.func.jvp(first, (x,), (v,))
-        torch.testing.assert_close(jet.first[k], slope)
-        torch.testing.assert_close(jet.top[k], curvature)
+        torch.testing.assert_close(jet.first[k], slope, rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(jet.top[k], curvature, rtol=1e-12, atol=1e-13)
 
 
 def test_transforms_take_the_plain_operations():
@@ -100,7 +100,9 @@ def test_transforms_take_the_plain_operations():
     ]
     for i in range(N):
         loss = top(parameters, x[i])
-        torch.testing.assert_close(batched[i], torch.autograd.grad(loss, net.input.x.weight)[0])
+        torch.testing.assert_close(
+            batched[i], torch.autograd.grad(loss, net.input.x.weight)[0], rtol=1e-12, atol=1e-13
+        )
 
 
 def test_autocast_runs():

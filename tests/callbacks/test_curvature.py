@@ -56,6 +56,20 @@ def test_a_run_equals_a_plain_loop(tmp_path):
         torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-13)
 
 
+def test_every_step_has_its_own_number_and_its_own_probes(tmp_path, monkeypatch):
+    seen, update = [], SPRING.update_curvature
+
+    def look(self, objective):
+        probe = torch.rand(1, generator=objective.generator("probe"))
+        seen.append((objective.step, float(probe)))
+        update(self, objective)
+
+    monkeypatch.setattr(SPRING, "update_curvature", look)
+    runs.fit(prepare(tmp_path, steps=3))
+    assert [step for step, _ in seen] == [0, 1, 2]
+    assert len({probe for _, probe in seen}) == 3
+
+
 def test_the_module_is_left_as_it_was(tmp_path):
     run = prepare(tmp_path)
     own = set(vars(run.module))

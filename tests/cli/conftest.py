@@ -1,5 +1,6 @@
 """A folder of configurations with a toy model beside the real ones."""
 
+import copy
 import os
 import shutil
 import signal
@@ -9,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from hydra._internal.config_repository import ConfigRepository
 
 from sciml.cli import paths, preflight
 from sciml.cli.train import main
@@ -92,3 +94,22 @@ def program(run, folder):
             signal.signal(signal.SIGINT, before)
 
     return start
+
+
+@pytest.fixture(scope="module")
+def files_read_once():
+    """Let Hydra read each file of the configurations once: a third of what composing takes.
+
+    Only for tests whose files stay as they are.
+    """
+    kept, load = {}, ConfigRepository.load_config
+
+    def once(self, config_path):
+        key = (config_path, *(source.path for source in self.sources))
+        if key not in kept:
+            kept[key] = load(self, config_path)
+        return copy.deepcopy(kept[key])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ConfigRepository, "load_config", once)
+        yield

@@ -23,6 +23,7 @@ SIZES = [name.rpartition("_") for name in paths.options("size")]
 SCALES = [(model, "default") for model in MODELS] + [(name, size) for name, _, size in SIZES]
 
 
+@pytest.mark.usefixtures("files_read_once")
 @pytest.mark.parametrize(("model", "scale"), SCALES)
 def test_every_model_passes_preflight(model, scale):
     line = compose(f"model={model}", f"scale={scale}")
@@ -39,6 +40,7 @@ def test_numbers_to_expect_are_those_of_the_models_own_network():
     assert typed.overrides.count("reference=null") == 1
 
 
+@pytest.mark.usefixtures("files_read_once")
 @pytest.mark.parametrize(
     ("group", "option"),
     [

@@ -4,13 +4,11 @@ A line is drawn from a seed, so a case that fails can be run again by its number
 checked and its parts are constructed, all that comes before a run folder is touched.
 """
 
-import copy
 import random
 import time
 from pathlib import Path
 
 import pytest
-from hydra._internal.config_repository import ConfigRepository
 
 from sciml.cli import build, overrides, paths, preflight, rules, schema
 from sciml.cli.train import report
@@ -100,19 +98,11 @@ ROOTS = ("seed", "ckpt_path", "matmul_precision", "reference", "model", "scale",
 
 
 @pytest.fixture(scope="module")
-def ready():
-    """Files of the configuration are read once, not in every case."""
+def ready(files_read_once):
+    """Return the folder of configurations."""
     schema.register()
-    kept, load = {}, ConfigRepository.load_config
-
-    def once(self, config_path):
-        if config_path not in kept:
-            kept[config_path] = load(self, config_path)
-        return copy.deepcopy(kept[config_path])
-
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(paths.STAMP, "now")
-        patch.setattr(ConfigRepository, "load_config", once)
         yield paths.config_dir().resolve()
 
 

@@ -3,6 +3,7 @@
 import copy
 import csv
 import json
+import os
 import time
 import zipfile
 
@@ -256,3 +257,12 @@ def test_killed_at_an_arbitrary_moment(run, program):
     assert code == 0 and "continuing" in out, err
     assert same(weights(run.work / "it"), weights(run.work / "whole"))
     assert steps(run.work / "it") == list(range(900))
+
+
+def test_the_newest_run_is_continued_whatever_its_name(tmp_path):
+    for name, age in (("2026-01-03", 30), ("2026-01-01", 10), ("2026-01-02", 20)):
+        file = tmp_path / name / "checkpoints" / "last.ckpt"
+        file.parent.mkdir(parents=True)
+        file.write_bytes(b"")
+        os.utime(file, (1e9 - age, 1e9 - age))
+    assert resume.newest(tmp_path).name == "2026-01-01"

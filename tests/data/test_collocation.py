@@ -76,7 +76,7 @@ def test_batches_depend_on_seed_step_and_rank_only():
         assert torch.equal(first.points.t, second.points.t)
     reference = a.batch(0, 0, 2).points.x
     for other in (a.batch(1, 0, 2), a.batch(0, 1, 2), data(seed=4).batch(0, 0, 2)):
-        assert not torch.isclose(other.points.x, reference).any()
+        assert not torch.isclose(other.points.x, reference, rtol=1e-5).any()
 
 
 def test_two_ranks_draw_different_points_unless_they_share_them():
@@ -102,7 +102,7 @@ def test_conditions_and_interior_are_drawn_apart():
     inside = batch.points.x / batch.points.x.norm(dim=1, keepdim=True)
     wall = batch.conditions["normal_derivative"].x
     wall = wall / wall.norm(dim=1, keepdim=True)
-    assert not torch.isclose(inside, wall).all(1).any()
+    assert not torch.isclose(inside, wall, rtol=1e-5).all(1).any()
 
 
 def test_validation_points_are_fixed_and_not_training_points():
@@ -110,7 +110,7 @@ def test_validation_points_are_fixed_and_not_training_points():
     first, again = a.val_batch(0, 2).points.x, a.val_batch(0, 2).points.x
     assert torch.equal(first, again) and len(first) == 128
     assert not torch.equal(first, a.val_batch(1, 2).points.x)
-    assert not torch.isclose(first[:7], a.batch(0).points.x).any()
+    assert not torch.isclose(first[:7], a.batch(0).points.x, rtol=1e-5).any()
 
 
 def test_test_points_are_cut_into_chunks_and_do_not_depend_on_the_seed(monkeypatch):

@@ -189,7 +189,7 @@ def test_statistics_are_those_of_the_training_images(digits):
     assert abs(digits.sizes["std"][0] - image.std(correction=0)) < 1e-12
     colours = torch.randint(0, 256, (5, 3, 4, 4), dtype=torch.uint8)
     mean, _ = channel_statistics(colours, 255)
-    assert np.allclose(mean, colours.double().mean((0, 2, 3)) / 255)
+    assert np.allclose(mean, colours.double().mean((0, 2, 3)) / 255, rtol=1e-6, atol=1e-8)
 
 
 def test_an_epoch_shows_every_image_once_on_any_number_of_ranks(digits):
@@ -248,11 +248,13 @@ def test_whole_shifts_quarter_turns_and_zooms():
     assert places.tolist() == [2 * 9 + 5, 5 * 9 + 3, 3 * 9 + 2]
     image = torch.rand(1, 1, 9, 9)
     turned = moved(image, torch.zeros(1, 2), torch.tensor([torch.pi / 2]), torch.ones(1))
-    assert torch.allclose(turned[0, 0], torch.rot90(image[0, 0], -1), atol=1e-5)  # clockwise
+    assert torch.allclose(
+        turned[0, 0], torch.rot90(image[0, 0], -1), atol=1e-5, rtol=1e-5
+    )  # clockwise
     # a zoom about the centre is scipy's, where both look inside the image
     got = moved(image, torch.zeros(1, 2), torch.zeros(1), torch.full((1,), 2.0))[0, 0]
     wanted = scipy.ndimage.affine_transform(image[0, 0].numpy(), [0.5, 0.5], 2.0, order=1)
-    assert np.allclose(got, wanted, atol=1e-5)
+    assert np.allclose(got, wanted, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize(

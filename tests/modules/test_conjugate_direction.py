@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from sciml.data.pressure import PressureData
-from sciml.errors import ConfigError
+from sciml.errors import ConfigError, InvalidArgument
 from sciml.modules.conjugate_direction import direction_rows, inner, own_residuals
 from sciml.physics.fluids import RandomDomains
 from sciml.solvers.linear import ConjugateDirections, FlexibleCG, Multigrid, fixed
@@ -145,3 +145,14 @@ def test_wrong_combinations_are_refused(tmp_path):
         runs.prepare(["model=pressure_2d", "network=mlp", "data.val=1"], tmp_path)
     with pytest.raises(ConfigError, match="module.loss=cosine"):
         runs.prepare([*SMALL, "module.loss=cosine"], tmp_path)
+
+
+def test_every_size_may_have_its_own_number_of_test_systems():
+    data = PressureData(
+        problem=RandomDomains(), test=[3, 1, 2], test_sizes=[8, 10, 12], val=1, val_size=8, chunk=2
+    )
+    chunks = [data.test_chunk(k) for k in range(data.test_chunks)]
+    shapes = [(c.part, len(c.target), c.target.shape[-1]) for c in chunks]
+    assert shapes == [("test", 2, 8), ("test", 1, 8), ("test_10", 1, 10), ("test_12", 2, 12)]
+    with pytest.raises(InvalidArgument, match="one for each of the sizes"):
+        PressureData(problem=RandomDomains(), test=[3, 1], test_sizes=[8, 10, 12])

@@ -16,7 +16,7 @@ NARROW = ["network.heads=2", "network.width=8", "network.hidden=8", "network.dec
 
 
 class TestCGS(ModuleContract):
-    waits = {"porous": 13, "resistor": 17, "ignn": 20}
+    waits = {"porous": 7, "resistor": 9, "ignn": 10}
     slow_cases = ("resistor",)
     cases: ClassVar = {
         "porous": ["model=cgs_porous", *SMALL, *NARROW],

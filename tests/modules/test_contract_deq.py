@@ -37,7 +37,7 @@ def tiny_cifar() -> str:
 
 
 class TestModels(ModuleContract):
-    waits = {"digits": 9, "cifar10": 9, "reversible": 3}
+    waits = {"digits": 5, "cifar10": 9, "reversible": 2}
     accelerator_tolerance = 1e-3  # a device looks at the residual less often and goes on longer
     slow_cases = ("cifar10",)
     cases = {
@@ -51,7 +51,7 @@ class TestModels(ModuleContract):
 
 class TestOptions(ModuleContract):
     accelerator_cases = ("shine", "unrolled")
-    waits = {"shine": 3}
+    waits = {"shine": 1}
     slow_cases = ("penalised", "unrolled")
     cases = {
         "penalised": digits(

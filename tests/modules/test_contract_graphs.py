@@ -22,7 +22,7 @@ class TestDrawn(ModuleContract):
 class TestGiven(ModuleContract):
     """Sets that are given: folds, chains with few labels."""
 
-    waits = {"chains": 14, "motifs": 26}
+    waits = {"chains": 8, "motifs": 18}
     slow_cases = ("motifs",)
     cases = {
         "motifs": ["model=cgs_tu", *SMALL, "data.source.count=40", "data.batch_size=5"],

@@ -180,8 +180,7 @@ def test_one_expert_and_the_penalty_are_the_same_module():
 )
 def test_what_cannot_be_is_refused(tmp_path, word, match):
     with pytest.raises(ValueError, match=match):
-        run = runs.prepare([*COLUMN_CASE, word], tmp_path)
-        runs.fit(run)
+        runs.fit(runs.prepare([*COLUMN_CASE, word], tmp_path, trainer={"max_steps": 1}))
 
 
 def test_a_dead_sample_does_not_touch_the_others(tmp_path):

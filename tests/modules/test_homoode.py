@@ -52,7 +52,7 @@ def test_start_moves_by_its_own_rule(tmp_path):
         [0.25 * (1 + math.cos(math.pi * k / 5)) for k in (2, 4)]
     )
     for (_, found, before), (lr, after) in zip(seen, moves, strict=True):
-        assert torch.allclose(after, before - lr * found[0])
+        assert torch.allclose(after, before - lr * found[0], rtol=1e-6, atol=1e-8)
         assert found.abs().sum() > 0
     owned = {id(p) for group in run.trainer.optimizers[0].param_groups for p in group["params"]}
     assert owned == {id(p) for p in run.module.network.parameters()}
@@ -118,7 +118,7 @@ def test_start_moves_alike_on_all_ranks(tmp_path, monkeypatch):
     monkeypatch.setattr(run.module, "log", lambda *a, **k: None)
     run.module._flow, before = Flow, start.weight.clone()
     run.module._move(start, 0.3)
-    assert torch.allclose(start.weight, before - 0.3 * joined[0], atol=1e-6)
+    assert torch.allclose(start.weight, before - 0.3 * joined[0], atol=1e-6, rtol=1e-6)
 
 
 def test_penalty_over_the_path_is_the_solvers_own(tmp_path):

@@ -146,7 +146,8 @@ def test_variants_start_where_they_should(data):
         for k in range(n):  # as the paper writes it
             state = module.loop.step(state, batch.inputs["external"][:, k])
             state = state + module.network(state, batch.inputs["external"][:, k])
-            wanted += (state - batch.target[:, k]).square().mean() / n
+            known = start - batch.inputs["state"] if variant == "non" else 0.0
+            wanted += (state - batch.target[:, k] - known).square().mean() / n
         assert kept[variant] == pytest.approx(wanted.item(), rel=1e-10)
     assert len(set(kept.values())) == 3
 
@@ -195,3 +196,33 @@ def test_wrong_settings_are_told(data):
         RolloutData(problem=data.problem, steps=2)
     with pytest.raises(InvalidArgument, match="\\(N, 2, nx, ny\\)"):
         Corrector()(torch.zeros(1, 3, 8, 8), torch.zeros(1, 2, 8, 8))
+
+
+def test_corrections_are_measured_in_what_one_step_lacks(data):
+    known, loop = data.sets["train"], data.problem
+    size = data.sizes["correction_scale"]
+    lacking = [
+        known["states"][:, k + 1] - loop.step(known["states"][:, k], known["external"][:, k])
+        for k in range(12)
+    ]
+    wanted = torch.stack(lacking).square().mean((0, 1, 3, 4)).sqrt()
+    torch.testing.assert_close(torch.tensor(size), wanted, rtol=1e-6, atol=0.0, check_dtype=False)
+    one, two = (Corrector(width=4, blocks=1, correction_scale=s) for s in (None, size))
+    two.load_state_dict({**one.state_dict(), "correction_scale": two.correction_scale})
+    state = known["states"][:, 0].float()
+    made = [c(state, known["external"][:, 0].float()) for c in (one, two)]
+    torch.testing.assert_close(made[1], made[0] * two.correction_scale, rtol=1e-6, atol=0.0)
+
+
+def test_errors_that_a_start_has_already_are_not_asked_for(data):
+    """A step that adds no error needs no correction from an uncorrected state either."""
+    batch = data.batch(1)
+    module = learner(data, variant="non")
+    outer = batch.inputs["external"][:, 0]
+    drift = batch.inputs["source"] - batch.inputs["state"]
+    assert float(drift.abs().max()) > 1e-3
+    batch.target[:, 0] = module.loop.step(batch.inputs["source"], outer) - drift
+    with torch.no_grad():
+        for p in module.network.last.parameters():
+            p.zero_()
+    assert loss(module, batch).item() < 1e-25

@@ -78,15 +78,17 @@ def test_losses_are_means_over_the_global_batch():
     batch = data.batch(0).to("cpu", torch.float32)
     m = module(data)
     p, u = m(**batch.inputs), batch.target
-    assert torch.allclose(total_loss(m.loss_terms(batch)), nn.functional.mse_loss(p, u))
+    assert torch.allclose(
+        total_loss(m.loss_terms(batch)), nn.functional.mse_loss(p, u), rtol=1e-6, atol=1e-8
+    )
     r = module(data, "relative")
     wanted = ((p - u).norm(dim=1) / u.norm(dim=1)).square().mean()
-    assert torch.allclose(total_loss(r.loss_terms(batch)), wanted)
+    assert torch.allclose(total_loss(r.loss_terms(batch)), wanted, rtol=1e-6, atol=1e-8)
     data = Lines("classification")
     batch = data.batch(0).to("cpu", torch.float32)
     m = module(data, outputs=2)
     wanted = nn.functional.cross_entropy(m(**batch.inputs), batch.target)
-    assert torch.allclose(total_loss(m.loss_terms(batch)), wanted)
+    assert torch.allclose(total_loss(m.loss_terms(batch)), wanted, rtol=1e-6, atol=1e-8)
 
 
 def test_rows_without_weight_do_not_count():
@@ -96,7 +98,7 @@ def test_rows_without_weight_do_not_count():
     batch.count = 3
     m = module(data)
     wanted = nn.functional.mse_loss(m.network(batch.inputs["x"][:3]), batch.target[:3])
-    assert torch.allclose(total_loss(m.loss_terms(batch)), wanted)
+    assert torch.allclose(total_loss(m.loss_terms(batch)), wanted, rtol=1e-5, atol=1e-8)
 
 
 def test_shapes_must_agree():

@@ -145,7 +145,7 @@ def test_slopes_of_the_start_against_differences():
             assert float(slopes[row, k]) == pytest.approx(float((up - down) / 2e-6), abs=1e-7)
     before = start.weight.clone()
     start.descend(slopes, 0.1)
-    assert torch.allclose(start.weight, before - 0.1 * slopes[0])
+    assert torch.allclose(start.weight, before - 0.1 * slopes[0], rtol=1e-12, atol=1e-12)
     for _ in range(50):
         start.descend(start.slopes(ends)[1], 0.5)
     assert float(value()) < float(loss)
@@ -163,10 +163,12 @@ def test_augmented_state():
 def test_explicit_block_is_one_euler_step():
     network = make(ExplicitNetwork).eval()
     x = torch.randn(2, 4, 3, 3, dtype=torch.float64)
-    assert torch.allclose(network.solve(x, None).value, x + network.field(x))
+    assert torch.allclose(
+        network.solve(x, None).value, x + network.field(x), rtol=1e-12, atol=1e-11
+    )
     euler = make(NeuralODE, solver=ODE("euler", steps=1)).eval()
     image = images(dtype=torch.float64)
-    assert torch.allclose(network(image), euler(image))
+    assert torch.allclose(network(image), euler(image), rtol=1e-12, atol=1e-12)
 
 
 # --- dropout ------------------------------------------------------------------------------------
@@ -218,7 +220,7 @@ def test_three_ways_to_the_same_equilibrium():
         found.append([flow.solution.value.detach(), *slopes])
     for other in found[1:]:
         for a, b in zip(other, found[0], strict=True):
-            assert torch.allclose(a, b, atol=1e-5 * float(b.abs().max() + 1))
+            assert torch.allclose(a, b, atol=1e-5 * float(b.abs().max() + 1), rtol=1e-5)
 
 
 def test_residual_is_reported_relative_to_the_map():
@@ -227,12 +229,12 @@ def test_residual_is_reported_relative_to_the_map():
     z = flow.solution.value
     f = 0.9 * torch.tanh(network.field(z, flow.x))
     wanted = (f - z).flatten(1).norm(dim=1) / f.flatten(1).norm(dim=1)
-    assert torch.allclose(network.equilibrium_residual(flow), wanted)
+    assert torch.allclose(network.equilibrium_residual(flow), wanted, rtol=1e-12, atol=1e-12)
     learned = make().eval()
     flow = learned.flow(images(dtype=torch.float64))
     z = flow.solution.value
     wanted = learned.field(z, flow.x).flatten(1).norm(dim=1) / z.flatten(1).norm(dim=1)
-    assert torch.allclose(learned.equilibrium_residual(flow), wanted)
+    assert torch.allclose(learned.equilibrium_residual(flow), wanted, rtol=1e-12, atol=1e-12)
     assert float(wanted.detach().min()) > 0.1  # the end of a learned flow is no rest point
 
 
@@ -249,7 +251,7 @@ def test_statistics_are_part_of_the_network():
     network = make(mean=[0.25], std=[0.5]).eval()
     plain = make().eval()
     image = images(dtype=torch.float64)
-    assert torch.allclose(network(image), plain((image - 0.25) / 0.5))
+    assert torch.allclose(network(image), plain((image - 0.25) / 0.5), rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("cls", [HomoODE, NeuralODE, ExplicitNetwork])

@@ -45,7 +45,7 @@ def test_potential_is_the_sum_over_all_cells(dim):
         green = torch.where(own, -math.log(edge) - LOG_MEAN, -r.log()) / (2 * math.pi)
     else:
         green = torch.where(own, INVERSE_MEAN / edge, 1 / r) / (4 * math.pi)
-    assert torch.allclose(found.flatten(1), f.flatten(1) @ green * cell, atol=1e-12)
+    assert torch.allclose(found.flatten(1), f.flatten(1) @ green * cell, atol=1e-12, rtol=1e-12)
 
 
 @pytest.mark.parametrize("dim", [2, 3])
@@ -67,7 +67,7 @@ def test_screened_potential_and_half_space_kernel(dim):
         z = q * blurred
         kernel = z * k1(z) / blurred**2 if dim == 2 else (1 + z) * np.exp(-z) / blurred**3
         expected = torch.as_tensor(kernel) @ f[i].flatten() * (cell / width)
-        assert torch.allclose(convolve(f, flat, dim)[i].flatten(), expected, atol=1e-9)
+        assert torch.allclose(convolve(f, flat, dim)[i].flatten(), expected, atol=1e-10, rtol=1e-12)
 
 
 def mean_over_a_ball(q, cell, dim):
@@ -86,7 +86,7 @@ def test_powers_are_sums_over_a_blurred_layer():
     width = max(0.11, 1.6 * max(spacing))
     for i, p in enumerate([1, 4]):
         kernel = (r**2 + width**2 / 4) ** (-p / 2) * (math.prod(spacing) / width)
-        assert torch.allclose(found[:, i].flatten(1), f.flatten(1) @ kernel, atol=1e-11)
+        assert torch.allclose(found[:, i].flatten(1), f.flatten(1) @ kernel, atol=1e-11, rtol=1e-12)
 
 
 def test_kernels_follow_the_grid_and_survive_copies():

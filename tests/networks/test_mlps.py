@@ -129,7 +129,7 @@ def test_fourier_features_are_fixed_and_have_their_scale():
     x = torch.randn(3, 200)
     z = net.input(x)
     wanted = net.mlp(None, None, torch.cat([z.sin(), z.cos()], -1))
-    assert torch.allclose(net(x), wanted)
+    assert torch.allclose(net(x), wanted, rtol=1e-6, atol=1e-8)
 
 
 def test_depth_and_width_are_what_they_say():

@@ -133,7 +133,7 @@ def test_grids_against_the_library_by_hand(model):
     inside = g + (1 - torch.exp(-s.abs() / 0.1)) * learned
     found = made(**given)
     assert learned.std() > 1e-3
-    assert torch.allclose(found[s < 0], inside[s < 0], atol=1e-6)
+    assert torch.allclose(found[s < 0], inside[s < 0], atol=1e-6, rtol=1e-6)
     assert torch.equal(found[s >= 0], g[s >= 0])
     assert torch.equal(made.infer(**given)["value"], found)
 
@@ -160,13 +160,15 @@ def test_values_between_nodes():
     nodes = torch.stack(torch.meshgrid(axis, axis, indexing="ij"), -1).reshape(1, -1, 2)
     s = given["sdf"].flatten(1)
     found, inside = made.at(nodes.expand(3, -1, -1), s, **given), s < 0
-    assert torch.allclose(found[inside], made(**given).flatten(1)[inside], atol=1e-5)
+    assert torch.allclose(found[inside], made(**given).flatten(1)[inside], atol=1e-5, rtol=1e-5)
     made.learned = lambda sdf, **_: torch.where(sdf < 0, 2.0, 1e6)
     x = torch.tensor([[[0.55, 0.1], [0.0, 0.0]]])  # the first has neighbours outside
     one = {k: v[:1] for k, v in given.items()}
     depth = x.norm(dim=2) - 0.6
     g = made.at(x, torch.zeros(1, 2), **one)
-    assert torch.allclose(made.at(x, depth, **one) - g, 2 * (1 - torch.exp(depth / 0.1)), atol=1e-5)
+    assert torch.allclose(
+        made.at(x, depth, **one) - g, 2 * (1 - torch.exp(depth / 0.1)), atol=1e-5, rtol=1e-6
+    )
 
 
 @pytest.mark.parametrize("query", [False, True])
@@ -197,7 +199,7 @@ def test_clouds_against_the_library_by_hand(model, query):
     wanted = torch.stack(wanted)
     found = made(**given, query=asked if query else None)
     assert found.shape == asked.shape[:2] and wanted.std() > 1e-4
-    assert torch.allclose(found, wanted, atol=1e-5)
+    assert torch.allclose(found, wanted, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("model", [*GRIDS, *CLOUDS])
@@ -205,16 +207,16 @@ def test_shifted_and_scaled_data(model):
     made, given = network(model), inputs(model)
     u = made(**given)
     other = {**given, "boundary": 3 * given["boundary"] + 7, "source": 3 * given["source"]}
-    assert torch.allclose(made(**other), 3 * u + 7, atol=1e-4)
+    assert torch.allclose(made(**other), 3 * u + 7, atol=1e-4, rtol=1e-5)
     constant = {**given, "boundary": 0 * u + 2.5, "source": 0 * u}
-    assert torch.allclose(made(**constant), constant["boundary"], atol=1e-4)
+    assert torch.allclose(made(**constant), constant["boundary"], atol=1e-4, rtol=1e-5)
 
 
 def test_shifts_are_seen_where_there_is_screening():
     made, given = grid(coefficients=["screening"]), fields(names=("screening",))
     u = made(**given)
     other = {k: v if k in ("sdf", "screening") else 3 * v for k, v in given.items()}
-    assert torch.allclose(made(**other), 3 * u, atol=1e-4)
+    assert torch.allclose(made(**other), 3 * u, atol=1e-5, rtol=1e-6)
     moved = made(**{**given, "boundary": given["boundary"] + 7}) - 7 - u
     assert moved[given["sdf"] < -0.2].abs().max() > 0.01
 
@@ -250,7 +252,7 @@ def test_segment_sums_against_the_librarys_loop(reduction, batch):
         (second,) = torch.autograd.grad(slope.square().sum(), rows)
         results.append((found, slope, second))
     for theirs, ours in zip(*results, strict=True):
-        assert theirs.shape == ours.shape and torch.allclose(theirs, ours, atol=1e-6)
+        assert theirs.shape == ours.shape and torch.allclose(theirs, ours, atol=1e-6, rtol=1e-6)
 
 
 def test_nobody_waits_for_the_loop_and_the_library_stays_as_it_is(monkeypatch):
@@ -316,7 +318,7 @@ def test_folders_predict_the_same(model, folder):
     with torch.no_grad():
         before = made.infer(**given)["value"]
     assert torch.equal(loaded.predict(**given)["value"], before)
-    assert torch.allclose(loaded.predict(**given, chunk=1)["value"], before, atol=1e-6)
+    assert torch.allclose(loaded.predict(**given, chunk=1)["value"], before, atol=1e-6, rtol=1e-6)
     assert type(loaded.network.model).__name__ == model
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.func import grad, hessian, vmap
 
-from sciml.autodiff import Dense, Radial, Sparse, one_hot, push
+from sciml.autodiff import Dense, Radial, Sparse, laplacian, one_hot, push, trace
 from sciml.errors import InvalidArgument
 from sciml.networks import PairNetwork
 from sciml.networks.pairs import PairSum
@@ -124,3 +124,15 @@ def test_orders_above_two_are_refused():
         push(net, x, None, [Radial()], order=4)
     with pytest.raises(InvalidArgument, match="above order two"):
         push(lambda z: net(torch.sin(z)), x, None, [Radial()])
+
+
+@pytest.mark.parametrize("chunk", [None, 1, 2, 4, 5])
+def test_chunks_and_weights_keep_the_sum_of_second_derivatives(chunk):
+    torch.manual_seed(0)
+    net, x = PairNetwork(dim=5, degree=3, width=6, depth=3).double(), torch.randn(N, 5).double()
+    torch.nn.init.normal_(net.pairs.weight)
+    second = dense(net, x)[1].diagonal(dim1=1, dim2=2)
+    assert close(laplacian(net, x, chunk=chunk)[:, 0], second.sum(1))
+    for weights in (torch.tensor([2.0, -1.0, 0.0, 0.5, 3.0]).double(), torch.rand(N, 5).double()):
+        found = trace(net, x, weights=weights, chunk=chunk)
+        assert close(found[:, 0], (weights * second).sum(1))

@@ -19,7 +19,7 @@ def test_jets_give_the_hessian_diagonal(dim, rank, shared):
     x = torch.randn(6, dim, dtype=torch.float64)
     jet = push(net, x, None, [one_hot(torch.arange(dim))], torch.ones(dim).double(), 2)
     assert jet.value.shape == (6, 1)
-    assert torch.allclose(jet.value, net(x))
+    assert torch.allclose(jet.value, net(x), rtol=1e-12, atol=1e-11)
     dense = vmap(hessian(lambda v: net(v[None])[0, 0]))(x).diagonal(dim1=1, dim2=2).sum(1)
     assert torch.allclose(jet.top[:, 0], dense, rtol=1e-10, atol=1e-12)
 
@@ -34,10 +34,10 @@ def test_factors_multiply_to_the_network_and_vanish_at_the_ends():
     # the point (-1.3, 0.4, -1.3)
     product = value[1, 0] * value[2, 1] * value[1, 2]
     x = torch.tensor([[-1.3, 0.4, -1.3]], dtype=torch.float64)
-    assert torch.allclose(product.sum(), net(x)[0, 0])
+    assert torch.allclose(product.sum(), net(x)[0, 0], rtol=1e-12, atol=1e-11)
     step = 1e-6
     above, below = net.factors(nodes[1:3] + step)[0], net.factors(nodes[1:3] - step)[0]
-    assert torch.allclose((above - below) / (2 * step), slope[1:3], atol=1e-8)
+    assert torch.allclose((above - below) / (2 * step), slope[1:3], atol=1e-8, rtol=1e-8)
 
 
 @pytest.mark.parametrize("dim", [1, 7, 400])

@@ -62,7 +62,7 @@ def test_superposition(coefficients):
     a = {**a, **fixed}
     b = {**fixed, "boundary": a["boundary"].flip(0) ** 2, "source": a["source"].flip(0)}
     mixed = {k: v if k in fixed else 2 * v - 3 * b[k] for k, v in a.items()}
-    assert torch.allclose(net(**mixed), 2 * net(**a) - 3 * net(**b), atol=1e-10)
+    assert torch.allclose(net(**mixed), 2 * net(**a) - 3 * net(**b), atol=1e-11, rtol=1e-12)
     assert net.correction(net.lift(**a)).abs().max() > 0.05  # the learned part is in it
 
 
@@ -73,10 +73,12 @@ def test_constants_are_exact():
         "boundary": torch.full_like(inputs["sdf"], 2.5),
         "source": 0 * inputs["sdf"],
     }
-    assert torch.allclose(network()(**constant), torch.full_like(inputs["sdf"], 2.5), atol=1e-10)
+    assert torch.allclose(
+        network()(**constant), torch.full_like(inputs["sdf"], 2.5), atol=1e-11, rtol=1e-12
+    )
     constant["diffusion"] = smooth_diffusion(inputs["sdf"])
     found = network(coefficients=["diffusion"])(**constant)
-    assert torch.allclose(found, torch.full_like(inputs["sdf"], 2.5), atol=1e-10)
+    assert torch.allclose(found, torch.full_like(inputs["sdf"], 2.5), atol=1e-11, rtol=1e-12)
 
 
 def test_boundary_values_hold_whatever_is_learned():
@@ -88,7 +90,7 @@ def test_boundary_values_hold_whatever_is_learned():
     one, other = (
         net.at(points, torch.zeros(1, 50), **disk(g, n=97)) for net in (network(), network(width=8))
     )
-    assert torch.allclose(one, other, atol=1e-12)
+    assert torch.allclose(one, other, atol=1e-12, rtol=1e-12)
     assert (one[0] - g(points[0].T)).abs().max() < 0.01
 
 
@@ -97,7 +99,7 @@ def test_values_at_nodes_are_those_of_the_grid():
     points = nodes(24).flatten(1).T.expand(3, -1, -1)
     net = network()
     found = net.at(points, inputs["sdf"].flatten(1), **inputs)
-    assert torch.allclose(found, net(**inputs).flatten(1), atol=1e-10)
+    assert torch.allclose(found, net(**inputs).flatten(1), atol=1e-11, rtol=1e-12)
 
 
 def test_a_domain_may_lie_anywhere():
@@ -183,7 +185,9 @@ def test_spectral_layer_against_a_full_fft(sizes):
         for last in range(m):
             at = (..., *(wave[i] for i in index), last)
             kept[at] = whole[at] @ weight[(*index, last)]
-    assert torch.allclose(layer(z), torch.fft.irfftn(kept, s=sizes, dim=axes), atol=1e-12)
+    assert torch.allclose(
+        layer(z), torch.fft.irfftn(kept, s=sizes, dim=axes), atol=1e-12, rtol=1e-12
+    )
 
 
 def test_spectral_layer_does_not_depend_on_the_grid():
@@ -195,7 +199,7 @@ def test_spectral_layer_does_not_depend_on_the_grid():
             None, None
         ]
 
-    assert torch.allclose(layer(field(24))[..., ::2, ::2], layer(field(12)), atol=1e-12)
+    assert torch.allclose(layer(field(24))[..., ::2, ::2], layer(field(12)), atol=1e-12, rtol=1e-12)
 
 
 def test_refusals():

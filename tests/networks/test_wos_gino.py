@@ -146,8 +146,8 @@ def test_against_loops(lift):
         t = 1 - torch.exp(-math.pi / total(point, 2, one) / RAMP) if lift else 1.0
         guess.append(base)
         exact.append(base + t * learned)
-    assert torch.allclose(net.first_guess(**given)[0], torch.stack(guess), atol=1e-5)
-    assert torch.allclose(net(**given)[0], torch.stack(exact), atol=1e-5)
+    assert torch.allclose(net.first_guess(**given)[0], torch.stack(guess), atol=1e-7, rtol=1e-7)
+    assert torch.allclose(net(**given)[0], torch.stack(exact), atol=1e-5, rtol=1e-7)
     assert (net(**given)[0] - torch.stack(guess)).abs().max() > 0.01
 
 
@@ -156,14 +156,14 @@ def test_problems_of_a_batch_do_not_see_each_other():
     net, given = network(), cloud()
     given["distance"][0, 45:60] = -0.5
     alone = net(**{k: v[1:] for k, v in given.items()})
-    assert torch.allclose(net(**given)[1:], alone, atol=1e-10)
+    assert torch.allclose(net(**given)[1:], alone, atol=1e-10, rtol=1e-12)
 
 
 def test_order_of_points_does_not_matter():
     net, given = network(), cloud()
     order = torch.randperm(100, generator=torch.Generator().manual_seed(0))
     mixed = net(**{k: v[:, order] for k, v in given.items()})
-    assert torch.allclose(net(**given)[:, order], mixed, atol=1e-10)
+    assert torch.allclose(net(**given)[:, order], mixed, atol=1e-10, rtol=1e-12)
 
 
 @pytest.mark.parametrize("lift", [True, False])
@@ -171,9 +171,11 @@ def test_superposition_and_constants(lift):
     net, a = network(lift=lift), cloud()
     b = {**a, "boundary": a["boundary"].flip(0) ** 2, "source": a["source"].flip(0) - 0.5}
     mixed = {**a, **{k: 2 * a[k] - 3 * b[k] for k in ("boundary", "source")}}
-    assert torch.allclose(net(**mixed), 2 * net(**a) - 3 * net(**b), atol=1e-9)
+    assert torch.allclose(net(**mixed), 2 * net(**a) - 3 * net(**b), atol=1e-10, rtol=1e-12)
     constant = {**a, "boundary": 0 * a["boundary"] + 2.5, "source": 0 * a["source"]}
-    assert torch.allclose(net(**constant), torch.full_like(a["source"], 2.5), atol=1e-9)
+    assert torch.allclose(
+        net(**constant), torch.full_like(a["source"], 2.5), atol=1e-11, rtol=1e-12
+    )
 
 
 def test_boundary_values_hold_whatever_is_learned():

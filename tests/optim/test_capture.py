@@ -130,7 +130,9 @@ def test_rows_are_the_gradients_of_the_residuals(name):
     got = torch.cat([x.flatten() for x in jacobian.transposed_times(w)])
     torch.testing.assert_close(got, expected.t() @ w, rtol=1e-9, atol=1e-10)
     loss = sum(term.loss() for term in module.loss_terms(batch))
-    torch.testing.assert_close(0.5 * jacobian.residual.square().sum(), loss.detach())
+    torch.testing.assert_close(
+        0.5 * jacobian.residual.square().sum(), loss.detach(), rtol=1e-12, atol=1e-8
+    )
 
 
 def test_loss_and_gradients_are_the_same_while_recording():
@@ -196,7 +198,7 @@ def test_convolutions_and_logits(spatial, kind):
         torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)
     v = [torch.randn_like(p) for p in parameters]
     flat = torch.cat([z.flatten() for z in v])
-    torch.testing.assert_close(jacobian.times(v), expected @ flat)
+    torch.testing.assert_close(jacobian.times(v), expected @ flat, rtol=1e-12, atol=1e-12)
 
 
 def test_roots_are_square_roots_of_the_hessian_and_draws_have_its_covariance():
@@ -229,4 +231,6 @@ def test_tokens_are_slots():
     parameters = list(layer.parameters())
     jacobian = jacobian_of(Objective(terms), {"layer": layer}, parameters)
     assert jacobian.blocks[0][2]["layer"].inputs.shape == (5, 4, 4)
-    torch.testing.assert_close(jacobian.dense(), naive_jacobian(terms(), parameters))
+    torch.testing.assert_close(
+        jacobian.dense(), naive_jacobian(terms(), parameters), rtol=1e-12, atol=1e-11
+    )

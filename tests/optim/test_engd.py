@@ -230,7 +230,7 @@ def test_complex_parameters_go_to_adam():
     optimizer.update_curvature(Objective(terms))
     optimizer.step()
     moved = net.spectral.detach() - 1.0
-    assert torch.allclose(moved.real, -0.25 * slope.real.sign(), atol=1e-6)
+    assert torch.allclose(moved.real, -0.25 * slope.real.sign(), atol=1e-7, rtol=1e-7)
 
 
 def test_wrong_use_is_answered():
@@ -293,7 +293,7 @@ def test_one_two_and_three_ranks_agree():
                     torch.testing.assert_close(load(world, rank), one, rtol=1e-11, atol=1e-12)
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("seed", [0, *(pytest.param(s, marks=pytest.mark.slow) for s in (1, 2))])
 def test_poisson_2d_within_sixty_steps(seed):
     """The published problem: 900 + 120 kept points, 257 weights, error at most 1e-3."""
     torch.manual_seed(seed)
@@ -371,7 +371,7 @@ def trained(seed, **options):
     return float((net(x).detach() - exact).norm() / exact.norm())
 
 
-@pytest.mark.parametrize("seed", [0, 2])
+@pytest.mark.parametrize("seed", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_nonlinear_problem_does_not_stall(seed):
     """With a fixed damping the same run stays at an error of one: steps of 1e-6 for ever."""
     assert trained(seed, adapt_every=0) > 0.5

@@ -93,7 +93,7 @@ def test_two_pairs_divide_by_their_sum(mode):
             plain = [
                 [m[i] + damping * torch.eye(len(m[i]), dtype=F64) for m in pair] for pair in pairs
             ]
-            torch.testing.assert_close(matrix, dense(plain))
+            torch.testing.assert_close(matrix, dense(plain), rtol=1e-12, atol=1e-10)
 
 
 def test_pairs_of_zeros_are_left_out_and_pi_is_guarded():
@@ -151,7 +151,7 @@ def test_logits_use_the_hessian_of_the_cross_entropy_and_mc_has_its_mean():
     assert ((draws.mean(0) - g[0]).abs() <= 4 * error + 1e-12).all()
     slope = p - nn.functional.one_hot(target, 4)
     empirical = factors_of(terms, layers, "empirical")["data"][""][1][0]
-    torch.testing.assert_close(empirical, 0.6 * slope.t() @ slope / 6)
+    torch.testing.assert_close(empirical, 0.6 * slope.t() @ slope / 6, rtol=1e-12, atol=1e-12)
     forward = factors_of(terms, layers, "forward_only")["all"][""]
     torch.testing.assert_close(forward[0], a, rtol=1e-12, atol=1e-14)
     assert torch.equal(forward[1][0], torch.eye(4, dtype=F64))
@@ -239,8 +239,10 @@ def test_trace_has_the_partial_traces_of_the_dense_block():
             mine = block[i, :, :, i]
             a, g = found[name][0][i], found[name][1][i]
             total = torch.einsum("okok->", mine)
-            torch.testing.assert_close(g, torch.einsum("okpk->op", mine))
-            torch.testing.assert_close(a * total, torch.einsum("okol->kl", mine))
+            torch.testing.assert_close(g, torch.einsum("okpk->op", mine), rtol=1e-12, atol=1e-10)
+            torch.testing.assert_close(
+                a * total, torch.einsum("okol->kl", mine), rtol=1e-12, atol=1e-11
+            )
 
 
 def test_three_terms_share_two_pairs_by_their_number_of_slots():
@@ -267,10 +269,10 @@ def test_three_terms_share_two_pairs_by_their_number_of_slots():
     found = sums.reduce(objective)
     z = torch.cat([x, 2 * x[:3]])
     z = torch.cat([z, torch.ones(8, 1, dtype=F64)], 1)
-    torch.testing.assert_close(found["values"]["0"][0][0], z.t() @ z / 8)
+    torch.testing.assert_close(found["values"]["0"][0][0], z.t() @ z / 8, rtol=1e-12, atol=1e-11)
     outer = [factors_of(lambda i=i: [terms()[i]], layers) for i in (0, 2)]
     alone = outer[0]["one"]["0"][1] + outer[1]["two"]["0"][1]
-    torch.testing.assert_close(found["values"]["0"][1], alone)
+    torch.testing.assert_close(found["values"]["0"][1], alone, rtol=1e-12, atol=1e-11)
 
 
 def test_running_means_start_with_the_first_batch_or_with_the_identity():
@@ -278,12 +280,16 @@ def test_running_means_start_with_the_first_batch_or_with_the_identity():
     memory: dict = {}
     for m in a:
         average(memory, {"t": {"l": [m, m]}}, 0.95)
-    torch.testing.assert_close(memory["factors"]["t"]["l"][0], torch.full((1, 2, 2), 3.0).double())
+    torch.testing.assert_close(
+        memory["factors"]["t"]["l"][0], torch.full((1, 2, 2), 3.0).double(), rtol=1e-12, atol=1e-11
+    )
     memory = {}
     for m in a:
         average(memory, {"t": {"l": [m, m]}}, 0.5, start=4.0)
     expected = 0.5**3 * 4 * torch.eye(2) + 1 * 0.125 + 2 * 0.25 + 6 * 0.5
-    torch.testing.assert_close(memory["factors"]["t"]["l"][0][0], expected.double())
+    torch.testing.assert_close(
+        memory["factors"]["t"]["l"][0][0], expected.double(), rtol=1e-12, atol=1e-11
+    )
 
 
 def test_ekfac_denominators_are_the_diagonal_in_the_eigenbasis():

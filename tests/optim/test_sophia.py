@@ -72,10 +72,14 @@ def test_without_curvature_the_step_is_a_sign_and_so_it_is_where_curvature_is_ne
     assert optimizer.due()  # the first refresh belongs to the first step
     x.grad = torch.tensor([1e-3, -5.0, 0.0], dtype=F64)
     optimizer.step()
-    torch.testing.assert_close(x.detach(), torch.tensor([1.9, -2.9, 0.0], dtype=F64))
+    torch.testing.assert_close(
+        x.detach(), torch.tensor([1.9, -2.9, 0.0], dtype=F64), rtol=1e-12, atol=1e-11
+    )
     add_estimate(optimizer, [torch.tensor([-4.0, -1e9, 1.0], dtype=F64)])
     optimizer.step()
-    torch.testing.assert_close(x.detach(), torch.tensor([1.8, -2.8, 0.0], dtype=F64))
+    torch.testing.assert_close(
+        x.detach(), torch.tensor([1.8, -2.8, 0.0], dtype=F64), rtol=1e-12, atol=1e-11
+    )
     numbers = optimizer.statistics()
     assert numbers["h_negative"] == pytest.approx(2 / 3) and numbers["h_min"] < 0
 
@@ -150,10 +154,10 @@ def test_adahessian_averages_over_kernels_and_blocks():
     optimizer.step()
     v = [optimizer.state[p]["v"] for p in params]
     kernel = d[0].abs().mean((2, 3), keepdim=True).square().expand_as(d[0])
-    torch.testing.assert_close(v[0], kernel)
+    torch.testing.assert_close(v[0], kernel, rtol=1e-12, atol=1e-12)
     blocks = d[1].abs().view(4, 2, 3).mean(2).square().repeat_interleave(3, 1)
-    torch.testing.assert_close(v[1], blocks)
-    torch.testing.assert_close(v[2], d[2].square())  # modes are no kernel
+    torch.testing.assert_close(v[1], blocks, rtol=1e-12, atol=1e-11)
+    torch.testing.assert_close(v[2], d[2].square(), rtol=1e-12, atol=1e-11)  # modes are no kernel
 
 
 # --- accumulation, state ------------------------------------------------------------------------
@@ -232,13 +236,13 @@ def test_thirteen_and_seven_steps_equal_twenty(tmp_path, make, options):
 
 
 @pytest.mark.parametrize(("make", "options"), ALL)
-def test_two_hundred_refreshes_leave_nothing_behind(make, options):
+def test_sixty_refreshes_leave_nothing_behind(make, options):
     net, x = Net(), torch.randn(6, 3, dtype=F64)
     optimizer = make(net.parameters(), **{**options, "curvature_every": 1})
     counts = []
-    for i in range(200):
+    for i in range(60):
         advance(optimizer, lambda: net.terms(x), i)
-        if i in (20, 199):
+        if i in (20, 59):
             gc.collect()
             counts.append(sum(issubclass(type(o), torch.Tensor) for o in gc.get_objects()))
     assert counts[0] == counts[1]

@@ -30,7 +30,7 @@ def test_products_are_chebyshev_polynomials(dim):
     for row, found in zip(orders, products(x, orders), strict=True):
         # T_n(x) = cos(n arccos x)
         exact = torch.stack([(n * x[a].acos()).cos() for a, n in enumerate(row)]).prod(0)
-        assert torch.allclose(found, exact, atol=1e-12)
+        assert torch.allclose(found, exact, atol=1e-12, rtol=1e-12)
     assert len(orders) == {2: 15, 3: 35}[dim]
 
 
@@ -44,7 +44,7 @@ def test_laplacian_by_automatic_differentiation():
         torch.autograd.grad(slope[..., k].sum(), z, retain_graph=True)[0][..., k] for k in range(2)
     )
     found = psi.laplacian()(z.detach().permute(2, 0, 1).flatten(1), i).view_as(exact)
-    assert torch.allclose(found, exact, atol=1e-9)
+    assert torch.allclose(found, exact, atol=1e-11, rtol=1e-12)
 
 
 def test_a_polynomial_solution_leaves_nothing():

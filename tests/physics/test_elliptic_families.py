@@ -146,7 +146,7 @@ def test_reduced_coefficient_and_its_bound():
     )
     exact = (bend / 2 + slope.square().sum(2) / 4).detach()
     found = problem.reduced(x, i).view_as(exact)
-    assert torch.allclose(found, exact, atol=1e-12)
+    assert torch.allclose(found, exact, atol=1e-12, rtol=1e-12)
     assert (exact.abs() <= problem.bound[:, None] + 1e-12).all()
 
 

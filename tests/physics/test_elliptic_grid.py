@@ -24,7 +24,7 @@ def test_fields_of_a_disk():
     assert found["sdf"][0, 8, 4] == pytest.approx(1)  # at (2, 0): the first axis is x
     assert found["boundary"][0, 8, 4] == pytest.approx(1)
     assert found["boundary"][0, 4, 0] == pytest.approx(-2)  # at (0, -2)
-    assert torch.allclose(found["source"][0], x[:, None].expand(9, 9))
+    assert torch.allclose(found["source"][0], x[:, None].expand(9, 9), rtol=1e-6, atol=1e-8)
     assert (found["screening"] == 3).all() and "diffusion" not in found
 
 
@@ -34,7 +34,7 @@ def test_shapes_against_the_domain(family):
     domain = family.domains(2, generator())
     shapes = Shapes.of(domain, grid)
     points = grid.points(2)
-    assert torch.allclose(shapes.sdf.double(), domain.signed_distance(points), atol=1e-5)
+    assert torch.allclose(shapes.sdf.double(), domain.signed_distance(points), atol=1e-5, rtol=1e-6)
     assert domain.signed_distance(shapes.closest.double()).abs().max() < 1e-5
     one = shapes.select(torch.tensor([1]))
     assert torch.equal(one.sdf[0], shapes.sdf[1]) and torch.equal(one.closest[0], shapes.closest[1])

@@ -95,7 +95,7 @@ def test_signed_distance_matches_brute_force(named):
     assert (signed.abs() >= distance - torch.maximum(slack, spacing)).all()
     assert torch.equal(signed < 0, level < 0)
     if exact:
-        assert torch.allclose(signed, level, atol=1e-12)
+        assert torch.allclose(signed, level, atol=1e-12, rtol=1e-12)
 
 
 def test_the_ball_of_a_walk_stays_inside(named):
@@ -114,7 +114,9 @@ def test_projection_lands_on_the_boundary_and_normals_point_outward(named):
     name, domain, _ = named
     on = domain.sample_boundary(300, generator(4), torch.float64)
     h = 1e-3
-    assert torch.allclose(on.normals.norm(dim=2), torch.ones(2, 300, dtype=torch.float64))
+    assert torch.allclose(
+        on.normals.norm(dim=2), torch.ones(2, 300, dtype=torch.float64), rtol=1e-12, atol=1e-12
+    )
     level = domain.level(*domain.columns(on.points))
     assert level.abs().max() < (1e-5 if name in GRIDS else 1e-9)
     # all but those within h of a corner
@@ -163,7 +165,9 @@ AREAS = {
 @pytest.mark.parametrize("name", AREAS)
 def test_areas_of_boundaries(name):
     on = DOMAINS[name][0].sample_boundary(10, generator(), torch.float64)
-    assert torch.allclose(on.weight.sum(1), torch.tensor(AREAS[name], dtype=torch.float64))
+    assert torch.allclose(
+        on.weight.sum(1), torch.tensor(AREAS[name], dtype=torch.float64), rtol=1e-12, atol=1e-9
+    )
 
 
 def test_area_of_a_grid_and_length_of_an_ellipse():
@@ -214,8 +218,10 @@ def test_instances_stay_apart(named):
         alone = domain.select(torch.tensor([b]))
         assert alone.count == 1
         x, i = alone.columns(points[b : b + 1])
-        assert torch.allclose(alone.level(x, i), both[b], atol=1e-12)
-        assert torch.allclose(alone.project(points[b : b + 1])[0], landed[b], atol=1e-9)
+        assert torch.allclose(alone.level(x, i), both[b], atol=1e-12, rtol=1e-12)
+        assert torch.allclose(
+            alone.project(points[b : b + 1])[0], landed[b], atol=1e-11, rtol=1e-12
+        )
 
 
 def test_sampling_follows_the_generator(named):
@@ -235,7 +241,7 @@ def test_ellipse_projection_on_the_axes_and_at_the_centre():
     # on the long axis the closest point is x = a^2 p / (a^2 - b^2) until that reaches a
     x = torch.tensor([0.0, 4 / 3, 1.6, 0.0, 2.0]).double()
     expected = torch.stack([x, (1 - x**2 / 4).sqrt()], 1)
-    assert torch.allclose(landed, expected, atol=1e-6)
+    assert torch.allclose(landed, expected, atol=1e-6, rtol=1e-6)
 
 
 def test_table_brings_the_distance_of_a_star_close_to_exact():
@@ -258,7 +264,7 @@ def test_paper_family_convention():
     theta = torch.atan2(on.points[..., 1], on.points[..., 0])
     c1, c2 = star.cosine.T[:, :, None]
     r = 1 + c1 * torch.cos(4 * theta) + c2 * torch.cos(8 * theta)
-    assert torch.allclose(on.points.norm(dim=2), r, atol=1e-12)
+    assert torch.allclose(on.points.norm(dim=2), r, atol=1e-12, rtol=1e-12)
 
 
 def test_grid_distance_in_three_dimensions_is_a_lower_bound():
@@ -274,7 +280,9 @@ def test_orientation_of_polygons_does_not_matter():
     corners = torch.tensor([[0.0, 0.0], [2.0, 0.3], [0.5, 1.5]], dtype=torch.float64)
     points = torch.randn(1, 50, 2, generator=generator(), dtype=torch.float64)
     one, other = Polygon(corners), Polygon(corners.flip(0))
-    assert torch.allclose(one.signed_distance(points), other.signed_distance(points))
+    assert torch.allclose(
+        one.signed_distance(points), other.signed_distance(points), rtol=1e-12, atol=1e-11
+    )
 
 
 @pytest.mark.parametrize(

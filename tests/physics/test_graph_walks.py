@@ -177,7 +177,9 @@ def test_tasks(task):
     source, target = graph.edge_index
     if isinstance(task, PageRank):
         per_graph = torch.zeros(2, dtype=torch.float64).index_add(0, batch, graph.target[:, 0])
-        torch.testing.assert_close(per_graph, torch.tensor([30.0, 60.0], dtype=torch.float64))
+        torch.testing.assert_close(
+            per_graph, torch.tensor([30.0, 60.0], dtype=torch.float64), rtol=1e-12, atol=1e-10
+        )
         flow = graph.edge_attr[:, 1] * graph.target[source, 0]
         inflow = torch.zeros(90, dtype=torch.float64).index_add(0, target, flow)
         expected = (1 - task.damping) + task.damping * inflow

@@ -55,16 +55,16 @@ def test_a_box_is_the_box():
     mesh, box = Mesh(*box_mesh()), Box((-1.0, -0.5, 0.0), (1.0, 0.5, 0.7))
     points = around(mesh)
     exact = box.signed_distance(points)
-    assert torch.allclose(mesh.signed_distance(points), exact, atol=1e-12)
+    assert torch.allclose(mesh.signed_distance(points), exact, atol=1e-12, rtol=1e-12)
     assert torch.equal(mesh.inside(points), box.inside(points))
     # the closest point is unique off the medial axis: compare lengths, and places where outside
     on = mesh.project(points)
-    assert torch.allclose((on - points).norm(dim=2), exact.abs(), atol=1e-12)
-    assert torch.allclose(on[exact > 0], box.project(points)[exact > 0], atol=1e-12)
+    assert torch.allclose((on - points).norm(dim=2), exact.abs(), atol=1e-12, rtol=1e-12)
+    assert torch.allclose(on[exact > 0], box.project(points)[exact > 0], atol=1e-12, rtol=1e-12)
     for inner, outer in zip(mesh.bounds(), box.bounds(), strict=True):
         assert torch.equal(inner, outer)
     half = mesh.signed_distance(points.float()).double()
-    assert torch.allclose(half, exact, atol=1e-6)
+    assert torch.allclose(half, exact, atol=1e-6, rtol=1e-5)
 
 
 def test_sides_are_right_beyond_sharp_edges_and_corners():
@@ -256,12 +256,20 @@ def test_batches_of_different_meshes_stay_apart():
     landed = many.project(points)
     for b, part in enumerate(parts):
         alone = Mesh(*part)
-        assert torch.allclose(alone.signed_distance(points[b : b + 1])[0], whole[b], atol=1e-12)
+        assert torch.allclose(
+            alone.signed_distance(points[b : b + 1])[0], whole[b], atol=1e-12, rtol=1e-12
+        )
         picked = many.select(torch.tensor([b]))
-        assert torch.allclose(picked.signed_distance(points[b : b + 1])[0], whole[b], atol=1e-12)
-        assert torch.allclose((landed[b] - points[b]).norm(dim=1), whole[b].abs(), atol=1e-12)
+        assert torch.allclose(
+            picked.signed_distance(points[b : b + 1])[0], whole[b], atol=1e-12, rtol=1e-12
+        )
+        assert torch.allclose(
+            (landed[b] - points[b]).norm(dim=1), whole[b].abs(), atol=1e-12, rtol=1e-12
+        )
     areas = many.sample_boundary(4, stream(), torch.float64).weight.sum(1)
-    assert torch.allclose(areas[[0, 2]], torch.tensor([2 * (2 + 1.4 + 0.7), 24.0]).double())
+    assert torch.allclose(
+        areas[[0, 2]], torch.tensor([2 * (2 + 1.4 + 0.7), 24.0]).double(), rtol=1e-7, atol=1e-8
+    )
 
 
 def test_turned_inside_out_is_the_same_solid():
@@ -328,7 +336,7 @@ def test_files(tmp_path, kind):
     mesh = load_mesh(path)
     points = around(mesh)
     exact = Mesh(*box_mesh()).signed_distance(points)
-    assert torch.allclose(mesh.signed_distance(points), exact, atol=1e-6)
+    assert torch.allclose(mesh.signed_distance(points), exact, atol=1e-6, rtol=1e-6)
     both = load_mesh([path, path])
     assert both.count == 2
 

@@ -58,9 +58,9 @@ def test_ball_boundary_value_is_zero_and_envelope_terms_agree(cls):
     lift = lambda v: problem.lift(v[None], None)[0][0, 0]  # noqa: E731
     gradient = vmap(torch.func.grad(lift))(p.x)
     trace = vmap(hessian(lift))(p.x).diagonal(dim1=1, dim2=2).sum(1)
-    assert torch.allclose(problem.lift(p.x, None)[0][:, 0], terms.value)
-    assert torch.allclose(gradient, terms.direction[:, None] * p.x)
-    assert torch.allclose(trace, terms.trace)
+    assert torch.allclose(problem.lift(p.x, None)[0][:, 0], terms.value, rtol=1e-12, atol=1e-12)
+    assert torch.allclose(gradient, terms.direction[:, None] * p.x, rtol=1e-12, atol=1e-11)
+    assert torch.allclose(trace, terms.trace, rtol=1e-12, atol=1e-10)
     assert problem.residual_scale == pytest.approx(1 / 6)
 
 
@@ -93,7 +93,7 @@ def test_blocks_do_not_change_the_sums(monkeypatch):
             parts = one.derivatives(x)
         for a, b in zip(whole, parts, strict=True):
             assert torch.allclose(a, b, rtol=1e-12, atol=1e-12)
-        assert torch.allclose(whole[0], one.value(x))
+        assert torch.allclose(whole[0], one.value(x), rtol=1e-12, atol=1e-11)
 
 
 def small_tiles(rows, columns, device):
@@ -112,7 +112,10 @@ def test_radius_is_offered_as_a_feature():
     problem = ball.Poisson(dim=4)
     x = samplers.ball(5, 4, generator(), dtype=torch.float64)
     value = problem.feature("radius", x, None)
-    assert torch.allclose(value[:, 0], (x * x).sum(1)) and value.shape == (5, 1)
+    assert torch.allclose(value[:, 0], (x * x).sum(1), rtol=1e-12, atol=1e-12) and value.shape == (
+        5,
+        1,
+    )
     with pytest.raises(InvalidArgument, match="Did you mean 'radius'"):
         problem.feature("radiu", x, None)
 
@@ -329,7 +332,9 @@ def test_lift_and_feature_take_jets(problem, name):
     factorial = 1.0
     for order, derivative in enumerate(out.derivatives, start=1):
         factorial *= order
-        assert torch.allclose(derivative.flatten(), factorial * powers[order], atol=1e-9)
+        assert torch.allclose(
+            derivative.flatten(), factorial * powers[order], atol=1e-9, rtol=1e-12
+        )
 
 
 @pytest.mark.parametrize(

@@ -230,3 +230,16 @@ def test_wrong_input_is_explained():
         verify(lambda problems, points: points[..., 0] / 0, problems, stream(1))
     with pytest.raises(InvalidArgument, match="margin=0.9"):
         verify(wrong_by(0.1), problems, stream(1), margin=0.9)
+
+
+def test_the_width_of_an_interval_is_that_of_student_and_of_the_ratio():
+    """Figures by hand: t(0.975, 8) = 2.306004, times the spread over 3; nine problems."""
+    error = torch.linspace(0.01, 0.09, 9, dtype=torch.float64)
+    rms, rel = intervals(error, torch.ones(9, dtype=torch.float64), 0.95)
+    assert (rms.high**2 - rms.low**2) / 2 == pytest.approx(0.0210508, rel=1e-5)
+    assert rms.value == pytest.approx(math.sqrt(0.05), rel=1e-12)
+    assert (rel.low, rel.high) == pytest.approx((rms.low, rms.high), rel=1e-12)
+    # larger errors where solutions are larger: their ratio scatters less
+    rms, rel = intervals(error, torch.linspace(0.5, 1.5, 9, dtype=torch.float64), 0.95)
+    assert (rms.high**2 - rms.low**2) / 2 == pytest.approx(0.0210508, rel=1e-5)
+    assert (rel.high**2 - rel.low**2) / 2 == pytest.approx(0.00789407, rel=1e-5)

@@ -19,7 +19,8 @@ SIGNS = {
 }
 LAWS = [name for name in list_pretrained() if read_spec(SHIPPED / name)["class"] == "EquiNO"]
 SYSTEMS = [n for n in list_pretrained() if example.preconditions(read_spec(SHIPPED / n))]
-ELLIPTIC = [name for name in list_pretrained() if name not in LAWS + SYSTEMS]
+IMPOSED = [n for n in list_pretrained() if example.imposed(read_spec(SHIPPED / n))]
+ELLIPTIC = [name for name in list_pretrained() if name not in LAWS + SYSTEMS + IMPOSED]
 
 
 def program_and_number(text):
@@ -106,6 +107,24 @@ def test_the_card_of_a_law_tells_a_stranger_everything(name):
     assert float(example.run(program)) == pytest.approx(number, rel=2e-3)
     spec = read_spec(SHIPPED / name)
     said = ["gxy = 2 exy", "N/mm^2", "independent of training", "sciml.physics.solids.cells"]
+    said += [f"| {metric} |" for metric in spec["metrics"]]
+    assert not [words for words in said if words not in text]
+    # written by the command, not by hand
+    assert card.render(spec, re.search(r"This program prints `([^`]+)`", text)[1], name) == text
+
+
+@pytest.mark.parametrize("name", IMPOSED)
+def test_the_card_of_a_constrained_operator_tells_a_stranger_everything(name):
+    text = (SHIPPED / name / "README.md").read_text(encoding="utf-8")
+    program, number = program_and_number(text)
+    assert f'load_pretrained("{name}")' in program
+    assert float(example.run(program)) == pytest.approx(number, rel=2e-2)
+    spec = read_spec(SHIPPED / name)
+    said = [
+        "also when predicting. Look at `converged`",
+        "without any solution",
+        "first the initial",
+    ]
     said += [f"| {metric} |" for metric in spec["metrics"]]
     assert not [words for words in said if words not in text]
     # written by the command, not by hand

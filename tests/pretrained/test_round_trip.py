@@ -48,7 +48,7 @@ def test_gradient_matches_finite_differences(make, tmp_path):
     for j in range(5):
         e = h * torch.eye(5, dtype=torch.float64)[j]
         up, down = (model.predict(x + s * e, t)["value"] for s in (1, -1))
-        assert torch.allclose(gradient[:, j], (up - down) / (2 * h), atol=1e-8)
+        assert torch.allclose(gradient[:, j], (up - down) / (2 * h), atol=1e-8, rtol=1e-8)
 
 
 def test_chunks_devices_and_array_kinds(saved):
@@ -58,7 +58,7 @@ def test_chunks_devices_and_array_kinds(saved):
     parts = model.predict(x, t, chunk=7)
     assert whole["value"].shape == (50,) and whole["gradient"].shape == (50, 5)
     for key in whole:
-        assert torch.allclose(whole[key], parts[key], atol=1e-6)
+        assert torch.allclose(whole[key], parts[key], atol=1e-6, rtol=1e-6)
         assert not whole[key].requires_grad
     assert torch.equal(model.predict(x.numpy(), t.numpy())["value"], whole["value"])
     assert torch.equal(model.predict(x, t[:, 0])["value"], whole["value"])

@@ -20,6 +20,7 @@ from sciml.physics.walks.table import inside_points
 from sciml.physics.walks.verification import verify
 from sciml.pretrained import list_pretrained, load_pretrained
 from sciml.pretrained.cell_law import is_law, recorded_cell
+from sciml.pretrained.constrained import is_constrained, verify_constrained
 from sciml.pretrained.elliptic import judged
 from sciml.pretrained.example import preconditions
 from sciml.pretrained.folder import SHIPPED
@@ -28,7 +29,8 @@ from sciml.testing.shipped import LARGEST, measure
 
 LAWS = [name for name in list_pretrained() if is_law(load_pretrained(name))]
 SYSTEMS = [n for n in list_pretrained() if preconditions(load_pretrained(n).spec)]
-NAMES = [name for name in list_pretrained() if name not in LAWS + SYSTEMS]
+IMPOSED = [name for name in list_pretrained() if is_constrained(load_pretrained(name))]
+NAMES = [name for name in list_pretrained() if name not in LAWS + SYSTEMS + IMPOSED]
 
 
 def test_there_are_some():
@@ -42,6 +44,18 @@ def test_the_card_says_what_is_measured(name):
     model = load_pretrained(name)
     recorded = model.metrics["test/rel_l2"]
     assert measure(model, ("test",))["test/rel_l2"] == pytest.approx(recorded, rel=1e-3)
+
+
+@pytest.mark.parametrize("name", IMPOSED)
+def test_an_operator_with_a_constraint_is_as_good_as_its_card_says(name):
+    """Fresh instances: the mean of 16 varies by a few per cent of itself."""
+    assert sum(file.stat().st_size for file in (SHIPPED / name).iterdir()) < 500_000
+    model = load_pretrained(name)
+    found = verify_constrained(model, 16, torch.Generator().manual_seed(77))
+    for part, horizon in zip(("test", "test_beyond"), found.horizons, strict=True):
+        recorded = model.metrics[f"{part}/rel_l2"]
+        assert float(horizon.error.mean()) == pytest.approx(recorded, rel=0.25)
+    assert float(found.horizons[0].converged.double().mean()) > 0.6
 
 
 @pytest.mark.parametrize("name", LAWS)

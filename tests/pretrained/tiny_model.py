@@ -45,11 +45,11 @@ class TinyNetwork(torch.nn.Module):
         self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
 
     def forward(self, x, t=None, f=None):
-        dtype = self.out.weight.dtype
-        z = self.x(x.to(dtype))
+        # no precision is put right here: whoever hands over another one is to be seen
+        z = self.x(x.to(self.out.weight.dtype) if self.out.weight.is_complex() else x)
         if self.t is not None:
-            z = z + self.t(t.to(dtype))
+            z = z + self.t(t.to(z.dtype) if z.is_complex() else t)
         if self.f is not None:
-            z = z + self.f(f.to(dtype))
+            z = z + self.f(f.to(z.dtype) if z.is_complex() else f)
         n = self.out(torch.tanh(z))
         return n.real if n.is_complex() else n

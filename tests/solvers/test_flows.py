@@ -41,7 +41,7 @@ def test_path_of_a_linear_map(kind, linear):
             exact = torch.linalg.solve(eye - level * w, (level * b + (1 - level) * z0).T).T
         else:
             exact = rest + (1 - level) * (z0 - rest)
-        assert torch.allclose(z, exact, atol=1e-8)
+        assert torch.allclose(z, exact, atol=1e-8, rtol=1e-7)
 
 
 def test_path_of_the_cosine():
@@ -61,7 +61,7 @@ def test_homotopy_needs_no_contraction(kind):
     found = fixed_point(
         f, torch.zeros(5, 1), (shift,), on_failure="raise", solver=HomotopyPath(kind=kind)
     )
-    assert torch.allclose(f(found.value, shift), found.value, atol=1e-9)
+    assert torch.allclose(f(found.value, shift), found.value, atol=1e-12, rtol=1e-12)
 
 
 def test_residual_flow_in_closed_form():
@@ -72,10 +72,10 @@ def test_residual_flow_in_closed_form():
         lambda t, z: a * z + x - z, z0, on_failure="raise", ode=TIGHT, times=(0, 0.3, 1.1)
     ).stats["path"]
     for t, z in zip((0, 0.3, 1.1), path, strict=True):
-        assert torch.allclose(z, rest + (z0 - rest) * math.exp(-(1 - a) * t), atol=1e-9)
+        assert torch.allclose(z, rest + (z0 - rest) * math.exp(-(1 - a) * t), atol=1e-9, rtol=1e-9)
     # slope -1.5: plain iteration diverges, the flow rests
     found = fixed_point(lambda z: a * z + x, z0, on_failure="raise", solver=ResidualFlow())
-    assert torch.allclose(found.value, rest, atol=1e-9)
+    assert torch.allclose(found.value, rest, atol=1e-10, rtol=1e-10)
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_same_equilibrium_and_gradient_as_anderson(solver):
         return [solution.value, *torch.autograd.grad(solution.value.square().sum(), wanted)]
 
     for a, b in zip(found(solver), found(Anderson()), strict=True):
-        assert torch.allclose(a, b, atol=1e-6)
+        assert torch.allclose(a, b, atol=1e-6, rtol=1e-6)
 
 
 def test_a_problem_alone_and_among_slow_ones():
@@ -140,11 +140,11 @@ def test_failures_are_told_apart(solver):
         solver=solver,
     )
     assert found.converged.tolist() == [True, False, True]
-    assert int(found.status[1]) in (Status.NONFINITE, Status.SINGULAR)
+    assert found.status[1] == Status.NONFINITE
     alone = fixed_point(
         lambda z: 0.5 * torch.sin(z) + 0.5, torch.zeros(1, 1), on_failure="raise", solver=solver
     )
-    assert torch.allclose(found.value[0], alone.value[0], atol=1e-8)
+    assert torch.allclose(found.value[0], alone.value[0], atol=1e-12, rtol=1e-12)
 
 
 def test_a_flow_that_never_rests():

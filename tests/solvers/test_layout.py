@@ -42,19 +42,21 @@ def test_reductions_and_packing(case):
     layout, x, problems = list(cases())[case]
     shape = layout.problems(x)
     assert math.prod(shape) == len(problems)
-    assert torch.allclose(layout.dot(x, x).flatten(), torch.stack([p @ p for p in problems]))
+    assert torch.allclose(
+        layout.dot(x, x).flatten(), torch.stack([p @ p for p in problems]), rtol=1e-12, atol=1e-10
+    )
     for p in (1, 2, math.inf):
         wanted = torch.stack([p_.new_zeros(()) if not len(p_) else p_.norm(p) for p_ in problems])
-        assert torch.allclose(layout.norm(x, p).flatten(), wanted)
+        assert torch.allclose(layout.norm(x, p).flatten(), wanted, rtol=1e-12, atol=1e-10)
     c = torch.randn(shape)
     scaled = layout.spread(c, x) * x
     wanted = torch.stack([a * p.norm() for a, p in zip(c.flatten().abs(), problems, strict=True)])
-    assert torch.allclose(layout.norm(scaled).flatten(), wanted)
+    assert torch.allclose(layout.norm(scaled).flatten(), wanted, rtol=1e-12, atol=1e-11)
     history, a = torch.randn(4, *x.shape), torch.randn(4, *shape)
     dots = torch.stack([layout.dot(h, x) for h in history])
-    assert torch.allclose(layout.dots(history, x), dots)
+    assert torch.allclose(layout.dots(history, x), dots, rtol=1e-12, atol=1e-10)
     combined = sum(layout.spread(ak, x) * h for ak, h in zip(a, history, strict=True))
-    assert torch.allclose(layout.combine(a, history), combined)
+    assert torch.allclose(layout.combine(a, history), combined, rtol=1e-12, atol=1e-11)
     packed = layout.pack(x)
     assert torch.equal(layout.unpack(packed, x), x)
     padding = layout.padding(x)
@@ -74,7 +76,9 @@ def test_one_graph_without_nodes():
 
 def test_int32_index_is_accepted():
     layout = Segments(torch.zeros(2, dtype=torch.int32), 1)
-    assert torch.allclose(layout.norm(torch.tensor([3.0, 4.0])), torch.tensor([5.0]))
+    assert torch.allclose(
+        layout.norm(torch.tensor([3.0, 4.0])), torch.tensor([5.0]), rtol=1e-12, atol=1e-11
+    )
 
 
 def test_bad_segments_are_refused():

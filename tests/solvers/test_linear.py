@@ -83,7 +83,9 @@ def test_equals_the_dense_solution_and_its_transpose(solver, kind, tags):
     wanted = torch.linalg.solve(a, b)
     assert (out.status == Status.CONVERGED).all()
     assert torch.allclose(out.value, wanted, rtol=0, atol=1e-10 * wanted.norm())
-    assert torch.allclose(out.residual, (b - (a @ out.value[..., None])[..., 0]).norm(dim=-1))
+    assert torch.allclose(
+        out.residual, (b - (a @ out.value[..., None])[..., 0]).norm(dim=-1), rtol=1e-12, atol=1e-14
+    )
     # adjoint identity: <c, A^-1 b> = <A^-T c, b>
     back = solver(operator.T, c).value
     size = c.norm() * out.value.norm()
@@ -122,7 +124,9 @@ def test_singular_systems(solver):
     tags = {"symmetric": True} if isinstance(solver, MINRES) else {}
     out = solver(operator_of(a, **tags), b)
     assert out.status[0] == Status.CONVERGED
-    assert torch.allclose(out.value[0], torch.linalg.pinv(a[0], rtol=1e-10) @ b[0], atol=1e-8)
+    assert torch.allclose(
+        out.value[0], torch.linalg.pinv(a[0], rtol=1e-10) @ b[0], atol=1e-11, rtol=1e-12
+    )
     assert out.status[1] != Status.CONVERGED
     if not isinstance(solver, MINRES):
         assert out.status[1] == Status.SINGULAR
@@ -146,9 +150,11 @@ def test_krylov_on_segments_equals_the_padded_direct_solve():
         out = solver(operator, b)
         assert out.status.shape == (4, 3)
         assert (out.status == Status.CONVERGED).all()  # the empty graph too
-        assert torch.allclose(out.value, wanted, atol=1e-9)
+        assert torch.allclose(out.value, wanted, atol=1e-10, rtol=1e-12)
         back = solver(operator.T, b).value
-        assert torch.allclose(back.t()[..., None], torch.linalg.solve(a.mT, b.t()[..., None]))
+        assert torch.allclose(
+            back.t()[..., None], torch.linalg.solve(a.mT, b.t()[..., None]), rtol=1e-12, atol=1e-10
+        )
 
 
 def test_truncated_series():
@@ -156,7 +162,7 @@ def test_truncated_series():
     operator, eye = operator_of(a), torch.eye(N)
     series = sum(torch.matrix_power(eye - 0.5 * a, k) for k in range(4)) * 0.5
     out = Neumann(4, damping=0.5)(operator, b)
-    assert torch.allclose(out.value, (series @ b[..., None])[..., 0])
+    assert torch.allclose(out.value, (series @ b[..., None])[..., 0], rtol=1e-12, atol=1e-11)
     assert torch.equal(JacobianFree()(operator, b).value, b)
 
 
@@ -201,7 +207,7 @@ def test_a_lagged_factor_serves_nearby_matrices():
         operator = operator_of(near)
         for matrix, turned in ((near, operator), (near.mT, operator.T)):
             out = solver(turned, b)
-            assert torch.allclose(out.value, torch.linalg.solve(matrix, b), atol=1e-9)
+            assert torch.allclose(out.value, torch.linalg.solve(matrix, b), atol=1e-11, rtol=1e-12)
             assert (out.iterations <= 3).all() and (plain > 6).all()
     assert lagged.uses == 4  # eight solves, refreshed once
 
@@ -225,8 +231,10 @@ def test_functions_without_batching_rules_fall_back_to_rows():
     with pytest.warns(PerformanceWarning, match="row by row"):
         out = root(lambda x, t: Stubborn.apply(x) - t, x0, (t,), on_failure="raise")
         (g,) = torch.autograd.grad(out.value.sum(), t)
-    assert torch.allclose(out.value, torch.tensor([[2.0], [3.0]]).expand(2, 3))
-    assert torch.allclose(g, torch.tensor([[3 / 12], [3 / 27]]))
+    assert torch.allclose(
+        out.value, torch.tensor([[2.0], [3.0]]).expand(2, 3), rtol=1e-12, atol=1e-11
+    )
+    assert torch.allclose(g, torch.tensor([[3 / 12], [3 / 27]]), rtol=1e-12, atol=1e-12)
 
 
 def test_drifting_recurrences_start_again():

@@ -5,6 +5,7 @@ import torch
 
 from sciml.errors import InvalidArgument
 from sciml.solvers import Dense, Implicit, LevenbergMarquardt, Status, least_squares
+from sciml.solvers.layout import Rows
 from sciml.solvers.pointwise import PointwiseRows
 
 P, M, N = 3, 20, 4
@@ -143,7 +144,32 @@ def test_gram_falls_back_to_qr_for_the_problems_that_need_it():
     assert float(error("gram")[[0, 2]].max()) < 1e-9
 
 
-def test_nan_in_one_problem_leaves_the_others_alone():
+@pytest.mark.parametrize("scale", [1e-180, 1e-160, 1.0, 1e160])
+def test_gram_of_rows_whose_squares_are_out_of_range(scale):
+    features, offsets, *_ = arguments(0)
+    tall, b = scale * features[0], scale * offsets[0]
+    exact = -(torch.linalg.pinv(features[0]) @ offsets[0][..., None])[..., 0]
+
+    def answer(tall, b):
+        out = least_squares(
+            lambda w: (tall @ w[..., None])[..., 0] + b,
+            torch.zeros(tall.shape[:-2] + tall.shape[-1:]),
+            layout=Rows(tall.dim() - 2),
+            on_failure="raise",
+            solver=LevenbergMarquardt(factor="gram"),
+        )
+        return out.value
+
+    torch.testing.assert_close(answer(tall, b), exact, rtol=1e-9, atol=1e-10)
+    # one problem without a batch, whose Gram matrix is singular
+    tall[0, :, 3] = tall[0, :, 2] * (1 + 1e-9)
+    fitted = (tall[0] @ answer(tall[0], b[0])[:, None])[:, 0]
+    best = tall[0] @ torch.linalg.lstsq(tall[0], -b[0], driver="gelsd").solution
+    torch.testing.assert_close(fitted, best, rtol=1e-6, atol=1e-6 * scale)
+
+
+@pytest.mark.parametrize("factor", ["qr", "gram"])
+def test_nan_in_one_problem_leaves_the_others_alone(factor):
     made, args = PointwiseRows(formula, 1e-4), arguments()
 
     def run(given):
@@ -152,6 +178,7 @@ def test_nan_in_one_problem_leaves_the_others_alone():
             torch.zeros(P, N),
             given,
             on_failure="best",
+            solver=LevenbergMarquardt(factor=factor),
             jacobian=made.jacobian,
             hessian=made.hessian,
         )

@@ -156,7 +156,7 @@ def test_compiled_code_is_right_or_refuses():
             got = make()
         except (RuntimeError, AssertionError):  # from torch: graph break inside a transform
             continue
-        assert torch.allclose(got, wanted, atol=1e-12)
+        assert torch.allclose(got, wanted, rtol=1e-12, atol=1e-12)
     with pytest.raises(RuntimeError):
         torch.compile(layer, fullgraph=True, backend="eager")(b)
 

@@ -66,6 +66,16 @@ class PreconditionerNetwork(nn.Module):
     def prepare(self, stencil: Stencil) -> Any:
         """Return whatever depends on the matrices alone, made once per matrix."""
 
+    def part(self, prepared: Any, places: slice, count: int) -> Any:
+        """Return what was prepared for a slice of `count` matrices; here all are alike.
+
+        Args:
+            prepared: From `prepare`.
+            places: Slice of the first axis of P.
+            count: Length of that axis.
+        """
+        return prepared
+
     @abstractmethod
     def directions(self, prepared: Any, residual: Tensor) -> Tensor:
         """Return q `(..., N, *grid)` for residuals of that shape."""
@@ -139,6 +149,9 @@ class LearnedPreconditioner(StencilPreconditioner):
         self.network = network
         with torch.no_grad():
             self.prepared = network.prepare(self.stencil.to(kind))
+
+    def _keep(self, places: slice) -> None:
+        self.prepared = self.network.part(self.prepared, places, self.stencil.problems[0])
 
     def product(self, r: Tensor) -> Tensor:
         """Return q, zero at cells that are no unknowns."""

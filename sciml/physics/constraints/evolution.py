@@ -139,7 +139,7 @@ class EvolutionEquation(ConstrainedEquation):
     def initial_rows(self, field: Tensor, inputs: Tensor, *, data: bool) -> Tensor:
         """Return u(0) - u_0 as rows `(B, ..., k)` of unit size on average."""
         state = inputs[:, 0]
-        count = state[0].numel()
+        count = state.shape[1:].numel()
         size = state.flatten(1).square().mean(1).clamp_min(1e-12).sqrt()
         start = field.select(-len(self.axes), 0)
         gap = start - state if data else start

@@ -36,7 +36,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sciml.arguments import counts, flag, generator, made, maybe, number, takes, tensor, text, whole
 from sciml.errors import ConvergenceError, InvalidArgument
+from sciml.physics.constraints import asked
 from sciml.physics.constraints.constrained import Constrained
 from sciml.physics.constraints.equation import ConstrainedEquation
 from sciml.physics.constraints.exchange import ExpertParallel
@@ -45,7 +47,7 @@ from sciml.physics.constraints.split import Split, counts_of
 from sciml.solvers import Implicit, LevenbergMarquardt, LinearLeastSquares, Status, least_squares
 from sciml.solvers.linear_least_squares import solved
 from sciml.solvers.pointwise import PointwiseRows
-from sciml.solvers.solution import Policy, check_policy
+from sciml.solvers.solution import LinearReport, Policy, check_policy
 
 # theta of `PointwiseRows`: features, offsets, aux, scale, matrix, target; P = B K in front
 Rows = tuple[list[Tensor], list[Tensor], list[Tensor], Tensor, Tensor, Tensor]
@@ -88,6 +90,22 @@ class HardConstraint:
         (torch.Size([2, 11, 64]), torch.Size([2, 4]))
     """
 
+    @takes(
+        equation=made(
+            "features", "formula", "axes", "sizes", what="an equation with axes and sizes"
+        ),
+        experts=whole,
+        split=lambda value: counts(value) if text(value) else "",
+        overlap=whole,
+        points=maybe(whole),
+        picard=whole,
+        start=number,
+        sweeps=whole,
+        coupling=number,
+        ridge=number,
+        rank=flag,
+        expert_ranks=whole,
+    )
     def __init__(
         self,
         equation: ConstrainedEquation,
@@ -111,8 +129,10 @@ class HardConstraint:
         for name, value in (("picard", picard), ("sweeps", sweeps)):
             if value < 0:
                 raise InvalidArgument(f"constraint.{name}={value}", "zero or more")
-        if not coupling > 0:
+        if not 0 < coupling < math.inf:
             raise InvalidArgument(f"constraint.coupling={coupling}", "a positive number")
+        if not math.isfinite(start):
+            raise InvalidArgument(f"constraint.start={start}", "a number that is finite")
         if points is not None and points < 1:
             raise InvalidArgument(
                 f"constraint.points={points}", "a positive number, or null for all points"
@@ -127,6 +147,7 @@ class HardConstraint:
         self.on_failure, self.rank = on_failure, rank
         self.exchange = ExpertParallel(expert_ranks, self.experts)
         self._samplers: dict[tuple[int, ...], PointSampler] = {}
+        self._examined = False
         self.sampler(equation.sizes)
 
     @property
@@ -154,6 +175,13 @@ class HardConstraint:
         return out
 
     # --- the layer ------------------------------------------------------------------------------
+    @takes(
+        basis=tensor,
+        inputs=tensor,
+        generator=maybe(generator),
+        bias=maybe(tensor),
+        lifted=flag,
+    )
     def __call__(
         self,
         basis: Tensor,
@@ -193,18 +221,29 @@ class HardConstraint:
         sampler = self.sampler(sizes)
         split = sampler.split
         drawn = sampler.draw(None if generator is None else self.points, generator, bias)
-        columns = unit_columns(basis if lifted else equation.columns(basis, inputs))
-        offset = equation.offset(basis, inputs)
+        if not len(basis) and not self.exchange.spread:
+            return self._nothing(basis, drawn, split)
+        columns = basis if lifted else asked.asked(equation, "columns", basis.shape, basis, inputs)
+        columns = unit_columns(columns)
+        shape = (len(basis), *sizes)
+        offset = asked.asked(equation, "offset", shape, basis, inputs)
+        if not self._examined and columns.isfinite().all() and inputs.isfinite().all():
+            asked.examine(equation, columns.detach(), offset.detach(), inputs)
+            self._examined = True
         rows = self._rows(columns, offset, inputs, drawn)
         self._check_rows(drawn, rows[4].shape[-2], basis.shape[1])
         weights = basis.new_full((len(rows[3]), basis.shape[1]), self.start)
         weights = self._first(weights, rows)
         found = self._solve(weights, rows, len(basis))
-        value = equation.assembled(offset + split.assemble(columns, found[0]))
+        value = asked.asked(
+            equation, "assembled", shape, offset + split.assemble(columns, found[0])
+        )
         for _ in range(self.sweeps):
             coupled = self._coupled(rows, columns, value - offset, split)
             found = self._solve(found[0].detach().flatten(0, 1), coupled, len(basis))
-            value = equation.assembled(offset + split.assemble(columns, found[0]))
+            value = asked.asked(
+                equation, "assembled", shape, offset + split.assemble(columns, found[0])
+            )
         weights, status, iterations, residual, rank, adjoint = found
         failed = status != Status.CONVERGED
         if self.on_failure == "raise" and bool(failed.any()):  # others than the solver has seen
@@ -218,17 +257,34 @@ class HardConstraint:
             value, columns, weights, status, iterations, residual, rank, drawn, split, adjoint
         )
 
+    def _nothing(self, basis: Tensor, drawn: PointSet, split: Split) -> Constrained:
+        """Return the answer to no samples, for which Fourier transforms have none."""
+        per = basis.new_zeros(0, self.experts)
+        none = per.long()
+        weights, rank = (
+            basis.new_zeros(0, self.experts, basis.shape[1]),
+            none if self.rank else None,
+        )
+        value = basis.sum(1)
+        return Constrained(
+            value, basis, weights, none, none, per, rank, drawn, split, LinearReport()
+        )
+
     def residual(self, value: Tensor, inputs: Tensor) -> Tensor:
         """Return the equation's residual `(B, *grid)` of a field, zero where it has no weight."""
         value, inputs = value.double(), inputs.double()
+        if not len(value):
+            return value * 0.0
         sizes = tuple(value.shape[1:])
-        values = self.equation.features(value, inputs, data=True)
+        self._check_field(value, inputs)
+        values = asked.features(self.equation, value, inputs, data=True)
         residual = self.equation.formula(values, self.equation.aux(inputs, sizes))
         return residual * self.equation.weight(sizes).to(value.device).sqrt()
 
     def conditions(self, value: Tensor, inputs: Tensor) -> Tensor:
         """Return the residuals `(B, k)` of initial and boundary conditions of a field."""
-        return self.equation.conditions(value.double(), inputs.double(), data=True)
+        self._check_field(value, inputs)
+        return asked.conditions(self.equation, value.double(), inputs.double(), data=True)
 
     def sampler(self, sizes: Sequence[int]) -> PointSampler:
         """Return what draws points on a grid, kept for the next call."""
@@ -236,7 +292,7 @@ class HardConstraint:
         if sizes not in self._samplers:
             equation = self.equation
             split = Split(sizes, self.counts, self.overlap, equation.periodic)
-            weight, shared = equation.weight(sizes), equation.shared(sizes)
+            weight, shared = (asked.over(equation, name, sizes) for name in ("weight", "shared"))
             self._samplers[sizes] = PointSampler(split, weight, shared)
         return self._samplers[sizes]
 
@@ -253,12 +309,12 @@ class HardConstraint:
         def vectors(t: Tensor) -> Tensor:
             return points.gather(t, dims).flatten(0, 1)
 
-        features = [matrices(t) for t in equation.features(columns, inputs, data=False)]
-        offsets = [vectors(t) for t in equation.features(offset, inputs, data=True)]
+        features = [matrices(t) for t in asked.features(equation, columns, inputs, data=False)]
+        offsets = [vectors(t) for t in asked.features(equation, offset, inputs, data=True)]
         aux = [vectors(t) for t in equation.aux(inputs, columns.shape[2:])]
         scale = points.scale.to(columns.device).repeat(len(columns), 1)
-        matrix = equation.conditions(columns, inputs, data=False).mT
-        target = -equation.conditions(offset, inputs, data=True)
+        matrix = asked.conditions(equation, columns, inputs, data=False).mT
+        target = -asked.conditions(equation, offset, inputs, data=True)
         matrix = matrix.repeat_interleave(experts, 0)
         return features, offsets, aux, scale, matrix, target.repeat_interleave(experts, 0)
 
@@ -349,10 +405,25 @@ class HardConstraint:
                 f"{', '.join(map(str, space))})",
                 "An equation belongs to its grid in space: make it for the problem on yours",
             )
+        if not basis.shape[1]:
+            raise InvalidArgument("no basis functions", "at least one", "Type network.functions=16")
         if len(basis) != len(inputs) or inputs.shape[1] != self.equation.in_channels:
             raise InvalidArgument(
                 f"inputs of shape {tuple(inputs.shape)} for {len(basis)} samples",
                 f"({len(basis)}, {self.equation.in_channels}, ...)",
+            )
+
+    def _check_field(self, value: Tensor, inputs: Tensor) -> None:
+        """Refuse fields `(B, *grid)` and inputs that are not on the equation's grid."""
+        pairs = list(zip(self.equation.axes, self.equation.sizes, strict=True))
+        space = tuple(n for axis, n in pairs if axis != "t")
+        there = tuple(value.shape[1 + len(pairs) - len(space) :])
+        fits = value.dim() == 1 + len(pairs) and there == space
+        if not fits or len(inputs) != len(value) or tuple(inputs.shape[2:]) != space:
+            wanted = ", ".join("T" if axis == "t" else str(n) for axis, n in pairs)
+            raise InvalidArgument(
+                f"a field of shape {tuple(value.shape)} with inputs of shape {tuple(inputs.shape)}",
+                f"(B, {wanted}) and (B, {self.equation.in_channels}, {', '.join(map(str, space))})",
             )
 
     @staticmethod

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sciml.arguments import number, takes, whole
 from sciml.errors import InvalidArgument
 from sciml.physics.constraints.split import Split
 
@@ -90,6 +91,12 @@ class PointSampler:
             raise InvalidArgument(
                 f"{count} points per expert", "a positive number, or null for all"
             )
+        if bias is not None and (bias.shape != (len(self.own),) or not bool(bias.isfinite().all())):
+            raise InvalidArgument(
+                f"a bias of shape {tuple(bias.shape)}"
+                + ("" if bias.isfinite().all() else " with NaN"),
+                f"({len(self.own)},) finite numbers, one per expert",
+            )
         if count is None or (bias is None and all(len(m) <= count for m in self.own)):
             chosen = self.own
         elif bias is None:
@@ -131,9 +138,10 @@ class Balance:
         rate: Step of the biases; scores are uniform in [0, 1].
     """
 
+    @takes(experts=whole, rate=number)
     def __init__(self, experts: int, rate: float = 1e-3) -> None:
-        if not rate > 0:
-            raise InvalidArgument(f"rate={rate}", "a positive number")
+        if not rate > 0 or experts < 1:
+            raise InvalidArgument(f"experts={experts}, rate={rate}", "positive numbers")
         self.rate, self.bias = rate, torch.zeros(experts, dtype=torch.float64)
 
     def update(self, counts: Sequence[int], iterations: Tensor) -> None:

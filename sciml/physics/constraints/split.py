@@ -205,7 +205,7 @@ class Split:
                 side = columns.index_select(2 + axis, (lines + shift) % self.sizes[axis])
                 jump = (side * gap).sum(1)
                 total = total + jump.square().flatten(1).sum(1)
-                points += jump[0].numel()
+                points += jump.shape[1:].numel()
         return (total / max(points, 1)).sqrt()
 
     def _indicators(self, axis: int) -> Tensor:

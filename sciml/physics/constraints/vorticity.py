@@ -8,6 +8,10 @@ velocity of the basis functions is taken on the whole square, so the product u .
 in the weights and every expert assumes that its own weights hold everywhere; the residual of the
 assembled field is another one.
 
+A jump where two experts meet is felt everywhere by these series: with 16 modes of solutions as
+basis on 24 x 24 points the residual of the assembled field is 0.80 for 2 x 2 blocks, 0.70 for one,
+and 0.58 for 2 x 2 that fade into each other over 2 points (`overlap`); a network is trained on it.
+
 The initial state is a lift, w = w_0 + t / T (b - mean b) . weights, so w(0) = w_0 exactly. The
 mean of w, which the flow keeps, is taken out again where experts have different weights.
 """

@@ -28,6 +28,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from sciml.arguments import count, generator, takes
 from sciml.errors import InvalidArgument
 from sciml.physics.checks import check_choice, check_number, check_positive
 from sciml.physics.evolution.problem import check_cells, check_inputs, stored_times
@@ -118,6 +119,7 @@ class DiffusionSorption:
         self.atol = check_number("problem.atol", atol, 0.0)
 
     # --- inputs -----------------------------------------------------------------------------
+    @takes(count=count, generator=generator)
     def sample(self, count: int, generator: torch.Generator) -> Tensor:
         """Return initial states `(count, 1, cells)`, each constant in x."""
         level = torch.rand(count, 1, 1, generator=generator, dtype=torch.float64) * self.highest
@@ -316,6 +318,7 @@ class HeterogeneousDiffusionSorption(DiffusionSorption):
         self.tau = check_number("problem.tau", tau, 0.0)
         self.spread = check_positive("problem.spread", spread)
 
+    @takes(count=count, generator=generator)
     def sample(self, count: int, generator: torch.Generator) -> Tensor:
         """Return u_0, D and phi `(count, 3, cells)`."""
         drawn = cosine_profiles(3 * count, self.cells, generator, tau=self.tau)

@@ -68,6 +68,12 @@ def stored_times(horizon: float, count: int, grading: float = 1.0) -> Tensor:
     return horizon * torch.linspace(0, 1, count, dtype=torch.float64) ** grading
 
 
+def training_levels(times: Tensor, share: float) -> int:
+    """Return how many of the stored times `(nt,)` make up a share of the horizon, at least 3."""
+    nearest = int((times - share * times[-1]).abs().argmin())
+    return min(max(nearest + 1, 3), len(times))
+
+
 def check_cells(name: str, value: int, least: int = 4) -> int:
     """Return a number of cells or points, or refuse what is no integer of at least `least`."""
     if not isinstance(value, int) or isinstance(value, bool) or value < least:

@@ -117,6 +117,8 @@ def periodic_kernel_fields(
     size = torch.stack([line[axis.abs()] for axis in axes]).prod(0)
     size[(top,) * dimension] = 0
     size = (size / size.sum()).sqrt() * std
+    if count == 0:
+        return torch.zeros(0, *[points] * dimension, dtype=torch.float64)
     # independent cosine and sine waves of every k; their real sum has the variance size^2 for k
     draws = torch.randn(count, *size.shape, 2, generator=generator, dtype=torch.float64)
     waves = torch.view_as_complex(draws) * size

@@ -19,6 +19,7 @@ import math
 import torch
 from torch import Tensor
 
+from sciml.arguments import count, generator, takes
 from sciml.errors import InvalidArgument
 from sciml.physics.checks import check_number, check_positive
 from sciml.physics.evolution.problem import check_inputs, no_solution, stored_times
@@ -85,6 +86,7 @@ class VorticityNavierStokes:
         self.std = check_positive("problem.std", std)
         self.step = check_positive("problem.step", step)
 
+    @takes(count=count, generator=generator)
     def sample(self, count: int, generator: torch.Generator) -> Tensor:
         """Return initial vorticities `(count, 1, points, points)` of mean zero."""
         return periodic_kernel_fields(

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sciml.arguments import whole
 from sciml.errors import InvalidArgument
 
 
@@ -33,7 +34,7 @@ class Periodic:
 
     def __post_init__(self) -> None:
         """Check the grid."""
-        if self.n < 4 or self.n % 2:
+        if whole(self.n) or self.n < 4 or self.n % 2:
             raise InvalidArgument(f"n={self.n}", "an even number of points, at least 4")
 
     def points(self, like: Tensor) -> tuple[Tensor, Tensor]:

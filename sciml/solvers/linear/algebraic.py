@@ -48,6 +48,9 @@ class AlgebraicMultigrid(StencilPreconditioner):
             for k in range(count)
         ]
 
+    def _keep(self, places: slice) -> None:
+        self._cycles, self._masks = self._cycles[places], self._masks[places]
+
     def product(self, r: Tensor) -> Tensor:
         """Return one V-cycle from zero."""
         n = self._masks.shape[1]

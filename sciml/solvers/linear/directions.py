@@ -62,7 +62,7 @@ class FlexibleCG(Krylov):
 
     preconditioner: Preconditioner | None = None
     window: int | None = None
-    needs_symmetry = True
+    needs_symmetry = needs_definite = True
     slack = 1
 
     def __post_init__(self) -> None:
@@ -118,7 +118,7 @@ class ConjugateDirections(Krylov):
     preconditioner: Preconditioner | None = None
     directions: int = 2
     window: int | None = None
-    needs_symmetry = True
+    needs_symmetry = needs_definite = True
     slack = 1
 
     def __post_init__(self) -> None:

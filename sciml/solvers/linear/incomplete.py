@@ -115,6 +115,10 @@ class IncompleteCholesky(StencilPreconditioner):
             self._order = wavefronts(tuple(stencil.grid), stencil.shift.device)
             below, above = self._weights()
             pivots = self._pivots(below, above, modified)
+            # a matrix that is not positive definite has no factor: M = 1, and CG says what is wrong
+            whole = ((pivots > 0) & pivots.isfinite()).all(-1, keepdim=True)
+            pivots = torch.where(whole, pivots, 1.0)
+            below, above = ([torch.where(whole, w, 0.0) for w in ws] for ws in (below, above))
             if solves == "scipy":
                 self._factors = self._scipy_factors(below, pivots)
             else:
@@ -175,6 +179,14 @@ class IncompleteCholesky(StencilPreconditioner):
                 )
             )
         return factors
+
+    def _keep(self, places: slice) -> None:
+        if self.solves == "scipy":
+            self._factors = self._factors[places]
+        else:
+            self._below = [w[places] for w in self._below]
+            self._above = [w[places] for w in self._above]
+            self._pivot = self._pivot[places]
 
     # --- the product ------------------------------------------------------------------------
     def product(self, r: Tensor) -> Tensor:

@@ -45,6 +45,7 @@ from torch.nn.functional import pad
 from sciml.errors import InvalidArgument
 from sciml.solvers.linear.preconditioner import StencilPreconditioner
 from sciml.solvers.linear.stencil import Stencil, around, build_stencil, high, low
+from sciml.solvers.parts import parts_of
 from sciml.solvers.progress import check_counts
 
 WEAK = 0.3  # share of the strongest coupling below which an axis waits
@@ -84,6 +85,11 @@ class Transfer:
             x = x.narrow(axis, 0, size)
         return self.damp * x
 
+    def part(self, rows: slice) -> Transfer:
+        """Return the transfer of some problems of a flat batch."""
+        below, above = (tuple(t[rows] for t in ts) for ts in (self.below, self.above))
+        return Transfer(self.axes, self.sizes, below, above, self.damp[rows])
+
     def down(self, r: Tensor) -> Tensor:
         """Return P^T r on the coarse grid."""
         r = self.damp * r
@@ -114,6 +120,11 @@ class Level:
         """Multiply once, and where the level is made: later there may be no graph to record."""
         object.__setattr__(self, "factors", [step * self.scaling for step in self.steps])
 
+    def part(self, rows: slice) -> Level:
+        """Return the level of some problems of a flat batch."""
+        transfer = self.transfer and self.transfer.part(rows)
+        return Level(self.stencil.part(rows), self.scaling[rows], self.steps, transfer)
+
 
 @dataclass(frozen=True, eq=False)
 class Cycle:
@@ -133,21 +144,46 @@ class Cycle:
 def grouped(
     stencil: Stencil, make: Callable[[list[Stencil], list[Transfer | None]], list[Level]]
 ) -> list[Cycle]:
-    """Return the V-cycles of a batch, one for every group that is coarsened alike.
+    """Return the V-cycles of a batch, for groups that are coarsened alike and fit into the cache.
 
     Args:
         stencil: The matrices.
         make: Makes the levels of a group from its matrices and transfers.
     """
     cycles, lead = [], len(stencil.problems)
-    for waits, which in alike(stencil):
-        mine = stencil
-        if which is not None:
-            mine = stencil.map(lambda t: t.flatten(0, lead - 1).index_select(0, which))  # noqa: B023
-        stencils, transfers = hierarchy(mine, waits)
-        levels = make(stencils, transfers)
-        cycles.append(Cycle(levels, coarsest_inverse(stencils[-1]), which))
+    for waits, every in alike(stencil):
+        count = stencil.problems.numel() if every is None else len(every)
+        cpu = lead > 0 and stencil.shift.device.type == "cpu"
+        split = parts_of(count, stencil.grid.numel()) if cpu else [slice(None)]
+        for part in split:
+            which, mine = every, stencil
+            if len(split) > 1 and every is None:
+                which = torch.arange(count, device=stencil.shift.device)
+            if which is not None:
+                which = which[part]
+                mine = stencil.map(lambda t: t.flatten(0, lead - 1).index_select(0, which))  # noqa: B023
+            stencils, transfers = hierarchy(mine, waits)
+            levels = make(stencils, transfers)
+            cycles.append(Cycle(levels, coarsest_inverse(stencils[-1]), which))
     return cycles
+
+
+def of_places(cycles: Sequence[Cycle], places: slice, count: int) -> list[Cycle]:
+    """Return the V-cycles of a slice of a batch of `count` problems; their arrays are views."""
+    first, last, _ = places.indices(count)
+    found = []
+    for cycle in cycles:
+        which = torch.arange(count) if cycle.which is None else cycle.which.cpu()  # ascending
+        begin, end = (int(torch.searchsorted(which, place)) for place in (first, last))
+        if begin == end:
+            continue
+        rows, mine = slice(begin, end), cycle
+        if end - begin < len(which):
+            mine = Cycle([lv.part(rows) for lv in cycle.levels], cycle.coarsest[rows], None)
+        alone = end - begin == last - first
+        which = None if alone else (which[rows] - first).to(cycle.coarsest.device)
+        found.append(Cycle(mine.levels, mine.coarsest, which))
+    return found
 
 
 def v_cycles(cycles: Sequence[Cycle], stencil: Stencil, r: Tensor) -> Tensor:
@@ -157,11 +193,12 @@ def v_cycles(cycles: Sequence[Cycle], stencil: Stencil, r: Tensor) -> Tensor:
     d, lead = stencil.ndim, len(stencil.problems)
     r = r.expand(torch.broadcast_shapes(r.shape, stencil.shift.shape))
     flat, axis = r.flatten(-d - lead, -d - 1), -d - 1
-    out = torch.zeros_like(flat)
-    for cycle in cycles:
-        made = v_cycle(cycle.levels, cycle.coarsest, flat.index_select(axis, cycle.which))
-        out = out.index_copy(axis, cycle.which, made)
-    return out.reshape(r.shape)
+    made = [
+        v_cycle(cycle.levels, cycle.coarsest, flat.index_select(axis, cycle.which))
+        for cycle in cycles
+    ]
+    order = torch.cat([cycle.which for cycle in cycles]).argsort()
+    return torch.cat(made, axis).index_select(axis, order).reshape(r.shape)
 
 
 def v_cycle(levels: Sequence[Level], coarsest: Tensor | None, r: Tensor) -> Tensor:
@@ -176,7 +213,8 @@ def v_cycle(levels: Sequence[Level], coarsest: Tensor | None, r: Tensor) -> Tens
     if level.transfer is None and coarsest is not None:
         d = level.stencil.ndim
         flat = r.flatten(-d)
-        return (coarsest @ flat[..., None])[..., 0].reshape(r.shape)
+        # not a matrix product, whose rounding depends on the size of the batch
+        return (coarsest * flat[..., None, :]).sum(-1).reshape(r.shape)
     first, *more = level.factors
     x = first * r
     for factor in more:
@@ -246,6 +284,9 @@ class Multigrid(StencilPreconditioner):
     def grids(self) -> list[list[tuple[int, ...]]]:
         """Return the cells per axis of every level, for every group that is coarsened alike."""
         return [[tuple(level.stencil.grid) for level in c.levels] for c in self.cycles]
+
+    def _keep(self, places: slice) -> None:
+        self.cycles = of_places(self.cycles, places, self.stencil.problems[0])
 
     def product(self, r: Tensor) -> Tensor:
         """Return one V-cycle from zero."""
@@ -376,6 +417,14 @@ def _across(w: Tensor, cells: int, axis: int) -> tuple[Tensor, Tensor, Tensor]:
     return below, above, torch.where(closed, 0.0, 1 / whole)
 
 
+def pseudo_inverse(a: Tensor) -> Tensor:
+    """Return the pseudo-inverse of symmetric matrices `(..., n, n)`, the same bits in any batch."""
+    size, vectors = torch.linalg.eigh(a)
+    kept = size > RANK * size.amax(-1, keepdim=True)
+    scaled = vectors * torch.where(kept, 1 / size.masked_fill(~kept, 1.0), 0.0)[..., None, :]
+    return (scaled[..., :, None, :] * vectors[..., None, :, :]).sum(-1)
+
+
 def coarsest_inverse(stencil: Stencil) -> Tensor:
     """Return the pseudo-inverse of small matrices `(*P, n, n)`, zero at cells without unknown."""
     n, grid = stencil.grid.numel(), tuple(stencil.grid)
@@ -387,8 +436,11 @@ def coarsest_inverse(stencil: Stencil) -> Tensor:
     mask = stencil.unknown.flatten(-stencil.ndim).to(a.dtype)
     root, _ = torch.linalg.cholesky_ex(a)
     pivots = root.diagonal(dim1=-2, dim2=-1).square()
-    if bool((pivots.amin(-1) > RANK * pivots.amax(-1)).all()):  # not of NaN: a breakdown
+    regular = pivots.amin(-1) > RANK * pivots.amax(-1)  # not of NaN: a breakdown
+    if bool(regular.all()):
         inverse = torch.cholesky_inverse(root)
     else:
-        inverse = torch.linalg.pinv(a, rtol=RANK, hermitian=True)
+        wide, unit = regular[..., None, None], torch.eye(n, dtype=a.dtype, device=a.device)
+        inverse = torch.cholesky_inverse(torch.where(wide, root, unit))
+        inverse = torch.where(wide, inverse, pseudo_inverse(a))
     return (mask[..., None] * inverse * mask[..., None, :]).to(stencil.shift.dtype)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from copy import copy
 
 import numpy as np
 import torch
@@ -37,14 +38,29 @@ class StencilPreconditioner(ABC):
         Raises:
             InvalidArgument: If the unknowns do not fit the stencil.
         """
-        self.stencil.check_fits(operator.like)
-        if operator.like.device != self.stencil.shift.device:
+        mine = self if operator.places is None else self.part(operator.places)
+        mine.stencil.check_fits(operator.like)
+        if operator.like.device != mine.stencil.shift.device:
             raise InvalidArgument(
                 f"unknowns on {operator.like.device}",
-                f"the device of the preconditioner, {self.stencil.shift.device}",
+                f"the device of the preconditioner, {mine.stencil.shift.device}",
                 "Type type(preconditioner)(stencil.to(device))",
             )
-        return self.apply
+        return mine.apply
+
+    def part(self, places: slice) -> StencilPreconditioner:
+        """Return the preconditioner of a slice of the first axis of P; it shares its arrays."""
+        out = copy(self)
+        out._keep(places)
+        out.stencil = self.stencil.part(places)
+        return out
+
+    @abstractmethod
+    def _keep(self, places: slice) -> None:
+        """Drop what belongs to other matrices than those of a slice, without changing arrays.
+
+        Called while the stencil still is that of all matrices.
+        """
 
     def apply(self, r: Tensor) -> Tensor:
         """Return M r, `(..., *P, *grid)`; r itself at cells that are no unknowns, where A is 1.
@@ -104,3 +120,6 @@ class Jacobi(StencilPreconditioner):
     def product(self, r: Tensor) -> Tensor:
         """Return r over the diagonal."""
         return self.inverse * r
+
+    def _keep(self, places: slice) -> None:
+        self.inverse = self.inverse[places]

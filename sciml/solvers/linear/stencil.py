@@ -188,7 +188,34 @@ class Stencil:
             symmetric=True,
             positive_definite=not singular,
             project=self.project if singular else None,
+            part=self._parts(like),
         )
+
+    def _parts(self, like: Tensor) -> Callable[[slice], Operator] | None:
+        """Return slice -> the operator of these leading entries of `like`, see `Operator`."""
+        lead = like.dim() - self.ndim
+        if lead < 1 or transformed():
+            return None
+        own = lead == len(self.problems) and len(like) == self.problems[0]
+        mine = self.detach()
+
+        def part(places: slice) -> Operator:
+            out = (mine.part(places) if own else mine).operator(like[places])
+            out.places = places if own else None
+            return out
+
+        return part
+
+    def part(self, places: slice) -> Stencil:
+        """Return the matrices of a slice of the first axis of P, views; what is known stays so."""
+        out = self[places]
+        known = self.__dict__
+        if "_components" in known:  # numbers and sizes stay those of the whole
+            label, sizes = known["_components"]
+            out.__dict__["_components"] = label[places], sizes
+        if "diagonal" in known:
+            out.__dict__["diagonal"] = known["diagonal"][places]
+        return out
 
     def solve(
         self,
@@ -241,6 +268,7 @@ class Stencil:
             symmetric=True,
             positive_definite=not singular,
             project=self.project if singular else None,
+            part=self._parts(b.detach()),
         )
 
     def check_fits(self, b: Tensor) -> None:
@@ -309,8 +337,11 @@ class Stencil:
         return Stencil(faces, shift, self.unknown.to(shift.device))
 
     def detach(self) -> Stencil:
-        """Return the stencil without a graph."""
-        return Stencil(tuple(w.detach() for w in self.faces), self.shift.detach(), self.unknown)
+        """Return the stencil without a graph; what is known of its components stays so."""
+        out = Stencil(tuple(w.detach() for w in self.faces), self.shift.detach(), self.unknown)
+        if "_components" in self.__dict__:
+            out.__dict__["_components"] = self._components
+        return out
 
     def __getitem__(self, which: Any) -> Stencil:
         """Return the matrices that an index of P picks."""

@@ -5,11 +5,12 @@ import pytest
 import torch
 from scipy.sparse.linalg import cg
 
-from sciml.errors import InvalidArgument, InvalidType
+from sciml.errors import ConvergenceError, InvalidArgument, InvalidType
 from sciml.solvers import CG, Operator, Rows, Status
 from sciml.solvers.linear import (
     ConjugateDirections,
     FlexibleCG,
+    IncompleteCholesky,
     Stencil,
     build_stencil,
     fixed,
@@ -198,3 +199,21 @@ def test_settings_that_cannot_be_are_refused():
     lopsided = Operator(s.times, s.times, torch.zeros(1, 4), Rows(1))
     with pytest.raises(InvalidArgument, match="not declared symmetric"):
         FlexibleCG()(lopsided, torch.ones(1, 4))
+
+
+@pytest.mark.parametrize("solves", ["scipy", "wavefront"])
+def test_a_fallback_that_has_no_factor_leaves_the_verdict_to_cg(solves):
+    """One matrix of a batch is not positive definite: SuperLU called its factor singular."""
+    n = 12
+    faces = torch.ones(2, n - 1, n), torch.ones(2, n, n - 1)
+    faces[0][1] *= -1
+    s = Stencil(faces, torch.full((2, n, n), 0.5), torch.ones(2, n, n, dtype=torch.bool))
+    b = torch.randn(2, n, n)
+    fallback = IncompleteCholesky(s, solves=solves)
+    solver = guarded(fixed(torch.zeros_like), fallback, rtol=1e-8)
+    out = s.solve(b, linear=solver, on_failure="mask")
+    assert out.converged.tolist() == [True, False]
+    residual = (b - s.times(out.value))[0].norm() / b[0].norm()
+    assert float(residual) <= 1e-8
+    with pytest.raises(ConvergenceError, match=r"1 of 2 .* positive definite matrix"):
+        s.solve(b, linear=solver, on_failure="raise")

@@ -5,6 +5,8 @@ import pytest
 import torch
 
 from sciml.errors import InvalidArgument, MissingPackage
+from sciml.physics.fluids import RandomDomains
+from sciml.solvers import parts
 from sciml.solvers.linear import (
     AlgebraicMultigrid,
     FlexibleCG,
@@ -289,3 +291,53 @@ def test_settings_that_cannot_be_are_refused():
         other.solve(
             torch.zeros(1, 16, 16), linear=FlexibleCG(preconditioner=Jacobi(s)), on_failure="raise"
         )
+
+
+@pytest.mark.parametrize("many", [False, True])
+@pytest.mark.parametrize("kind", ["multigrid", "multigrid32", "ic", "wavefront", "jacobi"])
+def test_parts_of_a_batch_give_the_bits_of_the_whole(kind, many, monkeypatch):
+    """One matrix for all right-hand sides, or one for each; groups, closed rooms, singular ones."""
+    make = {
+        "multigrid": Multigrid,
+        "multigrid32": lambda s: Multigrid(s, dtype=torch.float32),
+        "ic": IncompleteCholesky,
+        "wavefront": lambda s: IncompleteCholesky(s, solves="wavefront"),
+        "jacobi": Jacobi,
+    }[kind]
+    family = RandomDomains(coefficients=("constant", "anisotropic"), sealed=0.3, pockets=0.3)
+    stencil = family.draw(7 if many else 1, (20, 24), torch.Generator().manual_seed(3)).stencil
+    draw = torch.Generator().manual_seed(4)
+    b = torch.randn(7, 20, 24, dtype=torch.float64, generator=draw)
+    preconditioner = make(stencil)
+    solver = FlexibleCG(rtol=1e-9, max_iter=500, preconditioner=preconditioner)
+    whole = stencil.solve(b, linear=solver, on_failure="raise")
+    monkeypatch.setattr(parts, "UNKNOWNS", 3 * 20 * 24)  # parts of 3, 3 and 1
+    seen = []
+    apply = type(preconditioner).apply
+    monkeypatch.setattr(
+        type(preconditioner), "apply", lambda self, r: (seen.append(len(r)), apply(self, r))[1]
+    )
+    made_in_parts = make(stencil)
+    for mine in (preconditioner, made_in_parts):
+        solver = FlexibleCG(rtol=1e-9, max_iter=500, preconditioner=mine)
+        found = stencil.solve(b, linear=solver, on_failure="raise")
+        assert torch.equal(found.value, whole.value)
+        assert torch.equal(found.iterations, whole.iterations)
+        assert torch.equal(found.residual, whole.residual)
+    assert set(seen) == {3, 1}
+
+
+def test_derivatives_of_a_batch_in_parts(monkeypatch):
+    family = RandomDomains(coefficients=("constant", "log_normal"))
+    stencil = family.draw(5, (12, 12), torch.Generator().manual_seed(3)).stencil
+    b = torch.randn(5, 12, 12, dtype=torch.float64, generator=torch.Generator().manual_seed(4))
+    found = []
+    for unknowns in (2**20, 2 * 12 * 12):
+        monkeypatch.setattr(parts, "UNKNOWNS", unknowns)
+        faces = tuple(w.clone().requires_grad_() for w in stencil.faces)
+        mine = Stencil(faces, stencil.shift, stencil.unknown)
+        solver = FlexibleCG(rtol=1e-10, preconditioner=Multigrid(mine))
+        y = mine.solve(b.requires_grad_(), linear=solver, on_failure="raise").value
+        found.append(torch.autograd.grad(y.square().sum(), (b, *faces)))
+    for whole, split in zip(*found, strict=True):
+        assert torch.equal(whole, split)

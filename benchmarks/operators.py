@@ -1,0 +1,176 @@
+"""Operators on files: neuraloperator's own trainer beside ours in one run, then our defaults.
+
+    python benchmarks/operators.py FOLDER [--what NAME ...] [--seeds 0 1 2] [--epochs 20]
+
+FOLDER holds darcy_train_16.pt, darcy_test_16.pt, darcy_test_32.pt, burgers_train_16.pt and
+burgers_test_16.pt, as the neuraloperator library ships or downloads them. What there is to run:
+
+    library   its Trainer: FNO(8, 8), 32 channels, H1 loss, AdamW 5e-3, shuffled, cosine to the end
+    same      the same network, epochs, loss, optimizer and schedule in our trainer
+    best      our defaults for small grids: model=unet optimizer=soap, symmetries, views
+    burgers   model=fno on the evolution of Burgers' equation, times as channels, symmetries
+    ridge     kernel ridge regression on both, which trains nothing
+
+Times are CPU seconds of this process (one thread), without imports and final tests. Errors are
+means over test samples of relative L2 errors, in percent.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sciml.data.field_files import FieldFiles
+from sciml.data.files import regression
+from sciml.testing import runs
+
+RESULTS = Path(__file__).parent / "results" / "operators.json"
+VIEWS = "data.symmetries=[transpose,flip_x,flip_y]"
+
+
+def seconds() -> float:
+    """Return the CPU seconds of this process so far."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
+def library(folder: Path, seed: int, epochs: int) -> dict[str, float]:
+    """Train FNO with the library's own trainer and data processor."""
+    from neuralop import H1Loss, LpLoss, Trainer
+    from neuralop.data.datasets.darcy import DarcyDataset
+    from neuralop.models import FNO
+    from neuralop.training import AdamW
+    from torch.utils.data import DataLoader
+
+    torch.manual_seed(seed)
+    held = DarcyDataset(
+        root_dir=folder, n_train=1000, n_tests=[50, 50], batch_size=16, test_batch_sizes=[50, 50],
+        train_resolution=16, test_resolutions=[16, 32], download=False,
+    )  # fmt: skip
+    processor = held.data_processor
+    draw = torch.Generator().manual_seed(seed)
+    loader = DataLoader(held.train_db, 16, shuffle=True, generator=draw)
+    model = FNO(n_modes=(8, 8), in_channels=1, out_channels=1, hidden_channels=32,
+                projection_channel_ratio=2)  # fmt: skip
+    optimizer = AdamW(model.parameters(), lr=5e-3, weight_decay=1e-4)
+    steps = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=epochs)
+    losses = {"l2": LpLoss(d=2, p=2)}
+    trainer = Trainer(model=model, n_epochs=epochs, data_processor=processor, eval_interval=epochs)
+    start = seconds()
+    trainer.train(
+        train_loader=loader, test_loaders={}, optimizer=optimizer, scheduler=steps,
+        training_loss=H1Loss(d=2), eval_losses=losses, regularizer=None,
+    )  # fmt: skip
+    found = {"seconds": seconds() - start, "parameters": sum(p.numel() for p in model.parameters())}
+    model.eval()
+    processor.eval()
+    for n in (16, 32):
+        held = torch.load(folder / f"darcy_test_{n}.pt", weights_only=True)
+        batch = {"x": held["x"][:, None].float(), "y": held["y"][:, None]}
+        with torch.no_grad():
+            inside = processor.preprocess(dict(batch))
+            value, _ = processor.postprocess(model(inside["x"]), inside)
+        found[f"test_{n}"] = 100 * regression.relative(value.double(), batch["y"].double())
+    return found
+
+
+def ours(words: list[str], seed: int) -> dict[str, float]:
+    """Train a command line and return its test errors."""
+    with tempfile.TemporaryDirectory() as folder:
+        words = [*words, f"seed={seed}", "module.baselines=false"]
+        trainer = {"log_every_n_steps": 1000, "limit_val_batches": 0}
+        run = runs.prepare(words, Path(folder), trainer=trainer)
+        start = seconds()
+        runs.fit(run)
+        spent = seconds() - start
+        run.trainer.test(run.module, run.data, verbose=False)
+        metrics = run.module.test_report["metrics"]
+    found = {"seconds": spent}
+    found["parameters"] = sum(p.numel() for p in run.module.network.parameters())
+    for name, value in metrics.items():
+        if name.endswith("rel_l2") and name.count("/") == 1:
+            found[name.removesuffix("/rel_l2")] = 100 * value
+    return found
+
+
+def darcy(folder: Path) -> list[str]:
+    """Return the words that name the Darcy files."""
+    tests = ",".join(str(folder / f"darcy_test_{n}.pt") for n in (16, 32))
+    return [f"data.path={folder / 'darcy_train_16.pt'}", f"data.test_path=[{tests}]", "data.val=1"]
+
+
+def same(folder: Path, seed: int, epochs: int) -> dict[str, float]:
+    """Train the library's network in our trainer with the library's settings."""
+    words = [
+        "model=tfno", "network.model=FNO", "network.modes=8", "optimizer=adamw",
+        "network.options={projection_channel_ratio: 2}", "module.loss=h1", "optimizer.lr=5e-3",
+        "optimizer.weight_decay=1e-4", "schedule.warmup=0", "data.batch_size=16",
+        f"trainer.max_steps={epochs * 63}",
+    ]  # fmt: skip
+    return ours([*words, *darcy(folder)], seed)
+
+
+def best(folder: Path, seed: int, epochs: int) -> dict[str, float]:
+    """Train our defaults for small grids."""
+    words = ["model=unet", "optimizer=soap", VIEWS, "network.views=true"]
+    return ours([*words, f"trainer.max_steps={epochs * 50}", *darcy(folder)], seed)
+
+
+def burgers(folder: Path, seed: int, epochs: int) -> dict[str, float]:
+    """Train our FNO on Burgers' equation."""
+    words = ["model=fno", "optimizer=soap", f"data.path={folder / 'burgers_train_16.pt'}",
+             f"data.test_path={folder / 'burgers_test_16.pt'}", "data.val=1",
+             "data.symmetries=[shift]", "trainer.max_steps=3000"]  # fmt: skip
+    return ours(words, seed)
+
+
+def ridge(folder: Path, seed: int, epochs: int) -> dict[str, float]:
+    """Fit kernel ridge regressions."""
+    found, start = {}, seconds()
+    for name in ("darcy", "burgers"):
+        data = FieldFiles(path=str(folder / f"{name}_train_16.pt"), val=1,
+                          test_path=str(folder / f"{name}_test_16.pt"))  # fmt: skip
+        given, y = data.known("train", 2000)
+        plain, ones, x = data.sizes["fields"], [1] * data.fields.dim, data.fields.pack(given)
+        mean, std = (torch.tensor(plain[k]).double().reshape(-1, *ones) for k in ("mean", "std"))
+        model = regression.kernel_ridge((x.double() - mean) / std, y.double())
+        given, wanted = data.known("test", 2000)
+        guess = model((data.fields.pack(given).double() - mean) / std)
+        found[name] = 100 * regression.relative(guess, wanted.double())
+    return {**found, "seconds": seconds() - start}
+
+
+WHAT: dict[str, Callable[[Path, int, int], dict[str, Any]]] = {
+    "library": library, "same": same, "best": best, "burgers": burgers, "ridge": ridge,
+}  # fmt: skip
+
+
+def main() -> None:
+    """Run what was asked for, print a line per run, and keep all of them."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--what", nargs="+", choices=WHAT, default=list(WHAT))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    kept = json.loads(arguments.out.read_text()) if arguments.out.exists() else {}
+    for name in arguments.what:
+        for seed in arguments.seeds if name != "ridge" else [0]:
+            found = WHAT[name](arguments.folder.resolve(), seed, arguments.epochs)
+            shown = ", ".join(f"{k} {v:.4g}" for k, v in found.items())
+            print(f"{name} seed={seed} epochs={arguments.epochs}: {shown}", flush=True)
+            kept.setdefault(name, {})[str(seed)] = {**found, "epochs": arguments.epochs}
+            arguments.out.write_text(json.dumps(kept, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,136 @@
+"""GINO and FNOGNO of the neuraloperator library on point clouds of people's own files.
+
+    u(p) = m_u + s_u N[(a - m_a) / s_a, p](p)        at the points p of a cloud, in 2D or 3D
+
+Points are moved and scaled by one box, that of all training clouds, to [0, 1]^d. Clouds of a batch
+run one after the other, since neighbours differ.
+
+Reference: Li et al. 2023, arXiv 2309.00583 (GINO); Kossaifi et al., arXiv 2412.10354. FNOGNO reads
+a grid: every node takes the features of the closest point, and how far away that is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from sciml.errors import InvalidArgument
+from sciml.networks.neuraloperator_library import make, summed_at_once, tensors_only
+
+MODELS = ("GINO", "FNOGNO")
+
+
+class CloudOperator(nn.Module):
+    """Maps features at the points of a cloud to fields at these points.
+
+    Args:
+        clouds: What the data module says: `points`, `features` and `output` (names), `dim`,
+            `channels` in and out, `low`, `high` of the box, `mean`, `std`, `out_mean`, `out_std`,
+            `unit`.
+        model: GINO or FNOGNO.
+        nodes: Nodes of the latent grid per axis.
+        radius: In which points and nodes see each other, of the box.
+        width: Channels on the latent grid.
+        modes: Fourier modes along each axis, of both signs.
+        layers: Fourier layers.
+
+    Raises:
+        InvalidArgument: For sizes that cannot be, or what the library refuses.
+        MissingPackage: Without the library.
+    """
+
+    def __init__(
+        self,
+        clouds: Mapping[str, Any],
+        model: Literal["GINO", "FNOGNO"] = "GINO",
+        nodes: int = 12,
+        radius: float = 0.15,
+        width: int = 16,
+        modes: int = 8,
+        layers: int = 3,
+    ) -> None:
+        super().__init__()
+        if model not in MODELS:
+            raise InvalidArgument(f"network.model={model}", " or ".join(MODELS))
+        if min(nodes, width, modes, layers) < 1 or not 0 < radius < 2:
+            raise InvalidArgument(
+                f"network.nodes={nodes}, width={width}, modes={modes}, layers={layers}, "
+                f"radius={radius}",
+                "positive integers, and a radius below 2",
+            )
+        self.clouds, self.name = dict(clouds), model
+        dim, seen = int(clouds["dim"]), int(clouds["channels"])
+        self.register_buffer("low", torch.tensor(list(map(float, clouds["low"]))))
+        self.register_buffer("high", torch.tensor(list(map(float, clouds["high"]))))
+        for key in ("mean", "std", "out_mean", "out_std"):
+            self.register_buffer(key, torch.tensor(list(map(float, clouds[key]))))
+        axis = torch.linspace(0, 1, nodes)
+        grid = torch.stack(torch.meshgrid(*[axis] * dim, indexing="ij"), -1)
+        self.register_buffer("grid", grid, persistent=False)
+        own = {
+            "out_channels": int(clouds["out_channels"]),
+            "gno_coord_dim": dim,
+            "gno_use_open3d": False,
+            "gno_use_torch_scatter": False,
+            "fno_n_modes": [modes] * dim,
+            "fno_hidden_channels": width,
+            "fno_n_layers": layers,
+        }
+        if model == "GINO":
+            own |= {"in_channels": seen + dim, "fno_in_channels": seen + dim,
+                    "latent_feature_channels": None, "in_gno_radius": radius,
+                    "out_gno_radius": radius, "in_gno_channel_mlp_hidden_layers": [32],
+                    "out_gno_channel_mlp_hidden_layers": [32]}  # fmt: skip
+        else:
+            own |= {"in_channels": seen + dim + 1, "gno_radius": radius, "gno_batched": True,
+                    "gno_channel_mlp_hidden_layers": [32]}  # fmt: skip
+        self.model = make(model, MODELS, {}, own)
+        self.register_state_dict_post_hook(tensors_only)
+
+    def forward(self, **inputs: Tensor) -> Tensor:
+        """Return the outputs at the points `(B, P, C)`.
+
+        Args:
+            inputs: Points `(B, P, d)` and features `(B, P, C_in)` by the names of the file.
+        """
+        points = inputs[self.clouds["points"]]
+        if points.dtype == torch.float64:
+            raise InvalidArgument(
+                "points in float64", "float32: spectral weights of neuraloperator are in no other",
+                "Type trainer.precision=32-true",
+            )  # fmt: skip
+        place = (points - self.low) / (self.high - self.low)
+        parts = [2 * place - 1]
+        names = self.clouds["features"]
+        if names:
+            values = torch.cat([inputs[n] for n in names], -1)
+            parts.insert(0, (values - self.mean) / self.std)
+        features = torch.cat(parts, -1)
+        solve = self._gino if self.name == "GINO" else self._fnogno
+        with summed_at_once():
+            found = torch.stack([solve(p, f) for p, f in zip(place, features, strict=True)])
+        return self.out_mean + self.out_std * found
+
+    def _gino(self, points: Tensor, features: Tensor) -> Tensor:
+        return self.model(points[None], self.grid[None], points[None], x=features[None])[0]
+
+    def _fnogno(self, points: Tensor, features: Tensor) -> Tensor:
+        gap, index = torch.cdist(self.grid.flatten(0, -2), points).min(1)
+        nodes = torch.cat([features[index], gap[:, None]], 1).view(*self.grid.shape[:-1], -1)
+        return self.model(in_p=self.grid, out_p=points, f=nodes[None])[0]
+
+    def schema(self) -> dict[str, dict[str, Any]]:
+        """Return what goes in and out."""
+        c, real = self.clouds, {"dtype": "float", "cast": True}
+        inputs = {c["points"]: {"shape": ["N", "points", int(c["dim"])], "unit": "1", **real}}
+        for name, width in zip(c["features"], c["widths"], strict=True):
+            inputs[name] = {"shape": ["N", "points", int(width)], "unit": "1", **real}
+        out = {"shape": ["N", "points", int(c["out_channels"])], "unit": str(c.get("unit", "1"))}
+        return {"inputs": inputs, "outputs": {c["output"]: {**out, "dtype": "float"}}}
+
+    def infer(self, **inputs: Tensor) -> dict[str, Tensor]:
+        """Return the output by its name."""
+        return {self.clouds["output"]: self(**inputs)}

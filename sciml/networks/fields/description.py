@@ -1,0 +1,199 @@
+"""What a network knows of its data: names, axes, units, grid, statistics; and how arrays are laid.
+
+An array of a file has samples first, then axes in any order, of
+
+    x, y, z   directions of space          t   times          c   channels
+
+A network works on channels `(B, C, *space)`: times and channels of an array are one axis, times
+slower, directions of space stand in the order x, y, z, and the arrays of a side follow each other.
+An input without directions of space is a set of numbers, the same at every point.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sciml.errors import InvalidArgument
+
+SPACE = ("x", "y", "z")
+LETTERS = {"x": "H", "y": "W", "z": "D"}  # of free sizes, as in other operators on grids
+
+
+def to_channels(value: Tensor, axes: Sequence[str]) -> Tensor:
+    """Return `(B, C, *space)` from `(B, *axes)`."""
+    order = [a for a in ("t", "c", *SPACE) if a in axes]
+    value = value.permute(0, *(1 + axes.index(a) for a in order))
+    inner = sum(a in ("t", "c") for a in order)
+    rest = value.shape[1 + inner :]
+    return value.reshape(len(value), math.prod(value.shape[1 : 1 + inner]), *rest)
+
+
+def from_channels(value: Tensor, axes: Sequence[str], sizes: Mapping[str, int]) -> Tensor:
+    """Return `(B, *axes)` from `(B, C, *space)`, the inverse of `to_channels`.
+
+    Args:
+        value: The channels of one array.
+        axes: Of the array, samples left out.
+        sizes: Of its times and channels.
+    """
+    order = [a for a in ("t", "c", *SPACE) if a in axes]
+    inner = [sizes[a] for a in order if a in ("t", "c")]
+    value = value.reshape(len(value), *inner, *value.shape[2:])
+    return value.permute(0, *(1 + order.index(a) for a in axes))
+
+
+@dataclass(frozen=True)
+class Field:
+    """One array of a side.
+
+    Attributes:
+        name: Its key in files.
+        axes: Behind the samples.
+        sizes: Of "t" and "c", where it has them.
+        unit: "1" where it has none.
+        names: Of its channels, where they have any.
+    """
+
+    name: str
+    axes: tuple[str, ...]
+    sizes: Mapping[str, int]
+    unit: str = "1"
+    names: tuple[str, ...] = ()
+
+    @property
+    def channels(self) -> int:
+        """Return times times channels."""
+        return self.sizes.get("t", 1) * self.sizes.get("c", 1)
+
+    @property
+    def space(self) -> tuple[str, ...]:
+        """Return its directions of space."""
+        return tuple(a for a in self.axes if a in SPACE)
+
+    def shape(self) -> list[Any]:
+        """Return its shape for a schema: letters where sizes are free."""
+        return ["N", *(self.sizes.get(a, LETTERS.get(a)) for a in self.axes)]
+
+
+class Fields:
+    """The description of all arrays, around the plain dictionary that files and cards hold.
+
+    Args:
+        plain: `inputs` and `outputs`, lists of `name, axes, sizes, unit, names`; `size`, points per
+            direction in training; `grid`, per direction "left" (nodes, the left end included),
+            "both" (both ends) or "cells"; `periodic`; `mean`, `std` per input channel, `out_mean`,
+            `out_std`, `scale` per output channel; `base`, per output channel the input channel that
+            it is an increment of, -1 for none; `history` and `bundle`, states that go in and come
+            out of one step of a roll-out, 0 where there are no roll-outs.
+    """
+
+    def __init__(self, plain: Mapping[str, Any]) -> None:
+        def fields(side: str) -> tuple[Field, ...]:
+            try:
+                return tuple(
+                    Field(
+                        str(f["name"]),
+                        tuple(f["axes"]),
+                        dict(f["sizes"]),
+                        str(f.get("unit") or "1"),
+                        tuple(f.get("names", ())),
+                    )
+                    for f in plain[side]
+                )
+            except (KeyError, TypeError, AttributeError) as error:
+                raise InvalidArgument(
+                    f"fields.{side} is {str(plain.get(side))[:60]}", "a list of descriptions"
+                ) from error
+
+        self.plain = plain
+        self.inputs, self.outputs = fields("inputs"), fields("outputs")
+        self.size = [int(n) for n in plain["size"]]
+        self.grid = [str(g) for g in plain["grid"]]
+        self.periodic = bool(plain["periodic"])
+        self.base = [int(i) for i in plain.get("base", ())]
+        self.history, self.bundle = int(plain.get("history", 0)), int(plain.get("bundle", 0))
+        self.in_channels = sum(f.channels for f in self.inputs)
+        self.out_channels = sum(f.channels for f in self.outputs)
+        for key, wanted in (("mean", self.in_channels), ("std", self.in_channels)) + tuple(
+            (k, self.out_channels) for k in ("out_mean", "out_std", "scale")
+        ):
+            if len(plain[key]) != wanted:
+                raise InvalidArgument(
+                    f"fields.{key} with {len(plain[key])} entries", f"one per channel, {wanted}"
+                )
+
+    @property
+    def dim(self) -> int:
+        """Return the number of directions of space."""
+        return len(self.size)
+
+    # --- layout -----------------------------------------------------------------------------
+    def pack(self, given: Mapping[str, Tensor]) -> Tensor:
+        """Return the inputs `(B, C, *space)`; numbers are spread over the grid.
+
+        Raises:
+            InvalidArgument: If inputs stand on different grids.
+        """
+        parts = [to_channels(given[f.name], f.axes) for f in self.inputs]
+        grids = {tuple(p.shape[2:]) for p in parts if p.dim() > 2}
+        if len(grids) > 1:
+            shown = ", ".join(f"{f.name} {tuple(given[f.name].shape)}" for f in self.inputs)
+            raise InvalidArgument(f"inputs on different grids: {shown}", "one grid for all inputs")
+        grid = grids.pop() if grids else tuple(self.size)
+        parts = [
+            p if p.dim() > 2 else p.reshape(*p.shape, *[1] * len(grid)).expand(-1, -1, *grid)
+            for p in parts
+        ]
+        return torch.cat(parts, 1)
+
+    def target(self, given: Mapping[str, Tensor]) -> Tensor:
+        """Return the outputs `(B, C, *space)` of arrays by name."""
+        return torch.cat([to_channels(given[f.name], f.axes) for f in self.outputs], 1)
+
+    def unpack(self, value: Tensor) -> dict[str, Tensor]:
+        """Return the outputs by name, in the layout of the files, from `(B, C, *space)`."""
+        parts = value.split([f.channels for f in self.outputs], 1)
+        return {
+            f.name: from_channels(p, f.axes, f.sizes)
+            for f, p in zip(self.outputs, parts, strict=True)
+        }
+
+    def schema(self) -> dict[str, dict[str, Any]]:
+        """Return what goes in and out, see `sciml.pretrained.operator`."""
+        real = {"dtype": "float", "cast": True}
+        return {
+            "inputs": {f.name: {"shape": f.shape(), "unit": f.unit, **real} for f in self.inputs},
+            "outputs": {
+                f.name: {"shape": f.shape(), "unit": f.unit, "dtype": "float"} for f in self.outputs
+            },
+        }
+
+    # --- roll-outs --------------------------------------------------------------------------
+    def advanced(self, packed: Tensor, found: Tensor) -> Tensor:
+        """Return the inputs of the next step of a roll-out.
+
+        Args:
+            packed: Inputs of this step `(B, C, *space)`.
+            found: Its outputs, `bundle` states.
+        """
+        new = dict(
+            zip(
+                (f.name for f in self.outputs),
+                found.split([f.channels for f in self.outputs], 1),
+                strict=True,
+            )
+        )
+        parts = []
+        for f, old in zip(
+            self.inputs, packed.split([f.channels for f in self.inputs], 1), strict=True
+        ):
+            if f.name in new:  # the last `history` states of what was known and what is new
+                old = torch.cat([old, new[f.name]], 1)[:, -f.channels :]
+            parts.append(old)
+        return torch.cat(parts, 1)

@@ -1,0 +1,113 @@
+"""A U-Net between fields: convolutions on halved grids and back, in one to three directions.
+
+On small grids it beats Fourier layers, since it sees what lies between few points. It knows one
+spacing: on other grids it is evaluated on its own, between which and the others fields are
+interpolated.
+
+Reference: Ronneberger et al. 2015, arXiv 1505.04597; residual blocks with group norms and GELU as
+in Gupta and Brandstetter 2022, arXiv 2209.15616. Departure: kernels of three points, padded by the
+values of the other end where the domain is periodic, and with zeros elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sciml.errors import InvalidArgument
+from sciml.networks.fields.base import FieldNetwork
+
+CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+POOLS = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
+
+
+class UNet(FieldNetwork):
+    """U-Net between fields.
+
+    Args:
+        fields: The data module's description.
+        width: Channels on the finest grid; twice as many from the second one on.
+        levels: Grids, each half as fine as the one before; None for as many as leave four points.
+        blocks: Residual blocks on every grid, on the way down and on the way up.
+        resolution: As in `FieldNetwork`.
+        views: As in `FieldNetwork`.
+
+    Raises:
+        InvalidArgument: For sizes that cannot be, or a grid too small for the levels.
+    """
+
+    def __init__(
+        self,
+        fields: Mapping[str, Any],
+        width: int = 24,
+        levels: int | None = None,
+        blocks: int = 1,
+        resolution: Literal["free", "trained"] = "trained",
+        views: bool = False,
+    ) -> None:
+        super().__init__(fields, resolution, views)
+        least, dim = min(self.fields.size), self.fields.dim
+        most = max(1, least.bit_length() - 2)
+        levels = min(most, 4) if levels is None else levels
+        if width < 1 or blocks < 1 or not 1 <= levels <= most:
+            raise InvalidArgument(
+                f"network.width={width}, network.levels={levels}, network.blocks={blocks} on "
+                f"{least} points",
+                f"positive numbers, at most {most} levels",
+            )
+        sizes = [width] + [2 * width] * (levels - 1)
+        wraps = self.fields.periodic
+        self.enter = _convolution(dim, self.seen_channels, width, wraps)
+        self.down, self.up = nn.ModuleList(), nn.ModuleList()
+        before = width
+        for size in sizes:
+            row = [_Block(dim, before if k == 0 else size, size, wraps) for k in range(blocks)]
+            self.down.append(nn.Sequential(*row))
+            before = size
+        for size in reversed(sizes[:-1]):
+            row = [
+                _Block(dim, before + size if k == 0 else size, size, wraps) for k in range(blocks)
+            ]
+            self.up.append(nn.Sequential(*row))
+            before = size
+        self.leave = CONVOLUTIONS[dim](before, self.fields.out_channels, 1)
+
+    def body(self, z: Tensor) -> Tensor:
+        """Return normalised outputs `(B, C_out, *space)`."""
+        dim, kept = self.fields.dim, []
+        z = self.enter(z)
+        for k, block in enumerate(self.down):
+            if k:
+                z = POOLS[dim](z, 2, ceil_mode=True)
+            z = block(z)
+            kept.append(z)
+        for block, beside in zip(self.up, reversed(kept[:-1]), strict=True):
+            for axis in range(2, z.dim()):
+                z = z.repeat_interleave(2, axis).narrow(axis, 0, beside.shape[axis])
+            z = block(torch.cat([z, beside], 1))
+        return self.leave(z)
+
+
+class _Block(nn.Module):
+    """Two convolutions around a group norm, beside a shortcut."""
+
+    def __init__(self, dim: int, before: int, after: int, wraps: bool) -> None:
+        super().__init__()
+        groups = next(g for g in (8, 6, 4, 3, 2, 1) if after % g == 0)
+        self.first = _convolution(dim, before, after, wraps)
+        self.norm = nn.GroupNorm(groups, after)
+        self.second = _convolution(dim, after, after, wraps)
+        self.short = nn.Identity() if before == after else CONVOLUTIONS[dim](before, after, 1)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Return `(B, after, *space)`."""
+        return self.short(z) + self.second(F.gelu(self.norm(self.first(z))))
+
+
+def _convolution(dim: int, before: int, after: int, wraps: bool) -> nn.Module:
+    mode = "circular" if wraps else "zeros"
+    return CONVOLUTIONS[dim](before, after, 3, padding=1, padding_mode=mode)

@@ -1,0 +1,134 @@
+"""What an equation returns, compared with what the layer asked it for.
+
+Equations are written by users as well (`ConstrainedEquation`). A feature of another shape would be
+indexed where it has no entries, a field of another shape assembled without a word, and a formula
+that mixes points, or features that are not linear, give a Jacobian that belongs to other rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from sciml.arguments import shown
+from sciml.errors import InvalidArgument
+from sciml.physics.constraints.equation import ConstrainedEquation
+
+ALIKE = 1e-6  # relative difference of what must be equal, far above round-off
+
+
+def asked(
+    equation: ConstrainedEquation, method: str, shape: Sequence[int], *given: object
+) -> Tensor:
+    """Return `equation.method(*given)`, a tensor of this shape.
+
+    Raises:
+        InvalidArgument: If it is none.
+    """
+    out = getattr(equation, method)(*given)
+    if not isinstance(out, Tensor) or tuple(out.shape) != tuple(shape):
+        raise _other(equation, method, shown(out), f"a tensor of shape {tuple(shape)}")
+    return out
+
+
+def features(
+    equation: ConstrainedEquation, field: Tensor, inputs: Tensor, data: bool
+) -> list[Tensor]:
+    """Return the features of a field, tensors of its shape.
+
+    Raises:
+        InvalidArgument: If they are none.
+    """
+    out = equation.features(field, inputs, data=data)
+    if not isinstance(out, list | tuple) or not out:
+        raise _other(equation, "features", shown(out), "a list of tensors, one per feature")
+    for entry in out:
+        if not isinstance(entry, Tensor) or entry.shape != field.shape:
+            what = f"tensors of the field's shape {tuple(field.shape)}"
+            raise _other(equation, "features", f"a list with {shown(entry)}", what)
+    return list(out)
+
+
+def conditions(equation: ConstrainedEquation, field: Tensor, inputs: Tensor, data: bool) -> Tensor:
+    """Return the conditions of a field `(B, ..., *grid)` as rows `(B, ..., k)`.
+
+    Raises:
+        InvalidArgument: If they are none.
+    """
+    out = equation.conditions(field, inputs, data=data)
+    lead = tuple(field.shape[: field.dim() - len(equation.axes)])
+    if not isinstance(out, Tensor) or tuple(out.shape[:-1]) != lead or not out.dim():
+        wanted = f"rows of shape ({', '.join(map(str, lead))}, k), k for each field"
+        raise _other(equation, "conditions", shown(out), wanted)
+    return out
+
+
+def over(equation: ConstrainedEquation, method: str, sizes: Sequence[int]) -> Tensor:
+    """Return `weight` or `shared` over a grid.
+
+    Raises:
+        InvalidArgument: If it is none, and for weights that are negative or not finite.
+    """
+    out = asked(equation, method, sizes, tuple(sizes))
+    if method == "shared" and out.dtype != torch.bool:
+        raise _other(equation, method, shown(out), "booleans")
+    if method == "weight" and not bool((out.isfinite() & (out >= 0)).all()):
+        raise _other(equation, method, "negative numbers or NaN", "zero or positive weights")
+    return out
+
+
+@torch.no_grad()
+def examine(equation: ConstrainedEquation, columns: Tensor, offset: Tensor, inputs: Tensor) -> None:
+    """Refuse features that are not affine, and a formula that mixes the points.
+
+    Args:
+        equation: What is imposed.
+        columns: `(B, N, *grid)`, finite.
+        offset: `(B, *grid)`.
+        inputs: As the problem samples them.
+
+    Raises:
+        InvalidArgument: Naming the method.
+    """
+    one, two = columns[:1, 0], columns[:1, -1]
+    inputs = inputs[:1]
+    base = features(equation, offset[:1], inputs, data=True)
+    parts = [features(equation, f, inputs, data=False) for f in (one, two)]
+    both = features(equation, offset[:1] + one - 2 * two, inputs, data=True)
+    if len({len(base), len(parts[0])}) != 1:
+        found = f"{len(base)} tensors with data=True, {len(parts[0])} with data=False"
+        raise _other(equation, "features", found, "as many")
+    for whole, rest, first, second in zip(both, base, *parts, strict=True):
+        gap = (whole - rest - first + 2 * second).abs().max()
+        size = max(float(t.abs().max()) for t in (whole, rest, first, second))
+        if float(gap) > ALIKE * size:
+            raise _other(
+                equation, "features", "what is not affine in the field",
+                "f(u + v, data=True) = f(u, data=True) + f(v, data=False): products of features "
+                "belong into `formula`",
+            )  # fmt: skip
+    sizes = tuple(columns.shape[2:])
+    aux = [a[:1] for a in equation.aux(inputs, sizes)]
+    for a in aux:
+        if tuple(a.shape) != (1, *sizes):
+            raise _other(equation, "aux", shown(a), f"tensors of shape {(len(offset), *sizes)}")
+    values = [v.flatten(1) for v in both]
+    aux = [a.flatten(1) for a in aux]
+    whole = equation.formula(values, aux)
+    if isinstance(whole, Tensor) and whole.shape == values[0].shape:  # else the rows will say so
+        half = slice(0, max(values[0].shape[1] // 2, 1))
+        part = equation.formula([v[:, half] for v in values], [a[:, half] for a in aux])
+        same = isinstance(part, Tensor) and part.shape == values[0][:, half].shape
+        if not same or float((part - whole[:, half]).abs().max()) > ALIKE * float(
+            whole.abs().max()
+        ):
+            raise _other(
+                equation, "formula", "residuals that change when other points are left out",
+                "one residual per point, of the values at that point alone",
+            )  # fmt: skip
+
+
+def _other(equation: object, method: str, came: str, wanted: str) -> InvalidArgument:
+    return InvalidArgument(f"{type(equation).__name__}.{method}() returned {came}", wanted)

@@ -1,0 +1,39 @@
+"""Systems of equations with named outputs: shapes, conditions, unknowns.
+
+system      equations, domain, conditions: what a user writes
+shapes      interval, box, disk, polygon and their combinations, with named parts
+region      products with time and parameters
+conditions  on parts of the boundary, at the start, at points, from observations
+fields      outputs by name and their derivatives
+unknowns    constants that data tell
+"""
+
+from sciml.physics.systems.conditions import At, Condition, Initial, Observed, On, PointSet, Same
+from sciml.physics.systems.fields import Field
+from sciml.physics.systems.region import Range, Region, Time
+from sciml.physics.systems.shapes import Ball, Box, Disk, Interval, Polygon, Rectangle, Shape
+from sciml.physics.systems.system import System
+from sciml.physics.systems.unknowns import Unknown
+
+__all__ = [
+    "At",
+    "Ball",
+    "Box",
+    "Condition",
+    "Disk",
+    "Field",
+    "Initial",
+    "Interval",
+    "Observed",
+    "On",
+    "PointSet",
+    "Polygon",
+    "Range",
+    "Rectangle",
+    "Region",
+    "Same",
+    "Shape",
+    "System",
+    "Time",
+    "Unknown",
+]

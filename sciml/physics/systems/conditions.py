@@ -1,0 +1,431 @@
+"""Conditions of a system: on parts of the boundary, at the start, at points, from observations.
+
+    On(domain.left, u=1, v=lambda y: 4 * y * (1 - y))    values, per output
+    On(domain.right, u_n=0)                              a derivative: Neumann
+    On(domain.top, lambda u: u.n + 2 * (u - 5))          anything: zero where it holds
+    Initial(u=lambda x: torch.sin(x), u_t=0)             at the start of time
+    Same("x", u=1)                                       periodic: u and u.x agree at both ends
+    At(x=0, y=0, p=0)                                    at one point
+    Observed("probes.csv", sigma=0.01)                   columns named like variables and outputs
+
+Each makes one loss term per value, the mean of its squared residuals times `weight`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sciml.errors import InvalidArgument, did_you_mean
+from sciml.physics.systems.fields import Field, call, rows
+from sciml.physics.systems.shapes import KIND, Part, part
+from sciml.shapes import as_array
+
+if TYPE_CHECKING:
+    from sciml.physics.systems.system import System
+
+CONDITION_WEIGHT = 10.0  # of conditions that do not say: an equation weighs 1
+
+
+@dataclass
+class PointSet:
+    """Points at which an equation or a condition is asked.
+
+    Attributes:
+        x: All variables `(N, D)`.
+        normals: Unit outward normals in space `(N, d)`, or None.
+        data: Observed values `(N,)` by the name of what was observed.
+    """
+
+    x: Tensor
+    normals: Tensor | None = None
+    data: dict[str, Tensor] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Make room for what depends on the points alone."""
+        self.cache: dict = {}
+
+    def __len__(self) -> int:
+        """Return the number of points."""
+        return len(self.x)
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> PointSet:
+        """Return points with `function` applied to every tensor."""
+        normals = None if self.normals is None else function(self.normals)
+        data = {name: function(value) for name, value in self.data.items()}
+        return PointSet(function(self.x), normals, data)
+
+    def to(self, *target: torch.device | torch.dtype | str) -> PointSet:
+        """Return points moved to a device and/or cast to a dtype."""
+        return self.map(lambda value: value.to(*target))
+
+    def __getitem__(self, index: slice | Tensor) -> PointSet:
+        """Return the selected points."""
+        return self.map(lambda value: value[index])
+
+
+class Condition:
+    """Something that a solution satisfies at some points.
+
+    Args:
+        weight: Weight of each of its terms; `CONDITION_WEIGHT` by default.
+        points: Points per step; None for the number that all conditions have by default.
+        values: What is prescribed: a number or a function, by output or `output_derivative`.
+
+    Raises:
+        InvalidArgument: For a weight that is negative or infinite.
+    """
+
+    def __init__(self, weight: float | None, points: int | None, values: Mapping[str, Any]) -> None:
+        weight = CONDITION_WEIGHT if weight is None else weight
+        if not (isinstance(weight, int | float) and 0 <= weight < float("inf")):
+            raise InvalidArgument(f"a condition with weight={weight}", "a number of at least 0")
+        if points is not None and (not isinstance(points, int) or points < 1):
+            raise InvalidArgument(f"a condition with points={points}", "a positive integer")
+        self.weight, self.points, self.values = float(weight), points, dict(values)
+
+    def labels(self) -> frozenset[str]:
+        """Return the labels of the boundary that it names."""
+        return frozenset()
+
+    def check(self, system: System, name: str) -> None:
+        """Refuse what does not fit the system."""
+        for key in self.values:
+            system.quantity(f"condition '{name}'", key)
+
+    def sample(self, system: System, n: int, generator: torch.Generator) -> PointSet:
+        """Return about `n` points, or the fixed ones it has."""
+        raise NotImplementedError
+
+    def residuals(
+        self, system: System, name: str, p: PointSet, known: Mapping[str, Any]
+    ) -> dict[str, Tensor]:
+        """Return residuals `(N,)` by what they are about.
+
+        Args:
+            system: The system.
+            name: Name of the condition, for messages.
+            p: From `sample`.
+            known: Coordinates, outputs, unknowns by name.
+        """
+        found = {}
+        for key, wanted in self.values.items():
+            got = read(system, key, known, name)
+            if callable(wanted):
+                title = f"{key} of condition '{name}'"
+                wanted = rows(title, call(title, wanted, known), p.x)
+            found[key] = got - wanted
+        return found
+
+
+def read(system: System, key: str, known: Mapping[str, Any], name: str) -> Tensor:
+    """Return the values `(N,)` of an output or `output_derivative`."""
+    output, derivative = system.quantity(f"condition '{name}'", key)
+    quantity = known[output]
+    if derivative:
+        quantity = getattr(quantity, derivative)
+    return quantity.value if isinstance(quantity, Field) else quantity
+
+
+class On(Condition):
+    """A condition on a part of the boundary.
+
+    Args:
+        where: Part of the domain, such as `domain.left`, `domain.left | domain.top`,
+            `domain.boundary`, `domain.rest`, `domain.initial`.
+        operator: Function of outputs and coordinates that is zero where the condition holds; may
+            return a dictionary of several.
+        weight: Weight of each of its terms.
+        points: Points per step.
+        values: See the top of this file.
+    """
+
+    def __init__(
+        self,
+        where: Part,
+        operator: Callable | None = None,
+        *,
+        weight: float | None = None,
+        points: int | None = None,
+        **values: Any,
+    ) -> None:
+        super().__init__(weight, points, values)
+        if not isinstance(where, Part):
+            raise InvalidArgument(
+                f"On({type(where).__name__}, ...)",
+                "a part of the domain's boundary",
+                "Write On(domain.left, u=0), or On(domain.boundary, u=0)",
+            )
+        if operator is None and not values:
+            raise InvalidArgument(
+                f"On({where}) of nothing", "an output or an operator", "On(.., u=0)"
+            )
+        self.where, self.operator = where, operator
+
+    def labels(self) -> frozenset[str]:
+        """Return the labels of its part."""
+        return self.where.labels
+
+    def check(self, system: System, name: str) -> None:
+        """Refuse a part that the domain does not have."""
+        super().check(system, name)
+        known = (*system.region.labels, "boundary", "rest")
+        for label in self.where.labels:
+            if label not in known:
+                raise InvalidArgument(
+                    f"condition '{name}' on the part '{label}'",
+                    f"a part of the domain of {type(system).__name__}",
+                    did_you_mean(label, known),
+                )
+        ends = self.where.labels & {"initial", "final"}
+        if ends and self.where.labels - ends:
+            raise InvalidArgument(
+                f"condition '{name}' on {self.where}", "ends of time or parts of the boundary alone"
+            )
+        if not ends and not system.pieces(self):
+            raise InvalidArgument(
+                f"condition '{name}' on {self.where}, which is empty",
+                "a part of the boundary that no other condition has taken",
+            )
+
+    def sample(self, system: System, n: int, generator: torch.Generator) -> PointSet:
+        """Return points of the part."""
+        ends = sorted(self.where.labels & {"initial", "final"})
+        if ends:
+            found = [system.region.sample_end(end, n, generator) for end in ends]
+            return PointSet(torch.cat(found))
+        return PointSet(*system.region.sample_part(system.pieces(self), n, generator))
+
+    def residuals(self, system, name, p, known) -> dict[str, Tensor]:
+        """Return what is prescribed and what the operator says."""
+        found = super().residuals(system, name, p, known)
+        if self.operator is not None:
+            title = f"condition '{name}'"
+            found |= named(title, call(title, self.operator, known), p.x)
+        return found
+
+
+class Initial(On):
+    """A condition at the start of time; `u_t=...` prescribes a velocity."""
+
+    def __init__(self, *, weight: float | None = None, points: int | None = None, **values) -> None:
+        super().__init__(part("initial"), weight=weight, points=points, **values)
+
+
+class Same(Condition):
+    """A periodic condition: outputs agree at both ends of a variable, with some derivatives.
+
+    It relates two points each, so optimizers that need the Jacobian row by row take the general
+    route. `System.periodic` builds periodicity into the network instead.
+
+    Args:
+        variable: The variable whose ends meet.
+        weight: Weight of each of its terms.
+        points: Pairs per step.
+        orders: Output to the order of the highest derivative that has to agree.
+    """
+
+    def __init__(
+        self,
+        variable: str,
+        *,
+        weight: float | None = None,
+        points: int | None = None,
+        **orders: int,
+    ) -> None:
+        super().__init__(weight, points, {})
+        self.variable, self.orders = variable, orders
+
+    def check(self, system: System, name: str) -> None:
+        """Refuse variables and outputs that there are not."""
+        if self.variable not in system.region.variables:
+            raise InvalidArgument(
+                f"condition '{name}' in {self.variable}",
+                "a variable of the domain",
+                did_you_mean(self.variable, system.region.variables),
+            )
+        for key in self.orders:
+            system.quantity(f"condition '{name}'", key)
+
+    def sample(self, system: System, n: int, generator: torch.Generator) -> PointSet:
+        """Return points in pairs: those at the low end, then those at the high end."""
+        region = system.region
+        low = region.sample(n, generator)
+        at, high = region.variables.index(self.variable), low.clone()
+        low[:, at], high[:, at] = region.low[at], region.high[at]
+        return PointSet(torch.cat([low, high]))
+
+    def residuals(self, system, name, p, known) -> dict[str, Tensor]:
+        """Return differences `(N / 2,)`."""
+        found = {}
+        for output, order in self.orders.items():
+            for k in range(order + 1):
+                key = f"{output}_{self.variable * k}" if k else output
+                low, high = read(system, key, known, name).chunk(2)
+                found[key] = high - low
+        return found
+
+
+class Observed(Condition):
+    """Measured values, each divided by its error: residuals of size 1 where the model is right.
+
+    Args:
+        source: Arrays by name, or a file: .npz, or .csv with a line of names. Variables of the
+            domain and one or more outputs; every row is one point.
+        sigma: Standard deviation of the noise, one number or one per output.
+        weight: Weight of each of its terms; 1 by default.
+        points: Rows drawn per step; None for all of them.
+
+    Raises:
+        InvalidArgument: For a file or arrays of another kind.
+    """
+
+    def __init__(
+        self,
+        source: str | Path | Mapping[str, Any],
+        sigma: float | Mapping[str, float] = 1.0,
+        *,
+        weight: float = 1.0,
+        points: int | None = None,
+    ) -> None:
+        super().__init__(weight, points, {})
+        self.title = "the observations" if isinstance(source, Mapping) else str(source)
+        columns = source if isinstance(source, Mapping) else columns_of(Path(source))
+        self.columns = {
+            name: as_array(f"{name} of {self.title}", v, dtype=KIND).reshape(-1)
+            for name, v in columns.items()
+        }
+        sizes = {name: len(v) for name, v in self.columns.items()}
+        if not sizes or len(set(sizes.values())) > 1 or not min(sizes.values()):
+            raise InvalidArgument(
+                f"{self.title} with columns of {sizes} rows", "one number of rows"
+            )
+        bad = [name for name, v in self.columns.items() if not bool(v.isfinite().all())]
+        if bad:
+            raise InvalidArgument(f"{self.title} with {bad[0]} that is not finite", "numbers")
+        self.sigma = sigma
+
+    def check(self, system: System, name: str) -> None:
+        """Refuse other columns, and points outside the domain."""
+        region = system.region
+        title = f"{self.title} of condition '{name}'"
+        for variable in region.variables:
+            if variable not in self.columns:
+                raise InvalidArgument(
+                    f"{title} without a column {variable}",
+                    f"columns {', '.join(region.variables)} and outputs",
+                    did_you_mean(variable, self.columns),
+                )
+        self.seen = [key for key in self.columns if key not in region.variables]
+        if not self.seen:
+            raise InvalidArgument(f"{title} of coordinates alone", f"one of {system.outputs}, too")
+        for key in self.seen:
+            system.quantity(title, key)
+        for key in self.seen if isinstance(self.sigma, Mapping) else ():
+            if key not in self.sigma:
+                raise InvalidArgument(f"{title} without a sigma of {key}", "one for every output")
+        outside = ~region.contains(self.points_of(region.variables))
+        if bool(outside.any()):
+            first = int(outside.nonzero()[0])
+            where = ", ".join(f"{v}={float(self.columns[v][first]):.4g}" for v in region.variables)
+            raise InvalidArgument(
+                f"{title}: {int(outside.sum())} of {len(outside)} points outside the domain, the "
+                f"first at {where}",
+                "points inside",
+                "Look at units and at the order of the columns",
+            )
+
+    def points_of(self, variables: tuple[str, ...]) -> Tensor:
+        """Return the points `(M, D)`."""
+        return torch.stack([self.columns[v] for v in variables], 1)
+
+    def sample(self, system: System, n: int, generator: torch.Generator) -> PointSet:
+        """Return all rows, or as many as asked for."""
+        x = self.points_of(system.region.variables)
+        p = PointSet(x, None, {key: self.columns[key] for key in self.seen})
+        if self.points is not None and self.points < len(x):
+            p = p[
+                torch.randperm(len(x), generator=generator, device=generator.device)[: self.points]
+            ]
+        return p.to(generator.device)
+
+    def residuals(self, system, name, p, known) -> dict[str, Tensor]:
+        """Return misfits in units of the noise."""
+        found = {}
+        for key, value in p.data.items():
+            sigma = self.sigma[key] if isinstance(self.sigma, Mapping) else self.sigma
+            found[key] = (read(system, key, known, name) - value) / sigma
+        return found
+
+
+class At(Condition):
+    """A condition at one point.
+
+    Args:
+        weight: Weight of each of its terms.
+        values: All variables of the domain, and values of outputs.
+    """
+
+    def __init__(self, *, weight: float | None = None, **values: Any) -> None:
+        super().__init__(weight, None, values)
+        self._given = dict(values)
+
+    def check(self, system: System, name: str) -> None:
+        """Take the coordinates out of the values."""
+        variables = system.region.variables
+        missing = [v for v in variables if v not in self._given]
+        if missing:
+            raise InvalidArgument(
+                f"condition '{name}' at a point without {missing[0]}",
+                f"{', '.join(f'{v}=...' for v in variables)} and an output",
+            )
+        self.values = {k: v for k, v in self._given.items() if k not in variables}
+        self.x = torch.tensor([[float(self._given[v]) for v in variables]], dtype=KIND)
+        super().check(system, name)
+        if not bool(system.region.contains(self.x)):
+            raise InvalidArgument(f"condition '{name}' at {self._given}", "a point of the domain")
+
+    def sample(self, system: System, n: int, generator: torch.Generator) -> PointSet:
+        """Return the point."""
+        return PointSet(self.x.to(generator.device))
+
+
+def named(title: str, result: Any, x: Tensor) -> dict[str, Tensor]:
+    """Return what an equation or operator returned as residuals `(N,)` by name.
+
+    One tensor has the empty name; tuples are numbered.
+    """
+    if isinstance(result, tuple | list):
+        result = {str(k): part for k, part in enumerate(result)}
+    if not isinstance(result, Mapping):
+        return {"": rows(title, result, x)}
+    return {key: rows(f"{title}, '{key}'", value, x) for key, value in result.items()}
+
+
+def columns_of(path: Path) -> dict[str, np.ndarray]:
+    """Return the columns of an .npz or .csv file.
+
+    Raises:
+        InvalidArgument: For a file that is missing, of another kind, or not numbers.
+    """
+    if path.suffix not in (".npz", ".csv") or not path.is_file():
+        raise InvalidArgument(
+            f"observations in {path}" + ("" if path.is_file() else ", which does not exist"),
+            "an .npz file of arrays, or a .csv file with a line of names",
+        )
+    try:
+        if path.suffix == ".npz":
+            with np.load(path) as file:
+                return {key: file[key] for key in file.files}
+        table = np.genfromtxt(path, delimiter=",", names=True, dtype=float)
+        return {key: np.atleast_1d(table[key]) for key in table.dtype.names}
+    except (ValueError, TypeError, OSError) as error:
+        raise InvalidArgument(
+            f"observations in {path}: {error}", "columns of numbers below a line of names"
+        ) from error

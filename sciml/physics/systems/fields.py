@@ -1,0 +1,246 @@
+"""Outputs by name, and their derivatives as attributes: u, u.x, u.xy, u.lap, u.n.
+
+Functions that a user writes ask for what they need by the names of their arguments, as in
+
+    def residual(self, u, v, x):
+        return u.t + v * u.x - torch.sin(x)
+
+`call` hands it over: outputs as `Field`, coordinates and normals as tensors `(N,)`, unknown
+constants as numbers in a tensor.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sciml.autodiff.multijet import Index
+from sciml.errors import InvalidArgument, did_you_mean
+
+UNARY = ("neg", "abs", "pos")
+BINARY = ("add", "sub", "mul", "truediv", "pow", "lt", "le", "gt", "ge")
+REFLECTED = ("add", "sub", "mul", "truediv", "pow")
+
+
+class Names:
+    """How derivatives are called: the variables in a row, `lap` and `n`.
+
+    Args:
+        variables: Names of all variables, in the order of multi-indices.
+        space: Those of space, which `lap` and `n` belong to.
+    """
+
+    def __init__(self, variables: tuple[str, ...], space: tuple[str, ...]) -> None:
+        self.variables, self.space = variables, space
+        self.zero: Index = (0,) * len(variables)
+        self._longest = sorted(variables, key=len, reverse=True)
+
+    @functools.cache  # noqa: B019 - lives as long as its system
+    def index(self, text: str) -> Index | None:
+        """Return the multi-index of "xxt", None for what is no derivative."""
+        index = list(self.zero)
+        while text:
+            name = next((v for v in self._longest if text.startswith(v)), None)
+            if name is None:
+                return None
+            index[self.variables.index(name)] += 1
+            text = text[len(name) :]
+        return tuple(index)
+
+    def unit(self, variable: str, times: int = 1) -> Index:
+        """Return the multi-index of a derivative in one variable."""
+        return tuple(times if v == variable else 0 for v in self.variables)
+
+
+class Field:
+    """An output or a derivative of it at N points.
+
+    It behaves as its values, a tensor `(N,)`; attributes are derivatives, of derivatives too:
+    `u.x`, `u.xxt`, `u.x.t`; `u.lap` is the Laplacian in space and `u.n` the derivative along the
+    outward normal of the boundary.
+
+    Args:
+        name: Name of the output.
+        read: Returns D^index of it, `(N,)`.
+        names: What derivatives are called.
+        normals: `(N, d)` on a boundary, else None.
+        index: The derivative that this is.
+    """
+
+    __slots__ = ("_index", "_name", "_names", "_normals", "_read")
+
+    def __init__(
+        self,
+        name: str,
+        read: Callable[[Index], Tensor],
+        names: Names,
+        normals: Tensor | None = None,
+        index: Index | None = None,
+    ) -> None:
+        self._name, self._read, self._names, self._normals = name, read, names, normals
+        self._index = names.zero if index is None else index
+
+    @property
+    def value(self) -> Tensor:
+        """Values `(N,)`."""
+        return self._read(self._index)
+
+    def derivative(self, index: Index) -> Field:
+        """Return a derivative of this one."""
+        total = tuple(a + b for a, b in zip(self._index, index, strict=True))
+        return Field(self._name, self._read, self._names, self._normals, total)
+
+    @property
+    def lap(self) -> Tensor:
+        """Laplacian in space `(N,)`."""
+        return sum(self.derivative(self._names.unit(v, 2)).value for v in self._names.space)
+
+    @property
+    def n(self) -> Tensor:
+        """Derivative along the outward normal `(N,)`.
+
+        Raises:
+            InvalidArgument: Where there is no normal, inside or at an end of time.
+        """
+        if self._normals is None:
+            raise InvalidArgument(
+                f"{self._name}.n away from the boundary of the shape",
+                "a derivative along the normal in conditions on parts of the boundary",
+                f"Write {self._name}.{self._names.variables[0]} for a derivative along an axis",
+            )
+        pairs = zip(self._names.space, self._normals.unbind(1), strict=True)
+        return sum(m * self.derivative(self._names.unit(v)).value for v, m in pairs)
+
+    def __getattr__(self, name: str) -> Any:
+        """Return a derivative, or what a tensor has by this name.
+
+        Raises:
+            AttributeError: For neither.
+        """
+        if not name.startswith("_"):
+            index = self._names.index(name)
+            if index is not None:
+                return self.derivative(index)
+            if hasattr(Tensor, name):
+                return getattr(self.value, name)
+            known = ", ".join(self._names.variables)
+            raise InvalidDerivative(
+                f"{self._name}.{name}",
+                f"a derivative in the variables {known}, for instance "
+                f"{self._name}.{self._names.variables[0] * 2}, or lap, n or a method of tensors",
+            )
+        raise AttributeError(name)
+
+    def __getitem__(self, index: Any) -> Tensor:
+        """Return a selection of the values."""
+        return self.value[index]
+
+    @classmethod
+    def __torch_function__(cls, function, types, args=(), kwargs=None):
+        """Call a torch function with the values."""
+        return function(*map(values, args), **{k: values(v) for k, v in (kwargs or {}).items()})
+
+    def __repr__(self) -> str:
+        """Return the name with its derivatives."""
+        spelt = "".join(v * k for v, k in zip(self._names.variables, self._index, strict=True))
+        return f"{self._name}.{spelt}" if spelt else self._name
+
+
+class InvalidDerivative(InvalidArgument, AttributeError):
+    """An attribute that is no derivative of an output."""
+
+
+def values(part: Any) -> Any:
+    """Return the tensor of a field, also inside lists; anything else unchanged."""
+    if isinstance(part, Field):
+        return part.value
+    return type(part)(map(values, part)) if isinstance(part, list | tuple) else part
+
+
+def _operator(name: str) -> Callable:
+    method = getattr(Tensor, f"__{name}__")
+    return lambda self, *others: method(self.value, *map(values, others))
+
+
+for _name in (*UNARY, *BINARY, *(f"r{name}" for name in REFLECTED)):
+    setattr(Field, f"__{_name}__", _operator(_name))
+
+
+@functools.cache
+def asked(function: Callable) -> tuple[tuple[str, bool], ...]:
+    """Return the names of a function's arguments, and whether each may be left out."""
+    kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return tuple(
+        (p.name, p.default is not p.empty)
+        for p in inspect.signature(function).parameters.values()
+        if p.kind not in kinds
+    )
+
+
+def call(title: str, function: Callable, known: Mapping[str, Any]) -> Any:
+    """Return a user's function of the arguments it asks for by name.
+
+    Args:
+        title: The function as its author knows it.
+        function: What he wrote.
+        known: What there is, by name.
+
+    Raises:
+        InvalidArgument: For a name that there is not.
+    """
+    # bound methods are new objects at every access: their functions are the key
+    names = asked(getattr(function, "__func__", function))
+    names = names[1:] if hasattr(function, "__self__") else names
+    given = {}
+    for name, optional in names:
+        if name in known:
+            given[name] = known[name]
+        elif not optional:
+            raise InvalidArgument(
+                f"{title} asks for an argument '{name}'",
+                "names of coordinates, outputs, normals or unknowns",
+                did_you_mean(name, known),
+            )
+    return function(**given)
+
+
+def rows(title: str, value: Any, x: Tensor) -> Tensor:
+    """Return what a user's function returned as a tensor `(N,)`.
+
+    A number stands for a constant.
+
+    Args:
+        title: The function, and the term.
+        value: What it returned.
+        x: The points `(N, D)`.
+
+    Raises:
+        InvalidArgument, InvalidType: For anything else; says what to write instead.
+    """
+    from sciml.shapes import check_returned
+
+    value = values(value)
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return x.new_full((len(x),), float(value))
+    if type(value) is Tensor and value.dim() == 0 and value.dtype.is_floating_point:
+        return value.expand(len(x))
+    return check_returned(title, value, (len(x),), like=x, what="one number per point")
+
+
+def coordinates(x: Tensor, names: Names, normals: Tensor | None) -> dict[str, Tensor]:
+    """Return the columns of points by name, and normals as nx, ny, nz."""
+    found = dict(zip(names.variables, x.unbind(1), strict=True))
+    if normals is not None:
+        pairs = zip(names.space, normals.unbind(1), strict=True)
+        found |= {f"n{v}": column for v, column in pairs}
+    return found
+
+
+def random_rows(n: int, generator: torch.Generator) -> Tensor:
+    """Return numbers `(n,)` between 1/2 and 3/2, which stand for values while reading."""
+    return 0.5 + torch.rand(n, generator=generator, dtype=torch.float64)

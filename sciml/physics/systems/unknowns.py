@@ -1,0 +1,95 @@
+"""Constants that an equation does not know and data tell: trained with the network."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from sciml.errors import InvalidArgument
+
+
+class Constant(nn.Module):
+    """One trained number, kept in its bounds by a change of variable.
+
+    Args:
+        start: Where it starts, inside the bounds.
+        low: Least value, or None.
+        high: Greatest value, or None; needs `low`.
+
+    Shapes: `forward()` returns a tensor `()`.
+    """
+
+    def __init__(self, start: float, low: float | None, high: float | None) -> None:
+        super().__init__()
+        self.low, self.high = low, high
+        if low is None:
+            raw = start
+        elif high is None:
+            raw = math.log(start - low)
+        else:
+            share = (start - low) / (high - low)
+            raw = math.log(share / (1 - share))
+        # one entry, no scalar: some optimizers count dimensions
+        self.raw = nn.Parameter(torch.tensor([raw], dtype=torch.float64))
+
+    def forward(self) -> Tensor:
+        """Return the value."""
+        raw = self.raw[0]
+        if self.low is None:
+            return raw
+        if self.high is None:
+            return self.low + raw.exp()
+        return self.low + (self.high - self.low) * raw.sigmoid()
+
+
+class Unknown:
+    """An unknown constant of a `System`, written as an attribute of its class.
+
+        class Flow(System):
+            nu = Unknown(0.1, positive=True)
+
+    In equations and conditions `self.nu` is its present value, a tensor `()`.
+
+    Args:
+        start: Where it starts.
+        positive: Whether it is positive.
+        low: Least value.
+        high: Greatest value.
+
+    Raises:
+        InvalidArgument: If it does not start between its bounds.
+    """
+
+    def __init__(
+        self,
+        start: float,
+        *,
+        positive: bool = False,
+        low: float | None = None,
+        high: float | None = None,
+    ) -> None:
+        if positive and low is None:
+            low = 0.0
+        if high is not None and low is None:
+            raise InvalidArgument(f"an Unknown with high={high} alone", "low and high")
+        inside = low is None or (start > low and (high is None or start < high))
+        if not math.isfinite(start) or not inside:
+            raise InvalidArgument(
+                f"Unknown({start}, low={low}, high={high})", "a start between the bounds"
+            )
+        self.start, self.low, self.high = float(start), low, high
+        self.name = ""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        """Learn the name of the attribute."""
+        self.name = name
+
+    def __get__(self, system: object, owner: type) -> Unknown | Tensor:
+        """Return the present value in a system."""
+        return self if system is None else system.unknowns[self.name]()
+
+    def make(self) -> Constant:
+        """Return the trained number."""
+        return Constant(self.start, self.low, self.high)

@@ -1,0 +1,26 @@
+"""The contract of every method, on systems of equations at a size of seconds."""
+
+from sciml.testing.contract import ModuleContract
+
+SMALL = ("network.width=8", "network.depth=3", "data.points=12", "data.condition_points=6")
+SMALL += ("data.val_points=8",)
+
+
+def model(name, *words):
+    return [f"model={name}", *SMALL, *words]
+
+
+class TestSystems(ModuleContract):
+    cases = {
+        "kovasznay": model("pinn_kovasznay", "optimizer.lr=5e-3"),
+        "adaptive": model("pinn_burgers1d", "optimizer.lr=5e-3", "data.candidates=3"),
+        "holes": model("pinn_poisson2d_holes", "optimizer.lr=5e-3"),
+        "coefficient": model("pinn_poisson_coefficient", "optimizer.lr=5e-3"),
+        "fourier": model("pinn_heat2d_multiscale", "optimizer.lr=5e-3", "network.frequencies=4"),
+        "balanced": model("pinn_kovasznay", "module.balance=ntk", "module.balance_every=4"),
+        "kept": model("pinn_wave1d", "optimizer.lr=5e-3", "data.fixed_for=3"),
+    }
+    overfit = (200, 0.5)
+    slow_cases = ("holes", "coefficient", "fourier", "kept", "balanced")
+    optimizer_cases = ("kovasznay",)
+    rank_cases = ("kovasznay", "coefficient")

@@ -1,0 +1,263 @@
+"""Operators trained on files: what is learned, reported, saved, continued and passed on."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+import sciml
+from sciml.cli import initial
+from sciml.cli.main import main
+from sciml.data.field_files import FieldFiles
+from sciml.errors import ConfigError, InvalidArgument, RangeWarning
+from sciml.networks.fields.deeponet import DeepONet
+from sciml.networks.fields.description import Fields, from_channels, to_channels
+from sciml.networks.fields.fno import GridFNO
+from sciml.networks.fields.regrid import interpolated
+from sciml.networks.fields.unet import UNet
+from sciml.testing import runs
+from sciml.testing import small_files as small
+
+TINY = ("network.width=8", "network.hidden=16", "network.modes=4", "network.layers=2",
+        "optimizer.lr=1e-2", "schedule.warmup=0", "trainer.val_check_interval=null")  # fmt: skip
+
+
+def trained(path, folder, *words, steps=60, model="fno"):
+    line = [f"model={model}", f"data.path={path}", *(TINY if model == "fno" else ()), *words]
+    trainer = {"max_steps": steps, "limit_val_batches": 0}
+    run = runs.fit(runs.prepare(line, folder, callbacks=["export"], trainer=trainer))
+    run.trainer.test(run.module, run.data, verbose=False)
+    return run
+
+
+def test_layout_goes_there_and_back():
+    value = torch.arange(2 * 4 * 3 * 5 * 2).reshape(2, 4, 3, 5, 2)
+    for axes in (("x", "t", "y", "c"), ("c", "y", "x", "t"), ("t", "x", "c", "y")):
+        sizes = {a: value.shape[1 + axes.index(a)] for a in ("t", "c")}
+        packed = to_channels(value, axes)
+        assert packed.shape[1] == sizes["t"] * sizes["c"] and packed.dim() == 4
+        assert torch.equal(from_channels(packed, axes, sizes), value)
+    by_hand = to_channels(value, ("x", "t", "y", "c"))  # times slower than channels
+    assert torch.equal(by_hand[:, 1], value[:, :, 0, :, 1])
+
+
+def test_interpolation_is_of_third_order_on_every_kind_of_grid():
+    for kind, place in (("left", lambda n: np.arange(n) / n),
+                        ("both", lambda n: np.arange(n) / (n - 1))):  # fmt: skip
+        errors = []
+        for n in (16, 32):
+            f = [torch.from_numpy(np.sin(np.pi * (2 if kind == "left" else 1) * place(m)))
+                 for m in (n, 50)]  # fmt: skip
+            found = interpolated(f[0][None, None], [50], [kind], True)[0, 0]
+            errors.append(float((found - f[1]).abs().max()))
+        assert errors[1] < errors[0] / 7 and errors[0] < 5e-3
+
+
+def fields(path, **settings):
+    return FieldFiles(path=str(path), **settings).sizes["fields"]
+
+
+def test_networks_do_not_depend_on_the_grid_where_they_are_free(tmp_path):
+    plain = fields(small.pairs(tmp_path / "a.npz", count=20, n=16), periodic=True)
+    torch.manual_seed(0)
+    network = GridFNO(plain, width=8, modes=4, layers=2).double()
+    coarse = torch.from_numpy(small.smooth(2, 16, 16))
+    fine = torch.from_numpy(small.smooth(2, 64, 64))
+    assert torch.equal(fine[:, ::4, ::4], coarse) or torch.allclose(fine[:, ::4, ::4], coarse)
+    # band-limited input; what the activations make beyond the modes aliases a little
+    difference = network(x=fine)[:, :, ::4, ::4] - network(x=coarse)
+    assert float((difference.norm() / network(x=coarse).norm()).detach()) < 2e-2
+    unet = UNet(plain, width=4).double()
+    there = interpolated(unet(x=coarse), [32, 32], ["left", "left"], True)
+    more = interpolated(coarse[:, None], [32, 32], ["left", "left"], True)[:, 0]
+    torch.testing.assert_close(unet(x=more), there, rtol=1e-4, atol=1e-4)
+
+
+def test_views_make_predictions_as_symmetric_as_the_problem(tmp_path):
+    path = small.pairs(tmp_path / "a.npz", count=40, n=8)
+    plain = fields(path, symmetries=["transpose", "flip_x"])
+    torch.manual_seed(0)
+    network = UNet(plain, width=4, views=True).double().eval()
+    x = torch.from_numpy(small.smooth(3, 8, 8))
+    u = network(x=x)
+    torch.testing.assert_close(network(x=x.mT), u.mT, rtol=1e-9, atol=1e-9)
+    mirrored = x.flip(1).roll(1, 1)
+    torch.testing.assert_close(network(x=mirrored), u.flip(2).roll(1, 2), rtol=1e-9, atol=1e-9)
+    with pytest.raises(InvalidArgument, match="network.views=true without symmetries"):
+        UNet(fields(path), views=True)
+
+
+def test_the_modes_of_pod_deeponet_span_the_outputs(tmp_path):
+    path = small.pairs(tmp_path / "a.npz", count=30, n=8)
+    data = FieldFiles(path=str(path))
+    network = DeepONet(data.sizes["fields"], width=8, functions=24, pod=True)
+    given, target = data.known("train", 100)
+    normal = (target.double() - network.out_mean) / network.out_std
+    network.learn_modes(normal)
+    flat, away = network.modes.double().flatten(1), (normal - network.middle).flatten(1)
+    weights = torch.linalg.pinv(flat.T, rtol=1e-6) @ away.T  # fewer waves than modes
+    assert float((flat.T @ weights - away.T).norm() / away.norm()) < 1e-4
+    size = weights.square().mean(1).sqrt()
+    assert size[:8].tolist() == pytest.approx([1.0] * 8, rel=1e-3)
+
+
+def test_a_linear_operator_is_learned_and_the_folder_predicts_it(tmp_path):
+    path = small.pairs(tmp_path / "a.npz", count=60, n=16, dim=1)
+    run = trained(path, tmp_path / "run", "data.units={x: m, y: Pa}", steps=150)
+    report = run.module.test_report
+    assert report["metrics"]["test/rel_l2"] < 0.1
+    assert set(report["baselines"]) == {"mean", "nearest", "linear_modes", "kernel_ridge"}
+    best = min(report["baselines"].values())
+    assert best < 1e-6  # a linear regression has it exactly
+    expected = report["metrics"]["test/rel_l2"] / best
+    assert report["metrics"]["test/skill"] == pytest.approx(expected, rel=1e-6)
+    op = sciml.load_pretrained(tmp_path / "run")
+    x = small.smooth(4, 32).astype(np.float32)  # another grid than that of training
+    y = op.predict(x=0.3 * x)["y"].numpy()
+    coarse = small.smoothed(0.3 * x[:, ::2])  # the operator averages neighbours of its own grid
+    error = np.linalg.norm(y[:, ::2] - coarse) / np.linalg.norm(coarse)
+    assert error < 0.2
+    card = (tmp_path / "run" / "pretrained" / "README.md").read_text()
+    assert "| x | (N, H) | m | x in [" in card and "| y | (N, H) | Pa |" in card
+    with pytest.warns(RangeWarning, match="x covers"):
+        op.predict(x=100 * x)
+
+
+def test_prediction_needs_no_training_code(tmp_path):
+    import subprocess
+    import sys
+
+    path = small.pairs(tmp_path / "a.npz", count=20, n=8, dim=1)
+    trained(path, tmp_path / "run", steps=2)
+    code = (
+        "import sys, sciml.cli.main as m\n"
+        f"code = m.main(['predict', {str(tmp_path / 'run')!r}, {str(path)!r}, '-o', "
+        f"{str(tmp_path / 'out.npz')!r}])\n"
+        "assert code == 0 and not {'lightning', 'hydra', 'omegaconf'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "relative L2 error" in done.stdout and (tmp_path / "out.png").stat().st_size > 5000
+    with np.load(tmp_path / "out.npz") as found:
+        assert found["y"].shape == (20, 8)
+
+
+def test_roll_outs_are_trained_tested_and_predicted(tmp_path):
+    path = small.trajectories(tmp_path / "u.npz", count=40, times=8)
+    run = trained(path, tmp_path / "run", "data.steps=2", steps=150)
+    report = run.module.test_report
+    assert report["metrics"]["test/rel_l2"] < 0.5 * report["baselines"]["persistence"]
+    curve = report["curves"]["rollout"]
+    assert len(curve["x"]) == 7 and curve["x"][-1] == pytest.approx(0.7)
+    op = sciml.load_pretrained(tmp_path / "run")
+    u = torch.from_numpy(np.load(path)["u"][:3]).float()
+    found = op.rollout(5, u=u[:, 0])["u"]
+    assert found.shape == (3, 5, 16)
+    by_hand = u[:, 0]
+    for k in range(5):
+        by_hand = op.predict(u=by_hand)["u"]
+        torch.testing.assert_close(found[:, k], by_hand, rtol=1e-5, atol=1e-6)
+    with pytest.raises(InvalidArgument, match="steps=0"):
+        op.rollout(0, u=u[:, 0])
+
+
+def test_pushforward_trains_the_last_call_alone(tmp_path):
+    path = small.trajectories(tmp_path / "u.npz", count=20, times=8)
+    line = ["model=fno", f"data.path={path}", *TINY, "data.steps=3", "module.pushforward=true"]
+    run = runs.prepare(line, tmp_path)
+    batch = run.data.batch(0).to("cpu", torch.float32)
+    run.module.train()
+    found = run.module.predict_batch(batch)
+    assert found.shape == batch.target.shape
+    term = run.module.data_term(found, batch)
+    packed = run.module.fields.pack(batch.inputs)
+    with torch.no_grad():
+        for _ in range(2):
+            packed = run.module.fields.advanced(packed, run.module.network.step(packed))
+    last = run.module.network.step(packed)
+    wanted = (last - batch.target[:, -1:]).flatten(1) / batch.target[:, -1:].flatten(1).norm(
+        dim=1, keepdim=True
+    )
+    torch.testing.assert_close(term.residual, wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_training_begins_with_the_weights_of_a_folder_and_freezes_some(tmp_path):
+    path = small.pairs(tmp_path / "a.npz", count=20, n=8, dim=1)
+    first = trained(path, tmp_path / "first", steps=3).module.network.state_dict()
+    line = ["model=fno", f"data.path={path}", *TINY, f"init_from={tmp_path / 'first'}"]
+    run = runs.prepare([*line, "freeze=[lift.*]"], tmp_path / "second",
+                       trainer={"max_steps": 2, "limit_val_batches": 0})  # fmt: skip
+    for name, value in run.module.network.state_dict().items():
+        assert torch.equal(value, first[name]), name
+    after = runs.fit(run).module.network.state_dict()
+    moved = {n for n, v in after.items() if not torch.equal(v, first[n])}
+    assert moved and not any(n.startswith("lift") for n in moved)
+    torch.manual_seed(0)
+    wider = GridFNO(fields(path), width=8, hidden=16, modes=4, layers=3)
+    taken, left = initial.begin_with(wider, str(tmp_path / "first"))
+    assert left == [n for n in wider.state_dict() if ".2." in n and n not in taken]
+    with pytest.raises(ConfigError, match="no tensor of which fits this UNet"):
+        initial.begin_with(UNet(fields(path), width=4), str(tmp_path / "first"))
+    with pytest.raises(ConfigError, match="freeze with lfit.*which is no weight.*Did you mean"):
+        initial.freeze(wider, ["lfit.*"])
+
+
+def test_inspect_shows_what_a_run_would_see(tmp_path, capsys):
+    path = small.trajectories(tmp_path / "u.npz", count=20, times=8)
+    assert main(["inspect", str(path), "data.bundle=2"]) == 0
+    said = capsys.readouterr().out
+    assert "u  (20, 8, 16) float64" in said and "t: 8 values from 0 to 0.7" in said
+    assert "roll-out: 1 state in, 2 out, repeated 3 times" in said
+    assert "split  train 16, val 2, test 2" in said
+    assert main(["inspect", str(path), "data.outputs=[v]"]) == 2
+    assert "data.outputs=v is no array" in capsys.readouterr().err
+    assert main(["train", "model=fno"]) == 2
+    assert "data.path" in capsys.readouterr().err
+
+
+def test_outputs_of_different_size_count_alike(tmp_path):
+    x = small.smooth(20, 16)
+    np.savez(tmp_path / "a.npz", x=x, small=1e-3 * x, large=1e3 * x)
+    run = runs.prepare(
+        ["model=fno", f"data.path={tmp_path / 'a.npz'}", "data.inputs=[x]",
+         "data.outputs=[small,large]", *TINY], tmp_path,
+    )  # fmt: skip
+    batch = run.data.batch(0).to("cpu", torch.float32)
+    rows = run.module.data_term(torch.zeros_like(batch.target), batch).residual
+    shares = rows.reshape(len(rows), 2, -1).square().sum((0, 2))
+    assert float(shares[0] / shares[1]) == pytest.approx(1.0, rel=1e-3)
+    assert Fields(run.data.sizes["fields"]).out_channels == 2
+    assert json.dumps(run.data.sizes)  # plain data, as a card holds
+
+
+def burgers(path, count=24):
+    """Write solutions of Burgers' equation, and return the words that name it."""
+    from sciml.physics.evolution import Burgers
+
+    problem = Burgers(points=32, time_count=9, horizon=0.5, viscosity=0.05)
+    x = problem.sample(count, torch.Generator().manual_seed(0))
+    np.savez(path, x=x[:, 0].numpy(), y=problem.solve(x).value.numpy())
+    return (
+        "module.equation={_target_: sciml.physics.constraints.BurgersConstraint, problem: "
+        "{_target_: sciml.physics.evolution.Burgers, points: 32, time_count: 9, "
+        "horizon: 0.5, viscosity: 0.05}}"
+    )
+
+
+def test_an_equation_of_the_house_is_learned_beside_the_data(tmp_path):
+    word = burgers(tmp_path / "a.npz")
+    line = ("data.train=4", "module.baselines=false", word)
+    found = {}
+    for weight in (0.0, 1.0):
+        run = trained(tmp_path / "a.npz", tmp_path / str(weight), *line,
+                      f"module.physics={weight}", steps=80)  # fmt: skip
+        found[weight] = run.module.test_report["metrics"]
+    # four solutions say little; the equation says the rest
+    assert found[1.0]["test/residual"] < 0.8 * found[0.0]["test/residual"]
+    known = found[1.0]["test/residual_of_data"]
+    batch = run.data.test_chunk(0).to("cpu", torch.float32)
+    size = run.module.residual(batch.target, batch).square().mean(1).sqrt().mean()
+    assert known == pytest.approx(float(size), rel=1e-6) and known < found[1.0]["test/residual"]
+    with pytest.raises(InvalidArgument, match=r"grid of \(9, 16\) points.*y has \(9, 32\)"):
+        trained(tmp_path / "a.npz", tmp_path, *line[:2], word.replace("points: 32", "points: 16"))
