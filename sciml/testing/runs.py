@@ -16,6 +16,14 @@ from sciml.cli.build import Run, build
 from sciml.errors import ConfigError
 
 
+# What a user adds to models that take something of their own.
+OWN = dict.fromkeys(
+    ("deeponet", "fno", "fno_deq", "fnogno", "gino", "pod_deeponet", "tfno", "unet", "uno"),
+    ("data.path=fields.npz",),
+)
+OWN["pinn_system"] = ("problem=kovasznay",)
+
+
 def compose(words: Sequence[str], folder: Path | None = None) -> dict[str, Any]:
     """Return the resolved and checked configuration of a command line.
 

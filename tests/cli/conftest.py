@@ -56,7 +56,7 @@ def folder(tmp_path, monkeypatch):
     for name, text in FILES.items():
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(text)
-    monkeypatch.setattr(preflight, "ALLOWED", (*preflight.ALLOWED, "toy"))
+    monkeypatch.setattr(preflight, "LIBRARIES", (*preflight.LIBRARIES, "toy"))
     return folder
 
 

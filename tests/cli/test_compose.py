@@ -3,6 +3,7 @@
 import pytest
 
 from sciml.cli import overrides, paths, preflight, rules, schema
+from sciml.testing import runs
 
 MODELS = paths.options("model")
 
@@ -26,7 +27,7 @@ SCALES = [(model, "default") for model in MODELS] + [(name, size) for name, _, s
 @pytest.mark.usefixtures("files_read_once")
 @pytest.mark.parametrize(("model", "scale"), SCALES)
 def test_every_model_passes_preflight(model, scale):
-    line = compose(f"model={model}", f"scale={scale}")
+    line = compose(f"model={model}", f"scale={scale}", *runs.OWN.get(model, ()))
     assert line.config["model"] == model and line.config["scale"] == scale
     assert preflight.check(line.config) + rules.check(line.config) == []
     assert str(line.run_dir) == f"runs/{model}/now"

@@ -59,7 +59,7 @@ def test_matches(value, annotation, fits):
         "lightning.pytorch.trainer.trainer.os.system",
         "sciml.cli.main.import_module",
         "sciml.errors.difflib",
-        "sciml.cli.preflight.ALLOWED",
+        "sciml.cli.preflight.LIBRARIES",
         "sciml",
         "",
         None,

@@ -8,5 +8,5 @@ from sciml.cli import preflight
 from sciml.cli.train import main
 
 if __name__ == "__main__":
-    preflight.ALLOWED = (*preflight.ALLOWED, "toy")
+    preflight.LIBRARIES = (*preflight.LIBRARIES, "toy")
     sys.exit(main(folder=Path(os.environ["TOY_CONFIGS"])))

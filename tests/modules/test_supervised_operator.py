@@ -64,7 +64,7 @@ def test_networks_do_not_depend_on_the_grid_where_they_are_free(tmp_path):
     network = GridFNO(plain, width=8, modes=4, layers=2).double()
     coarse = torch.from_numpy(small.smooth(2, 16, 16))
     fine = torch.from_numpy(small.smooth(2, 64, 64))
-    assert torch.equal(fine[:, ::4, ::4], coarse) or torch.allclose(fine[:, ::4, ::4], coarse)
+    torch.testing.assert_close(fine[:, ::4, ::4], coarse, rtol=1e-5, atol=1e-6)
     # band-limited input; what the activations make beyond the modes aliases a little
     difference = network(x=fine)[:, :, ::4, ::4] - network(x=coarse)
     assert float((difference.norm() / network(x=coarse).norm()).detach()) < 2e-2

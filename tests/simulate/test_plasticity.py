@@ -27,7 +27,7 @@ def tube(along, around, move):
     nodes, elements, sides = add_midsides(corners, cells)
     # midside nodes of arcs lie on them
     ends = np.hypot(*corners.T)[sides]
-    arc = np.isclose(ends[:, 0], ends[:, 1])
+    arc = np.isclose(ends[:, 0], ends[:, 1], rtol=1e-9, atol=0)
     middle = nodes[len(corners) :]
     middle[arc] *= (ends[arc, 0] / np.hypot(*middle[arc].T))[:, None]
     mesh = StructureMesh(nodes, elements)
