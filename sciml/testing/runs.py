@@ -15,7 +15,6 @@ from sciml.cli import overrides, paths, preflight, rules, schema
 from sciml.cli.build import Run, build
 from sciml.errors import ConfigError
 
-
 # What a user adds to models that take something of their own.
 OWN = dict.fromkeys(
     ("deeponet", "fno", "fno_deq", "fnogno", "gino", "pod_deeponet", "tfno", "unet", "uno"),

@@ -11,7 +11,12 @@ from sciml.cli.signatures import named_arguments
 FILES = sorted(paths.config_dir().rglob("*.yaml"))
 TARGETS = {name for f in FILES for name in re.findall(r"_target_: ([\w.]+)", f.read_text())}
 # Their text does not say: names of these are asked for by importing them.
-LEFT = ("pytorch_optimizer.", "sciml.physics.solids.", "sciml.physics.suite.", "sciml.callbacks.EMAWeightAveraging")
+LEFT = (
+    "pytorch_optimizer.",
+    "sciml.physics.solids.",
+    "sciml.physics.suite.",
+    "sciml.callbacks.EMAWeightAveraging",
+)
 
 
 @pytest.mark.parametrize("target", sorted(TARGETS))
