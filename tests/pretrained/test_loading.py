@@ -11,12 +11,15 @@ import torch
 from sciml.networks.wos_fno import WosFNO
 from sciml.networks.wos_gino import WosGINO
 from sciml.pretrained import list_pretrained, load_pretrained, save_operator
+from sciml.pretrained.constrained import is_constrained
 from sciml.pretrained.folder import SHIPPED
 
 
 def inputs_of(operator, count=2, seed=0):
     """Return random inputs of the shapes that the card lists."""
     generator = torch.Generator().manual_seed(seed)
+    if is_constrained(operator):  # channels of its problem's own law
+        return {"field": operator.network.equation.problem.sample(count, generator).float()}
     nodes = getattr(operator.network, "nodes", 12)
     found = {}
     for name, entry in operator.spec["inputs"].items():
