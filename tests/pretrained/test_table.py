@@ -9,11 +9,12 @@ from sciml.pretrained.table import CLASSES, build, name_of, resolve
 
 
 @pytest.mark.parametrize(("kind", "name"), [(k, n) for k in CLASSES for n in CLASSES[k]])
-def test_every_name_is_a_class_defined_where_the_table_says(kind, name):
+def test_every_name_is_a_class_defined_in_the_room_that_the_table_says(kind, name):
     cls = resolve(kind, name)
-    module, _, attribute = CLASSES[kind][name].partition(":")
-    assert (cls.__module__, cls.__name__) == (module, attribute)
-    assert name_of(kind, f"{module}.{attribute}") == name
+    room, _, attribute = CLASSES[kind][name].partition(":")
+    assert cls.__name__ == attribute and cls.__module__.startswith(f"{room}.")
+    assert name_of(kind, f"{room}.{attribute}") == name
+    assert name_of(kind, f"{cls.__module__}.{attribute}") == name
 
 
 def test_names_outside_the_table():
