@@ -60,6 +60,8 @@ def test_every_configured_class_has_a_name(group):
         for line in file.read_text().splitlines()
         if line.lstrip().startswith("_target_:")
     }
+    # systems are exported as the ansatz that was trained, which holds their names
+    targets = {t for t in targets if not t.startswith(("sciml.physics.suite.", "${"))}
     unknown = [t for t in targets if not any(name_of(kind, t) for kind in KINDS[group])]
     assert targets and not unknown
 
