@@ -65,18 +65,24 @@ def folder(tmp_path, monkeypatch, request):
     return request.param
 
 
-def with_blocks(*languages):
-    return [name for name, text in PER_PAGE.items() if any(blocks(text, *languages))]
+# Half a minute each: trainings, an export, a structure.
+LONG = ("docs/own_data.md", "docs/loading.md", "docs/fe2.md", "docs/index.md")
 
 
-@pytest.mark.parametrize("folder", with_blocks("python"), indirect=True)
+def pages(shows):
+    """Return the pages that show something, the long ones marked."""
+    found = [name for name, text in PER_PAGE.items() if any(shows(text))]
+    return [pytest.param(n, marks=[pytest.mark.slow] if n in LONG else []) for n in found]
+
+
+@pytest.mark.parametrize("folder", pages(lambda text: blocks(text, "python")), indirect=True)
 def test_programs_run(folder):
     names = {"__name__": "__main__"}
     for code in blocks(PER_PAGE[folder], "python"):
         exec(compile(code, folder, "exec"), names)  # our own pages
 
 
-@pytest.mark.parametrize("folder", [p for p in PER_PAGE if lines(PER_PAGE[p])], indirect=True)
+@pytest.mark.parametrize("folder", pages(lines), indirect=True)
 def test_command_lines_are_accepted(folder, capsys):
     for program, *words in lines(PER_PAGE[folder]):
         if program == "python":
