@@ -193,7 +193,7 @@ def _from_plugin(kind: str, name: str) -> type:
     if package not in plugins.names():
         raise PretrainedError(
             f"model.json names the {kind} class {name!r}, and {package} is no plug-in here",
-            "an installed plug-in",
+            "a class of an installed plug-in; paths and modules are never followed",
             f"If you trust it: from sciml import plugins; plugins.use('{package}'), or "
             f"{plugins.VARIABLE}={package} in the environment",
         )

@@ -242,7 +242,7 @@ def test_config_names_every_argument_and_explains_it(name):
     path = Path(__file__).parents[2] / "configs" / "problem" / f"{name}.yaml"
     lines = path.read_text().splitlines()
     config = yaml.safe_load("\n".join(lines))
-    assert config.pop("_target_") == f"{cls.__module__}.{cls.__qualname__}"
+    assert config.pop("_target_") == f"sciml.physics.{cls.__qualname__}"
     assert set(config) == set(inspect.signature(cls).parameters)
     cls(**config)
     assert lines[0].startswith("# python train.py model=")
