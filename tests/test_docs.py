@@ -24,7 +24,7 @@ RUNS = re.compile(r"runs/(\w+)/[\d_-]+")
 SMALL = {
     "simulate fe2": [],
     "simulate": ["steps=2", "grid=16"],
-    "verify": ["--problems=8", "--points=4", "--walks=8", "--tolerance=9"],
+    "verify": ["--problems=8", "--points=4", "--walks=64", "--tolerance=9"],
 }
 PER_PAGE = {page.relative_to(ROOT).as_posix(): page.read_text("utf-8") for page in PAGES}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from sciml.cli import preflight
 from sciml.cli.overrides import PARTS, consumers
@@ -123,6 +123,8 @@ def problem_for_parts(config: Config) -> list[str]:
         cls = preflight.class_of(config, group)
         wanted = preflight.annotations(cls).get("problem") if inspect.isclass(cls) else None
         if not inspect.isclass(problem) or not inspect.isclass(wanted):
+            continue
+        if Protocol in wanted.__bases__:  # says what it calls, and is not asked
             continue
         if not issubclass(problem, wanted):
             system, scalar = instead.split(" or ")

@@ -85,7 +85,7 @@ def test_what_is_typed_beats_size_recipe_and_model(folder):
 def test_a_choice_drops_what_the_model_set_for_the_one_it_replaces(folder):
     assert compose("model=toy", folder=folder).config["schedule"]["final"] == 0.5
     line = compose("model=toy", "schedule=constant", folder=folder)
-    assert line.config["schedule"] == {"_target_": "sciml.optim.schedules.Constant", "warmup": 0}
+    assert line.config["schedule"] == {"_target_": "sciml.optim.Constant", "warmup": 0}
     words = ["model=toy", "schedule=constant", "schedule.final=0.1"]
     (finding,) = overrides.read(words, folder.resolve()).findings
     assert finding.startswith("schedule.final is unknown")

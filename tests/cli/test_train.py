@@ -178,7 +178,7 @@ def test_a_rank_of_torchrun_that_is_lost_ends_the_other(run, program, victim, wa
 
 def test_help_lists_models_and_examples(run):
     code, out, _ = run("--help")
-    assert code == 0 and "pinn_hjb" in out and out.count("  python train.py") == 3
+    assert code == 0 and "pinn_hjb" in out and out.count("  python train.py") == 4
 
 
 def test_hydra_shows_the_configuration(run):
