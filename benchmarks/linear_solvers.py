@@ -3,7 +3,7 @@
     pip install -e ".[amg]"                         # without it the AMG rows are missing
     python benchmarks/linear_solvers.py             # results/linear_solvers.json, .md and .png
     python benchmarks/linear_solvers.py --threads 2 --out results/linear_solvers_2.json
-    python benchmarks/linear_solvers.py --grids 64x64 --batch 4 --out /tmp/small.json   # seconds
+    python benchmarks/linear_solvers.py --grids 64x64 --batch 4 --out small.json   # seconds
 
 Random domains with bodies, cut cells, open ends and free surfaces (`RandomDomains`), white noise on
 the right, iterations to a *true* relative residual of 1e-6 in float64, no start. `learned` is the

@@ -43,9 +43,10 @@ def test_clouds_are_learned_and_predicted_from_a_folder(tmp_path, model):
              "network.width=4", "network.modes=2", "network.layers=1", "network.radius=0.5",
              "data.samples=32", "optimizer.lr=1e-2", "schedule.warmup=0"]  # fmt: skip
     seen = runs.Losses()
-    trainer = {"max_steps": 40, "limit_val_batches": 0}
+    # FNOGNO stands still for the first fifty steps
+    trainer = {"max_steps": 80, "limit_val_batches": 0}
     run = runs.fit(runs.prepare(words, tmp_path, callbacks=["export"], trainer=trainer), seen)
-    assert min(seen.values[-4:]) < 0.7 * seen.values[0]
+    assert sum(seen.values[-8:]) < 0.2 * sum(seen.values[:8])  # 0.05 for FNOGNO
     inputs = run.data.test_chunk(0).inputs
     with torch.no_grad():
         wanted = run.module.network.eval()(**inputs)
