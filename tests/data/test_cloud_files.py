@@ -41,10 +41,10 @@ def test_values_that_do_not_belong_to_points_are_told(tmp_path):
 def test_clouds_are_learned_and_predicted_from_a_folder(tmp_path, model):
     words = [f"model={model}", f"data.path={write(tmp_path / 'a.pt')}", "network.nodes=4",
              "network.width=4", "network.modes=2", "network.layers=1", "network.radius=0.5",
-             "data.samples=32", "optimizer.lr=1e-2", "schedule.warmup=0"]  # fmt: skip
+             "data.samples=32", "optimizer.lr=1e-2", "schedule=constant"]  # fmt: skip
     seen = runs.Losses()
     # FNOGNO stands still for the first fifty steps
-    trainer = {"max_steps": 80, "limit_val_batches": 0}
+    trainer = {"max_steps": 120, "limit_val_batches": 0}
     run = runs.fit(runs.prepare(words, tmp_path, callbacks=["export"], trainer=trainer), seen)
     assert sum(seen.values[-8:]) < 0.2 * sum(seen.values[:8])  # 0.05 for FNOGNO
     inputs = run.data.test_chunk(0).inputs
