@@ -34,11 +34,10 @@ from sciml.data.evolution import EvolutionData
 from sciml.data.fields import FieldData
 from sciml.data.graph_sets import GraphSet
 from sciml.data.graphs import batch_of, union
-from sciml.data.hdf5 import library
 from sciml.data.snapshots import SnapshotData
 from sciml.data.steps import StepData
 from sciml.data.walks import WalkData
-from sciml.errors import InvalidArgument
+from sciml.errors import InvalidArgument, optional
 
 if TYPE_CHECKING:
     import h5py
@@ -73,7 +72,7 @@ def export(
         InvalidArgument: For another file name, or a number of samples
             that is not positive.
     """
-    h5py, path = library(), Path(path)
+    h5py, path = optional("h5py", "hdf5", f"{path}, an HDF5 file"), Path(path)
     if path.suffix not in SUFFIXES:
         raise InvalidArgument(f"{path}", f"a file name ending in {' or '.join(SUFFIXES)}")
     if train is not None and train < 1:
@@ -98,7 +97,7 @@ def verify(path: str | Path) -> str:
     Raises:
         InvalidArgument: If the file is none of ours or is damaged.
     """
-    h5py = library()
+    h5py = optional("h5py", "hdf5", f"{path}, an HDF5 file")
     try:
         with h5py.File(path, "r") as file:
             if file.attrs.get("format") != FORMAT:

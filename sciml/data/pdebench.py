@@ -27,8 +27,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sciml.data.hdf5 import library
-from sciml.errors import InvalidArgument
+from sciml.errors import InvalidArgument, optional
 
 if TYPE_CHECKING:
     import h5py
@@ -85,7 +84,7 @@ def read_pdebench(
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise InvalidArgument(f"{name}={value}", "a positive integer")
     try:
-        with library().File(path, "r") as file:
+        with optional("h5py", "hdf5", f"{path}, an HDF5 file").File(path, "r") as file:
             layout = _layout(file, path)
             found = _READERS[layout](file, path, samples, every_time, every_point)
     except OSError as error:
@@ -161,7 +160,7 @@ def write_pdebench(
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        with library().File(draft, "w") as file:
+        with optional("h5py", "hdf5", f"{path}, an HDF5 file").File(draft, "w") as file:
             file.attrs.update(attributes or {})
             _put(file, layout, *(_plain(v) for v in (inputs, values, times)), grids)
         os.replace(draft, path)

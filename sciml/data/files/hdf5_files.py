@@ -12,8 +12,7 @@ from sciml.data.files import pdebench, well
 from sciml.data.files.generic import assemble
 from sciml.data.files.netcdf import axes_of, axis_of, named
 from sciml.data.files.source import KINDS, Array, Source
-from sciml.data.hdf5 import library
-from sciml.errors import InvalidArgument
+from sciml.errors import InvalidArgument, optional
 
 if TYPE_CHECKING:
     import h5py
@@ -23,10 +22,11 @@ def read(path: Path) -> Source:
     """Return what an HDF5 file holds; its handle stays open.
 
     Raises:
-        InvalidArgument: If h5py is not installed, or the file is damaged.
+        MissingPackage: If h5py is not installed.
+        InvalidArgument: If the file is damaged.
     """
     try:
-        file = library().File(path, "r")
+        file = optional("h5py", "hdf5", f"{path}, an HDF5 file").File(path, "r")
     except OSError as error:
         raise InvalidArgument(
             f"{path} cannot be read ({str(error).splitlines()[0][:120]})",

@@ -9,8 +9,7 @@ import numpy as np
 
 from sciml.data.files.generic import assemble
 from sciml.data.files.source import Array, Source, whole
-from sciml.data.hdf5 import library
-from sciml.errors import InvalidArgument
+from sciml.errors import InvalidArgument, optional
 
 
 def read(path: Path) -> Source:
@@ -34,7 +33,7 @@ def read(path: Path) -> Source:
 
 
 def _reversed(path: Path, before: Exception | None = None) -> Source:
-    h5py = library()
+    h5py = optional("h5py", "hdf5", f"{path}, a MATLAB 7.3 file")
     try:
         file = h5py.File(path, "r")
     except OSError as error:
