@@ -236,3 +236,28 @@ def test_balls_touch_and_stay_inside():
         distance = (center - domain.nearest(center, balls.i)).square().sum(0).sqrt()
         assert bool((distance >= balls.radius * (1 - 2e-3)).all())
         assert balls.radius.median() > 0.1 and bool((balls.radius >= balls.delta).all())
+
+
+@pytest.mark.parametrize("dim", [2, 3, 10, 100, 1000])
+def test_touching_balls_in_any_dimension(dim):
+    """First steps have the means of the ball: 1, x for a linear u, (R^2 - a^2) / (2 d) for f = 1.
+
+    In 100 dimensions r^(2 - d) passes the largest number, and nearly all of a ball is close to its
+    boundary: `sciml verify` of a run of model=pinn_poisson found no numbers.
+    """
+    n = 20_000 if dim <= 10 else 2_000
+    for delta in (1e-5, 1e-2, 0.09):
+        x = torch.zeros(dim, 1, dtype=torch.float64)
+        x[0] = 1 - delta
+        ball = Ball(1.0, (0.0,) * dim)
+        start = Tangent.of(ball, x, torch.zeros(1, dtype=torch.long), None).repeat(n)
+        draw, r = generator(0), start.radius[0]
+        (y, weight), (_, share) = start.exits(draw), start.inner(draw)
+        wanted = (r**2 - (r - delta) ** 2) / (2 * dim)
+        for found, mean in ((weight, 1.0), (share, wanted), (weight * (y - x)[0], 0.0)):
+            assert found.isfinite().all()
+            assert abs(found.mean() - mean) < 4 * found.std() / n**0.5
+        # light tails, or the standard error above would say nothing
+        assert share.std() < 4 * wanted and weight.std() < 5
+        center = start.on + start.inward * r
+        assert (torch.linalg.vector_norm(y - center, dim=0) / r - 1).abs().max() < 1e-9

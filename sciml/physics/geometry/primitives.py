@@ -203,4 +203,4 @@ def unit_vectors(
 
 def sphere_area(dim: int) -> float:
     """Return the area of the unit sphere in `dim` dimensions: 2 pi, 4 pi, ..."""
-    return 2 * math.pi ** (dim / 2) / math.gamma(dim / 2)
+    return 2 * math.exp(dim / 2 * math.log(math.pi) - math.lgamma(dim / 2))

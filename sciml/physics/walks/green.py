@@ -20,6 +20,8 @@ import math
 import torch
 from torch import Tensor
 
+from sciml.physics.geometry.primitives import sphere_area
+
 # Balls are shrunk to q R <= 2, t <= 1: so many terms then reach round-off, at least half of the
 # proposed radii are accepted, and a walk that is worth following loses no time.
 LARGEST_T = 1.0
@@ -99,8 +101,7 @@ def greens_function(s: Tensor, r: Tensor, dim: int, q: Tensor | None = None) -> 
     if q is None and dim == 2:
         return torch.log(r / s).clamp_min(0) / (2 * math.pi)
     if q is None:
-        area = 2 * math.pi ** (dim / 2) / math.gamma(dim / 2)
-        return (s ** (2 - dim) - r ** (2 - dim)).clamp_min(0) / ((dim - 2) * area)
+        return (s ** (2 - dim) - r ** (2 - dim)).clamp_min(0) / ((dim - 2) * sphere_area(dim))
     s = torch.minimum(s, r)
     if dim == 2:
         outer = _k0(q * r) / _i0(q * r)

@@ -14,7 +14,8 @@ lies in it, off the centre, and for `Laplacian U = s U - F`
     k = (R^2 - a^2) (R^2 - |z - c|^2) / (R |x - z|)^2.
 
 Both are sampled by importance: y uniform in the logarithm of its distance from p, z uniform in its
-distance from p, or like the Green's function of the ball around x. With the weight w = P / density
+distance from p, or like the Green's function of a ball around x, whose radius is uniform in the
+logarithm from delta to 2 R. With the weight w = P / density
 
     U(p) + w (U(y) - U(p)) + G / density (F - s U)(z)
 
@@ -33,8 +34,7 @@ import torch
 from torch import Tensor
 
 from sciml.physics.geometry.domain import Domain, length
-from sciml.physics.geometry.primitives import sphere_area
-from sciml.physics.walks.green import directions, greens_function, harmonic_radius
+from sciml.physics.walks.green import directions, harmonic_radius
 from sciml.physics.walks.loop import Rule, Walks, walk
 
 # A ball is worth it from this many times the distance to the boundary.
@@ -127,33 +127,43 @@ class Tangent:
         deep = 2 * (angle / 2).sin().square()
         y = self.on + r * (self.inward * deep + across * angle.sin())
         square = self.delta**2 + 2 * (r - self.delta) * r * deep
-        kernel = self._power() / (sphere_area(dim) * r * square ** (dim / 2))
-        area = sphere_area(dim - 1) * r ** (dim - 1) * angle.sin().abs() ** (dim - 2)
-        return y, kernel * area * (angle + share) * span
+        # powers of d of ratios alone: in 100 dimensions r^(2 - d) is beyond all numbers
+        areas = math.exp(math.lgamma(dim / 2) - math.lgamma((dim - 1) / 2)) / math.sqrt(math.pi)
+        part = areas * self._power() / square
+        part = part * (r * angle.sin().abs() / square.sqrt()) ** (dim - 2)
+        return y, part * (angle + share) * span
 
     def inner(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Return a point of every ball `(d, N)`, and G over its density `(N,)`."""
         dim, n = self.x.shape
         tiny = torch.finfo(self.x.dtype).tiny
+        low, high = self.delta, 2 * self.radius
+        span = (high / low).log()
         out = directions(n, dim, generator, self.x.dtype)
-        near = self.x + out * harmonic_radius(n, dim, generator, self.x.dtype) * self.delta
+        u = torch.rand(3, n, generator=generator, device=out.device, dtype=out.dtype)
+        size = low * (u[2] * span).exp()
+        near = self.x + out * harmonic_radius(n, dim, generator, self.x.dtype) * size
         rise = (out * self.inward).sum(0)
         out = torch.where(rise < 0, -out, out)
-        u = torch.rand(2, n, generator=generator, device=out.device, dtype=out.dtype)
         far = self.on + out * (u[0] * 2 * self.radius * rise.abs())
         z = torch.where(u[1] < 0.5, near, far)
-        # both densities at z, whichever it came from
+        # G and both densities at z, whichever it came from, times s^(d - 2) (d - 2) omega_d with
+        # s = |x - z|: of s^(2 - d) itself 100 dimensions make more than the largest number
         step = z - self.on
-        reach, away = length(step).clamp_min(tiny), length(z - self.x).clamp_min(tiny)
+        reach, s = length(step).clamp_min(tiny), length(z - self.x).clamp_min(tiny)
         chord = (2 * self.radius * (step * self.inward).sum(0) / reach).clamp_min(tiny)
-        wide = 2 / (sphere_area(dim) * chord * reach ** (dim - 1)) * (reach <= chord)
-        close = greens_function(away, self.delta, dim) * (2 * dim) / self.delta**2
-        k = self._power() * (reach * (chord - reach)).clamp_min(0) / (self.radius * away).square()
-        if dim == 2:
-            kernel = k.log1p() / (4 * math.pi)
+        k = self._power() * (reach * (chord - reach)).clamp_min(0) / (self.radius * s).square()
+        wide = torch.where(reach <= chord, 2 / (chord * reach), 0.0)
+        least = s.clamp(low, high)
+        if dim == 2:  # the limits of what follows, over d - 2
+            kernel = k.log1p() / 2
+            close = ((least / s).log() * 2 + 1) / least**2 - ((high / s).log() * 2 + 1) / high**2
         else:
-            kernel = -torch.expm1((1 - dim / 2) * k.log1p()) * away ** (2 - dim)
-            kernel = kernel / ((dim - 2) * sphere_area(dim))
+            kernel = -torch.expm1((1 - dim / 2) * k.log1p())
+            wide = torch.where(wide > 0, wide * (dim - 2) * (s / reach) ** (dim - 2), 0.0)
+            at_least, at_most = (s / least) ** (dim - 2), (s / high) ** (dim - 2)
+            close = (dim - 2 * at_least) / least**2 - (dim - 2 * at_most) / high**2
+        close = torch.where(s < high, close / span, 0.0)
         return z, kernel * 2 / (wide + close).clamp_min(tiny)
 
     def _power(self) -> Tensor:
