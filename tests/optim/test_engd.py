@@ -276,7 +276,7 @@ def _worker(rank, world, folder):
 
 
 MAKERS = {
-    "engd": lambda net: ENGD(net, damping=1e-6),
+    "engd": lambda net: ENGD(net, damping=1e-2),
     "spring": lambda net: SPRING(net),
 }
 

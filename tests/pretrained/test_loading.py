@@ -66,7 +66,8 @@ OPERATORS = {
 def test_predictions_are_bit_equal_before_and_after_saving(kind, dtype, tmp_path):
     torch.manual_seed(3)
     cls, arguments = OPERATORS[kind]
-    network = cls(**arguments).to(dtype).eval()
+    # matmul takes other products, with other round-off, where a gradient may follow
+    network = cls(**arguments).to(dtype).eval().requires_grad_(False)
     ranges = {name: (-1.0, 1.0) for name in ("source", "boundary")}
     folder = save_operator(tmp_path / "a", network, arguments=arguments, ranges=ranges, name="a")
     loaded = load_pretrained(folder)

@@ -28,18 +28,19 @@ def live_bytes():
 
 
 def contraction(n):
+    torch.manual_seed(0)
     w = torch.randn(n, n)
     return 0.9999 * w / torch.linalg.matrix_norm(w, 2)
 
 
 @pytest.mark.parametrize("solver", [FixedPointIteration, Anderson, Broyden])
-def test_the_tenth_iteration_needs_as_much_as_the_three_hundredth(solver):
+def test_the_tenth_iteration_needs_as_much_as_the_250th(solver):
     w, calls, found = contraction(32), 0, {}
 
     def layer(z, x):
         nonlocal calls
         calls += 1
-        if calls in (10, 100, 300):
+        if calls in (10, 100, 250):
             gc.collect()
             found[calls] = live_bytes()
         return z @ w.mT + x
