@@ -1,6 +1,8 @@
 """Rules of the house: who imports whom, what an import costs, what ships."""
 
 import ast
+import functools
+import json
 import shutil
 import subprocess
 import sys
@@ -28,50 +30,74 @@ LIGHT = [
 ]
 
 
-def loaded_by(code: str) -> set[str]:
-    """Return the top-level modules a clean process has loaded after `code`."""
-    show = "import sys; print('LOADED', *{m.partition('.')[0] for m in sys.modules})"
+# Every code runs in a fork of one process, which has loaded `first` and nothing else.
+FORKS = """
+import json, os, sys
+first, codes = json.loads(sys.argv[1])
+exec(first)
+for code in codes:
+    child = os.fork()
+    if not child:
+        status = 1
+        try:
+            exec(code)
+            loaded = sorted({m.partition('.')[0] for m in sys.modules})
+            print("LOADED" + json.dumps([code, loaded]), flush=True)
+            status = 0
+        finally:
+            sys.stderr.flush()
+            os._exit(status)
+    assert os.waitpid(child, 0)[1] == 0, code
+"""
+
+
+@functools.cache
+def loaded_by(codes: tuple[str, ...], first: str = "") -> dict[str, set[str]]:
+    """Return the top-level modules that a clean process has loaded after each of `codes`."""
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", f"{code}\n{show}"],
+        [sys.executable, "-W", "ignore", "-c", FORKS, json.dumps([first, codes])],
         cwd=ROOT,
         capture_output=True,
         text=True,
         timeout=120,
     )
     assert done.returncode == 0, done.stderr
-    return set(done.stdout.splitlines()[-1].split()[1:])
+    lines = [json.loads(x[6:]) for x in done.stdout.splitlines() if x.startswith("LOADED")]
+    return {code: set(loaded) for code, loaded in lines}
 
 
 @pytest.mark.parametrize("room", ROOMS)
 def test_each_room_imports_in_a_clean_process(room):
-    loaded = loaded_by(f"import sciml.{room}")
+    imports = {name: f"import sciml.{name}" for name in ROOMS}
+    loaded = loaded_by(tuple(imports.values()), "import torch")[imports[room]]
     unwanted = HEAVY + (TRAINING if room in FREE else ())
     assert not loaded & set(unwanted) - ({"matplotlib"} if room == "callbacks" else set())
 
 
 @pytest.mark.parametrize("code", LIGHT)
 def test_light_commands_load_no_training_code(code):
-    assert not loaded_by(code) & {*TRAINING, *HEAVY}
+    assert not loaded_by(tuple(LIGHT), "import torch")[code] & {*TRAINING, *HEAVY}
 
 
 def test_importing_sciml_alone_loads_nothing():
-    assert "torch" not in loaded_by("import sciml")
+    assert "torch" not in loaded_by(("import sciml",))["import sciml"]
 
 
-@pytest.mark.parametrize(
-    "line",
-    [
-        "model=pinn_hbj",
-        "model=nope",
-        "model=pinn_hbj optimizer.lrr=1",
-        "model=pinn_hjb optimizer.lrr=1",
-        "model=equino_rve1 scale=default network.widht=3 hydra.run.dir=/nowhere",
-        "model=pinn_poisson2d trainer.max_step=3 problm.dim=2 solver.tol=1",
-    ],
-)
+MISSPELT = [
+    "model=pinn_hbj",
+    "model=nope",
+    "model=pinn_hbj optimizer.lrr=1",
+    "model=pinn_hjb optimizer.lrr=1",
+    "model=equino_rve1 scale=default network.widht=3 hydra.run.dir=/nowhere",
+    "model=pinn_poisson2d trainer.max_step=3 problm.dim=2 solver.tol=1",
+]
+
+
+@pytest.mark.parametrize("line", MISSPELT)
 def test_a_misspelt_word_is_told_at_once(line):
-    code = f"from sciml.cli import train; assert train.main({line.split()!r}) == 2"
-    assert not loaded_by(code) & {"torch", "lightning"}
+    code = "from sciml.cli import train; assert train.main({!r}) == 2"
+    codes = {words: code.format(words.split()) for words in MISSPELT}
+    assert not loaded_by(tuple(codes.values()))[codes[line]] & {"torch", "lightning"}
 
 
 def test_public_names_exist():

@@ -1,17 +1,15 @@
 """One optimizer step on two ranks against one process on the joined batch.
 
-Runs as a program of its own, `python -m sciml.testing.ranks`: ranks are forked, which is safe only
-before the first backward pass. Cases come as JSON on stdin, results go as JSON to the file named.
+Ranks are forked, which is safe only before the first backward pass: so the steps are taken in a
+process of their own, and come back as a file.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import os
-import subprocess
-import sys
 import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,13 +18,13 @@ import torch
 import torch.multiprocessing as mp
 from torch import Tensor
 
-import sciml
 from sciml.cli.build import Run
 from sciml.data.batch import Batch
 from sciml.data.batch import joined as join_data
 from sciml.testing.runs import compose, fit, prepare
 
 RANKS = 2
+PATIENCE = 300  # seconds
 
 
 def two_rank_steps(
@@ -47,15 +45,8 @@ def two_rank_steps(
     """
     with tempfile.TemporaryDirectory() as folder:
         answer = Path(folder) / "answer.json"
-        done = subprocess.run(
-            [sys.executable, "-m", "sciml.testing.ranks", str(answer), *kinds],
-            input=json.dumps({name: list(words) for name, words in cases.items()}),
-            capture_output=True,
-            text=True,
-            env={**os.environ, "PYTHONPATH": str(Path(sciml.__file__).parent.parent)},
-        )
-        if not answer.exists():
-            raise RuntimeError(f"the ranks did not finish:\n{done.stdout}\n{done.stderr}")
+        lines = {name: list(words) for name, words in cases.items()}
+        run_ranks(_steps, (lines, list(kinds), str(answer)), 1)
         return json.loads(answer.read_text())
 
 
@@ -65,10 +56,19 @@ def run_ranks(worker: Callable[..., None], args: tuple, world: int) -> None:
     They are forked from a server that has imported everything, which takes most of the time of a
     short test, and that has no threads: those of an accelerator, and of the backward pass where
     there is one, do not survive a fork of this process. `worker` is a function of a module.
+
+    Raises:
+        TimeoutError: If they have not ended after `PATIENCE` seconds; they are killed.
     """
     context = mp.get_context("forkserver")
     context.set_forkserver_preload(["sciml.testing.ranks", "sciml.testing.contract"])
-    mp.start_processes(worker, args, nprocs=world, start_method="forkserver")
+    ranks = mp.start_processes(worker, args, world, join=False, start_method="forkserver")
+    end = time.monotonic() + PATIENCE
+    while not ranks.join(timeout=10):
+        if time.monotonic() > end:
+            for process in ranks.processes:
+                process.kill()
+            raise TimeoutError(f"{world} ranks of {worker.__name__} after {PATIENCE} s")
 
 
 def joined(batches: Sequence[Any]) -> Any:
@@ -92,9 +92,8 @@ def joined(batches: Sequence[Any]) -> Any:
     return first
 
 
-def main(answer: str, kinds: Sequence[str]) -> None:
-    """Read cases from stdin and write results of these kinds to the file `answer`."""
-    cases: dict[str, list[str]] = json.loads(sys.stdin.read())
+def _steps(_: int, cases: dict[str, list[str]], kinds: list[str], answer: str) -> None:
+    """Write the results of `two_rank_steps` to the file `answer`."""
     torch.set_num_threads(1)
     forked: dict[tuple[str, str], dict[str, Tensor]] = {}
     results: dict[str, dict[str, Any]] = {name: {} for name in cases}
@@ -172,7 +171,3 @@ def changes(state: Mapping[str, Tensor], start: Mapping[str, Tensor]) -> Tensor:
     """Return what a step did to the weights, as one float64 vector."""
     parts = [(v.cpu() - start[k]).double().flatten() for k, v in state.items()]
     return torch.cat(parts)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2:])

@@ -1,21 +1,18 @@
 """Adaptive batches: the two noise estimates, the growth they cause, and a resume."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 
+import lightning.pytorch as pl
 import pytest
 import torch
 from torch import nn
 
-import sciml
-from sciml.callbacks.adaptive_batch import AdaptiveBatch, sample_noise
+from sciml.callbacks.adaptive_batch import AdaptiveBatch, rank_noise, sample_noise
 from sciml.errors import InvalidArgument
 from sciml.optim.objective import Objective
 from sciml.optim.terms import LossTerm
 from sciml.testing import runs
+from sciml.testing.ranks import run_ranks
 
 torch.set_num_threads(1)
 F64 = torch.float64
@@ -116,26 +113,23 @@ def test_a_generous_tolerance_changes_nothing(tmp_path):
     assert train(tmp_path, 4, tolerance=1e6).data.points == 6
 
 
-PROGRAM = """
-import sys, torch, lightning.pytorch as pl
-from pathlib import Path
-from sciml.testing import runs
-sys.path.insert(0, sys.argv[2])
-from test_adaptive_batch import SMALL, Objective, network, problem
-from sciml.callbacks.adaptive_batch import rank_noise
-
-torch.set_num_threads(1)
-
 class Check(pl.Callback):
+    """Compares the noise over ranks with that of the gradients of both, on each of them."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
     def on_train_start(self, trainer, module):
         net = network()
-        shares = torch.randn(2, 5, 2, dtype=torch.float64, generator=torch.manual_seed(3))
+        shares = torch.randn(2, 5, 2, dtype=F64, generator=torch.manual_seed(3))
         x = shares[trainer.global_rank]
+
         def terms():
             found = problem(net, x, x[:2])
             for term in found:
                 term.count *= 2
             return found
+
         noise, square = rank_noise(Objective(terms), net)
         grads = []
         for x_r in shares:
@@ -146,27 +140,24 @@ class Check(pl.Callback):
         torch.testing.assert_close(noise, grads.var(0).sum() / 2, rtol=1e-11, atol=0)
         torch.testing.assert_close(square, grads.mean(0).square().sum(), rtol=1e-11, atol=0)
 
-words = [*SMALL, "callbacks.adaptive_batch.tolerance=0.1", "trainer=ddp", "trainer.devices=2"]
-words += ["callbacks.adaptive_batch.every=3", "data.points=3"]
-run = runs.prepare(words, Path(sys.argv[1]), callbacks=["adaptive_batch"],
-                   trainer={"max_steps": 7, "limit_val_batches": 0})
-runs.fit(run, Check())
-text = f"points {run.data.points} weight {sum(float(p.sum()) for p in run.module.parameters())!r}"
-Path(sys.argv[1], f"rank{run.trainer.global_rank}").write_text(text)
-"""
+    def on_train_end(self, trainer, module):
+        total = sum(float(p.sum()) for p in module.parameters())
+        text = f"points {trainer.datamodule.points} weight {total!r}"
+        (self.folder / f"rank{trainer.global_rank}").write_text(text)
+
+
+def _two_ranks(_, folder):
+    torch.set_num_threads(1)
+    words = [*SMALL, "callbacks.adaptive_batch.tolerance=0.1"]
+    words += ["callbacks.adaptive_batch.every=3", "data.points=3"]
+    two = {"devices": 2, "strategy": "ddp_fork", "accelerator": "cpu"}
+    trainer = {"max_steps": 7, "limit_val_batches": 0, **two}
+    run = runs.prepare(words, folder, callbacks=["adaptive_batch"], trainer=trainer)
+    runs.fit(run, Check(folder))
 
 
 def test_two_ranks_agree(tmp_path):
-    program = tmp_path / "program.py"  # a file: the second rank is started with the same command
-    program.write_text(PROGRAM)
-    done = subprocess.run(
-        [sys.executable, program, tmp_path, Path(__file__).parent],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(Path(sciml.__file__).parent.parent)},
-        timeout=240,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    run_ranks(_two_ranks, (tmp_path,), 1)
     texts = [(tmp_path / f"rank{r}").read_text() for r in range(2)]
     assert texts[0] == texts[1]
     assert int(texts[0].split()[1]) > 3

@@ -1,10 +1,6 @@
 """The curvature layer inside a Lightning run: what it shares, what it leaves behind, its ranks."""
 
 import gc
-import os
-import subprocess
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import lightning.pytorch as pl
@@ -22,6 +18,7 @@ from sciml.optim.engd import SPRING
 from sciml.optim.jacobian import Jacobian, jacobian_of
 from sciml.optim.objective import Objective
 from sciml.testing import runs
+from sciml.testing.ranks import run_ranks
 
 torch.set_num_threads(1)
 SMALL = [
@@ -106,6 +103,7 @@ class Count(pl.Callback):
             self.seen.append(live_tensors())
 
 
+@pytest.mark.usefixtures("own_objects")
 def test_tensors_do_not_pile_up_over_200_refreshes(tmp_path):
     count = Count()
     runs.fit(prepare(tmp_path, steps=200), count)
@@ -244,31 +242,16 @@ def test_combinations_that_cannot_be_right_are_refused(name, tmp_path):
         runs.compose(["model=pinn_hjb", "optimizer=engd", *words])
 
 
-PROGRAM = """
-import sys, torch
-from pathlib import Path
-from sciml.testing import runs
-torch.set_num_threads(1)
-folder, words = Path(sys.argv[1]), sys.argv[2:]
-run = runs.prepare(words, folder, trainer={"max_steps": 5, "limit_val_batches": 0})
-runs.fit(run)
-if run.trainer.is_global_zero:
-    torch.save(run.module.state_dict(), folder / "weights.pt")
-"""
+def _two_ranks(_, folder, words):
+    torch.set_num_threads(1)
+    two = {"devices": 2, "strategy": "ddp_fork", "accelerator": "cpu"}
+    run = runs.prepare(words, folder, trainer={"max_steps": 5, "limit_val_batches": 0, **two})
+    torch.save(runs.fit(run).module.state_dict(), folder / "weights.pt")
 
 
 def test_ranks_take_the_same_steps_with_their_own_points(tmp_path):
     """Two processes: the weights stay equal without DDP's reduction, and differ from one's."""
-    program = tmp_path / "program.py"
-    program.write_text(PROGRAM)
-    words = [*SMALL, "optimizer=engd", "trainer=ddp", "trainer.devices=2"]
-    subprocess.run(
-        [sys.executable, program, tmp_path, *words],
-        check=True,
-        timeout=120,
-        capture_output=True,
-        env={**os.environ, "PYTHONPATH": str(Path(sciml.__file__).parent.parent)},
-    )
+    run_ranks(_two_ranks, (tmp_path, [*SMALL, "optimizer=engd"]), 1)
     both = torch.load(tmp_path / "weights.pt", weights_only=True)
     # One process on the joined batch: the points of both ranks, in rank order.
     run = prepare(tmp_path, "engd", steps=5)

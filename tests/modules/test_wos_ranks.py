@@ -1,66 +1,50 @@
 """Operators trained on walks on two processes: other walks, equal weights, one set of metrics."""
 
 import json
-import subprocess
-import sys
 
+import lightning.pytorch as pl
 import pytest
 import torch
 
 from sciml.autodiff.streams import Streams
 from sciml.data.walks import WalkData
 from sciml.physics.walks.families import StarPoisson
+from sciml.testing import runs
+from sciml.testing.ranks import run_ranks
 
-# forked before the first backward pass of the parent, so a program of its own
-PROGRAM = """
-import json, sys, warnings
-from pathlib import Path
-import torch
-from lightning.pytorch import Callback
-from sciml.testing.runs import fit, prepare
-
-warnings.simplefilter("ignore")
-torch.set_num_threads(1)
-folder = Path(sys.argv[1])
-words = sys.argv[2:]
+WORDS = ["model=wos_poisson2d", "network.width=4", "network.modes=3", "network.layers=1"]
+WORDS += ["network.hidden=8", "data.nodes=14", "data.table=24", "data.pool=4"]
+WORDS += ["data.batch_size=2", "data.val_count=20", "data.val_walks=4", "data.test_count=2"]
 
 
-class Record(Callback):
+class Record(pl.Callback):
+    def __init__(self, folder):
+        self.folder = folder
+
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
         weights = torch.cat([p.detach().flatten() for p in module.network.parameters()])
         seen = {"weights": weights, "target": batch.target, "boundary": batch.inputs["boundary"]}
-        torch.save(seen, folder / f"{trainer.global_rank}-{batch_idx}.pt")
+        torch.save(seen, self.folder / f"{trainer.global_rank}-{batch_idx}.pt")
 
 
-def scores(run):
-    found = run.trainer.validate(run.module, run.data, verbose=False)[0]
-    return {**found, **run.trainer.test(run.module, run.data, verbose=False)[0]}
-
-
-kind = {"accelerator": "cpu", "max_steps": 3, "limit_val_batches": 0}
-two = {**kind, "devices": 2, "strategy": "ddp_fork"}
-run = fit(prepare(words, folder, trainer=two), Record())
-weights = run.module.state_dict()
-kind.pop("limit_val_batches")
-answers = []
-for extra in ({"devices": 2, "strategy": "ddp_fork"}, {"devices": 1, "strategy": "auto"}):
-    run = prepare(words, folder, trainer={**kind, **extra})
-    run.module.load_state_dict(weights)
-    answers.append(scores(run))
-(folder / "scores.json").write_text(json.dumps(answers))
-"""
+def _steps_and_scores(_, folder):
+    torch.set_num_threads(1)
+    two = {"accelerator": "cpu", "max_steps": 3, "devices": 2, "strategy": "ddp_fork"}
+    run = runs.prepare(WORDS, folder, trainer={**two, "limit_val_batches": 0})
+    weights = runs.fit(run, Record(folder)).module.state_dict()
+    answers = []
+    for trainer in (two, {**two, "devices": 1, "strategy": "auto"}):
+        run = runs.prepare(WORDS, folder, trainer=trainer)
+        run.module.load_state_dict(weights)
+        found = run.trainer.validate(run.module, run.data, verbose=False)[0]
+        answers.append({**found, **run.trainer.test(run.module, run.data, verbose=False)[0]})
+    (folder / "scores.json").write_text(json.dumps(answers))
 
 
 @pytest.fixture(scope="module")
 def two_ranks(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ranks")
-    words = ["model=wos_poisson2d", "network.width=4", "network.modes=3", "network.layers=1"]
-    words += ["network.hidden=8", "data.nodes=14", "data.table=24", "data.pool=4"]
-    words += ["data.batch_size=2", "data.val_count=20", "data.val_walks=4", "data.test_count=2"]
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, str(folder), *words], capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    run_ranks(_steps_and_scores, (folder,), 1)
     return folder
 
 

@@ -1,16 +1,14 @@
 """Five steps on two ranks, which iterate differently often, against one process."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import torch
+import torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel
 
 from sciml.data.batch import joined
 from sciml.data.graphs import GraphData
 from sciml.networks.cgs import CGS
 from sciml.physics.graphs.resistors import ResistorNetwork
+from sciml.testing.ranks import run_ranks
 
 STEPS = 5
 SIZES = ((6, 8), (40, 60))  # of the networks of each rank
@@ -37,51 +35,25 @@ def rows_of(step):
     return sum(len(graphs(rank, step).target) for rank in range(2))
 
 
-RANK = """
-import sys
-import torch
-import torch.distributed as dist
-from torch.nn.parallel import DistributedDataParallel
-
-tests, folder, rank = sys.argv[1], sys.argv[2], int(sys.argv[3])
-sys.path.insert(0, tests)
-torch.set_num_threads(1)
-from test_cgs_ranks import STEPS, graphs, loss, model, rows_of
-
-dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
-network = DistributedDataParallel(model())
-optimizer = torch.optim.Adam(network.parameters(), lr=1e-2)
-for step in range(STEPS):
-    optimizer.zero_grad()
-    # ranks are averaged, so each counts its rows twice
-    (2 * loss(network, graphs(rank, step), rows_of(step))).backward()
-    optimizer.step()
-torch.save(list(network.parameters()), f"{folder}/weights{rank}")
-dist.destroy_process_group()
-"""
+def _rank(rank, folder):
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    network = DistributedDataParallel(model())
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-2)
+    for step in range(STEPS):
+        optimizer.zero_grad()
+        # ranks are averaged, so each counts its rows twice
+        (2 * loss(network, graphs(rank, step), rows_of(step))).backward()
+        optimizer.step()
+    torch.save(list(network.parameters()), f"{folder}/weights{rank}")
+    del network, optimizer  # what waits for the group ends before it
+    dist.destroy_process_group()
 
 
 def test_two_ranks_make_the_steps_of_one_process_on_the_union(tmp_path):
     counts = [model().solve(**graphs(rank, 0).inputs)[1].iterations.max() for rank in range(2)]
     assert counts[0] != counts[1]
-    program = tmp_path / "rank.py"
-    program.write_text(RANK)
-    here = Path(__file__).parent
-    ranks = [
-        subprocess.Popen(
-            [sys.executable, program, here, tmp_path, str(rank)],
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "PYTHONPATH": str(here.parents[1])},
-        )
-        for rank in range(2)
-    ]
-    try:
-        errors = [rank.communicate(timeout=90)[1] for rank in ranks]
-    finally:
-        for rank in ranks:
-            rank.kill()
-    assert [rank.returncode for rank in ranks] == [0, 0], errors
+    run_ranks(_rank, (tmp_path,), 2)
     network = model()
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-2)
     start = [p.detach().clone() for p in network.parameters()]

@@ -372,6 +372,7 @@ def test_thirteen_and_seven_steps_are_twenty(name):
     assert all(math.isfinite(v) for v in fresh.statistics().values())
 
 
+@pytest.mark.usefixtures("own_objects")
 def test_a_curvature_pass_leaves_gradients_alone_and_nothing_behind():
     module, batch = pinn()
     optimizer = KFAC(module.trial, step="quadratic", adapt_every=3)

@@ -235,6 +235,7 @@ def test_thirteen_and_seven_steps_equal_twenty(tmp_path, make, options):
     assert torch.equal(parameters_of(net), wanted)
 
 
+@pytest.mark.usefixtures("own_objects")
 @pytest.mark.parametrize(("make", "options"), ALL)
 def test_sixty_refreshes_leave_nothing_behind(make, options):
     net, x = Net(), torch.randn(6, 3, dtype=F64)

@@ -154,7 +154,9 @@ def test_rational_allen_cahn_is_the_known_value():
     assert problem.reference_value == pytest.approx(0.0528, abs=5e-5)
 
 
-@pytest.mark.parametrize("dim", [2, 100, 10_000])
+@pytest.mark.parametrize(
+    "dim", [2, *(pytest.param(d, marks=pytest.mark.slow) for d in (100, 10_000))]
+)
 def test_radial_reference_is_converged_everywhere(dim):
     """Twice the effort changes nothing over the whole range that is tested on."""
     problem = SemilinearHeat(dim=dim)

@@ -33,6 +33,7 @@ def contraction(n):
     return 0.9999 * w / torch.linalg.matrix_norm(w, 2)
 
 
+@pytest.mark.usefixtures("own_objects")
 @pytest.mark.parametrize("solver", [FixedPointIteration, Anderson, Broyden])
 def test_the_tenth_iteration_needs_as_much_as_the_250th(solver):
     w, calls, found = contraction(32), 0, {}
@@ -57,6 +58,7 @@ def test_the_tenth_iteration_needs_as_much_as_the_250th(solver):
     assert max(found.values()) < 1.05 * min(found.values())
 
 
+@pytest.mark.usefixtures("own_objects")
 def test_two_hundred_training_steps_leave_less_than_a_mebibyte():
     weight = nn.Parameter(0.5 * contraction(16))
     optimizer = torch.optim.Adam([weight], lr=1e-4)

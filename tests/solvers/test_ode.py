@@ -262,6 +262,7 @@ def test_memory_of_the_four_ways():
     assert kept("checkpoint", 40) - kept("checkpoint", 20) <= 25 * state
 
 
+@pytest.mark.usefixtures("own_objects")
 @pytest.mark.parametrize("method", ["dopri5", "rk4"])
 @pytest.mark.parametrize("gradient", ["backprop", "checkpoint", "adjoint"])
 def test_nothing_outlives_the_solution(method, gradient):

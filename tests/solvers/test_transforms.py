@@ -2,16 +2,14 @@
 
 import copy
 import gc
-import os
 import pickle
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 from problems import KINDS, D, P
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 from sciml.errors import InvalidArgument
 from sciml.solvers import (
@@ -24,6 +22,7 @@ from sciml.solvers import (
     WarmStart,
     fixed_point,
 )
+from sciml.testing.ranks import run_ranks
 
 func = torch.func
 W = 0.3 * torch.randn(D, D, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
@@ -248,6 +247,7 @@ def test_memory_does_not_grow_with_iterations(solver):
     assert 0 < kept[0] == kept[1]
 
 
+@pytest.mark.usefixtures("own_objects")
 def test_no_graph_is_left_behind():
     model, x = Equilibrium(), torch.randn(P, D)
 
@@ -280,48 +280,22 @@ def rank_batch(rank):
     return torch.randn(2, 4, D)[rank] * (2.0 if rank == 0 else 1e-3)
 
 
-RANK = """
-import sys
-import torch
-import torch.distributed as dist
-from torch.nn.parallel import DistributedDataParallel
-
-tests, folder, rank = sys.argv[1], sys.argv[2], int(sys.argv[3])
-sys.path.insert(0, tests)
-torch.set_num_threads(1)
-torch.set_default_dtype(torch.float64)
-from test_transforms import Model, rank_batch
-
-dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
-model = DistributedDataParallel(Model())
-for _ in range(2):
-    model.zero_grad()
-    model(rank_batch(rank)).backward()
-if rank == 0:
-    torch.save([p.grad for p in model.parameters()], f"{folder}/grads")
-dist.destroy_process_group()
-"""
+def _rank(rank, folder):
+    torch.set_num_threads(1)
+    torch.set_default_dtype(torch.float64)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    model = DistributedDataParallel(Model())
+    for _ in range(2):
+        model.zero_grad()
+        model(rank_batch(rank)).backward()
+    if rank == 0:
+        torch.save([p.grad for p in model.parameters()], f"{folder}/grads")
+    del model  # what waits for the group ends before it
+    dist.destroy_process_group()
 
 
 def test_two_ranks_give_the_gradient_of_one_process(tmp_path):
-    here = Path(__file__).parent
-    program = tmp_path / "rank.py"
-    program.write_text(RANK)
-    ranks = [
-        subprocess.Popen(
-            [sys.executable, program, here, tmp_path, str(rank)],
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "PYTHONPATH": str(here.parents[1])},
-        )
-        for rank in range(2)
-    ]
-    try:
-        errors = [rank.communicate(timeout=90)[1] for rank in ranks]
-    finally:
-        for rank in ranks:
-            rank.kill()
-    assert [rank.returncode for rank in ranks] == [0, 0], errors
+    run_ranks(_rank, (tmp_path,), 2)
     model = Model()
     (0.5 * (model(rank_batch(0)) + model(rank_batch(1)))).backward()
     for p, found in zip(model.parameters(), torch.load(tmp_path / "grads"), strict=True):
