@@ -1,16 +1,15 @@
 """Experts on several ranks against the same experts in one process: values, reports, gradients."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
+import contextlib
 
 import pytest
 import torch
+import torch.distributed as dist
 from discrete_cases import burgers_case
 
-from sciml.errors import InvalidArgument
+from sciml.errors import ConvergenceError, InvalidArgument
 from sciml.physics.constraints import HardConstraint
+from sciml.testing.ranks import run_ranks
 
 SAMPLES = 1  # of every rank
 
@@ -34,60 +33,33 @@ def found(layer, basis, inputs):
     return out.value.detach(), slope, *reports
 
 
-RANK = """
-import sys
-import torch
-import torch.distributed as dist
-
-tests, folder, ranks, world, rank = *sys.argv[1:3], *map(int, sys.argv[3:])
-sys.path.insert(0, tests)
-torch.set_num_threads(1)
-torch.set_default_dtype(torch.float64)
-from test_expert_parallel import found, one_rank
-
-dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=world)
-ACT
-dist.destroy_process_group()
-"""
-SOLVE = 'torch.save(found(*one_rank(ranks, rank)), f"{folder}/found{rank}")'
-FAIL = """
-from sciml.errors import ConvergenceError
-layer, basis, inputs = one_rank(ranks, rank)
-layer.on_failure = "raise"
-if rank:
-    basis = basis.detach() * float("nan")
-try:
-    layer(basis, inputs)
-    print("solved")
-except ConvergenceError as error:
-    print(error)
-"""
+def _solve(rank, folder, ranks, world):
+    with group(rank, folder, world):
+        torch.save(found(*one_rank(ranks, rank)), folder / f"found{rank}")
 
 
-def on_ranks(act, tmp_path, ranks, world):
-    """Return what the ranks print."""
-    program = tmp_path / "rank.py"
-    program.write_text(RANK.replace("ACT", act))
-    here = Path(__file__).parent
-    words = [sys.executable, program, here, tmp_path, str(ranks), str(world)]
-    paths = os.pathsep.join([str(here.parents[2])])
-    processes = [
-        subprocess.Popen(
-            [*words, str(rank)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
-        )
-        for rank in range(world)
-    ]
-    try:
-        said = [p.communicate(timeout=300) for p in processes]
-    finally:
-        for p in processes:
-            p.kill()
-    assert all(p.returncode == 0 for p in processes), "\n".join(err for _, err in said)
-    return [out for out, _ in said]
+def _fail(rank, folder, ranks, world):
+    with group(rank, folder, world):
+        layer, basis, inputs = one_rank(ranks, rank)
+        layer.on_failure = "raise"
+        if rank:
+            basis = basis.detach() * float("nan")
+        try:
+            layer(basis, inputs)
+            said = "solved"
+        except ConvergenceError as error:
+            said = str(error)
+        (folder / f"said{rank}").write_text(said)
+
+
+@contextlib.contextmanager
+def group(rank, folder, world):
+    torch.set_num_threads(1)
+    torch.set_default_dtype(torch.float64)
+    meet = f"file://{folder}/meet"
+    dist.init_process_group("gloo", init_method=meet, rank=rank, world_size=world)
+    yield
+    dist.destroy_process_group()
 
 
 @pytest.mark.parametrize(
@@ -95,7 +67,7 @@ def on_ranks(act, tmp_path, ranks, world):
     [(2, 2), *(pytest.param(n, 4, marks=pytest.mark.slow) for n in (2, 4))],
 )
 def test_experts_over_ranks_equal_one_process(tmp_path, ranks, world):
-    on_ranks(SOLVE, tmp_path, ranks, world)
+    run_ranks(_solve, (tmp_path, ranks, world), world)
     for rank in range(world):
         value, slope, *reports = torch.load(tmp_path / f"found{rank}")
         wanted, exact, *others = found(*one_rank(1, rank))
@@ -106,8 +78,9 @@ def test_experts_over_ranks_equal_one_process(tmp_path, ranks, world):
 
 
 def test_a_failure_is_raised_on_the_rank_of_its_samples_and_holds_nobody_up(tmp_path):
-    first, second = on_ranks(FAIL, tmp_path, 2, 2)
-    assert first.strip() == "solved"
+    run_ranks(_fail, (tmp_path, 2, 2), 2)
+    first, second = ((tmp_path / f"said{rank}").read_text() for rank in range(2))
+    assert first == "solved"
     assert "the constraint failed for 4 of 4 problems of this rank's samples" in second
 
 
