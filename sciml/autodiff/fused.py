@@ -41,7 +41,8 @@ def is_plain_reverse_mode(x: Tensor) -> bool:
 
 def _is_batched(x: Tensor) -> bool:
     """Whether this belongs to a backward pass for many cotangents at once."""
-    return torch._C._functorch.is_batchedtensor(x)
+    functorch = torch._C._functorch  # of func.vmap, and of autograd.grad(is_grads_batched=True)
+    return functorch.is_batchedtensor(x) or functorch.is_legacy_batchedtensor(x)
 
 
 @cache

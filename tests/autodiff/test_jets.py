@@ -110,6 +110,7 @@ def test_directions_beyond_the_weights_count_for_first_derivatives_only():
     assert error(jet.first[2], slope) < 1e-12
 
 
+ONES = torch.ones(N, 2, dtype=torch.float64)
 WEIGHT, VECTOR = torch.randn(3, D, dtype=torch.float64), torch.rand(D, dtype=torch.float64) + 0.5
 FUNCTIONS = {
     "squared norm": squared_norm,
@@ -130,6 +131,7 @@ FUNCTIONS = {
     ),
     "jet times x": lambda x: (torch.tanh(F.linear(x, WEIGHT[:1])) * x).sum(-1, keepdim=True),
     "x over a jet": lambda x: (x / torch.exp(F.linear(x, WEIGHT[:1]))).sum(-1, keepdim=True),
+    "joined with a constant": lambda x: torch.cat([torch.tanh(F.linear(x, WEIGHT)), ONES], -1) ** 2,
     "joined with x": lambda x: torch.cat([torch.tanh(F.linear(x, WEIGHT)), x], -1) ** 2,
     "select": lambda x: x[..., [0, 3]] * x[:, 1:2],
     "matrix product": lambda x: torch.tanh(x @ WEIGHT.t()) @ WEIGHT,

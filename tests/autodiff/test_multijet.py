@@ -67,6 +67,8 @@ def test_all_orders_of_formulas() -> None:
         return torch.cat([first, second, (x**2).sum(-1, keepdim=True)], -1)
 
     compare(formula)
+    compare(lambda x: torch.add(torch.sin(x), x**2, alpha=3))
+    compare(lambda x: torch.sub(torch.sin(x), torch.arange(3.0, dtype=x.dtype), alpha=3))
 
 
 def test_the_backward_pass_equals_the_one_of_plain_operations() -> None:
