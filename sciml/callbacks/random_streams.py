@@ -10,6 +10,8 @@ import lightning.pytorch as pl
 import numpy as np
 import torch
 
+from sciml.errors import CheckpointError
+
 KEY = "random_streams"
 
 
@@ -36,9 +38,19 @@ class RandomStreams(pl.Callback):
         self._restored = checkpoint.get(KEY) if trainer.state.fn == "fit" else None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Set the streams, if the run continues on as many ranks."""
+        """Set the streams, if the run continues on as many ranks.
+
+        Raises:
+            CheckpointError: If what was stored is no state of a stream.
+        """
         if self._restored is not None and len(self._restored) == trainer.world_size:
-            restore_random_states(self._restored[trainer.global_rank])
+            try:
+                restore_random_states(self._restored[trainer.global_rank])
+            except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
+                raise CheckpointError(
+                    f"the random streams in {trainer.ckpt_path} cannot be restored ({error})",
+                    "an unchanged checkpoint of a training run",
+                ) from error
         self._restored = None
 
 

@@ -47,6 +47,7 @@ class Checkpoint:
         step: Optimizer steps done.
         config: Configuration of the run that wrote it.
         weights: Shapes of the weights by name.
+        endless: Names of weights that are not finite.
         ranks: Processes it was written by; None if it does not say.
         tuned: Names of the optimizer's hyperparameters that it holds.
         warnings: What the user should know.
@@ -58,6 +59,7 @@ class Checkpoint:
     step: int
     config: dict[str, Any]
     weights: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    endless: frozenset[str] = frozenset()
     ranks: int | None = None
     tuned: frozenset[str] = frozenset()
     warnings: list[str] = field(default_factory=list)
@@ -155,6 +157,7 @@ def understood(path: Path, content: Any) -> Checkpoint:
         content["global_step"],
         dict(said["config"]),
         {name: tuple(value.shape) for name, value in content["state_dict"].items()},
+        frozenset(k for k, v in content["state_dict"].items() if not v.isfinite().all()),
         said.get("world_size"),
         frozenset(name for group in groups for name in group if name != "params"),
         remarks(path, content),
@@ -318,6 +321,12 @@ def fits(found: Checkpoint, module: Any, ranks: int) -> None:
         raise CheckpointError(
             f"the weights in {found.path} are not those of this network: {'; '.join(differ[:3])}",
             "a checkpoint of this version of the model",
+        )
+    lost = [name for name, _ in module.named_parameters() if name in found.endless]
+    if lost:
+        raise CheckpointError(
+            f"weights in {found.path} are not finite: {', '.join(lost[:3])}",
+            "a checkpoint from before the run diverged",
         )
     if found.ranks not in (None, ranks):
         found.warnings.append(

@@ -21,6 +21,7 @@ DECREASE = 1e-4  # of Armijo's condition on |F|
 # pole of order k.
 ROOT = 0.3679
 HALVINGS = 12
+NOISE = 1e3  # times what rounding x does to F, round-off of F itself included
 PROBE = 64.0  # steps (or round-offs of x) at which |F| is compared
 
 
@@ -163,6 +164,8 @@ def _advance(
     landed = tiny & (norm <= 10 * old)  # round-off may raise |F| a little
     if bool(landed.any()):
         landed = landed & _grows(task, new, dx, norm)
+        small = norm <= progress.rtol**0.5 * task.scale(new, new_r)
+        landed = landed & (small | (norm <= NOISE * _noise(task, new, new_r)))
     progress.update(new, norm, task.scale(new, new_r), landed, rest)
     unsolved = solved.status == Status.SINGULAR
     progress.finish(~fine & unsolved, Status.SINGULAR)
@@ -176,6 +179,15 @@ def _grows(task: Task, x: Tensor, dx: Tensor, norm: Tensor) -> Tensor:
     visible = torch.finfo(x.dtype).eps * layout.norm(x)
     reach = PROBE * (visible / layout.norm(dx)).clamp_min(1.0)
     return layout.norm(task.residual(x + layout.spread(reach, x) * dx)) > norm
+
+
+def _noise(task: Task, x: Tensor, r: Tensor) -> Tensor:
+    """Return what rounding the unknowns does to F, `(*P)`.
+
+    A short step beside |x| says little where entries differ by orders of magnitude: the small ones
+    may be far from a root.
+    """
+    return task.layout.norm(task.residual(x * (1 + torch.finfo(x.dtype).eps)) - r)
 
 
 def _line_search(

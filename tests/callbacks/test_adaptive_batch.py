@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from sciml.callbacks import adaptive_batch
 from sciml.callbacks.adaptive_batch import AdaptiveBatch, rank_noise, sample_noise
 from sciml.errors import InvalidArgument
 from sciml.optim.objective import Objective
@@ -180,3 +181,10 @@ def test_bad_options_are_named():
     for options in ({"tolerance": 0.0}, {"every": 0}, {"variance": "both"}):
         with pytest.raises(InvalidArgument, match=next(iter(options))):
             AdaptiveBatch(**options)
+
+
+def test_the_first_growth_is_noise_over_the_tolerance_squared(tmp_path, monkeypatch):
+    """Noise 1.5, signal 2 and tolerance 0.5 ask for 1.5 / (0.25 2) = 3 times as many points."""
+    found = torch.tensor(1.5, dtype=F64), torch.tensor(2.0, dtype=F64)
+    monkeypatch.setattr(adaptive_batch, "sample_noise", lambda objective, module: found)
+    assert train(tmp_path, 1, tolerance=0.5).data.points == 18

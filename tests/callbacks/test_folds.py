@@ -36,11 +36,11 @@ class Module:
         self.logged[name] = value
 
 
-def validate(callback, module, loss, first, second, fn="fit"):
+def validate(callback, module, loss, first, second, fn="fit", sanity=False):
     data = SimpleNamespace(test_chunks=2, test_chunk=lambda i: chunks()[i])
     trainer = SimpleNamespace(
         callback_metrics={"val/loss": torch.tensor(loss)},
-        sanity_checking=False,
+        sanity_checking=sanity,
         state=SimpleNamespace(fn=fn),
         datamodule=data,
         global_rank=0,
@@ -58,6 +58,7 @@ def test_honest_and_optimistic_choices_differ():
     validate(callback, module, 0.3, [0, 1, 0], [0, 1])  # 3 of 4: the lowest loss
     trainer = validate(callback, module, 0.5, [0, 1, 1], [0, 1])  # 4 of 4
     validate(callback, module, 0.1, [1, 0, 0], [1, 1], fn="validate")  # not during training
+    validate(callback, module, 0.1, [1, 0, 0], [1, 1], sanity=True)  # nor before it
     callback.on_test_epoch_end(trainer, module)
     assert module.logged == {"test/accuracy_nested": 0.75, "test/accuracy_optimistic": 1.0}
 

@@ -5,7 +5,14 @@ from matplotlib.figure import Figure
 
 from sciml.callbacks import Plots
 from sciml.callbacks.figures import plot_confusion, plot_fields, readable
-from sciml.callbacks.plots import draw, plot_losses, read_history
+from sciml.callbacks.plots import (
+    _curve,
+    draw,
+    plot_losses,
+    plot_ray,
+    plot_scatter,
+    read_history,
+)
 
 
 def names(folder):
@@ -188,3 +195,22 @@ def test_fields_show_inputs_axes_and_the_error_of_each():
     panels = [axis for axis in figure.axes if axis.get_title()]
     assert all((a.get_xlabel(), a.get_ylabel()) == ("x [mm]", "t [s]") for a in panels)
     assert figure.get_supxlabel() == "dimensionless: u"
+
+
+def test_lines_show_the_numbers_they_name():
+    """The curves of the three simplest pictures against the report they were drawn from."""
+    s, reference = np.linspace(0, 1, 9), np.linspace(-2, 5, 9)
+    prediction = reference + np.linspace(-0.3, 0.2, 9)
+    ray, scatter, smooth = Figure(), Figure(), Figure()
+    assert plot_ray(ray, {"ray": {"s": s, "prediction": prediction, "reference": reference}})
+    np.testing.assert_allclose(
+        ray.axes[1].lines[0].get_ydata(), np.abs(prediction - reference), rtol=1e-12
+    )
+    assert plot_scatter(scatter, {"prediction": prediction, "reference": reference})
+    low, high = -2.3, 5.2
+    np.testing.assert_allclose(scatter.axes[0].lines[0].get_xdata(), [low, high], rtol=1e-12)
+    values = 1.0 + np.random.default_rng(0).random(200)
+    _curve(smooth.subplots(), np.arange(200.0), values, "loss")
+    middle = smooth.axes[0].lines[1].get_ydata()
+    wanted = [np.median(values[max(0, i - 5) : i + 6]) for i in range(200)]
+    np.testing.assert_allclose(middle, wanted, rtol=1e-12)

@@ -14,7 +14,7 @@ from sciml.cli import build, overrides, paths, preflight, rules, schema
 from sciml.cli.train import report
 from sciml.errors import SciMLError
 
-FEW, MANY = 12, 1500
+FEW, MANY = 12, 2000
 SLOWEST = 30.0  # seconds that a case may take
 # Their data are constructed at once.
 BUILT = ("pinn_hjb", "pinn_poisson2d", "pinn_poisson", "pinn_wave", "wos_poisson2d")

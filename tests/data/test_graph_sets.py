@@ -1,10 +1,12 @@
 """Given graph sets: folds, epochs, ranks, and the plain-text format of TU Dortmund."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from sciml.data.batch import joined
-from sciml.data.graph_sets import GraphFolds, GraphSet, stratified
+from sciml.data.graph_sets import GraphFolds, GraphSet, _counted, stratified
 from sciml.data.tu import TUFolder
 from sciml.errors import InvalidArgument
 from sciml.physics.graphs.chains import Chains
@@ -151,3 +153,10 @@ def test_chunks_cover_a_part(monkeypatch):
 def test_refusals(wrong):
     with pytest.raises(InvalidArgument):
         GraphFolds(source=MotifSet(count=20), **wrong)
+
+
+def test_rows_without_weight_do_not_count():
+    graph = SimpleNamespace(target=torch.zeros(5, 2), weight=None)
+    assert _counted(graph) == 5
+    graph.weight = torch.tensor([1.0, 0.0, 2.0, 0.0, 0.5])
+    assert _counted(graph) == 3

@@ -8,6 +8,7 @@ import torch
 
 from sciml.data.files import open_source
 from sciml.data.files.layout import recognise
+from sciml.data.files.statistics import Moments
 from sciml.errors import InvalidArgument
 from sciml.testing import small_files as small
 
@@ -237,3 +238,15 @@ def test_damaged_files_are_told_in_one_message(tmp_path):
         InvalidArgument, match=r"data.inputs=z is no array.*x \(24.*Available: x, y"
     ):
         recognise(open_source(tmp_path / "whole.npz"), ["z"])
+
+
+def test_statistics_of_parts_are_those_of_the_whole():
+    generator = torch.Generator().manual_seed(0)
+    values = 1e6 + torch.randn(7, 3, 4, 5, generator=generator, dtype=torch.float64)
+    found = Moments()
+    for part in values.split((2, 1, 4)):
+        found.add(part)
+    flat = values.movedim(1, 0).flatten(1)
+    torch.testing.assert_close(found.mean, flat.mean(1), rtol=1e-14, atol=0)
+    torch.testing.assert_close(found.std, flat.std(1, unbiased=False), rtol=1e-9, atol=0)
+    assert torch.equal(found.low, flat.amin(1)) and torch.equal(found.high, flat.amax(1))

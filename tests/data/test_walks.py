@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from sciml.data import walks
 from sciml.data.walk_clouds import WalkClouds
 from sciml.data.walks import WalkData
 from sciml.errors import InvalidArgument, NumericalWarning
@@ -251,3 +252,11 @@ def test_a_batch_says_what_its_walks_did(make):
         few = make(walks=4, max_steps=2)
         few.batch(0)
     assert few.walked["steps"] <= 2 and 0.3 < few.walked["truncated"] <= 1
+
+
+def test_problems_for_files_come_in_chunks_that_add_up(monkeypatch):
+    data = WalkData(family=StarPoisson(), nodes=12, table=24, pool=4, batch_size=2)
+    monkeypatch.setattr(walks, "CHUNK", 3)
+    monkeypatch.setattr(data, "_solved", lambda law, size, streams, part: size)
+    name = next(n for n, f in vars(WalkData).items() if "Problems in all" in (f.__doc__ or ""))
+    assert list(getattr(data, name)("train", 7)) == [3, 3, 1]

@@ -12,7 +12,7 @@ from torch import nn
 from sciml import optim
 from sciml.errors import InvalidArgument, InvalidType, SciMLError
 from sciml.optim.base import CurvatureOptimizer
-from sciml.optim.checks import at_least, number, shares
+from sciml.optim.checks import at_least, number, parameters_of, shares
 from sciml.optim.construct import construct
 from sciml.optim.objective import Objective
 from sciml.optim.terms import LossTerm
@@ -199,3 +199,12 @@ def test_rules_of_numbers():
     with pytest.raises(InvalidType, match="a whole number, 2 or more"):
         number(at_least(2), particles=2.0)
     assert shares([0.9, torch.tensor(0.5)], 2) == (0.9, 0.5)
+
+
+def test_what_holds_no_parameters_is_told_from_what_does():
+    weight = torch.nn.Parameter(torch.zeros(2))
+    for fine in ([weight], [{"params": [weight]}], [("name", weight)]):
+        parameters_of(fine, "Adam")
+    for wrong in ([{"lr": 1.0}], ["x"], [("name", 1.0)], [{"name": "x"}, weight]):
+        with pytest.raises(InvalidType, match="Adam of a list with a"):
+            parameters_of(wrong, "Adam")

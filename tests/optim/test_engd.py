@@ -411,3 +411,12 @@ def test_parameters_alone_train_as_the_module_does():
         found.append(flat(net))
     torch.testing.assert_close(found[1], found[0], rtol=1e-9, atol=1e-11)
     torch.testing.assert_close(found[2], found[1], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(("ratio", "every"), [(float("nan"), 1), (0.1, 0), (0.1, 3)])
+def test_damping_stays_where_nothing_is_known(ratio, every, monkeypatch):
+    net, _ = setup()
+    optimizer = ENGD(net, damping=1e-3, adapt_every=every)
+    monkeypatch.setattr(ENGD, "steps", 1)
+    optimizer._adapt(ratio)
+    assert optimizer.memory["damping"] == 1e-3

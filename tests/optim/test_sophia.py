@@ -332,3 +332,16 @@ def test_ranks_with_ragged_batches_equal_one_process(world):
         wanted = one_process(make, options, world)
         for rank in range(world):
             assert (found[rank][k] - wanted).norm() <= 1e-12 * wanted.norm()
+
+
+@pytest.mark.parametrize("dims", [1, 2, 3])
+def test_curvature_of_filters_is_averaged_over_space_alone(dims):
+    """As in the reference: kernels of one, two and three dimensions; others keep every entry."""
+    d = torch.randn(2, 3, *(4,) * dims, dtype=F64)
+    optimizer = AdaHessian([nn.Parameter(d.clone())], spatial=True)
+    found = optimizer._averaged(optimizer.treated[0], d)
+    wanted = d.abs().flatten(2).mean(2).reshape(2, 3, *(1,) * dims).expand_as(d)
+    torch.testing.assert_close(found, wanted, rtol=1e-14, atol=0)
+    for shape in ((6,), (2, 3), (2, 3, 2, 2, 2, 2)):
+        other = torch.randn(*shape, dtype=F64)
+        assert torch.equal(optimizer._averaged(nn.Parameter(other.clone()), other), other.abs())

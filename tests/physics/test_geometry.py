@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from sciml.errors import InvalidArgument
+from sciml.physics.checks import check_positive
 from sciml.physics.geometry import (
     Annulus,
     Ball,
@@ -18,6 +19,7 @@ from sciml.physics.geometry import (
     difference,
     intersection,
     l_shape,
+    mask_domain,
     star_family,
     union,
 )
@@ -349,3 +351,19 @@ def test_closest_points_of_a_grid_anywhere(name):
     atol = spacing if name == "l_shape" else 3 * spacing**2
     found, wanted = grid.signed_distance(points), domain.signed_distance(points)
     assert torch.allclose(found, wanted, rtol=0, atol=atol), float((found - wanted).abs().max())
+
+
+def test_cells_of_a_mask_must_be_squares():
+    mask = torch.zeros(4, 8, dtype=torch.bool)
+    mask[1:3, 2:6] = True
+    mask_domain(mask, (0.0, 0.0), (1.0, 2.0))
+    for high in ((1.0, 1.0), (-1.0, -2.0), (1.0, 2.1)):
+        with pytest.raises(InvalidArgument, match="squares or cubes"):
+            mask_domain(mask, (0.0, 0.0), high)
+
+
+@pytest.mark.parametrize("value", [-1, 0, float("nan"), float("inf"), "x", True, None])
+def test_positive_numbers(value):
+    with pytest.raises(InvalidArgument, match="eps="):
+        check_positive("eps", value)
+    assert check_positive("eps", 2) == 2.0

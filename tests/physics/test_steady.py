@@ -277,3 +277,10 @@ class TestSteadyNavierStokes:
             SteadyNavierStokes(viscosity=0.1, hard_viscosity=0.2)
         with pytest.raises(InvalidArgument, match="steps=0"):
             SteadyNavierStokes(steps=0)
+
+
+def test_the_symbol_leaves_the_shared_grid_alone():
+    problem = SteadyNavierStokes(8)
+    like = torch.zeros(1, 8, 8, dtype=torch.float64)
+    assert problem._symbol(like)[0, 0] == 1
+    assert problem.grid.squares(like)[0, 0] == 0

@@ -23,7 +23,7 @@ from sciml.physics.ball import Poisson
 from sciml.pretrained import load_pretrained, save_operator, save_pretrained, training_ranges
 from sciml.pretrained.operator import PretrainedOperator
 
-FEW, MANY = 40, 700
+FEW, MANY = 40, 1000
 SLOWEST = 30.0  # seconds that a case may take
 WIDTHS = {"nodes": 12, "width": 3, "modes": 2, "layers": 1, "hidden": 4}
 VALUES = (

@@ -1,5 +1,7 @@
 """The macro solver: patch test, order of convergence, histories, failures, strains out of range."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -234,3 +236,16 @@ def test_one_call_of_the_microscale_per_iteration():
 
     found = MacroSolver(block(), Counting(EQUINO_MATRIX), steps=2).solve()
     assert calls == [16] * (1 + sum(step.iterations for step in found.steps))
+
+
+def test_the_plate_is_a_square_less_a_quarter_of_nothing():
+    """Every element keeps its orientation, and the area is that of a square with a round hole."""
+    for refine in (1, 2):
+        mesh = plate(refine).mesh
+        corners = np.asarray(mesh.nodes)[np.asarray(mesh.elements)[:, :4]]
+        x, y = corners[..., 0], corners[..., 1]
+        areas = 0.5 * (x * np.roll(y, -1, 1) - y * np.roll(x, -1, 1)).sum(1)
+        assert (areas > 0).all()
+        straight = 24 * refine  # chords of the hole
+        hole = 0.5 * straight * 25**2 * math.sin(2 * math.pi / straight)
+        assert areas.sum() == pytest.approx(100**2 - hole, rel=1e-9)

@@ -17,7 +17,14 @@ from sciml.solvers.linear import (
     build_stencil,
     guarded,
 )
-from sciml.solvers.linear.multigrid import Level, chebyshev_steps, coarsen, hierarchy, v_cycle
+from sciml.solvers.linear.multigrid import (
+    Level,
+    chebyshev_steps,
+    coarsen,
+    hierarchy,
+    pseudo_inverse,
+    v_cycle,
+)
 
 KINDS = {
     "jacobi": Jacobi,
@@ -341,3 +348,14 @@ def test_derivatives_of_a_batch_in_parts(monkeypatch):
         found.append(torch.autograd.grad(y.square().sum(), (b, *faces)))
     for whole, split in zip(*found, strict=True):
         assert torch.equal(whole, split)
+
+
+def test_pseudo_inverses_of_singular_matrices():
+    generator = torch.Generator().manual_seed(0)
+    a = torch.randn(3, 5, 5, generator=generator, dtype=torch.float64)
+    a = a @ a.mT
+    a[1] = a[1][:, :3] @ a[1][:, :3].mT  # rank 3
+    a[2] = 0
+    torch.testing.assert_close(
+        pseudo_inverse(a), torch.linalg.pinv(a, hermitian=True, rtol=1e-12), rtol=1e-8, atol=1e-9
+    )
