@@ -3,11 +3,14 @@
 import math
 import re
 
+import numpy as np
 import pytest
 import torch
 
 from sciml.autodiff.streams import Streams
 from sciml.cli.main import main
+from sciml.cli.predict import _read_csv
+from sciml.cli.verify_law import report
 from sciml.errors import InvalidArgument
 from sciml.networks.mlp import MLP
 from sciml.networks.trial import TrialSolution
@@ -18,6 +21,7 @@ from sciml.physics.elliptic import PoissonBox
 from sciml.physics.walks.spheres import WalkOnSpheres
 from sciml.physics.walks.verification import verify
 from sciml.pretrained import load_pretrained, save_operator, save_pretrained, training_ranges
+from sciml.pretrained.cell_law import LawVerification
 from sciml.pretrained.elliptic import judged
 
 PROBLEMS = {"Poisson": Poisson, "PoissonBox": PoissonBox, "AllenCahn": AllenCahn}
@@ -164,3 +168,23 @@ def test_families_outside_the_table_are_not_built(tmp_path, capsys):
     folder = save_walk_operator(tmp_path / "m", family="../evil.Family")
     assert main(["verify", str(folder)]) == 2
     assert "Known families" in capsys.readouterr().err
+
+
+def test_the_largest_bounds_of_a_law_come_first():
+    strain = np.arange(12.0).reshape(4, 3) / 100
+    found = LawVerification(strain, np.array([0.1, 0.4, np.inf, 0.2]), np.ones(4), "disk")
+    spec = {"name": "law", "metrics": {"test/rel_l2": 0.05, "test/other": None}}
+    lines = report(found, spec, None, 2).splitlines()
+    assert "4 random strains" in lines[0]
+    assert any("1 strains" in line for line in lines if line.startswith("no bound"))
+    shown = [line for line in lines if line.startswith("  strain")]
+    assert [line.split()[-1] for line in shown] == ["inf", "4.000e-01"]
+    assert "(+0.0600, +0.0700, +0.0800)" in shown[0]
+
+
+def test_a_table_without_names_has_its_time_last(tmp_path):
+    (tmp_path / "p.csv").write_text("1,2,9\n3,4,8\n")
+    found = _read_csv(tmp_path / "p.csv", timed=True, dim=2)
+    np.testing.assert_array_equal(found["x"], [[1, 2], [3, 4]])
+    np.testing.assert_array_equal(found["t"], [[9], [8]])
+    assert _read_csv(tmp_path / "p.csv", timed=False, dim=3)["x"].shape == (2, 3)
