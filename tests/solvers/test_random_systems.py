@@ -141,6 +141,10 @@ def wrong(seed):
             size = torch.maximum(size, first.norm(dim=-1).nan_to_num(0.0, 0.0, 0.0))
     allowed = SLACK * max(rtol, 1e-5 if a.dtype == torch.float32 else 1e-10)
     bad = done & ~(residual <= allowed * size)
+    if kind == "root" and bool(bad.any()):  # or, as documented, a root lies within the tolerance
+        step = torch.linalg.lstsq(_columns(f, z), -left[..., None] + b[..., None]).solution[..., 0]
+        near = step.norm(dim=-1) <= allowed * z.norm(dim=-1)
+        bad &= ~(near & ((f(z + step) - b).norm(dim=-1) <= 0.1 * residual))
     if bool(bad.any()):
         i = int(bad.nonzero()[0])
         return f"{label}: row {i} converged, residual {residual[i]:.1e} beside {size[i]:.1e}"
