@@ -19,7 +19,9 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from sciml.errors import InvalidType
+from sciml.errors import InvalidArgument, InvalidType
+
+WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
 Kind = Callable[[Any], str]  # what was expected, empty for what is of the kind
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -67,9 +69,57 @@ def shown(value: Any) -> str:
 
 
 def tensor(value: Any) -> str:
-    """Accept tensors of real floating-point numbers."""
-    real = isinstance(value, Tensor) and value.dtype.is_floating_point
-    return "" if real else "a tensor of real floating-point numbers"
+    """Accept dense tensors of real floating-point numbers."""
+    if not isinstance(value, Tensor) or not value.dtype.is_floating_point:
+        return "a tensor of real floating-point numbers"
+    if value.layout != torch.strided:
+        return f"a dense tensor; this one is {value.layout}: type .to_dense()"
+    return "" if value.device.type != "meta" else "a tensor with values; one on 'meta' has none"
+
+
+def tensors(value: Any) -> str:
+    """Accept sequences of dense tensors of real numbers, as the components of a velocity."""
+    fits = isinstance(value, tuple | list) and len(value) and not any(map(tensor, value))
+    return "" if fits else "a tuple of tensors of real floating-point numbers"
+
+
+def booleans(value: Any) -> str:
+    """Accept tensors of true and false."""
+    fits = isinstance(value, Tensor) and value.dtype == torch.bool
+    return "" if fits and value.layout == torch.strided else "a dense tensor of booleans"
+
+
+def integers(value: Any) -> str:
+    """Accept tensors of integers."""
+    fits = isinstance(value, Tensor) and value.dtype in WHOLE
+    return "" if fits and value.layout == torch.strided else "a dense tensor of integers"
+
+
+def check_alike(**tensors: Tensor) -> None:
+    """Refuse tensors of several types or on several devices, which torch names by no argument.
+
+    Raises:
+        InvalidType: With the type and device of each.
+    """
+    kinds = {(t.dtype, t.device) for t in tensors.values()}
+    if len(kinds) > 1:
+        said = ", ".join(
+            f"{name} of {str(t.dtype).removeprefix('torch.')} on {t.device}"
+            for name, t in tensors.items()
+        )
+        raise InvalidType(said, "one type on one device", f"Type .to({next(iter(tensors))})")
+
+
+def in_range(name: str, value: float, like: Tensor) -> float:
+    """Return a number that the type of a tensor can hold.
+
+    Raises:
+        InvalidArgument: For a finite number beyond its range.
+    """
+    most = torch.finfo(like.dtype).max
+    if most < abs(value) < float("inf"):
+        raise InvalidArgument(f"{name}={value:g} for {like.dtype}", f"at most {most:g} in size")
+    return float(value)
 
 
 def number(value: Any) -> str:

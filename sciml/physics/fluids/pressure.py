@@ -34,6 +34,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from sciml.arguments import integers, maybe, number, some, takes, tensor, tensors
 from sciml.errors import InvalidArgument, InvalidType
 from sciml.solvers import Solution
 from sciml.solvers.linear import Stencil, build_stencil, high, low
@@ -191,6 +192,15 @@ class PressureSystem:
             )
 
 
+@takes(
+    cells=integers,
+    opening=maybe(tensors),
+    density=maybe(tensor),
+    permeability=maybe(tensors),
+    level_set=maybe(tensor),
+    surface=maybe(tensor),
+    least_fraction=number,
+)
 def pressure_system(
     cells: Tensor,
     *,
@@ -231,8 +241,15 @@ def pressure_system(
         InvalidArgument: For shapes that do not fit, shares outside [0, 1], or a density or a width
             that is not positive.
     """
-    if cells.is_floating_point() or cells.dtype == torch.bool:
-        raise InvalidType(f"cells of {cells.dtype}", "integers", "Type torch.where(solid, 1, 0)")
+    if number(spacing) and some(spacing):
+        raise InvalidType(f"spacing={spacing!r}", "a cell width, or one per axis")
+    for name, value in (("level_set", level_set), ("surface", surface)):
+        if value is not None and value.shape != cells.shape:
+            raise InvalidArgument(
+                f"{name} of shape {tuple(value.shape)}", f"that of cells, {tuple(cells.shape)}"
+            )
+        if value is not None and not bool(value.isfinite().all()):
+            raise InvalidArgument(f"{name} with entries that are not finite", "finite numbers")
     d = _axes(cells, walls, opening, spacing)
     h = (float(spacing),) * d if isinstance(spacing, int | float) else tuple(map(float, spacing))
     _check_values(cells, density, opening, h, least_fraction)
