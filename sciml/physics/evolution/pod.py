@@ -13,11 +13,13 @@ import math
 import torch
 from torch import Tensor
 
+from sciml.arguments import typed
 from sciml.errors import InvalidArgument
 
 LENGTHS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)  # of the kernel, in median distances
 
 
+@typed
 def pod_modes(solutions: Tensor, rank: int) -> tuple[Tensor, Tensor]:
     """Return orthonormal modes `(rank, ...)` of solutions `(S, ...)`, and all singular values.
 
@@ -38,6 +40,7 @@ def pod_modes(solutions: Tensor, rank: int) -> tuple[Tensor, Tensor]:
     return right[:rank].unflatten(1, solutions.shape[1:]), values
 
 
+@typed
 class PODRegression:
     """Interpolates the coefficients of POD modes by kernel ridge regression on the inputs.
 
@@ -94,15 +97,18 @@ class PODRegression:
         best = missed.square().sum((1, 2)).argmin()
         self.length, self.weights = lengths[best], weights[best]
 
+    @typed
     def project(self, solutions: Tensor) -> Tensor:
         """Return the coefficients `(S, rank)` of the best fit to solutions."""
         return solutions.flatten(1) @ self.modes.flatten(1).T
 
+    @typed
     def predict(self, inputs: Tensor) -> Tensor:
         """Return solutions `(B, ...)` for inputs `(B, C, ...)`."""
         coefficients = self.mean + self._kernel(self._points(inputs)) @ self.weights
         return torch.tensordot(coefficients, self.modes, 1)
 
+    @typed
     def nearest(self, inputs: Tensor) -> Tensor:
         """Return the known solutions `(B, ...)` whose inputs are closest."""
         return self.solutions[torch.cdist(self._points(inputs), self.known).argmin(1)]

@@ -16,6 +16,7 @@ Source: Bridson, Fluid Simulation for Computer Graphics, 2nd ed. 2015, chapters 
 from __future__ import annotations
 
 import math
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
@@ -25,8 +26,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from sciml.arguments import counts, number, some
-from sciml.errors import InvalidArgument, InvalidType
+from sciml.arguments import counts, number, some, typed
+from sciml.errors import ConvergenceError, InvalidArgument, InvalidType, NumericalWarning
 from sciml.physics.fluids.advection import advect, advect_velocity
 from sciml.physics.fluids.bodies import Ball, all_closed
 from sciml.physics.fluids.pressure import Cell, PressureSystem, pressure_system
@@ -39,6 +40,7 @@ from sciml.solvers.solution import Policy
 
 SOLID, AIR = Cell.SOLID, Cell.AIR
 STABLE = 0.8  # share of the largest stable substep of diffusion, h^2 / (2 d nu)
+FASTEST = 1e9  # cells in one step; faster is no flow
 SUBSTEPS = 10_000  # more in one step are a mistake in a unit
 LAYERS = 4  # of faces beyond a surface that get a velocity, besides those that a step crosses
 
@@ -193,7 +195,8 @@ class Flow(ABC):
 
         Raises:
             InvalidArgument: For a time step that is not positive.
-            ConvergenceError: Under `raise`, if the pressure was not found.
+            ConvergenceError: Under `raise`, if the pressure was not found; and where the velocity
+                is not finite.
         """
         if number(dt) or not 0 < dt < math.inf:
             raise InvalidArgument(f"dt={dt}", "a positive time step")
@@ -216,7 +219,32 @@ class Flow(ABC):
         projection = Projection(system, found, provisional, velocity, wall)
         if self.liquid(fields) is not None:
             velocity = self.carried_on(velocity, system, dt)
-        return replace(later, velocity=velocity, pressure=found.value), projection
+        later = replace(later, velocity=velocity, pressure=found.value)
+        self.check_step(later, dt)
+        return later, projection
+
+    def check_step(self, state: FlowState, dt: float) -> None:
+        """Warn of steps that are stable but too long to mean anything.
+
+        Raises:
+            ConvergenceError: If the velocity is not finite.
+        """
+        if not state.pressure.numel():
+            return
+        fast = max(float(u.detach().abs().max()) for u in state.velocity) * dt / self.spacing
+        if not fast < FASTEST:
+            raise ConvergenceError(
+                f"at {state.time:g} s the fluid crosses {fast:.3g} cells in a step of {dt:g} s",
+                "a flow that is finite",
+                "Type a smaller dt, or look at the forces",
+            )
+        if fast > max(self.shape) / 4:
+            warnings.warn(
+                f"In a step of dt={dt:g} the fluid crosses more than a quarter of the grid: the "
+                "method stays stable, but the result is not accurate. Type a smaller dt.",
+                NumericalWarning,
+                stacklevel=3,
+            )
 
     def diffused(self, velocity: Velocity, dt: float) -> Velocity:
         """Return the velocity after explicit diffusion; the sides of the grid slip."""
@@ -253,6 +281,8 @@ class Flow(ABC):
         """Return the velocity of a liquid with that of its surface around it."""
         d, wet = len(velocity), system.stencil.unknown
         fast = max(float(c.detach().abs().max()) for c in velocity) * dt / self.spacing
+        if not math.isfinite(fast):
+            raise ConvergenceError(f"the liquid's velocity is not finite after a step of {dt:g} s")
         out = []
         for a, u in enumerate(velocity):
             width = [0, 0] * (d - 1 - a)
@@ -295,6 +325,7 @@ class Projection:
         return norms[0] / norms[1].masked_fill(norms[1] == 0, 1.0)
 
 
+@typed
 @dataclass(frozen=True, kw_only=True)
 class SmokeFlow(Flow):
     """Smoke that rises from a source at the bottom; the top is open.
@@ -344,6 +375,7 @@ class SmokeFlow(Flow):
         return (velocity[0], velocity[1] + dt * self.buoyancy * lift, *velocity[2:])
 
 
+@typed
 @dataclass(frozen=True, kw_only=True)
 class WakeFlow(Flow):
     """A stream of speed `inflow` along axis 0 around a body; it leaves through an open end.
@@ -382,6 +414,7 @@ class WakeFlow(Flow):
         return (first, *wall[1:])
 
 
+@typed
 @dataclass(frozen=True, kw_only=True)
 class LiquidFlow(Flow):
     """A liquid in a closed box with air above it, which has no pressure.

@@ -28,13 +28,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from numbers import Real
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from sciml.arguments import integers, maybe, number, some, takes, tensor, tensors
+from sciml.arguments import integers, maybe, number, some, takes, tensor, tensors, typed
 from sciml.errors import InvalidArgument, InvalidType
 from sciml.solvers import Solution
 from sciml.solvers.linear import Stencil, build_stencil, high, low
@@ -106,6 +107,7 @@ class PressureSystem:
             total = total + self.scale / self.spacing[a] * (high(flux, a - d) - low(flux, a - d))
         return torch.where(self.stencil.unknown, total, 0.0)
 
+    @typed
     def right_hand_side(
         self, velocity: Sequence[Tensor], dt: float, solid: Sequence[Tensor] | None = None
     ) -> Tensor:
@@ -243,12 +245,13 @@ def pressure_system(
     """
     if number(spacing) and some(spacing):
         raise InvalidType(f"spacing={spacing!r}", "a cell width, or one per axis")
-    for name, value in (("level_set", level_set), ("surface", surface)):
+    spacing = float(spacing) if isinstance(spacing, Real | Tensor) else spacing
+    for name, value in (("density", density), ("level_set", level_set), ("surface", surface)):
         if value is not None and value.shape != cells.shape:
             raise InvalidArgument(
                 f"{name} of shape {tuple(value.shape)}", f"that of cells, {tuple(cells.shape)}"
             )
-        if value is not None and not bool(value.isfinite().all()):
+        if name != "density" and value is not None and not bool(value.isfinite().all()):
             raise InvalidArgument(f"{name} with entries that are not finite", "finite numbers")
     d = _axes(cells, walls, opening, spacing)
     h = (float(spacing),) * d if isinstance(spacing, int | float) else tuple(map(float, spacing))

@@ -54,6 +54,8 @@ def points(
     Returns:
         One array per axis with a batch dimension of 1, `(1, n, 1)` and `(1, 1, m)` in 2-D.
     """
+    if any(n < 1 for n in shape):
+        raise InvalidArgument(f"shape={tuple(shape)}", "one cell or more per axis")
     like = torch.zeros((), dtype=torch.float64) if like is None else like
     out = []
     for a, n in enumerate(shape):
@@ -73,11 +75,13 @@ def shape_of(velocity: Sequence[Tensor]) -> tuple[int, ...]:
     if wanted := tensors(velocity):
         raise InvalidType(f"velocity is {shown(velocity)}", f"{wanted}, one per axis")
     d = len(velocity)
+    if d not in (2, 3):
+        raise InvalidArgument(f"a velocity with {d} components", "two or three, one per axis")
     shape = tuple(n - (a == 0) for a, n in enumerate(velocity[0].shape[1:]))
     batch = velocity[0].shape[:1]
     wanted = [(*batch, *(n + (i == a) for i, n in enumerate(shape))) for a in range(d)]
     got = [tuple(u.shape) for u in velocity]
-    if d not in (2, 3) or got != wanted:
+    if got != wanted:
         raise InvalidArgument(
             f"a velocity with components of shapes {got}",
             "one component per axis, at its faces: (B, nx + 1, ny) and (B, nx, ny + 1) in 2-D",
@@ -207,7 +211,7 @@ def extrapolated(values: Tensor, known: Tensor, layers: int) -> Tensor:
         )
     d = values.dim() - 1
     values = torch.where(known, values, 0.0)
-    for _ in range(layers):
+    for _ in range(min(layers, sum(values.shape[1:]))):  # which is all there are
         sums, count = torch.zeros_like(values), torch.zeros_like(values)
         for a in range(d):
             width = [0, 0] * (d - 1 - a)

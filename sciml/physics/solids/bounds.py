@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from sciml.arguments import typed
 from sciml.errors import InvalidArgument
 
 
+@typed
 def voigt_reuss(fractions: np.ndarray, tangents: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the upper (Voigt) and lower (Reuss) bound `(3, 3)` of a homogenised stiffness.
 

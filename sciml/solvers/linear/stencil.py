@@ -24,7 +24,7 @@ from scipy import sparse
 from torch import Tensor
 from torch.nn.functional import pad
 
-from sciml.arguments import booleans, check_alike, shown, takes, tensor, tensors
+from sciml.arguments import booleans, check_alike, shown, takes, tensor, tensors, typed
 from sciml.errors import InvalidArgument, InvalidType
 from sciml.solvers.attach import Implicit
 from sciml.solvers.layout import Rows, transformed
@@ -145,6 +145,7 @@ class Stencil:
         return self
 
     # --- products ---------------------------------------------------------------------------
+    @typed
     def times(self, x: Tensor) -> Tensor:
         """Return A x, `(..., *P, *grid)`; differentiable in x and in the weights."""
         recorded = torch.is_grad_enabled() and any(
@@ -215,6 +216,7 @@ class Stencil:
             out.__dict__["diagonal"] = known["diagonal"][places]
         return out
 
+    @typed
     def solve(
         self,
         b: Tensor,
