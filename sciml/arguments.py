@@ -9,17 +9,25 @@ before the call does, for all functions alike.
 
 from __future__ import annotations
 
+import ast
 import functools
 import inspect
 import itertools
 import os
-from collections.abc import Callable, Sequence
+import re
+import sys
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from numbers import Integral, Real
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from sciml.errors import InvalidType
+from sciml.errors import InvalidArgument, InvalidType
+
+WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
 Kind = Callable[[Any], str]  # what was expected, empty for what is of the kind
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -67,9 +75,63 @@ def shown(value: Any) -> str:
 
 
 def tensor(value: Any) -> str:
-    """Accept tensors of real floating-point numbers."""
-    real = isinstance(value, Tensor) and value.dtype.is_floating_point
-    return "" if real else "a tensor of real floating-point numbers"
+    """Accept dense tensors of real floating-point numbers."""
+    if not isinstance(value, Tensor) or not value.dtype.is_floating_point:
+        return "a tensor of real floating-point numbers"
+    if value.layout != torch.strided:
+        return f"a dense tensor; this one is {value.layout}: type .to_dense()"
+    return "" if value.device.type != "meta" else "a tensor with values; one on 'meta' has none"
+
+
+def array(value: Any) -> str:
+    """Accept NumPy arrays of real numbers."""
+    fits = isinstance(value, np.ndarray) and value.dtype.kind in "fiu"
+    return "" if fits else "a NumPy array of real numbers"
+
+
+def tensors(value: Any) -> str:
+    """Accept sequences of dense tensors of real numbers, as the components of a velocity."""
+    fits = isinstance(value, tuple | list) and not any(map(tensor, value))
+    return "" if fits else "a tuple of tensors of real floating-point numbers"
+
+
+def booleans(value: Any) -> str:
+    """Accept tensors of true and false."""
+    fits = isinstance(value, Tensor) and value.dtype == torch.bool
+    return "" if fits and value.layout == torch.strided else "a dense tensor of booleans"
+
+
+def integers(value: Any) -> str:
+    """Accept tensors of integers."""
+    fits = isinstance(value, Tensor) and value.dtype in WHOLE
+    return "" if fits and value.layout == torch.strided else "a dense tensor of integers"
+
+
+def check_alike(**tensors: Tensor) -> None:
+    """Refuse tensors of several types or on several devices, which torch names by no argument.
+
+    Raises:
+        InvalidType: With the type and device of each.
+    """
+    kinds = {(t.dtype, t.device) for t in tensors.values()}
+    if len(kinds) > 1:
+        said = ", ".join(
+            f"{name} of {str(t.dtype).removeprefix('torch.')} on {t.device}"
+            for name, t in tensors.items()
+        )
+        raise InvalidType(said, "one type on one device", f"Type .to({next(iter(tensors))})")
+
+
+def in_range(name: str, value: float, like: Tensor) -> float:
+    """Return a number that the type of a tensor can hold.
+
+    Raises:
+        InvalidArgument: For a finite number beyond its range.
+    """
+    most = torch.finfo(like.dtype).max
+    if most < abs(value) < float("inf"):
+        raise InvalidArgument(f"{name}={value:g} for {like.dtype}", f"at most {most:g} in size")
+    return float(value)
 
 
 def number(value: Any) -> str:
@@ -78,15 +140,20 @@ def number(value: Any) -> str:
     return "" if one and not numbers(value) else "a number"
 
 
+def real(value: Any) -> str:
+    """Accept real numbers of Python and NumPy, not tensors."""
+    return "" if isinstance(value, Real) and not isinstance(value, bool) else "a number"
+
+
 def numbers(value: Any) -> str:
     """Accept a number or a tensor of real ones."""
-    plain = isinstance(value, int | float) and not isinstance(value, bool)
+    plain = isinstance(value, Real) and not isinstance(value, bool)
     return "" if plain or not tensor(value) else "a number, or a tensor of real ones"
 
 
 def whole(value: Any) -> str:
     """Accept integers."""
-    fits = isinstance(value, int) and not isinstance(value, bool)
+    fits = isinstance(value, Integral) and not isinstance(value, bool)
     return "" if fits else "a whole number"
 
 
@@ -115,6 +182,12 @@ def flag(value: Any) -> str:
 def text(value: Any) -> str:
     """Accept names."""
     return "" if isinstance(value, str) else "a name, as text"
+
+
+def names(value: Any) -> str:
+    """Accept sequences of names."""
+    fits = isinstance(value, Sequence) and not isinstance(value, str)
+    return "" if fits and not any(map(text, value)) else "a list of names"
 
 
 def function(value: Any) -> str:
@@ -164,3 +237,97 @@ def made(*methods: str, what: str) -> Kind:
 def maybe(kind: Kind) -> Kind:
     """Return a kind that accepts None, too."""
     return lambda value: "" if value is None or not kind(value) else f"{kind(value)}, or None"
+
+
+def several(one: Kind, length: int, what: str) -> Kind:
+    """Return the kind of sequences of so many things of a kind."""
+
+    def kind(value: Any) -> str:
+        fits = isinstance(value, Sequence) and not isinstance(value, str) and len(value) == length
+        return "" if fits and not any(map(one, value)) else f"{length} {what}"
+
+    return kind
+
+
+def one_of(*options: Any) -> Kind:
+    """Return the kind of a choice."""
+    said = ", ".join(map(repr, options))
+    return lambda value: "" if isinstance(value, str | int) and value in options else said
+
+
+def typed(target: Any) -> Any:
+    """Return a function, or a class, that refuses arguments of another type than it is written for.
+
+    Numbers, names, choices, tensors, arrays, sequences of them and objects of the house's own
+    classes (not of protocols) are looked at, and None where it may stand. A subclass that has
+    arguments of its own is decorated itself.
+    """
+    function = target.__init__ if isinstance(target, type) else target
+    given = {p.name: str(p.annotation) for p in inspect.signature(function).parameters.values()}
+    known = vars(sys.modules[target.__module__])  # a dataclass's own __init__ has no names
+    kinds = {name: kind for name, text in given.items() if (kind := _written(text, known))}
+    checked = takes(**kinds)(function)
+    if not isinstance(target, type):
+        return checked
+    target.__init__ = checked
+    return target
+
+
+def _all(one: Kind) -> Kind:
+    def kind(value: Any) -> str:
+        if not isinstance(value, Sequence) or isinstance(value, str):
+            return f"a list, of {one(None)} each"
+        return next((f"{wanted} in every place" for v in value if (wanted := one(v))), "")
+
+    return kind
+
+
+def _instance(owner: type) -> Kind:
+    return lambda value: "" if isinstance(value, owner) else f"a {owner.__name__}"
+
+
+WRITTEN = {
+    "int": whole,
+    "float": real,
+    "bool": flag,
+    "str": text,
+    "Tensor": tensor,
+    "float | Tensor": numbers,
+    "Sequence[float]": some,
+    "tuple[float, ...]": some,
+    "Sequence[int]": counts,
+    "tuple[int, ...]": counts,
+    "Sequence[Tensor]": tensors,
+    "tuple[Tensor, ...]": tensors,
+    "Callable": function,
+    "torch.Generator": generator,
+    "np.ndarray": array,
+    "torch.dtype": made("is_floating_point", what="a type of numbers, as torch.float64"),
+    "Sequence[str]": names,
+    "tuple[str, ...]": names,
+}
+
+
+def _written(annotation: str, known: Mapping[str, Any]) -> Kind | None:
+    """Return the kind that an annotation says; None for one that needs more than a look."""
+    said = annotation.strip("'")
+    if said.endswith(" | None"):
+        kind = _written(said.removesuffix(" | None"), known)
+        return kind and maybe(kind)
+    if said.startswith("Literal["):
+        return one_of(*ast.literal_eval(f"({said[8:-1]},)"))
+    if found := re.fullmatch(r"tuple\[((?:int, )*int|(?:float, )*float)\]", said):
+        parts = found[1].split(", ")
+        one, what = (whole, "whole numbers") if parts[0] == "int" else (real, "numbers")
+        return several(one, len(parts), what)
+    if found := re.fullmatch(r"(?:Sequence|tuple)\[(\w+)(?:, \.\.\.)?\]", said):
+        if said not in WRITTEN and (one := _written(found[1], known)):
+            return _all(one)
+    owner = known.get(said)
+    if typing.get_origin(owner) is typing.Literal:
+        return one_of(*typing.get_args(owner))
+    if typing.get_origin(owner) is Callable:
+        return function
+    if isinstance(owner, type) and owner.__module__.startswith("sciml."):
+        return None if getattr(owner, "_is_protocol", False) else _instance(owner)
+    return WRITTEN.get("Callable" if said.startswith("Callable[") else said)

@@ -105,8 +105,10 @@ def check_call(name: str, function: Any, wanted: str, /, *args: Any, **kwargs: A
     Raises:
         InvalidType: With the arguments it has.
     """
+    # a module is called through hooks that take anything
+    called = function.forward if isinstance(function, torch.nn.Module) else function
     try:
-        signature = inspect.signature(function)
+        signature = inspect.signature(called)
     except (TypeError, ValueError):  # compiled functions do not say
         return
     try:
@@ -146,6 +148,8 @@ def check_device(name: str, value: Any, like: Tensor | None) -> None:
 
 def advice(got: tuple[int, ...], shape: tuple[int, ...]) -> str:
     """Return what to write where a function returned `got` instead of `shape`."""
+    if not shape:
+        return ""
     n = shape[0]
     if len(shape) == 1:
         if got == (n, 1):

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sciml.arguments import whole
 from sciml.autodiff.directions import Dense, Part, Sparse, one_hot
 from sciml.errors import InvalidArgument
 
@@ -32,6 +33,8 @@ class Draw:
 
     def chunk(self, size: int | None) -> list[Draw]:
         """Split into draws of at most `size` directions whose estimates add up to this one's."""
+        if size is not None and (whole(size) or size < 1):
+            raise InvalidArgument(f"chunk={size!r}", "a whole number of at least 1, or None")
         if size is None or self.part.num <= size:
             return [self]
         out = []

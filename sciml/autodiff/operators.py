@@ -24,19 +24,22 @@ Math. Comp. 69 (2000).
 from __future__ import annotations
 
 from collections.abc import Callable
+from numbers import Integral
 
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from sciml.arguments import integers, shown, typed, whole
 from sciml.autodiff.directions import Dense, Sparse
 from sciml.autodiff.draws import Draw, Operator
 from sciml.autodiff.seed import push
-from sciml.errors import InvalidArgument
+from sciml.errors import InvalidArgument, InvalidType
 
 Index = int | Tensor
 
 
+@typed
 def laplacian(f: Callable, x: Tensor, t: Tensor | None = None, *, chunk: int | None = None):
     """Return the Laplacian in x.
 
@@ -56,6 +59,7 @@ def laplacian(f: Callable, x: Tensor, t: Tensor | None = None, *, chunk: int | N
     return trace(f, x, t, chunk=chunk)
 
 
+@typed
 def trace(
     f: Callable,
     x: Tensor,
@@ -93,6 +97,7 @@ def trace(
     return _sum(f, x, t, operator.exact(x), 2, chunk, float(operator.is_laplacian))
 
 
+@typed
 def bilaplacian(f: Callable, x: Tensor, t: Tensor | None = None, *, chunk: int | None = None):
     """Return the Laplacian of the Laplacian in x, from 2 d (d + 1) directional derivatives.
 
@@ -112,6 +117,7 @@ def bilaplacian(f: Callable, x: Tensor, t: Tensor | None = None, *, chunk: int |
     return _sum(f, x, t, Operator(d, 4).exact(x), 4, chunk, 0.0)
 
 
+@typed
 def directional(
     f: Callable, x: Tensor, vectors: Tensor, order: int = 2, t: Tensor | None = None
 ) -> list[Tensor]:
@@ -139,6 +145,7 @@ def directional(
     return jet.derivatives
 
 
+@typed
 def second_mixed(f: Callable, x: Tensor, i: Index, j: Index, t: Tensor | None = None) -> Tensor:
     """Return `d_i d_j f = (D2[a+b] - D2[a-b]) / 4` for a, b the unit vectors i, j.
 
@@ -161,6 +168,7 @@ def second_mixed(f: Callable, x: Tensor, i: Index, j: Index, t: Tensor | None = 
     return _squeezed((plus - minus) / 4, single)
 
 
+@typed
 def mixed(f: Callable, x: Tensor, i: Index, j: Index, t: Tensor | None = None) -> Tensor:
     """Return `d_i^2 d_j f = (D3[a+b] - D3[a-b] - 2 D3[b]) / 6` for a, b the unit vectors i, j.
 
@@ -184,6 +192,7 @@ def mixed(f: Callable, x: Tensor, i: Index, j: Index, t: Tensor | None = None) -
     return _squeezed((plus - minus - 2 * alone) / 6, single)
 
 
+@typed
 def d_x_d_t(f: Callable, x: Tensor, t: Tensor, i: Index) -> Tensor:
     """Return `d_i d_t f` by polarisation.
 
@@ -226,8 +235,14 @@ def _shape(x: Tensor) -> tuple[int, int]:
 
 def _pair(x: Tensor, i: Index, j: Index) -> tuple[Tensor, Tensor, bool]:
     """Return both coordinates as tensors `(K,)`, and whether both were plain integers."""
-    single = isinstance(i, int) and isinstance(j, int)
+    for k in (i, j):
+        if whole(k) and integers(k):
+            raise InvalidType(f"a coordinate that is {shown(k)}", "an integer, or a tensor of them")
+    single = isinstance(i, Integral) and isinstance(j, Integral)
     _, d = _shape(x)
+    i, j = (int(k) if isinstance(k, Integral) and -d <= k < d else k for k in (i, j))
+    if any(isinstance(k, Integral) and not 0 <= k < d for k in (i, j)):
+        raise InvalidArgument(f"coordinates {i} and {j}", f"integers from 0 to {d - 1}")
     rows = [torch.as_tensor(k, device=x.device).reshape(-1) for k in (i, j)]
     both = torch.broadcast_tensors(*rows)
     for k in both:

@@ -39,6 +39,12 @@ def seed(
     """
     if not 1 <= order <= MAX_ORDER:
         raise InvalidArgument(f"order={order}", f"a derivative order from 1 to {MAX_ORDER}")
+    if t is not None and (t.dim() != 2 or t.shape[1] != 1 or t.shape[0] not in (1, x.shape[0])):
+        raise InvalidArgument(
+            f"t of shape {tuple(t.shape)} for x of shape {tuple(x.shape)}",
+            f"a time per point, ({x.shape[0]}, 1)",
+            "Write t[:, None]" if t.dim() == 1 else "",
+        )
     num = sum(p.num for p in parts)
     if weights is not None:
         if weights.shape[0] > num:

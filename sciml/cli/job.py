@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sciml.cli import paths, resume, run_folder
+from sciml.cli.memory import beyond_memory
 from sciml.cli.ranks import FIRST, LOOK, Ranks, mark_failed, said, watch_children, watch_parent
 from sciml.errors import ConfigError, ConvergenceError, RunFailed, SciMLError, TrainingDiverged
 
@@ -194,12 +195,6 @@ def _train(
         record.finish("completed")
         log.info("%s", record.table())
     return 0
-
-
-def beyond_memory(error: BaseException) -> bool:
-    """Return whether an error says that there was not enough memory."""
-    said = ("can't allocate memory", "out of memory")  # torch, on the CPU and on devices
-    return isinstance(error, MemoryError) or any(words in str(error) for words in said)
 
 
 def write_config(config: Mapping[str, Any], run_dir: Path, command: str) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from sciml import __version__
+from sciml.cli.memory import beyond_memory
 from sciml.errors import ConfigError, SciMLError, did_you_mean
 
 # verb -> (function, one line of help). A function takes the arguments after the verb and returns
@@ -61,6 +62,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return code
     except SciMLError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except (MemoryError, OverflowError, RuntimeError, TypeError) as error:
+        if not beyond_memory(error):
+            raise
+        print(f"error: out of memory: {str(error)[:200] or 'a large array'}", file=sys.stderr)
+        print("Type smaller sizes (grid=64, ...)", file=sys.stderr)
         return 2
     except BrokenPipeError:  # `sciml list | head`: what is left has no reader
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

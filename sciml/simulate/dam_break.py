@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sciml.arguments import typed
 from sciml.errors import InvalidArgument
 from sciml.physics.checks import check_positive
 from sciml.physics.fluids import Flow, FlowState, LiquidFlow, volume
@@ -15,6 +16,7 @@ from sciml.simulate.flow import FlowSimulation
 from sciml.simulate.frames import Picture, plane
 
 
+@typed
 @dataclass(frozen=True)
 class DamBreak(FlowSimulation):
     """Water in a closed box of 2 by 1 metres (1 deep in 3-D), its surface a level set.

@@ -22,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
+from sciml.arguments import typed
 from sciml.errors import InvalidArgument
 from sciml.physics.checks import check_number, check_positive
 from sciml.physics.solids.block_cells import check_count
@@ -49,6 +50,7 @@ STATE = "state.npz"
 BOX = 0.04  # of the snapshots of micro=galerkin
 
 
+@typed
 @dataclass(frozen=True)
 class FE2(Simulation):
     """A structure with a microscale at every quadrature point.

@@ -22,6 +22,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from sciml.arguments import typed
 from sciml.errors import InvalidArgument, NumericalWarning, RangeWarning
 from sciml.physics.checks import check_positive
 from sciml.physics.solids.assembly import Assembly, factorised
@@ -163,6 +164,7 @@ class MacroSolution:
     calls: int = 0
 
 
+@typed
 class MacroSolver:
     """Solve a structure with a microscale.
 

@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 
+from sciml.arguments import typed
 from sciml.errors import InvalidArgument
 from sciml.networks.preconditioners.base import LearnedPreconditioner, PreconditionerNetwork
 from sciml.pretrained import list_pretrained, load_pretrained
@@ -43,6 +44,7 @@ SEED = 0  # of the choices of `auto`
 Maker = Callable[[Stencil], Any]
 
 
+@typed
 class PressureSolvers:
     """Makes the linear solver of every step and keeps account of what it cost.
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from sciml.arguments import typed
 from sciml.physics.checks import check_number
 from sciml.physics.fluids import Ball, Flow, FlowState, SmokeFlow
 from sciml.simulate.base import setting
@@ -19,6 +20,7 @@ PERIOD = 3.0  # seconds
 SWING = 0.22
 
 
+@typed
 @dataclass(frozen=True)
 class Smoke(FlowSimulation):
     """A plume; lengths in units of the box, whose sides are 1.

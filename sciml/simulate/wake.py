@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sciml.arguments import typed
 from sciml.physics.checks import check_positive
 from sciml.physics.fluids import Flow, FlowState, WakeFlow, standing, vorticity
 from sciml.simulate.base import setting
@@ -17,6 +18,7 @@ DIAMETER = 0.15
 LENGTH = 3  # of the channel, over its height
 
 
+@typed
 @dataclass(frozen=True)
 class Wake(FlowSimulation):
     """A stream of speed 1 in a channel of height 1 around a disk of diameter 0.15.

@@ -11,7 +11,7 @@ from torch import Tensor
 from sciml.errors import InvalidArgument
 from sciml.solvers.layout import Layout
 from sciml.solvers.operators import Operator, Product
-from sciml.solvers.progress import default_tolerance, relative_to
+from sciml.solvers.progress import check_tolerances, default_tolerance, relative_to
 from sciml.solvers.solution import Outcome, Status
 
 Structure = Literal[
@@ -44,7 +44,7 @@ class Dense:
             root of the dtype's precision.
 
     Raises:
-        InvalidArgument: If `structure` is unknown.
+        InvalidArgument: If `structure` is unknown, or the tolerance is always or never met.
     """
 
     structure: Structure = "general"
@@ -52,7 +52,8 @@ class Dense:
     approximate = False
 
     def __post_init__(self) -> None:
-        """Check the name."""
+        """Check the name and the tolerance."""
+        check_tolerances(self.rtol, 0.0)
         if str(self.structure) not in STRUCTURES:
             raise InvalidArgument(
                 f"structure={self.structure!r}", f"one of {', '.join(STRUCTURES)}"

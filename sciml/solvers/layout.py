@@ -18,6 +18,8 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor
 
+from sciml.arguments import count as count_
+from sciml.arguments import flag, integers, takes
 from sciml.errors import InvalidArgument, InvalidType
 from sciml.shapes import no_outer_products
 
@@ -195,8 +197,9 @@ class Segments:
         InvalidArgument: If an entry lies outside `[0, count)`.
     """
 
+    @takes(index=integers, count=count_, per_column=flag)
     def __init__(self, index: Tensor, count: int, *, per_column: bool = False) -> None:
-        if index.dim() != 1 or index.is_floating_point() or index.dtype == torch.bool:
+        if index.dim() != 1:
             raise InvalidType(
                 f"a segment index of dtype {index.dtype} and shape {tuple(index.shape)}",
                 "a vector of integers, one per node",

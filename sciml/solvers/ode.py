@@ -38,6 +38,7 @@ from sciml.errors import (
     NumericalWarning,
     did_you_mean,
 )
+from sciml.shapes import check_call, name_of
 from sciml.solvers.compiler import uncompiled
 from sciml.solvers.embedded import StepFailure, embedded_path, step_estimates
 from sciml.solvers.layout import Layout
@@ -97,11 +98,11 @@ class ODE:
         if isinstance(self.rtol, Tensor) and self.rtol.numel() != 1:  # unlike that of other solvers
             raise InvalidType(f"rtol of shape {tuple(self.rtol.shape)}", "a real number")
         check_counts(steps=self.steps, max_steps=self.max_steps)
-        fine = 0 <= self.rtol < math.inf and 0 <= self.atol < math.inf  # NaN is neither
+        fine = 0 <= self.rtol < 1 and 0 <= self.atol < math.inf  # NaN is neither
         if not fine or self.rtol + self.atol == 0:
             raise InvalidArgument(
                 f"rtol={self.rtol}, atol={self.atol}",
-                "finite tolerances >= 0, one of them positive",
+                "finite tolerances >= 0, one of them positive, rtol below 1",
             )
         if self.steps < 1 or self.max_steps < 1:
             raise InvalidArgument(
@@ -176,6 +177,7 @@ def integrate(
     """
     ode = ode or ODE()
     check_policy(on_failure)
+    check_call(f"'{name_of(field)}', the field,", field, "(t, z, *theta)", 0.0, z0, *theta)
     check_gradient(ode, gradient, estimates=estimates)
     layout = layout_for(z0, layout)
     return _solved(field, z0, theta, on_failure, ode, gradient, times, estimates, layout)

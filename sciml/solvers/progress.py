@@ -154,7 +154,7 @@ class Progress:
             `_unspoilt`.
 
     Raises:
-        InvalidArgument: If the dtype cannot reach the tolerance.
+        InvalidArgument: If the tolerance is always met or never, or the dtype cannot reach it.
     """
 
     def __init__(
@@ -176,6 +176,7 @@ class Progress:
         # on a CPU a look costs less than the work it saves
         self.looks, self.untouched = x.device.type == "cpu", True
         if not isinstance(atol, Tensor):
+            check_tolerances(self.rtol, atol, max_iter)
             check_precision(self.rtol, atol, x.dtype)
         shape = layout.problems(x)
         self.best = x

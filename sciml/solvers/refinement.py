@@ -22,7 +22,7 @@ from torch import Tensor
 
 from sciml.solvers.layout import Layout
 from sciml.solvers.operators import Operator
-from sciml.solvers.progress import default_tolerance
+from sciml.solvers.progress import check_tolerances, default_tolerance
 from sciml.solvers.shine import ForwardInverse
 from sciml.solvers.solution import Outcome, Status
 
@@ -44,11 +44,16 @@ class Refinement:
         rtol: Relative tolerance; None takes 1e-10 in float64, 1e-5 below.
 
     Raises:
-        InvalidArgument: From the call, if the forward solver left no inverse.
+        InvalidArgument: For a tolerance that is always or never met; from the call, if the forward
+            solver left no inverse.
     """
 
     rtol: float | None = None
     approximate = False
+
+    def __post_init__(self) -> None:
+        """Check the tolerance."""
+        check_tolerances(self.rtol, 0.0)
 
     def __call__(self, operator: Operator, b: Tensor, x0: Tensor | None = None) -> Outcome:
         """Solve `A x = b`; `x0` is not used."""

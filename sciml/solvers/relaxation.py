@@ -15,6 +15,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from sciml.arguments import typed
 from sciml.errors import InvalidArgument
 from sciml.solvers.linear.incomplete import IncompleteCholesky
 from sciml.solvers.linear.stencil import Stencil
@@ -23,6 +24,7 @@ from sciml.solvers.solution import Outcome, Status
 EVERY = 8  # sweeps between looks at which problems are done
 
 
+@typed
 def sor(
     stencil: Stencil,
     b: Tensor,
@@ -92,6 +94,7 @@ def sor(
     )
 
 
+@typed
 def best_omega(jacobi_radius: Tensor) -> Tensor:
     """Return 2 / (1 + sqrt(1 - beta^2)), the best asymptotic omega (Young 1971)."""
     return 2 / (1 + (1 - jacobi_radius.square()).clamp_min(0).sqrt())

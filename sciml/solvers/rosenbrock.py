@@ -20,7 +20,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from sciml.arguments import function, takes, tensor
 from sciml.errors import InvalidArgument
+from sciml.shapes import check_call, name_of
 from sciml.solvers.ode import checked_times
 from sciml.solvers.progress import check_counts, check_numbers
 from sciml.solvers.solution import Outcome, Policy, Solution, Status, check_policy, settle
@@ -55,6 +57,7 @@ TINY = 1e-13  # shortest step, as a share of the whole time
 Bands = tuple[Tensor, Tensor, Tensor]
 
 
+@takes(field=function, jacobian=function, start=tensor)
 def rosenbrock(
     field: Callable[[Tensor], Tensor],
     jacobian: Callable[[Tensor], Bands],
@@ -92,13 +95,16 @@ def rosenbrock(
         InvalidArgument: For shapes, times or tolerances that cannot be.
     """
     check_policy(on_failure)
+    for name, given in (("field", field), ("jacobian", jacobian)):
+        check_call(f"'{name_of(given)}', the {name},", given, "(u)", start)
     check_numbers(rtol=rtol, atol=atol)
     check_counts(max_steps=max_steps)
     if start.dim() != 2:
         raise InvalidArgument(f"start of shape {tuple(start.shape)}", "(problems, unknowns)")
-    if not (rtol >= 0 and atol >= 0 and 0 < rtol + atol < math.inf):
+    if not (0 <= rtol < 1 and atol >= 0 and 0 < rtol + atol < math.inf):
         raise InvalidArgument(
-            f"rtol={rtol}, atol={atol}", "finite tolerances >= 0, one of them positive"
+            f"rtol={rtol}, atol={atol}",
+            "finite tolerances >= 0, one of them positive, rtol below 1",
         )
     if max_steps < 1:
         raise InvalidArgument(f"max_steps={max_steps}", "at least 1")

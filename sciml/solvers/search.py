@@ -16,14 +16,14 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from sciml.arguments import made, maybe
+from sciml.arguments import made, maybe, tensor
 from sciml.errors import InvalidArgument, InvalidType
-from sciml.shapes import check_tensor, name_of
+from sciml.shapes import check_call, check_tensor, name_of
 from sciml.solvers.attach import Implicit
 from sciml.solvers.compiler import uncompiled
 from sciml.solvers.layout import Layout, Rows, unmixed
 from sciml.solvers.problem import Kind, Problem, Task
-from sciml.solvers.progress import default_tolerance, relative_to, within
+from sciml.solvers.progress import check_tolerances, default_tolerance, relative_to, within
 from sciml.solvers.reversible import Reversible
 from sciml.solvers.solution import (
     CURES,
@@ -180,6 +180,7 @@ def _judged(task: Task, x0: Tensor, x: Tensor, solver: Solver) -> Outcome:
         scale = torch.minimum(scale, way)
     relative = relative_to(residual, scale)
     rtol, atol = getattr(solver, "rtol", None), getattr(solver, "atol", 0.0)
+    check_tolerances(rtol, atol)
     fine = within(residual, scale, default_tolerance(x.dtype) if rtol is None else rtol, atol)
     status = torch.where(fine, int(Status.CONVERGED), int(Status.STALLED))
     status = torch.where(residual.isfinite(), status, int(Status.NONFINITE))
@@ -206,6 +207,7 @@ def solve_problem(
     check_policy(on_failure)
     if not isinstance(x0, Tensor):
         return _solve_tree(kind, function, x0, theta, on_failure, solver, adjoint, layout, tags)
+    check_call(f"'{name_of(function)}' of a {kind} problem", function, "(x, *theta)", x0, *theta)
     layout = layout_for(x0, layout)
     bound, leaves = flat_theta(function, theta)
     x0, leaves = _lifted(x0), tuple(_lifted(t) for t in leaves)
@@ -298,6 +300,8 @@ def layout_for(x: Tensor, layout: Layout | None) -> Layout:
     """
     if not x.is_floating_point():
         raise InvalidType(f"an unknown of dtype {x.dtype}", "a real floating-point dtype")
+    if wanted := tensor(x):
+        raise InvalidType(f"an unknown on {x.device}, {x.layout}", wanted)
     if layout is None:
         if x.dim() == 1:
             raise InvalidArgument(
@@ -399,6 +403,8 @@ def _solve_tree(
         layout.check(leaf)
     shapes = [leaf.shape[layout.ndim :] for leaf in leaves]
     sizes = [math.prod(shape) for shape in shapes]
+
+    check_call(f"'{name_of(function)}' of a {kind} problem", function, "(x, *theta)", x0, *theta)
 
     def join(tree_of_x: Any) -> Tensor:
         parts = pytree.tree_leaves(tree_of_x)

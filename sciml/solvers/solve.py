@@ -25,7 +25,7 @@ from torch import Tensor
 from sciml.arguments import function as function_
 from sciml.arguments import made, maybe, takes, tensor, text
 from sciml.errors import InvalidArgument
-from sciml.shapes import check_returned, name_of
+from sciml.shapes import check_call, check_returned, name_of
 from sciml.solvers.attach import Implicit
 from sciml.solvers.dense import Dense
 from sciml.solvers.fixed_point import Anderson
@@ -187,6 +187,9 @@ def minimise(
 @takes(
     product=function_,
     b=tensor,
+    x0=maybe(tensor),
+    project=maybe(function_),
+    part=maybe(function_),
     linear=made("__call__", what="a linear solver, as Dense()"),
     **PARTS,
 )
@@ -226,17 +229,18 @@ def linear_solve(
     Raises:
         ConvergenceError: Under `raise`, if a problem was not solved.
     """
+    name = f"'{name_of(product)}', the product of a linear solve,"
+    check_call(name, product, "(x, *theta)", b, *theta)
 
     def residual(x: Tensor, b: Tensor, *theta: Any) -> Tensor:
         return linear_part(x, b, *theta) - b
 
     def linear_part(x: Tensor, b: Tensor, *theta: Any) -> Tensor:
-        title = f"'{name_of(product)}', the product of a linear solve,"
         if x.shape != b.shape:
             raise InvalidArgument(
                 f"x0 of shape {tuple(x.shape)} for b of shape {tuple(b.shape)}", "one shape"
             )
-        return check_returned(title, product(x, *theta), tuple(x.shape), what="that of x and b")
+        return check_returned(name, product(x, *theta), tuple(x.shape), what="that of x and b")
 
     def solver(task: Task, x: Tensor) -> Outcome:
         rhs = -task.residual(torch.zeros_like(x))
@@ -291,6 +295,7 @@ def implicit_derivative(
 
     Nothing is tested: the derivative is as wrong as `x` is. Arguments as in `root`.
     """
+    check_call(f"'{name_of(function)}'", function, "(x, *theta)", x, *theta)
     layout = layout_for(x, layout)
     bound, leaves = flat_theta(function, theta)
     tags = {"symmetric": kind in ("least_squares", "minimise"), "positive_definite": False}

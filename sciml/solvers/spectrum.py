@@ -15,10 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sciml.arguments import check_alike, maybe, takes, tensor, whole
 from sciml.arguments import function as function_
 from sciml.arguments import generator as generator_
-from sciml.arguments import maybe, takes, tensor, whole
-from sciml.shapes import check_returned, name_of
+from sciml.shapes import check_call, check_returned, name_of
 from sciml.solvers.layout import Layout
 from sciml.solvers.operators import Linearised, Product
 from sciml.solvers.search import PARTS, layout_for
@@ -47,7 +47,7 @@ def spectral_radius(
     Returns:
         `(*P)`; from below, as a rule; NaN where the Jacobian is not finite.
     """
-    layout = layout_for(x, layout)
+    layout, x = layout_for(x, layout), _ready(function, x, theta)
     with torch.autocast(x.device.type, enabled=False):
         product = Linearised(lambda y: function(y, *theta), x).transposed_times
         hessenberg = _arnoldi(product, x, layout, steps, generator)
@@ -68,7 +68,7 @@ def spectral_norm(
 
     Below 1 the map contracts near x. Arguments as in `spectral_radius`.
     """
-    layout = layout_for(x, layout)
+    layout, x = layout_for(x, layout), _ready(function, x, theta)
     with torch.autocast(x.device.type, enabled=False):
         jacobian = Linearised(lambda y: function(y, *theta), x)
 
@@ -77,6 +77,12 @@ def spectral_norm(
 
         tridiagonal = _arnoldi(product, x, layout, steps, generator)
     return _eigenvalues(tridiagonal).real.amax(-1).clamp_min(0).sqrt()
+
+
+def _ready(function: Callable[..., Tensor], x: Tensor, theta: Sequence[Any]) -> Tensor:
+    """Return x in a type that LAPACK has, after a look at the function's arguments."""
+    check_call(f"'{name_of(function)}'", function, "(x, *theta)", x, *theta)
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
 def _eigenvalues(matrix: Tensor) -> Tensor:
@@ -127,6 +133,8 @@ def jacobian_rows(
         theta: Further arguments.
         probe: v, shape of x.
     """
+    check_call(f"'{name_of(function)}'", function, "(x, *theta)", x, *theta)
+    check_alike(x=x, probe=probe)
     with torch.enable_grad(), torch.autocast(x.device.type, enabled=False):
         x = x.detach().requires_grad_()
         value = function(x, *theta)

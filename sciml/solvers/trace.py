@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from sciml.arguments import counts, made, takes
 from sciml.errors import InvalidArgument
 from sciml.solvers.problem import Task
 from sciml.solvers.solution import Outcome
@@ -28,6 +29,7 @@ class Trace:
         InvalidArgument: If a number is negative.
     """
 
+    @takes(solver=made("__call__", what="a solver, as Newton()"), at=counts)
     def __init__(self, solver: Any, at: Sequence[int]) -> None:
         if any(k < 0 for k in at):
             raise InvalidArgument(f"at={list(at)}", "numbers of evaluations, zero or more")

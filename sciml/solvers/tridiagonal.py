@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from sciml.errors import InvalidArgument
+from sciml.arguments import check_alike, takes, tensor
+from sciml.errors import InvalidArgument, InvalidType
 
 
 class Tridiagonal:
@@ -42,9 +43,11 @@ class Tridiagonal:
     others are untouched.
 
     Raises:
+        InvalidType: If the bands are no tensors of one type, float32 or float64.
         InvalidArgument: If the three shapes differ, n is 0, or LAPACK is asked for off the CPU.
     """
 
+    @takes(lower=tensor, diagonal=tensor, upper=tensor)
     def __init__(
         self,
         lower: Tensor,
@@ -60,6 +63,9 @@ class Tridiagonal:
                 "three bands of the same shape (..., n), n at least 1",
                 "Fill the unused first entry of `lower` and last entry of `upper` with zeros",
             )
+        check_alike(lower=lower, diagonal=diagonal, upper=upper)
+        if diagonal.dtype not in (torch.float32, torch.float64):
+            raise InvalidType(f"bands of {diagonal.dtype}", "float32 or float64", "Type .float()")
         on_cpu = diagonal.device.type == "cpu"
         method = method or ("lapack" if on_cpu else "cyclic")
         if method not in ("lapack", "cyclic") or (method == "lapack" and not on_cpu):
@@ -68,9 +74,10 @@ class Tridiagonal:
                 "'lapack' on the CPU, or 'cyclic' anywhere",
             )
         factor = _Elimination if method == "lapack" else _CyclicReduction
-        self.shape = diagonal.shape
+        self.shape, self.diagonal = diagonal.shape, diagonal.detach()
         self.factor = factor(*(band.detach() for band in (lower, diagonal, upper)))
 
+    @takes(b=tensor)
     def solve(self, b: Tensor) -> Tensor:
         """Return x `(..., n)` for right-hand sides of the shape of the bands.
 
@@ -81,6 +88,7 @@ class Tridiagonal:
             raise InvalidArgument(
                 f"a right-hand side of shape {tuple(b.shape)}", f"the bands' {tuple(self.shape)}"
             )
+        check_alike(bands=self.diagonal, b=b)
         return self.factor.solve(b.detach())
 
 

@@ -84,7 +84,7 @@ def test_int32_index_is_accepted():
 def test_bad_segments_are_refused():
     with pytest.raises(InvalidArgument, match="from 0 to 3 with count=3"):
         Segments(torch.tensor([0, 3]), 3)
-    with pytest.raises(InvalidType, match="vector of integers"):
+    with pytest.raises(InvalidType, match="tensor of integers"):
         Segments(torch.tensor([0.0, 1.0]), 2)
     with pytest.raises(InvalidArgument, match=r"shape \(2, \.\.\.\)"):
         Segments(torch.tensor([0, 1]), 2).check(torch.zeros(3, 1))

@@ -21,11 +21,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sciml.arguments import typed
 from sciml.physics.constraints.differences import TimeScheme
 from sciml.physics.constraints.equation import over_grid
 from sciml.physics.constraints.evolution import EvolutionEquation
 
 
+@typed
 class DiffusionSorptionConstraint(EvolutionEquation):
     """u_t = (D u_x)_x / R(u) with walls by ghost values; see the base class.
 

@@ -19,6 +19,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from sciml.arguments import typed
 from sciml.errors import InvalidArgument
 from sciml.physics.checks import check_choice, check_number
 from sciml.physics.constraints.differences import (
@@ -32,6 +33,7 @@ from sciml.physics.constraints.differences import (
 from sciml.physics.constraints.equation import ConstrainedEquation, over_grid, per_field
 
 
+@typed
 class EvolutionEquation(ConstrainedEquation):
     """An equation u_t = F(u) with the grid of a problem of `sciml.physics.evolution`.
 

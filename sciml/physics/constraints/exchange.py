@@ -19,9 +19,11 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from sciml.arguments import typed
 from sciml.errors import InvalidArgument
 
 
+@typed
 class ExpertParallel:
     """Solves the problems of a layer on the ranks of a group.
 

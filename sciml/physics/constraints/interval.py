@@ -9,10 +9,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from sciml.arguments import typed
 from sciml.physics.constraints.differences import spectral
 from sciml.physics.constraints.evolution import EvolutionEquation
 
 
+@typed
 class IntervalEquation(EvolutionEquation):
     """An equation in one direction of space; arguments as in `EvolutionEquation`.
 

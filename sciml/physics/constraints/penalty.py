@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sciml.arguments import typed
 from sciml.errors import InvalidArgument
 from sciml.physics.constraints.constrained import Constrained
 from sciml.physics.constraints.equation import ConstrainedEquation
@@ -16,6 +17,7 @@ from sciml.solvers import Status
 from sciml.solvers.solution import LinearReport
 
 
+@typed
 class SoftConstraint:
     """u = offset + column for the one function of a network (PI-SC); nothing is solved.
 

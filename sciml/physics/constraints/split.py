@@ -23,9 +23,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from sciml.arguments import typed
 from sciml.errors import InvalidArgument
 
 
+@typed
 class Split:
     """A grid cut into blocks, one per expert.
 
@@ -224,6 +226,7 @@ def _ramp(distance: Tensor, reach: int) -> Tensor:
     return torch.sin(math.pi / 2 * s).square()
 
 
+@typed
 def counts_of(
     experts: int, split: str | Sequence[int], axes: Sequence[str], sizes: Sequence[int]
 ) -> tuple[int, ...]:

@@ -25,11 +25,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sciml.arguments import typed
 from sciml.physics.checks import check_number
 from sciml.physics.constraints.differences import TimeScheme, uniform_step
 from sciml.physics.constraints.evolution import EvolutionEquation
 
 
+@typed
 class VorticityConstraint(EvolutionEquation):
     """w_t + u . grad w = nu laplace w + g with lifted initial state; see the base class.
 

@@ -21,7 +21,7 @@ import math
 import torch
 from torch import Tensor
 
-from sciml.arguments import count, generator, takes
+from sciml.arguments import count, generator, takes, typed
 from sciml.physics.checks import check_choice, check_positive
 from sciml.physics.evolution.interval import BOUNDARIES, Boundary, interval_grid, whole_period
 from sciml.physics.evolution.problem import (
@@ -94,6 +94,7 @@ class Burgers:
         self.std = check_positive("problem.std", std)
         self.step = check_positive("problem.step", step)
 
+    @typed
     @takes(count=count, generator=generator)
     def sample(self, count: int, generator: torch.Generator) -> Tensor:
         """Return initial states `(count, 1, points)`, `points` + 1 under `dirichlet`."""
@@ -103,6 +104,7 @@ class Burgers:
             count, self.points, generator, dimension=1, length_scale=self.length_scale, std=self.std
         )[:, None]
 
+    @typed
     def solve(self, inputs: Tensor, on_failure: Policy = "raise") -> Solution:
         """Return u `(count, nt, points)`, `points` + 1 under `dirichlet`.
 
@@ -151,6 +153,7 @@ class Burgers:
             found.stats["tail"] = (size[..., k > top / 2].sum(-1) / size.sum(-1)).sqrt().amax(1)
         return found
 
+    @typed
     def exact(self, inputs: Tensor, refine: int = 8) -> Tensor:
         """Return the exact solution `(count, nt, points)` for initial states the grid carries.
 

@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from sciml.arguments import count, generator, takes
+from sciml.arguments import count, generator, takes, typed
 from sciml.physics.evolution.problem import check_cells, check_inputs
 from sciml.physics.steady.darcy import Darcy
 from sciml.solvers import Solution
@@ -65,11 +65,13 @@ class DarcyFlow:
         line = (torch.arange(cells, dtype=torch.float64) + 0.5) / cells
         self.times, self.grids = torch.zeros(1, dtype=torch.float64), (line, line.clone())
 
+    @typed
     @takes(count=count, generator=generator)
     def sample(self, count: int, generator: torch.Generator) -> Tensor:
         """Return coefficients a `(count, 1, cells, cells)`."""
         return self.steady.draw(count, generator)[:, None]
 
+    @typed
     def solve(self, inputs: Tensor, on_failure: Policy = "raise") -> Solution:
         """Return u `(count, 1, cells, cells)`, differentiable in a.
 

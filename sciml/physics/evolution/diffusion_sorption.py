@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from sciml.arguments import count, generator, takes
+from sciml.arguments import count, generator, takes, typed
 from sciml.errors import InvalidArgument
 from sciml.physics.checks import check_choice, check_number, check_positive
 from sciml.physics.evolution.problem import check_cells, check_inputs, stored_times
@@ -119,6 +119,7 @@ class DiffusionSorption:
         self.atol = check_number("problem.atol", atol, 0.0)
 
     # --- inputs -----------------------------------------------------------------------------
+    @typed
     @takes(count=count, generator=generator)
     def sample(self, count: int, generator: torch.Generator) -> Tensor:
         """Return initial states `(count, 1, cells)`, each constant in x."""
@@ -174,6 +175,7 @@ class DiffusionSorption:
         return _Column(self, inputs).jacobian(u)
 
     # --- solution ---------------------------------------------------------------------------
+    @typed
     def solve(self, inputs: Tensor, on_failure: Policy = "raise") -> Solution:
         """Return u `(count, nt, cells)` at the stored times.
 

@@ -13,7 +13,7 @@ import math
 import torch
 from torch import Tensor
 
-from sciml.arguments import count, generator, takes
+from sciml.arguments import count, generator, takes, typed
 from sciml.physics.checks import check_choice, check_positive
 from sciml.physics.evolution.interval import BOUNDARIES, Boundary, interval_grid, whole_period
 from sciml.physics.evolution.problem import (
@@ -77,6 +77,7 @@ class Heat:
         self.length_scale = check_positive("problem.length_scale", length_scale)
         self.std = check_positive("problem.std", std)
 
+    @typed
     @takes(count=count, generator=generator)
     def sample(self, count: int, generator: torch.Generator) -> Tensor:
         """Return initial states `(count, 1, points)`, `points` + 1 under `dirichlet`."""
@@ -86,6 +87,7 @@ class Heat:
             count, self.points, generator, dimension=1, length_scale=self.length_scale, std=self.std
         )[:, None]
 
+    @typed
     def solve(self, inputs: Tensor, on_failure: Policy = "raise") -> Solution:
         """Return u `(count, nt, points)`, `points` + 1 under `dirichlet`.
 

@@ -13,11 +13,13 @@ import math
 import torch
 from torch import Tensor
 
+from sciml.arguments import typed
 from sciml.errors import InvalidArgument
 
 LENGTHS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)  # of the kernel, in median distances
 
 
+@typed
 def pod_modes(solutions: Tensor, rank: int) -> tuple[Tensor, Tensor]:
     """Return orthonormal modes `(rank, ...)` of solutions `(S, ...)`, and all singular values.
 
@@ -28,7 +30,12 @@ def pod_modes(solutions: Tensor, rank: int) -> tuple[Tensor, Tensor]:
     Raises:
         InvalidArgument: For more modes than solutions, or solutions that are not finite.
     """
-    if not isinstance(rank, int) or not 1 <= rank <= len(solutions):
+    if solutions.dim() < 2 or solutions.dtype not in (torch.float32, torch.float64):
+        raise InvalidArgument(
+            f"solutions of {solutions.dtype}, {tuple(solutions.shape)}",
+            "(S, ...) in float32 or float64",
+        )
+    if not 1 <= rank <= len(solutions):
         raise InvalidArgument(
             f"rank={rank} from {len(solutions)} solutions", f"1 to {len(solutions)} modes"
         )
@@ -38,6 +45,7 @@ def pod_modes(solutions: Tensor, rank: int) -> tuple[Tensor, Tensor]:
     return right[:rank].unflatten(1, solutions.shape[1:]), values
 
 
+@typed
 class PODRegression:
     """Interpolates the coefficients of POD modes by kernel ridge regression on the inputs.
 
@@ -71,6 +79,11 @@ class PODRegression:
         spread: Tensor | None = None,
         ridge: float = 1e-10,
     ) -> None:
+        if inputs.dim() < 2 or solutions.dim() < 2 or not 0 <= ridge < 1:
+            raise InvalidArgument(
+                f"inputs {tuple(inputs.shape)}, solutions {tuple(solutions.shape)}, ridge={ridge}",
+                "(S, C, ...), (S, ...), and a ridge in [0, 1)",
+            )
         if len(inputs) != len(solutions):
             raise InvalidArgument(
                 f"{len(inputs)} inputs and {len(solutions)} solutions", "an input per solution"
@@ -79,6 +92,7 @@ class PODRegression:
         if spread is None:
             spread = inputs.transpose(0, 1).flatten(1).std(1, correction=0)
         self.spread = torch.where(spread > 0, spread, 1.0).to(solutions)
+        self.first = inputs[:1]  # whose shape all others have
         self.known, self.solutions = self._points(inputs), solutions
         gap = torch.cdist(self.known, self.known)
         apart = gap[gap > 0]
@@ -94,25 +108,38 @@ class PODRegression:
         best = missed.square().sum((1, 2)).argmin()
         self.length, self.weights = lengths[best], weights[best]
 
+    @typed
     def project(self, solutions: Tensor) -> Tensor:
         """Return the coefficients `(S, rank)` of the best fit to solutions."""
-        return solutions.flatten(1) @ self.modes.flatten(1).T
+        _like("solutions", solutions, self.modes)
+        return solutions.to(self.modes).flatten(1) @ self.modes.flatten(1).T
 
+    @typed
     def predict(self, inputs: Tensor) -> Tensor:
         """Return solutions `(B, ...)` for inputs `(B, C, ...)`."""
         coefficients = self.mean + self._kernel(self._points(inputs)) @ self.weights
         return torch.tensordot(coefficients, self.modes, 1)
 
+    @typed
     def nearest(self, inputs: Tensor) -> Tensor:
         """Return the known solutions `(B, ...)` whose inputs are closest."""
         return self.solutions[torch.cdist(self._points(inputs), self.known).argmin(1)]
 
     def _points(self, inputs: Tensor) -> Tensor:
+        _like("inputs", inputs, self.first)
         spread = self.spread.view(1, -1, *[1] * (inputs.dim() - 2))
         return (inputs.to(self.spread) / spread).flatten(1)
 
     def _kernel(self, points: Tensor) -> Tensor:
         return matern(torch.cdist(points, self.known), self.length)
+
+
+def _like(name: str, given: Tensor, known: Tensor) -> None:
+    """Refuse rows of another shape than the known ones."""
+    if given.dim() < 1 or given.shape[1:] != known.shape[1:]:
+        raise InvalidArgument(
+            f"{name} of shape {tuple(given.shape)}", f"(B, {', '.join(map(str, known.shape[1:]))})"
+        )
 
 
 def matern(distance: Tensor, length: Tensor) -> Tensor:

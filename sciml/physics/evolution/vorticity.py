@@ -19,7 +19,7 @@ import math
 import torch
 from torch import Tensor
 
-from sciml.arguments import count, generator, takes
+from sciml.arguments import count, generator, takes, typed
 from sciml.errors import InvalidArgument
 from sciml.physics.checks import check_number, check_positive
 from sciml.physics.evolution.problem import check_inputs, no_solution, stored_times
@@ -86,6 +86,7 @@ class VorticityNavierStokes:
         self.std = check_positive("problem.std", std)
         self.step = check_positive("problem.step", step)
 
+    @typed
     @takes(count=count, generator=generator)
     def sample(self, count: int, generator: torch.Generator) -> Tensor:
         """Return initial vorticities `(count, 1, points, points)` of mean zero."""
@@ -103,6 +104,7 @@ class VorticityNavierStokes:
         """Return u and v `(..., 2, points, points)` of vorticities `(..., points, points)`."""
         return Advection(self.square, w).velocities(torch.fft.rfft2(w)).movedim(0, -3)
 
+    @typed
     def solve(self, inputs: Tensor, on_failure: Policy = "raise") -> Solution:
         """Return w `(count, nt, points, points)` at the stored times.
 

@@ -17,6 +17,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from sciml.arguments import count, maybe, number, takes, tensors
 from sciml.errors import InvalidArgument
 from sciml.physics.fluids.staggered import Velocity, interpolate, points, shape_of, trace
 
@@ -24,6 +25,7 @@ METHODS = ("maccormack", "semi_lagrangian")
 Method = Literal["maccormack", "semi_lagrangian"]
 
 
+@takes(fields=tensors, steps=number, face_axis=maybe(count))
 def advect(
     fields: Sequence[Tensor],
     velocity: Sequence[Tensor],
@@ -48,11 +50,20 @@ def advect(
         tensor([0., 0., 1., 2., 3., 4., 5., 6.])
 
     Raises:
-        InvalidArgument: For another method, or a velocity that fits no grid.
+        InvalidType: For fields that are no tensors.
+        InvalidArgument: For another method, or a velocity that fits no grid or not the fields.
     """
     if method not in METHODS:
         raise InvalidArgument(f"method={method!r}", " or ".join(METHODS))
     shape = shape_of(velocity)
+    faces = tuple(n + (a == face_axis) for a, n in enumerate(shape))
+    batch = len(velocity[0])
+    for f in fields:
+        if f.shape[1:] != faces or (batch != 1 and len(f) != batch):
+            raise InvalidArgument(
+                f"a field of shape {tuple(f.shape)} for a velocity on a grid of {shape} cells",
+                f"shape {(batch if batch != 1 else 'B', *faces)}, with face_axis={face_axis}",
+            )
     here = points(shape, face_axis, like=velocity[0])
     before = trace(velocity, here, steps)
     if method == "semi_lagrangian":
@@ -68,6 +79,7 @@ def advect(
     return out
 
 
+@takes(velocity=tensors, steps=number)
 def advect_velocity(
     velocity: Sequence[Tensor], steps: float, *, method: Method = "maccormack"
 ) -> Velocity:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from sciml.arguments import number, some, takes, tensor
 from sciml.errors import InvalidArgument
 from sciml.physics.fluids.staggered import points
 
 CLOSED = 0.05  # open shares below it are closed
 
 
+@takes(distance=tensor)
 def open_share(distance: Tensor) -> Tensor:
     """Return the open share of faces with a signed distance (cell widths, positive outside)."""
     share = (0.5 + distance).clamp(0, 1)
@@ -50,7 +53,7 @@ class Ball:
 
     def __post_init__(self) -> None:
         """Check the radius."""
-        if not self.radius > 0:
+        if number(self.radius) or not 0 < self.radius < math.inf:
             raise InvalidArgument(f"radius={self.radius}", "a positive radius")
 
     def distance(self, at: Sequence[Tensor], time: float) -> Tensor:
@@ -69,6 +72,9 @@ class Ball:
         return out
 
 
+@takes(centre=some, radius=number)
 def standing(centre: Sequence[float], radius: float) -> Ball:
     """Return a ball at rest."""
+    if not all(math.isfinite(c) for c in centre):
+        raise InvalidArgument(f"centre={centre}", "finite coordinates")
     return Ball(lambda time: centre, lambda time: (0.0,) * len(centre), radius)

@@ -19,6 +19,7 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
+from sciml.arguments import typed
 from sciml.errors import InvalidArgument, did_you_mean
 from sciml.physics.fluids.bodies import all_closed, open_share
 from sciml.physics.fluids.pressure import Cell, PressureSystem, pressure_system
@@ -27,6 +28,7 @@ COEFFICIENTS = ("constant", "log_normal", "two_phase", "anisotropic")
 SPREAD = 1.5  # s above
 
 
+@typed
 @dataclass(frozen=True)
 class RandomDomains:
     """A family of random domains; each may be left out by setting its number to zero.

@@ -16,27 +16,32 @@ Source: Bridson, Fluid Simulation for Computer Graphics, 2nd ed. 2015, chapters 
 from __future__ import annotations
 
 import math
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from sciml.errors import InvalidArgument
+from sciml.arguments import counts, number, some, typed
+from sciml.errors import ConvergenceError, InvalidArgument, InvalidType, NumericalWarning
 from sciml.physics.fluids.advection import advect, advect_velocity
 from sciml.physics.fluids.bodies import Ball, all_closed
 from sciml.physics.fluids.pressure import Cell, PressureSystem, pressure_system
 from sciml.physics.fluids.staggered import Velocity, extrapolated, points
 from sciml.physics.fluids.surface import redistance, same_volume, volume
+from sciml.shapes import as_array
 from sciml.solvers import Solution
 from sciml.solvers.linear import Stencil, high, low
 from sciml.solvers.solution import Policy
 
 SOLID, AIR = Cell.SOLID, Cell.AIR
 STABLE = 0.8  # share of the largest stable substep of diffusion, h^2 / (2 d nu)
+FASTEST = 1e9  # cells in one step; faster is no flow
+SUBSTEPS = 10_000  # more in one step are a mistake in a unit
 LAYERS = 4  # of faces beyond a surface that get a velocity, besides those that a step crosses
 
 
@@ -79,12 +84,28 @@ class Flow(ABC):
 
     def __post_init__(self) -> None:
         """Check the grid."""
-        if len(self.shape) not in (2, 3) or min(self.shape) < 4 or not self.spacing > 0:
+        if counts(self.shape) or number(self.spacing):
+            raise InvalidType(
+                f"shape={self.shape!r}, spacing={self.spacing!r}", "whole numbers, and a number"
+            )
+        if len(self.shape) not in (2, 3) or min(self.shape) < 4 or not 0 < self.spacing < math.inf:
             raise InvalidArgument(
                 f"shape={self.shape}, spacing={self.spacing}",
                 "two or three axes of 4 cells or more, and a positive width",
             )
-        nu = torch.as_tensor(self.viscosity)
+        for own in fields(self):  # numbers of a scene: one, or one per axis
+            value = getattr(self, own.name)
+            if isinstance(own.default, tuple):
+                if (
+                    some(value)
+                    or len(value) != len(self.shape)
+                    or not all(map(math.isfinite, value))
+                ):
+                    raise InvalidArgument(f"{own.name}={value!r}", "a finite number per axis")
+            elif isinstance(own.default, float) and own.name != "viscosity":
+                if number(value) or not math.isfinite(value):
+                    raise InvalidArgument(f"{own.name}={value!r}", "a finite number")
+        nu = as_array("viscosity", self.viscosity)
         if nu.dim() > 1 or not bool((nu.isfinite() & (nu >= 0)).all()):
             raise InvalidArgument(f"viscosity={self.viscosity}", "zero or positive numbers")
 
@@ -174,9 +195,10 @@ class Flow(ABC):
 
         Raises:
             InvalidArgument: For a time step that is not positive.
-            ConvergenceError: Under `raise`, if the pressure was not found.
+            ConvergenceError: Under `raise`, if the pressure was not found; and where the velocity
+                is not finite.
         """
-        if not dt > 0:
+        if number(dt) or not 0 < dt < math.inf:
             raise InvalidArgument(f"dt={dt}", "a positive time step")
         fields = self.transported(state, dt)
         velocity = advect_velocity(state.velocity, dt / self.spacing)
@@ -197,14 +219,46 @@ class Flow(ABC):
         projection = Projection(system, found, provisional, velocity, wall)
         if self.liquid(fields) is not None:
             velocity = self.carried_on(velocity, system, dt)
-        return replace(later, velocity=velocity, pressure=found.value), projection
+        later = replace(later, velocity=velocity, pressure=found.value)
+        self.check_step(later, dt)
+        return later, projection
+
+    def check_step(self, state: FlowState, dt: float) -> None:
+        """Warn of steps that are stable but too long to mean anything.
+
+        Raises:
+            ConvergenceError: If the velocity is not finite.
+        """
+        if not state.pressure.numel():
+            return
+        fast = max(float(u.detach().abs().max()) for u in state.velocity) * dt / self.spacing
+        if not fast < FASTEST:
+            raise ConvergenceError(
+                f"at {state.time:g} s the fluid crosses {fast:.3g} cells in a step of {dt:g} s",
+                "a flow that is finite",
+                "Type a smaller dt, or look at the forces",
+            )
+        if fast > max(self.shape) / 4:
+            warnings.warn(
+                f"In a step of dt={dt:g} the fluid crosses more than a quarter of the grid: the "
+                "method stays stable, but the result is not accurate. Type a smaller dt.",
+                NumericalWarning,
+                stacklevel=3,
+            )
 
     def diffused(self, velocity: Velocity, dt: float) -> Velocity:
         """Return the velocity after explicit diffusion; the sides of the grid slip."""
         d, like = len(velocity), velocity[0]
-        number = torch.as_tensor(self.viscosity, dtype=like.dtype, device=like.device)
-        number = (number * dt / self.spacing**2).reshape(-1, *(1,) * d)
-        substeps = math.ceil(float(number.detach().max()) * 2 * d / STABLE)
+        reach = torch.as_tensor(self.viscosity, dtype=like.dtype, device=like.device)
+        reach = (reach * dt / self.spacing**2).reshape(-1, *(1,) * d)
+        substeps = math.ceil(float(reach.detach().max()) * 2 * d / STABLE) if len(reach) else 0
+        if substeps > SUBSTEPS:
+            raise InvalidArgument(
+                f"viscosity={self.viscosity} with cells of {self.spacing:g} and dt={dt:g}, which "
+                f"takes {substeps} explicit substeps",
+                f"at most {SUBSTEPS}",
+                f"Type dt={dt * SUBSTEPS / substeps:.2g}, or larger cells",
+            )
         out = []  # as it came without viscosity
         for a, u in enumerate(velocity):
             for _ in range(substeps):
@@ -219,7 +273,7 @@ class Flow(ABC):
                         inner = part.narrow(axis, 1, part.shape[axis] - 2)
                         part = pad(inner, [*width, 1, 1])
                     change = change + part
-                u = u + number / substeps * change
+                u = u + reach / substeps * change
             out.append(u)
         return tuple(out)
 
@@ -227,6 +281,8 @@ class Flow(ABC):
         """Return the velocity of a liquid with that of its surface around it."""
         d, wet = len(velocity), system.stencil.unknown
         fast = max(float(c.detach().abs().max()) for c in velocity) * dt / self.spacing
+        if not math.isfinite(fast):
+            raise ConvergenceError(f"the liquid's velocity is not finite after a step of {dt:g} s")
         out = []
         for a, u in enumerate(velocity):
             width = [0, 0] * (d - 1 - a)
@@ -269,6 +325,7 @@ class Projection:
         return norms[0] / norms[1].masked_fill(norms[1] == 0, 1.0)
 
 
+@typed
 @dataclass(frozen=True, kw_only=True)
 class SmokeFlow(Flow):
     """Smoke that rises from a source at the bottom; the top is open.
@@ -318,6 +375,7 @@ class SmokeFlow(Flow):
         return (velocity[0], velocity[1] + dt * self.buoyancy * lift, *velocity[2:])
 
 
+@typed
 @dataclass(frozen=True, kw_only=True)
 class WakeFlow(Flow):
     """A stream of speed `inflow` along axis 0 around a body; it leaves through an open end.
@@ -356,6 +414,7 @@ class WakeFlow(Flow):
         return (first, *wall[1:])
 
 
+@typed
 @dataclass(frozen=True, kw_only=True)
 class LiquidFlow(Flow):
     """A liquid in a closed box with air above it, which has no pressure.

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool1d, avg_pool2d, pad
 
+from sciml.arguments import typed
 from sciml.errors import InvalidArgument
 from sciml.physics.checks import check_positive
 from sciml.physics.fluids.bodies import standing
@@ -57,6 +58,7 @@ class Loop(ABC):
         """
 
 
+@typed
 class ForcedBurgers(Loop):
     """Burgers' equation in a periodic square, driven by travelling waves.
 
@@ -166,6 +168,7 @@ class ForcedBurgers(Loop):
         return force
 
 
+@typed
 class DiskWake(Loop):
     """The wake of a disk of diameter 0.2 in a channel of 2 by 1 with a stream of speed 1.
 

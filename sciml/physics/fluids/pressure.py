@@ -28,12 +28,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from numbers import Real
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from sciml.arguments import integers, maybe, number, some, takes, tensor, tensors, typed
 from sciml.errors import InvalidArgument, InvalidType
 from sciml.solvers import Solution
 from sciml.solvers.linear import Stencil, build_stencil, high, low
@@ -105,6 +107,7 @@ class PressureSystem:
             total = total + self.scale / self.spacing[a] * (high(flux, a - d) - low(flux, a - d))
         return torch.where(self.stencil.unknown, total, 0.0)
 
+    @typed
     def right_hand_side(
         self, velocity: Sequence[Tensor], dt: float, solid: Sequence[Tensor] | None = None
     ) -> Tensor:
@@ -191,6 +194,15 @@ class PressureSystem:
             )
 
 
+@takes(
+    cells=integers,
+    opening=maybe(tensors),
+    density=maybe(tensor),
+    permeability=maybe(tensors),
+    level_set=maybe(tensor),
+    surface=maybe(tensor),
+    least_fraction=number,
+)
 def pressure_system(
     cells: Tensor,
     *,
@@ -231,8 +243,16 @@ def pressure_system(
         InvalidArgument: For shapes that do not fit, shares outside [0, 1], or a density or a width
             that is not positive.
     """
-    if cells.is_floating_point() or cells.dtype == torch.bool:
-        raise InvalidType(f"cells of {cells.dtype}", "integers", "Type torch.where(solid, 1, 0)")
+    if number(spacing) and some(spacing):
+        raise InvalidType(f"spacing={spacing!r}", "a cell width, or one per axis")
+    spacing = float(spacing) if isinstance(spacing, Real | Tensor) else spacing
+    for name, value in (("density", density), ("level_set", level_set), ("surface", surface)):
+        if value is not None and value.shape != cells.shape:
+            raise InvalidArgument(
+                f"{name} of shape {tuple(value.shape)}", f"that of cells, {tuple(cells.shape)}"
+            )
+        if name != "density" and value is not None and not bool(value.isfinite().all()):
+            raise InvalidArgument(f"{name} with entries that are not finite", "finite numbers")
     d = _axes(cells, walls, opening, spacing)
     h = (float(spacing),) * d if isinstance(spacing, int | float) else tuple(map(float, spacing))
     _check_values(cells, density, opening, h, least_fraction)

@@ -9,17 +9,38 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import product
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from sciml.errors import InvalidArgument
+from sciml.arguments import (
+    booleans,
+    check_alike,
+    count,
+    counts,
+    flag,
+    maybe,
+    number,
+    shown,
+    takes,
+    tensor,
+    tensors,
+)
+from sciml.errors import InvalidArgument, InvalidType
 from sciml.solvers.linear import high, low
 
 Velocity = tuple[Tensor, ...]
 
 
+def on_grid(value: Any) -> str:
+    """Accept values on a grid of two or three axes, with a batch dimension before them."""
+    fits = not tensor(value) and value.dim() in (3, 4)
+    return "" if fits else "a tensor of real numbers (B, nx, ny), or (B, nx, ny, nz) in 3-D"
+
+
+@takes(shape=counts, face_axis=maybe(count), like=maybe(tensor))
 def points(
     shape: Sequence[int], face_axis: int | None = None, *, like: Tensor | None = None
 ) -> list[Tensor]:
@@ -33,6 +54,8 @@ def points(
     Returns:
         One array per axis with a batch dimension of 1, `(1, n, 1)` and `(1, 1, m)` in 2-D.
     """
+    if any(n < 1 for n in shape):
+        raise InvalidArgument(f"shape={tuple(shape)}", "one cell or more per axis")
     like = torch.zeros((), dtype=torch.float64) if like is None else like
     out = []
     for a, n in enumerate(shape):
@@ -46,20 +69,28 @@ def shape_of(velocity: Sequence[Tensor]) -> tuple[int, ...]:
     """Return the cells per axis of the grid that a velocity stands on.
 
     Raises:
+        InvalidType: For components that are no tensors of one type.
         InvalidArgument: If the components do not stand at the faces of one grid.
     """
+    if wanted := tensors(velocity):
+        raise InvalidType(f"velocity is {shown(velocity)}", f"{wanted}, one per axis")
     d = len(velocity)
+    if d not in (2, 3):
+        raise InvalidArgument(f"a velocity with {d} components", "two or three, one per axis")
     shape = tuple(n - (a == 0) for a, n in enumerate(velocity[0].shape[1:]))
-    wanted = [tuple(n + (i == a) for i, n in enumerate(shape)) for a in range(d)]
-    got = [tuple(u.shape[1:]) for u in velocity]
-    if d not in (2, 3) or got != wanted:
+    batch = velocity[0].shape[:1]
+    wanted = [(*batch, *(n + (i == a) for i, n in enumerate(shape))) for a in range(d)]
+    got = [tuple(u.shape) for u in velocity]
+    if got != wanted:
         raise InvalidArgument(
             f"a velocity with components of shapes {got}",
             "one component per axis, at its faces: (B, nx + 1, ny) and (B, nx, ny + 1) in 2-D",
         )
+    check_alike(**{f"velocity[{a}]": u for a, u in enumerate(velocity)})
     return shape
 
 
+@takes(field=tensor, at=tensors, face_axis=maybe(count), periodic=flag, bounds=flag)
 def interpolate(
     field: Tensor,
     at: Sequence[Tensor],
@@ -77,15 +108,26 @@ def interpolate(
         face_axis: Axis of the faces that the field stands at; None for cell centres.
         periodic: Whether the grid repeats itself (fields at cell centres only).
         bounds: Also return the least and the greatest of the values around every point.
+
+    Raises:
+        InvalidArgument: If there is not one array of coordinates per axis of the field, or their
+            batch is neither that of the field nor 1.
     """
     d = field.dim() - 1
+    if d < 1 or len(at) != d or any(len(x) not in (1, len(field)) for x in at if x.dim()):
+        raise InvalidArgument(
+            f"points with coordinates of shapes {[tuple(x.shape) for x in at]} in a field of "
+            f"shape {tuple(field.shape)}",
+            "a field (B, *grid), and per axis of the grid coordinates (B, *Q) or (1, *Q)",
+        )
     shape = field.shape[1:]
     place, share = [], []
     for a, n in enumerate(shape):
         x = at[a] if a == face_axis else at[a] - 0.5
         x = x if periodic else x.clamp(0, n - 1)
         cell = x.detach().floor() if periodic else x.detach().floor().clamp(max=max(n - 2, 0))
-        place.append(cell.long())
+        # NaN, which is no index; its share makes the value NaN
+        place.append(cell.long() if periodic else cell.long().clamp(0, n - 1))
         share.append(x - cell)
     wide = torch.broadcast_shapes(
         *(x.shape for x in share), (len(field),) + (1,) * (at[0].dim() - 1)
@@ -135,8 +177,12 @@ def centred(velocity: Sequence[Tensor]) -> Velocity:
     return tuple((low(u, a - d) + high(u, a - d)) / 2 for a, u in enumerate(velocity))
 
 
+@takes(spacing=number)
 def vorticity(velocity: Sequence[Tensor], spacing: float = 1.0) -> Tensor:
     """Return the size of the curl at cell centres, `(B, *grid)`; signed in 2-D."""
+    shape_of(velocity)
+    if not spacing > 0:
+        raise InvalidArgument(f"spacing={spacing}", "a positive cell width")
     u = centred(velocity)
     slope = [torch.gradient(c, spacing=spacing, dim=list(range(1, c.dim()))) for c in u]
     if len(u) == 2:
@@ -145,6 +191,7 @@ def vorticity(velocity: Sequence[Tensor], spacing: float = 1.0) -> Tensor:
     return torch.stack(curl).square().sum(0).sqrt()
 
 
+@takes(values=on_grid, known=booleans, layers=count)
 def extrapolated(values: Tensor, known: Tensor, layers: int) -> Tensor:
     """Return values carried on beyond where they are known, one layer of neighbours at a time.
 
@@ -154,10 +201,17 @@ def extrapolated(values: Tensor, known: Tensor, layers: int) -> Tensor:
         values: `(B, *grid)`.
         known: Booleans of that shape.
         layers: Number of layers.
+
+    Raises:
+        InvalidArgument: If the two shapes differ.
     """
+    if known.shape != values.shape:
+        raise InvalidArgument(
+            f"known of shape {tuple(known.shape)}", f"that of the values, {tuple(values.shape)}"
+        )
     d = values.dim() - 1
     values = torch.where(known, values, 0.0)
-    for _ in range(layers):
+    for _ in range(min(layers, sum(values.shape[1:]))):  # which is all there are
         sums, count = torch.zeros_like(values), torch.zeros_like(values)
         for a in range(d):
             width = [0, 0] * (d - 1 - a)

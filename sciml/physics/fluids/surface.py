@@ -16,6 +16,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from sciml.arguments import check_alike, count, number, takes, tensor
+from sciml.errors import InvalidArgument
+from sciml.physics.fluids.staggered import on_grid
 from sciml.solvers.linear import high, low
 
 WIDTH = 1.0  # half width of the smoothed step, in cells
@@ -27,11 +30,13 @@ def liquid_share(level_set: Tensor) -> Tensor:
     return (0.5 - level_set / (2 * WIDTH)).clamp(0, 1)
 
 
+@takes(level_set=on_grid)
 def volume(level_set: Tensor) -> Tensor:
     """Return the volume of the liquid in cells, `(B,)`."""
     return liquid_share(level_set).flatten(1).sum(1)
 
 
+@takes(level_set=on_grid, sweeps=count)
 def redistance(level_set: Tensor, sweeps: int = 8) -> Tensor:
     """Return a signed distance with the same surface, right within about `sweeps` / 2 cells."""
     d = level_set.dim() - 1
@@ -57,6 +62,7 @@ def redistance(level_set: Tensor, sweeps: int = 8) -> Tensor:
     return phi
 
 
+@takes(level_set=on_grid, wanted=tensor, most=number)
 def same_volume(level_set: Tensor, wanted: Tensor, most: float = 0.5) -> Tensor:
     """Return phi + c with the volume that is wanted.
 
@@ -64,7 +70,16 @@ def same_volume(level_set: Tensor, wanted: Tensor, most: float = 0.5) -> Tensor:
         level_set: `(B, *grid)`.
         wanted: Volumes in cells, `(B,)`.
         most: Largest size of c in cell widths.
+
+    Raises:
+        InvalidArgument: If there is not one volume per sample.
     """
+    if wanted.shape != level_set.shape[:1] or not most > 0:
+        raise InvalidArgument(
+            f"wanted of shape {tuple(wanted.shape)}, most={most}",
+            f"one volume per sample, {tuple(level_set.shape[:1])}, and a positive shift",
+        )
+    check_alike(level_set=level_set, wanted=wanted)
     wide = (-1, *(1,) * (level_set.dim() - 1))
     least, greatest = (torch.full_like(wanted, s * most) for s in (-1.0, 1.0))
     for _ in range(40):  # bisection: the volume falls with c

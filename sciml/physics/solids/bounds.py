@@ -26,9 +26,14 @@ def voigt_reuss(fractions: np.ndarray, tangents: np.ndarray) -> tuple[np.ndarray
             f"fractions of shape {fractions.shape} and tangents of shape {tangents.shape}",
             "(P,) and (P, 3, 3) for P phases",
         )
-    if (fractions < 0).any() or abs(fractions.sum() - 1) > 1e-6:
+    if not ((fractions >= 0).all() and abs(fractions.sum() - 1) <= 1e-6):  # NaN is no share
         raise InvalidArgument(
             f"fractions={fractions.tolist()}", "shares of 0 and more that sum to 1"
+        )
+    finite = np.isfinite(tangents).all()
+    if not finite or (np.linalg.eigvalsh((tangents + tangents.mT) / 2)[:, 0] <= 0).any():
+        raise InvalidArgument(
+            "a tangent that is not finite, or not positive definite", "stiffnesses of materials"
         )
     upper = np.einsum("p,pij->ij", fractions, tangents)
     lower = np.linalg.inv(np.einsum("p,pij->ij", fractions, np.linalg.inv(tangents)))

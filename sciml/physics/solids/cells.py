@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
+from sciml.arguments import typed
 from sciml.errors import InvalidArgument, did_you_mean
 from sciml.physics.solids.block_cells import disk_cell, laminate_cell
 from sciml.physics.solids.inclusion_cells import random_cell, rve1, rve2, rve3
@@ -38,6 +39,7 @@ class Cell(ABC):
         return RVESolver(self.mesh(), self.materials, **options)
 
 
+@typed
 @dataclass(frozen=True)
 class DiskCell(Cell):
     """One disk in the middle of the square.
@@ -59,6 +61,7 @@ class DiskCell(Cell):
         return disk_cell(self.n, self.radius)
 
 
+@typed
 @dataclass(frozen=True)
 class PlasticDiskCell(DiskCell):
     """The disk in a matrix of J2 plasticity: a cell with history.
@@ -81,6 +84,7 @@ class PlasticDiskCell(DiskCell):
         return matrix, EQUINO_FIBRE
 
 
+@typed
 @dataclass(frozen=True)
 class LaminateCell(Cell):
     """Two layers normal to x, whose homogenised stress is known in closed form.
@@ -96,6 +100,7 @@ class LaminateCell(Cell):
         return laminate_cell(self.fraction)
 
 
+@typed
 @dataclass(frozen=True)
 class PaperCell(Cell):
     """One of the three cells of arXiv 2504.07976.
@@ -121,6 +126,7 @@ class PaperCell(Cell):
         return make() if self.size is None else make(self.size)
 
 
+@typed
 @dataclass(frozen=True)
 class RandomCell(Cell):
     """Equal disks at random positions that do not overlap.
@@ -142,6 +148,7 @@ class RandomCell(Cell):
         return random_cell(self.fraction, self.count, size=self.size, seed=self.layout)
 
 
+@typed
 @dataclass(frozen=True)
 class MeshCell(Cell):
     """A cell whose mesh stands in a file of another program, read by meshio.

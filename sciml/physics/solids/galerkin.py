@@ -23,6 +23,7 @@ import torch
 from scipy.optimize import nnls
 from torch import Tensor
 
+from sciml.arguments import typed
 from sciml.errors import InvalidArgument
 from sciml.physics.solids.composite import Composite
 from sciml.physics.solids.materials import Material
@@ -69,6 +70,7 @@ def every_point(mesh: RVEMesh) -> Quadrature:
     return Quadrature(np.arange(mesh.weights.size), mesh.weights.ravel())
 
 
+@typed
 def random_points(mesh: RVEMesh, count: int, seed: int = 0) -> Quadrature:
     """Return `count` points drawn with probabilities that are their weights, without repetition."""
     total = mesh.weights.size
@@ -81,6 +83,7 @@ def random_points(mesh: RVEMesh, count: int, seed: int = 0) -> Quadrature:
     return Quadrature(np.sort(index), np.full(count, 1 / count))
 
 
+@typed
 def empirical_cubature(
     mesh: RVEMesh, basis: PODBasis, stress: np.ndarray, cut: float = CUT
 ) -> Quadrature:
@@ -112,6 +115,7 @@ def empirical_cubature(
     return Quadrature(index, found[index])
 
 
+@typed
 class GalerkinSolver:
     """Solve cells in the span of strain modes.
 

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.spatial import Delaunay, cKDTree
 
+from sciml.arguments import typed
 from sciml.errors import InvalidArgument
 from sciml.physics.checks import check_positive
 from sciml.physics.solids.block_cells import add_midsides
@@ -153,22 +154,26 @@ def _bend(
 # The cells of arXiv 2504.07976; sizes that give about as many unknowns as its meshes.
 
 
+@typed
 def rve1(size: float = 0.024) -> RVEMesh:
     """Return RVE1: circles of radius 0.2959 in the middle and at the corners, 55 % fibre."""
     return inclusion_cell([Ellipse(0.0, 0.0, 0.2959), Ellipse(0.5, 0.5, 0.2959)], size)
 
 
+@typed
 def rve2(size: float = 0.03) -> RVEMesh:
     """Return RVE2: one ellipse of semi-axes 0.35 and 0.1754 turned by 30 degrees."""
     return inclusion_cell([Ellipse(0.0, 0.0, 0.35, 0.1754, 30.0)], size)
 
 
+@typed
 def rve3(size: float = 0.03) -> RVEMesh:
     """Return RVE3: circles of radius 0.10, 0.10 and 0.15."""
     circles = Ellipse(-0.25, 0.25, 0.1), Ellipse(0.0, -0.25, 0.1), Ellipse(0.25, 0.15, 0.15)
     return inclusion_cell(circles, size)
 
 
+@typed
 def random_cell(
     fraction: float = 0.3, count: int = 8, *, size: float = 0.04, seed: int = 0
 ) -> RVEMesh:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.spatial import cKDTree
 
+from sciml.arguments import typed
 from sciml.errors import InvalidArgument
 from sciml.physics.checks import check_number, check_positive, check_seed
 from sciml.physics.solids.block_cells import check_count
@@ -17,6 +18,7 @@ SAMPLES = 720  # points on an ellipse for distances between two
 TRIES = 20_000  # positions per inclusion before a cell counts as full
 
 
+@typed
 @dataclass(frozen=True)
 class Ellipse:
     """An inclusion; it repeats with period 1 along x and y.
@@ -132,6 +134,7 @@ def check_gaps(inclusions: Sequence[Ellipse], least: float) -> None:
             )
 
 
+@typed
 def random_inclusions(
     fraction: float, count: int = 8, *, apart: float = 0.04, seed: int = 0
 ) -> tuple[Ellipse, ...]:

@@ -33,6 +33,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sciml.arguments import typed
 from sciml.errors import InvalidArgument, InvalidType
 from sciml.physics.checks import check_number, check_positive
 
@@ -185,6 +186,7 @@ class Material(ABC):
         return torch.stack([pressure, pressure, zero], -1) + ratio[..., None] * deviator
 
 
+@typed
 @dataclass(frozen=True)
 class LinearElastic(Material):
     """Hooke's law, w = G n^2.
@@ -223,6 +225,7 @@ class LinearElastic(Material):
         return Radial(self.shear * (n**2 - TINY), ratio, torch.zeros_like(n))
 
 
+@typed
 @dataclass(frozen=True)
 class SofteningElastic(Material):
     """Nonlinear elastic law whose shear stiffness falls with the strain, 2G = a1 / (a2 + n).
@@ -252,6 +255,7 @@ class SofteningElastic(Material):
         return Radial(self.a1 * self.a2 * energy, ratio, -ratio / (self.a2 + n) / n)
 
 
+@typed
 @dataclass(frozen=True)
 class J2Plasticity(Material):
     """Von Mises plasticity with linear isotropic hardening, integrated by backward Euler.

@@ -7,9 +7,11 @@ from functools import cached_property
 
 import numpy as np
 
+from sciml.arguments import typed
 from sciml.physics.solids.elements import ELEMENTS, Element
 
 
+@typed
 @dataclass(frozen=True, eq=False)
 class QuadraticMesh:
     """E elements of k nodes, N nodes in all, Q quadrature points in each element.

@@ -15,6 +15,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
+from sciml.arguments import typed
 from sciml.errors import InvalidArgument, InvalidType
 from sciml.physics.solids.elements import ELEMENTS
 from sciml.physics.solids.mesh import QuadraticMesh
@@ -24,6 +25,7 @@ AREA_ERROR = 1e-8
 FRACTION_ERROR = 1e-3  # quadratic sides on circles: far below this where a mesh is usable
 
 
+@typed
 @dataclass(frozen=True, eq=False)
 class RVEMesh(QuadraticMesh):
     """A periodic mesh of Q8 or T6 elements; E elements of k nodes, Q quadrature points each.

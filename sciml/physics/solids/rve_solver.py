@@ -23,7 +23,8 @@ import torch
 from scipy.sparse import csc_array
 from scipy.sparse.linalg import SuperLU
 
-from sciml.errors import InvalidArgument
+from sciml.arguments import typed
+from sciml.errors import InvalidArgument, InvalidType
 from sciml.physics.checks import check_positive
 from sciml.physics.solids.assembly import Assembly, factorised
 from sciml.physics.solids.block_cells import check_count
@@ -75,6 +76,7 @@ class RVESolution:
         return self.status == Status.CONVERGED
 
 
+@typed
 class RVESolver:
     """Solve cell problems on one mesh.
 
@@ -260,7 +262,7 @@ class RVESolver:
         return np.concatenate([np.zeros(2), w]).reshape(-1, 2)[self.mesh.glued]
 
     def _check_strain(self, strain: np.ndarray | Sequence) -> np.ndarray:
-        strain = np.asarray(strain, dtype=np.float64)
+        strain = _numbers("strain", strain)
         if strain.ndim != 2 or strain.shape[1] != 3 or not len(strain):
             raise InvalidArgument(
                 f"strain of shape {strain.shape}",
@@ -275,7 +277,7 @@ class RVESolver:
     def _check_array(self, name: str, value: np.ndarray | None, shape: tuple) -> np.ndarray:
         if value is None:
             return np.zeros(shape)
-        value = np.asarray(value, dtype=np.float64)
+        value = _numbers(name, value)
         if value.shape != shape:
             raise InvalidArgument(f"{name} of shape {value.shape}", f"{shape}")
         return value
@@ -397,3 +399,16 @@ def _evaluate(solver: RVESolver, strain: np.ndarray, w: np.ndarray, state: np.nd
     stress, moduli, new_state = solver.response(local, state)
     force, scale = solver.balance(stress)
     return (local, stress, moduli, new_state), force, float(np.linalg.norm(force)), scale
+
+
+def _numbers(name: str, value: object) -> np.ndarray:
+    """Return real numbers in float64; NumPy would drop imaginary parts and read text."""
+    try:
+        found = np.asarray(value)
+    except (TypeError, ValueError, RuntimeError):  # ragged lists, tensors with a graph
+        found = np.empty((), dtype=object)
+    if found.dtype.kind not in "fiu":
+        raise InvalidType(
+            f"{name} is a {type(value).__name__} of {found.dtype}", "an array of real numbers"
+        )
+    return found.astype(np.float64)

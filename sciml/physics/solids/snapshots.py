@@ -20,6 +20,7 @@ from typing import TypeVar
 import numpy as np
 from torch import Tensor
 
+from sciml.arguments import typed
 from sciml.errors import InvalidArgument
 from sciml.physics.solids.cells import Cell
 from sciml.physics.solids.pod import PODBasis
@@ -87,6 +88,7 @@ class Snapshots:
         return PODBasis.from_solution(solver.mesh, solution, rank)
 
 
+@typed
 def macro_strains(
     part: str, count: int, box: float, law: str, radial: bool, isochoric: bool = False
 ) -> np.ndarray:
@@ -97,6 +99,11 @@ def macro_strains(
     """
     if law not in LAWS:
         raise InvalidArgument(f"law={law}", " or ".join(LAWS))
+    if part not in SEEDS or count < 0 or not 0 <= box < np.inf:
+        raise InvalidArgument(
+            f"part={part!r}, count={count}, box={box}",
+            f"one of {', '.join(SEEDS)}, and numbers that are not negative",
+        )
     draw = np.random.default_rng(SEEDS[part])
     if part == "test_small":
         way = draw.standard_normal((count, 3))

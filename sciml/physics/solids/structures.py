@@ -14,6 +14,7 @@ from functools import cached_property
 
 import numpy as np
 
+from sciml.arguments import typed
 from sciml.errors import InvalidArgument
 from sciml.physics.solids.block_cells import add_midsides, check_count, join_blocks
 from sciml.physics.solids.elements import ELEMENTS, Element
@@ -28,6 +29,7 @@ REDUCED_Q8 = replace(
 )
 
 
+@typed
 @dataclass(frozen=True, eq=False)
 class StructureMesh(QuadraticMesh):
     """Q8 elements with four quadrature points each.
@@ -100,6 +102,7 @@ class Structure:
         return cls(name, mesh, held, values[first], forces)
 
 
+@typed
 def plate(refine: int = 1, stretch: float = 1.0) -> Structure:
     """Return a plate of 100 x 100 with a hole of radius 25, pulled along x by its edges.
 
@@ -128,6 +131,7 @@ def plate(refine: int = 1, stretch: float = 1.0) -> Structure:
     return Structure.of("plate", mesh, [(left, 0, 0.0), (right, 0, stretch), (low, 1, 0.0)])
 
 
+@typed
 def l_profile(refine: int = 1, bend: float = 1.5) -> Structure:
     """Return an L of 100 x 100 without its upper right quarter, hung at the top and bent down.
 
@@ -145,6 +149,7 @@ def l_profile(refine: int = 1, bend: float = 1.5) -> Structure:
     return Structure.of("l_profile", mesh, [(top, 0, 0.0), (top, 1, 0.0), (side, 1, -bend)])
 
 
+@typed
 def cook(refine: int = 1, force: float = 40.0) -> Structure:
     """Return Cook's membrane: a tapered panel, clamped at the left, sheared at the right.
 

@@ -22,6 +22,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from sciml.arguments import typed
 from sciml.errors import InvalidArgument
 from sciml.physics.checks import check_positive
 from sciml.physics.steady.periodic import Advection, Periodic, multiplied, periodic_field
@@ -29,6 +30,7 @@ from sciml.solvers import GMRES, NewtonKrylov, Operator, Solution, root
 from sciml.solvers.solution import Policy
 
 
+@typed
 class SteadyNavierStokes:
     """The flow a random force keeps up at viscosity nu.
 

@@ -15,6 +15,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from sciml.arguments import typed
 from sciml.physics.checks import check_positive
 from sciml.physics.steady.periodic import Periodic, multiplied, periodic_field
 from sciml.solvers import CG, NewtonKrylov, Operator, Solution, root
@@ -42,6 +43,7 @@ class SteadyProblem(Protocol):
         """Return the residual of the discrete equation, `(count, n, n)`."""
 
 
+@typed
 class Semilinear:
     """-d Lap u + u + u^3 = f, periodic, pseudo-spectral, by Newton's method and preconditioned CG.
 

@@ -29,6 +29,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sciml.arguments import typed
 from sciml.errors import InvalidArgument
 from sciml.physics.geometry import Box, Domain, Star
 from sciml.physics.geometry.domain import uniform
@@ -92,6 +93,7 @@ class Family(ABC):
         return {"test": self.domains}
 
 
+@typed
 class Stars(Family):
     """Star-shaped domains in the plane.
 
@@ -124,6 +126,7 @@ class Stars(Family):
         }
 
 
+@typed
 class StarPoisson(Stars):
     """The two-dimensional family of arXiv 2603.01193.
 
@@ -143,6 +146,7 @@ class StarPoisson(Stars):
         return Instances(domain, Dirichlet(boundary, source), solution)
 
 
+@typed
 class StarScreened(Stars):
     """Screened problems: `Laplacian u - sigma u = -f`, sigma log-uniform on a range.
 
@@ -187,6 +191,7 @@ class StarScreened(Stars):
         )
 
 
+@typed
 class StarDiffusion(Stars):
     """Diffusion that varies in space: `div(alpha grad u) = -f`.
 
@@ -227,6 +232,7 @@ class StarDiffusion(Stars):
         return Instances(domain, problem, lambda p: _at(domain, value, p))
 
 
+@typed
 class BoxPoisson(Family):
     """Boxes in three dimensions: `Laplacian u = -f`.
 

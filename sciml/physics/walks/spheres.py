@@ -32,6 +32,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sciml.arguments import typed
 from sciml.errors import InvalidArgument, NumericalWarning
 from sciml.physics.checks import check_choice, check_number, check_positive
 from sciml.physics.geometry import Domain, Reflecting
@@ -54,6 +55,7 @@ Follow = Callable[[slice, int], Found]
 TRUNCATED = 0.01
 
 
+@typed
 @dataclass(frozen=True)
 class WalkOnSpheres:
     """Estimates solutions by random walks.

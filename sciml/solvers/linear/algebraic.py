@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sciml.arguments import typed
 from sciml.errors import InvalidArgument, optional
 from sciml.solvers.linear.preconditioner import StencilPreconditioner
 from sciml.solvers.linear.stencil import Stencil
@@ -15,6 +16,7 @@ from sciml.solvers.linear.stencil import Stencil
 KINDS = ("ruge_stuben", "smoothed_aggregation")
 
 
+@typed
 class AlgebraicMultigrid(StencilPreconditioner):
     """One V-cycle of PyAMG with its defaults, one problem after the other, on a CPU.
 
@@ -42,7 +44,7 @@ class AlgebraicMultigrid(StencilPreconditioner):
         count = self.stencil.problems.numel()
         self._masks = self.stencil.unknown.reshape(count, -1).numpy()
         self._cycles = [
-            make(self.stencil.to_csr(k)).aspreconditioner(cycle="V")
+            make(self.stencil.to_csr(k).astype(np.float64)).aspreconditioner(cycle="V")
             if self._masks[k].any()
             else None
             for k in range(count)

@@ -31,6 +31,7 @@ from scipy.sparse.linalg import splu
 from torch import Tensor
 from torch.nn.functional import pad
 
+from sciml.arguments import typed
 from sciml.errors import InvalidArgument
 from sciml.solvers.linear.preconditioner import StencilPreconditioner
 from sciml.solvers.linear.stencil import Stencil
@@ -74,6 +75,7 @@ def wavefronts(grid: tuple[int, ...], device: torch.device) -> _Order:
     return _Order(cells, bounds, lower, upper)
 
 
+@typed
 class IncompleteCholesky(StencilPreconditioner):
     """IC(0) or modified IC(0) of a batch of stencil matrices.
 

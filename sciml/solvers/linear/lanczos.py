@@ -16,11 +16,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sciml.errors import InvalidArgument
+from sciml.arguments import typed
+from sciml.errors import InvalidArgument, InvalidType
 from sciml.solvers.operators import Product
 from sciml.solvers.progress import check_counts
 
 
+@typed
 def ritz_pairs(product: Product, start: Tensor, steps: int) -> tuple[Tensor, Tensor]:
     """Return Ritz values `(k,)`, rising, and orthonormal Ritz vectors `(k, *shape)`.
 
@@ -38,6 +40,8 @@ def ritz_pairs(product: Product, start: Tensor, steps: int) -> tuple[Tensor, Ten
         raise InvalidArgument(
             f"{steps} steps from a start of norm {float(norm):g}", "one step or more, norm > 0"
         )
+    if start.dtype not in (torch.float32, torch.float64):
+        raise InvalidType(f"a start of {start.dtype}", "float32 or float64", "Type .float()")
     n = start.numel()
     steps = min(steps, n)
     basis = start.new_zeros(steps, n)

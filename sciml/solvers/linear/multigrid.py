@@ -42,6 +42,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from sciml.arguments import typed
 from sciml.errors import InvalidArgument
 from sciml.solvers.linear.preconditioner import StencilPreconditioner
 from sciml.solvers.linear.stencil import Stencil, around, build_stencil, high, low
@@ -237,6 +238,7 @@ def residual(stencil: Stencil, x: Tensor, r: Tensor) -> Tensor:
     return out
 
 
+@typed
 class Multigrid(StencilPreconditioner):
     """One V-cycle of the multigrid method of the module's text.
 

@@ -10,11 +10,13 @@ import torch
 from scipy.sparse.linalg import LinearOperator
 from torch import Tensor
 
+from sciml.arguments import typed
 from sciml.errors import InvalidArgument
 from sciml.solvers.linear.stencil import Stencil
 from sciml.solvers.operators import Operator, Product
 
 
+@typed
 class StencilPreconditioner(ABC):
     """A symmetric positive definite approximation of the inverse of a stencil matrix.
 
@@ -62,12 +64,14 @@ class StencilPreconditioner(ABC):
         Called while the stencil still is that of all matrices.
         """
 
+    @typed
     def apply(self, r: Tensor) -> Tensor:
         """Return M r, `(..., *P, *grid)`; r itself at cells that are no unknowns, where A is 1.
 
         So a start or a direction that is not zero there, which a foreign function may make, is put
         right in one step.
         """
+        self.stencil.check_fits(r)
         with torch.no_grad():
             if r.dtype == self.dtype:
                 return torch.where(self.stencil.unknown, self.product(r), r)
@@ -105,6 +109,7 @@ class StencilPreconditioner(ABC):
         """Return M r in the dtype of the preconditioner; anything beside the unknowns."""
 
 
+@typed
 class Jacobi(StencilPreconditioner):
     """Division by the diagonal.
 

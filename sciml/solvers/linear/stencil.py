@@ -24,6 +24,7 @@ from scipy import sparse
 from torch import Tensor
 from torch.nn.functional import pad
 
+from sciml.arguments import booleans, check_alike, shown, takes, tensor, tensors, typed
 from sciml.errors import InvalidArgument, InvalidType
 from sciml.solvers.attach import Implicit
 from sciml.solvers.layout import Rows, transformed
@@ -79,14 +80,11 @@ class Stencil:
 
     def __post_init__(self) -> None:
         """Check types and shapes; values are looked at by `check`."""
+        for name, kind in (("faces", tensors), ("shift", tensor), ("unknown", booleans)):
+            if wanted := kind(getattr(self, name)):
+                raise InvalidType(f"{name} is {shown(getattr(self, name))}", wanted)
         object.__setattr__(self, "faces", tuple(self.faces))
-        if not all(t.is_floating_point() for t in (*self.faces, self.shift)):
-            kinds = {str(t.dtype) for t in (*self.faces, self.shift)}
-            raise InvalidType(f"a stencil of {', '.join(sorted(kinds))}", "float32 or float64")
-        if self.unknown.dtype != torch.bool:
-            raise InvalidType(
-                f"unknown of {self.unknown.dtype}", "booleans", "Type unknown=cells == FLUID"
-            )
+        check_alike(shift=self.shift, **{f"faces[{a}]": w for a, w in enumerate(self.faces)})
         shape, d = tuple(self.shift.shape), len(self.faces)
         wanted = [
             tuple(n - (a == i - (len(shape) - d)) for i, n in enumerate(shape)) for a in range(d)
@@ -147,6 +145,7 @@ class Stencil:
         return self
 
     # --- products ---------------------------------------------------------------------------
+    @typed
     def times(self, x: Tensor) -> Tensor:
         """Return A x, `(..., *P, *grid)`; differentiable in x and in the weights."""
         recorded = torch.is_grad_enabled() and any(
@@ -217,6 +216,7 @@ class Stencil:
             out.__dict__["diagonal"] = known["diagonal"][places]
         return out
 
+    @typed
     def solve(
         self,
         b: Tensor,
@@ -380,6 +380,7 @@ class Stencil:
         return sparse.coo_array(entries, shape=(n, n)).tocsr()
 
 
+@takes(faces=tensors, shift=tensor, unknown=booleans)
 def build_stencil(faces: Sequence[Tensor], shift: Tensor, unknown: Tensor) -> Stencil:
     """Return a stencil in which only unknowns are joined and none has a zero row.
 
@@ -389,7 +390,8 @@ def build_stencil(faces: Sequence[Tensor], shift: Tensor, unknown: Tensor) -> St
         shift: `(*P, *grid)`; likewise.
         unknown: `(*P, *grid)` booleans; cells that nothing is joined to are taken out.
     """
-    d = len(faces)
+    given = Stencil(tuple(faces), shift, unknown)  # which looks at the shapes
+    faces, shift, unknown, d = given.faces, given.shift, given.unknown, given.ndim
     joined = tuple(
         torch.where(low(unknown, a - d) & high(unknown, a - d), w, 0.0) for a, w in enumerate(faces)
     )

@@ -21,8 +21,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sciml.arguments import flag, function, maybe, number, numbers, takes, tensor, whole
+from sciml.arguments import (
+    flag,
+    function,
+    in_range,
+    maybe,
+    number,
+    numbers,
+    takes,
+    tensor,
+    whole,
+)
 from sciml.errors import InvalidArgument
+from sciml.shapes import check_call, name_of
 from sciml.solvers.layout import Layout
 from sciml.solvers.problem import Task
 from sciml.solvers.progress import Progress
@@ -82,7 +93,8 @@ def proximal_gradient(
             torch.zeros(1, 8), (y,), on_failure="raise",
         )
     """
-    layout = _checked(x0, theta, layout)
+    layout = _checked(objective, x0, theta, layout)
+    check_call(f"'{name_of(prox)}', the proximal map,", prox, "(v, step, *theta)", x0, step, *theta)
 
     def image(x: Tensor, step: Tensor, *theta: Any) -> Tensor:
         wide = layout.spread(step, x)
@@ -184,7 +196,7 @@ def mirror_descent(
         ConvergenceError: Under `raise`, if a problem was not solved.
         InvalidArgument: If `x0` is not inside the simplex.
     """
-    layout = _checked(x0, theta, layout)
+    layout = _checked(objective, x0, theta, layout)
     start = x0.detach()
     if x0.dim() <= getattr(layout, "ndim", x0.dim()):
         raise InvalidArgument(f"x0 of shape {tuple(x0.shape)}", "(*P, n), n entries of a simplex")
@@ -317,7 +329,7 @@ def _step_for(
             return step.detach().to(x0.dtype).expand(shape)
         if not 0 < step < float("inf"):
             raise InvalidArgument(f"step={step}", "a positive number, at most 1 / L")
-        return x0.new_full(shape, step)
+        return x0.new_full(shape, in_range("step", step, x0))
     x0 = x0.detach()
     with torch.autocast(x0.device.type, enabled=False):
         pull = torch.func.vjp(lambda y: _slope(objective, y, theta, layout), x0)[1]
@@ -332,7 +344,11 @@ def _step_for(
         return torch.where(good, 1 / (1.1 * torch.where(good, size, 1.0)), 1.0).detach()
 
 
-def _checked(x0: Tensor, theta: Sequence[Any], layout: Layout | None) -> Layout:
+def _checked(
+    objective: Callable, x0: Tensor, theta: Sequence[Any], layout: Layout | None
+) -> Layout:
+    name = f"'{name_of(objective)}', the objective,"
+    check_call(name, objective, "(x, *theta)", x0, *theta)
     return layout_for(x0, layout)
 
 

@@ -19,7 +19,7 @@ import math
 import torch
 from torch import Tensor
 
-from sciml.arguments import numbers, takes, tensor
+from sciml.arguments import check_alike, in_range, numbers, takes, tensor
 from sciml.errors import InvalidArgument
 
 Radius = float | Tensor
@@ -40,7 +40,7 @@ def project_box(x: Tensor, lower: float | Tensor, upper: float | Tensor) -> Tens
     if not isinstance(lower, Tensor) and not isinstance(upper, Tensor):
         if not lower <= upper:
             raise InvalidArgument(f"lower={lower}, upper={upper}", "lower <= upper")
-        return x.clamp(lower, upper)
+        return x.clamp(in_range("lower", lower, x), in_range("upper", upper, x))
     lower, upper = (torch.as_tensor(t, dtype=x.dtype, device=x.device) for t in (lower, upper))
     for name, bound in (("lower", lower), ("upper", upper)):
         fits(bound.shape, x.shape, name)
@@ -69,7 +69,7 @@ def project_simplex(x: Tensor, radius: Radius = 1.0) -> Tensor:
     Example:
         project_simplex(torch.tensor([2.0, 1.0, -1.0]))    # (1, 0, 0)
     """
-    _need_entries(x, "the simplex")
+    need_entries(x, "the simplex")
     radius = _checked_radius(radius, x)
     n = x.shape[-1]
     shifted = x - x.amax(-1, keepdim=True).detach()  # sums of equal size: no cancellation
@@ -116,7 +116,7 @@ def project_second_order_cone(x: Tensor) -> Tensor:
     Raises:
         InvalidArgument: If there is no first entry.
     """
-    _need_entries(x, "the second-order cone")
+    need_entries(x, "the second-order cone")
     height, rest = x[..., :1], x[..., 1:]
     length = safe_length(rest)
     half = 0.5 * (height + length)
@@ -140,6 +140,7 @@ def project_affine(x: Tensor, matrix: Tensor, rhs: Tensor) -> Tensor:
 
     Raises:
         InvalidArgument: If shapes do not fit.
+        InvalidType: If the three are of several dtypes or on several devices.
     """
     m, n = matrix.shape[-2:] if matrix.dim() > 1 else (0, 0)
     if not x.dim() or not rhs.dim() or n != x.shape[-1] or rhs.shape[-1] != m or m > n:
@@ -147,6 +148,10 @@ def project_affine(x: Tensor, matrix: Tensor, rhs: Tensor) -> Tensor:
             f"matrix {tuple(matrix.shape)}, rhs {tuple(rhs.shape)}, x {tuple(x.shape)}",
             "matrix (*batch, m, n), rhs (*batch, m), x (*batch, n) with m <= n",
         )
+    check_alike(x=x, matrix=matrix, rhs=rhs)
+    kept = x.dtype
+    if kept in (torch.float16, torch.bfloat16):  # LAPACK has no such type
+        x, matrix, rhs = x.float(), matrix.float(), rhs.float()
     bad = ~matrix.isfinite().flatten(-2).all(-1)
     matrix = matrix.masked_fill(bad[..., None, None], 0.0)  # LAPACK refuses NaN for all rows
     # the normal matrix M M^T would square the condition number
@@ -158,7 +163,7 @@ def project_affine(x: Tensor, matrix: Tensor, rhs: Tensor) -> Tensor:
             f"matrix {tuple(matrix.shape)} and rhs {tuple(rhs.shape)} for x {tuple(x.shape)}",
             "batches that broadcast to that of x",
         )
-    return out
+    return out.to(kept)
 
 
 def safe_length(x: Tensor) -> Tensor:
@@ -171,7 +176,8 @@ def safe_length(x: Tensor) -> Tensor:
     return torch.where(square == 0, 0.0, torch.where(square == 0, 1.0, square).sqrt()) * size
 
 
-def _need_entries(x: Tensor, what: str) -> None:
+def need_entries(x: Tensor, what: str) -> None:
+    """Refuse vectors without an entry."""
     if x.dim() == 0 or not x.shape[-1]:
         raise InvalidArgument(f"x of shape {tuple(x.shape)} for {what}", "(*batch, n) with n >= 1")
 
@@ -197,7 +203,7 @@ def _checked_radius(radius: Radius, x: Tensor) -> Tensor:
     if not isinstance(radius, Tensor):
         if not 0 < radius < math.inf:
             raise InvalidArgument(f"radius={radius}", "a positive number")
-        return x.new_full((1,) * x.dim(), radius)
+        return x.new_full((1,) * x.dim(), in_range("radius", radius, x))
     if radius.shape not in (x.shape[:-1], torch.Size()):
         raise InvalidArgument(
             f"radius of shape {tuple(radius.shape)} for x of shape {tuple(x.shape)}",

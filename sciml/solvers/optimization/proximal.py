@@ -12,9 +12,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sciml.arguments import numbers, takes, tensor
+from sciml.arguments import in_range, numbers, takes, tensor
 from sciml.errors import InvalidArgument
-from sciml.solvers.optimization.projections import fits, safe_length
+from sciml.solvers.optimization.projections import fits, need_entries, safe_length
 
 Weight = float | Tensor
 
@@ -47,6 +47,8 @@ def group_soft_threshold(x: Tensor, weight: Weight) -> Tensor:
     Raises:
         InvalidArgument: As in `soft_threshold`.
     """
+    if not x.dim():
+        need_entries(x, "a group")
     weight = _checked(weight, x)
     length = safe_length(x)
     kept = length > weight
@@ -68,6 +70,6 @@ def _checked(weight: Weight, x: Tensor) -> Tensor:
     if not isinstance(weight, Tensor):
         if not weight >= 0:
             raise InvalidArgument(f"weight={weight}", "zero or a positive number")
-        return x.new_full((), weight)
+        return x.new_full((), in_range("weight", weight, x))
     fits(weight.shape, x.shape, "weight")
     return torch.where(weight >= 0, weight.to(x.dtype), torch.nan)

@@ -23,7 +23,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from sciml.arguments import maybe, number, takes, tensor, whole
+from sciml.arguments import check_alike, maybe, number, shown, takes, tensor, whole
 from sciml.errors import InvalidArgument, InvalidType
 from sciml.solvers.newton import Newton
 from sciml.solvers.optimization.interior import (
@@ -35,7 +35,7 @@ from sciml.solvers.optimization.interior import (
     why,
 )
 from sciml.solvers.problem import Task
-from sciml.solvers.progress import default_tolerance
+from sciml.solvers.progress import check_tolerances, default_tolerance
 from sciml.solvers.search import PARTS, Adjoint
 from sciml.solvers.solution import Outcome, Policy, Solution, Status
 from sciml.solvers.solve import root
@@ -113,6 +113,7 @@ def qp(
     """
     if max_iter < 1:
         raise InvalidArgument(f"max_iter={max_iter}", "1 or more")
+    check_tolerances(rtol, 0.0)
     data = _checked(quadratic, linear, equality, inequality)
     size, n, m, p = len(linear), linear.shape[-1], data[3].shape[-1], data[5].shape[-1]
     start = QPPoint(*(linear.new_zeros(size, k) for k in (n, m, p)))
@@ -256,9 +257,9 @@ def _checked(
     given |= {} if equality is None else dict(zip("Ab", equality, strict=True))
     given |= {} if inequality is None else dict(zip("Gh", inequality, strict=True))
     for name, t in given.items():
-        if not isinstance(t, Tensor) or not t.is_floating_point() or t.dtype != linear.dtype:
-            kind = t.dtype if isinstance(t, Tensor) else type(t).__name__
-            raise InvalidType(f"{name} of {kind}", "a tensor of the same real dtype as the others")
+        if wanted := tensor(t):
+            raise InvalidType(f"{name} is {shown(t)}", wanted)
+    check_alike(**given)
     if linear.dim() != 2 or not linear.shape[-1]:
         raise InvalidArgument(
             f"linear of shape {tuple(linear.shape)}", "(B, n) with n >= 1", "Type linear[None]"

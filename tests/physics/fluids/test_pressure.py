@@ -205,7 +205,7 @@ def test_moving_walls_push_the_fluid():
 
 def test_bad_arguments_are_refused():
     cells = torch.zeros(1, 4, 4, dtype=torch.long)
-    with pytest.raises(InvalidType, match="cells of torch.float32"):
+    with pytest.raises(InvalidType, match="cells is a tensor of float32"):
         pressure_system(cells.float())
     with pytest.raises(InvalidArgument, match="from 0 to 7"):
         pressure_system(cells.index_fill(1, torch.tensor([2]), 7))
