@@ -64,9 +64,11 @@ def inspected(path: str, changes: Sequence[str]) -> str:
     from sciml.data.files import open_source
 
     source = open_source(path)
-    node = _node(path, changes)
-    head = described(source)
     from sciml.cli.build import make
+    from sciml.cli.data_node import data_node
+
+    node = data_node("fields", changes, {"path": path})
+    head = described(source)
 
     try:
         data = make("data", node, {})
@@ -74,26 +76,6 @@ def inspected(path: str, changes: Sequence[str]) -> str:
         print(head)
         raise error
     return f"{head}\n{used(data)}"
-
-
-def _node(path: str, changes: Sequence[str]) -> dict[str, Any]:
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-    from yaml import YAMLError
-
-    from sciml.cli import paths, preflight, values
-
-    base = OmegaConf.load(paths.config_dir() / "data" / "fields.yaml")
-    base["path"] = path
-    try:
-        merged = OmegaConf.merge(base, OmegaConf.from_dotlist(list(changes)))
-        node = OmegaConf.to_container(merged, resolve=True)
-    except (OmegaConfBaseException, ValueError, TypeError, LookupError, YAMLError) as error:
-        raise ConfigError(f"data: {str(error).splitlines()[0][:200]}") from error
-    findings = preflight.check({"data": node}) + values.numbers({"data": node})
-    if findings:
-        raise ConfigError(" ".join(findings))
-    return node
 
 
 def described(source: Any) -> str:

@@ -23,6 +23,35 @@ TINY = ("network.width=8", "network.hidden=16", "network.modes=4", "network.laye
         "optimizer.lr=1e-2", "schedule.warmup=0", "trainer.val_check_interval=null")  # fmt: skip
 
 
+def odd_files(folder):
+    """Yield strange but legitimate files, and the axes that are recognised in their output."""
+    x = small.smooth(24, 16, 12)
+    y = small.smoothed(x)
+    yield {"x": x, "y": y}, ("x", "y")
+    yield {"x": np.stack([x, 2 * x, x], -1), "y": np.stack([y, y], -1)}, ("x", "y", "c")
+    yield {"x": x[:, None], "y": y[:, None]}, ("c", "x", "y")
+    yield {"a": x, "u": np.stack([y] * 9, -1)}, ("x", "y", "t")
+    yield {"x": x[:, 0], "y": y[:, 0]}, ("x",)
+    cube = small.smooth(24, 8, 6, 8)
+    yield {"x": cube, "y": small.smoothed(cube)}, ("x", "y", "z")
+    yield {"x": (3 * x).round().astype("i4"), "y": (9 * y).round().astype("i2")}, ("x", "y")
+    yield {"x": x > 0, "y": y.astype(">f8")}, ("x", "y")
+    yield {"x": x[:, 0, :3], "y": y}, ("x", "y")  # three numbers for the whole sample
+
+
+def test_strange_but_legitimate_files_are_answered_in_their_own_layout(tmp_path):
+    for k, (held, axes) in enumerate(odd_files(tmp_path)):
+        np.savez(tmp_path / f"{k}.npz", **held)
+        data = FieldFiles(path=str(tmp_path / f"{k}.npz"))
+        assert data.fields.outputs[0].axes == axes, k
+        network = GridFNO(data.sizes["fields"], width=4, hidden=4, modes=2, layers=1)
+        batch = data.batch(0).to("cpu", torch.float32)
+        answer = network.infer(**batch.inputs)[data.fields.outputs[0].name]
+        wanted = torch.from_numpy(data.rows._all[data.fields.outputs[0].name])
+        assert answer.shape[1:] == wanted.shape[1:], k
+        assert network(**batch.inputs).shape == batch.target.shape, k
+
+
 def trained(path, folder, *words, steps=60, model="fno"):
     line = [f"model={model}", f"data.path={path}", *(TINY if model == "fno" else ()), *words]
     trainer = {"max_steps": steps, "limit_val_batches": 0}
