@@ -60,13 +60,13 @@ def other_counts(folder):
     return "a.npz", (), "same number of samples"
 
 
-def clouds(folder):
-    torch.save([{"points": torch.rand(5, 2), "y": torch.rand(5)}] * 4, folder / "a.pt")
-    return "a.pt", (), "Type model=gino"
+def empty(folder):
+    (folder / "a.npz").write_bytes(b"")
+    return "a.npz", (), "is empty"
 
 
 KINDS = (truncated, wrong_key, objects, mixed_shapes, nan, constant, one_sample, no_names,
-         other_counts, clouds)  # fmt: skip
+         other_counts, empty)  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -79,3 +79,15 @@ def test_one_message_and_exit_code_2(kind, tmp_path, capsys):
         error = capsys.readouterr().err.strip()
         assert said in error and "Traceback" not in error, error
         assert error.count("Expected") <= 1 and len(error.splitlines()) == 1, error
+
+
+def test_point_clouds_are_shown_and_sent_to_their_models(tmp_path, capsys):
+    path = str(tmp_path / "a.pt")
+    draw = torch.Generator().manual_seed(0)
+    held = [{"points": torch.rand(n, 2, generator=draw), "y": torch.rand(n)} for n in (5, 8, 6, 7)]
+    torch.save(held, path)
+    assert main(["inspect", path]) == 0
+    said = capsys.readouterr().out
+    assert "5 to 8 points per sample" in said and "type model=gino" in said
+    assert main(["train", "model=fno", f"data.path={path}", f"hydra.run.dir={tmp_path / 'r'}"]) == 2
+    assert "Type model=gino" in capsys.readouterr().err
