@@ -33,5 +33,5 @@ class TestClouds(ModuleContract):
     accelerator_cases = ()
     overfit = (60, 0.3)
     slow_cases = ("fnogno",)
-    optimizer_cases = ("gino",)
+    optimizer_cases = ()  # test_contract_own_data.py has them all; here K-FAC warns of mixed points
     rank_cases = ("gino",)
