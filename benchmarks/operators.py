@@ -128,21 +128,21 @@ def same(folder: Path, seed: int, epochs: int) -> dict[str, float]:
 def best(folder: Path, seed: int, epochs: int) -> dict[str, float]:
     """Train our defaults for small grids."""
     words = ["model=unet", "optimizer=soap", VIEWS, "network.views=true"]
-    return ours([*words, f"trainer.max_steps={epochs * 50}", *darcy(folder)], seed)
+    return ours([*words, f"trainer.max_steps={epochs * 56}", *darcy(folder)], seed)
 
 
 def coarse(folder: Path, seed: int, epochs: int) -> dict[str, float]:
     """Train the same on top of a classical solve."""
     words = ["model=unet", "optimizer=soap", VIEWS, "network.views=true",
              "data.coarse={_target_: sciml.physics.steady.NodalDarcy}"]  # fmt: skip
-    return ours([*words, f"trainer.max_steps={epochs * 50}", *darcy(folder)], seed)
+    return ours([*words, f"trainer.max_steps={epochs * 56}", *darcy(folder)], seed)
 
 
 def burgers(folder: Path, seed: int, epochs: int) -> dict[str, float]:
     """Train our FNO on Burgers' equation."""
     words = ["model=fno", "optimizer=soap", f"data.path={folder / 'burgers_train_16.pt'}",
              f"data.test_path={folder / 'burgers_test_16.pt'}", "data.val=1",
-             "data.symmetries=[shift]", "trainer.max_steps=3000"]  # fmt: skip
+             "data.symmetries=[shift,flip_x_odd]", "trainer.max_steps=5000"]  # fmt: skip
     return ours(words, seed)
 
 
@@ -159,7 +159,8 @@ def shocks(folder: Path, seed: int, epochs: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as made:
         write_shocks(Path(made) / "shocks.npz")
         words = ["model=fno", "optimizer=soap", f"data.path={Path(made) / 'shocks.npz'}",
-                 "data.symmetries=[shift]", "trainer.max_steps=1500"]  # fmt: skip
+                 "data.symmetries=[shift,flip_x_odd]", "data.periodic=true",
+                 "trainer.max_steps=1500"]  # fmt: skip
         return ours(words, seed, baselines=True)
 
 
@@ -196,8 +197,8 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     kept = json.loads(arguments.out.read_text()) if arguments.out.exists() else {}
-    for name in arguments.what:
-        for seed in arguments.seeds if name != "ridge" else [0]:
+    for seed in arguments.seeds:
+        for name in [n for n in arguments.what if n != "ridge" or seed == arguments.seeds[0]]:
             found = WHAT[name](arguments.folder.resolve(), seed, arguments.epochs)
             shown = ", ".join(f"{k} {v:.4g}" for k, v in found.items())
             print(f"{name} seed={seed} epochs={arguments.epochs}: {shown}", flush=True)
