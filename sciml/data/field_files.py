@@ -253,6 +253,12 @@ class FieldFiles(StepData):
         plain |= {"grid": kinds, "periodic": periodic, "base": base}
         plain |= {"history": self.history, "bundle": self.bundle} if self.rolls else {}
         if coarse is not None:
+            if getattr(coarse, "grid", kinds[0]) != kinds[0]:
+                raise InvalidArgument(
+                    f"data.coarse with grid={coarse.grid} for fields on a grid called {kinds[0]}",
+                    "one grid",
+                    f"Set grid: {kinds[0]} in data.coarse, or type data.grid={coarse.grid}",
+                )
             if hasattr(coarse, "fitted"):
                 coarse = coarse.fitted(given, target)
                 self.notes.append(f"coarse solve fitted: {_numbers(coarse.node())}")

@@ -80,6 +80,13 @@ def test_numbers_are_fitted_to_known_solutions(tmp_path):
         NodalDarcy(low=1.0)
 
 
+def test_a_solver_on_another_grid_than_the_fields_is_refused(tmp_path):
+    path = str(darcy(tmp_path / "a.npz", count=20))
+    with pytest.raises(InvalidArgument, match="grid=both for fields on a grid called left"):
+        FieldFiles(path=path, coarse=NodalDarcy(1.0, 5.0, grid="both"))
+    assert FieldFiles(path=path, coarse=NodalDarcy(1.0, 5.0)).fields.solved == 1
+
+
 def test_statistics_are_those_of_what_is_left_to_learn(tmp_path):
     path = darcy(tmp_path / "a.npz")
     solver = NodalDarcy(1.0, 6.0)
