@@ -1,6 +1,7 @@
 """Operators on files: neuraloperator's own trainer beside ours in one run, then our defaults.
 
     python benchmarks/operators.py FOLDER [--what NAME ...] [--seeds 0 1 2] [--epochs 20]
+    python benchmarks/operators.py FOLDER --table      # of what was kept, for docs/own_data.md
 
 FOLDER holds darcy_train_16.pt, darcy_test_16.pt, darcy_test_32.pt, burgers_train_16.pt and
 burgers_test_16.pt, as the neuraloperator library ships or downloads them. What there is to run:
@@ -186,6 +187,26 @@ WHAT: dict[str, Callable[[Path, int, int], dict[str, Any]]] = {
 }  # fmt: skip
 
 
+def table(kept: dict[str, dict[str, dict[str, float]]]) -> str:
+    """Return what was kept as Markdown: means over seeds, with the least and the largest."""
+    heads = ["what", "seeds", "CPU s", "parameters", "relative L2 errors in percent"]
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    for name, runs_of in kept.items():
+        rows = list(runs_of.values())
+        other = [k for k in rows[0] if k not in ("seconds", "preparing", "parameters", "epochs")]
+        spent = [row["seconds"] + row.get("preparing", 0.0) for row in rows]
+        errors = "; ".join(f"{k} {_spread([row[k] for row in rows])}" for k in other)
+        count = rows[0].get("parameters", 0)
+        lines.append(f"| {name} | {len(rows)} | {_spread(spent)} | {count:.0f} | {errors} |")
+    return "\n".join(lines)
+
+
+def _spread(values: list[float]) -> str:
+    mean = sum(values) / len(values)
+    ends = f" ({min(values):.3g}–{max(values):.3g})" if len(values) > 1 else ""
+    return f"{mean:.3g}{ends}"
+
+
 def main() -> None:
     """Run what was asked for, print a line per run, and keep all of them."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -194,9 +215,13 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--table", action="store_true", help="print what was kept, run nothing")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     kept = json.loads(arguments.out.read_text()) if arguments.out.exists() else {}
+    if arguments.table:
+        print(table(kept))
+        return
     for seed in arguments.seeds:
         for name in [n for n in arguments.what if n != "ridge" or seed == arguments.seeds[0]]:
             found = WHAT[name](arguments.folder.resolve(), seed, arguments.epochs)
