@@ -128,6 +128,7 @@ class ExportPretrained(pl.Callback):
             log.info(UNKNOWN, "network")
             return False
         known = network.schema()["inputs"]
+        equation = describe("part", (self.config.get("module") or {}).get("equation"))
         # a module that has read all of its training set knows its ranges
         seen = {name: list(ends) for name, ends in getattr(data, "ranges", {}).items()}
         for step in range(0 if seen else RANGE_BATCHES):
@@ -147,7 +148,11 @@ class ExportPretrained(pl.Callback):
             ranges={name: (min(values), max(values)) for name, values in seen.items()},
             name=self.model,
             description=(type(network).__doc__ or "").strip().splitlines()[0],
-            data={"recipe": self.config.get("data"), "seed": self.config.get("seed")},
+            data={
+                "recipe": self.config.get("data"),
+                "seed": self.config.get("seed"),
+                **({"equation": equation} if equation else {}),
+            },
         )
         return True
 
@@ -170,6 +175,8 @@ def describe_operator(config: Mapping[str, Any], sizes: Mapping[str, Any]) -> di
     for key, value in given.items():
         if key not in accepted:
             continue
+        if key == "coarse":  # an object of the data module, fitted to them or as configured
+            value = value.node() if hasattr(value, "node") else config["data"][key]
         if isinstance(value, Mapping) and "_target_" in value:
             value = describe("part", value)
             if value is None:

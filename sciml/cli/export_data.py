@@ -99,25 +99,14 @@ def _whole(key: str, value: str | None) -> int | None:
 
 def _node(name: str, changes: Sequence[str]) -> dict[str, Any]:
     """Return the checked configuration of a data set."""
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-    from yaml import YAMLError
-
-    from sciml.cli import preflight, values
+    from sciml.cli import preflight
+    from sciml.cli.data_node import data_node
     from sciml.data.steps import StepData
 
     names = paths.options("data")
     if name not in names:
         raise ConfigError(f"data={name} is unknown", hint=did_you_mean(name, names))
-    base = OmegaConf.load(paths.file_of("data", name))
-    try:
-        merged = OmegaConf.merge(base, OmegaConf.from_dotlist(list(changes)))
-        node = OmegaConf.to_container(merged, resolve=True)
-    except (OmegaConfBaseException, ValueError, TypeError, LookupError, YAMLError) as error:
-        raise ConfigError(f"data: {str(error).splitlines()[0][:200]}") from error
-    findings = preflight.check({"data": node}) + values.numbers({"data": node})
-    if findings:
-        raise ConfigError(" ".join(findings))
+    node = data_node(name, changes)
     if not issubclass(preflight.resolve(node["_target_"]), StepData):
         raise ConfigError(f"data={name}", "a set with inputs and answers", "It draws points only")
     return node

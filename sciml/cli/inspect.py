@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 from sciml.errors import ConfigError, SciMLError
 
 if TYPE_CHECKING:
+    from sciml.data.cloud_files import CloudFiles
     from sciml.data.field_files import FieldFiles
 
 USAGE = """usage: sciml inspect FILE [data.KEY=VALUE ...]
 
 Prints arrays, shapes, axes, units, channels and ranges of a file or folder, what would be input and
-output, and how it would be split. The settings are those of data=fields, as for
+output, and how it would be split. The settings are those of data=fields (data=clouds for lists of
+point clouds), as for
 
   python train.py model=fno data.path=FILE data.inputs=[x] data.outputs=[y]
 
@@ -64,36 +66,38 @@ def inspected(path: str, changes: Sequence[str]) -> str:
     from sciml.data.files import open_source
 
     source = open_source(path)
-    node = _node(path, changes)
-    head = described(source)
     from sciml.cli.build import make
+    from sciml.cli.data_node import data_node
 
+    clouds = source.clouds is not None
+    node = data_node("clouds" if clouds else "fields", changes, {"path": path})
+    head = described(source)
     try:
         data = make("data", node, {})
     except SciMLError as error:
         print(head)
         raise error
-    return f"{head}\n{used(data)}"
+    return f"{head}\n{used_clouds(data) if clouds else used(data)}"
 
 
-def _node(path: str, changes: Sequence[str]) -> dict[str, Any]:
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-    from yaml import YAMLError
-
-    from sciml.cli import paths, preflight, values
-
-    base = OmegaConf.load(paths.config_dir() / "data" / "fields.yaml")
-    base["path"] = path
-    try:
-        merged = OmegaConf.merge(base, OmegaConf.from_dotlist(list(changes)))
-        node = OmegaConf.to_container(merged, resolve=True)
-    except (OmegaConfBaseException, ValueError, TypeError, LookupError, YAMLError) as error:
-        raise ConfigError(f"data: {str(error).splitlines()[0][:200]}") from error
-    findings = preflight.check({"data": node}) + values.numbers({"data": node})
-    if findings:
-        raise ConfigError(" ".join(findings))
-    return node
+def used_clouds(data: CloudFiles) -> str:
+    """Return how `model=gino` would use a list of point clouds, in lines."""
+    plain, sizes = data.sizes["clouds"], [len(c[data.where]) for c in data.clouds]
+    box = ", ".join(f"{a:.4g} to {b:.4g}" for a, b in zip(plain["low"], plain["high"], strict=True))
+    features = ", ".join(data.features) or "the coordinates alone"
+    return "\n".join(
+        [
+            "",
+            f"points {data.where}: {plain['dim']} coordinates, {min(sizes)} to {max(sizes)} points "
+            f"per sample, {box} in training",
+            f"input  {features}",
+            f"output {data.wanted}: {plain['out_channels']} channel"
+            f"{'s' * (plain['out_channels'] > 1)}, unit {data.unit}",
+            "split  " + ", ".join(f"{name} {len(rows)}" for name, rows in data.chosen.items()),
+            f"note   {data.points} random points of each sample in a training batch (data.samples)",
+            "note   type model=gino or model=fnogno",
+        ]
+    )
 
 
 def described(source: Any) -> str:
@@ -101,7 +105,8 @@ def described(source: Any) -> str:
     lines = [f"{source.path}: {source.format}", "", "arrays"]
     width = max(map(len, source.arrays), default=0)
     for array in source.arrays.values():
-        role = "" if array.sampled else "   the same for all samples"
+        shared = not array.sampled and source.clouds is None
+        role = "   the same for all samples" if shared else ""
         unit = f" [{array.unit}]" if array.unit else ""
         lines.append(f"  {array.name:<{width}}  {array.shape} {array.dtype}{unit}{role}")
     if source.clouds is not None:

@@ -51,7 +51,11 @@ ROOMS: dict[str, str] = {
     "task": "sciml.physics.graphs",
     "val_estimator": "sciml.autodiff.estimators",
 }
-NESTED_ROOMS = {"problem": ("sciml.physics",), "source": ("sciml.physics", "sciml.data")}
+NESTED_ROOMS = {
+    "coarse": ("sciml.physics.steady", "sciml.physics.evolution"),
+    "problem": ("sciml.physics",),
+    "source": ("sciml.physics", "sciml.data"),
+}
 NESTED_BASES = {
     "strategy": ("lightning.pytorch.strategies.Strategy",),
     "profiler": ("lightning.pytorch.profilers.Profiler",),

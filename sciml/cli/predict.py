@@ -204,7 +204,7 @@ def _drawn(path: Path, model: PretrainedOperator, given: dict, found: dict, know
         first.append(("difference", values[0] - known[name][0]))
     source, given_first = next((k, np.asarray(v[0], float)) for k, v in given.items())
     panels = [(f"input {source}", given_first), *first]
-    figure = Figure(figsize=(3.6 * len(panels), 3.4), layout="constrained")
+    figure = Figure(figsize=(3.6 * len(panels), 3.6), layout="constrained")
     FigureCanvasAgg(figure)
     unit = model.spec["outputs"][name]["unit"]
     for axis, (title, value) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels,
@@ -217,13 +217,14 @@ def _drawn(path: Path, model: PretrainedOperator, given: dict, found: dict, know
             held = model.network.fields.outputs[0].axes
             names = ["t"] * (value.ndim > len(held)) + list(held)
             names = names if len(names) == 2 else ["first axis", "second axis"]
-            axis.set_xlabel(names[0])
-            axis.set_ylabel(names[1])
+            axis.set_xlabel(f"{names[0]}, index")
+            axis.set_ylabel(f"{names[1]}, index")
         else:
             axis.plot(np.atleast_1d(value))
             axis.set_xlabel("index")
         named = title.split()[-1] == name and unit != "1"
         axis.set_title(f"{title} [{unit}]" if named else title, fontsize=10)
+    figure.suptitle("the first sample of the file", fontsize=10)
     figure.savefig(path, dpi=120)
     return True
 

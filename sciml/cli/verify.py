@@ -2,7 +2,8 @@
 
 Elliptic models by walks, with error bars; laws of cells by a bound, see `sciml.cli.verify_law`;
 operators with a constraint by their residual, and by their problem's own solver, see
-`sciml.cli.verify_constrained`.
+`sciml.cli.verify_constrained`; operators on files by the equation that their training named, see
+`sciml.cli.verify_fields`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pathlib import Path
 import torch
 
 from sciml.autodiff.streams import Streams
-from sciml.cli import verify_constrained, verify_law
+from sciml.cli import verify_constrained, verify_fields, verify_law
 from sciml.cli.arguments import LARGEST_SEED, real, whole
 from sciml.cli.predict import device_of, show_warnings
 from sciml.errors import InvalidArgument, SciMLError
@@ -26,6 +27,7 @@ from sciml.pretrained import load_pretrained
 from sciml.pretrained.cell_law import is_law
 from sciml.pretrained.constrained import is_constrained
 from sciml.pretrained.elliptic import judged
+from sciml.pretrained.field_operator import is_field_operator
 
 # Where a card records the error that is estimated here.
 RECORD = "family/rel_l2_pooled"
@@ -39,7 +41,8 @@ product of two independent halves of the walks is an unbiased estimate of the sq
 reference solution needed. The law of a cell (model=equino_disk) is judged by its Fenchel residual
 at --problems random strains: a bound of its error, once the snapshots of its recipe are solved anew
 by --workers processes. An operator with a constraint (model=moe_diffusion_sorption) answers
---problems fresh instances, which its problem's own solver solves as well. Exit code: 0 within the
+--problems fresh instances, which its problem's own solver solves as well. An operator on files is
+compared with the solver of module.equation, or of data.coarse. Exit code: 0 within the
 tolerance (or none given), 1 beyond it or not decided, 2 wrong input.
 """
 
@@ -127,6 +130,8 @@ def _verify(arguments: argparse.Namespace) -> int:
         return verify_law.run(model, arguments, output)
     if is_constrained(model):
         return verify_constrained.run(model, arguments, output)
+    if is_field_operator(model):
+        return verify_fields.run(model, arguments, output)
     draw, predict = judged(model)
     engine = WalkOnSpheres(arguments.walks, arguments.eps, max_steps=100_000)
     streams = Streams(arguments.seed, 0, device=device)

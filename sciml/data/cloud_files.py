@@ -50,6 +50,8 @@ class CloudFiles(StepData):
         InvalidArgument: If the file is no list of samples, or names are not recognised.
     """
 
+    points_differ = True
+
     def __init__(
         self,
         *,

@@ -25,18 +25,21 @@ from sciml.autodiff.streams import Streams
 from sciml.data.batch import Batch
 from sciml.data.epochs import epoch_places
 from sciml.data.files import open_source
+from sciml.data.files.coarse import CoarseSolves
 from sciml.data.files.describe import increments, per_input, skeleton, statistics
 from sciml.data.files.grids import grid_kinds, looks_periodic, places
 from sciml.data.files.layout import SPACE, Layout, recognise
+from sciml.data.files.parts import CHUNK, check_evaluated, pieces, test_sets, without_skipped
 from sciml.data.files.rows import Rows, window_places
-from sciml.data.files.split import split
+from sciml.data.files.source import Source
+from sciml.data.files.split import split as split_rows
 from sciml.data.files.statistics import check_finite
 from sciml.data.files.symmetries import Symmetries
+from sciml.data.files.windows import Windows
 from sciml.data.steps import StepData
 from sciml.errors import InvalidArgument
 from sciml.networks.fields.description import Fields
 
-CHUNK = 50  # samples evaluated at once
 LOOK = 256  # samples looked at to recognise periods and grids
 
 
@@ -68,15 +71,18 @@ class FieldFiles(StepData):
             for outputs whose first time is the input.
         periodic: Whether the domain is periodic in all directions; None to look at the data.
         grid: "left", "both" or "cells" (see `sciml.networks.fields.description`); None to look.
-        symmetries: Of "transpose", "flip_x", "flip_y", "shift", "odd": samples are seen through
-            random ones, after a check that the data have them.
+        symmetries: Of "transpose", "flip_x", "flip_y", "shift", "odd", "flip_x_odd" and so on
+            (`sciml.networks.fields.views`): samples are seen through random ones, after a check
+            that the data have them.
+        coarse: Classical solver of the same problem, whose answer is a further input and what the
+            network corrects, see `sciml.networks.fields.coarse`; None for none.
         batch_size: Samples per step and rank.
         memory: MB up to which a file is kept in memory.
         seed: Of order, windows, noise and views.
         fixed_for: Steps for which a batch stays the same.
 
     Attributes:
-        sizes: `fields`, which networks are made from.
+        sizes: `fields`, which networks are made from, and `coarse`, the solver, where there is one.
         layout: What was recognised.
         notes: Sentences on what was recognised, left out or put right.
         statistics: Of the training part.
@@ -118,6 +124,7 @@ class FieldFiles(StepData):
         periodic: bool | None = None,
         grid: str | None = None,
         symmetries: Sequence[str] = (),
+        coarse: Any = None,
         batch_size: int = 16,
         memory: int = 1000,
         seed: int = 0,
@@ -136,7 +143,7 @@ class FieldFiles(StepData):
         self.axes, self.names_given = axes, (inputs, outputs)
         self.subsample, self.subsample_time, self.memory = subsample, subsample_time, memory
         self.source = open_source(path)
-        self.layout = recognise(self.source, inputs, outputs, axes)
+        self.layout = self._read(self.source)
         self.notes = list(self.source.notes)
         if task == "rollout" and not self.layout.moving:
             raise InvalidArgument(
@@ -146,11 +153,25 @@ class FieldFiles(StepData):
             )
         self.rolls = bool(self.layout.moving) and task != "map"
         self.rows = self._rows(self.layout, self.source.chunked)
-        self.chosen = self._split(split, train, val, test, skip, test_path)
-        self.tests = self._tests(test_path)
+        apart = test_path is not None
+        chosen = split_rows(
+            self.source, self.layout.count, how=split, val=val, test=test, train=train, apart=apart
+        )
+        if apart:
+            chosen.pop("test", None)
+        self.chosen, said = without_skipped(chosen, self.rows, skip)
+        self.notes += said
+        if apart:
+            self.tests = test_sets(test_path, self.source, self.layout, self._read, self._rows)
+        else:
+            self.tests = {"test": (self.rows, self.chosen["test"], self.layout)}
         self.times = self._times()
         self.calls = self._calls(horizon)
-        self.sizes = {"fields": self._describe(units or {}, increment, periodic, grid)}
+        self.windows = Windows(self.layout, self.history, self.bundle)
+        self.coarse: CoarseSolves | None = None
+        self.sizes = {"fields": self._describe(units or {}, increment, periodic, grid, coarse)}
+        if self.coarse:
+            self.sizes["coarse"] = self.coarse.solver
         self.fields = Fields(self.sizes["fields"])
         self.unit = self._unit()
         self.names = tuple(f.name for f in self.fields.outputs)
@@ -160,6 +181,9 @@ class FieldFiles(StepData):
             self.notes += self.symmetries.check(*self.known("train", 400))
 
     # --- reading ----------------------------------------------------------------------------
+    def _read(self, source: Source) -> Layout:
+        return recognise(source, *self.names_given, self.axes)
+
     def _rows(self, layout: Layout, chunked: int) -> Rows:
         points = self.subsample
         letters = SPACE[: len(layout.space)]
@@ -173,67 +197,6 @@ class FieldFiles(StepData):
         arrays = {a.name: a for a in (*layout.inputs, *layout.outputs)}
         limit = self.memory * 2**20
         return Rows(list(arrays.values()), steps, self.subsample_time, limit, chunked)
-
-    def _split(self, how, train, val, test, skip, test_path) -> dict[str, np.ndarray]:
-        """Return row numbers of the parts, without those to skip."""
-        count = self.layout.count
-        chosen = split(
-            self.source, count, how=how, val=val, test=test, train=train,
-            apart=test_path is not None,
-        )  # fmt: skip
-        if test_path is not None:
-            chosen.pop("test", None)
-        if skip is None:
-            return chosen
-        if isinstance(skip, str):
-            if skip != "nan":
-                raise InvalidArgument(f"data.skip={skip}", "nan, or a list of sample numbers")
-            left = {int(i) for rows in chosen.values() for i in self._not_finite(rows)}
-        else:
-            left = {int(i) for i in skip}
-            outside = [i for i in left if not 0 <= i < count]
-            if outside:
-                raise InvalidArgument(f"data.skip with {outside[0]}", f"numbers below {count}")
-        self.notes.append(f"{len(left)} samples are left out (data.skip)")
-        return {k: rows[~np.isin(rows, list(left))] for k, rows in chosen.items()}
-
-    def _not_finite(self, rows: np.ndarray) -> np.ndarray:
-        bad = []
-        for piece in self._pieces(rows):
-            held = self.rows[piece]
-            whole = torch.ones(len(piece), dtype=torch.bool)
-            for value in held.values():
-                if value.is_floating_point():
-                    whole &= torch.isfinite(value).flatten(1).all(1)
-            bad.append(piece[~whole.numpy()])
-        return np.concatenate(bad) if bad else np.zeros(0, int)
-
-    def _pieces(self, rows: np.ndarray) -> list[np.ndarray]:
-        width = max(CHUNK, self.rows.block)
-        return [rows[i : i + width] for i in range(0, len(rows), width)]
-
-    def _tests(self, test_path) -> dict[str, tuple[Rows, np.ndarray, Layout]]:
-        """Return rows, their numbers and the layout of every test set by name."""
-        if test_path is None:
-            return {"test": (self.rows, self.chosen["test"], self.layout)}
-        paths = [test_path] if isinstance(test_path, str) else list(test_path)
-        found = {}
-        for path in paths:
-            source = open_source(path)
-            layout = recognise(source, *self.names_given, self.axes)
-            for side in ("inputs", "outputs"):
-                ours, theirs = getattr(self.layout, side), getattr(layout, side)
-                if [(a.name, a.axes) for a in ours] != [(a.name, a.axes) for a in theirs]:
-                    raise InvalidArgument(
-                        f"data.test_path={path} with the {side} "
-                        f"{', '.join(a.describe() for a in theirs)}",
-                        f"arrays like those of {self.path.name}: "
-                        f"{', '.join(a.describe() for a in ours)}",
-                    )
-            name = "test" if not found else f"test_{Path(path).stem}"
-            rows = self._rows(layout, source.chunked)
-            found[name] = (rows, np.arange(layout.count), layout)
-        return found
 
     # --- what data say ----------------------------------------------------------------------
     def _times(self) -> np.ndarray | None:
@@ -268,13 +231,14 @@ class FieldFiles(StepData):
         increment: bool | None,
         periodic: bool | None,
         grid: str | None,
+        coarse: Any,
     ) -> dict[str, Any]:
         """Return what networks are told, from the training part alone."""
         plain = skeleton(self.layout, self.rows.steps, units, self.history, self.bundle)
         plain["samples"] = len(self.chosen["train"])
         look = Fields(plain)
-        held = self._cut(self.rows[self.chosen["train"][:LOOK]], 0, 1)
-        given, target = look.pack(held[0]).double(), look.target(held[1]).double()
+        given, target = self.windows.made(look, self.rows[self.chosen["train"][:LOOK]], 0, 1)
+        given, target = look.pack(given).double(), target.double()
         known = self.source.attributes.get("periodic")
         if periodic is None and isinstance(known, list):
             periodic = all(known)
@@ -283,92 +247,77 @@ class FieldFiles(StepData):
             if periodic:
                 self.notes.append("looks periodic (data.periodic=false if it is not)")
         kinds = grid_kinds(self.source.coordinates, look.size, target, periodic, grid)
-        base = increments(look, given, target, increment, self.notes)
+        # with a coarse solve, changes of that are learned
+        asked = increment if coarse is None else False
+        base = increments(look, given, target, asked, self.notes)
         plain |= {"grid": kinds, "periodic": periodic, "base": base}
         plain |= {"history": self.history, "bundle": self.bundle} if self.rolls else {}
+        if coarse is not None:
+            if getattr(coarse, "grid", kinds[0]) != kinds[0]:
+                raise InvalidArgument(
+                    f"data.coarse with grid={coarse.grid} for fields on a grid called {kinds[0]}",
+                    "one grid",
+                    f"Set grid: {kinds[0]} in data.coarse, or type data.grid={coarse.grid}",
+                )
+            if hasattr(coarse, "fitted"):
+                coarse = coarse.fitted(given, target)
+                self.notes.append(f"coarse solve fitted: {_numbers(coarse.node())}")
+            plain |= {"solved": look.out_channels}
+            more = look.out_channels
+            plain |= {"mean": plain["mean"] + [0.0] * more, "std": plain["std"] + [1.0] * more}
+            count = self.rows.count if self.rows.held and not self.rolls else 0
+            self.coarse = CoarseSolves(coarse, Fields(plain), count)
         fields = Fields(plain)
-        self._check_others()
+        check_evaluated(self.rows, self.chosen["val"], self.tests, self.path)
         self.statistics = statistics(fields, self._pairs(fields), self.notes)
         self.ranges = self.statistics.ranges(fields)
         return plain | self.statistics.plain
 
-    def _check_others(self) -> None:
-        """Refuse validation and test samples with numbers that are none."""
-        others = [(self.rows, self.chosen["val"], self.path)]
-        others += [(rows, n, f"{self.path}, test") for rows, n, _ in self.tests.values()]
-        for rows, numbers, path in others:
-            for i in range(0, len(numbers), CHUNK):
-                piece = numbers[i : i + CHUNK]
-                for name, value in rows[piece].items():
-                    check_finite(name, value, piece, path)
-
     def _pairs(self, fields: Fields) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield all training samples as channels, trajectories step by step."""
-        for piece in self._pieces(self.chosen["train"]):
+        for piece in pieces(self.rows, self.chosen["train"]):
             held = self.rows[piece]
             for name, value in held.items():
                 check_finite(name, value, piece, self.path)
             last = len(self.times) - self.history - self.bundle if self.rolls else 0
             for start in range(0, last + 1, self.bundle):
-                given, wanted = self._cut(held, start, 1)
-                yield fields.pack(given), fields.target(wanted)
+                given, target = self.windows.made(fields, held, start, 1)
+                packed = fields.pack(given)
+                if self.coarse:
+                    packed = torch.cat([packed, self.coarse(piece, given)], 1)
+                yield packed, target
 
     def _unit(self) -> str:
         units = {f.unit for f in self.fields.outputs}
         return units.pop() if len(units) == 1 else "1"
 
     # --- samples ----------------------------------------------------------------------------
-    def _cut(
-        self, held: Mapping[str, Tensor], start: int, calls: int
-    ) -> tuple[dict[str, Tensor], Any]:
-        """Return inputs by name, and outputs by name (a list of them where `calls` is above 1).
-
-        Args:
-            held: Whole arrays.
-            start: First state.
-            calls: Of the network.
-        """
-        given = {a.name: _real(held[a.name]) for a in self.layout.inputs}
-        wanted = {a.name: _real(held[a.name]) for a in self.layout.outputs}
-        if not self.layout.moving:
-            return given, wanted
-        answers = []
-        for call in range(calls):
-            first, answer = start + self.history + call * self.bundle, {}
-            for a in self.layout.outputs:
-                answer[a.name] = _times(wanted[a.name], a.axes, first, self.bundle)
-            answers.append(answer)
-        for a in self.layout.inputs:
-            if a.name in self.layout.moving:
-                given[a.name] = _times(given[a.name], a.axes, start, self.history)
-        return given, answers[0] if calls == 1 else answers
-
-    def _made(self, held: Mapping[str, Tensor], start: int, calls: int) -> tuple[dict, Tensor]:
-        """Return inputs by name and the target `(B, calls * C, *space)`."""
-        given, wanted = self._cut(held, start, calls)
-        answers = [wanted] if isinstance(wanted, dict) else wanted
-        return given, torch.cat([self.fields.target(w) for w in answers], 1)
-
     def batch(self, step: int, rank: int = 0, world: int = 1) -> Batch:
         """Return the samples of a step on a rank."""
         streams = Streams(self.seed, step, rank, world, self.device())
-        held = self.rows[self.places(step, rank, world)]
+        rows = self.places(step, rank, world)
+        held, extra = self.rows[rows], {}
         calls, start = 1, 0
         if self.rolls:
             calls = min(self.steps, 1 + step // self.ramp) if self.ramp else self.steps
             last = len(self.times) - self.history - self.bundle * calls
             draw = Streams(self.seed, step).generator("window", common=True, cpu=True)
             start = int(torch.randint(last + 1, (1,), generator=draw))
-        given, target = self._made(held, start, calls)
+        given, target = self.windows.made(self.fields, held, start, calls)
+        if self.coarse and calls == 1:
+            extra["solved"] = self.coarse(rows, given)
         if self.symmetries:
-            given, target = self.symmetries.drawn(given, target, streams)
+            both = torch.cat([target, *extra.values()], 1)
+            given, both = self.symmetries.drawn(given, both, streams)
+            target = both[:, : target.shape[1]]
+            extra = {name: both[:, target.shape[1] :] for name in extra}
         if self.noise:
             draw = streams.generator("noise", cpu=True)
             size = per_input(self.fields)
             for name, value in given.items():
                 kick = torch.randn(value.shape, generator=draw, dtype=value.dtype)
                 given[name] = value + self.noise * size[name] * kick
-        return Batch(given, target, streams, self.batch_size * world)
+        return Batch(given, target, streams, self.batch_size * world, extra=extra)
 
     def places(self, step: int, rank: int, world: int) -> np.ndarray:
         """Return the row numbers `(batch_size,)` in the file of a rank's samples in a step."""
@@ -383,7 +332,7 @@ class FieldFiles(StepData):
             (self.rows, self.chosen[part]) if part in self.chosen else self.tests[part][:2]
         )
         every = numbers if len(numbers) <= most else numbers[:: -(-len(numbers) // most)]
-        return self._made(rows[every], 0, self.calls if self.rolls else 1)
+        return self.windows.made(self.fields, rows[every], 0, self.calls if self.rolls else 1)
 
     # --- evaluation -------------------------------------------------------------------------
     @property
@@ -411,7 +360,7 @@ class FieldFiles(StepData):
 
     def _chunk(self, rows: Rows, numbers: np.ndarray, start: int, part: str) -> Batch:
         held = rows[numbers[start : start + CHUNK]]
-        given, target = self._made(held, 0, self.calls if self.rolls else 1)
+        given, target = self.windows.made(self.fields, held, 0, self.calls if self.rolls else 1)
         streams = Streams(0, start, device=self.device())
         return Batch(given, target, streams, len(target), part=part)
 
@@ -428,13 +377,6 @@ class FieldFiles(StepData):
         return places(n, self.fields.grid[k])
 
 
-def _real(value: Tensor) -> Tensor:
-    """Return numbers that are added and multiplied: booleans and integers as float32."""
-    return value if value.is_floating_point() else value.to(torch.float32)
-
-
-def _times(value: Tensor, axes: Sequence[str], start: int, count: int) -> Tensor:
-    """Return some times of an array; a single one without its axis."""
-    axis = 1 + list(axes).index("t")
-    value = value.narrow(axis, start, count)
-    return value.squeeze(axis) if count == 1 else value
+def _numbers(node: Mapping[str, Any]) -> str:
+    """Return the numbers of a configuration as text."""
+    return ", ".join(f"{k} = {v:.4g}" for k, v in node.items() if isinstance(v, float))

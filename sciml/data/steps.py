@@ -87,6 +87,8 @@ class StepData(Counted, ABC):
         names: Names of the classes or of the target's components, where they have names.
         plane: Of fields `(n, nx, ny)`, for pictures: "extent" (left, right, bottom, top), "xlabel",
             "ylabel"; empty where the axes have no meaning.
+        points_differ: Whether samples `(B, P, C)` have points of their own, so that scores and the
+            best constant are over points.
     """
 
     kind: Literal["regression", "classification"] = "regression"
@@ -94,6 +96,7 @@ class StepData(Counted, ABC):
     unit: str = "1"
     names: tuple[str, ...] = ()
     plane: dict[str, Any] = {}
+    points_differ: bool = False
 
     def __init__(self, *, seed: int = 0, fixed_for: int = 1) -> None:
         super().__init__()

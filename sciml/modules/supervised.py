@@ -57,7 +57,7 @@ class Supervised(LightningModule):
             raise InvalidArgument(f"module.loss={loss}", "mse or relative")
         self.network, self.kind, self.loss = network, data.kind, loss
         self.unit, self.names = data.unit, data.names
-        self.plane = getattr(data, "plane", {})
+        self.plane, self.points = getattr(data, "plane", {}), getattr(data, "points_differ", False)
         self.make_optimizer, self.make_schedule = optimizer, schedule
         self.scores: dict[str, Regression | Classification] = {}
         self.effort = Tally()
@@ -130,6 +130,20 @@ class Supervised(LightningModule):
         return step_loss(self, self.loss_terms(batch), batch.streams.world)
 
     # --- evaluation ---------------------------------------------------------------------------
+    def _scored(
+        self, prediction: Tensor, batch: Batch
+    ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+        """Return prediction, target, instances and weights as scores take them.
+
+        Where samples have points of their own `(B, P, C)`, a row is a point.
+        """
+        weight = batch.extra.get("weight")
+        if not self.points:
+            return prediction, batch.target, batch.index, weight
+        samples, count = batch.target.shape[:2]
+        index = torch.arange(samples).repeat_interleave(count)
+        return prediction.flatten(0, 1), batch.target.flatten(0, 1), index, weight
+
     def on_validation_epoch_start(self) -> None:
         """Start empty scores."""
         self.scores, self._val = {"val": score_of(self.kind)}, [0.0, 0]
@@ -141,7 +155,7 @@ class Supervised(LightningModule):
             return
         prediction = self.predict_batch(batch)
         weight = batch.extra.get("weight")
-        self.scores["val"].add(prediction, batch.target, batch.index, weight)
+        self.scores["val"].add(*self._scored(prediction, batch))
         rows = len(batch.target) if weight is None else int((weight > 0).sum())
         term = self.data_term(prediction, batch)
         term.count = 1
@@ -166,9 +180,8 @@ class Supervised(LightningModule):
         if batch is None:
             return
         score = self.scores.setdefault(batch.part, score_of(self.kind))
-        weight = batch.extra.get("weight")
         beside = {"inputs": batch.inputs} if self.kind == "regression" else {}
-        score.add(self.predict_batch(batch), batch.target, batch.index, weight, **beside)
+        score.add(*self._scored(self.predict_batch(batch), batch), **beside)
 
     def on_test_epoch_end(self) -> None:
         """Log the metrics of every test set and what the solver did, and keep the report."""

@@ -146,6 +146,7 @@ CLASSES: dict[str, dict[str, str]] = {
         "LevenbergMarquardt": "sciml.solvers:LevenbergMarquardt",
         "Neumann": "sciml.solvers:Neumann",
         "Newton": "sciml.solvers:Newton",
+        "NodalDarcy": "sciml.physics.steady:NodalDarcy",
         "NewtonKrylov": "sciml.solvers:NewtonKrylov",
         "ODE": "sciml.solvers:ODE",
         "ResidualFlow": "sciml.solvers:ResidualFlow",

@@ -31,6 +31,24 @@ def test_samples_of_different_sizes_share_a_batch(tmp_path):
     assert whole in (40, 55, 48, 60)
 
 
+def test_clouds_of_different_sizes_are_scored_point_by_point(tmp_path):
+    path = write(tmp_path / "a.pt", sizes=(30, 33, 36, 39, 42))
+    words = ["model=gino", f"data.path={path}", "data.test=3", "network.nodes=4", "network.width=4",
+             "network.modes=2", "network.layers=1", "network.radius=0.5"]  # fmt: skip
+    run = runs.prepare(words, tmp_path, trainer={"max_steps": 2, "limit_val_batches": 1})
+    runs.fit(run)
+    run.trainer.test(run.module, run.data, verbose=False)
+    report = run.module.test_report
+    chunks = [run.data.test_chunk(k) for k in range(3)]
+    with torch.no_grad():
+        found = [run.module.network.eval()(**c.inputs) for c in chunks]
+    errors = [(f - c.target).norm() / c.target.norm() for f, c in zip(found, chunks, strict=True)]
+    assert report["metrics"]["test/rel_l2"] == pytest.approx(float(sum(errors) / 3), rel=1e-5)
+    value = torch.cat([c.target.flatten() for c in chunks]).double()
+    constant = float((value - value.mean()).norm() / value.norm())
+    assert report["baselines"]["constant"] == pytest.approx(constant, rel=1e-6)
+
+
 def test_values_that_do_not_belong_to_points_are_told(tmp_path):
     path = write(tmp_path / "a.pt", bad=True)
     with pytest.raises(InvalidArgument, match=r"sample 2 has press \(1, 47\) for 48 points"):

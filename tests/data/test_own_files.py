@@ -250,3 +250,43 @@ def test_statistics_of_parts_are_those_of_the_whole():
     torch.testing.assert_close(found.mean, flat.mean(1), rtol=1e-14, atol=0)
     torch.testing.assert_close(found.std, flat.std(1, unbiased=False), rtol=1e-9, atol=0)
     assert torch.equal(found.low, flat.amin(1)) and torch.equal(found.high, flat.amax(1))
+
+
+def test_npy_files_are_arrays_or_samples_by_their_names(tmp_path):
+    x = small.smooth(12, 8)
+    pair = tmp_path / "pair"
+    pair.mkdir()
+    np.save(pair / "x.npy", x)
+    np.save(pair / "y.npy", 2 * x)
+    layout = recognise(open_source(pair))
+    np.testing.assert_array_equal(layout.outputs[0].rows([3, 1]), 2 * x[[3, 1]])
+    assert "data.path=" in open_source(pair / "x.npy").notes[0]
+    parts = tmp_path / "parts"
+    parts.mkdir()
+    for name, part, values in (("x", "train", x[:9]), ("y", "train", 2 * x[:9]),
+                               ("x", "test", x[9:]), ("y", "test", 2 * x[9:])):  # fmt: skip
+        np.save(parts / f"{name}_{part}.npy", values)
+    source = open_source(parts)
+    np.testing.assert_array_equal(source.arrays["y"].rows([11, 0]), 2 * x[[11, 0]])
+    assert source.parts["test"].tolist() == [9, 10, 11]
+    single = tmp_path / "single"
+    single.mkdir()
+    for k in range(12):
+        np.save(single / f"case_{k}.npy", x[k])
+    assert open_source(single).arrays["values"].shape == (12, 8)
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_zarr_stores(tmp_path, version):
+    zarr = pytest.importorskip("zarr")
+    x = small.smooth(12, 8)
+    settings = {"zarr_format": version} if hasattr(zarr, "create_group") else {}
+    group = zarr.open_group(str(tmp_path / "a.zarr"), mode="w", **settings)
+    for name, values in (("x", x), ("y", 2 * x)):
+        node = (group.create_array if hasattr(group, "create_array") else group.create_dataset)(
+            name, shape=values.shape, dtype=values.dtype, chunks=(5, 8)
+        )
+        node[:] = values
+    source = open_source(tmp_path / "a.zarr")
+    np.testing.assert_array_equal(source.arrays["y"].rows([11, 2]), 2 * x[[11, 2]])
+    assert source.chunked == 5 and recognise(source).inputs[0].name == "x"

@@ -1,6 +1,7 @@
 """Operators trained on files: what is learned, reported, saved, continued and passed on."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -21,6 +22,35 @@ from sciml.testing import small_files as small
 
 TINY = ("network.width=8", "network.hidden=16", "network.modes=4", "network.layers=2",
         "optimizer.lr=1e-2", "schedule.warmup=0", "trainer.val_check_interval=null")  # fmt: skip
+
+
+def odd_files(folder):
+    """Yield strange but legitimate files, and the axes that are recognised in their output."""
+    x = small.smooth(24, 16, 12)
+    y = small.smoothed(x)
+    yield {"x": x, "y": y}, ("x", "y")
+    yield {"x": np.stack([x, 2 * x, x], -1), "y": np.stack([y, y], -1)}, ("x", "y", "c")
+    yield {"x": x[:, None], "y": y[:, None]}, ("c", "x", "y")
+    yield {"a": x, "u": np.stack([y] * 9, -1)}, ("x", "y", "t")
+    yield {"x": x[:, 0], "y": y[:, 0]}, ("x",)
+    cube = small.smooth(24, 8, 6, 8)
+    yield {"x": cube, "y": small.smoothed(cube)}, ("x", "y", "z")
+    yield {"x": (3 * x).round().astype("i4"), "y": (9 * y).round().astype("i2")}, ("x", "y")
+    yield {"x": x > 0, "y": y.astype(">f8")}, ("x", "y")
+    yield {"x": x[:, 0, :3], "y": y}, ("x", "y")  # three numbers for the whole sample
+
+
+def test_strange_but_legitimate_files_are_answered_in_their_own_layout(tmp_path):
+    for k, (held, axes) in enumerate(odd_files(tmp_path)):
+        np.savez(tmp_path / f"{k}.npz", **held)
+        data = FieldFiles(path=str(tmp_path / f"{k}.npz"))
+        assert data.fields.outputs[0].axes == axes, k
+        network = GridFNO(data.sizes["fields"], width=4, hidden=4, modes=2, layers=1)
+        batch = data.batch(0).to("cpu", torch.float32)
+        answer = network.infer(**batch.inputs)[data.fields.outputs[0].name]
+        wanted = torch.from_numpy(data.rows._all[data.fields.outputs[0].name])
+        assert answer.shape[1:] == wanted.shape[1:], k
+        assert network(**batch.inputs).shape == batch.target.shape, k
 
 
 def trained(path, folder, *words, steps=60, model="fno"):
@@ -112,6 +142,10 @@ def test_a_linear_operator_is_learned_and_the_folder_predicts_it(tmp_path):
     assert best < 1e-6  # a linear regression has it exactly
     expected = report["metrics"]["test/rel_l2"] / best
     assert report["metrics"]["test/skill"] == pytest.approx(expected, rel=1e-6)
+    spectrum = report["curves"]["spectrum"]["y"]  # Parseval: all waves together are all points
+    for name, size in (("error", report["metrics"]["test/rel_l2_all"]), ("reference", 1.0)):
+        assert np.linalg.norm(spectrum[name]) == pytest.approx(size, rel=1e-6)
+    assert spectrum["reference"][3:].max() < 1e-6  # three waves are in the data
     op = sciml.load_pretrained(tmp_path / "run")
     x = small.smooth(4, 32).astype(np.float32)  # another grid than that of training
     y = op.predict(x=0.3 * x)["y"].numpy()
@@ -149,6 +183,12 @@ def test_roll_outs_are_trained_tested_and_predicted(tmp_path):
     report = run.module.test_report
     assert report["metrics"]["test/rel_l2"] < 0.5 * report["baselines"]["persistence"]
     curve = report["curves"]["rollout"]
+    ends = [report["metrics"][f"test/rollout/{name}"] for name in ("first", "last")]
+    assert ends == [curve["y"]["model"][k] for k in (0, -1)]
+    assert {"persistence", "kernel_ridge", "nearest"} < set(curve["y"])
+    given, target = run.data.known("test", 100)
+    still = (given["u"] - target[:, 0]).norm(dim=1) / target[:, 0].norm(dim=1)
+    assert curve["y"]["persistence"][0] == pytest.approx(float(still.mean()), rel=1e-6)
     assert len(curve["x"]) == 7 and curve["x"][-1] == pytest.approx(0.7)
     op = sciml.load_pretrained(tmp_path / "run")
     u = torch.from_numpy(np.load(path)["u"][:3]).float()
@@ -245,7 +285,7 @@ def burgers(path, count=24):
     )
 
 
-def test_an_equation_of_the_house_is_learned_beside_the_data(tmp_path):
+def test_an_equation_of_the_house_is_learned_beside_the_data(tmp_path, capsys):
     word = burgers(tmp_path / "a.npz")
     line = ("data.train=4", "module.baselines=false", word)
     found = {}
@@ -259,5 +299,14 @@ def test_an_equation_of_the_house_is_learned_beside_the_data(tmp_path):
     batch = run.data.test_chunk(0).to("cpu", torch.float32)
     size = run.module.residual(batch.target, batch).square().mean(1).sqrt().mean()
     assert known == pytest.approx(float(size), rel=1e-6) and known < found[1.0]["test/residual"]
+    answer = ["verify", str(tmp_path / "1.0"), "-o", str(tmp_path / "v.png"), "--problems", "5"]
+    assert main([*answer, "--tolerance", "9"]) == 0
+    said = capsys.readouterr().out
+    assert "2 test samples of" in said and "by Burgers" in said and "the solver's own" in said
+    assert float(re.search(r"solver to data +([\d.e+-]+)", said)[1]) < 1e-6  # it made them
+    (tmp_path / "a.npz").rename(tmp_path / "gone.npz")
+    assert main(answer) == 0 and "samples drawn anew" in capsys.readouterr().out
+    (tmp_path / "gone.npz").rename(tmp_path / "a.npz")
+    assert main(["verify", str(tmp_path / "0.0"), "--tolerance", "1e-9", *answer[2:]]) == 1
     with pytest.raises(InvalidArgument, match=r"grid of \(9, 16\) points.*y has \(9, 32\)"):
         trained(tmp_path / "a.npz", tmp_path, *line[:2], word.replace("points: 32", "points: 16"))

@@ -153,7 +153,8 @@ def statistics(
 
     Args:
         fields: The arrays, with increments.
-        pairs: Inputs and outputs `(B, C, *space)` of all training samples, in pieces.
+        pairs: Inputs (coarse solves behind them) and outputs `(B, C, *space)` of all training
+            samples, in pieces.
         notes: Takes a sentence for every input that never changes.
 
     Raises:
@@ -161,6 +162,8 @@ def statistics(
     """
     before, change, after = Moments(), Moments(), Moments()
     base = torch.tensor(fields.base)
+    if fields.solved:  # what is learned are corrections of the coarse solve
+        base = fields.in_channels + torch.arange(fields.out_channels)
     mask = (base >= 0).reshape(-1, *[1] * fields.dim)
     for packed, target in pairs:
         packed, target = packed.double(), target.double()
@@ -191,12 +194,13 @@ def statistics(
 
 
 def labels(fields: Fields) -> list[str]:
-    """Return a name for every channel of the inputs."""
-    return [
+    """Return a name for every channel of the inputs, and of the coarse solve behind them."""
+    named = [
         f.name if f.channels == 1 else f"{f.name}, channel {k}"
         for f in fields.inputs
         for k in range(f.channels)
     ]
+    return named + [f"the coarse solve, channel {k}" for k in range(fields.solved)]
 
 
 def per_input(fields: Fields) -> dict[str, float]:

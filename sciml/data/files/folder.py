@@ -1,4 +1,8 @@
-"""Folders: parts (`train`, `valid`, `test`) as folders or in file names, or one file per sample."""
+"""Folders: parts (`train`, `valid`, `test`) as folders or in file names, or one file per sample.
+
+npy files hold one array each, so there they may also be one array per file (`x.npy`, `y.npy`), and
+one per array and part (`x_train.npy`, `y_train.npy`, `x_test.npy`, `y_test.npy`).
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from sciml.data.files.generic import assemble
 from sciml.data.files.source import Array, Source, joined
 from sciml.errors import InvalidArgument
 
@@ -33,6 +38,9 @@ def read(path: Path) -> Source:
         if folder.name.lower() in PARTS:
             parts[PARTS[folder.name.lower()]] = _files(folder, READERS)
     loose = _files(root, READERS)
+    named = {} if parts else _named(loose)
+    if named:
+        return _one_array_each(path, named)
     if not parts:
         for file in loose:
             word = re.split(r"[_\-.]", file.stem.lower())[0]
@@ -64,6 +72,48 @@ def read(path: Path) -> Source:
             "Type data.path with one file, or move the others away",
         )
     return _one_each(path, loose)
+
+
+def _named(files: list[Path]) -> dict[str, dict[str, Path]]:
+    """Return npy files by part ("" without one) and name of their array.
+
+    Empty where they are something else: samples, whose names are numbered; parts of one array; or
+    the same array in some parts only.
+    """
+    found: dict[str, dict[str, Path]] = {}
+    for file in files:
+        words = re.split(r"[_\-.]", file.stem)
+        part = next((PARTS[w.lower()] for w in words if w.lower() in PARTS), "")
+        name = "_".join(w for w in words if w.lower() not in PARTS)
+        if file.suffix.lower() != ".npy" or not name or re.search(r"\d{2,}|^\d|_\d", name):
+            return {}
+        found.setdefault(part, {})[name] = file
+    names = {frozenset(held) for held in found.values()}
+    if "" in found and len(found) > 1:
+        return {}
+    return found if len(names) == 1 and len(next(iter(names))) > 1 else {}
+
+
+def _one_array_each(path: Path, named: dict[str, dict[str, Path]]) -> Source:
+    """Return arrays that are a file each as one source."""
+    from sciml.data.files import open_source
+
+    order = [part for part in ("train", "val", "test", "") if part in named]
+    every = []
+    for part in order:
+        held = {n: next(iter(open_source(f).arrays.values())) for n, f in named[part].items()}
+        arrays = {n: replace(a, name=n) for n, a in held.items()}
+        source = assemble(path, "folder, one numpy array per file", arrays)
+        every.append(replace(source, path=next(iter(named[part].values()))))
+    source = replace(every[0], path=path)
+    if len(order) > 1:
+        counts = [_count(s) for s in every]
+        ends = np.cumsum(counts)
+        source = replace(source, arrays=joined(path, every))
+        source.parts = {
+            part: np.arange(end - n, end) for part, n, end in zip(order, counts, ends, strict=True)
+        }
+    return source
 
 
 def _files(folder: Path, readers: Any) -> list[Path]:

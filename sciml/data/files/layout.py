@@ -78,6 +78,7 @@ def recognise(
     if named_in and not named_out and not source.outputs:
         chosen_out = [a for a in chosen_out if a.name not in inputs]
     if not chosen_in or not chosen_out:
+        _check_counts(source)
         raise InvalidArgument(
             f"{source.path} with {source.listed()}",
             "arrays whose names say which are inputs and which outputs (x and y, a and u, ...)",
@@ -117,6 +118,21 @@ def recognise(
                 f"Type data.outputs=[{first.name}]",
             )
     return Layout(tuple(ins), tuple(outs), moving, grid)
+
+
+def _check_counts(source: Source) -> None:
+    """Refuse inputs and outputs that are recognised but have other numbers of samples.
+
+    Raises:
+        InvalidArgument: With their shapes.
+    """
+    known = [a for n, a in source.arrays.items() if n.lower() in (*INPUTS, *OUTPUTS) and a.shape]
+    if len(known) > 1 and len({a.shape[0] for a in known}) > 1:
+        raise InvalidArgument(
+            f"{source.path} with {', '.join(f'{a.name} {a.shape}' for a in known)}",
+            "the same number of samples, along the first axis",
+            "Choose others with data.inputs=[NAME] data.outputs=[NAME]",
+        )
 
 
 def _guess(

@@ -61,7 +61,13 @@ def read_npy(path: Path) -> Source:
         if isinstance(error, InvalidArgument):
             raise
         raise _damaged(path, "a file of numpy.save", error) from error
-    return assemble(path, "numpy array", {path.stem: Array(path.stem, shape, dtype, read)})
+    source = assemble(path, "numpy array", {path.stem: Array(path.stem, shape, dtype, read)})
+    beside = [p.name for p in sorted(path.parent.glob("*.npy")) if p != path]
+    if beside and not path.stem[-1].isdigit():
+        source.notes.append(
+            f"{beside[0]} stands beside it: data.path={path.parent} reads one array from each file"
+        )
+    return source
 
 
 def _header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype, int]:

@@ -16,7 +16,7 @@ from sciml.autodiff.streams import Streams
 from sciml.data.files.regression import kernel_ridge, relative
 from sciml.errors import InvalidArgument, did_you_mean
 from sciml.networks.fields.description import Fields, from_channels, to_channels
-from sciml.networks.fields.views import NAMES, view
+from sciml.networks.fields.views import NAMES, direction, view
 
 WORSE = 1.05  # times the error without a symmetry, from which on it is refused
 
@@ -41,7 +41,7 @@ class Symmetries:
                 )
             if name == "transpose" and (fields.dim < 2 or len(set(fields.size)) > 1):
                 raise InvalidArgument("data.symmetries with transpose", "a square grid")
-            if name[:4] == "flip" and "xyz".index(name[-1]) >= fields.dim:
+            if name[:4] == "flip" and direction(name) >= fields.dim:
                 raise InvalidArgument(f"data.symmetries with {name}", f"{fields.dim} directions")
             if name == "shift" and not fields.periodic:
                 raise InvalidArgument(

@@ -26,7 +26,8 @@ def read(path: Path) -> Source:
         raise InvalidArgument(f"{path} cannot be read ({error})", "a zarr group") from error
     arrays, coordinates = {}, {}
     for name, node in nodes.items():
-        dims = tuple(node.attrs.get("_ARRAY_DIMENSIONS", ()))
+        dims = tuple(node.attrs.get("_ARRAY_DIMENSIONS", ()))  # of xarray, in format 2
+        dims = dims or tuple(getattr(node.metadata, "dimension_names", None) or ())
         if dims == (name,):
             coordinates[axis_of(name)] = np.asarray(node[:], float)
             continue

@@ -4,8 +4,9 @@
 
 with the means m and standard deviations s of the training part, channel by channel, and `base` the
 input channel that an output is an increment of (0 for most). N is what a subclass adds as `body`.
-Positions enter where the domain is not periodic. With `views`, what is predicted outside training
-is the mean over all views through the symmetries that the data were trained with.
+Positions enter where the domain is not periodic. With `coarse`, a classical solve of the same
+problem, u_c(a), is a further input of N, and `base`. With `views`, what is predicted outside
+training is the mean over all views through the symmetries that the data were trained with.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from sciml.errors import InvalidArgument
+from sciml.networks.fields.coarse import coarse_solve
 from sciml.networks.fields.description import Fields
 from sciml.networks.fields.regrid import interpolated
 from sciml.networks.fields.views import back, combinations, view
@@ -31,6 +33,7 @@ class FieldNetwork(nn.Module, ABC):
         resolution: On another grid than that of training, "free" evaluates the network there, and
             "trained" on its own grid, between which and the other fields are interpolated.
         views: Whether predictions are means over the views through `fields.symmetries`.
+        coarse: Classical solver, see `sciml.networks.fields.coarse`; None for none.
 
     Raises:
         InvalidArgument: If the description does not fit itself.
@@ -41,6 +44,7 @@ class FieldNetwork(nn.Module, ABC):
         fields: Mapping[str, Any],
         resolution: Literal["free", "trained"] = "free",
         views: bool = False,
+        coarse: Any = None,
     ) -> None:
         super().__init__()
         if resolution not in ("free", "trained"):
@@ -54,6 +58,13 @@ class FieldNetwork(nn.Module, ABC):
                 "Type network.views=false",
             )
         self.views = combinations(names) if views else [()]
+        if (coarse is None) != (self.fields.solved == 0):
+            raise InvalidArgument(
+                f"a description with {self.fields.solved} channels of a coarse solve, and "
+                f"network.coarse={type(coarse).__name__}",
+                "the solver of data.coarse",
+            )
+        self.coarse = coarse
         ones = [1] * self.fields.dim
         for name in ("mean", "std", "out_mean", "out_std"):
             value = torch.tensor(list(map(float, fields[name]))).reshape(-1, *ones)
@@ -66,7 +77,8 @@ class FieldNetwork(nn.Module, ABC):
     @property
     def seen_channels(self) -> int:
         """Return the channels that `body` is given."""
-        return self.fields.in_channels + (0 if self.fields.periodic else self.fields.dim)
+        own = self.fields.in_channels + self.fields.solved
+        return own + (0 if self.fields.periodic else self.fields.dim)
 
     @abstractmethod
     def body(self, z: Tensor) -> Tensor:
@@ -76,10 +88,15 @@ class FieldNetwork(nn.Module, ABC):
         """Return the outputs as channels `(B, C_out, *space)`, in their units."""
         return self.step(self.fields.pack(inputs))
 
-    def step(self, packed: Tensor) -> Tensor:
-        """Return the outputs of packed inputs `(B, C_in, *space)`, the mean over all views."""
+    def step(self, packed: Tensor, solved: Tensor | None = None) -> Tensor:
+        """Return the outputs of packed inputs `(B, C_in, *space)`, the mean over all views.
+
+        Args:
+            packed: Inputs as channels.
+            solved: Their coarse solve on the grid of training, where it is known already.
+        """
         if self.training or len(self.views) == 1:
-            return self.seen(packed)
+            return self.seen(packed, solved)
         found = []
         for names in self.views:
             there = packed
@@ -91,22 +108,42 @@ class FieldNetwork(nn.Module, ABC):
             found.append(there)
         return torch.stack(found).mean(0)
 
-    def seen(self, packed: Tensor) -> Tensor:
+    def seen(self, packed: Tensor, solved: Tensor | None = None) -> Tensor:
         """Return the outputs of packed inputs in one view."""
         grid, own = list(packed.shape[2:]), self.fields.size
-        z = (packed - self.mean) / self.std
-        there = z
+        there = packed
         if self.resolution == "trained" and grid != own:
-            there = interpolated(z, own, self.fields.grid, self.fields.periodic)
+            there = interpolated(there, own, self.fields.grid, self.fields.periodic)
+        if self.coarse is not None:
+            solved = self.solve(there) if solved is None else solved
+            there = torch.cat([there, solved], 1)
+        there = (there - self.mean) / self.std
         if not self.fields.periodic:
             there = torch.cat([there, self.positions(there)], 1)
-        found = self.body(there)
+        found = self.out_mean + self.out_std * self.body(there)
+        if self.coarse is not None:
+            found = found + solved
         if list(found.shape[2:]) != grid:
             found = interpolated(found, grid, self.fields.grid, True)
-        found = self.out_mean + self.out_std * found
         if self.incremental:
             found = found + self.based * packed[:, self.base]
         return found
+
+    def solve(self, packed: Tensor) -> Tensor:
+        """Return the coarse solve of packed inputs `(B, C_out, *space)`."""
+        return coarse_solve(self.coarse, self.fields, packed)
+
+    def remainder(self, packed: Tensor, target: Tensor) -> Tensor:
+        """Return what `body` has to give for a target, in float64.
+
+        Args:
+            packed: Inputs `(B, C_in, *space)`.
+            target: Outputs `(B, C_out, *space)` on the same grid.
+        """
+        rest = target.double() - self.based.double() * packed.double()[:, self.base]
+        if self.coarse is not None:
+            rest = rest - self.solve(packed).double()
+        return (rest - self.out_mean.double()) / self.out_std.double()
 
     def positions(self, z: Tensor) -> Tensor:
         """Return the coordinates of all points `(B, dim, *space)`, from -1 to 1."""

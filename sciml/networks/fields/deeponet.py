@@ -34,6 +34,7 @@ class DeepONet(FieldNetwork):
         functions: Terms of the sum.
         pod: Whether the trunk is the modes of the training outputs, `fields.modes`.
         views: As in `FieldNetwork`.
+        coarse: As in `FieldNetwork`.
 
     Raises:
         InvalidArgument: For sizes that cannot be.
@@ -47,8 +48,9 @@ class DeepONet(FieldNetwork):
         functions: int = 64,
         pod: bool = False,
         views: bool = False,
+        coarse: Any = None,
     ) -> None:
-        super().__init__(fields, "free", views)
+        super().__init__(fields, "free", views, coarse)
         for name, value in (("width", width), ("depth", depth), ("functions", functions)):
             if value < 1:
                 raise InvalidArgument(f"network.{name}={value}", "a positive integer")
@@ -65,7 +67,7 @@ class DeepONet(FieldNetwork):
         else:
             self.trunk = _layers(f.dim, width, depth, functions)
         answers = functions if pod else functions * f.out_channels
-        self.branch = _layers(f.in_channels * points, width, depth, answers)
+        self.branch = _layers((f.in_channels + f.solved) * points, width, depth, answers)
         self.functions = functions
 
     def learn_modes(self, outputs: Tensor) -> None:
@@ -87,7 +89,7 @@ class DeepONet(FieldNetwork):
     def body(self, z: Tensor) -> Tensor:
         """Return normalised outputs `(B, C_out, *space)`."""
         f, grid = self.fields, list(z.shape[2:])
-        seen = z[:, : f.in_channels]
+        seen = z[:, : f.in_channels + f.solved]
         if grid != f.size:
             seen = interpolated(seen, f.size, f.grid, f.periodic)
         weights = self.branch(seen.flatten(1))

@@ -37,6 +37,7 @@ class GridFNODEQ(FieldNetwork):
         on_failure: As in `sciml.solvers.root`.
         resolution: As in `FieldNetwork`.
         views: As in `FieldNetwork`.
+        coarse: As in `FieldNetwork`.
 
     Raises:
         InvalidArgument: For numbers that cannot be, or fields that are not in the plane.
@@ -55,8 +56,9 @@ class GridFNODEQ(FieldNetwork):
         on_failure: Literal["raise", "warn", "mask", "best"] = "best",
         resolution: Literal["free", "trained"] = "free",
         views: bool = False,
+        coarse: Any = None,
     ) -> None:
-        super().__init__(fields, resolution, views)
+        super().__init__(fields, resolution, views, coarse)
         if self.fields.dim != 2:
             raise InvalidArgument(
                 f"fields in {self.fields.dim} directions for FNO-DEQ",

@@ -89,8 +89,9 @@ class Fields:
             direction in training; `grid`, per direction "left" (nodes, the left end included),
             "both" (both ends) or "cells"; `periodic`; `mean`, `std` per input channel, `out_mean`,
             `out_std`, `scale` per output channel; `base`, per output channel the input channel that
-            it is an increment of, -1 for none; `history` and `bundle`, states that go in and come
-            out of one step of a roll-out, 0 where there are no roll-outs.
+            it is an increment of, -1 for none; `solved`, channels of a coarse solve, which `mean`
+            and `std` have behind those of the inputs; `history` and `bundle`, states that go in and
+            come out of one step of a roll-out, 0 where there are no roll-outs.
     """
 
     def __init__(self, plain: Mapping[str, Any]) -> None:
@@ -120,7 +121,9 @@ class Fields:
         self.history, self.bundle = int(plain.get("history", 0)), int(plain.get("bundle", 0))
         self.in_channels = sum(f.channels for f in self.inputs)
         self.out_channels = sum(f.channels for f in self.outputs)
-        for key, wanted in (("mean", self.in_channels), ("std", self.in_channels)) + tuple(
+        self.solved = int(plain.get("solved", 0))
+        before = self.in_channels + self.solved
+        for key, wanted in (("mean", before), ("std", before)) + tuple(
             (k, self.out_channels) for k in ("out_mean", "out_std", "scale")
         ):
             if len(plain[key]) != wanted:
@@ -151,6 +154,14 @@ class Fields:
             for p in parts
         ]
         return torch.cat(parts, 1)
+
+    def inputs_of(self, packed: Tensor) -> dict[str, Tensor]:
+        """Return the inputs by name, in the layout of the files, the inverse of `pack`."""
+        parts = packed.split([f.channels for f in self.inputs], 1)
+        return {
+            f.name: from_channels(p, f.axes, f.sizes)
+            for f, p in zip(self.inputs, parts, strict=True)
+        }
 
     def target(self, given: Mapping[str, Tensor]) -> Tensor:
         """Return the outputs `(B, C, *space)` of arrays by name."""

@@ -30,11 +30,13 @@ class UNet(FieldNetwork):
 
     Args:
         fields: The data module's description.
-        width: Channels on the finest grid; twice as many from the second one on.
+        width: Channels on the finest grid; twice as many on every coarser one, up to `widest`.
         levels: Grids, each half as fine as the one before; None for as many as leave four points.
         blocks: Residual blocks on every grid, on the way down and on the way up.
+        widest: Channels of the coarsest grid at most, in widths.
         resolution: As in `FieldNetwork`.
         views: As in `FieldNetwork`.
+        coarse: As in `FieldNetwork`.
 
     Raises:
         InvalidArgument: For sizes that cannot be, or a grid too small for the levels.
@@ -46,20 +48,22 @@ class UNet(FieldNetwork):
         width: int = 24,
         levels: int | None = None,
         blocks: int = 1,
+        widest: int = 2,
         resolution: Literal["free", "trained"] = "trained",
         views: bool = False,
+        coarse: Any = None,
     ) -> None:
-        super().__init__(fields, resolution, views)
+        super().__init__(fields, resolution, views, coarse)
         least, dim = min(self.fields.size), self.fields.dim
         most = max(1, least.bit_length() - 2)
         levels = min(most, 4) if levels is None else levels
-        if width < 1 or blocks < 1 or not 1 <= levels <= most:
+        if min(width, blocks, widest) < 1 or not 1 <= levels <= most:
             raise InvalidArgument(
                 f"network.width={width}, network.levels={levels}, network.blocks={blocks} on "
                 f"{least} points",
                 f"positive numbers, at most {most} levels",
             )
-        sizes = [width] + [2 * width] * (levels - 1)
+        sizes = [width * min(2**k, widest) for k in range(levels)]
         wraps = self.fields.periodic
         self.enter = _convolution(dim, self.seen_channels, width, wraps)
         self.down, self.up = nn.ModuleList(), nn.ModuleList()

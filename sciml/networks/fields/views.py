@@ -6,6 +6,7 @@ the right end, which no file has, is taken from its neighbour in inputs, and fro
 the left end (where outputs vanish) in outputs
 shift       moved by whole points, where the domain is periodic
 odd         input and output with their signs changed
+flip_x_odd  both at once: a velocity along x, reflected
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from torch import Tensor
 
 from sciml.networks.fields.description import Fields
 
-NAMES = ("transpose", "flip_x", "flip_y", "flip_z", "shift", "odd")
+FLIPS = ("flip_x", "flip_y", "flip_z")
+NAMES = ("transpose", *FLIPS, "shift", "odd", *(f"{name}_odd" for name in FLIPS))
 
 
 def view(value: Tensor, name: str, fields: Fields, target: bool, by: int = 1) -> Tensor:
@@ -28,15 +30,17 @@ def view(value: Tensor, name: str, fields: Fields, target: bool, by: int = 1) ->
         target: Whether these are outputs.
         by: Points of a shift.
     """
-    if name == "odd":
-        return -value
+    if name.endswith("odd"):
+        value, name = -value, name.removesuffix("odd").rstrip("_")
+    if not name:
+        return value
     if value.dim() < 3:
         return value
     if name == "transpose":
         return value.transpose(2, 3)
     if name == "shift":
         return value.roll(by, 2)
-    axis = 2 + "xyz".index(name[-1])
+    axis = 2 + direction(name)
     value = value.flip(axis)
     if fields.grid[axis - 2] != "left":
         return value
@@ -45,6 +49,11 @@ def view(value: Tensor, name: str, fields: Fields, target: bool, by: int = 1) ->
         return value
     n = value.shape[axis]
     return torch.cat([value.narrow(axis, 1, 1), value.narrow(axis, 1, n - 1)], axis)
+
+
+def direction(name: str) -> int:
+    """Return along which direction of space a flip reflects."""
+    return "xyz".index(name[5])
 
 
 def back(value: Tensor, name: str, fields: Fields, by: int = 1) -> Tensor:

@@ -1,0 +1,72 @@
+"""Inputs and outputs out of whole samples: all of a pair, a window of a trajectory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sciml.data.files.layout import Layout
+from sciml.networks.fields.description import Fields
+
+
+@dataclass(frozen=True)
+class Windows:
+    """How samples are cut.
+
+    Attributes:
+        layout: What was recognised.
+        history: States of trajectories that go in.
+        bundle: States that come out of a call.
+    """
+
+    layout: Layout
+    history: int
+    bundle: int
+
+    def cut(
+        self, held: Mapping[str, Tensor], start: int, calls: int
+    ) -> tuple[dict[str, Tensor], list[dict[str, Tensor]]]:
+        """Return inputs by name, and outputs by name for every call of the network.
+
+        Args:
+            held: Whole arrays.
+            start: First state.
+            calls: Of the network; 1 for what does not move.
+        """
+        layout = self.layout
+        given = {a.name: _real(held[a.name]) for a in layout.inputs}
+        wanted = {a.name: _real(held[a.name]) for a in layout.outputs}
+        if not layout.moving:
+            return given, [wanted]
+        answers = []
+        for call in range(calls):
+            first = start + self.history + call * self.bundle
+            answers.append(
+                {a.name: _times(wanted[a.name], a.axes, first, self.bundle) for a in layout.outputs}
+            )
+        for a in layout.inputs:
+            if a.name in layout.moving:
+                given[a.name] = _times(given[a.name], a.axes, start, self.history)
+        return given, answers
+
+    def made(
+        self, fields: Fields, held: Mapping[str, Tensor], start: int, calls: int
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """Return inputs by name and the target `(B, calls * C, *space)`."""
+        given, answers = self.cut(held, start, calls)
+        return given, torch.cat([fields.target(answer) for answer in answers], 1)
+
+
+def _real(value: Tensor) -> Tensor:
+    """Return numbers that are added and multiplied: booleans and integers as float32."""
+    return value if value.is_floating_point() else value.to(torch.float32)
+
+
+def _times(value: Tensor, axes: Sequence[str], start: int, count: int) -> Tensor:
+    """Return some times of an array; a single one without its axis."""
+    axis = 1 + list(axes).index("t")
+    value = value.narrow(axis, start, count)
+    return value.squeeze(axis) if count == 1 else value
