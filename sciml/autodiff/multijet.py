@@ -226,13 +226,20 @@ class MultiJet:
         return self.like(self.packed.sum(-1, keepdim=keepdim))
 
 
-def variables(x: Tensor, lattice: Lattice) -> MultiJet:
-    """Return the jet of D independent variables, x `(N, D)`."""
+def variables(x: Tensor, lattice: Lattice, along: Sequence[int] | None = None) -> MultiJet:
+    """Return the jet of D independent variables, x `(N, D)`.
+
+    Args:
+        x: Their values.
+        lattice: Multi-indices.
+        along: Which variables the multi-indices are about; None for all of them in order.
+    """
     packed = x.new_zeros(len(lattice), *x.shape)
     packed[0] = x
     for index, k in lattice.position.items():
         if sum(index) == 1:
-            packed[k, :, index.index(1)] = 1.0
+            place = index.index(1)
+            packed[k, :, place if along is None else along[place]] = 1.0
     return MultiJet(packed, lattice)
 
 
