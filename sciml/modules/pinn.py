@@ -227,14 +227,24 @@ class PINN(LightningModule):
         if self.balance != "none" and self.global_step % self.balance_every == 0:
             self._update_balance(batch)
         terms = self.loss_terms(batch)
+        log = self._logs()
         for rule in self.row_weights if fresh else ():
             rule.look(batch.points, self._raw, batch.streams)
-            self.log_dict(rule.numbers())
+            if log:
+                self.log_dict(rule.numbers())
         if not self._weights_checked:
             self._check_weights([term.name for term in terms])
-        for name, constant in self.network.unknowns.items():
+        for name, constant in self.network.unknowns.items() if log else ():
             self.log(f"unknown/{name}", constant().detach())
-        return step_loss(self, terms, batch.streams.world)
+        return step_loss(self, terms, batch.streams.world, log=log)
+
+    def _logs(self) -> bool:
+        """Return whether this step's numbers are written down, as the trainer counts."""
+        trainer = self._trainer
+        if trainer is None:
+            return True
+        step = self.global_step + 1
+        return step == 1 or step == trainer.max_steps or not step % max(1, trainer.log_every_n_steps)
 
     def _check_weights(self, names: list[str]) -> None:
         self._weights_checked = True
@@ -303,7 +313,7 @@ class PINN(LightningModule):
     @torch.no_grad()
     def predict_points(self, x: Tensor) -> dict[str, Tensor]:
         """Return the outputs `(N,)` by name, float64, at points `(N, D)` of any dtype."""
-        kind = self.network.middle
+        kind = self.network.dtype
         chunks = [self.network(part.to(kind)) for part in x.split(16_384)]
         return {k: torch.cat([c[k] for c in chunks]).double() for k in self.problem.outputs}
 

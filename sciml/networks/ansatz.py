@@ -58,6 +58,11 @@ class Ansatz(nn.Module):
         self.register_buffer("scale", 1 / (half - middle))
         self._affine: bool | None = None
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of the network."""
+        return next((p.dtype for p in self.network.parameters()), self.middle.dtype)
+
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """Return the outputs `(N,)` by name at points `(N, D)`."""
         raw = self._checked(self.network(None, None, self.inputs(x)), len(x))
@@ -96,7 +101,7 @@ class Ansatz(nn.Module):
 
     def inputs(self, x):
         """Return what the network sees `(N, m)` of points `(N, D)`, tensor or jet."""
-        scaled = (x - self.middle) * self.scale
+        scaled = (x - self.middle.to(x.dtype)) * self.scale.to(x.dtype)
         if not self.system.periodic:
             return scaled
         columns = []
@@ -158,7 +163,7 @@ class Ansatz(nn.Module):
     @torch.no_grad()
     def _looks_affine(self) -> bool:
         generator = torch.Generator().manual_seed(0)
-        x = self.system.region.sample(16, generator).to(self.middle)
+        x = self.system.region.sample(16, generator).to(self.middle.device, self.dtype)
         k = len(self.system.outputs)
         zero, one = x.new_zeros(16, k), x.new_ones(16, k)
         lift = self._constrained(zero, x)

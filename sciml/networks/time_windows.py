@@ -78,9 +78,9 @@ class TimeWindows(nn.Module):
         return self.live.modes
 
     @property
-    def middle(self) -> Tensor:
-        """Middle of the present window, whose dtype and device are the network's."""
-        return self.live.middle
+    def dtype(self) -> torch.dtype:
+        """Precision of the networks."""
+        return self.live.dtype
 
     @property
     def unknowns(self) -> nn.ModuleDict:
