@@ -39,7 +39,12 @@ HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
 PROBLEMS = ("burgers", "l_shape", "helmholtz", "allen_cahn", "kovasznay")
 OURS = ("sciml", "sciml adam", "sciml adam float64")
-THEIRS = ("deepxde adam", "deepxde adam float64", "deepxde adam + l-bfgs", "deepxde adam + l-bfgs float64")
+THEIRS = (
+    "deepxde adam",
+    "deepxde adam float64",
+    "deepxde adam + l-bfgs",
+    "deepxde adam + l-bfgs float64",
+)
 POINTS = {
     "burgers": (2540, {"start": 160, "ends": 80}),
     "l_shape": (1200, {"outside": 120}),

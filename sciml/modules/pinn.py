@@ -244,7 +244,9 @@ class PINN(LightningModule):
         if trainer is None:
             return True
         step = self.global_step + 1
-        return step == 1 or step == trainer.max_steps or not step % max(1, trainer.log_every_n_steps)
+        return (
+            step == 1 or step == trainer.max_steps or not step % max(1, trainer.log_every_n_steps)
+        )
 
     def _check_weights(self, names: list[str]) -> None:
         self._weights_checked = True

@@ -18,9 +18,21 @@ class TestSystems(ModuleContract):
         "coefficient": model("pinn_poisson_coefficient", "optimizer.lr=5e-3"),
         "fourier": model("pinn_heat2d_multiscale", "optimizer.lr=5e-3", "network.frequencies=4"),
         "balanced": model("pinn_kovasznay", "module.balance=ntk", "module.balance_every=4"),
+        "options": model(
+            "pinn_burgers1d",
+            "problem.constraint=soft",
+            "optimizer.lr=5e-3",
+            "network=fbpinn",
+            "network.parts=2",
+            "module.causal=[0.1,1]",
+            "module.attention=true",
+            "module.windows=2",
+            "data.fixed_for=100000",
+        ),
+        "sampled": model("pinn_kovasznay", "module.sampled=1"),
         "kept": model("pinn_wave1d", "optimizer.lr=5e-3", "data.fixed_for=3"),
     }
     overfit = (200, 0.5)
-    slow_cases = ("holes", "coefficient", "fourier", "kept", "balanced")
+    slow_cases = ("sampled", "holes", "coefficient", "fourier", "kept", "balanced")
     optimizer_cases = ("kovasznay",)
-    rank_cases = ("kovasznay", "coefficient")
+    rank_cases = ("kovasznay", "coefficient", "options")
