@@ -62,6 +62,11 @@ class Lattice:
         return len(self.indices)
 
     @cached_property
+    def first(self) -> int:
+        """Position behind the first derivatives, which follow the value."""
+        return 1 + sum(sum(index) == 1 for index in self.indices)
+
+    @cached_property
     def pairs(self) -> tuple[tuple[int, int, int], ...]:
         """Positions (a, b, a - b) of all b <= a: the terms of a product."""
         at = self.position
@@ -69,7 +74,7 @@ class Lattice:
 
     @cached_property
     def crossed(self) -> tuple[tuple[tuple[int, int, float], ...], ...]:
-        """For every a but zero the terms (b, a - b, weight) of a square, without b = 0 and b = a."""
+        """For every a but zero the terms (b, a - b, weight) of a square without b = 0 and b = a."""
         at, found = self.position, []
         for a in self.indices[1:]:
             pairs = [(at[b], at[_minus(a, b)]) for b in _below(a)]
@@ -389,28 +394,30 @@ class _Tanh(torch.autograd.Function):
     @staticmethod
     def forward(ctx, packed: Tensor, lattice: Lattice) -> Tensor:
         fused.keep_freed_memory()
-        y, s = torch.empty_like(packed), torch.empty_like(packed)
-        torch.tanh(packed[0], out=y[0])
+        out, slope = torch.empty_like(packed), torch.empty_like(packed)
+        u, y, s = packed.unbind(), out.unbind(), slope.unbind()
+        torch.tanh(u[0], out=y[0])
         torch.addcmul(packed.new_ones(()), y[0], y[0], value=-1, out=s[0])
-        first = 1 + sum(sum(index) == 1 for index in lattice.indices)
-        torch.mul(packed[1:first], s[0], out=y[1:first])
         twice = -2 * y[0]
-        torch.mul(y[1:first], twice, out=s[1:first])
+        first = lattice.first
+        torch.mul(packed[1:first], s[0], out=out[1:first])
+        torch.mul(out[1:first], twice, out=slope[1:first])
         for a in range(first, len(lattice)):
             # b = a comes last, and its share is one
-            torch.mul(packed[a], s[0], out=y[a])
+            torch.mul(u[a], s[0], out=y[a])
             for share, b, rest in lattice.chain[a - 1][:-1]:
-                y[a].addcmul_(packed[b], s[rest], value=share)
+                y[a].addcmul_(u[b], s[rest], value=share)
             torch.mul(y[a], twice, out=s[a])
             for i, j, weight in lattice.crossed[a - 1]:
                 s[a].addcmul_(y[i], y[j], value=-weight)
-        ctx.save_for_backward(packed, s)
+        ctx.save_for_backward(packed, slope)
         ctx.lattice = lattice
-        return y
+        return out
 
     @staticmethod
     def backward(ctx, g: Tensor) -> tuple:
-        packed, s = ctx.saved_tensors
+        packed, slope = ctx.saved_tensors
+        s = slope.unbind()
         if torch.is_grad_enabled():  # to be differentiated again: from the input alone
             out = _compose(packed, ctx.lattice, elementwise.tanh)
             (again,) = torch.autograd.grad(out, packed, g, create_graph=True)
@@ -422,9 +429,10 @@ class _Tanh(torch.autograd.Function):
                     parts[b] = parts[b] + g[a] * s[rest]
             return torch.stack(parts), None
         back = g * s[0]
+        channels, parts = g.unbind(), back.unbind()
         for a, b, rest in ctx.lattice.pairs:
             if rest:
-                back[b].addcmul_(g[a], s[rest])
+                parts[b].addcmul_(channels[a], s[rest])
         return back, None
 
 

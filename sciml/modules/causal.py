@@ -66,7 +66,7 @@ class CausalWeights(RowWeights):
     def begin(self, p: PointSet, streams: Streams) -> None:
         """Weigh the parts of time, and climb the ladder where all weights are near one."""
         before = torch.cumsum(self.seen, 0) - self.seen
-        self.weights = torch.exp(-self.ladder[self.stage].to(before) * before)
+        self.weights = torch.exp(-self._eps().to(before) * before)
         climbs = (self.weights[-1] > REACHED) & (self.known > 0)
         self.stage = (self.stage + climbs).clamp_max(len(self.ladder) - 1)
 
@@ -87,7 +87,10 @@ class CausalWeights(RowWeights):
 
     def numbers(self) -> dict[str, Tensor]:
         """Return eps and the smallest weight."""
-        return {"causal/eps": self.ladder[self.stage], "causal/least": self.weights[-1]}
+        return {"causal/eps": self._eps(), "causal/least": self.weights[-1]}
+
+    def _eps(self) -> Tensor:
+        return self.ladder.take(self.stage)  # an index would make the host wait
 
     def _part(self, p: PointSet) -> Tensor:
         if "part of time" not in p.cache:

@@ -55,6 +55,7 @@ class TimeWindows(nn.Module):
             Ansatz(system, copy.deepcopy(network), modes) for _ in range(windows - 1)
         ).requires_grad_(False)
         self.register_buffer("number", torch.zeros((), dtype=torch.int64))
+        self._number: int | None = None  # the same on the host, where training looks
         self.start, self.length = system.region.time.low, 0.0
         self.length = (system.region.time.high - self.start) / windows
         for k, ansatz in enumerate(self.past):
@@ -114,7 +115,9 @@ class TimeWindows(nn.Module):
     @property
     def index(self) -> int:
         """Number of the present window, from 0."""
-        return int(self.number)
+        if self._number is None or not self.training:  # whoever loads weights may have changed it
+            self._number = int(self.number)
+        return self._number
 
     def moved(self, t: Tensor) -> Tensor:
         """Return times of the whole interval, squeezed into the present window."""
@@ -129,9 +132,15 @@ class TimeWindows(nn.Module):
         """Freeze the present window and begin the next one with its weights."""
         self.past[self.index].load_state_dict(self.live.state_dict())
         self.number += 1
+        self._number = None
         self._focus(self.live, self.index)
 
     def _focus(self, ansatz: Ansatz, k: int) -> None:
         """Scale the inputs of a window's ansatz to it."""
         ansatz.middle[self.column] = self.start + (k + 0.5) * self.length
         ansatz.scale[self.column] = 2 / self.length
+
+    def _load_from_state_dict(self, *args) -> None:
+        """Read the number of the window again."""
+        self._number = None
+        super()._load_from_state_dict(*args)

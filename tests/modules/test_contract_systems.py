@@ -18,7 +18,19 @@ class TestSystems(ModuleContract):
         "coefficient": model("pinn_poisson_coefficient", "optimizer.lr=5e-3"),
         "fourier": model("pinn_heat2d_multiscale", "optimizer.lr=5e-3", "network.frequencies=4"),
         "balanced": model("pinn_kovasznay", "module.balance=ntk", "module.balance_every=4"),
-        "options": model(
+        "kept": model("pinn_wave1d", "optimizer.lr=5e-3", "data.fixed_for=3"),
+    }
+    overfit = (200, 0.5)
+    slow_cases = ("holes", "coefficient", "fourier", "kept", "balanced")
+    optimizer_cases = ("kovasznay",)
+    rank_cases = ("kovasznay", "coefficient")
+
+
+class TestOptions(ModuleContract):
+    """The same contract for options of training, several at a time."""
+
+    cases = {
+        "together": model(
             "pinn_burgers1d",
             "problem.constraint=soft",
             "optimizer.lr=5e-3",
@@ -29,10 +41,10 @@ class TestSystems(ModuleContract):
             "module.windows=2",
             "data.fixed_for=100000",
         ),
-        "sampled": model("pinn_kovasznay", "module.sampled=1"),
-        "kept": model("pinn_wave1d", "optimizer.lr=5e-3", "data.fixed_for=3"),
+        "sampled": model("pinn_kovasznay", "optimizer.lr=5e-3", "module.sampled=1"),
     }
-    overfit = (200, 0.5)
-    slow_cases = ("sampled", "holes", "coefficient", "fourier", "kept", "balanced")
-    optimizer_cases = ("kovasznay",)
-    rank_cases = ("kovasznay", "coefficient", "options")
+    overfit = (120, 0.6)
+    slow_cases = ("sampled",)
+    optimizer_cases = ()
+    rank_cases = ("together",)
+    rank_kinds = ("joined",)  # weights of rows follow from the rows of all ranks
