@@ -290,6 +290,16 @@ def their_data(dde, torch, name: str):
         return dde.data.TimePDE(domain, pde, conditions, num_domain=inside, **sizes), 1, None
     if name == "l_shape":
         domain = dde.geometry.Polygon([[-1, -1], [1, -1], [1, 0], [0, 0], [0, 1], [-1, 1]])
+        # its points are in double precision whatever the network is in, which ends in an error
+        for sample in ("random_points", "random_boundary_points"):
+            drawn = getattr(domain, sample)
+            setattr(
+                domain,
+                sample,
+                lambda *given, drawn=drawn, **rest: drawn(*given, **rest).astype(
+                    dde.config.real(np)
+                ),
+            )
 
         def pde(x, y):
             return -hess(y, x, i=0, j=0) - hess(y, x, i=1, j=1) - 1

@@ -22,4 +22,4 @@ class Fredholm(System):
 
 
 if __name__ == "__main__":
-    print(solve(Fredholm(), steps=60, points=40, width=20, depth=3))
+    print(solve(Fredholm(), optimizer="ssbroyden", steps=300, points=40, width=20, depth=3))

@@ -23,4 +23,4 @@ class Volterra(System):
 
 
 if __name__ == "__main__":
-    print(solve(Volterra(), steps=60, points=40, width=20, depth=3))
+    print(solve(Volterra(), optimizer="ssbroyden", steps=300, points=40, width=20, depth=3))
