@@ -396,3 +396,19 @@ def test_options_go_together() -> None:
     losses = [row["train/loss"] for row in solution.history]
     assert all(map(math.isfinite, losses))
     assert {"causal/eps", "causal/least"} <= set(solution.history[-1])
+
+
+def test_glorot_weights_have_their_variance_and_frozen_ones_stay() -> None:
+    system = Advection()
+    sizes = network_sizes(system)
+    torch.manual_seed(0)
+    network = MLP(**sizes, width=100, depth=3)
+    network.input.f.weight.requires_grad_(False)
+    before = network.input.f.weight.clone()
+    module_of(system, network, initial="glorot")
+    hidden = network.hidden[0]
+    assert float(hidden.weight.detach().var()) == pytest.approx(2 / 200, rel=0.05)
+    assert not bool(hidden.bias.any())
+    assert torch.equal(network.input.f.weight, before.double())
+    with pytest.raises(InvalidArgument, match="module.initial=xavier"):
+        module_of(system, initial="xavier")
