@@ -119,10 +119,11 @@ class MultiJet:
         lattice: The multi-indices.
     """
 
-    __slots__ = ("lattice", "packed")
+    __slots__ = ("_columns", "lattice", "packed")
 
     def __init__(self, packed: Tensor, lattice: Lattice) -> None:
         self.packed, self.lattice = packed, lattice
+        self._columns: list | None = None
 
     @property
     def value(self) -> Tensor:
@@ -149,6 +150,20 @@ class MultiJet:
         factor = math.prod(map(math.factorial, index))
         coefficient = self.packed[self.lattice.position[index]]
         return coefficient if factor == 1 else factor * coefficient
+
+    def entry(self, index: Index, column: int) -> Tensor:
+        """Return `D^index f` of one function `(N,)`.
+
+        All of them come from one splitting of the coefficients, whose backward pass is one joining.
+        """
+        if self._columns is None:
+            self._columns = list(self.packed.unbind())
+        k = self.lattice.position[index]
+        if not isinstance(self._columns[k], tuple):
+            self._columns[k] = self._columns[k].unbind(-1)
+        factor = math.prod(map(math.factorial, index))
+        value = self._columns[k][column]
+        return value if factor == 1 else factor * value
 
     def like(self, packed: Tensor) -> MultiJet:
         """Return a jet of other coefficients of the same indices."""

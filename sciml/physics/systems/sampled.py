@@ -84,11 +84,11 @@ def fields(
 
     def read(output: str) -> Callable[[Index], Tensor]:
         column = system.outputs.index(output)
-        return lambda index: jet.derivative(place(index))[:, column]
+        return lambda index: jet.entry(place(index), column)
 
     def lap(output: str) -> Callable[[], Tensor]:
         column = system.outputs.index(output)
-        return lambda: factor * sum(jet.derivative(index)[:, column] for index in twice)
+        return lambda: factor * sum(jet.entry(index, column) for index in twice)
 
     return system.known(p, read, lambda n, q: _inside(system, n, q, evaluate), lap)
 
@@ -96,4 +96,4 @@ def fields(
 def _inside(system: System, name: str, nodes: PointSet, evaluate: Callable[..., MultiJet]):
     """Return the outputs at the nodes of an integral, where nothing is sampled."""
     jet = evaluate(nodes, system.inner_needs[name])
-    return lambda output: lambda i: jet.derivative(i)[:, system.outputs.index(output)]
+    return lambda output: lambda i: jet.entry(i, system.outputs.index(output))

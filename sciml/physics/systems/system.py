@@ -260,7 +260,7 @@ class System:
         """
 
         def reader(jet: MultiJet) -> Reader:
-            return lambda output: lambda index: jet.derivative(index)[:, self.outputs.index(output)]
+            return lambda output: lambda index: jet.entry(index, self.outputs.index(output))
 
         if evaluate is None:
             return self.known(p, reader(jet))
