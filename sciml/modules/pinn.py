@@ -27,6 +27,7 @@ import torch
 from lightning import LightningModule
 from torch import Tensor, nn
 
+from sciml.autodiff.multijet import MultiJet, lattice_of
 from sciml.data.collocation import Batch
 from sciml.errors import InvalidArgument, did_you_mean
 from sciml.modules import marching
@@ -37,7 +38,7 @@ from sciml.modules.step import step_loss
 from sciml.modules.system_report import SystemReport
 from sciml.networks.ansatz import Ansatz
 from sciml.networks.time_windows import TimeWindows
-from sciml.optim.construct import construct
+from sciml.optim.construct import construct, curvature_of
 from sciml.optim.terms import LossTerm
 from sciml.physics.systems import PointSet, System
 from sciml.physics.systems import sampled as sampling
@@ -136,6 +137,10 @@ class PINN(LightningModule):
             equations = problem.term_names[: problem.equation_count]
             rule = ResidualAttention(equations, kept, attention_decay, attention_rate)
             self.row_weights.append(rule)
+        # conditions that read values alone; in windows of time a start reads the one before, too
+        values = frozenset([problem.names.zero])
+        simple = tuple(name for name in problem.terms if self.needs[name] == values)
+        self._simple = simple if windows == 1 else ()
         self._weighed: tuple[int, PointSet | None] = (-1, None)  # by which step, which points
         self._raw: dict[str, Tensor] = {}
         self.make_optimizer, self.make_schedule = optimizer, schedule
@@ -186,8 +191,9 @@ class PINN(LightningModule):
                 value = value * rule.factor(name, batch.points)
             weight = self.weights.get(name, self.problem.weights.get(name, 1.0))
             terms.append(LossTerm(name, value, weight, batch.counts["interior"]))
+        together = self._values_together(batch)
         for name, p in batch.conditions.items():
-            for key, value in self.residuals(name, p).items():
+            for key, value in (together.get(name) or self.residuals(name, p)).items():
                 weight = self.weights.get(key, self.problem.terms[name].weight)
                 # where points come in pairs there is one row per pair
                 count = batch.counts[name] * len(value) // len(p)
@@ -198,6 +204,28 @@ class PINN(LightningModule):
             for term, factor in zip(terms, self._factors, strict=True):
                 term.weight *= factor
         return terms
+
+    def _values_together(self, batch: Batch) -> dict[str, dict[str, Tensor]]:
+        """Return the residuals of conditions on values alone, from one pass for all their points.
+
+        Left to one pass each, and empty, where an optimizer looks at layers: there rows of a pass
+        have to be those of a term.
+        """
+        simple = self._simple if self._trainer is not None and self.training else ()
+        if len(simple) < 2 or any(curvature_of(o) is not None for o in self.trainer.optimizers):
+            return {}
+        points = [batch.conditions[name] for name in simple]
+        whole = points[0].cache.get("together")
+        if whole is None or whole[0] is not points[-1]:
+            whole = points[-1], PointSet(torch.cat([p.x for p in points]))
+            points[0].cache["together"] = whole
+        packed = self.network.jet(whole[1], self.needs[simple[0]]).packed
+        parts = packed.split([len(p) for p in points], 1)
+        lattice, found = lattice_of(self.needs[simple[0]]), {}
+        for name, p, part in zip(simple, points, parts, strict=True):
+            known = self.problem.fields(p, MultiJet(part, lattice), self.network.jet)
+            found[name] = self.problem.residuals(name, p, known)
+        return found
 
     def _update_balance(self, batch: Batch) -> None:
         """Look at the terms with the weights that the user set."""

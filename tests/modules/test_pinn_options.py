@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from sciml.networks.fbpinn import FBPINN
 from sciml.networks.mlp import MLP
 from sciml.optim.capture import affine_layers
 from sciml.optim.jacobian import jacobian_of
+from sciml.optim.levenberg_marquardt import LevenbergMarquardt
 from sciml.optim.objective import Objective
 from sciml.optim.uses import mixing_terms
 from sciml.physics.systems import (
@@ -412,3 +414,33 @@ def test_glorot_weights_have_their_variance_and_frozen_ones_stay() -> None:
     assert torch.equal(network.input.f.weight, before.double())
     with pytest.raises(InvalidArgument, match="module.initial=xavier"):
         module_of(system, initial="xavier")
+
+
+def test_conditions_on_values_share_a_pass_where_no_layer_is_looked_at() -> None:
+    class Plate(System):
+        domain = Rectangle((0, 0), (1, 1)) * Time(0, 1)
+        conditions = {
+            "start": Initial(u=lambda x: torch.sin(x)),
+            "flux": On(domain.left, u_n=0),
+            "wall": On(domain.right, lambda u, y: {"a": u - y, "b": u**2}, points=3),
+            "data": Observed({"x": [0.5], "y": [0.2], "t": [0.1], "u": [3.0]}, sigma=0.1),
+        }
+
+        def residual(self, u):
+            return u.t - u.lap
+
+        def hard(self, u, y):
+            return 1 + y * u
+
+    system = Plate()
+    module = module_of(system)
+    batch = PointData(problem=system, points=4, condition_points=5).batch(0)
+    apart = module.loss_terms(batch)
+    module._trainer = SimpleNamespace(optimizers=[torch.optim.Adam(module.parameters())])
+    assert set(module._values_together(batch)) == {"start", "wall", "data"}
+    together = module.loss_terms(batch)
+    assert [t.name for t in together] == [t.name for t in apart]
+    for a, b in zip(apart, together, strict=True):
+        torch.testing.assert_close(a.residual, b.residual, rtol=1e-12, atol=1e-14)
+    module._trainer.optimizers = [LevenbergMarquardt(module.network)]
+    assert module._values_together(batch) == {}
