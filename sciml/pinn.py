@@ -55,6 +55,7 @@ from sciml.physics.systems import (
     Box,
     Disk,
     Initial,
+    Integral,
     Interval,
     Observed,
     On,
@@ -69,8 +70,8 @@ from sciml.physics.systems import (
 from sciml.pretrained import table, weights
 
 __all__ = [
-    "At", "Ball", "Box", "Disk", "Initial", "Interval", "Observed", "On", "Polygon", "Range",
-    "Rectangle", "Same", "Solution", "System", "Time", "Unknown", "load", "solve", "torch",
+    "At", "Ball", "Box", "Disk", "Initial", "Integral", "Interval", "Observed", "On", "Polygon",
+    "Range", "Rectangle", "Same", "Solution", "System", "Time", "Unknown", "load", "solve", "torch",
 ]  # fmt: skip
 
 KEPT = ("finite", "curvature")  # callbacks of a run that writes nothing
@@ -176,6 +177,7 @@ class Solution:
             "variables": list(self.problem.region.variables),
             "network": self.network,
             "modes": self.module.network.modes,
+            "windows": getattr(self.module.network, "windows", 1),
             "metrics": {k: v for k, v in self.metrics.items() if math.isfinite(v)},
             "sha256": weights.sha256(folder / weights.FILE),
             "complex128": paired,
@@ -200,6 +202,11 @@ def solve(
     network: str | nn.Module = "mlp",
     width: int | None = None,
     depth: int | None = None,
+    balance: str | None = None,
+    causal: bool | float | Sequence[float] | None = None,
+    attention: bool | None = None,
+    windows: int | None = None,
+    sampled: int | None = None,
     seed: int = 0,
     run_dir: str | Path | None = None,
     progress: bool = False,
@@ -219,6 +226,13 @@ def solve(
             `network(None, None, f)`, trained in place.
         width: Of a configured network.
         depth: Of a configured network.
+        balance: "gradnorm" or "ntk": weights of terms that follow from the terms.
+        causal: True, eps or a rising ladder of them: earlier times first.
+        attention: Whether points whose residual stays large weigh more; needs a kept batch,
+            "data.fixed_for=100000".
+        windows: Windows of time, each from the end state of the one before; they share steps or
+            seconds equally.
+        sampled: Dimensions of Laplacians that are drawn in every step; all by default.
         seed: Seed of weights and points.
         run_dir: Where a run folder is left as by the command line; None for nothing on disk.
         progress: Whether to show progress.
@@ -243,6 +257,16 @@ def solve(
     own = dict.fromkeys(("network.width", "network.depth", "data.points", "data.condition_points"))
     own |= {"network.width": width, "network.depth": depth, "data.points": points}
     own["data.condition_points"] = condition_points
+    options = {"balance": balance, "causal": causal, "attention": attention, "windows": windows}
+    options["sampled"] = sampled
+    for name, value in options.items():
+        value = list(value) if isinstance(value, tuple) else value
+        own[f"module.{name}"] = str(value).lower() if isinstance(value, bool) else value
+    if len(phases) > 1 and (windows or 1) > 1:
+        raise InvalidArgument(
+            f"windows={windows} with the optimizers {phases} one after the other",
+            "one optimizer, which starts anew in every window",
+        )
     said = [f"{key}={value}" for key, value in own.items() if value is not None]
     if not module_given:
         said.append(f"network={network}")
@@ -299,7 +323,7 @@ def load(folder: str | Path, problem: System) -> Solution:
     try:
         card = json.loads(path.read_text(encoding="utf-8"))
         outputs, names = tuple(card["outputs"]), tuple(card["variables"])
-        spec, modes = card["network"], int(card["modes"])
+        spec, modes, windows = card["network"], int(card["modes"]), int(card.get("windows", 1))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise PretrainedError(f"{path} cannot be read ({error})", "what save() wrote") from error
     if (outputs, names) != (tuple(problem.outputs), problem.region.variables):
@@ -316,7 +340,9 @@ def load(folder: str | Path, problem: System) -> Solution:
 
     settings = Settings()
     settings.modes = modes
-    module = PINN(problem=problem, network=network, optimizer=torch.optim.Adam, data=settings)
+    module = PINN(
+        problem=problem, network=network, optimizer=torch.optim.Adam, data=settings, windows=windows
+    )
     state = weights.read(Path(folder) / weights.FILE, card["sha256"], card["complex128"])
     weights.assign(module.network, state)
     return Solution(module, spec)

@@ -23,6 +23,8 @@ _WIDE = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
 _WIDE = _WIDE if torch.backends.mkldnn.is_available() else None
 # Below this many multiplications the choice does not matter.
 _SMALL = 2**18
+# Narrower layers are left to the default product: packing their operands costs more than it saves.
+_NARROW = 64
 
 
 def is_plain_reverse_mode(x: Tensor) -> bool:
@@ -72,7 +74,8 @@ def multiply(x: Tensor, weight: Tensor) -> Tensor:
     wide = _WIDE is not None and x.dtype == torch.float32 and x.device.type == "cpu"
     # The compiler wants constant weights there, and there is no rule for batched tensors.
     wide = wide and not (torch.compiler.is_compiling() or _is_batched(x) or _is_batched(weight))
-    if wide and min(len(x), len(weight)) > 1 and x.numel() * len(weight) > _SMALL:
+    narrow = min(len(x), len(weight), x.shape[1]) < _NARROW
+    if wide and not narrow and x.numel() * len(weight) > _SMALL:
         return _WIDE(x, weight, None, "none", [], "")
     return x @ weight.t()
 
@@ -102,6 +105,10 @@ class Affine(torch.autograd.Function):
         product = differentiable_multiply if torch.is_grad_enabled() else multiply
         rows, inputs = g.reshape(-1, g.shape[-1]), a.reshape(-1, a.shape[-1])
         need_a, need_weight, need_bias = ctx.needs_input_grad
+        if min(weight.shape) < _NARROW:  # the same by fewer calls, which take longer than the sums
+            for_a = (rows @ weight).view(a.shape) if need_a else None
+            for_weight = rows.t() @ inputs if need_weight else None
+            return for_a, for_weight, g[0].sum(0) if need_bias else None
         # contiguous: the wide product reorders a transposed weight more slowly than a copy takes
         for_a = product(rows, weight.t().contiguous()).view(a.shape) if need_a else None
         for_weight = product(rows.t(), inputs.t()) if need_weight else None

@@ -62,10 +62,25 @@ class Lattice:
         return len(self.indices)
 
     @cached_property
+    def first(self) -> int:
+        """Position behind the first derivatives, which follow the value."""
+        return 1 + sum(sum(index) == 1 for index in self.indices)
+
+    @cached_property
     def pairs(self) -> tuple[tuple[int, int, int], ...]:
         """Positions (a, b, a - b) of all b <= a: the terms of a product."""
         at = self.position
         return tuple((at[a], at[b], at[_minus(a, b)]) for a in self.indices for b in _below(a))
+
+    @cached_property
+    def crossed(self) -> tuple[tuple[tuple[int, int, float], ...], ...]:
+        """For every a but zero the terms (b, a - b, weight) of a square without b = 0 and b = a."""
+        at, found = self.position, []
+        for a in self.indices[1:]:
+            pairs = [(at[b], at[_minus(a, b)]) for b in _below(a)]
+            inner = sorted((i, j) for i, j in pairs if 0 < i <= j)
+            found.append(tuple((i, j, 1.0 if i == j else 2.0) for i, j in inner))
+        return tuple(found)
 
     @cached_property
     def chain(self) -> tuple[tuple[tuple[float, int, int], ...], ...]:
@@ -104,10 +119,11 @@ class MultiJet:
         lattice: The multi-indices.
     """
 
-    __slots__ = ("lattice", "packed")
+    __slots__ = ("_columns", "lattice", "packed")
 
     def __init__(self, packed: Tensor, lattice: Lattice) -> None:
         self.packed, self.lattice = packed, lattice
+        self._columns: list | None = None
 
     @property
     def value(self) -> Tensor:
@@ -135,6 +151,20 @@ class MultiJet:
         coefficient = self.packed[self.lattice.position[index]]
         return coefficient if factor == 1 else factor * coefficient
 
+    def entry(self, index: Index, column: int) -> Tensor:
+        """Return `D^index f` of one function `(N,)`.
+
+        All of them come from one splitting of the coefficients, whose backward pass is one joining.
+        """
+        if self._columns is None:
+            self._columns = list(self.packed.unbind())
+        k = self.lattice.position[index]
+        if not isinstance(self._columns[k], tuple):
+            self._columns[k] = self._columns[k].unbind(-1)
+        factor = math.prod(map(math.factorial, index))
+        value = self._columns[k][column]
+        return value if factor == 1 else factor * value
+
     def like(self, packed: Tensor) -> MultiJet:
         """Return a jet of other coefficients of the same indices."""
         return MultiJet(packed, self.lattice)
@@ -142,6 +172,8 @@ class MultiJet:
     def apply(self, rule: Callable[[Tensor, int], list[Tensor]]) -> MultiJet:
         """Return the jet of an elementwise function given by its derivative rule."""
         lattice = self.lattice
+        if rule is elementwise.tanh and fused.is_plain_reverse_mode(self.packed):
+            return self.like(_Tanh.apply(self.packed, lattice))
         if lattice.degree < elementwise.MAX_ORDER and fused.is_plain_reverse_mode(self.packed):
             return self.like(_Composition.apply(self.packed, lattice, rule))
         return self.like(_compose(self.packed, lattice, rule))
@@ -226,13 +258,20 @@ class MultiJet:
         return self.like(self.packed.sum(-1, keepdim=keepdim))
 
 
-def variables(x: Tensor, lattice: Lattice) -> MultiJet:
-    """Return the jet of D independent variables, x `(N, D)`."""
+def variables(x: Tensor, lattice: Lattice, along: Sequence[int] | None = None) -> MultiJet:
+    """Return the jet of D independent variables, x `(N, D)`.
+
+    Args:
+        x: Their values.
+        lattice: Multi-indices.
+        along: Which variables the multi-indices are about; None for all of them in order.
+    """
     packed = x.new_zeros(len(lattice), *x.shape)
     packed[0] = x
     for index, k in lattice.position.items():
         if sum(index) == 1:
-            packed[k, :, index.index(1)] = 1.0
+            place = index.index(1)
+            packed[k, :, place if along is None else along[place]] = 1.0
     return MultiJet(packed, lattice)
 
 
@@ -357,6 +396,59 @@ class _Composition(torch.autograd.Function):
                 torch.mul(channels[a], slope[rest], out=back[b])
                 begun.add(b)
         return back, None, None
+
+
+class _Tanh(torch.autograd.Function):
+    """Hyperbolic tangent y of a jet u by its differential equation, y' = s u' with s = 1 - y^2.
+
+    Each coefficient of y needs one product per term of a chain, each of s one per term of a square,
+    and first derivatives are done together: half of the passes over memory that `_Composition`
+    makes.
+    """
+
+    @staticmethod
+    def forward(ctx, packed: Tensor, lattice: Lattice) -> Tensor:
+        fused.keep_freed_memory()
+        out, slope = torch.empty_like(packed), torch.empty_like(packed)
+        u, y, s = packed.unbind(), out.unbind(), slope.unbind()
+        torch.tanh(u[0], out=y[0])
+        torch.addcmul(packed.new_ones(()), y[0], y[0], value=-1, out=s[0])
+        twice = -2 * y[0]
+        first = lattice.first
+        torch.mul(packed[1:first], s[0], out=out[1:first])
+        torch.mul(out[1:first], twice, out=slope[1:first])
+        for a in range(first, len(lattice)):
+            # b = a comes last, and its share is one
+            torch.mul(u[a], s[0], out=y[a])
+            for share, b, rest in lattice.chain[a - 1][:-1]:
+                y[a].addcmul_(u[b], s[rest], value=share)
+            torch.mul(y[a], twice, out=s[a])
+            for i, j, weight in lattice.crossed[a - 1]:
+                s[a].addcmul_(y[i], y[j], value=-weight)
+        ctx.save_for_backward(packed, slope)
+        ctx.lattice = lattice
+        return out
+
+    @staticmethod
+    def backward(ctx, g: Tensor) -> tuple:
+        packed, slope = ctx.saved_tensors
+        s = slope.unbind()
+        if torch.is_grad_enabled():  # to be differentiated again: from the input alone
+            out = _compose(packed, ctx.lattice, elementwise.tanh)
+            (again,) = torch.autograd.grad(out, packed, g, create_graph=True)
+            return again, None
+        if fused._is_batched(g):  # nothing may be written in place
+            parts = list((g * s[0]).unbind())
+            for a, b, rest in ctx.lattice.pairs:
+                if rest:
+                    parts[b] = parts[b] + g[a] * s[rest]
+            return torch.stack(parts), None
+        back = g * s[0]
+        channels, parts = g.unbind(), back.unbind()
+        for a, b, rest in ctx.lattice.pairs:
+            if rest:
+                parts[b].addcmul_(channels[a], s[rest])
+        return back, None
 
 
 RULES: dict[Callable, Callable] = {

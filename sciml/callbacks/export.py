@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from sciml.networks.ansatz import Ansatz, network_sizes
+from sciml.networks.time_windows import TimeWindows
 from sciml.pretrained import save_operator, save_pretrained, table, training_ranges
 from sciml.pretrained.joint import joint_range
 from sciml.pretrained.save import update_metrics
@@ -55,7 +56,7 @@ class ExportPretrained(pl.Callback):
         if stage == "fit":
             if hasattr(pl_module, "trial"):
                 self._written = self._export(pl_module)
-            elif isinstance(getattr(pl_module, "network", None), Ansatz):
+            elif isinstance(getattr(pl_module, "network", None), Ansatz | TimeWindows):
                 self._written = self._system(pl_module.network)
             else:
                 self._written = self._operator(trainer, pl_module)
@@ -95,7 +96,7 @@ class ExportPretrained(pl.Callback):
         )
         return True
 
-    def _system(self, ansatz: Ansatz) -> bool:
+    def _system(self, ansatz: Ansatz | TimeWindows) -> bool:
         specs = {kind: describe("part", self.config.get(kind)) for kind in ("problem", "network")}
         absent = [kind for kind, spec in specs.items() if spec is None]
         if absent:
@@ -113,6 +114,7 @@ class ExportPretrained(pl.Callback):
                 "system": specs["problem"],
                 "network": specs["network"],
                 "modes": ansatz.modes,
+                **({"windows": ansatz.windows} if isinstance(ansatz, TimeWindows) else {}),
             },
             ranges=dict(zip(system.region.variables, ends, strict=True)),
             name=self.model,

@@ -89,7 +89,8 @@ def rehearse(config: Mapping[str, Any], run_dir: Path) -> None:
     with torch.random.fork_rng(devices=[]), bounded():
         for name in ("problem", "solver", "adjoint", "estimator"):
             if config.get(name):
-                make(name, config[name], {})
+                made = make(name, config[name], {})
+                getattr(made, "needs", None)  # a system is read, which finds what is wrong with it
         layer = torch.nn.Linear(1, 1)
         known, _ = preflight.arguments(preflight.resolve(config["optimizer"]["_target_"]))
         first = next(iter(known), "params")

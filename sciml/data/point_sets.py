@@ -81,6 +81,9 @@ class PointData(Counted):
         trainer = self.trainer
         rank, world = trainer.global_rank, trainer.world_size
         if trainer.training:
+            begin = getattr(trainer.lightning_module, "begin_step", None)
+            if begin is not None:
+                begin()
             return self.batch(self.next_step(), rank, world)
         return self.val_batch(rank, world)
 

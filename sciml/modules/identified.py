@@ -49,7 +49,7 @@ def standard_errors(module: PINN) -> dict[str, float]:
 
     data = PointData(problem=problem, points=POINTS, condition_points=400, modes=network.modes)
     batch = data.batch(0)
-    kind = (module.device, network.middle.dtype)
+    kind = (module.device, network.dtype)
     batch.points = batch.points.to(*kind)
     batch.conditions = {name: p.to(*kind) for name, p in batch.conditions.items()}
     alone = _Alone(lambda: module.loss_terms(batch))

@@ -126,7 +126,7 @@ def identified(module: PINN) -> dict[str, float]:
     for name, condition in problem.terms.items():
         if isinstance(condition, Observed):
             p: PointSet = condition.sample(problem, 0, generator)
-            p = p.to(module.device).to(module.network.middle.dtype)
+            p = p.to(module.device).to(module.network.dtype)
             with torch.no_grad():
                 parts = module.residuals(name, p).values()
             found[f"misfit/{name}"] = float(torch.cat(list(parts)).square().mean().sqrt())

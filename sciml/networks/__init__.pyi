@@ -6,6 +6,7 @@ from .constrained import ConstrainedFNO
 from .corrector import Corrector
 from .deq import DEQ, UnrolledNetwork
 from .equino import EquiNO
+from .fbpinn import FBPINN
 from .flow_classifier import ExplicitNetwork, NeuralODE
 from .fno import FNO
 from .fno_deq import FNODEQ
@@ -17,6 +18,7 @@ from .pairs import PairNetwork
 from .per_output import PerOutput
 from .preconditioners import DCDM, LearnedMultigrid
 from .tensor import TensorNetwork
+from .time_windows import TimeWindows
 from .trial import TrialSolution
 from .vpionet import VPIONet
 from .wos_fno import WosFNO
@@ -33,6 +35,7 @@ __all__ = [
     "DEQ",
     "EquiNO",
     "ExplicitNetwork",
+    "FBPINN",
     "FNO",
     "FNODEQ",
     "FourierMLP",
@@ -49,6 +52,7 @@ __all__ = [
     "RefinedCGS",
     "ResidualMLP",
     "TensorNetwork",
+    "TimeWindows",
     "TrialSolution",
     "UnrolledNetwork",
     "VPIONet",

@@ -58,25 +58,31 @@ class Ansatz(nn.Module):
         self.register_buffer("scale", 1 / (half - middle))
         self._affine: bool | None = None
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of the network."""
+        return next((p.dtype for p in self.network.parameters()), self.middle.dtype)
+
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """Return the outputs `(N,)` by name at points `(N, D)`."""
         raw = self._checked(self.network(None, None, self.inputs(x)), len(x))
         found = self._constrained(raw, x)
         return {name: found[:, k] for k, name in enumerate(self.system.outputs)}
 
-    def jet(self, p, wanted: frozenset) -> MultiJet:
+    def jet(self, p, wanted: frozenset, along: tuple[int, ...] | None = None) -> MultiJet:
         """Return the outputs `(N, K)` with derivatives.
 
         Args:
             p: Points with `x` `(N, D)` and a `cache` for what depends on the points alone.
             wanted: Multi-indices.
+            along: Variables, by number, that the multi-indices are about; None for all in order.
         """
         lattice = lattice_of(wanted)
-        if lattice not in p.cache:
+        if p.cache.get(lattice, (None,))[0] != (along,):
             with torch.no_grad():
-                x = variables(p.x, lattice)
-                p.cache[lattice] = [x, self.inputs(x), None]
-        x, inputs, known = p.cache[lattice]
+                x = variables(p.x, lattice, along)
+                p.cache[lattice] = [(along,), x, self.inputs(x), None]
+        _, x, inputs, known = p.cache[lattice]
         if len(lattice) == 1:  # values alone
             raw = self._checked(self.network(None, None, inputs.value), len(p.x))
             raw = MultiJet(raw[None], lattice)
@@ -88,14 +94,14 @@ class Ansatz(nn.Module):
         if self._is_affine():
             if known is None:
                 with torch.no_grad():
-                    known = p.cache[lattice][2] = self._lift(x)
+                    known = p.cache[lattice][3] = self._lift(x)
             lift, masks = known
             return masks * raw + lift
         return self._constrained(raw, x)
 
     def inputs(self, x):
         """Return what the network sees `(N, m)` of points `(N, D)`, tensor or jet."""
-        scaled = (x - self.middle) * self.scale
+        scaled = (x - self.middle.to(x.dtype)) * self.scale.to(x.dtype)
         if not self.system.periodic:
             return scaled
         columns = []
@@ -134,6 +140,7 @@ class Ansatz(nn.Module):
         title = f"{type(system).__name__}.hard()"
         own = {name: raw[:, k : k + 1] for k, name in enumerate(system.outputs)}
         places = {name: x[:, k : k + 1] for k, name in enumerate(system.region.variables)}
+        places["position"] = x[:, : len(system.region.space)]
         constants = {name: c() for name, c in self.unknowns.items()}
         made = system.transform({**places, **own, **constants})
         made = made if isinstance(made, Mapping) else {system.outputs[0]: made}
@@ -156,7 +163,7 @@ class Ansatz(nn.Module):
     @torch.no_grad()
     def _looks_affine(self) -> bool:
         generator = torch.Generator().manual_seed(0)
-        x = self.system.region.sample(16, generator).to(self.middle)
+        x = self.system.region.sample(16, generator).to(self.middle.device, self.dtype)
         k = len(self.system.outputs)
         zero, one = x.new_zeros(16, k), x.new_ones(16, k)
         lift = self._constrained(zero, x)

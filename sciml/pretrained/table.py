@@ -49,6 +49,7 @@ CLASSES: dict[str, dict[str, str]] = {
         "Wave": "sciml.physics:Wave",
     },
     "network": {
+        "FBPINN": "sciml.networks:FBPINN",
         "FourierMLP": "sciml.networks:FourierMLP",
         "MLP": "sciml.networks:MLP",
         "ModifiedMLP": "sciml.networks:ModifiedMLP",
@@ -60,6 +61,7 @@ CLASSES: dict[str, dict[str, str]] = {
     # Networks with a `schema` of their own, see `sciml.pretrained.operator`.
     "operator": {
         "Ansatz": "sciml.networks:Ansatz",
+        "TimeWindows": "sciml.networks:TimeWindows",
         "CGS": "sciml.networks:CGS",
         "EquiNO": "sciml.networks:EquiNO",
         "IGNN": "sciml.networks:IGNN",
@@ -106,6 +108,7 @@ CLASSES: dict[str, dict[str, str]] = {
     # What may be an argument of those: solvers and their derivatives, constraints, their equations
     # and problems; systems of equations and the networks of their outputs.
     "part": {
+        "FBPINN": "sciml.networks:FBPINN",
         "FourierMLP": "sciml.networks:FourierMLP",
         "MLP": "sciml.networks:MLP",
         "ModifiedMLP": "sciml.networks:ModifiedMLP",

@@ -168,6 +168,13 @@ def step(run: Run, batches: Sequence[Any]) -> None:
 
 
 def changes(state: Mapping[str, Tensor], start: Mapping[str, Tensor]) -> Tensor:
-    """Return what a step did to the weights, as one float64 vector."""
-    parts = [(v.cpu() - start[k]).double().flatten() for k, v in state.items()]
+    """Return what a step did to the weights, as one float64 vector.
+
+    Left out is what has another size since: state of points, which there were none of before.
+    """
+    parts = [
+        (v.cpu() - start[k]).double().flatten()
+        for k, v in state.items()
+        if v.shape == start[k].shape
+    ]
     return torch.cat(parts)

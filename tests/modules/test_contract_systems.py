@@ -24,3 +24,27 @@ class TestSystems(ModuleContract):
     slow_cases = ("holes", "coefficient", "fourier", "kept", "balanced")
     optimizer_cases = ("kovasznay",)
     rank_cases = ("kovasznay", "coefficient")
+
+
+class TestOptions(ModuleContract):
+    """The same contract for options of training, several at a time."""
+
+    cases = {
+        "together": model(
+            "pinn_burgers1d",
+            "problem.constraint=soft",
+            "optimizer.lr=5e-3",
+            "network=fbpinn",
+            "network.parts=2",
+            "module.causal=[0.1,1]",
+            "module.attention=true",
+            "module.windows=2",
+            "data.fixed_for=100000",
+        ),
+        "sampled": model("pinn_kovasznay", "optimizer.lr=5e-3", "module.sampled=1"),
+    }
+    overfit = (120, 0.6)
+    slow_cases = ("sampled",)
+    optimizer_cases = ()
+    rank_cases = ("together",)
+    rank_kinds = ("joined",)  # weights of rows follow from the rows of all ranks

@@ -377,7 +377,7 @@ BAD = {
     "normal inside": ({"residual": lambda self, u: u.n}, "u.n away from the boundary"),
     "unknown argument": (
         {"residual": lambda self, u, z: u.xx - z},
-        "asks for an argument 'z'.*Available: u, x",
+        "asks for an argument 'z'.*Available: position, u, x",
     ),
     "period of no variable": ({"periodic": ("y",)}, "periodic = .*variables of the domain"),
     "same in no variable": ({"conditions": {"a": Same("t", u=0)}}, "condition 'a' in t"),

@@ -5,11 +5,13 @@ shapes      interval, box, disk, polygon and their combinations, with named part
 region      products with time and parameters
 conditions  on parts of the boundary, at the start, at points, from observations
 fields      outputs by name and their derivatives
+integrals   terms with an integral of outputs, by quadrature
 unknowns    constants that data tell
 """
 
 from sciml.physics.systems.conditions import At, Condition, Initial, Observed, On, PointSet, Same
 from sciml.physics.systems.fields import Field
+from sciml.physics.systems.integrals import Integral
 from sciml.physics.systems.region import Range, Region, Time
 from sciml.physics.systems.shapes import Ball, Box, Disk, Interval, Polygon, Rectangle, Shape
 from sciml.physics.systems.system import System
@@ -23,6 +25,7 @@ __all__ = [
     "Disk",
     "Field",
     "Initial",
+    "Integral",
     "Interval",
     "Observed",
     "On",

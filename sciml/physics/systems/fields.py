@@ -70,9 +70,11 @@ class Field:
         names: What derivatives are called.
         normals: `(N, d)` on a boundary, else None.
         index: The derivative that this is.
+        lap: Returns an estimate of the Laplacian of the output `(N,)`; None for the sum over all
+            variables of space.
     """
 
-    __slots__ = ("_index", "_name", "_names", "_normals", "_read")
+    __slots__ = ("_index", "_lap", "_name", "_names", "_normals", "_read")
 
     def __init__(
         self,
@@ -81,7 +83,9 @@ class Field:
         names: Names,
         normals: Tensor | None = None,
         index: Index | None = None,
+        lap: Callable[[], Tensor] | None = None,
     ) -> None:
+        self._lap = lap
         self._name, self._read, self._names, self._normals = name, read, names, normals
         self._index = names.zero if index is None else index
 
@@ -93,11 +97,23 @@ class Field:
     def derivative(self, index: Index) -> Field:
         """Return a derivative of this one."""
         total = tuple(a + b for a, b in zip(self._index, index, strict=True))
-        return Field(self._name, self._read, self._names, self._normals, total)
+        return Field(self._name, self._read, self._names, self._normals, total, self._lap)
 
     @property
     def lap(self) -> Tensor:
-        """Laplacian in space `(N,)`."""
+        """Laplacian in space `(N,)`.
+
+        Raises:
+            InvalidArgument: For that of a derivative, where Laplacians are sampled.
+        """
+        if self._lap is not None:
+            if any(self._index):
+                raise InvalidArgument(
+                    f"{self!r}.lap with sampled dimensions",
+                    "the Laplacian of an output itself",
+                    "Type module.sampled=null for all dimensions",
+                )
+            return self._lap()
         return sum(self.derivative(self._names.unit(v, 2)).value for v in self._names.space)
 
     @property
@@ -149,6 +165,28 @@ class Field:
         """Return the name with its derivatives."""
         spelt = "".join(v * k for v, k in zip(self._names.variables, self._index, strict=True))
         return f"{self._name}.{spelt}" if spelt else self._name
+
+
+class Known(dict):
+    """What functions may ask for, by name; a `Later` is computed when it is asked for."""
+
+    def __getitem__(self, name: str) -> Any:
+        """Return what has this name."""
+        value = super().__getitem__(name)
+        if isinstance(value, Later):
+            value = self[name] = value.compute()
+        return value
+
+
+class Later:
+    """A value that is computed if somebody asks for it.
+
+    Args:
+        compute: Returns it.
+    """
+
+    def __init__(self, compute: Callable[[], Any]) -> None:
+        self.compute = compute
 
 
 class InvalidDerivative(InvalidArgument, AttributeError):
@@ -233,8 +271,9 @@ def rows(title: str, value: Any, x: Tensor) -> Tensor:
 
 
 def coordinates(x: Tensor, names: Names, normals: Tensor | None) -> dict[str, Tensor]:
-    """Return the columns of points by name, and normals as nx, ny, nz."""
+    """Return the columns of points by name, all of space as `position` `(N, d)`, normals nx, ny."""
     found = dict(zip(names.variables, x.unbind(1), strict=True))
+    found["position"] = x[:, : len(names.space)]
     if normals is not None:
         pairs = zip(names.space, normals.unbind(1), strict=True)
         found |= {f"n{v}": column for v, column in pairs}

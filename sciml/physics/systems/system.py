@@ -31,7 +31,17 @@ from sciml.autodiff.multijet import Index, MultiJet
 from sciml.errors import InvalidArgument, InvalidType, NumericalWarning, did_you_mean
 from sciml.physics.systems.conditions import Condition, On, PointSet, named
 from sciml.physics.systems.corners import contradictions
-from sciml.physics.systems.fields import Field, Names, call, coordinates, random_rows, rows
+from sciml.physics.systems.fields import (
+    Field,
+    Known,
+    Later,
+    Names,
+    call,
+    coordinates,
+    random_rows,
+    rows,
+)
+from sciml.physics.systems.integrals import Integral, Reader, integrals_of
 from sciml.physics.systems.lifted import Lifted
 from sciml.physics.systems.region import Region
 from sciml.physics.systems.shapes import KIND, Piece
@@ -198,25 +208,65 @@ class System:
             did_you_mean(key, self.outputs),
         )
 
-    def known(self, p: PointSet, read: Callable[[str], Callable[[Index], Tensor]]) -> dict:
+    @cached_property
+    def integrals(self) -> Mapping[str, Integral]:
+        """The integrals by name."""
+        return integrals_of(self)
+
+    def known(
+        self,
+        p: PointSet,
+        read: Reader,
+        look: Callable[[str, PointSet], Reader] | None = None,
+        lap: Callable[[str], Callable[[], Tensor]] | None = None,
+    ) -> dict:
         """Return all that functions may ask for, by name.
 
         Args:
             p: The points.
             read: Returns, for an output, what returns its derivatives `(N,)`.
+            look: Returns the same at the nodes of an integral, given its name and the nodes; None
+                where no function asks for integrals.
+            lap: Returns, for an output, what returns its Laplacian; None for the sum of its second
+                derivatives.
         """
-        fields = {k: Field(k, read(k), self.names, p.normals) for k in self.outputs}
+
+        def field(k: str) -> Field:
+            return Field(k, read(k), self.names, p.normals, lap=lap and lap(k))
+
+        fields = {k: field(k) for k in self.outputs}
         constants = {name: constant() for name, constant in self.unknowns.items()}
-        return {**coordinates(p.x, self.names, p.normals), **fields, **constants}
+        found = Known({**coordinates(p.x, self.names, p.normals), **fields, **constants})
+        for name, integral in self.integrals.items() if look else ():
+            found[name] = Later(
+                lambda integral=integral, name=name: integral.value(
+                    self, p, lambda nodes: look(name, nodes)
+                )
+            )
+        return found
 
-    def fields(self, p: PointSet, jet: MultiJet) -> dict:
-        """Return the same, outputs being the columns of a jet `(N, K)`."""
+    def fields(
+        self,
+        p: PointSet,
+        jet: MultiJet,
+        evaluate: Callable[[PointSet, frozenset[Index]], MultiJet] | None = None,
+    ) -> dict:
+        """Return the same, outputs being the columns of a jet `(N, K)`.
 
-        def read(output: str) -> Callable[[Index], Tensor]:
-            column = self.outputs.index(output)
-            return lambda index: jet.derivative(index)[:, column]
+        Args:
+            p: The points.
+            jet: The outputs there.
+            evaluate: Returns them elsewhere, with the derivatives asked for: where integrals look.
+        """
 
-        return self.known(p, read)
+        def reader(jet: MultiJet) -> Reader:
+            return lambda output: lambda index: jet.entry(index, self.outputs.index(output))
+
+        if evaluate is None:
+            return self.known(p, reader(jet))
+        return self.known(
+            p, reader(jet), lambda name, nodes: reader(evaluate(nodes, self.inner_needs[name]))
+        )
 
     def equations(self, p: PointSet, known: Mapping[str, Any]) -> dict[str, Tensor]:
         """Return the residuals of the equations `(N,)` by name; a single one is "residual"."""
@@ -267,11 +317,23 @@ class System:
         """Names of the loss terms, in their order."""
         return self._read[1]
 
+    @property
+    def equation_count(self) -> int:
+        """How many of the loss terms are equations, which come first."""
+        return self._read[3]
+
+    @property
+    def inner_needs(self) -> Mapping[str, frozenset[Index]]:
+        """Multi-indices that every integral reads at its nodes, by name."""
+        return self._read[2]
+
     @cached_property
-    def _read(self) -> tuple[Mapping[str, frozenset[Index]], tuple[str, ...]]:
+    def _read(self) -> tuple[Mapping, tuple[str, ...], Mapping, int]:
         """What reading the system with stand-ins told."""
         generator = torch.Generator().manual_seed(0)
         touched: dict[str, set[tuple[str, Index]]] = {}
+        inner: dict[str, set[tuple[str, Index]]] = {name: set() for name in self.integrals}
+        equations = 0
         loss: list[Tensor] = []
         names: list[str] = []
         for name in (EQUATIONS, *self.terms):
@@ -280,11 +342,28 @@ class System:
             else:
                 p = self.terms[name].sample(self, LOOK, generator)
             seen = touched[name] = set()
-            known = self.known(p, lambda k, p=p, seen=seen: _stand_in(k, len(p), seen, generator))
+
+            def read(k: str, p: PointSet = p, seen: set = seen):
+                return _stand_in(k, len(p), seen, generator)
+
+            def look(integral: str, nodes: PointSet, seen: set = seen) -> Reader:
+                def read(k: str) -> Callable[[Index], Tensor]:
+                    answer = _stand_in(k, len(nodes), inner[integral], generator)
+
+                    def noted(index: Index) -> Tensor:
+                        seen.add((k, self.names.zero))  # the output is used, if only here
+                        return answer(index)
+
+                    return noted
+
+                return read
+
+            known = self.known(p, read, look)
             with torch.enable_grad(), no_outer_products(f"'{name}'", len(p)):
                 found = self.residuals(name, p, known)
             loss += found.values()
             names += found
+            equations = len(found) if name == EQUATIONS else equations
         self._check_use(touched)
         if len(set(names)) < len(names):
             raise InvalidArgument(
@@ -300,17 +379,47 @@ class System:
                 NumericalWarning,
                 stacklevel=3,
             )
-        needs = {
-            name: frozenset(index for _, index in seen) | {self.names.zero}
-            for name, seen in touched.items()
-        }
-        return needs, tuple(names)
+
+        def indices(found: Mapping[str, set]) -> dict[str, frozenset[Index]]:
+            return {
+                name: frozenset(index for _, index in seen) | {self.names.zero}
+                for name, seen in found.items()
+            }
+
+        return indices(touched), tuple(names), indices(inner), equations
+
+    @cached_property
+    def sampled_needs(self) -> Mapping[str, tuple[frozenset[Index], bool]]:
+        """Multi-indices read by name, and whether a Laplacian is read, by set of points."""
+        generator, needs = torch.Generator().manual_seed(0), {}
+        for name in (EQUATIONS, *self.terms):
+            if name == EQUATIONS:
+                p = self.sample(LOOK, generator)
+            else:
+                p = self.terms[name].sample(self, LOOK, generator)
+            seen: set[tuple[str, Index]] = set()
+            laps: list[str] = []
+
+            def read(k: str, p: PointSet = p, seen: set = seen):
+                return _stand_in(k, len(p), seen, generator)
+
+            def lap(k: str, p: PointSet = p, laps: list = laps) -> Callable[[], Tensor]:
+                return lambda: laps.append(k) or random_rows(len(p), generator)
+
+            def look(_: str, nodes: PointSet) -> Reader:
+                return lambda k: _stand_in(k, len(nodes), set(), generator)
+
+            self.residuals(name, p, self.known(p, read, look, lap))
+            needs[name] = (frozenset(i for _, i in seen) | {self.names.zero}, bool(laps))
+        return needs
 
     def _check_names(self) -> None:
         title = type(self).__name__
         if isinstance(self.outputs, str) or not self.outputs:
             raise InvalidType(f"outputs = {self.outputs!r} of {title}", 'names, such as ("u",)')
-        names = [*self.outputs, *self.region.variables, *self.unknowns]
+        names = [*self.outputs, *self.region.variables, *self.unknowns, *self.integrals]
+        for integral in self.integrals.values():
+            integral.check(self)
         for name in names:
             if names.count(name) > 1 or not name.isidentifier():
                 raise InvalidArgument(
