@@ -1,15 +1,32 @@
 from .burgers import Burgers1D
 from .coefficients import HeatCoefficient, PoissonCoefficient
+from .flows import Cavity, StepFlow
+from .heat_holes import Heat2DHoles
+from .many_dimensions import HeatND, PoissonND
+from .patterns import GrayScott, KuramotoSivashinsky
+from .poisson3d_holes import Poisson3DHoles
+from .poisson_blocks import Poisson2DBlocks
+from .poisson_boltzmann import PoissonBoltzmann2D
 from .poisson_holes import Poisson2DHoles
 from .simple import Heat2DMultiscale, Helmholtz2D, Kovasznay, Wave1D
 
 __all__ = [
     "Burgers1D",
+    "Cavity",
+    "GrayScott",
+    "Heat2DHoles",
     "Heat2DMultiscale",
     "HeatCoefficient",
+    "HeatND",
     "Helmholtz2D",
     "Kovasznay",
+    "KuramotoSivashinsky",
+    "Poisson2DBlocks",
     "Poisson2DHoles",
+    "Poisson3DHoles",
+    "PoissonBoltzmann2D",
     "PoissonCoefficient",
+    "PoissonND",
+    "StepFlow",
     "Wave1D",
 ]

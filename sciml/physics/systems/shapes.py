@@ -22,7 +22,7 @@ from sciml.errors import InvalidArgument, SciMLError, did_you_mean
 from sciml.physics import geometry
 from sciml.physics.geometry.domain import accepted
 
-AXES = ("x", "y", "z")
+AXES = ("x", "y", "z")  # beyond three dimensions x1, x2, ...
 PROBE = 1e-7  # distance to both sides of a boundary point, relative to the size of the shape
 LOOKS = 2**16  # points by which the share of a cut piece is found
 KIND = torch.float64
@@ -50,6 +50,11 @@ class Part:
     def __str__(self) -> str:
         """Return the labels."""
         return " | ".join(sorted(self.labels))
+
+
+def axes(dim: int) -> tuple[str, ...]:
+    """Return the names of the coordinates in some dimensions."""
+    return AXES[:dim] if dim <= len(AXES) else tuple(f"x{k}" for k in range(1, dim + 1))
 
 
 def part(*labels: str) -> Part:
@@ -251,7 +256,7 @@ class Shape(HasParts):
         self, domain: geometry.Domain, pieces: Sequence[Piece], leaves: Sequence[Shape] = ()
     ) -> None:
         self.domain, self.pieces = domain, tuple(pieces)
-        self.dim, self.axes = domain.dim, AXES[: domain.dim]
+        self.dim, self.axes = domain.dim, axes(domain.dim)
         low, high = domain.bounds()
         self.low, self.high = low[0].to(KIND), high[0].to(KIND)
         self.size = float((self.high - self.low).max())
@@ -315,9 +320,10 @@ SIDES = (("left", "right"), ("bottom", "top"), ("back", "front"))
 
 
 class Box(Shape):
-    """`low < x < high` in one, two or three dimensions.
+    """`low < x < high` in one, two, three or more dimensions.
 
-    The sides are left, right (x), bottom, top (y), back, front (z), or all called `name`.
+    The sides are left, right (x), bottom, top (y), back, front (z), or all called `name`; beyond
+    three dimensions low1, high1, low2, ...
 
     Args:
         low: Lower corner.
@@ -327,11 +333,12 @@ class Box(Shape):
 
     def __init__(self, low: Sequence[float], high: Sequence[float], name: str = "") -> None:
         domain = geometry.Box(tuple(map(float, low)), tuple(map(float, high)))
+        sides = SIDES
         if domain.dim > len(AXES):
-            raise InvalidArgument(f"a box in {domain.dim} dimensions", "at most three")
+            sides = [(f"low{k}", f"high{k}") for k in range(1, domain.dim + 1)]
         a, b = domain.low[0].to(KIND), domain.high[0].to(KIND)
         pieces = [
-            Face(name or SIDES[axis][upper], a, b, axis, bool(upper))
+            Face(name or sides[axis][upper], a, b, axis, bool(upper))
             for axis in range(domain.dim)
             for upper in (0, 1)
         ]
