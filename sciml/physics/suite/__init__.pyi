@@ -1,6 +1,8 @@
 from .burgers import Burgers1D
+from .channel import ChannelLong
 from .coefficients import HeatCoefficient, PoissonCoefficient
 from .flows import Cavity, StepFlow
+from .heat import Heat2DLong, Heat2DVarying
 from .heat_holes import Heat2DHoles
 from .many_dimensions import HeatND, PoissonND
 from .patterns import GrayScott, KuramotoSivashinsky
@@ -13,9 +15,12 @@ from .simple import Heat2DMultiscale, Helmholtz2D, Kovasznay, Wave1D
 __all__ = [
     "Burgers1D",
     "Cavity",
+    "ChannelLong",
     "GrayScott",
     "Heat2DHoles",
+    "Heat2DLong",
     "Heat2DMultiscale",
+    "Heat2DVarying",
     "HeatCoefficient",
     "HeatND",
     "Helmholtz2D",
