@@ -181,7 +181,7 @@ def flow(
         values: Their values there, u and v.
         pinned: Nodes of the pressure that are zero: one, where velocities are given all around.
         steps: Most Newton steps.
-        tolerance: Largest change of the last one.
+        tolerance: Largest change of the last one, relative to the largest value above 1.
 
     Raises:
         ArithmeticError: If Newton's method does not converge.
@@ -211,6 +211,6 @@ def flow(
         )
         change = splu(matrix[free][:, free].tocsc()).solve(residual[free])
         state[free] -= change
-        if abs(change).max() < tolerance:
+        if abs(change).max() < tolerance * max(1.0, abs(state).max()):
             return state[:n], state[n : 2 * n], state[2 * n :]
     raise ArithmeticError(f"Newton's method: changes of {abs(change).max():.1e} in {steps} steps")
