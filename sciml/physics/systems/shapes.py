@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -26,6 +27,11 @@ AXES = ("x", "y", "z")  # beyond three dimensions x1, x2, ...
 PROBE = 1e-7  # distance to both sides of a boundary point, relative to the size of the shape
 LOOKS = 2**16  # points by which the share of a cut piece is found
 KIND = torch.float64
+
+
+def axes_of(dim: int) -> tuple[str, ...]:
+    """Return the names of the coordinates in so many dimensions."""
+    return AXES[:dim] if dim <= len(AXES) else tuple(f"x{k + 1}" for k in range(dim))
 
 
 class UnknownPart(SciMLError, AttributeError):
@@ -50,11 +56,6 @@ class Part:
     def __str__(self) -> str:
         """Return the labels."""
         return " | ".join(sorted(self.labels))
-
-
-def axes(dim: int) -> tuple[str, ...]:
-    """Return the names of the coordinates in some dimensions."""
-    return AXES[:dim] if dim <= len(AXES) else tuple(f"x{k}" for k in range(1, dim + 1))
 
 
 def part(*labels: str) -> Part:
@@ -256,7 +257,7 @@ class Shape(HasParts):
         self, domain: geometry.Domain, pieces: Sequence[Piece], leaves: Sequence[Shape] = ()
     ) -> None:
         self.domain, self.pieces = domain, tuple(pieces)
-        self.dim, self.axes = domain.dim, axes(domain.dim)
+        self.dim, self.axes = domain.dim, axes_of(domain.dim)
         low, high = domain.bounds()
         self.low, self.high = low[0].to(KIND), high[0].to(KIND)
         self.size = float((self.high - self.low).max())
@@ -266,6 +267,23 @@ class Shape(HasParts):
     def labels(self) -> tuple[str, ...]:
         """Labels of the boundary's pieces."""
         return tuple(dict.fromkeys(piece.label for piece in self.pieces))
+
+    @cached_property
+    def pieces(self) -> tuple[Piece, ...]:
+        """What a combined shape keeps of the boundaries of its primitives.
+
+        Raises:
+            InvalidArgument: If that is nothing.
+        """
+        seen: list[tuple[Shape, Piece]] = []
+        pieces = []
+        for leaf in self.leaves:
+            found = [Cut(piece, self, seen) for piece in leaf.pieces]
+            pieces += [cut for cut in found if cut.share > 0]
+            seen += [(leaf, piece) for piece in leaf.pieces]
+        if not pieces:
+            raise InvalidArgument(f"a {self.kind} without boundary", "shapes that overlap")
+        return tuple(pieces)
 
     def level(self, points: Tensor) -> Tensor:
         """Return a signed distance `(N,)` of points `(N, d)`, negative inside."""
@@ -303,15 +321,8 @@ class Shape(HasParts):
 def _combined(first: Shape, second: Shape, kind: str) -> Shape:
     whole = Shape(geometry.Boolean(first.domain, second.domain, kind), ())
     whole.leaves = (*first.leaves, *second.leaves)
-    seen: list[tuple[Shape, Piece]] = []
-    pieces = []
-    for leaf in whole.leaves:
-        found = [Cut(piece, whole, seen) for piece in leaf.pieces]
-        pieces += [cut for cut in found if cut.share > 0]
-        seen += [(leaf, piece) for piece in leaf.pieces]
-    whole.pieces = tuple(pieces)
-    if not pieces:
-        raise InvalidArgument(f"a {kind} without boundary", "shapes that overlap")
+    del whole.pieces  # found when they are asked for: many steps of a combination never are
+    whole.kind = kind
     return whole
 
 
@@ -320,10 +331,10 @@ SIDES = (("left", "right"), ("bottom", "top"), ("back", "front"))
 
 
 class Box(Shape):
-    """`low < x < high` in one, two, three or more dimensions.
+    """`low < x < high` in any dimension.
 
     The sides are left, right (x), bottom, top (y), back, front (z), or all called `name`; beyond
-    three dimensions low1, high1, low2, ...
+    three dimensions x1_low, x1_high, x2_low, ...
 
     Args:
         low: Lower corner.
@@ -333,10 +344,10 @@ class Box(Shape):
 
     def __init__(self, low: Sequence[float], high: Sequence[float], name: str = "") -> None:
         domain = geometry.Box(tuple(map(float, low)), tuple(map(float, high)))
+        a, b = domain.low[0].to(KIND), domain.high[0].to(KIND)
         sides = SIDES
         if domain.dim > len(AXES):
-            sides = [(f"low{k}", f"high{k}") for k in range(1, domain.dim + 1)]
-        a, b = domain.low[0].to(KIND), domain.high[0].to(KIND)
+            sides = tuple((f"{v}_low", f"{v}_high") for v in axes_of(domain.dim))
         pieces = [
             Face(name or sides[axis][upper], a, b, axis, bool(upper))
             for axis in range(domain.dim)
