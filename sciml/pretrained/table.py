@@ -132,6 +132,8 @@ CLASSES: dict[str, dict[str, str]] = {
         "PoissonND": "sciml.physics.suite:PoissonND",
         "StepFlow": "sciml.physics.suite:StepFlow",
         "Wave1D": "sciml.physics.suite:Wave1D",
+        "Wave2DLong": "sciml.physics.suite:Wave2DLong",
+        "Wave2DVarying": "sciml.physics.suite:Wave2DVarying",
         "Anderson": "sciml.solvers:Anderson",
         "Backprop": "sciml.solvers:Backprop",
         "BiCGStab": "sciml.solvers:BiCGStab",

@@ -11,6 +11,7 @@ from .poisson_blocks import Poisson2DBlocks
 from .poisson_boltzmann import PoissonBoltzmann2D
 from .poisson_holes import Poisson2DHoles
 from .simple import Heat2DMultiscale, Helmholtz2D, Kovasznay, Wave1D
+from .waves import Wave2DLong, Wave2DVarying
 
 __all__ = [
     "Burgers1D",
@@ -34,4 +35,6 @@ __all__ = [
     "PoissonND",
     "StepFlow",
     "Wave1D",
+    "Wave2DLong",
+    "Wave2DVarying",
 ]
