@@ -228,7 +228,7 @@ class ENGD(CurvatureOptimizer):
         if len(jacobian) <= sum(p.numel() for p in self.treated):
             return jacobian.kernel(), None
         dense = jacobian.dense()
-        return dense.t() @ dense, dense
+        return gram(dense), dense
 
     def _solve(self, jacobian: Jacobian, target: Tensor) -> tuple[list[Tensor], Tensor]:
         """Return `J^T (J J^T + lambda)^-1 target`, by the smaller system, and J times that."""
@@ -387,6 +387,17 @@ class SPRING(ENGD):
             return 1.0
         norm = torch.stack([d.norm() for d in directions]).norm()
         return (self.max_norm / (self.param_groups[0]["lr"] * norm)).clamp_max(1.0)
+
+
+def gram(dense: Tensor, blocks: int = 4) -> Tensor:
+    """Return `J^T J` of J `(R, P)`, of which five blocks in eight are computed: it is symmetric."""
+    size = dense.shape[1]
+    out = dense.new_zeros(size, size)
+    ends = [size * k // blocks for k in range(blocks + 1)]
+    for a, b in zip(ends[:-1], ends[1:], strict=True):
+        torch.mm(dense[:, a:b].t(), dense[:, :b], out=out[a:b, :b])
+        out[:a, a:b] = out[a:b, :a].t()
+    return out
 
 
 def _named(given: nn.Module | Iterable[Tensor], owner: str) -> list[tuple[str, Tensor]]:
