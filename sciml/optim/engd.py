@@ -54,6 +54,7 @@ from sciml.optim.uses import UseCheck
 STALLED_STEPS, STALLED_SHARE = 20, 1e-5
 # Values of lambda tried in one step.
 ATTEMPTS = 4
+SMALL = 256  # columns below which a product is not cut into blocks
 
 
 class ENGD(CurvatureOptimizer):
@@ -392,6 +393,8 @@ class SPRING(ENGD):
 def gram(dense: Tensor, blocks: int = 4) -> Tensor:
     """Return `J^T J` of J `(R, P)`, of which five blocks in eight are computed: it is symmetric."""
     size = dense.shape[1]
+    if size < SMALL:
+        return dense.t() @ dense
     out = dense.new_zeros(size, size)
     ends = [size * k // blocks for k in range(blocks + 1)]
     for a, b in zip(ends[:-1], ends[1:], strict=True):

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from sciml.errors import InvalidArgument
+from sciml.optim.engd import gram
 from sciml.optim.levenberg_marquardt import LevenbergMarquardt
 from sciml.optim.objective import Objective
 from sciml.optim.terms import LossTerm, total_loss
@@ -57,3 +58,10 @@ def test_bad_settings_and_a_missing_direction_are_refused() -> None:
         LevenbergMarquardt([p], rise=0.5)
     with pytest.raises(InvalidArgument, match="update_curvature"):
         LevenbergMarquardt([p]).step()
+
+
+def test_the_gram_matrix_by_blocks_is_the_product() -> None:
+    dense = torch.randn(40, 301, generator=torch.Generator().manual_seed(0)).double()
+    found = gram(dense)
+    torch.testing.assert_close(found, dense.t() @ dense, rtol=1e-12, atol=1e-12)
+    assert torch.equal(found, found.t())
