@@ -106,6 +106,8 @@ class ENGD(CurvatureOptimizer):
         self._objective: Objective | None = None
         self._check = UseCheck(self.layers)
         self._system: tuple[Jacobian, Tensor, Tensor | None] | None = None
+        self._factor: Tensor | None = None  # of the last system, damped
+        self._image: Tensor | None = None  # J times the direction
 
     def look(self, objective: Objective) -> None:
         """Compute the direction, and the gradient of what the fallback treats."""
@@ -122,6 +124,7 @@ class ENGD(CurvatureOptimizer):
         for p, d in zip(self.treated, direction, strict=True):
             self.state[p]["direction"] = d
         # slope and curvature along it: what the model says of a step of any length
+        self._image = image
         self._model = torch.stack([jacobian.residual @ image, image @ image])
 
     def direction(self, jacobian: Jacobian) -> tuple[list[Tensor], Tensor]:
@@ -284,6 +287,7 @@ class ENGD(CurvatureOptimizer):
             if self.adapt_every:
                 self.memory["damping"] *= 10  # what rounding asks for now it will ask for again
             factor, failed = torch.linalg.cholesky_ex(system)
+        self._factor = factor
         return torch.cholesky_solve(target[:, None], factor)[:, 0]
 
     def _cap(self, directions: list[Tensor]) -> float | Tensor:

@@ -25,8 +25,8 @@ from sciml.physics.suite import (
     heat_holes,
     patterns,
     poisson3d_holes,
-    poisson_boltzmann,
     poisson_blocks,
+    poisson_boltzmann,
 )
 from sciml.physics.suite.elements import Grid, flow, graded
 from sciml.physics.suite.simple import Kovasznay
@@ -114,9 +114,7 @@ def test_poisson_boltzmann_solves_its_equation_and_meets_its_data() -> None:
     keep = (1 - x.abs() > 0.02) & (1 - y.abs() > 0.02)
     x, y, h = x[keep], y[keep], 1e-3
     middle = problem.exact(x, y)
-    around = sum(
-        problem.exact(x + h * a, y + h * b) for a, b in ((1, 0), (-1, 0), (0, 1), (0, -1))
-    )
+    around = sum(problem.exact(x + h * a, y + h * b) for a, b in ((1, 0), (-1, 0), (0, 1), (0, -1)))
     found = -(around - 4 * middle) / h**2 + 64 * middle
     wanted = poisson_boltzmann.source(x, y)
     torch.testing.assert_close(found, wanted, rtol=1e-3, atol=3e-2)
@@ -204,7 +202,10 @@ def test_finite_volumes_around_balls_converge_and_balance() -> None:
         inner = second if axis == 0 else inner + second
     k2 = np.where(y[:, 2] < 0.5, 64, 100)
     residual = -inner[i] + k2 * v - poisson3d_holes.source(*y.T)
-    margin = [(3 / n < c) & (c < 1 - 3 / n) & (abs(c - 0.5) > 3 / n) for c, n in zip(y.T, fine)]
+    margin = [
+        (3 / n < c) & (c < 1 - 3 / n) & (abs(c - 0.5) > 3 / n)
+        for c, n in zip(y.T, fine, strict=True)
+    ]
     away = margin[0] & margin[1] & margin[2] & ~np.isnan(residual)
     wanted = poisson3d_holes.source(*y[away].T)
     assert np.linalg.norm(residual[away]) < 0.08 * np.linalg.norm(wanted)

@@ -1,6 +1,7 @@
 """A channel whose inflow swings and turns round, over five units of time.
 
-    u_t + u u_x + v u_y + p_x = nu Lap u,    v_t + u v_x + v v_y + p_y = nu Lap v + g,   u_x + v_y = 0
+    u_t + u u_x + v u_y + p_x = nu Lap u,   v_t + u v_x + v v_y + p_y = nu Lap v + g,
+    u_x + v_y = 0
     in [0, 2] x [0, 1], t in [0, 5], nu = 1/100, from rest,  g = -sin(pi x) sin(pi y) sin(pi t)
 
     u = sin(pi y) (sin pi t + sin 3 pi t + sin 5 pi t), v = 0 at the inflow, no slip on the walls

@@ -1,6 +1,6 @@
 """Stationary flows: the lid-driven cavity, and a channel behind a step.
 
-    u u_x + v u_y + p_x = nu (u_xx + u_yy),   u v_x + v v_y + p_y = nu (v_xx + v_yy),   u_x + v_y = 0
+    u u_x + v u_y + p_x = nu Lap u,   u v_x + v v_y + p_y = nu Lap v,   u_x + v_y = 0
 
 References are quadratic finite elements (`elements.flow`) on grids that are graded towards
 corners. Near corners of the lid, where u_x = +-4 on the lid contradicts the wall, velocities are

@@ -1,9 +1,9 @@
 """Poisson's equation and the heat equation in five dimensions, with solutions in closed form.
 
-    poisson_nd   Lap u = -(pi/2)^2 sum_i sin(pi x_i / 2)  in the unit cube, u given on its surface,
-                 u = sum_i sin(pi x_i / 2)
-    heat_nd      u_t = Lap u / 5 - r^2/5 exp(r^2/2 + t)  in the unit ball, t in [0, 1], the normal
-                 derivative given on its surface,  u = exp(r^2/2 + t)
+poisson_nd   Lap u = -(pi/2)^2 sum_i sin(pi x_i / 2)  in the unit cube, u given on its surface,
+u = sum_i sin(pi x_i / 2)
+heat_nd      u_t = Lap u / 5 - r^2/5 exp(r^2/2 + t)  in the unit ball, t in [0, 1], the normal
+derivative given on its surface,  u = exp(r^2/2 + t)
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
     kuramoto_sivashinsky   u_t + a u u_x + b u_xx + c u_xxxx = 0,   a = 100/16, b = 100/16^2,
                            c = 100/16^4, x in [0, 2 pi], u = cos x (1 + sin x) at the start
-    gray_scott             u_t = 1e-5 Lap u + 0.04 (1 - u) - u v^2,  v_t = 5e-6 Lap v - 0.1 v + u v^2
+    gray_scott             u_t = 1e-5 Lap u + 0.04 (1 - u) - u v^2,
+                           v_t = 5e-6 Lap v - 0.1 v + u v^2
                            on [-1, 1]^2, two bumps off each other at the start
 
 The benchmark gives neither of them boundary conditions; both are periodic here, which the first

@@ -118,11 +118,7 @@ def _basis(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     for disk in DISKS:
         # with their mirror images in the sides, where the sum nearly vanishes
         columns.append(
-            sum(
-                a * c * _pole(a * x + b, c * y + d, *disk)
-                for a, b in mirrors
-                for c, d in mirrors
-            )
+            sum(a * c * _pole(a * x + b, c * y + d, *disk) for a, b in mirrors for c, d in mirrors)
         )
     return np.concatenate(columns, 1)
 
@@ -149,7 +145,7 @@ def _pole(x: np.ndarray, y: np.ndarray, cx: float, cy: float, radius: float) -> 
 
 @functools.cache
 def series() -> tuple[np.ndarray, float]:
-    """Return the coefficients of H and the largest misfit at points of the boundary between nodes."""
+    """Return the coefficients of H and the largest misfit on the boundary between nodes."""
 
     def boundary(n: int, shift: float) -> tuple[np.ndarray, np.ndarray]:
         s = np.cos(np.pi * (np.arange(n) + shift) / n)

@@ -4,7 +4,8 @@
                      u(0) = exp(-((x + 1/2)^2 + y^2) / 0.18);  a is 12 where a random field is
                      positive and 1 elsewhere, linear between the points of a grid
     wave2d_long      u_tt = u_xx + 2 u_yy  in the unit square, t to 100, zero on the sides, at rest
-                     first,  u = sin pi x sin pi y cos sqrt(3) pi t + sin 3 pi x sin 2 pi y cos sqrt(17) pi t
+                     first,  u = sin pi x sin pi y cos(sqrt(3) pi t)
+                               + sin 3 pi x sin 2 pi y cos(sqrt(17) pi t)
 
 The benchmark's solution of the second, with sinh pi y and cos pi t, does not solve its equation
 (u_tt - u_xx - 2 u_yy is -2 pi^2 u for its first part and 0 is asked for), and no velocity is given
