@@ -37,7 +37,7 @@ class Coefficient(System):
 
     outputs = ("u", "a")
 
-    def __init__(self, *, sigma: float = 0.1, smoothness: float = 0.0, seed: int = 0) -> None:
+    def __init__(self, *, sigma: float = 0.1, smoothness: float = 0.005, seed: int = 0) -> None:
         self.sigma = check_positive("problem.sigma", sigma)
         smoothness = check_number("problem.smoothness", smoothness, 0.0)
         self.weights = {"equation": PHYSICS, "smoothness": smoothness}
