@@ -4,8 +4,9 @@
     du/dn = 5 - u  on eleven holes of radius 1,  1 - u  on six of radius 0.4,  0.1 - u  outside
 
 Domain and data are symmetric in x and y: one quarter is solved, x, y > 0, without flow through its
-inner sides. Heat enters like sqrt(t), so the variable is s = sqrt(t) and the equation u_s = 2 s Lap u; conditions
-count less where s is small and what they say is confined to layers of width s.
+inner sides. Heat enters like sqrt(t), so the variable is s = sqrt(t) and the equation is
+u_s = 2 s Lap u; conditions count less where s is small and what they say is confined to layers of
+width s.
 
 The reference is a Laplace transform. For complex s, the transform w solves s w = Lap w with the
 data above over s: it is fitted on the boundary by Bessel functions K_n around the holes and K_0
