@@ -30,6 +30,8 @@ class PointData(Counted):
             residuals.
         fixed_for: Steps for which a batch is kept before it is redrawn; 1 for fresh points.
         modes: Harmonics of periodic variables that the network sees.
+        even: Whether points inside come from a Sobol sequence, a new one for every batch, instead
+            of independently of each other.
         seed: Seed of all points.
 
     Raises:
@@ -46,6 +48,7 @@ class PointData(Counted):
         candidates: int = 1,
         fixed_for: int = 1,
         modes: int = 1,
+        even: bool = True,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -56,7 +59,7 @@ class PointData(Counted):
                 raise InvalidArgument(f"data.{name}={value}", "a positive integer")
         self.problem, self.points, self.condition_points = problem, points, condition_points
         self.val_points, self.candidates, self.fixed_for = val_points, candidates, fixed_for
-        self.modes, self.seed = modes, seed
+        self.modes, self.even, self.seed = modes, even, seed
         self._kept: tuple[tuple, Batch] | None = None
 
     @property
@@ -100,7 +103,7 @@ class PointData(Counted):
             return self._kept[1]  # with what has been computed of the points
         streams = Streams(self.seed, step, rank, world, self.device())
         n = self.points * self.candidates
-        points = self._cast(self.problem.sample(n, streams.generator("points", cpu=True)))
+        points = self._cast(self._inside(n, streams.generator("points", cpu=True)))
         conditions = {}
         for name, condition in self.problem.terms.items():
             n = condition.points or self.condition_points
@@ -112,6 +115,11 @@ class PointData(Counted):
         batch = Batch(points, conditions, streams, counts)
         self._kept = (key, batch) if self.fixed_for > 1 else None
         return batch
+
+    def _inside(self, n: int, generator: torch.Generator) -> PointSet:
+        if self.even:
+            return PointSet(self.problem.region.sample_evenly(n, generator))
+        return self.problem.sample(n, generator)
 
     def val_batch(self, rank: int = 0, world: int = 1) -> Batch:
         """Return this rank's validation points, the same at every validation."""

@@ -54,6 +54,7 @@ from sciml.optim.uses import UseCheck
 STALLED_STEPS, STALLED_SHARE = 20, 1e-5
 # Values of lambda tried in one step.
 ATTEMPTS = 4
+SMALL = 256  # columns below which a product is not cut into blocks
 
 
 class ENGD(CurvatureOptimizer):
@@ -105,6 +106,8 @@ class ENGD(CurvatureOptimizer):
         self._objective: Objective | None = None
         self._check = UseCheck(self.layers)
         self._system: tuple[Jacobian, Tensor, Tensor | None] | None = None
+        self._factor: Tensor | None = None  # of the last system, damped
+        self._image: Tensor | None = None  # J times the direction
 
     def look(self, objective: Objective) -> None:
         """Compute the direction, and the gradient of what the fallback treats."""
@@ -121,6 +124,7 @@ class ENGD(CurvatureOptimizer):
         for p, d in zip(self.treated, direction, strict=True):
             self.state[p]["direction"] = d
         # slope and curvature along it: what the model says of a step of any length
+        self._image = image
         self._model = torch.stack([jacobian.residual @ image, image @ image])
 
     def direction(self, jacobian: Jacobian) -> tuple[list[Tensor], Tensor]:
@@ -228,7 +232,7 @@ class ENGD(CurvatureOptimizer):
         if len(jacobian) <= sum(p.numel() for p in self.treated):
             return jacobian.kernel(), None
         dense = jacobian.dense()
-        return dense.t() @ dense, dense
+        return gram(dense), dense
 
     def _solve(self, jacobian: Jacobian, target: Tensor) -> tuple[list[Tensor], Tensor]:
         """Return `J^T (J J^T + lambda)^-1 target`, by the smaller system, and J times that."""
@@ -283,6 +287,7 @@ class ENGD(CurvatureOptimizer):
             if self.adapt_every:
                 self.memory["damping"] *= 10  # what rounding asks for now it will ask for again
             factor, failed = torch.linalg.cholesky_ex(system)
+        self._factor = factor
         return torch.cholesky_solve(target[:, None], factor)[:, 0]
 
     def _cap(self, directions: list[Tensor]) -> float | Tensor:
@@ -387,6 +392,19 @@ class SPRING(ENGD):
             return 1.0
         norm = torch.stack([d.norm() for d in directions]).norm()
         return (self.max_norm / (self.param_groups[0]["lr"] * norm)).clamp_max(1.0)
+
+
+def gram(dense: Tensor, blocks: int = 4) -> Tensor:
+    """Return `J^T J` of J `(R, P)`, of which five blocks in eight are computed: it is symmetric."""
+    size = dense.shape[1]
+    if size < SMALL:
+        return dense.t() @ dense
+    out = dense.new_zeros(size, size)
+    ends = [size * k // blocks for k in range(blocks + 1)]
+    for a, b in zip(ends[:-1], ends[1:], strict=True):
+        torch.mm(dense[:, a:b].t(), dense[:, :b], out=out[a:b, :b])
+        out[:a, a:b] = out[a:b, :a].t()
+    return out
 
 
 def _named(given: nn.Module | Iterable[Tensor], owner: str) -> list[tuple[str, Tensor]]:

@@ -170,14 +170,13 @@ def jacobian_of(
     for term in terms:
         root = term.scale**0.5
         scaled = root * term.roots()
-        value = _scaled_residual(term)
+        value = _residual_of(objective, term, everywhere)
         pieces = [term_slots(term, uses, layers, c) for c in scaled]
         slots = {
             name: _stacked([p[name] for p in pieces]) for name in (pieces[0] if pieces else {})
         }
         extra = _outside_rows(term, scaled, outside, None if layers else PASSES)
         if everywhere and objective.world > 1:
-            value = torch.cat(objective.gather(value.t().contiguous())).t()
             slots = {name: _gathered(objective, s, len(scaled)) for name, s in slots.items()}
             if extra is not None:
                 parts = objective.gather(extra.transpose(0, 1).contiguous())
@@ -190,6 +189,19 @@ def jacobian_of(
         start = stop
     other = torch.cat(rows) if rows else None
     return Jacobian(torch.cat(residuals), blocks, layers, parameters, other, outside)
+
+
+def residual_of(objective: Objective, terms: Sequence[LossTerm]) -> Tensor:
+    """Return the scaled residuals of terms `(R,)`, in the rows of `jacobian_of`, float64."""
+    parts = [_residual_of(objective, term, True).reshape(-1).double() for term in terms]
+    return torch.cat(parts)
+
+
+def _residual_of(objective: Objective, term: LossTerm, everywhere: bool) -> Tensor:
+    value = _scaled_residual(term)
+    if everywhere and objective.world > 1:
+        value = torch.cat(objective.gather(value.t().contiguous())).t()
+    return value
 
 
 def _check_memory(

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from sciml.errors import InvalidArgument
+from sciml.optim.engd import gram
 from sciml.optim.levenberg_marquardt import LevenbergMarquardt
 from sciml.optim.objective import Objective
 from sciml.optim.terms import LossTerm, total_loss
@@ -57,3 +58,36 @@ def test_bad_settings_and_a_missing_direction_are_refused() -> None:
         LevenbergMarquardt([p], rise=0.5)
     with pytest.raises(InvalidArgument, match="update_curvature"):
         LevenbergMarquardt([p]).step()
+
+
+def test_the_gram_matrix_by_blocks_is_the_product() -> None:
+    dense = torch.randn(40, 301, generator=torch.Generator().manual_seed(0)).double()
+    found = gram(dense)
+    torch.testing.assert_close(found, dense.t() @ dense, rtol=1e-12, atol=1e-12)
+    assert torch.equal(found, found.t())
+
+
+def test_acceleration_follows_a_bent_valley_in_fewer_steps() -> None:
+    def steps(acceleration: float) -> int:
+        p = nn.Parameter(torch.tensor([-1.2, 1.0]).double())
+
+        def terms():  # Rosenbrock's valley
+            return [LossTerm("valley", torch.stack([1000 * (p[1] - p[0] ** 2), 1 - p[0]]), 1.0, 2)]
+
+        optimizer = LevenbergMarquardt([p], damping=1e-3, acceleration=acceleration)
+        for k in range(100):
+            if stepped(optimizer, terms) < 1e-16:
+                return k
+        return 100
+
+    assert steps(0.75) < 0.7 * steps(0.0)
+
+
+def test_the_second_order_part_of_a_step_is_that_of_the_residual() -> None:
+    p = nn.Parameter(torch.tensor([0.3]).double())
+    optimizer = LevenbergMarquardt([p], damping=1e-12, acceleration=10.0)
+    stepped(optimizer, lambda: [LossTerm("square", p**2 - 1 + p, 1.0, 1)])
+    slope, value = 1 + 2 * 0.3, 0.3**2 - 1 + 0.3
+    first = -value / slope
+    second = -2 * first**2 / slope
+    assert float(p.detach()) == pytest.approx(0.3 + first + second / 2, rel=1e-6)

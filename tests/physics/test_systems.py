@@ -31,7 +31,7 @@ from sciml.physics.systems import (
     Unknown,
 )
 from sciml.physics.systems.lifted import meet
-from sciml.physics.systems.region import shares
+from sciml.physics.systems.region import Region, shares
 
 PLATE = Rectangle((0, 0), (2, 1)) - Disk((1, 0.5), 0.25, name="hole")
 
@@ -430,3 +430,18 @@ def test_what_is_wrong_at_once_is_refused_at_once(tmp_path) -> None:
         system = made()
         system.k = Unknown(1.0)
         system.needs  # noqa: B018
+
+
+def test_even_points_lie_inside_and_integrate_better_than_independent_ones() -> None:
+    for region in (Region.of(PLATE), Disk((0, 0), 2) * Time(0, 3), Interval(-1, 1) * Time(0, 1)):
+        errors = {True: [], False: []}
+        for seed in range(20):
+            for even, draw in ((True, region.sample_evenly), (False, region.sample)):
+                x = draw(1000, generator(seed))
+                assert x.shape == (1000, len(region.variables)) and bool(region.contains(x).all())
+                errors[even].append(x.mean(0))
+        spread = {even: torch.stack(found).std(0).norm() for even, found in errors.items()}
+        assert spread[True] < 0.3 * spread[False]
+        again = region.sample_evenly(1000, generator(0))
+        assert torch.equal(again, region.sample_evenly(1000, generator(0)))
+        assert not torch.equal(again, region.sample_evenly(1000, generator(1)))

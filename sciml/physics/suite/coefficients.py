@@ -10,7 +10,8 @@ derivatives 2x + 1 of a where 2 (2x - 1) is right, and so contradicts its answer
 
 Equations weigh 1e4, readings 1 / sigma^2: the equation, not the readings, decides between points.
 `smoothness` adds |Lap a|^2 to the loss: a second-order method fits the noise in seconds, and the
-misfit does not tell when it began to.
+misfit does not tell when it began to. Errors over u and a for weights 0, 1e-2 and 1e-1 of the first problem
+are 3.0e-2, 9.7e-3 and 4.0e-2, and for 0, 2e-4 and 1e-3 of the second 2.7e-2, 2.5e-2 and 6.0e-2.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class Coefficient(System):
 
     outputs = ("u", "a")
 
-    def __init__(self, *, sigma: float = 0.1, smoothness: float = 0.0, seed: int = 0) -> None:
+    def __init__(self, *, sigma: float = 0.1, smoothness: float = 0.01, seed: int = 0) -> None:
         self.sigma = check_positive("problem.sigma", sigma)
         smoothness = check_number("problem.smoothness", smoothness, 0.0)
         self.weights = {"equation": PHYSICS, "smoothness": smoothness}
@@ -103,6 +104,9 @@ class HeatCoefficient(Coefficient):
     """An unknown coefficient of the heat equation from 2500 noisy readings."""
 
     domain = Rectangle((-1, -1), (1, 1)) * Time(0, 1)
+
+    def __init__(self, *, sigma: float = 0.1, smoothness: float = 5e-5, seed: int = 0) -> None:
+        super().__init__(sigma=sigma, smoothness=smoothness, seed=seed)
 
     def places(self, generator: torch.Generator) -> dict[str, Tensor]:
         """Return random places and times."""

@@ -17,9 +17,10 @@ import torch
 from torch import Tensor
 
 from sciml.errors import InvalidArgument, InvalidType
-from sciml.physics.systems.shapes import KIND, HasParts, Part, Piece, Shape
+from sciml.physics.systems.shapes import KIND, Box, HasParts, Part, Piece, Shape
 
 ENDS = {"initial": 0, "final": 1}  # labels of the ends of time
+MOST_DRAWS, EDGE = 64, 1e-9  # of a Sobol sequence; numbers between 0 and 1 keep off the ends
 SLACK = 1e-6  # distance outside, relative to the size, at which a point still counts as inside
 
 
@@ -134,6 +135,27 @@ class Region(HasParts):
         """Return `n` uniform points `(n, D)`, float64."""
         space = [self.shape.sample(n, generator)] if self.shape else []
         return torch.cat([*space, self._sample_ranges(n, generator)], 1)
+
+    def sample_evenly(self, n: int, generator: torch.Generator) -> Tensor:
+        """Return `n` points `(n, D)`, float64, that leave no gaps and no clusters.
+
+        They are a scrambled Sobol sequence in the box around the region, those inside it. Sums over
+        them are closer to integrals than over independent points.
+        """
+        seed = torch.randint(2**31, (1,), generator=generator, device=generator.device)
+        engine = torch.quasirandom.SobolEngine(len(self.low), scramble=True, seed=int(seed))
+        found, count = [], 0
+        for _ in range(MOST_DRAWS):
+            u = engine.draw(max(n - count, 64), dtype=KIND).clamp(EDGE, 1 - EDGE)
+            points = self.low + u * (self.high - self.low)
+            if self.shape is not None and not isinstance(self.shape, Box):
+                points = points[self.shape.contains(points[:, : self.shape.dim])]
+            found.append(points)
+            count += len(points)
+            if count >= n:
+                return torch.cat(found)[:n].to(generator.device)
+        rest = self.sample(n - count, generator)  # a shape that fills next to nothing of its box
+        return torch.cat([*(f.to(rest) for f in found), rest])
 
     def _sample_ranges(self, n: int, generator: torch.Generator) -> Tensor:
         u = torch.rand(

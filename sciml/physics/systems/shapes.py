@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -267,6 +268,23 @@ class Shape(HasParts):
         """Labels of the boundary's pieces."""
         return tuple(dict.fromkeys(piece.label for piece in self.pieces))
 
+    @cached_property
+    def pieces(self) -> tuple[Piece, ...]:
+        """What a combined shape keeps of the boundaries of its primitives.
+
+        Raises:
+            InvalidArgument: If that is nothing.
+        """
+        seen: list[tuple[Shape, Piece]] = []
+        pieces = []
+        for leaf in self.leaves:
+            found = [Cut(piece, self, seen) for piece in leaf.pieces]
+            pieces += [cut for cut in found if cut.share > 0]
+            seen += [(leaf, piece) for piece in leaf.pieces]
+        if not pieces:
+            raise InvalidArgument(f"a {self.kind} without boundary", "shapes that overlap")
+        return tuple(pieces)
+
     def level(self, points: Tensor) -> Tensor:
         """Return a signed distance `(N,)` of points `(N, d)`, negative inside."""
         where = torch.zeros(len(points), dtype=torch.int64, device=points.device)
@@ -303,15 +321,8 @@ class Shape(HasParts):
 def _combined(first: Shape, second: Shape, kind: str) -> Shape:
     whole = Shape(geometry.Boolean(first.domain, second.domain, kind), ())
     whole.leaves = (*first.leaves, *second.leaves)
-    seen: list[tuple[Shape, Piece]] = []
-    pieces = []
-    for leaf in whole.leaves:
-        found = [Cut(piece, whole, seen) for piece in leaf.pieces]
-        pieces += [cut for cut in found if cut.share > 0]
-        seen += [(leaf, piece) for piece in leaf.pieces]
-    whole.pieces = tuple(pieces)
-    if not pieces:
-        raise InvalidArgument(f"a {kind} without boundary", "shapes that overlap")
+    del whole.pieces  # found when they are asked for: many steps of a combination never are
+    whole.kind = kind
     return whole
 
 

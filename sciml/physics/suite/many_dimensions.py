@@ -1,0 +1,57 @@
+"""Poisson's equation and the heat equation in five dimensions, with solutions in closed form.
+
+poisson_nd   Lap u = -(pi/2)^2 sum_i sin(pi x_i / 2)  in the unit cube, u given on its surface,
+u = sum_i sin(pi x_i / 2)
+heat_nd      u_t = Lap u / 5 - r^2/5 exp(r^2/2 + t)  in the unit ball, t in [0, 1], the normal
+derivative given on its surface,  u = exp(r^2/2 + t)
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from sciml.physics.systems import Ball, Box, On, System, Time
+
+
+class PoissonND(System):
+    """Poisson's equation in the unit cube in five dimensions."""
+
+    domain = Box((0,) * 5, (1,) * 5, name="surface")
+
+    def conditions(self) -> dict:
+        """Return the values on the surface."""
+        return {"surface": On(self.domain.surface, u=self.exact)}
+
+    def residual(self, u, x1, x2, x3, x4, x5) -> Tensor:
+        """Return the equation over the size of its source."""
+        return u.lap * (4 / math.pi**2) / 5 + self.exact(x1, x2, x3, x4, x5) / 5
+
+    def exact(self, x1, x2, x3, x4, x5) -> Tensor:
+        """Return the solution."""
+        return sum(torch.sin(math.pi / 2 * x) for x in (x1, x2, x3, x4, x5))
+
+
+class HeatND(System):
+    """The heat equation in the unit ball in five dimensions, with initial data in the ansatz."""
+
+    domain = Ball((0.0,) * 5, 1.0, name="surface") * Time(0, 1)
+
+    def conditions(self) -> dict:
+        """Return the normal derivative, which equals the solution at r = 1."""
+        return {"surface": On(self.domain.surface, u_n=self.exact)}
+
+    def residual(self, u, x1, x2, x3, x4, x5, t) -> Tensor:
+        """Return the equation."""
+        square = x1**2 + x2**2 + x3**2 + x4**2 + x5**2
+        return u.t - (u.lap - square * torch.exp(square / 2 + t)) / 5
+
+    def hard(self, u, x1, x2, x3, x4, x5, t):
+        """Return the ansatz."""
+        return self.exact(x1, x2, x3, x4, x5, 0.0 * t) + t * u
+
+    def exact(self, x1, x2, x3, x4, x5, t) -> Tensor:
+        """Return the solution."""
+        return torch.exp((x1**2 + x2**2 + x3**2 + x4**2 + x5**2) / 2 + t)
