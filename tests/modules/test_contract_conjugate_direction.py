@@ -11,7 +11,7 @@ FAITHFUL = (
     "data.val_size=8",
     "data.test_sizes=[8]",
     "network.channels=4",
-    "network.coarse=1",
+    "network.pooled=1",
     "network.fine=1",
     "optimizer.lr=1e-2",
 )

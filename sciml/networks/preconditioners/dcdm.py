@@ -4,11 +4,11 @@ With R_k a residual pair x -> x + relu(conv(relu(conv(x)))) of 3^d kernels, all 
 
     c = conv(r / |r|)                               one channel to `channels`, no activation
     x = c;  every second of `full` convolutions with ReLU adds the feature before the pair
-    y = R_1 ... R_coarse (average pooling of x)     one level of half the resolution
+    y = R_1 ... R_pooled (average pooling of x)     one level of half the resolution
     x = x + nearest-neighbour upsampling of y
     q = linear 1^d map of R_1 ... R_fine x          `channels` to one channel
 
-It sees no geometry: obstacles enter through A in the solver alone. With full = 4, coarse = 3 and
+It sees no geometry: obstacles enter through A in the solver alone. With full = 4, pooled = 3 and
 fine = 2 it has 97,457 weights in 3-D and 32,657 in 2-D (the model for 64^d); with 6, 5 and 3 it has
 152,881 and 51,217 (the model for 128^d).
 
@@ -34,7 +34,7 @@ class DCDM(PreconditionerNetwork):
         dim: Axes of the grid, 2 or 3.
         channels: Width of all layers.
         full: Convolutions at full resolution before pooling, an even number.
-        coarse: Residual pairs at half resolution.
+        pooled: Residual pairs at half resolution, between pooling and upsampling.
         fine: Residual pairs at full resolution after upsampling.
 
     Raises:
@@ -42,12 +42,12 @@ class DCDM(PreconditionerNetwork):
     """
 
     def __init__(
-        self, dim: int = 2, channels: int = 16, full: int = 4, coarse: int = 3, fine: int = 2
+        self, dim: int = 2, channels: int = 16, full: int = 4, pooled: int = 3, fine: int = 2
     ) -> None:
         super().__init__(dim)
-        if channels < 1 or full < 2 or full % 2 or coarse < 1 or fine < 1:
+        if channels < 1 or full < 2 or full % 2 or pooled < 1 or fine < 1:
             raise InvalidArgument(
-                f"network.channels={channels}, full={full}, coarse={coarse}, fine={fine}",
+                f"network.channels={channels}, full={full}, pooled={pooled}, fine={fine}",
                 "positive counts, and an even number of convolutions at full resolution",
             )
         conv = nn.Conv2d if dim == 2 else nn.Conv3d
@@ -56,7 +56,7 @@ class DCDM(PreconditionerNetwork):
             return nn.ModuleList(conv(channels, channels, 3, padding=1) for _ in range(2 * count))
 
         self.enter = conv(1, channels, 3, padding=1)
-        self.full, self.coarse, self.fine = pairs(full // 2), pairs(coarse), pairs(fine)
+        self.full, self.pooled, self.fine = pairs(full // 2), pairs(pooled), pairs(fine)
         self.leave = conv(channels, 1, 1)
         self.pool = F.avg_pool2d if dim == 2 else F.avg_pool3d
 
@@ -71,7 +71,7 @@ class DCDM(PreconditionerNetwork):
         r = r / norm.masked_fill(norm == 0, 1.0)
         width = [n % 2 for n in reversed(grid) for n in (0, n)]
         x = _residual_pairs(self.full, self.enter(F.pad(r, width)))
-        y = _residual_pairs(self.coarse, self.pool(x, 2))
+        y = _residual_pairs(self.pooled, self.pool(x, 2))
         x = _residual_pairs(self.fine, x + F.interpolate(y, scale_factor=2, mode="nearest"))
         q = self.leave(x)[(slice(None), 0, *(slice(n) for n in grid))]
         return q.reshape(residual.shape)
