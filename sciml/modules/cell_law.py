@@ -100,10 +100,10 @@ class CellLaw(Supervised):
         if batch is None:
             return
         with torch.no_grad():
-            for name, value in self._scored(batch):
+            for name, value in self._named_errors(batch):
                 self._errors.setdefault(f"{batch.part}/{name}", []).append(value.double().cpu())
 
-    def _scored(self, batch: Batch) -> Iterator[tuple[str, Tensor]]:
+    def _named_errors(self, batch: Batch) -> Iterator[tuple[str, Tensor]]:
         strain, extra = batch.inputs["strain"], batch.extra
         stress, tangent = self.homogenised(strain)
         fields, local = self.local_fields(strain), extra["local_stress"]
