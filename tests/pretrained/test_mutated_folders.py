@@ -15,6 +15,7 @@ import pytest
 import safetensors.torch
 import torch
 
+import sciml.solvers  # noqa: F401  named tuples of its modules are made by eval
 from sciml.errors import SciMLError
 from sciml.networks.mlp import MLP
 from sciml.networks.trial import TrialSolution
