@@ -43,8 +43,10 @@ def _of(module: str, name: str, steps: int) -> Names | None:
 
 
 def _of_class(module: str, node: ast.ClassDef, steps: int) -> Names | None:
-    data = any("dataclass" in ast.unparse(decorator) for decorator in node.decorator_list)
-    if node.keywords or (node.decorator_list and not data):
+    decorators = [ast.unparse(decorator) for decorator in node.decorator_list]
+    data = any("dataclass" in decorator for decorator in decorators)
+    # `sciml.arguments.typed` leaves the names as they are
+    if node.keywords or (any(text != "typed" for text in decorators) and not data):
         return None
     makers = {f.name: f for f in node.body if isinstance(f, ast.FunctionDef)}
     if "__new__" in makers:

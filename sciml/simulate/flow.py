@@ -29,6 +29,7 @@ from sciml.physics.solids.block_cells import check_count
 from sciml.simulate import frames
 from sciml.simulate.base import Simulation, setting
 from sciml.simulate.pressure_solvers import NAMES, PressureSolvers
+from sciml.simulate.state_files import HINT, check_arrays, read_arrays
 
 STATE = "state.npz"
 COLUMNS = ("step", "time", "solver", "iterations", "residual", "divergence", "fell_back")
@@ -132,6 +133,13 @@ class FlowSimulation(Simulation):
         kept = {k: v for k, v in asdict(self).items() if k not in FREE}
         return json.dumps({"simulation": type(self).__name__, **kept}, sort_keys=True)
 
+    @staticmethod
+    def _arrays(state: FlowState) -> dict[str, Any]:
+        """Return the arrays of a state by the names they are saved by."""
+        arrays: dict[str, Any] = {f"velocity_{a}": u.numpy() for a, u in enumerate(state.velocity)}
+        arrays |= {f"field_{name}": f.numpy() for name, f in state.fields.items()}
+        return arrays | {"pressure": state.pressure.numpy(), "time": state.time}
+
     def _save(
         self, folder: Path, state: FlowState, rows: list[dict], solvers: PressureSolvers
     ) -> None:
@@ -140,9 +148,7 @@ class FlowSimulation(Simulation):
             table = csv.DictWriter(stream, (*COLUMNS, *SECONDS))
             table.writeheader()
             table.writerows(rows)
-        arrays: dict[str, Any] = {f"velocity_{a}": u.numpy() for a, u in enumerate(state.velocity)}
-        arrays |= {f"field_{name}": f.numpy() for name, f in state.fields.items()}
-        arrays |= {"pressure": state.pressure.numpy(), "time": state.time}
+        arrays: dict[str, Any] = self._arrays(state)
         arrays |= {"identity": self._identity(), "rows": json.dumps(rows)}
         if solvers.bandit is not None:
             arrays |= {f"bandit_{name}": t.numpy() for name, t in solvers.bandit.state().items()}
@@ -156,19 +162,22 @@ class FlowSimulation(Simulation):
     ) -> tuple[FlowState, list[dict]]:
         if not file.exists():
             raise InvalidArgument(f"resume=true for {file.parent}", f"a folder with a {STATE}")
+        arrays = read_arrays(file)
         try:
-            with np.load(file, allow_pickle=False) as found:
-                arrays = {name: found[name] for name in found.files}
-            identity = str(arrays["identity"])
-        except (ValueError, OSError, KeyError) as error:
-            raise InvalidArgument(f"{file}, which cannot be read ({error})", STATE) from error
+            identity, rows = str(arrays["identity"]), json.loads(str(arrays["rows"]))
+            old, new = dict(json.loads(identity)), json.loads(self._identity())
+            rows = [dict(row) for row in rows]
+        except (KeyError, TypeError, ValueError) as error:
+            raise InvalidArgument(
+                f"the state file {file} says nothing of its run", "settings and a table", HINT
+            ) from error
         if identity != self._identity():
-            old, new = json.loads(identity), json.loads(self._identity())
             other = [k for k in new if old.get(k) != new[k]]
             raise InvalidArgument(
                 f"resume=true with {', '.join(f'{k}={new[k]}' for k in other)}",
                 ", ".join(f"{k}={old.get(k)}" for k in other) + " as in the state",
             )
+        check_arrays(file, arrays, self._arrays(like))
         bandit = {
             name.removeprefix("bandit_"): torch.from_numpy(values)
             for name, values in arrays.items()
@@ -176,7 +185,6 @@ class FlowSimulation(Simulation):
         }
         if solvers.bandit is not None and bandit:
             solvers.bandit.load(bandit)
-        rows = json.loads(str(arrays["rows"]))
 
         def tensor(name: str) -> Tensor:
             return torch.from_numpy(arrays[name])

@@ -29,6 +29,7 @@ from sciml.physics.solids.assembly import Assembly, factorised
 from sciml.physics.solids.block_cells import check_count
 from sciml.physics.solids.structures import Structure
 from sciml.simulate.micro import Micro, MicroResponse
+from sciml.simulate.state_files import HINT, check_arrays, read_arrays
 from sciml.solvers.solution import Status
 
 END = 1e-9  # loads closer than this are the same
@@ -71,15 +72,14 @@ class MacroState:
         Raises:
             InvalidArgument: If it is none.
         """
-        try:
-            with np.load(file, allow_pickle=False) as found:
-                arrays = {name: found[name] for name in found.files}
-            own = {n: arrays[n] for n in ("displacement", "strain", "stress", "tangent")}
-            load = float(arrays["load"])
-        except (OSError, ValueError, KeyError) as error:
-            raise InvalidArgument(
-                f"the state file {file} ({error})", "a file written by an earlier run"
-            ) from error
+        arrays = read_arrays(file)
+        names = ("displacement", "strain", "stress", "tangent", "load")
+        # their shapes are those of a structure, which `MacroSolver.solve` looks at
+        micro = [name for name in arrays if name.startswith("micro.")]
+        check_arrays(file, arrays, {name: arrays.get(name) for name in (*names, *micro)})
+        if arrays["load"].shape != () or arrays["load"].dtype != np.float64:
+            raise InvalidArgument(f"the state file {file} holds no load", "one number", HINT)
+        own, load = {name: arrays[name] for name in names[:-1]}, float(arrays["load"])
         micro = {n.removeprefix("micro."): v for n, v in arrays.items() if n.startswith("micro.")}
         return cls(load, **own, micro=micro)
 
