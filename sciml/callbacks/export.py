@@ -177,8 +177,8 @@ def describe_operator(config: Mapping[str, Any], sizes: Mapping[str, Any]) -> di
     for key, value in given.items():
         if key not in accepted:
             continue
-        if key == "coarse":  # an object of the data module, fitted to them or as configured
-            value = value.node() if hasattr(value, "node") else config["data"][key]
+        if key == "coarse_solver":  # an object of the data module, fitted to them or as configured
+            value = value.node() if hasattr(value, "node") else config["data"]["coarse"]
         if isinstance(value, Mapping) and "_target_" in value:
             value = describe("part", value)
             if value is None:

@@ -26,8 +26,8 @@ LIBRARIES = ("sciml", "torch.optim", "lightning", "pytorch_optimizer")
 # Arguments that the builder supplies; a configuration need not (and for those marked by the
 # builder's order of construction cannot) give them.
 SUPPLIED: dict[str, tuple[str, ...]] = {
-    "network": ("dim", "time", "features", "outputs", "fields", "clouds", "coarse")
-    + ("solver", "adjoint"),
+    "network": ("dim", "time", "features", "outputs", "fields", "clouds")
+    + ("coarse_solver", "solver", "adjoint"),
     "module": ("problem", "network", "estimator", "optimizer", "schedule")
     + ("data", "solver", "adjoint"),
     "data": ("problem", "seed"),
@@ -40,8 +40,8 @@ SUPPLIED: dict[str, tuple[str, ...]] = {
 
 # Of these, what a configuration cannot give at all: objects that only the run has.
 BUILT: dict[str, tuple[str, ...]] = {
-    "network": ("dim", "time", "features", "outputs", "fields", "clouds", "coarse")
-    + ("solver", "adjoint"),
+    "network": ("dim", "time", "features", "outputs", "fields", "clouds")
+    + ("coarse_solver", "solver", "adjoint"),
     "module": ("problem", "network", "estimator", "optimizer", "schedule", "data")
     + ("solver", "adjoint"),
     "data": ("problem",),

@@ -82,7 +82,7 @@ class FieldFiles(StepData):
         fixed_for: Steps for which a batch stays the same.
 
     Attributes:
-        sizes: `fields`, which networks are made from, and `coarse`, the solver, where there is one.
+        sizes: `fields`, which networks are made from, and `coarse_solver`, where there is one.
         layout: What was recognised.
         notes: Sentences on what was recognised, left out or put right.
         statistics: Of the training part.
@@ -171,7 +171,7 @@ class FieldFiles(StepData):
         self.coarse: CoarseSolves | None = None
         self.sizes = {"fields": self._describe(units or {}, increment, periodic, grid, coarse)}
         if self.coarse:
-            self.sizes["coarse"] = self.coarse.solver
+            self.sizes["coarse_solver"] = self.coarse.solver
         self.fields = Fields(self.sizes["fields"])
         self.unit = self._unit()
         self.names = tuple(f.name for f in self.fields.outputs)

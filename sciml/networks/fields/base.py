@@ -4,8 +4,8 @@
 
 with the means m and standard deviations s of the training part, channel by channel, and `base` the
 input channel that an output is an increment of (0 for most). N is what a subclass adds as `body`.
-Positions enter where the domain is not periodic. With `coarse`, a classical solve of the same
-problem, u_c(a), is a further input of N, and `base`. With `views`, what is predicted outside
+Positions enter where the domain is not periodic. With `coarse_solver`, a classical solve of the
+same problem, u_c(a), is a further input of N, and `base`. With `views`, what is predicted outside
 training is the mean over all views through the symmetries that the data were trained with.
 """
 
@@ -33,7 +33,7 @@ class FieldNetwork(nn.Module, ABC):
         resolution: On another grid than that of training, "free" evaluates the network there, and
             "trained" on its own grid, between which and the other fields are interpolated.
         views: Whether predictions are means over the views through `fields.symmetries`.
-        coarse: Classical solver, see `sciml.networks.fields.coarse`; None for none.
+        coarse_solver: Classical one, see `sciml.networks.fields.coarse`; None for none.
 
     Raises:
         InvalidArgument: If the description does not fit itself.
@@ -44,7 +44,7 @@ class FieldNetwork(nn.Module, ABC):
         fields: Mapping[str, Any],
         resolution: Literal["free", "trained"] = "free",
         views: bool = False,
-        coarse: Any = None,
+        coarse_solver: Any = None,
     ) -> None:
         super().__init__()
         if resolution not in ("free", "trained"):
@@ -58,13 +58,13 @@ class FieldNetwork(nn.Module, ABC):
                 "Type network.views=false",
             )
         self.views = combinations(names) if views else [()]
-        if (coarse is None) != (self.fields.solved == 0):
+        if (coarse_solver is None) != (self.fields.solved == 0):
             raise InvalidArgument(
                 f"a description with {self.fields.solved} channels of a coarse solve, and "
-                f"network.coarse={type(coarse).__name__}",
+                f"network.coarse_solver={type(coarse_solver).__name__}",
                 "the solver of data.coarse",
             )
-        self.coarse = coarse
+        self.coarse = coarse_solver
         ones = [1] * self.fields.dim
         for name in ("mean", "std", "out_mean", "out_std"):
             value = torch.tensor(list(map(float, fields[name]))).reshape(-1, *ones)

@@ -34,7 +34,7 @@ class DeepONet(FieldNetwork):
         functions: Terms of the sum.
         pod: Whether the trunk is the modes of the training outputs, `fields.modes`.
         views: As in `FieldNetwork`.
-        coarse: As in `FieldNetwork`.
+        coarse_solver: As in `FieldNetwork`.
 
     Raises:
         InvalidArgument: For sizes that cannot be.
@@ -48,9 +48,9 @@ class DeepONet(FieldNetwork):
         functions: int = 64,
         pod: bool = False,
         views: bool = False,
-        coarse: Any = None,
+        coarse_solver: Any = None,
     ) -> None:
-        super().__init__(fields, "free", views, coarse)
+        super().__init__(fields, "free", views, coarse_solver)
         for name, value in (("width", width), ("depth", depth), ("functions", functions)):
             if value < 1:
                 raise InvalidArgument(f"network.{name}={value}", "a positive integer")

@@ -37,7 +37,7 @@ class GridFNODEQ(FieldNetwork):
         on_failure: As in `sciml.solvers.root`.
         resolution: As in `FieldNetwork`.
         views: As in `FieldNetwork`.
-        coarse: As in `FieldNetwork`.
+        coarse_solver: As in `FieldNetwork`.
 
     Raises:
         InvalidArgument: For numbers that cannot be, or fields that are not in the plane.
@@ -56,9 +56,9 @@ class GridFNODEQ(FieldNetwork):
         on_failure: Literal["raise", "warn", "mask", "best"] = "best",
         resolution: Literal["free", "trained"] = "free",
         views: bool = False,
-        coarse: Any = None,
+        coarse_solver: Any = None,
     ) -> None:
-        super().__init__(fields, resolution, views, coarse)
+        super().__init__(fields, resolution, views, coarse_solver)
         if self.fields.dim != 2:
             raise InvalidArgument(
                 f"fields in {self.fields.dim} directions for FNO-DEQ",

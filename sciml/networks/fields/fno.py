@@ -36,7 +36,7 @@ class GridFNO(FieldNetwork):
         padding: Zeros behind every direction, as a share of its points.
         resolution: As in `FieldNetwork`.
         views: As in `FieldNetwork`.
-        coarse: As in `FieldNetwork`.
+        coarse_solver: As in `FieldNetwork`.
 
     Raises:
         InvalidArgument: For sizes that cannot be, or more modes than the grid carries.
@@ -52,9 +52,9 @@ class GridFNO(FieldNetwork):
         padding: float = 0.0,
         resolution: Literal["free", "trained"] = "free",
         views: bool = False,
-        coarse: Any = None,
+        coarse_solver: Any = None,
     ) -> None:
-        super().__init__(fields, resolution, views, coarse)
+        super().__init__(fields, resolution, views, coarse_solver)
         for name, value in (("width", width), ("layers", layers), ("hidden", hidden)):
             if value < 1:
                 raise InvalidArgument(f"network.{name}={value}", "a positive integer")

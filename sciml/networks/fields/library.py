@@ -35,7 +35,7 @@ class LibraryOperator(FieldNetwork):
         options: Further arguments of the library's class.
         resolution: As in `FieldNetwork`.
         views: As in `FieldNetwork`.
-        coarse: As in `FieldNetwork`.
+        coarse_solver: As in `FieldNetwork`.
 
     Raises:
         InvalidArgument: For a model or option that the library does not have, or refuses.
@@ -52,9 +52,9 @@ class LibraryOperator(FieldNetwork):
         options: Mapping[str, Any] | None = None,
         resolution: Literal["free", "trained"] = "free",
         views: bool = False,
-        coarse: Any = None,
+        coarse_solver: Any = None,
     ) -> None:
-        super().__init__(fields, resolution, views, coarse)
+        super().__init__(fields, resolution, views, coarse_solver)
         dim, least = self.fields.dim, min(self.fields.size)
         modes = min(24, least) if modes is None else modes
         if width < 1 or layers < 1 or modes < 1:

@@ -36,7 +36,7 @@ class UNet(FieldNetwork):
         widest: Channels of the coarsest grid at most, in widths.
         resolution: As in `FieldNetwork`.
         views: As in `FieldNetwork`.
-        coarse: As in `FieldNetwork`.
+        coarse_solver: As in `FieldNetwork`.
 
     Raises:
         InvalidArgument: For sizes that cannot be, or a grid too small for the levels.
@@ -51,9 +51,9 @@ class UNet(FieldNetwork):
         widest: int = 2,
         resolution: Literal["free", "trained"] = "trained",
         views: bool = False,
-        coarse: Any = None,
+        coarse_solver: Any = None,
     ) -> None:
-        super().__init__(fields, resolution, views, coarse)
+        super().__init__(fields, resolution, views, coarse_solver)
         least, dim = min(self.fields.size), self.fields.dim
         most = max(1, least.bit_length() - 2)
         levels = min(most, 4) if levels is None else levels
