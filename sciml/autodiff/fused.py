@@ -95,7 +95,7 @@ class Affine(torch.autograd.Function):
         ctx.save_for_backward(a, weight)
         y = multiply(a.reshape(-1, a.shape[-1]), weight).view(*a.shape[:-1], len(weight))
         if bias is not None:
-            y[0] += bias
+            y[0].add_(bias)  # y[0] += bias would copy it onto itself, too
         return y
 
     @staticmethod

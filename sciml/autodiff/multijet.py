@@ -398,6 +398,11 @@ class _Composition(torch.autograd.Function):
         return back, None, None
 
 
+@cache
+def _one(dtype: torch.dtype, device: torch.device) -> Tensor:
+    return torch.ones((), dtype=dtype, device=device)
+
+
 class _Tanh(torch.autograd.Function):
     """Hyperbolic tangent y of a jet u by its differential equation, y' = s u' with s = 1 - y^2.
 
@@ -412,7 +417,7 @@ class _Tanh(torch.autograd.Function):
         out, slope = torch.empty_like(packed), torch.empty_like(packed)
         u, y, s = packed.unbind(), out.unbind(), slope.unbind()
         torch.tanh(u[0], out=y[0])
-        torch.addcmul(packed.new_ones(()), y[0], y[0], value=-1, out=s[0])
+        torch.addcmul(_one(packed.dtype, packed.device), y[0], y[0], value=-1, out=s[0])
         twice = -2 * y[0]
         first = lattice.first
         torch.mul(packed[1:first], s[0], out=out[1:first])
