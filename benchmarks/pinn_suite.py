@@ -112,9 +112,8 @@ def table(rows: list[dict]) -> str:
     ]
     groups: dict[tuple, list[dict]] = {}
     for row in rows:
-        if "metrics" in row:
-            key = (row["model"], row["optimizer"], row["steps"], " ".join(row["words"]))
-            groups.setdefault(key, []).append(row)
+        key = (row["model"], row["optimizer"], row["steps"], " ".join(row["words"]))
+        groups.setdefault(key, []).append(row)
     for (model, optimizer, steps, words), found in sorted(groups.items()):
         errors = [row["metrics"]["rel_l2"] for row in found]
         published, note = PUBLISHED[model]
@@ -146,6 +145,8 @@ def main() -> None:
         for seed in asked.seeds:
             row = run(model, asked.optimizer, seed, words, clock)
             print(json.dumps(row), flush=True)
+            if "metrics" not in row:  # refused, diverged or interrupted: nothing to keep
+                continue
             key = ("model", "optimizer", "seed", "threads", "words")
             rows = json.loads(path.read_text()) if path.exists() else []
             rows = [r for r in rows if any(r.get(k) != row.get(k) for k in key)] + [row]

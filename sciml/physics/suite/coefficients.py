@@ -11,8 +11,7 @@ derivatives 2x + 1 of a where 2 (2x - 1) is right, and so contradicts its answer
 Equations weigh 1e4, readings 1 / sigma^2: the equation, not the readings, decides between points.
 `smoothness` adds |Lap a|^2 to the loss: a second-order method fits the noise in seconds, and the
 misfit does not tell when it began to. Errors over u and a for weights 0, 1e-2 and 1e-1 of the first
-problem are 3.0e-2, 9.7e-3 and 4.0e-2, and for 0, 2e-4 and 1e-3 of the second 2.7e-2, 2.5e-2 and
-6.0e-2.
+problem are 3.0e-2, 9.7e-3 and 4.0e-2, for 0, 5e-5 and 1e-3 of the second 2.7e-2, 2.0e-2 and 6.0e-2.
 """
 
 from __future__ import annotations
