@@ -101,10 +101,10 @@ def rosenbrock(
     check_counts(max_steps=max_steps)
     if start.dim() != 2:
         raise InvalidArgument(f"start of shape {tuple(start.shape)}", "(problems, unknowns)")
-    if not (0 <= rtol < 1 and atol >= 0 and 0 < rtol + atol < math.inf):
+    if not (rtol >= 0 and atol >= 0 and 0 < rtol + atol < math.inf):
         raise InvalidArgument(
             f"rtol={rtol}, atol={atol}",
-            "finite tolerances >= 0, one of them positive, rtol below 1",
+            "finite tolerances >= 0, one of them positive",
         )
     if max_steps < 1:
         raise InvalidArgument(f"max_steps={max_steps}", "at least 1")

@@ -184,7 +184,7 @@ def test_wrong_arguments():
         qp(q, c, equality=(a, b[:, :1]), on_failure="raise")
     with pytest.raises(InvalidArgument, match=r"linear\[None\]"):
         qp(q[0], c[0], on_failure="raise")
-    with pytest.raises(InvalidType, match="same real dtype"):
+    with pytest.raises(InvalidType, match="one type on one device"):
         qp(q.float(), c, on_failure="raise")
     with pytest.raises(InvalidType, match="pair"):
         qp(q, c, equality=a, on_failure="raise")

@@ -28,9 +28,6 @@ CALLS = {
     ),
     "mirror_descent": lambda rtol: solvers.mirror_descent(apart, X, on_failure="raise", rtol=rtol),
     "qp": lambda rtol: solvers.qp(torch.eye(3).to(X), X, on_failure="raise", rtol=rtol),
-    "rosenbrock": lambda rtol: solvers.rosenbrock(
-        lambda u: -u, bands, X, torch.tensor([0.0, 1.0]), on_failure="raise", rtol=rtol
-    ),
     "ODE": lambda rtol: solvers.ODE(rtol=rtol),
     "Dense": lambda rtol: solvers.Dense(rtol=rtol),
     "Refinement": lambda rtol: solvers.Refinement(rtol=rtol),
