@@ -446,10 +446,13 @@ def _check_key(override: Override, base: DictConfig, findings: list[str]) -> str
         )
         return None
     if known:
-        return word
+        open_table = isinstance(override.value(), dict) and _is_open(base, key)
+        return "++" + word.lstrip("+") if open_table else word
     if override.is_add() and root in COLLECTIONS and root in base and key.count("."):
         return word
     head, _, last = key.rpartition(".")
+    if last and _is_open(base, head):
+        return "++" + word.lstrip("+")
     try:
         parent = OmegaConf.select(base, head, default=None) if head else base
     except UNUSABLE:
@@ -463,6 +466,15 @@ def _check_key(override: Override, base: DictConfig, findings: list[str]) -> str
         return None
     findings.append(_nowhere(key, parent, base))
     return None
+
+
+def _is_open(base: DictConfig, key: str) -> bool:
+    """Return whether a key holds an empty table, as `network.options` does: any name may follow."""
+    try:
+        node = OmegaConf.select(base, key, default=None) if key else None
+    except UNUSABLE:
+        return False
+    return isinstance(node, DictConfig) and not node._is_none() and len(node) == 0
 
 
 def _named(target: Any) -> signatures.Names:

@@ -106,3 +106,16 @@ def test_callbacks_can_be_added_and_switched_off(folder):
     words = ["+callbacks.ema._target_=lightning.pytorch.callbacks.EMAWeightAveraging"]
     config = compose("model=toy", *words, "callbacks.record=null", folder=folder).config
     assert preflight.check(config) == [] and config["callbacks"]["record"] is None
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["network.options={norm: x}", "network.options.norm=x", "+network.options.norm=x"],
+)
+def test_any_name_may_be_typed_into_an_empty_table(word):
+    """`network.options` are further arguments of a library's class: no file lists them."""
+    line = compose("model=tfno", "data.path=x.npz", word)
+    assert line.config["network"]["options"] == {"norm": "x"}
+    words = ["model=tfno", "data.path=x.npz", "network.option.norm=x"]
+    (said,) = overrides.read(words, paths.config_dir().resolve()).findings
+    assert "network.option is not a group" in said
