@@ -41,6 +41,7 @@ def takes(**kinds: Kind) -> Callable[[Function], Function]:
 
     Raises:
         InvalidType: By the function, naming the argument and what came.
+        InvalidArgument: By the function, for a word that is no option of a choice.
     """
 
     def wrap(function: Function) -> Function:
@@ -54,6 +55,8 @@ def takes(**kinds: Kind) -> Callable[[Function], Function]:
         def checked(*args: Any, **kwargs: Any) -> Any:
             for name, value in (*zip(names, args, strict=False), *kwargs.items()):
                 if name in kinds and (wanted := kinds[name](value)):
+                    if isinstance(value, str) and getattr(kinds[name], "choice", False):
+                        raise InvalidArgument(f"{name}={value!r:.60}", wanted)
                     raise InvalidType(f"{name} is {shown(value)}", wanted)
             return function(*args, **kwargs)
 
@@ -252,7 +255,12 @@ def several(one: Kind, length: int, what: str) -> Kind:
 def one_of(*options: Any) -> Kind:
     """Return the kind of a choice."""
     said = ", ".join(map(repr, options))
-    return lambda value: "" if isinstance(value, str | int) and value in options else said
+
+    def kind(value: Any) -> str:
+        return "" if isinstance(value, str | int) and value in options else said
+
+    kind.choice = True
+    return kind
 
 
 def typed(target: Any) -> Any:

@@ -51,6 +51,7 @@ RANGES: dict[str, Rule] = {
     "eps": NOT_NEGATIVE,
     "weight_decay": NOT_NEGATIVE,
     "momentum": SHARE,
+    "acceleration": NOT_NEGATIVE,
     "rank": at_least(1),
     "history": at_least(0),
     "history_size": at_least(1),

@@ -61,7 +61,8 @@ def run_ranks(worker: Callable[..., None], args: tuple, world: int) -> None:
         TimeoutError: If they have not ended after `PATIENCE` seconds; they are killed.
     """
     context = mp.get_context("forkserver")
-    context.set_forkserver_preload(["sciml.testing.ranks", "sciml.testing.contract"])
+    # not the pretend device: beside it a backward pass starts threads, and `_steps` forks again
+    context.set_forkserver_preload(["sciml.testing.ranks"])
     ranks = mp.start_processes(worker, args, world, join=False, start_method="forkserver")
     end = time.monotonic() + PATIENCE
     while not ranks.join(timeout=10):

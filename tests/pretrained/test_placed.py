@@ -6,7 +6,13 @@ import warnings
 import pytest
 import torch
 
-from sciml.errors import InvalidArgument, InvalidType, PretrainedError, RangeWarning
+from sciml.errors import (
+    InvalidArgument,
+    InvalidType,
+    PretrainedError,
+    RangeWarning,
+    SciMLError,
+)
 from sciml.networks.wos_fno import WosFNO
 from sciml.physics.geometry import (
     Annulus,
@@ -321,5 +327,5 @@ def test_a_seed_of_walks_is_an_integer(seed):
 
 @pytest.mark.parametrize("wrong", [{"points": 8.5}, {"points": "a"}, {"walks": 2.5}])
 def test_verify_takes_whole_numbers(wrong):
-    with pytest.raises(InvalidArgument, match="whole number"):
+    with pytest.raises(SciMLError, match="whole number"):
         POISSON.verify(Ball(1.0, (0.0, 0.0)), Dirichlet(zero, one), **wrong)
