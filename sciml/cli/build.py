@@ -159,6 +159,8 @@ def build(config: Mapping[str, Any], run_dir: Path, given: Mapping[str, Any] | N
     Raises:
         SciMLError: If a constructor refuses its arguments.
     """
+    if config.get("init_from"):
+        initial.described(config["init_from"])  # before data that take minutes are made
     parts: dict[str, Any] = dict(given or {})
     for name in ("problem", "solver", "adjoint", "estimator"):
         if config.get(name) and name not in parts:

@@ -11,6 +11,8 @@ from __future__ import annotations
 import fnmatch
 import logging
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -21,6 +23,16 @@ from sciml.pretrained.folder import find, member, read_spec
 
 log = logging.getLogger("sciml")
 LISTED = 8
+
+
+def described(path: str) -> tuple[Path, dict[str, Any]]:
+    """Return the folder that a path or name means, and its description.
+
+    Raises:
+        PretrainedError: If there is no such folder, or it is damaged.
+    """
+    folder = find(path)
+    return folder, read_spec(folder)
 
 
 def begin_with(model: nn.Module, path: str) -> tuple[list[str], list[str]]:
@@ -37,8 +49,7 @@ def begin_with(model: nn.Module, path: str) -> tuple[list[str], list[str]]:
         PretrainedError: If there is no such folder, or it is damaged.
         ConfigError: If nothing fits.
     """
-    folder = find(path)
-    spec = read_spec(folder)
+    folder, spec = described(path)
     file = member(folder, spec["weights"]["file"])
     held = weights.read(file, spec["weights"]["sha256"], spec["weights"]["complex128"])
     own = model.state_dict()
