@@ -42,7 +42,9 @@ ROOMS = ("autodiff", "optim", "solvers", "physics", "data", "callbacks", "cli", 
 ROOMS += ("modules", "networks", "simulate")
 PATIENCE = 30  # seconds on the clock for one of a CPU: machines are shared
 # What a copy holds.
-PARTS = ("sciml", "tests", "configs", "datasets", "pyproject.toml", "train.py", "README.md")
+PARTS = ("sciml", "tests", "configs", "datasets", "examples", "pyproject.toml", "train.py")
+PARTS += ("README.md",)
+COLLECTED = "collection of "  # before a file that cannot be imported
 FILES = 3  # of tests asked about a change, beside the tests that name it
 LIBRARIES = ("torch", "lightning.pytorch", "hydra", "torch_geometric", "neuralop", "pytest")
 LIBRARIES += ("sklearn.datasets", "scipy.sparse.linalg", "matplotlib.pyplot", "pytorch_optimizer")
@@ -202,7 +204,7 @@ class _First:
 
     def pytest_collectreport(self, report: Any) -> None:
         if report.failed and not self.report.exists():
-            self.report.write_text(f"collection of {report.nodeid}")
+            self.report.write_text(COLLECTED + report.nodeid)
 
 
 def _pytest(words: Sequence[str], plugin: Any) -> int:
@@ -221,12 +223,18 @@ def tried(asked: Sequence[Change], seconds: float, wide: bool = False) -> Iterat
         for change in asked:
             own = chosen(change, wide)
             by = copy.fails(change, own, seconds) if own else None
-            if by is not None and "::" in by:  # what fails without a change notices nothing
-                if by not in sound:
-                    sound[by] = copy.fails(None, [by], seconds) is None
-                if not sound[by]:
-                    own = [test for test in own if not by.startswith(test)]
-                    by = copy.fails(change, own, seconds) if own else None
+            while by is not None and (test := by.removeprefix(COLLECTED)).startswith("tests/"):
+                if test not in sound:
+                    sound[test] = copy.fails(None, [test], seconds) is None
+                without = f"--deselect={test}"
+                if sound[test] or without in own:
+                    break
+                # what fails without a change notices nothing
+                if by == test:
+                    own.append(without)
+                else:
+                    own = [place for place in own if place.partition("::")[0] != test]
+                by = copy.fails(change, own, seconds) if own else None
             place = change.path.relative_to(ROOT / "sciml").as_posix()
             row = {"room": place.partition("/")[0], "place": f"{place}:{change.line}"}
             row |= {"kind": change.kind, "old": change.old, "new": change.new}
