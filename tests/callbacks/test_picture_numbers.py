@@ -141,7 +141,9 @@ def test_the_sum_lies_behind_its_terms_and_only_positive_numbers_are_drawn(tmp_p
     assert total.get_linewidth() > max(line.get_linewidth() for line in terms)
     assert len({line.get_color() for line in axis.lines}) == 3
     many = [f"train/t{k}" for k in range(12)]
-    text = ",".join(["step", *many]) + "\n" + "\n".join(f"{k}," + ",".join("1" * 12) for k in (1, 2))
+    text = (
+        ",".join(["step", *many]) + "\n" + "\n".join(f"{k}," + ",".join("1" * 12) for k in (1, 2))
+    )
     assert len(drawn(plot_losses, metrics(tmp_path, text + "\n"), {}).axes[0].lines) == 8
 
 
@@ -230,9 +232,13 @@ def test_shares_of_the_confusion_are_those_of_the_true_class():
 
 def test_a_curve_has_the_scales_that_it_asks_for():
     curve = {"x": [1, 2, 4], "y": {"the_error": [1.0, 0.5, 0.25]}, "xlabel": "n", "ylabel": "e"}
-    for scale, wanted in (("", ("linear", "linear")), ("y", ("linear", "log")), ("xy", ("log",) * 2)):
+    for scale, wanted in (
+        ("", ("linear", "linear")),
+        ("y", ("linear", "log")),
+        ("xy", ("log",) * 2),
+    ):
         axis = drawn(plot_curve, "some_curve", {**curve, "log": scale}).axes[0]
-        assert (axis.get_xscale(), axis.get_yscale()) == wanted
+        assert (axis.get_xscale(), axis.get_yscale()) == both
     assert (axis.get_title(), axis.get_xlabel(), axis.get_ylabel()) == ("some curve", "n", "e")
     assert axis.lines[0].get_label() == "the error" and axis.lines[0].get_marker() == "o"
     long = {"x": range(31), "y": {"e": range(31)}}
