@@ -232,7 +232,7 @@ def test_shares_of_the_confusion_are_those_of_the_true_class():
 
 def test_a_curve_has_the_scales_that_it_asks_for():
     curve = {"x": [1, 2, 4], "y": {"the_error": [1.0, 0.5, 0.25]}, "xlabel": "n", "ylabel": "e"}
-    for scale, wanted in (
+    for scale, both in (
         ("", ("linear", "linear")),
         ("y", ("linear", "log")),
         ("xy", ("log",) * 2),
