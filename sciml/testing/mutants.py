@@ -62,17 +62,19 @@ def chosen(change: Change, wide: bool = False) -> list[str]:
     tree = ast.parse(source)
     owner = {n for n, first, last in _defined(tree) if first <= change.line <= last}
     known = {n for n, *_ in _defined(tree)} | {change.path.stem}
+    tops = {n.name for n in tree.body if isinstance(n, ast.FunctionDef | ast.ClassDef)} & known
+    tops |= {change.path.stem}
     room = change.path.relative_to(ROOT / "sciml").parts[0]
     close, files = [], []
     for file in sorted((ROOT / "tests" / room).rglob("test_*.py")):
         text, place = file.read_text(), file.relative_to(ROOT).as_posix()
         words = set(re.findall(r"\w+", text))
-        hits = sum(text.count(name) for name in owner)
+        hits = [sum(text.count(name) for name in names) for names in (owner, tops)]
         if owner & words:
             close += [f"{place}::{name}" for name in _tests_that_name(text, owner)]
         if known & words:
-            files.append((-hits, place))
-    ordered = [place for _, place in sorted(files)]
+            files.append((-hits[0], -hits[1], place))
+    ordered = [place for *_, place in sorted(files)]
     if wide:
         rest = sorted((ROOT / "tests" / room).rglob("test_*.py"))
         ordered += [f.relative_to(ROOT).as_posix() for f in rest]
