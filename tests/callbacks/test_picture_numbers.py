@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
@@ -70,6 +71,15 @@ def test_many_points_are_thinned_evenly():
     shown = np.asarray(axis.collections[0].get_offsets())[:, 0]
     assert 4000 <= len(shown) <= 6000 and shown[0] == 0.0 and shown[-1] > 19_990.0
     assert set(np.diff(shown)) == {4.0}
+
+
+def test_tensors_that_hold_a_graph_are_drawn_like_others():
+    values = torch.tensor([1.0, 2.0, 4.0], requires_grad=True)
+    report = {"prediction": 1.1 * values, "reference": values.detach().double()}
+    axis = drawn(plot_scatter, report).axes[0]
+    np.testing.assert_allclose(
+        axis.collections[0].get_offsets(), [[1, 1.1], [2, 2.2], [4, 4.4]], rtol=1e-6
+    )
 
 
 def test_what_is_missing_leaves_out_the_picture():
