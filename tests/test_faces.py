@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 
 from sciml.cli import paths
-from sciml.pretrained import table
+from sciml.pretrained import class_table
 from sciml.pretrained.folder import SHIPPED
 
-PACKAGE = Path(table.__file__).parents[1]
+PACKAGE = Path(class_table.__file__).parents[1]
 FACES = sorted(
     ".".join(("sciml", *stub.relative_to(PACKAGE).parent.parts))
     for stub in PACKAGE.rglob("__init__.pyi")
 )
-LISTED = [place for names in table.CLASSES.values() for place in names.values()]
+LISTED = [place for names in class_table.CLASSES.values() for place in names.values()]
 
 
 def configured():
@@ -52,16 +52,16 @@ def test_the_table_of_published_classes_names_rooms_and_no_files():
     ("kind", "target", "name"),
     [
         ("problem", "sciml.physics.HJBLQG", "HJBLQG"),
-        ("problem", "sciml.physics.hjb.HJBLQG", "HJBLQG"),  # where it stood in version 0.1
-        ("family", "sciml.physics.walks.families.StarPoisson", "StarPoisson"),
-        ("part", "sciml.physics.evolution.heat.Heat", "Heat"),
-        ("part", "sciml.physics.low_dim_time.Heat", None),  # another one
+        ("problem", "sciml.physics.problems.hjb.HJBLQG", "HJBLQG"),  # where it stood in version 0.1
+        ("family", "sciml.physics.elliptic.elliptic_families.StarPoisson", "StarPoisson"),
+        ("part", "sciml.physics.evolution.heat_interval.Heat", "Heat"),
+        ("part", "sciml.physics.problems.evolution_box.Heat", None),  # another one
         ("problem", "elsewhere.HJBLQG", None),
         ("problem", "sciml.physicsx.HJBLQG", None),
     ],
 )
 def test_addresses_of_older_folders_are_read(kind, target, name):
-    assert table.name_of(kind, target) == name
+    assert class_table.name_of(kind, target) == name
 
 
 def test_shipped_folders_name_classes_that_the_table_knows():
@@ -69,4 +69,4 @@ def test_shipped_folders_name_classes_that_the_table_knows():
         spec = folder / "model.json"
         if spec.exists():
             name = re.search(r'"class": "(\w+)"', spec.read_text("utf-8"))[1]
-            assert any(name in names for names in table.CLASSES.values()), folder.name
+            assert any(name in names for names in class_table.CLASSES.values()), folder.name

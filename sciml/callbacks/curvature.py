@@ -19,9 +19,9 @@ import torch
 
 from sciml.errors import InvalidArgument
 from sciml.optim.base import CurvatureOptimizer
-from sciml.optim.capture import Capture
 from sciml.optim.construct import curvature_of
-from sciml.optim.objective import Objective
+from sciml.optim.curvature.capture import Capture
+from sciml.optim.curvature.objective import Objective
 
 
 class CurvatureCallback(pl.Callback):

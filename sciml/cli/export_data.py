@@ -50,23 +50,25 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _run(argv: Sequence[str]) -> str:
-    from sciml.data import export  # lightning takes a second
+    from sciml.data import export_sets  # lightning takes a second
 
     given, changes = _read(argv)
     if "check" in given:
-        return f"{given['check']} is whole, SHA-256 {export.verify(given['check'])}"
+        return f"{given['check']} is whole, SHA-256 {export_sets.verify(given['check'])}"
     for key in ("data", "out"):
         if key not in given:
             raise ConfigError(f"no {key}", f"{key}=...", "See sciml export-data --help")
     path = Path(given["out"])
-    if path.suffix not in export.SUFFIXES:  # said before the work is done
-        raise ConfigError(f"out={path}", f"a file name ending in {' or '.join(export.SUFFIXES)}")
+    if path.suffix not in export_sets.SUFFIXES:  # said before the work is done
+        raise ConfigError(
+            f"out={path}", f"a file name ending in {' or '.join(export_sets.SUFFIXES)}"
+        )
     train, seed = (_whole(key, given.get(key)) for key in ("train", "seed"))
     node = _node(given["data"], changes)
     from sciml.cli.build import make
 
     data = make("data", node, {"seed": seed or 0})
-    digest = export.export(data, path, train=train, recipe=node)
+    digest = export_sets.export(data, path, train=train, recipe=node)
     return f"{path}: {path.stat().st_size / 1e6:.1f} MB, SHA-256 {digest}"
 
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from sciml.errors import ConfigError, SciMLError
 
 if TYPE_CHECKING:
-    from sciml.data.cloud_files import CloudFiles
-    from sciml.data.field_files import FieldFiles
+    from sciml.data.files.cloud_files import CloudFiles
+    from sciml.data.files.field_files import FieldFiles
 
 USAGE = """usage: sciml inspect FILE [data.KEY=VALUE ...]
 
@@ -63,7 +63,7 @@ def inspected(path: str, changes: Sequence[str]) -> str:
         SciMLError: If it cannot be read, or a setting is wrong; then what the file holds is the
             first part of the message.
     """
-    from sciml.data.files import open_source
+    from sciml.data.readers import open_source
 
     source = open_source(path)
     from sciml.cli.build import make

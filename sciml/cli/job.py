@@ -13,7 +13,7 @@ from typing import Any
 
 from sciml.cli import paths, resume, run_folder
 from sciml.cli.memory import beyond_memory
-from sciml.cli.ranks import FIRST, LOOK, Ranks, mark_failed, said, watch_children, watch_parent
+from sciml.cli.rank_watch import FIRST, LOOK, Ranks, mark_failed, said, watch_children, watch_parent
 from sciml.errors import ConfigError, ConvergenceError, RunFailed, SciMLError, TrainingDiverged
 
 log = logging.getLogger("sciml")

@@ -46,7 +46,7 @@ ROOMS: dict[str, str] = {
     "corrector": "sciml.solvers",
     "constraint": "sciml.physics.constraints",
     "equation": "sciml.physics.constraints",
-    "family": "sciml.physics.walks",
+    "family": "sciml.physics.elliptic",
     "cell": "sciml.physics.solids",
     "task": "sciml.physics.graphs",
     "val_estimator": "sciml.autodiff.estimators",

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from sciml.cli.arguments import LARGEST_SEED, whole
+from sciml.cli.argument_types import LARGEST_SEED, whole
 from sciml.errors import InvalidArgument, SciMLError, SciMLWarning
 from sciml.pretrained import PretrainedOperator, load_pretrained
 
@@ -151,7 +151,7 @@ def _predict_operator(
 
 def _predict_fields(model: PretrainedOperator, arguments: argparse.Namespace, output: Path) -> str:
     """Predict for a file of fields; where it holds what is predicted too, say how wrong it is."""
-    from sciml.data.files import open_source
+    from sciml.data.readers import open_source
 
     path, entries = arguments.input, model.spec["inputs"]
     source = open_source(path)

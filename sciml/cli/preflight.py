@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal, Union
 
 from sciml import plugins
-from sciml.cli import kinds, own
+from sciml.cli import kinds, own_class
 from sciml.errors import ConfigError, did_you_mean, nearest
 
 LIBRARIES = ("sciml", "torch.optim", "lightning", "pytorch_optimizer")
@@ -72,9 +72,9 @@ def resolve(target: object) -> Callable[..., Any]:
             package only imported from elsewhere.
     """
     packages = f"a class from {', '.join(allowed())}"
-    if own.is_own(target):
-        if target in own.CLASSES:
-            return own.CLASSES[target]
+    if own_class.is_own(target):
+        if target in own_class.CLASSES:
+            return own_class.CLASSES[target]
         raise ConfigError(
             f"{target} is code of yours",
             "its name on the command line",

@@ -12,7 +12,7 @@ from pathlib import Path
 from sciml.cli.predict import show_warnings
 from sciml.errors import ConfigError, InvalidArgument, SciMLError, did_you_mean
 from sciml.simulate import SIMULATIONS
-from sciml.simulate.base import Simulation, described, read
+from sciml.simulate.simulation import Simulation, described, read
 
 OUT = "out"  # where files go; of every simulation, whatever its own settings are
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from sciml.cli import paths, ranks, resume, run_folder
+from sciml.cli import paths, rank_watch, resume, run_folder
 from sciml.errors import (
     ConfigError,
     ConvergenceError,
@@ -121,10 +121,10 @@ def program() -> list[str]:
 
 def launch(words: list[str], folder: Path) -> int:
     """Check the command line and hand it to Hydra."""
-    from sciml.cli import overrides, own, preflight, rules, schema
+    from sciml.cli import overrides, own_class, preflight, rules, schema
 
     schema.register()
-    words = own.take(words)
+    words = own_class.take(words)
     flags = [w for w in words if w.startswith("-")]
     multirun = "-m" in flags or "--multirun" in flags
     if any(flag.partition("=")[0] in HYDRA_ONLY for flag in flags):
@@ -133,7 +133,7 @@ def launch(words: list[str], folder: Path) -> int:
     keys = [w for w in words if not w.startswith("-")]
     line = overrides.read(keys, folder)
     if paths.by_lightning() and paths.is_worker():  # from now on, as imports take a while
-        ranks.watch_parent(functools.partial(ranks.said, line.run_dir))
+        rank_watch.watch_parent(functools.partial(rank_watch.said, line.run_dir))
     findings = line.findings
     if line.sweeps and not multirun:
         findings.append(

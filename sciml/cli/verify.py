@@ -18,16 +18,16 @@ import torch
 
 from sciml.autodiff.streams import Streams
 from sciml.cli import verify_constrained, verify_fields, verify_law
-from sciml.cli.arguments import LARGEST_SEED, real, whole
+from sciml.cli.argument_types import LARGEST_SEED, real, whole
 from sciml.cli.predict import device_of, show_warnings
 from sciml.errors import InvalidArgument, SciMLError
 from sciml.physics.walks.spheres import WalkOnSpheres
 from sciml.physics.walks.verification import DEFINITION, Verification, verify
 from sciml.pretrained import load_pretrained
-from sciml.pretrained.cell_law import is_law
-from sciml.pretrained.constrained import is_constrained
-from sciml.pretrained.elliptic import judged
 from sciml.pretrained.field_operator import is_field_operator
+from sciml.pretrained.trained_constraint import is_constrained
+from sciml.pretrained.trained_elliptic import judged
+from sciml.pretrained.trained_law import is_law
 
 # Where a card records the error that is estimated here.
 RECORD = "family/rel_l2_pooled"

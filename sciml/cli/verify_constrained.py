@@ -7,8 +7,8 @@ from pathlib import Path
 
 import torch
 
-from sciml.pretrained.constrained import ConstrainedVerification, Horizon, verify_constrained
 from sciml.pretrained.operator import PretrainedOperator
+from sciml.pretrained.trained_constraint import ConstrainedVerification, Horizon, verify_constrained
 
 
 def run(model: PretrainedOperator, arguments: argparse.Namespace, output: Path) -> int:

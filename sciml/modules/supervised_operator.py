@@ -11,7 +11,7 @@ and gradients do not flow through those before (Brandstetter et al. 2022, arXiv 
 With `equation`, the loss has the equation's residual r as well (PINO, Li et al. 2021, arXiv
 2111.03794), `physics` times the mean of r^2 over points, on the grid and the times of the data.
 
-The test compares with what needs no training, see `sciml.modules.operator_report`.
+The test compares with what needs no training, see `sciml.modules.evaluation.operator_report`.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ import torch
 from torch import Tensor
 
 from sciml.data.batch import Batch
-from sciml.data.field_files import FieldFiles
+from sciml.data.files.field_files import FieldFiles
 from sciml.errors import InvalidArgument
-from sciml.modules.operator_report import KNOWN, OperatorReport
-from sciml.modules.scores import Regression
+from sciml.modules.evaluation.operator_report import KNOWN, OperatorReport
+from sciml.modules.evaluation.scores import Regression
 from sciml.modules.supervised import Supervised
 from sciml.networks.fields import FieldNetwork
-from sciml.optim.terms import LossTerm
+from sciml.optim.curvature.terms import LossTerm
 from sciml.physics.constraints.penalty import SoftConstraint
 
 

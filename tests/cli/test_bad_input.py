@@ -154,7 +154,7 @@ TOGETHER = {
     "targets of another kind": (
         [
             "model=deq_digits",
-            "optimizer._target_=sciml.networks.mlp.MLP",
+            "optimizer._target_=sciml.networks.pointwise.mlp.MLP",
             "network._target_=sciml.solvers.linear_solve",
             "data._target_=sciml.cli.resume.read",
             "trainer._target_=lightning.fabric.utilities.cloud_io._load",

@@ -10,12 +10,12 @@ import torch
 import sciml
 from sciml.cli import initial
 from sciml.cli.main import main
-from sciml.data.field_files import FieldFiles
+from sciml.data.files.field_files import FieldFiles
 from sciml.errors import ConfigError, InvalidArgument, RangeWarning
 from sciml.networks.fields.deeponet import DeepONet
 from sciml.networks.fields.description import Fields, from_channels, to_channels
+from sciml.networks.fields.field_interpolation import interpolated
 from sciml.networks.fields.fno import GridFNO
-from sciml.networks.fields.regrid import interpolated
 from sciml.networks.fields.unet import UNet
 from sciml.testing import runs
 from sciml.testing import small_files as small

@@ -7,10 +7,10 @@ import torch
 from torch import nn
 
 from sciml.errors import InvalidArgument
-from sciml.optim.engd import gram
-from sciml.optim.levenberg_marquardt import LevenbergMarquardt
-from sciml.optim.objective import Objective
-from sciml.optim.terms import LossTerm, total_loss
+from sciml.optim.curvature.objective import Objective
+from sciml.optim.curvature.terms import LossTerm, total_loss
+from sciml.optim.full.damped_gauss_newton import LevenbergMarquardt
+from sciml.optim.full.engd import gram
 
 
 def stepped(optimizer, terms) -> float:

@@ -10,7 +10,7 @@ import torch
 
 from sciml.autodiff.multijet import lattice_of, variables
 from sciml.errors import InvalidArgument, InvalidType, NumericalWarning
-from sciml.physics.suite.burgers import Burgers1D
+from sciml.physics.suite.burgers_shock import Burgers1D
 from sciml.physics.suite.coefficients import HeatCoefficient, PoissonCoefficient
 from sciml.physics.suite.poisson_holes import Poisson2DHoles, series
 from sciml.physics.suite.simple import Heat2DMultiscale, Helmholtz2D, Kovasznay, Wave1D

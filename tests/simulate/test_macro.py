@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from sciml.errors import InvalidArgument, NumericalWarning, RangeWarning
-from sciml.networks.equino import EquiNO
+from sciml.networks.cells.equino_law import EquiNO
 from sciml.physics.solids import (
     EQUINO_MATRIX,
     J2Plasticity,

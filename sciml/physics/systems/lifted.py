@@ -26,8 +26,8 @@ import torch
 from sciml.autodiff.multijet import lattice_of, variables
 from sciml.errors import InvalidArgument, did_you_mean
 from sciml.physics.systems.conditions import Initial, On
-from sciml.physics.systems.fields import call
-from sciml.physics.systems.shapes import Cut, Face, Piece, Segment, Sphere
+from sciml.physics.systems.named_shapes import Cut, Face, Piece, Segment, Sphere
+from sciml.physics.systems.system_fields import call
 
 if TYPE_CHECKING:
     from sciml.physics.systems.system import System

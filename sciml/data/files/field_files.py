@@ -1,0 +1,382 @@
+"""Fields from people's own files: pairs of inputs and outputs, or trajectories.
+
+    python train.py model=fno data.path=FILE
+
+Files are read by `sciml.data.files`; what is an input, an output, an axis of time or of channels is
+recognised there, and every guess can be typed instead. Batches hold arrays by the names of the file
+and in its layout; targets are channels, as `sciml.networks.fields` has them.
+
+A trajectory (one array as input and output) is learned as one step that is repeated: a sample is a
+random window of `history` known states and `steps` calls of the network behind them, each of which
+answers with `bundle` states. With `task=map` all later states are channels of one answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sciml.autodiff.streams import Streams
+from sciml.data.batch import Batch
+from sciml.data.epochs import epoch_places
+from sciml.data.files.coarse_solves import CoarseSolves
+from sciml.data.files.data_parts import CHUNK, check_evaluated, pieces, test_sets, without_skipped
+from sciml.data.files.describe import increments, per_input, skeleton, statistics
+from sciml.data.files.field_layout import SPACE, Layout, recognise
+from sciml.data.files.grids import grid_kinds, looks_periodic, places
+from sciml.data.files.rows import Rows, window_places
+from sciml.data.files.sample_split import split as split_rows
+from sciml.data.files.statistics import check_finite
+from sciml.data.files.symmetries import Symmetries
+from sciml.data.files.windows import Windows
+from sciml.data.readers import open_source
+from sciml.data.readers.source import Source
+from sciml.data.steps import StepData
+from sciml.errors import InvalidArgument
+from sciml.networks.fields.description import Fields
+
+LOOK = 256  # samples looked at to recognise periods and grids
+
+
+class FieldFiles(StepData):
+    """Samples of a file, a folder, or several files with test sets.
+
+    Args:
+        path: File or folder, see `sciml.data.files`.
+        inputs: Names of the arrays that are given; None for those recognised.
+        outputs: Names of the arrays that are wanted; a name in both is a trajectory.
+        axes: Axes of arrays, samples "n" first: `{u: [n, t, x, y]}`.
+        units: Units by name.
+        test_path: File or files of test samples, also on other grids; None to split `path`.
+        split: "auto", "random" or "ordered", see `sciml.data.files.sample_split`.
+        train: Training samples at most.
+        val: Validation samples, a number or a share.
+        test: Test samples, likewise.
+        skip: Samples to leave out by number, or "nan" for all that hold a number that is none.
+        subsample: Keep every so many-th point, one number or one per direction.
+        subsample_time: Keep every so many-th time.
+        task: "rollout", "map", or "auto": roll-outs for trajectories.
+        history: States that a step of a roll-out sees.
+        bundle: States that it answers with.
+        steps: Calls of the network in training, each on what the last one said.
+        ramp: Steps of training after which one call more is made, up to `steps`; 0 for all at once.
+        horizon: Calls in validation and test; None for whole trajectories.
+        noise: Standard deviation of noise on training inputs, as a share of theirs.
+        increment: Whether outputs are learned as changes of an input; None for trajectories, and
+            for outputs whose first time is the input.
+        periodic: Whether the domain is periodic in all directions; None to look at the data.
+        grid: "left", "both" or "cells" (see `sciml.networks.fields.description`); None to look.
+        symmetries: Of "transpose", "flip_x", "flip_y", "shift", "odd", "flip_x_odd" and so on
+            (`sciml.networks.fields.views`): samples are seen through random ones, after a check
+            that the data have them.
+        coarse: Classical solver of the same problem, whose answer is a further input and what the
+            network corrects, see `sciml.networks.fields.coarse_input`; None for none.
+        batch_size: Samples per step and rank.
+        memory: MB up to which a file is kept in memory.
+        seed: Of order, windows, noise and views.
+        fixed_for: Steps for which a batch stays the same.
+
+    Attributes:
+        sizes: `fields`, which networks are made from, and `coarse_solver`, where there is one.
+        layout: What was recognised.
+        notes: Sentences on what was recognised, left out or put right.
+        statistics: Of the training part.
+        ranges: Least and greatest value of every input there.
+
+    Raises:
+        InvalidArgument: For files that cannot be used, naming key and sample, and what to type.
+
+    Example:
+        >>> data = FieldFiles(path="darcy_train_16.pt", test_path=["darcy_test_32.pt"])
+        >>> data.batch(0).inputs["x"].shape, data.batch(0).target.shape
+        ((16, 16, 16), (16, 1, 16, 16))
+    """
+
+    def __init__(
+        self,
+        *,
+        path: str,
+        inputs: Sequence[str] | None = None,
+        outputs: Sequence[str] | None = None,
+        axes: Mapping[str, Sequence[str]] | None = None,
+        units: Mapping[str, str] | None = None,
+        test_path: str | Sequence[str] | None = None,
+        split: Literal["auto", "random", "ordered"] = "auto",
+        train: int | None = None,
+        val: float | int = 0.1,
+        test: float | int = 0.1,
+        skip: str | Sequence[int] | None = None,
+        subsample: int | Sequence[int] = 1,
+        subsample_time: int = 1,
+        task: Literal["auto", "map", "rollout"] = "auto",
+        history: int = 1,
+        bundle: int = 1,
+        steps: int = 1,
+        ramp: int = 0,
+        horizon: int | None = None,
+        noise: float = 0.0,
+        increment: bool | None = None,
+        periodic: bool | None = None,
+        grid: str | None = None,
+        symmetries: Sequence[str] = (),
+        coarse: Any = None,
+        batch_size: int = 16,
+        memory: int = 1000,
+        seed: int = 0,
+        fixed_for: int = 1,
+    ) -> None:
+        super().__init__(seed=seed, fixed_for=fixed_for)
+        counts = {"history": history, "bundle": bundle, "steps": steps, "batch_size": batch_size}
+        counts |= {"subsample_time": subsample_time} | ({"train": train} if train else {})
+        for name, value in counts.items():
+            if value < 1:
+                raise InvalidArgument(f"data.{name}={value}", "a positive integer")
+        if noise < 0 or memory < 0 or ramp < 0:
+            raise InvalidArgument("data.noise, data.memory or data.ramp below 0", "0 or more")
+        self.path, self.batch_size, self.noise = Path(path), batch_size, float(noise)
+        self.history, self.bundle, self.steps, self.ramp = history, bundle, steps, ramp
+        self.axes, self.names_given = axes, (inputs, outputs)
+        self.subsample, self.subsample_time, self.memory = subsample, subsample_time, memory
+        self.source = open_source(path)
+        self.layout = self._read(self.source)
+        self.notes = list(self.source.notes)
+        if task == "rollout" and not self.layout.moving:
+            raise InvalidArgument(
+                "data.task=rollout without a trajectory",
+                "an array that is input and output",
+                "Type data.inputs=[NAME] data.outputs=[NAME] with the same name",
+            )
+        self.rolls = bool(self.layout.moving) and task != "map"
+        self.rows = self._rows(self.layout, self.source.chunked)
+        apart = test_path is not None
+        chosen = split_rows(
+            self.source, self.layout.count, how=split, val=val, test=test, train=train, apart=apart
+        )
+        if apart:
+            chosen.pop("test", None)
+        self.chosen, said = without_skipped(chosen, self.rows, skip)
+        self.notes += said
+        if apart:
+            self.tests = test_sets(test_path, self.source, self.layout, self._read, self._rows)
+        else:
+            self.tests = {"test": (self.rows, self.chosen["test"], self.layout)}
+        self.times = self._times()
+        self.calls = self._calls(horizon)
+        self.windows = Windows(self.layout, self.history, self.bundle)
+        self.coarse: CoarseSolves | None = None
+        self.sizes = {"fields": self._describe(units or {}, increment, periodic, grid, coarse)}
+        if self.coarse:
+            self.sizes["coarse_solver"] = self.coarse.solver
+        self.fields = Fields(self.sizes["fields"])
+        self.unit = self._unit()
+        self.names = tuple(f.name for f in self.fields.outputs)
+        self.symmetries = Symmetries(symmetries, self.fields)
+        if symmetries:
+            self.sizes["fields"]["symmetries"] = list(symmetries)
+            self.notes += self.symmetries.check(*self.known("train", 400))
+
+    # --- reading ----------------------------------------------------------------------------
+    def _read(self, source: Source) -> Layout:
+        return recognise(source, *self.names_given, self.axes)
+
+    def _rows(self, layout: Layout, chunked: int) -> Rows:
+        points = self.subsample
+        letters = SPACE[: len(layout.space)]
+        points = [points] * len(letters) if isinstance(points, int) else list(points)
+        if len(points) != len(letters) or min(points, default=1) < 1:
+            raise InvalidArgument(
+                f"data.subsample={self.subsample} for {len(letters)} directions",
+                "a positive integer, or one per direction",
+            )
+        steps = dict(zip(letters, points, strict=True))
+        arrays = {a.name: a for a in (*layout.inputs, *layout.outputs)}
+        limit = self.memory * 2**20
+        return Rows(list(arrays.values()), steps, self.subsample_time, limit, chunked)
+
+    # --- what data say ----------------------------------------------------------------------
+    def _times(self) -> np.ndarray | None:
+        """Return the times of trajectories, None where nothing moves."""
+        first = next((a for a in self.layout.outputs if "t" in a.axes), None)
+        if first is None:
+            return None
+        count = -(-first.shape[1 + first.axes.index("t")] // self.subsample_time)
+        known = self.source.coordinates.get("t")
+        known = known if known is None else known[:: self.subsample_time][:count]
+        return known if known is not None and len(known) == count else np.arange(float(count))
+
+    def _calls(self, horizon: int | None) -> int:
+        """Return the calls of the network that evaluations make."""
+        if not self.layout.moving:
+            return 1
+        states = len(self.times)
+        if not self.rolls:
+            self.bundle = states - self.history
+        most = (states - self.history) // self.bundle
+        if most < (self.steps if self.rolls else 1):
+            raise InvalidArgument(
+                f"data.history={self.history}, data.bundle={self.bundle} and "
+                f"data.steps={self.steps} with {states} times",
+                "history + bundle * steps times at most",
+            )
+        return most if horizon is None else min(horizon, most)
+
+    def _describe(
+        self,
+        units: Mapping[str, str],
+        increment: bool | None,
+        periodic: bool | None,
+        grid: str | None,
+        coarse: Any,
+    ) -> dict[str, Any]:
+        """Return what networks are told, from the training part alone."""
+        plain = skeleton(self.layout, self.rows.steps, units, self.history, self.bundle)
+        plain["samples"] = len(self.chosen["train"])
+        look = Fields(plain)
+        given, target = self.windows.made(look, self.rows[self.chosen["train"][:LOOK]], 0, 1)
+        given, target = look.pack(given).double(), target.double()
+        known = self.source.attributes.get("periodic")
+        if periodic is None and isinstance(known, list):
+            periodic = all(known)
+        if periodic is None:
+            periodic = looks_periodic(given) and looks_periodic(target)
+            if periodic:
+                self.notes.append("looks periodic (data.periodic=false if it is not)")
+        kinds = grid_kinds(self.source.coordinates, look.size, target, periodic, grid)
+        # with a coarse solve, changes of that are learned
+        asked = increment if coarse is None else False
+        base = increments(look, given, target, asked, self.notes)
+        plain |= {"grid": kinds, "periodic": periodic, "base": base}
+        plain |= {"history": self.history, "bundle": self.bundle} if self.rolls else {}
+        if coarse is not None:
+            if getattr(coarse, "grid", kinds[0]) != kinds[0]:
+                raise InvalidArgument(
+                    f"data.coarse with grid={coarse.grid} for fields on a grid called {kinds[0]}",
+                    "one grid",
+                    f"Set grid: {kinds[0]} in data.coarse, or type data.grid={coarse.grid}",
+                )
+            if hasattr(coarse, "fitted"):
+                coarse = coarse.fitted(given, target)
+                self.notes.append(f"coarse solve fitted: {_numbers(coarse.node())}")
+            plain |= {"solved": look.out_channels}
+            more = look.out_channels
+            plain |= {"mean": plain["mean"] + [0.0] * more, "std": plain["std"] + [1.0] * more}
+            count = self.rows.count if self.rows.held and not self.rolls else 0
+            self.coarse = CoarseSolves(coarse, Fields(plain), count)
+        fields = Fields(plain)
+        check_evaluated(self.rows, self.chosen["val"], self.tests, self.path)
+        self.statistics = statistics(fields, self._pairs(fields), self.notes)
+        self.ranges = self.statistics.ranges(fields)
+        return plain | self.statistics.plain
+
+    def _pairs(self, fields: Fields) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield all training samples as channels, trajectories step by step."""
+        for piece in pieces(self.rows, self.chosen["train"]):
+            held = self.rows[piece]
+            for name, value in held.items():
+                check_finite(name, value, piece, self.path)
+            last = len(self.times) - self.history - self.bundle if self.rolls else 0
+            for start in range(0, last + 1, self.bundle):
+                given, target = self.windows.made(fields, held, start, 1)
+                packed = fields.pack(given)
+                if self.coarse:
+                    packed = torch.cat([packed, self.coarse(piece, given)], 1)
+                yield packed, target
+
+    def _unit(self) -> str:
+        units = {f.unit for f in self.fields.outputs}
+        return units.pop() if len(units) == 1 else "1"
+
+    # --- samples ----------------------------------------------------------------------------
+    def batch(self, step: int, rank: int = 0, world: int = 1) -> Batch:
+        """Return the samples of a step on a rank."""
+        streams = Streams(self.seed, step, rank, world, self.device())
+        rows = self.places(step, rank, world)
+        held, extra = self.rows[rows], {}
+        calls, start = 1, 0
+        if self.rolls:
+            calls = min(self.steps, 1 + step // self.ramp) if self.ramp else self.steps
+            last = len(self.times) - self.history - self.bundle * calls
+            draw = Streams(self.seed, step).generator("window", common=True, cpu=True)
+            start = int(torch.randint(last + 1, (1,), generator=draw))
+        given, target = self.windows.made(self.fields, held, start, calls)
+        if self.coarse and calls == 1:
+            extra["solved"] = self.coarse(rows, given)
+        if self.symmetries:
+            both = torch.cat([target, *extra.values()], 1)
+            given, both = self.symmetries.drawn(given, both, streams)
+            target = both[:, : target.shape[1]]
+            extra = {name: both[:, target.shape[1] :] for name in extra}
+        if self.noise:
+            draw = streams.generator("noise", cpu=True)
+            size = per_input(self.fields)
+            for name, value in given.items():
+                kick = torch.randn(value.shape, generator=draw, dtype=value.dtype)
+                given[name] = value + self.noise * size[name] * kick
+        return Batch(given, target, streams, self.batch_size * world, extra=extra)
+
+    def places(self, step: int, rank: int, world: int) -> np.ndarray:
+        """Return the row numbers `(batch_size,)` in the file of a rank's samples in a step."""
+        rows, args = self.chosen["train"], (self.batch_size, step, rank, world)
+        if self.rows.held:
+            return rows[epoch_places(self.seed, len(rows), *args).numpy()]
+        return window_places(self.seed, rows, self.rows.block, *args)
+
+    def known(self, part: str, most: int) -> tuple[dict[str, Tensor], Tensor]:
+        """Return the first samples of a part as one batch, for baselines and checks."""
+        rows, numbers = (
+            (self.rows, self.chosen[part]) if part in self.chosen else self.tests[part][:2]
+        )
+        every = numbers if len(numbers) <= most else numbers[:: -(-len(numbers) // most)]
+        return self.windows.made(self.fields, rows[every], 0, self.calls if self.rolls else 1)
+
+    # --- evaluation -------------------------------------------------------------------------
+    @property
+    def val_chunks(self) -> int:
+        """Number of chunks of the validation set."""
+        return -(-len(self.chosen["val"]) // CHUNK)
+
+    def val_chunk(self, index: int) -> Batch:
+        """Return a chunk of the validation set."""
+        return self._chunk(self.rows, self.chosen["val"], index * CHUNK, "val")
+
+    @property
+    def test_chunks(self) -> int:
+        """Number of chunks of all test sets."""
+        return len(self._test_chunks())
+
+    def test_chunk(self, index: int) -> Batch:
+        """Return a chunk of one of the test sets."""
+        part, start = self._test_chunks()[index]
+        rows, numbers, _ = self.tests[part]
+        return self._chunk(rows, numbers, start, part)
+
+    def _test_chunks(self) -> list[tuple[str, int]]:
+        return [(p, i) for p, (_, n, _) in self.tests.items() for i in range(0, len(n), CHUNK)]
+
+    def _chunk(self, rows: Rows, numbers: np.ndarray, start: int, part: str) -> Batch:
+        held = rows[numbers[start : start + CHUNK]]
+        given, target = self.windows.made(self.fields, held, 0, self.calls if self.rolls else 1)
+        streams = Streams(0, start, device=self.device())
+        return Batch(given, target, streams, len(target), part=part)
+
+    def example(self) -> dict[str, Tensor]:
+        """Return a few inputs."""
+        return {k: v[:4] for k, v in self.val_chunk(0).inputs.items()}
+
+    def axis(self, k: int) -> np.ndarray:
+        """Return the coordinates of direction k in training."""
+        known = self.source.coordinates.get(SPACE[k])
+        n, step = self.fields.size[k], self.rows.steps[SPACE[k]]
+        if known is not None and len(known[::step]) == n:
+            return known[::step]
+        return places(n, self.fields.grid[k])
+
+
+def _numbers(node: Mapping[str, Any]) -> str:
+    """Return the numbers of a configuration as text."""
+    return ", ".join(f"{k} = {v:.4g}" for k, v in node.items() if isinstance(v, float))
