@@ -20,8 +20,8 @@ import torch
 from sciml.data.walk_labels.walk_clouds import WalkClouds
 from sciml.errors import MissingPackage
 from sciml.networks.elliptic.neuraloperator_elliptic import NeuralopCloud
-from sciml.networks.elliptic.neuraloperator_library import summed_at_once
 from sciml.networks.elliptic.wos_gino import WosGINO
+from sciml.networks.neuraloperator_library import summed_at_once
 from sciml.physics.elliptic.elliptic_families import StarPoisson
 
 NODES, WIDTH, MODES, HIDDEN = 48, 20, 8, 32

@@ -38,7 +38,11 @@ import torch
 from torch import Tensor, nn
 
 from sciml.callbacks.history import History
-from sciml.cli import build, overrides, paths, preflight, rules, schema
+from sciml.cli import paths
+from sciml.cli.checks import rules
+from sciml.cli.runs import build
+from sciml.cli.targets import preflight
+from sciml.cli.typed import overrides, schema
 from sciml.errors import (
     ConfigError,
     InvalidArgument,
@@ -46,8 +50,8 @@ from sciml.errors import (
     PretrainedError,
     TrainingDiverged,
 )
-from sciml.modules.evaluation.system_report import SystemReport
 from sciml.modules.pinn import PINN
+from sciml.modules.system_report import SystemReport
 from sciml.networks.pointwise.ansatz import network_sizes
 from sciml.physics.systems import (
     At,

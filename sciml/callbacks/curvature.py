@@ -164,7 +164,7 @@ class CurvatureCallback(pl.Callback):
 def check_gradients(trainer: pl.Trainer, optimizer: object) -> None:
     """Refuse what a trainer does to gradients where the optimizer cannot go along.
 
-    The command line refuses the same before anything is built (`sciml.cli.rules`).
+    The command line refuses the same before anything is built (`sciml.cli.checks.rules`).
 
     Args:
         trainer: Clips, scales or accumulates gradients.

@@ -1,6 +1,6 @@
+from .cloud_files import CloudFiles
 from .collocation import CollocationData
-from .files.cloud_files import CloudFiles
-from .files.field_files import FieldFiles
+from .field_files import FieldFiles
 from .graph.graph_sets import GraphFolds, GraphSet
 from .graph.graphs import GraphData
 from .graph.tu import TUFolder

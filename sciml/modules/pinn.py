@@ -7,7 +7,7 @@ The outputs u_1, ..., u_K of an `Ansatz` are trained on all residuals of a `Syst
 one term per equation, condition and observed quantity, each with its own points X_i and weight
 w_i. All derivatives of a set of points come from one pass of Taylor arithmetic
 (`sciml.autodiff.multijet`). Unknown constants are trained along; their standard errors come from
-the Gauss-Newton matrix, see `sciml.modules.evaluation.identified`.
+the Gauss-Newton matrix, see `sciml.modules.identified`.
 
 Reference: Raissi, Perdikaris and Karniadakis 2019, "Physics-informed neural networks", J. Comput.
 Phys. 378; residual-adaptive points: Wu et al. 2023, arXiv 2207.10289 (method RAD), drawn anew with
@@ -31,8 +31,8 @@ from sciml.autodiff.multijet import MultiJet, lattice_of
 from sciml.data.collocation import Batch
 from sciml.errors import InvalidArgument, did_you_mean
 from sciml.modules import marching
-from sciml.modules.evaluation.system_report import SystemReport
 from sciml.modules.step import step_loss
+from sciml.modules.system_report import SystemReport
 from sciml.modules.weights.attention import ResidualAttention
 from sciml.modules.weights.balance import RULES, balanced
 from sciml.modules.weights.causal import CausalWeights

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from sciml.data.batch import Batch
-from sciml.data.files.field_files import FieldFiles
+from sciml.data.field_files import FieldFiles
 from sciml.errors import InvalidArgument
 from sciml.modules.evaluation.operator_report import KNOWN, OperatorReport
 from sciml.modules.evaluation.scores import Regression

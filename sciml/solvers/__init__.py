@@ -8,7 +8,6 @@ from sciml.solvers.algebra.linear_operators import Operator
 from sciml.solvers.algebra.refinement import Cascade, Refinement
 from sciml.solvers.algebra.series import JacobianFree, Neumann
 from sciml.solvers.algebra.shine import ForwardInverse, SharedInverse
-from sciml.solvers.algebra.spectrum import jacobian_rows, spectral_norm, spectral_radius
 from sciml.solvers.algebra.tridiagonal import Tridiagonal
 from sciml.solvers.derivatives.implicit import Implicit, WarmStart
 from sciml.solvers.derivatives.reversible import Reversible, ReversibleIteration
@@ -51,6 +50,7 @@ from sciml.solvers.optimization import (
     soft_threshold,
 )
 from sciml.solvers.solution import Outcome, Solution, Status
+from sciml.solvers.spectrum import jacobian_rows, spectral_norm, spectral_radius
 
 __all__ = [
     "Anderson",

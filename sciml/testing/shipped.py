@@ -14,8 +14,8 @@ from pathlib import Path
 
 import torch
 
-from sciml.cli.build import make
 from sciml.cli.paths import describe
+from sciml.cli.runs.build import make
 from sciml.modules.evaluation.scores import Regression
 from sciml.pretrained import PretrainedOperator, load_pretrained
 from sciml.pretrained.folder import SHIPPED

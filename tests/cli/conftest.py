@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from hydra._internal.config_repository import ConfigRepository
 
-from sciml.cli import paths, preflight
+from sciml.cli import paths
+from sciml.cli.targets import preflight
 from sciml.cli.train import main
 
 HERE = Path(__file__).resolve().parent

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from sciml.cli import export_data, predict, verify
+from sciml.cli.verbs import export_data, predict
+from sciml.cli.verification import verify
 from sciml.networks.elliptic.wos_fno import WosFNO
 from sciml.pretrained import save_operator
 

@@ -10,8 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from sciml.cli import build, overrides, paths, preflight, rules, schema
+from sciml.cli import paths
+from sciml.cli.checks import rules
+from sciml.cli.runs import build
+from sciml.cli.targets import preflight
 from sciml.cli.train import report
+from sciml.cli.typed import overrides, schema
 from sciml.errors import SciMLError
 
 FEW, MANY = 12, 2000
@@ -42,7 +46,7 @@ VALUES = (
     "{a: 1}",
     "{_target_: os.system}",
     "{_target_: sciml.optim.kronecker.kfac.KFAC}",
-    "{_target_: sciml.cli.resume.read, _args_: [x]}",
+    "{_target_: sciml.cli.records.resume.read, _args_: [x]}",
     "${seed}",
     "${nope}",
     "${optimizer}",
@@ -65,7 +69,7 @@ VALUES = (
 TARGETS = (
     "os.system",
     "builtins.eval",
-    "sciml.cli.resume.read",
+    "sciml.cli.records.resume.read",
     "sciml.cli.main.main",
     "sciml.solvers.linear_solve",
     "sciml.optim.KFAC",

@@ -6,7 +6,9 @@ from typing import Any, Literal
 import pytest
 import torch
 
-from sciml.cli import build, preflight, rules
+from sciml.cli.checks import rules
+from sciml.cli.runs import build
+from sciml.cli.targets import preflight
 from sciml.errors import ConfigError
 from sciml.optim.schedules import Constant, Cosine, Exponential, Linear, attach
 
@@ -59,7 +61,7 @@ def test_matches(value, annotation, fits):
         "lightning.pytorch.trainer.trainer.os.system",
         "sciml.cli.main.import_module",
         "sciml.errors.difflib",
-        "sciml.cli.preflight.LIBRARIES",
+        "sciml.cli.targets.preflight.LIBRARIES",
         "sciml",
         "",
         None,

@@ -9,9 +9,10 @@ import time
 
 import pytest
 
-from sciml.cli import paths, run_folder
-from sciml.cli import rank_watch as watching
-from sciml.cli.rank_watch import Ranks, Stopped, is_held, process_of, said
+from sciml.cli import paths
+from sciml.cli.records import rank_watch as watching
+from sciml.cli.records import run_folder
+from sciml.cli.records.rank_watch import Ranks, Stopped, is_held, process_of, said
 from sciml.errors import ConfigError
 
 SRUN = {"SLURM_NTASKS": "3", "SLURM_JOB_ID": "7", "SLURM_STEP_ID": "0", "SLURM_PROCID": "1"}

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from sciml.data.files.cloud_files import CloudFiles
+from sciml.data.cloud_files import CloudFiles
 from sciml.errors import InvalidArgument
 from sciml.pretrained import load_pretrained
 from sciml.testing import runs

@@ -6,7 +6,7 @@ import torch
 
 import sciml
 from sciml.cli.main import main
-from sciml.data.files.field_files import FieldFiles
+from sciml.data.field_files import FieldFiles
 from sciml.errors import ConfigError, InvalidArgument
 from sciml.physics.evolution import Burgers
 from sciml.physics.steady import Darcy, NodalDarcy

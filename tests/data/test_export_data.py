@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from sciml.cli.export_data import main
+from sciml.cli.verbs.export_data import main
 from sciml.data.export_sets import export, parts, verify
 from sciml.data.graph.graph_sets import GraphFolds
 from sciml.data.graph.graphs import GraphData

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from sciml.data.batch import joined
-from sciml.data.files.field_files import FieldFiles
+from sciml.data.field_files import FieldFiles
 from sciml.data.files.regression import kernel_ridge, modal, nearest, relative
 from sciml.data.files.rows import window_places
 from sciml.errors import InvalidArgument

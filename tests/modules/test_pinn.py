@@ -11,7 +11,7 @@ from sciml.callbacks.plots import draw
 from sciml.cli import train
 from sciml.data.point_sets import PointData
 from sciml.errors import ConfigError, InvalidArgument, InvalidType, PretrainedError
-from sciml.modules.evaluation.identified import standard_errors
+from sciml.modules.identified import standard_errors
 from sciml.modules.pinn import PINN
 from sciml.modules.weights.balance import balanced, gradient_norms, kernel_traces
 from sciml.networks.pointwise.ansatz import network_sizes

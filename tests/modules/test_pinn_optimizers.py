@@ -8,7 +8,8 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from sciml.cli import build, paths
+from sciml.cli import paths
+from sciml.cli.runs import build
 from sciml.data.point_sets import PointData
 from sciml.modules.pinn import PINN
 from sciml.networks.pointwise.ansatz import network_sizes

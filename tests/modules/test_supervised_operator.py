@@ -8,9 +8,9 @@ import pytest
 import torch
 
 import sciml
-from sciml.cli import initial
 from sciml.cli.main import main
-from sciml.data.files.field_files import FieldFiles
+from sciml.cli.runs import initial
+from sciml.data.field_files import FieldFiles
 from sciml.errors import ConfigError, InvalidArgument, RangeWarning
 from sciml.networks.fields.deeponet import DeepONet
 from sciml.networks.fields.description import Fields, from_channels, to_channels

@@ -15,9 +15,9 @@ from sciml.data.walk_labels.walk_clouds import WalkClouds
 from sciml.data.walk_labels.walk_data import WalkData
 from sciml.errors import ConfigError, InvalidArgument, MissingPackage, PretrainedError
 from sciml.modules.wos_operator import WalkOperator
-from sciml.networks.elliptic import neuraloperator_library
+from sciml.networks import neuraloperator_library
 from sciml.networks.elliptic.neuraloperator_elliptic import NeuralopCloud, NeuralopGrid
-from sciml.networks.elliptic.neuraloperator_library import segment_sums
+from sciml.networks.neuraloperator_library import segment_sums
 from sciml.optim.construct import construct
 from sciml.optim.curvature.terms import total_loss
 from sciml.physics.elliptic.elliptic_families import StarDiffusion, StarPoisson

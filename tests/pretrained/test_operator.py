@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from sciml.cli import predict as verb
+from sciml.cli.verbs import predict as verb
 from sciml.errors import InvalidArgument, InvalidType, PretrainedError, RangeWarning
 from sciml.pretrained import PretrainedOperator, class_table, load_pretrained, save_operator
 from sciml.solvers import Anderson

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from sciml.cli.predict import main
+from sciml.cli.verbs.predict import main
 from sciml.pretrained import load_pretrained
 
 
@@ -113,7 +113,7 @@ def test_neither_lightning_nor_hydra_is_imported(saved, points, tmp_path):
     class_table.CLASSES["problem"]["TinyProblem"] = "tiny_model:TinyProblem"
     class_table.CLASSES["network"]["TinyNetwork"] = "tiny_model:TinyNetwork"
     import sciml
-    from sciml.cli.predict import main
+    from sciml.cli.verbs.predict import main
     sciml.load_pretrained({str(saved[0])!r})
     sys.exit(main([{str(saved[0])!r}, {str(tmp_path / "points.npz")!r}]))
     """

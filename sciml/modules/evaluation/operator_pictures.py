@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from sciml.data.files.field_files import FieldFiles
+from sciml.data.field_files import FieldFiles
 from sciml.networks.fields import Fields
 
 SHOWN = 3  # test samples

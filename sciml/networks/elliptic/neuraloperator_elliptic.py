@@ -21,7 +21,7 @@ point of the cloud, and how far away that is.
 GINO and FNOGNO take one geometry at a time: problems of a batch run one after the other. Spectral
 weights are in single precision whatever is asked for: float64 is refused. None of the networks can
 be exported as a program: the library looks at the number of samples, or of neighbours. See
-`sciml.networks.elliptic.neuraloperator_library` for the rest.
+`sciml.networks.neuraloperator_library` for the rest.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ from torch import Tensor, nn
 
 from sciml.errors import InvalidArgument
 from sciml.networks.elliptic.elliptic_schema import check_box, cloud_schema, grid_schema
-from sciml.networks.elliptic.neuraloperator_library import make, summed_at_once, tensors_only
 from sciml.networks.elliptic.wos_fno import COEFFICIENTS, RAMP
+from sciml.networks.neuraloperator_library import make, summed_at_once, tensors_only
 
 CUT = 0.5  # distances on grids are cut off here
 GRIDS, CLOUDS = ("FNO", "TFNO", "UNO"), ("GINO", "FNOGNO")

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from sciml.errors import InvalidArgument
-from sciml.networks.elliptic.neuraloperator_library import make, summed_at_once, tensors_only
+from sciml.networks.neuraloperator_library import make, summed_at_once, tensors_only
 
 MODELS = ("GINO", "FNOGNO")
 

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from sciml.errors import InvalidArgument
-from sciml.networks.elliptic.neuraloperator_library import make, tensors_only
 from sciml.networks.fields.field_network import FieldNetwork
+from sciml.networks.neuraloperator_library import make, tensors_only
 
 MODELS = ("FNO", "TFNO", "UNO")
 

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from sciml.cli import preflight
+from sciml.cli.targets import preflight
 from sciml.errors import did_you_mean
 
 Config = Mapping[str, Any]

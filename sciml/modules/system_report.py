@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from sciml.data.point_sets import test_points
-from sciml.modules.evaluation.identified import standard_errors
+from sciml.modules.identified import standard_errors
 from sciml.physics.systems import Observed, PointSet
 
 if TYPE_CHECKING:

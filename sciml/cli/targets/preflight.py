@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal, Union
 
 from sciml import plugins
-from sciml.cli import kinds, own_class
+from sciml.cli.targets import kinds, own_class
 from sciml.errors import ConfigError, did_you_mean, nearest
 
 LIBRARIES = ("sciml", "torch.optim", "lightning", "pytorch_optimizer")

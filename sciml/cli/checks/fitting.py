@@ -6,8 +6,8 @@ import inspect
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from sciml.cli import preflight
-from sciml.cli.overrides import PARTS, consumers
+from sciml.cli.targets import preflight
+from sciml.cli.typed.overrides import PARTS, consumers
 
 Config = Mapping[str, Any]
 

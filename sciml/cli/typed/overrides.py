@@ -21,8 +21,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from sciml import plugins
-from sciml.cli import preflight, signatures
 from sciml.cli.paths import groups, options
+from sciml.cli.targets import preflight
+from sciml.cli.typed import signatures
 from sciml.errors import ConfigError, nearest
 
 OTHER_MODEL = ("problem", "network", "data")  # with another of these, a model's figures are not its

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sciml.cli import paths, preflight, values
+from sciml.cli import paths
+from sciml.cli.checks import values
+from sciml.cli.targets import preflight
 from sciml.errors import ConfigError
 
 

@@ -65,7 +65,7 @@ def _run(argv: Sequence[str]) -> str:
         )
     train, seed = (_whole(key, given.get(key)) for key in ("train", "seed"))
     node = _node(given["data"], changes)
-    from sciml.cli.build import make
+    from sciml.cli.runs.build import make
 
     data = make("data", node, {"seed": seed or 0})
     digest = export_sets.export(data, path, train=train, recipe=node)
@@ -101,8 +101,8 @@ def _whole(key: str, value: str | None) -> int | None:
 
 def _node(name: str, changes: Sequence[str]) -> dict[str, Any]:
     """Return the checked configuration of a data set."""
-    from sciml.cli import preflight
-    from sciml.cli.data_node import data_node
+    from sciml.cli.targets import preflight
+    from sciml.cli.verbs.data_node import data_node
     from sciml.data.steps import StepData
 
     names = paths.options("data")

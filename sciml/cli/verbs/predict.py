@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from sciml.cli.argument_types import LARGEST_SEED, whole
+from sciml.cli.verbs.argument_types import LARGEST_SEED, whole
 from sciml.errors import InvalidArgument, SciMLError, SciMLWarning
 from sciml.pretrained import PretrainedOperator, load_pretrained
 

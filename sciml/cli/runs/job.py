@@ -11,9 +11,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sciml.cli import paths, resume, run_folder
+from sciml.cli import paths
+from sciml.cli.records import resume
+from sciml.cli.records import run_folder
 from sciml.cli.memory import beyond_memory
-from sciml.cli.rank_watch import FIRST, LOOK, Ranks, mark_failed, said, watch_children, watch_parent
+from sciml.cli.records.rank_watch import FIRST, LOOK, Ranks, mark_failed, said, watch_children, watch_parent
 from sciml.errors import ConfigError, ConvergenceError, RunFailed, SciMLError, TrainingDiverged
 
 log = logging.getLogger("sciml")
@@ -45,7 +47,7 @@ def train(
             little memory.
         KeyboardInterrupt: After Ctrl-C or another signal to stop; the record says so.
     """
-    from sciml.cli import interrupt
+    from sciml.cli.records import interrupt
 
     first = not paths.is_worker()
     held = run_folder.lock(run_dir) if first else None
@@ -106,7 +108,7 @@ def _train(
     from sciml.callbacks.first_step import FirstStep
     from sciml.callbacks.fresh_rows import FreshRows
     from sciml.callbacks.new_settings import NewSettings
-    from sciml.cli.build import build
+    from sciml.cli.runs.build import build
 
     quiet()
     torch.set_float32_matmul_precision(config["matmul_precision"])

@@ -9,7 +9,7 @@ from datetime import datetime
 from importlib import import_module
 from pathlib import Path
 
-from sciml.cli.predict import show_warnings
+from sciml.cli.verbs.predict import show_warnings
 from sciml.errors import ConfigError, InvalidArgument, SciMLError, did_you_mean
 from sciml.simulate import SIMULATIONS
 from sciml.simulate.simulation import Simulation, described, read

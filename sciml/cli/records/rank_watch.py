@@ -23,7 +23,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from sciml.cli import paths, run_folder
+from sciml.cli import paths
+from sciml.cli.records import run_folder
 
 FIRST = "SCIML_FIRST"  # names the process of the first rank to those it starts
 LOOK = 0.5  # seconds between two looks

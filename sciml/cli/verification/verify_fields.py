@@ -37,7 +37,7 @@ def _samples(
     recipe = dict(model.spec["data"].get("recipe") or {})
     path = recipe.get("path")
     if isinstance(path, str) and Path(path).exists():
-        from sciml.data.files.field_files import FieldFiles
+        from sciml.data.field_files import FieldFiles
 
         for key in ("_target_", "coarse", "symmetries"):  # a folder names no code to run
             recipe.pop(key, None)

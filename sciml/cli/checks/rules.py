@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from typing import Any
 
-from sciml.cli import fitting, kinds, preflight, values
+from sciml.cli.checks import fitting, values
+from sciml.cli.targets import kinds, preflight
 from sciml.errors import install
 
 Config = Mapping[str, Any]

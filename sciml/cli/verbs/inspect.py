@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from sciml.errors import ConfigError, SciMLError
 
 if TYPE_CHECKING:
-    from sciml.data.files.cloud_files import CloudFiles
-    from sciml.data.files.field_files import FieldFiles
+    from sciml.data.cloud_files import CloudFiles
+    from sciml.data.field_files import FieldFiles
 
 USAGE = """usage: sciml inspect FILE [data.KEY=VALUE ...]
 
@@ -66,8 +66,8 @@ def inspected(path: str, changes: Sequence[str]) -> str:
     from sciml.data.readers import open_source
 
     source = open_source(path)
-    from sciml.cli.build import make
-    from sciml.cli.data_node import data_node
+    from sciml.cli.runs.build import make
+    from sciml.cli.verbs.data_node import data_node
 
     clouds = source.clouds is not None
     node = data_node("clouds" if clouds else "fields", changes, {"path": path})

@@ -1,9 +1,9 @@
 """`sciml verify`: how wrong a trained model is, without a reference.
 
-Elliptic models by walks, with error bars; laws of cells by a bound, see `sciml.cli.verify_law`;
-operators with a constraint by their residual, and by their problem's own solver, see
-`sciml.cli.verify_constrained`; operators on files by the equation that their training named, see
-`sciml.cli.verify_fields`.
+Elliptic models by walks, with error bars; laws of cells by a bound, see
+`sciml.cli.verification.verify_law`; operators with a constraint by their residual, and by their
+problem's own solver, see `sciml.cli.verification.verify_constrained`; operators on files by the
+equation that their training named, see `sciml.cli.verification.verify_fields`.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from pathlib import Path
 import torch
 
 from sciml.autodiff.streams import Streams
-from sciml.cli import verify_constrained, verify_fields, verify_law
-from sciml.cli.argument_types import LARGEST_SEED, real, whole
-from sciml.cli.predict import device_of, show_warnings
+from sciml.cli.verbs.argument_types import LARGEST_SEED, real, whole
+from sciml.cli.verbs.predict import device_of, show_warnings
+from sciml.cli.verification import verify_constrained, verify_fields, verify_law
 from sciml.errors import InvalidArgument, SciMLError
 from sciml.physics.walks.spheres import WalkOnSpheres
 from sciml.physics.walks.verification import DEFINITION, Verification, verify
