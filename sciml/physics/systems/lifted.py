@@ -44,7 +44,7 @@ def meet(*distances):
 
 
 def _tiny(like) -> float:
-    """Return what keeps 0 / 0 from corners, where two distances vanish, and changes nothing else."""
+    """Return what keeps 0 / 0 from corners, where two distances vanish; elsewhere it is lost."""
     return torch.finfo(like.dtype).tiny
 
 
