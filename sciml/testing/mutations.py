@@ -6,7 +6,7 @@ mask, a reduction, a tolerance, a state that is not brought up to date. Texts th
 the looks of pictures (`LOOKS`: sizes of letters and lines, not what is drawn), the level of the
 stack that a warning names, and floors such as 1e-300, which only keep a zero out of a quotient.
 
-    for change in changes(Path("sciml/solvers/krylov.py")):
+    for change in changes(Path("sciml/solvers/algebra/krylov.py")):
         print(change.line, change.kind, change.old, "->", change.new)
 """
 

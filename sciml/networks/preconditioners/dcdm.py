@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sciml.errors import InvalidArgument
-from sciml.networks.preconditioners.base import PreconditionerNetwork
+from sciml.networks.preconditioners.learned_preconditioner import PreconditionerNetwork
 from sciml.solvers.linear import Stencil
 
 

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from sciml.errors import InvalidArgument
-from sciml.physics.geometry.own import check_own
+from sciml.physics.geometry.own_domain import check_own
 from sciml.shapes import as_array, check_kind, check_returned
 
 # Rounds of rejection, each twice as large as the one before.

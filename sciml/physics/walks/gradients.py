@@ -20,9 +20,9 @@ import torch
 from torch import Tensor
 
 from sciml.errors import InvalidArgument
+from sciml.physics.elliptic.elliptic_problem import Dirichlet
 from sciml.physics.geometry import Domain
 from sciml.physics.walks.green import directions
-from sciml.physics.walks.problem import Dirichlet
 from sciml.physics.walks.spheres import WalkOnSpheres
 
 
