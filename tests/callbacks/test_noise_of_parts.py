@@ -8,8 +8,8 @@ from torch import nn
 
 from sciml.callbacks import adaptive_batch
 from sciml.callbacks.adaptive_batch import AdaptiveBatch, sample_noise
-from sciml.optim.objective import Objective
-from sciml.optim.terms import LossTerm
+from sciml.optim.curvature.objective import Objective
+from sciml.optim.curvature.terms import LossTerm
 from sciml.testing import runs
 
 torch.set_num_threads(1)

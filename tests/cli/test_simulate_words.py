@@ -4,8 +4,8 @@ import dataclasses
 
 import pytest
 
-from sciml.cli import simulate
 from sciml.cli.main import main
+from sciml.cli.verbs import simulate
 from sciml.errors import InvalidArgument
 from sciml.simulate import SIMULATIONS, Simulation, setting
 

@@ -10,14 +10,14 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 
-from sciml.cli import verify_constrained, verify_fields, verify_law
 from sciml.cli.main import main
-from sciml.cli.verify import picture, recorded, report
+from sciml.cli.verification import verify_constrained, verify_fields, verify_law
+from sciml.cli.verification.verify import picture, recorded, report
 from sciml.physics.walks import Estimate
 from sciml.physics.walks.verification import Interval, Verification, Worst
-from sciml.pretrained.cell_law import LawVerification
-from sciml.pretrained.constrained import ConstrainedVerification, Horizon
 from sciml.pretrained.field_operator import FieldVerification
+from sciml.pretrained.trained_constraint import ConstrainedVerification, Horizon
+from sciml.pretrained.trained_law import LawVerification
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import torch
 
 import sciml
 from sciml import plugins
-from sciml.cli.kinds import entries_without_target, wrong_kind
+from sciml.cli.targets.kinds import entries_without_target, wrong_kind
 
 FITS = {
     "network": ["sciml.networks.MLP"],

@@ -9,7 +9,7 @@ from sciml.data import FieldFiles, PointData, RolloutData
 from sciml.data.epochs import epoch_places
 from sciml.data.files.grids import grid_kinds, looks_periodic, places
 from sciml.data.files.statistics import Moments, check_finite, spread
-from sciml.data.regrid import on_grid_of
+from sciml.data.trajectories.coarse_trajectories import on_grid_of
 from sciml.errors import InvalidArgument
 from sciml.physics.fluids.loops import Loop
 from sciml.physics.systems import Initial, Interval, On, System, Time

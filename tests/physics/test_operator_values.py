@@ -5,8 +5,8 @@ import torch
 
 from sciml.autodiff import SDGD, Exact
 from sciml.autodiff.streams import Streams
-from sciml.networks.mlp import MLP
-from sciml.networks.trial import TrialSolution
+from sciml.networks.pointwise.mlp import MLP
+from sciml.networks.pointwise.trial import TrialSolution
 from sciml.physics import (
     HJBLQG,
     Biharmonic,
@@ -14,7 +14,7 @@ from sciml.physics import (
     Poisson,
     SemilinearHeat,
 )
-from sciml.physics.fields import evaluate, operator_of, second_derivatives
+from sciml.physics.residual.residual_fields import evaluate, operator_of, second_derivatives
 
 F64 = torch.float64
 CASES = [

@@ -16,15 +16,15 @@ from scipy.integrate import solve_ivp
 from sciml.physics import suite
 from sciml.physics.suite import (
     channel,
-    flows,
-    heat,
     heat_holes,
+    heat_square,
     patterns,
     poisson3d_holes,
     poisson_boltzmann,
+    stationary_flows,
     waves,
 )
-from sciml.physics.suite.elements import Grid
+from sciml.physics.suite.reference_elements import Grid
 from sciml.physics.systems import System
 
 PI = math.pi
@@ -117,7 +117,7 @@ def varying_medium(problem, x, y):
 
 def rough(problem, x, y):
     i, j = (np.rint(v.detach().numpy() * 255).astype(int) for v in (x, y))
-    return torch.from_numpy(heat.coefficient(problem.seed)[i, j])
+    return torch.from_numpy(heat_square.coefficient(problem.seed)[i, j])
 
 
 def poisson_source(x, y):
@@ -330,10 +330,10 @@ def test_references_of_differences_are_read_at_their_nodes(monkeypatch) -> None:
     def table(nodes, times):
         return known(nodes[:, None], nodes, times).numpy()
 
-    monkeypatch.setattr(heat, "varying", lambda seed: table(inner, t))
+    monkeypatch.setattr(heat_square, "varying", lambda seed: table(inner, t))
     monkeypatch.setattr(waves, "varying", lambda seed: table(middle, t))
     long = torch.linspace(0, 100, 42, dtype=torch.float64)[1:, None, None]
-    monkeypatch.setattr(heat, "long", lambda time: table(inner, long))
+    monkeypatch.setattr(heat_square, "long", lambda time: table(inner, long))
     for system in (suite.Heat2DVarying(), suite.Wave2DVarying(), suite.Heat2DLong()):
         x, found = system.reference(generator())
         times = 41 if isinstance(system, suite.Heat2DLong) else 20
@@ -354,8 +354,8 @@ def test_references_of_elements_are_read_by_the_right_shapes(monkeypatch) -> Non
         u, v, _ = known(*velocity.nodes.T)
         return scale * u, scale * v, scale * known(*pressure.nodes.T)[2]
 
-    monkeypatch.setattr(flows, "step", lambda nu: (velocity, pressure, values()))
-    monkeypatch.setattr(flows, "cavity", lambda nu: (velocity, pressure, values()))
+    monkeypatch.setattr(stationary_flows, "step", lambda nu: (velocity, pressure, values()))
+    monkeypatch.setattr(stationary_flows, "cavity", lambda nu: (velocity, pressure, values()))
     times = [5 * (k + 1) / 40 for k in range(40)]
     three = zip(*(values(t) for t in times), strict=True)
     monkeypatch.setattr(

@@ -6,14 +6,20 @@ import pytest
 import torch
 
 from sciml.errors import InvalidArgument, InvalidType, PretrainedError, RangeWarning
-from sciml.networks.mlp import MLP
-from sciml.networks.trial import TrialSolution
+from sciml.networks.pointwise.mlp import MLP
+from sciml.networks.pointwise.trial import TrialSolution
 from sciml.physics import Poisson
-from sciml.physics.hjb import HJBLQG
+from sciml.physics.problems.hjb import HJBLQG
 from sciml.pretrained import PretrainedPINN, training_ranges
+from sciml.pretrained.distance_checks import (
+    check_boundary,
+    check_cloud,
+    check_distance,
+    described,
+    features,
+)
 from sciml.pretrained.joint import Joint, beyond, joint_range, rare, summary
 from sciml.pretrained.predictor import check_finite
-from sciml.pretrained.shapes import check_boundary, check_cloud, check_distance, described, features
 
 F64 = torch.float64
 

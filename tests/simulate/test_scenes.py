@@ -12,9 +12,9 @@ from sciml.errors import ConfigError, InvalidArgument
 from sciml.physics.fluids import FlowState
 from sciml.physics.solids import plate
 from sciml.simulate import DamBreak, Simulation, Smoke, Wake, frames, pictures
-from sciml.simulate.base import described, read
-from sciml.simulate.flow import line, summary
+from sciml.simulate.flow_simulation import line, summary
 from sciml.simulate.macro import Step
+from sciml.simulate.simulation import described, read
 
 
 def centres(n, spacing):

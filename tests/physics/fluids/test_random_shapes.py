@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sciml.physics.fluids import RandomDomains
-from sciml.physics.fluids.domains import _Bodies, _Draw
+from sciml.physics.fluids.flow_domains import _Bodies, _Draw
 
 F64 = torch.float64
 
