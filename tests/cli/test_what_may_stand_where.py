@@ -23,7 +23,7 @@ FITS = {
     "adjoint.linear": ["sciml.solvers.GMRES"],
     "trainer.strategy": ["lightning.pytorch.strategies.DDPStrategy"],
     "trainer.profiler": ["lightning.pytorch.profilers.SimpleProfiler"],
-    "data.family": ["sciml.physics.walks.StarPoisson"],
+    "data.family": ["sciml.physics.elliptic.StarPoisson"],
 }
 
 
