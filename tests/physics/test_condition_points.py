@@ -121,5 +121,6 @@ def test_accepted_rows_are_the_first_of_each_domain():
         ok[1, 0] = m < 40  # one of the very first
         return torch.zeros(2, m, 1), ok
 
-    with pytest.raises(InvalidArgument, match=r"a domain where \d\.\de-\d\d of the candidates"):
+    with pytest.raises(InvalidArgument, match="of the candidates are accepted") as caught:
         accepted(8, hardly)
+    assert float(str(caught.value).split()[3]) < 0.05  # of the second domain, the thin one

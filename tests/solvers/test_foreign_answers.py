@@ -37,8 +37,18 @@ def test_the_scale_is_what_the_function_does_on_the_way():
     found = judged(function, 4.0, 1e-12)
     assert found.status == Status.CONVERGED
     # four times the larger of both changes, below the 12 of the start
-    assert float(found.stats["relative"]) == pytest.approx(1e-12 / 8, rel=1e-6)
+    assert float(found.stats["relative"]) == pytest.approx(1e-12 / 8, rel=1e-6, abs=0)
     assert judged(function, 4.0, 1e-3).status == Status.STALLED
+
+
+def test_every_problem_of_a_batch_has_its_own_scale():
+    """Lines of slopes 1, 10 and 100 from 4 to 1e-9: each has 4 times half of what it was."""
+    slope = torch.tensor([1.0, 10.0, 100.0], dtype=F64)
+    x0 = torch.full((3,), 4.0, dtype=F64)
+    found = root(lambda x: slope * x, x0, on_failure="best", solver=Says([1e-9] * 3),
+                 layout=Rows(1))  # fmt: skip
+    wanted = torch.full((3,), 1e-9 / 4, dtype=F64)  # the start is the smaller scale
+    torch.testing.assert_close(found.stats["relative"], wanted, rtol=1e-6, atol=0)
 
 
 def test_beside_a_pole_a_small_share_of_the_start_is_no_answer():
