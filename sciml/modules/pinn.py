@@ -27,7 +27,8 @@ import torch
 from lightning import LightningModule
 from torch import Tensor, nn
 
-from sciml.autodiff.multijet import MultiJet, lattice_of
+from sciml.autodiff.multi_indices import lattice_of
+from sciml.autodiff.multijet import MultiJet
 from sciml.data.collocation import Batch
 from sciml.errors import InvalidArgument, did_you_mean
 from sciml.modules import marching

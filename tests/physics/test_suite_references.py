@@ -11,7 +11,8 @@ from scipy.fft import dstn, idstn
 from scipy.integrate import solve_ivp
 from scipy.sparse.linalg import splu
 
-from sciml.autodiff.multijet import lattice_of, variables
+from sciml.autodiff.multi_indices import lattice_of
+from sciml.autodiff.multijet import variables
 from sciml.physics.suite import (
     Cavity,
     HeatND,

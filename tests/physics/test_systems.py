@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from sciml.autodiff.multijet import lattice_of, variables
+from sciml.autodiff.multi_indices import lattice_of
+from sciml.autodiff.multijet import variables
 from sciml.errors import InvalidArgument, InvalidType, NumericalWarning
 from sciml.physics.suite.burgers_shock import Burgers1D
 from sciml.physics.suite.coefficients import HeatCoefficient, PoissonCoefficient

@@ -28,7 +28,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sciml.autodiff.multijet import Index
+from sciml.autodiff.multi_indices import Index
 from sciml.errors import InvalidArgument, InvalidType, did_you_mean
 from sciml.physics.systems.conditions import PointSet
 from sciml.physics.systems.system_fields import Field, call, coordinates, rows

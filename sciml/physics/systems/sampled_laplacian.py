@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from sciml.autodiff.multijet import Index, MultiJet
+from sciml.autodiff.multi_indices import Index
+from sciml.autodiff.multijet import MultiJet
 from sciml.errors import InvalidArgument
 
 if TYPE_CHECKING:

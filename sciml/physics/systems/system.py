@@ -27,7 +27,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sciml.autodiff.multijet import Index, MultiJet
+from sciml.autodiff.multi_indices import Index
+from sciml.autodiff.multijet import MultiJet
 from sciml.errors import InvalidArgument, InvalidType, NumericalWarning, did_you_mean
 from sciml.physics.systems.conditions import Condition, On, PointSet, named
 from sciml.physics.systems.corners import contradictions

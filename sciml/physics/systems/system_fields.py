@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sciml.autodiff.multijet import Index
+from sciml.autodiff.multi_indices import Index
 from sciml.errors import InvalidArgument, did_you_mean
 
 UNARY = ("neg", "abs", "pos")
