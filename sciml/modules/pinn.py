@@ -43,7 +43,7 @@ from sciml.optim.construct import construct, curvature_of
 from sciml.optim.curvature.terms import LossTerm
 from sciml.physics.systems import PointSet, System
 from sciml.physics.systems import sampled_laplacian as sampling
-from sciml.physics.systems.system import EQUATIONS
+from sciml.physics.systems.system_reading import EQUATIONS
 
 LADDER = (1e-2, 1e-1, 1.0, 1e1, 1e2)  # of causal=true
 

@@ -31,7 +31,8 @@ from torch import Tensor
 from sciml.autodiff.multi_indices import Index
 from sciml.errors import InvalidArgument, InvalidType, did_you_mean
 from sciml.physics.systems.conditions import PointSet
-from sciml.physics.systems.system_fields import Field, call, coordinates, rows
+from sciml.physics.systems.named_arguments import call, coordinates
+from sciml.physics.systems.system_fields import Field, rows
 
 if TYPE_CHECKING:
     from sciml.physics.systems.system import System

@@ -22,6 +22,7 @@ from torch import Tensor
 from sciml.autodiff.multi_indices import Index
 from sciml.autodiff.multijet import MultiJet
 from sciml.errors import InvalidArgument
+from sciml.physics.systems.named_arguments import known_values
 
 if TYPE_CHECKING:
     from sciml.physics.systems.conditions import PointSet
@@ -91,7 +92,7 @@ def fields(
         column = system.outputs.index(output)
         return lambda: factor * sum(jet.entry(index, column) for index in twice)
 
-    return system.known(p, read, lambda n, q: _inside(system, n, q, evaluate), lap)
+    return known_values(system, p, read, lambda n, q: _inside(system, n, q, evaluate), lap)
 
 
 def _inside(system: System, name: str, nodes: PointSet, evaluate: Callable[..., MultiJet]):
