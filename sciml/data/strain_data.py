@@ -19,7 +19,7 @@ from sciml.data.batch import Batch
 from sciml.data.steps import StepData
 from sciml.errors import InvalidArgument
 from sciml.physics.solids import (
-    Cell,
+    PeriodicCell,
     Quadrature,
     every_point,
     random_points,
@@ -73,7 +73,7 @@ class SnapshotData(StepData):
     def __init__(
         self,
         *,
-        cell: Cell,
+        cell: PeriodicCell,
         box: float = 0.04,
         train: int = 100,
         val: int = 25,

@@ -3,11 +3,11 @@ from .bounds import voigt_reuss
 from .cell_pod import PODBasis
 from .cell_snapshots import Snapshots, macro_strains
 from .cells import (
-    Cell,
     DiskCell,
     LaminateCell,
     MeshCell,
     PaperCell,
+    PeriodicCell,
     PlasticDiskCell,
     RandomCell,
 )
@@ -31,7 +31,6 @@ from .rve_solver import RVESolution, RVESolver
 from .structures import STRUCTURES, Structure, StructureMesh, cook, l_profile, plate
 
 __all__ = [
-    "Cell",
     "Composite",
     "DiskCell",
     "EQUINO_FIBRE",
@@ -45,6 +44,7 @@ __all__ = [
     "MeshCell",
     "PODBasis",
     "PaperCell",
+    "PeriodicCell",
     "PlasticDiskCell",
     "QuadraticMesh",
     "Quadrature",

@@ -23,7 +23,7 @@ from torch import Tensor
 from sciml.arguments import typed
 from sciml.errors import InvalidArgument
 from sciml.physics.solids.cell_pod import PODBasis
-from sciml.physics.solids.cells import Cell
+from sciml.physics.solids.cells import PeriodicCell
 from sciml.physics.solids.rve_solver import RVESolution, RVESolver
 
 SEEDS = {"train": 201, "val": 202, "test": 203, "test_small": 204, "test_isochoric": 205}
@@ -140,7 +140,7 @@ def flattened(strain: Array, share: Array) -> Array:
 
 
 def snapshots(
-    cell: Cell,
+    cell: PeriodicCell,
     solver: RVESolver,
     counts: Mapping[str, int],
     box: float = 0.04,

@@ -22,7 +22,7 @@ PAPER = {"rve1": rve1, "rve2": rve2, "rve3": rve3}
 
 
 @dataclass(frozen=True)
-class Cell(ABC):
+class PeriodicCell(ABC):
     """A periodic cell; phase 0 is the matrix, phase 1 the fibre of arXiv 2504.07976."""
 
     @abstractmethod
@@ -41,7 +41,7 @@ class Cell(ABC):
 
 @typed
 @dataclass(frozen=True)
-class DiskCell(Cell):
+class DiskCell(PeriodicCell):
     """One disk in the middle of the square.
 
     Args:
@@ -86,7 +86,7 @@ class PlasticDiskCell(DiskCell):
 
 @typed
 @dataclass(frozen=True)
-class LaminateCell(Cell):
+class LaminateCell(PeriodicCell):
     """Two layers normal to x, whose homogenised stress is known in closed form.
 
     Args:
@@ -102,7 +102,7 @@ class LaminateCell(Cell):
 
 @typed
 @dataclass(frozen=True)
-class PaperCell(Cell):
+class PaperCell(PeriodicCell):
     """One of the three cells of arXiv 2504.07976.
 
     Args:
@@ -128,7 +128,7 @@ class PaperCell(Cell):
 
 @typed
 @dataclass(frozen=True)
-class RandomCell(Cell):
+class RandomCell(PeriodicCell):
     """Equal disks at random positions that do not overlap.
 
     Args:
@@ -150,7 +150,7 @@ class RandomCell(Cell):
 
 @typed
 @dataclass(frozen=True)
-class MeshCell(Cell):
+class MeshCell(PeriodicCell):
     """A cell whose mesh stands in a file of another program, read by meshio.
 
     Args:
