@@ -32,7 +32,8 @@ from torch.nn.functional import relu
 from sciml.errors import InvalidArgument
 from sciml.networks.preconditioners.learned_preconditioner import PreconditionerNetwork
 from sciml.solvers.linear import Stencil, high, low
-from sciml.solvers.linear.multigrid import Cycle, Level, Transfer, grouped, of_places, v_cycles
+from sciml.solvers.linear.coarsening import Transfer
+from sciml.solvers.linear.v_cycle import Cycle, Level, grouped, of_places, v_cycles
 
 LEAST, GATE = 0.25, 3.0  # smallest g, and its logit at zero weights, which give 0.96
 NARROW, WIDE = 0.05, 0.95  # range of the lower end of the smoother's interval over the upper one

@@ -175,7 +175,6 @@ class HardConstraint:
         out.exchange, out.rank = ExpertParallel(1, self.experts), True
         return out
 
-    # --- the layer ------------------------------------------------------------------------------
     @takes(
         basis=tensor,
         inputs=tensor,
@@ -263,14 +262,10 @@ class HardConstraint:
         """Return the answer to no samples, for which Fourier transforms have none."""
         per = basis.new_zeros(0, self.experts)
         none = per.long()
-        weights, rank = (
-            basis.new_zeros(0, self.experts, basis.shape[1]),
-            none if self.rank else None,
-        )
-        value = basis.sum(1)
-        return Constrained(
-            value, basis, weights, none, none, per, rank, drawn, split, LinearReport()
-        )
+        weights = basis.new_zeros(0, self.experts, basis.shape[1])
+        rank = none if self.rank else None
+        found = (weights, none, none, per, rank, drawn, split, LinearReport())
+        return Constrained(basis.sum(1), basis, *found)
 
     def residual(self, value: Tensor, inputs: Tensor) -> Tensor:
         """Return the equation's residual `(B, *grid)` of a field, zero where it has no weight."""

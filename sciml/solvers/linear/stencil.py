@@ -30,27 +30,8 @@ from sciml.solvers.algebra.linear_operators import Operator
 from sciml.solvers.derivatives.implicit import Implicit
 from sciml.solvers.entry_points import linear_solve
 from sciml.solvers.layout import Rows, transformed
+from sciml.solvers.linear.grid_graph import around, high, low, singular_components, sparse_matrix
 from sciml.solvers.solution import Policy, Solution
-
-
-def low(x: Tensor, axis: int) -> Tensor:
-    """Return the cells below the interior faces of an axis, a view."""
-    return x.narrow(axis, 0, x.shape[axis] - 1)
-
-
-def high(x: Tensor, axis: int) -> Tensor:
-    """Return the cells above the interior faces of an axis, a view."""
-    return x.narrow(axis, 1, x.shape[axis] - 1)
-
-
-def around(faces: Sequence[Tensor]) -> Tensor:
-    """Return the sum over the faces of every cell, `(*P, *grid)`."""
-    d = len(faces)
-    total: Tensor | float = 0.0
-    for a, w in enumerate(faces):
-        width = [0, 0] * (d - 1 - a)
-        total = total + pad(w, [*width, 1, 0]) + pad(w, [*width, 0, 1])
-    return total
 
 
 @dataclass(frozen=True, eq=False)
@@ -289,27 +270,7 @@ class Stencil:
     @cached_property
     def _components(self) -> tuple[Tensor, Tensor]:
         """Return labels of singular components `(*P, *grid)`, 0 elsewhere, and their sizes."""
-        count, size = self.problems.numel(), self.grid.numel()
-        number = torch.arange(count * size).reshape(self.shift.shape)
-        ends = [
-            (low(number, a - self.ndim)[w > 0], high(number, a - self.ndim)[w > 0])
-            for a, w in enumerate(w.detach().cpu() for w in self.faces)
-        ]
-        rows, columns = (torch.cat([e[k] for e in ends]).numpy() for k in (0, 1))
-        graph = sparse.coo_array(
-            (np.ones(len(rows), dtype=np.int8), (rows, columns)), shape=(count * size,) * 2
-        )
-        found, label = sparse.csgraph.connected_components(graph, directed=False)
-        label = torch.from_numpy(label).long()
-        unknown = self.unknown.detach().cpu().flatten()
-        fixed = torch.zeros(found, dtype=torch.bool)
-        fixed[label[(self.shift.detach().cpu().flatten() > 0) | ~unknown]] = True
-        # singular components are numbered from 1, everything else is 0
-        new = torch.where(fixed, 0, (~fixed).cumsum(0))
-        label = new[label]
-        sizes = torch.bincount(label, minlength=int(new.max()) + 1 if found else 1)
-        device = self.shift.device
-        return label.reshape(self.shift.shape).to(device), sizes.to(device)
+        return singular_components(self.faces, self.shift, self.unknown)
 
     @cached_property
     def singular(self) -> Tensor:
@@ -359,25 +320,12 @@ class Stencil:
         Args:
             problem: Its place in the flattened batch.
         """
-        d, grid = self.ndim, tuple(self.grid)
-        unknown = self.unknown.reshape(-1, *grid)[problem].cpu().numpy()
-        n = int(unknown.sum())
-        number = np.full(grid, -1, dtype=np.int64)
-        number[unknown] = np.arange(n)
-        diagonal = self.diagonal.detach().reshape(-1, *grid)[problem].cpu().numpy()[unknown]
-        rows, columns, values = [np.arange(n)], [np.arange(n)], [diagonal]
-        for a in range(d):
-            w = self.faces[a].detach()
-            w = w.reshape(-1, *w.shape[-d:])[problem].cpu().numpy()
-            one = np.moveaxis(np.moveaxis(number, a, 0)[:-1], 0, a)
-            two = np.moveaxis(np.moveaxis(number, a, 0)[1:], 0, a)
-            joined = w != 0
-            i, j, w = one[joined], two[joined], w[joined]
-            rows += [i, j]
-            columns += [j, i]
-            values += [-w, -w]
-        entries = np.concatenate(values), (np.concatenate(rows), np.concatenate(columns))
-        return sparse.coo_array(entries, shape=(n, n)).tocsr()
+
+        def one(values: Tensor) -> np.ndarray:
+            values = values.detach()
+            return values.reshape(-1, *values.shape[-self.ndim :])[problem].cpu().numpy()
+
+        return sparse_matrix([one(w) for w in self.faces], one(self.diagonal), one(self.unknown))
 
 
 @takes(faces=tensors, shift=tensor, unknown=booleans)
