@@ -34,6 +34,33 @@ def around(faces: Sequence[Tensor]) -> Tensor:
     return total
 
 
+def add_neighbours_(out: Tensor, faces: Sequence[Tensor], x: Tensor, sign: int) -> Tensor:
+    """Add to every cell `sign` times the weighted values of its neighbours, in place.
+
+    Args:
+        out: Fresh memory `(..., *P, *grid)`: two passes per axis, and nothing is allocated.
+        faces: Per axis the weights.
+        x: `(..., *P, *grid)`.
+        sign: 1 or -1.
+    """
+    for a, w in enumerate(faces):
+        axis = a - len(faces)
+        high(out, axis).addcmul_(w, low(x, axis), value=sign)
+        low(out, axis).addcmul_(w, high(x, axis), value=sign)
+    return out
+
+
+def add_flows(out: Tensor, faces: Sequence[Tensor], x: Tensor) -> Tensor:
+    """Return `out` and the weighted differences of every cell to its neighbours, differentiable."""
+    d = len(faces)
+    for a, w in enumerate(faces):
+        axis = a - d
+        flow = w * (high(x, axis) - low(x, axis))
+        width = [0, 0] * (d - 1 - a)
+        out = out - pad(flow, [*width, 0, 1]) + pad(flow, [*width, 1, 0])
+    return out
+
+
 def singular_components(
     faces: Sequence[Tensor], shift: Tensor, unknown: Tensor
 ) -> tuple[Tensor, Tensor]:
@@ -65,6 +92,20 @@ def singular_components(
     label = new[label]
     sizes = torch.bincount(label, minlength=int(new.max()) + 1 if found else 1)
     return label.reshape(shift.shape).to(shift.device), sizes.to(shift.device)
+
+
+def without_means(v: Tensor, label: Tensor, sizes: Tensor) -> Tensor:
+    """Return vectors `(..., n)` less their means over every component of `singular_components`.
+
+    Args:
+        v: `(..., n)`.
+        label: Components `(n,)`, 0 for cells that keep their values.
+        sizes: Cells per label.
+    """
+    sums = v.new_zeros(*v.shape[:-1], len(sizes)).index_add(-1, label, v)
+    means = sums / sizes.clamp_min(1)
+    means = torch.where(torch.arange(len(sizes), device=v.device) == 0, 0.0, means)
+    return v - means[..., label]
 
 
 def sparse_matrix(

@@ -18,11 +18,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import numpy as np
 import torch
 from scipy import sparse
 from torch import Tensor
-from torch.nn.functional import pad
 
 from sciml.arguments import booleans, check_alike, shown, takes, tensor, tensors, typed
 from sciml.errors import InvalidArgument, InvalidType
@@ -30,7 +28,16 @@ from sciml.solvers.algebra.linear_operators import Operator
 from sciml.solvers.derivatives.implicit import Implicit
 from sciml.solvers.entry_points import linear_solve
 from sciml.solvers.layout import Rows, transformed
-from sciml.solvers.linear.grid_graph import around, high, low, singular_components, sparse_matrix
+from sciml.solvers.linear.grid_graph import (
+    add_flows,
+    add_neighbours_,
+    around,
+    high,
+    low,
+    singular_components,
+    sparse_matrix,
+    without_means,
+)
 from sciml.solvers.solution import Policy, Solution
 
 
@@ -104,14 +111,12 @@ class Stencil:
             InvalidArgument: For weights that are negative or not finite, for a face or a shift at
                 a cell that is no unknown, or for an unknown with a zero row.
         """
-        for name, w in (
-            *((f"faces[{a}]", w) for a, w in enumerate(self.faces)),
-            ("shift", self.shift),
-        ):
-            if not bool((w >= 0).all() & w.isfinite().all()):
-                bad = int((~((w >= 0) & w.isfinite())).sum())
+        weights = {f"faces[{a}]": w for a, w in enumerate(self.faces)} | {"shift": self.shift}
+        for name, w in weights.items():
+            bad = ~((w >= 0) & w.isfinite())
+            if bool(bad.any()):
                 raise InvalidArgument(
-                    f"{name} with {bad} weights that are negative or not finite",
+                    f"{name} with {int(bad.sum())} weights that are negative or not finite",
                     "weights >= 0: open face over density, and distances to surfaces above zero",
                 )
         loose = (around(self.faces) + self.shift > 0) & ~self.unknown
@@ -133,25 +138,9 @@ class Stencil:
             t.requires_grad for t in (self.shift, *self.faces)
         )
         if recorded or transformed():
-            return self._differentiable(x)
-        out = self.diagonal * x
-        for a, w in enumerate(self.faces):
-            axis = a - self.ndim
-            # in place on fresh memory: two passes per axis and nothing allocated
-            high(out, axis).addcmul_(w, low(x, axis), value=-1)
-            low(out, axis).addcmul_(w, high(x, axis), value=-1)
-        return out
-
-    def _differentiable(self, x: Tensor) -> Tensor:
-        """Return A x without writing in place; the same terms as flows through faces."""
-        shift = torch.where(self.unknown, self.shift, 1.0)
-        out, d = shift * x, self.ndim
-        for a, w in enumerate(self.faces):
-            axis = a - d
-            flow = w * (high(x, axis) - low(x, axis))
-            width = [0, 0] * (d - 1 - a)
-            out = out - pad(flow, [*width, 0, 1]) + pad(flow, [*width, 1, 0])
-        return out
+            # nothing is written in place: the same terms as flows through faces
+            return add_flows(torch.where(self.unknown, self.shift, 1.0) * x, self.faces, x)
+        return add_neighbours_(self.diagonal * x, self.faces, x, -1)
 
     def operator(self, like: Tensor) -> Operator:
         """Return A for the solvers of this package, with its projection if it is singular.
@@ -283,12 +272,8 @@ class Stencil:
         lead = v.dim() - self.ndim - len(self.problems)
         shared = tuple(v.shape[lead:]) != tuple(self.shift.shape)  # one matrix, many vectors
         lead = v.dim() - self.ndim if shared else lead
-        label = label.flatten()
         flat = v.reshape(*v.shape[:lead], label.numel())
-        sums = flat.new_zeros(*flat.shape[:-1], len(sizes)).index_add(-1, label, flat)
-        means = sums / sizes.clamp_min(1)
-        means = torch.where(torch.arange(len(sizes), device=v.device) == 0, 0.0, means)
-        return (flat - means[..., label]).reshape(v.shape)
+        return without_means(flat, label.flatten(), sizes).reshape(v.shape)
 
     # --- conversions ------------------------------------------------------------------------
     def to(self, *where: Any) -> Stencil:
@@ -320,12 +305,10 @@ class Stencil:
         Args:
             problem: Its place in the flattened batch.
         """
-
-        def one(values: Tensor) -> np.ndarray:
-            values = values.detach()
-            return values.reshape(-1, *values.shape[-self.ndim :])[problem].cpu().numpy()
-
-        return sparse_matrix([one(w) for w in self.faces], one(self.diagonal), one(self.unknown))
+        d = self.ndim
+        alone = self.map(lambda t: t.detach().reshape(-1, *t.shape[-d:])[problem].cpu())
+        faces = [w.numpy() for w in alone.faces]
+        return sparse_matrix(faces, alone.diagonal.numpy(), alone.unknown.numpy())
 
 
 @takes(faces=tensors, shift=tensor, unknown=booleans)

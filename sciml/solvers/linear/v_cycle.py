@@ -19,7 +19,7 @@ from torch import Tensor
 
 from sciml.solvers.batch_parts import parts_of
 from sciml.solvers.linear.coarsening import Transfer, alike, hierarchy
-from sciml.solvers.linear.grid_graph import high, low
+from sciml.solvers.linear.grid_graph import add_neighbours_
 from sciml.solvers.linear.stencil import Stencil
 
 RANK = 1e-9  # eigenvalues of the coarsest matrix below this share of the largest are zero
@@ -157,11 +157,7 @@ def v_cycle(levels: Sequence[Level], coarsest: Tensor | None, r: Tensor) -> Tens
 def residual(stencil: Stencil, x: Tensor, r: Tensor) -> Tensor:
     """Return r - A x."""
     out = torch.addcmul(r, stencil.diagonal, x, value=-1)
-    for a, w in enumerate(stencil.faces):
-        axis = a - stencil.ndim
-        high(out, axis).addcmul_(w, low(x, axis))
-        low(out, axis).addcmul_(w, high(x, axis))
-    return out
+    return add_neighbours_(out, stencil.faces, x, 1)
 
 
 def pseudo_inverse(a: Tensor) -> Tensor:
