@@ -13,6 +13,8 @@ from scipy import sparse
 from torch import Tensor
 from torch.nn.functional import pad
 
+from sciml.errors import InvalidArgument
+
 
 def low(x: Tensor, axis: int) -> Tensor:
     """Return the cells below the interior faces of an axis, a view."""
@@ -59,6 +61,32 @@ def add_flows(out: Tensor, faces: Sequence[Tensor], x: Tensor) -> Tensor:
         width = [0, 0] * (d - 1 - a)
         out = out - pad(flow, [*width, 0, 1]) + pad(flow, [*width, 1, 0])
     return out
+
+
+def check_graph(faces: Sequence[Tensor], shift: Tensor, unknown: Tensor) -> None:
+    """Refuse weights that make no stencil; looks at their values.
+
+    Raises:
+        InvalidArgument: For weights that are negative or not finite, for a face or a shift at a
+            cell that is no unknown, or for an unknown with a zero row.
+    """
+    weights = {f"faces[{a}]": w for a, w in enumerate(faces)} | {"shift": shift}
+    for name, w in weights.items():
+        bad = ~((w >= 0) & w.isfinite())
+        if bool(bad.any()):
+            raise InvalidArgument(
+                f"{name} with {int(bad.sum())} weights that are negative or not finite",
+                "weights >= 0: open face over density, and distances to surfaces above zero",
+            )
+    total = around(faces) + shift
+    loose, empty = (total > 0) & ~unknown, unknown & (total == 0)
+    if bool(loose.any()) or bool(empty.any()):
+        raise InvalidArgument(
+            f"{int(loose.sum())} cells that are joined and no unknowns, "
+            f"{int(empty.sum())} unknowns joined to nothing",
+            "faces between unknowns only, and no unknown without a face",
+            "Type build_stencil(...), which drops both",
+        )
 
 
 def singular_components(

@@ -32,6 +32,7 @@ from sciml.solvers.linear.grid_graph import (
     add_flows,
     add_neighbours_,
     around,
+    check_graph,
     high,
     low,
     singular_components,
@@ -111,23 +112,7 @@ class Stencil:
             InvalidArgument: For weights that are negative or not finite, for a face or a shift at
                 a cell that is no unknown, or for an unknown with a zero row.
         """
-        weights = {f"faces[{a}]": w for a, w in enumerate(self.faces)} | {"shift": self.shift}
-        for name, w in weights.items():
-            bad = ~((w >= 0) & w.isfinite())
-            if bool(bad.any()):
-                raise InvalidArgument(
-                    f"{name} with {int(bad.sum())} weights that are negative or not finite",
-                    "weights >= 0: open face over density, and distances to surfaces above zero",
-                )
-        loose = (around(self.faces) + self.shift > 0) & ~self.unknown
-        empty = self.unknown & (self.diagonal == 0)
-        if bool(loose.any()) or bool(empty.any()):
-            raise InvalidArgument(
-                f"{int(loose.sum())} cells that are joined and no unknowns, "
-                f"{int(empty.sum())} unknowns joined to nothing",
-                "faces between unknowns only, and no unknown without a face",
-                "Type build_stencil(...), which drops both",
-            )
+        check_graph(self.faces, self.shift, self.unknown)
         return self
 
     # --- products ---------------------------------------------------------------------------
