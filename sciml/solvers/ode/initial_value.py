@@ -46,8 +46,8 @@ from sciml.solvers.layout import Layout
 from sciml.solvers.ode.embedded import StepFailure, embedded_path, step_estimates
 from sciml.solvers.ode.ode_adjoint import adjoint_path
 from sciml.solvers.ode.ode_field import Evaluations, Field
-from sciml.solvers.pipeline import PARTS, flat_theta, layout_for
 from sciml.solvers.solution import MEANING, Policy, Solution, Status, check_policy
+from sciml.solvers.solve_arguments import PARTS, flat_theta, layout_for
 
 Gradient = Literal["backprop", "checkpoint", "adjoint"]
 GRADIENTS = ("backprop", "checkpoint", "adjoint")

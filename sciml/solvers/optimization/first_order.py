@@ -36,9 +36,10 @@ from sciml.errors import InvalidArgument
 from sciml.shapes import check_call, name_of
 from sciml.solvers.bookkeeping import Progress
 from sciml.solvers.layout import Layout
-from sciml.solvers.pipeline import PARTS, Adjoint, layout_for, solve_problem
+from sciml.solvers.pipeline import solve_problem
 from sciml.solvers.problem import Task
 from sciml.solvers.solution import Outcome, Policy, Solution
+from sciml.solvers.solve_arguments import PARTS, Adjoint, layout_for
 
 Step = float | Tensor | None
 

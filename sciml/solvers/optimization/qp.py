@@ -36,9 +36,9 @@ from sciml.solvers.optimization.interior import (
     times,
     why,
 )
-from sciml.solvers.pipeline import PARTS, Adjoint
 from sciml.solvers.problem import Task
 from sciml.solvers.solution import Outcome, Policy, Solution, Status
+from sciml.solvers.solve_arguments import PARTS, Adjoint
 
 CURES = {
     Status.INFEASIBLE: "No point meets all constraints: loosen inequality=(G, h), or move one into "
