@@ -17,13 +17,7 @@ from torch import Tensor
 from sciml.errors import InvalidArgument
 from sciml.solvers.bookkeeping import check_tolerances, default_tolerance, relative_to, within
 from sciml.solvers.problem import Problem, Task
-from sciml.solvers.solution import (
-    CURES,
-    Outcome,
-    Policy,
-    Status,
-    settle,
-)
+from sciml.solvers.solution import CURES, Outcome, Policy, Status, settle
 from sciml.solvers.solve_arguments import Solver
 
 

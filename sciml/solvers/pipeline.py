@@ -22,13 +22,7 @@ from sciml.solvers.derivatives.implicit import Implicit
 from sciml.solvers.forward_solve import ForwardSolve
 from sciml.solvers.layout import Layout, Rows
 from sciml.solvers.problem import Kind, Problem, Task
-from sciml.solvers.solution import (
-    LinearReport,
-    Policy,
-    Solution,
-    Status,
-    check_policy,
-)
+from sciml.solvers.solution import LinearReport, Policy, Solution, Status, check_policy
 from sciml.solvers.solve_arguments import Adjoint, Solver, checked, flat_theta, layout_for, lifted
 
 

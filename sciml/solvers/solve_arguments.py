@@ -22,9 +22,7 @@ from sciml.solvers.derivatives.reversible import Reversible
 from sciml.solvers.derivatives.unrolled import Backprop, Phantom
 from sciml.solvers.layout import Layout, Rows, unmixed
 from sciml.solvers.problem import Kind, Task
-from sciml.solvers.solution import (
-    Outcome,
-)
+from sciml.solvers.solution import Outcome
 
 Solver = Callable[[Task, Tensor], Outcome | Tensor]
 # Rules for a solution have `attach`; rules for the iteration that found it have `iterate`.

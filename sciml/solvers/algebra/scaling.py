@@ -19,7 +19,7 @@ from torch import Tensor
 
 from sciml.solvers.algebra.linear_operators import Operator, Product
 from sciml.solvers.bookkeeping import Progress, relative_to, within
-from sciml.solvers.layout import unit_of
+from sciml.solvers.norms import unit_of
 from sciml.solvers.solution import Outcome, Status
 
 Preconditioner = Callable[[Operator], Product]

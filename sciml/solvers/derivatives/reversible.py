@@ -27,7 +27,7 @@ from torch import Tensor
 
 from sciml.errors import InvalidArgument
 from sciml.solvers.bookkeeping import Progress, check_numbers, check_tolerances, relative_to
-from sciml.solvers.derivatives.implicit import final, guarded
+from sciml.solvers.derivatives.derivative_order import final, guarded
 from sciml.solvers.derivatives.unrolled import need_fixed_point, need_solver
 from sciml.solvers.problem import Problem, Task
 from sciml.solvers.solution import LinearReport, Outcome, Policy, Status, settle

@@ -27,7 +27,7 @@ from sciml.errors import InvalidArgument, InvalidType
 from sciml.solvers.algebra.linear_operators import Operator
 from sciml.solvers.derivatives.implicit import Implicit
 from sciml.solvers.entry_points import linear_solve
-from sciml.solvers.layout import Rows, transformed
+from sciml.solvers.layout import Rows
 from sciml.solvers.linear.grid_graph import (
     add_flows,
     add_neighbours_,
@@ -39,6 +39,7 @@ from sciml.solvers.linear.grid_graph import (
     sparse_matrix,
     without_means,
 )
+from sciml.solvers.norms import transformed
 from sciml.solvers.solution import Policy, Solution
 
 

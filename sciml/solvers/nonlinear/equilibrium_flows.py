@@ -27,7 +27,8 @@ from sciml.solvers.algebra.linear_operators import Operator
 from sciml.solvers.bookkeeping import Progress, check_numbers, check_tolerances
 from sciml.solvers.derivatives.implicit import Implicit
 from sciml.solvers.nonlinear.newton import NewtonKrylov
-from sciml.solvers.ode.initial_value import ODE, integrate
+from sciml.solvers.ode.initial_value import integrate
+from sciml.solvers.ode.ode_method import ODE
 from sciml.solvers.problem import Task
 from sciml.solvers.solution import Outcome
 

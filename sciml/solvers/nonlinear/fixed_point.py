@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sciml.errors import InvalidArgument
 from sciml.solvers.bookkeeping import Progress, check_counts, check_numbers, check_tolerances
-from sciml.solvers.layout import unit_of
+from sciml.solvers.norms import unit_of
 from sciml.solvers.problem import Task
 from sciml.solvers.solution import Outcome
 

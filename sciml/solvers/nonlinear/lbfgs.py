@@ -10,7 +10,8 @@ from torch import Tensor
 
 from sciml.errors import InvalidArgument
 from sciml.solvers.bookkeeping import Progress, check_tolerances
-from sciml.solvers.layout import Layout, unit_of
+from sciml.solvers.layout import Layout
+from sciml.solvers.norms import unit_of
 from sciml.solvers.problem import Task
 from sciml.solvers.solution import Outcome, Status
 

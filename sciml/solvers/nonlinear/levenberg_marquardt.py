@@ -12,7 +12,8 @@ from torch import Tensor
 from sciml.errors import InvalidArgument
 from sciml.solvers.algebra.linear_operators import Linearised
 from sciml.solvers.bookkeeping import Progress, at_rest, check_tolerances
-from sciml.solvers.layout import Rows, norm_of, power_of_two
+from sciml.solvers.layout import Rows
+from sciml.solvers.norms import norm_of, power_of_two
 from sciml.solvers.problem import Task
 from sciml.solvers.solution import Outcome, Status
 
