@@ -23,14 +23,8 @@ from sciml.physics.elliptic.grid_problem import sampled_problem
 from sciml.physics.geometry import Domain, Similar
 from sciml.physics.walks.distance_table import inside_points
 from sciml.physics.walks.spheres import WalkOnSpheres
-from sciml.physics.walks.verification import (
-    Given,
-    Predict,
-    Problems,
-    Verification,
-    correct,
-    verify,
-)
+from sciml.physics.walks.verification import Given, Predict, Problems, correct, verify
+from sciml.physics.walks.verified_errors import Verification
 from sciml.pretrained import class_table
 from sciml.pretrained.operator import PretrainedOperator
 from sciml.pretrained.placed import check_problem, place

@@ -9,11 +9,8 @@ import torch
 from sciml.errors import InvalidArgument
 from sciml.physics.pde import Fields
 from sciml.physics.problems.hjb import HJBLQG, HJBRosenbrock
-from sciml.physics.problems.semilinear import (
-    SemilinearAllenCahn,
-    SemilinearHeat,
-    SemilinearSineGordon,
-)
+from sciml.physics.problems.semilinear import SemilinearHeat, SemilinearSineGordon
+from sciml.physics.problems.semilinear_allen_cahn import SemilinearAllenCahn
 from sciml.physics.references.quadrature import LogQuadraticReference, Tridiagonal, mean_arctan_max
 from sciml.physics.references.radial_parabolic import RadialSolution, chebyshev_points, radau
 

@@ -15,11 +15,8 @@ from sciml.physics.pde import Fields
 from sciml.physics.problems.black_scholes import BlackScholesBarenblatt
 from sciml.physics.problems.hjb import HJBLQG, HJBLinear, HJBRosenbrock
 from sciml.physics.problems.schrodinger import HarmonicOscillator
-from sciml.physics.problems.semilinear import (
-    SemilinearAllenCahn,
-    SemilinearHeat,
-    SemilinearSineGordon,
-)
+from sciml.physics.problems.semilinear import SemilinearHeat, SemilinearSineGordon
+from sciml.physics.problems.semilinear_allen_cahn import SemilinearAllenCahn
 from sciml.physics.problems.wave import Wave
 from sciml.physics.residual.residual_fields import derive_lift_terms
 

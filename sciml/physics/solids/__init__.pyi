@@ -15,15 +15,14 @@ from .composite import Composite, dual_energy
 from .galerkin import GalerkinSolver, Quadrature, empirical_cubature, every_point, random_points
 from .inclusion_cells import inclusion_cell, random_cell, rve1, rve2, rve3
 from .inclusions import Ellipse, gap, random_inclusions
-from .materials import (
+from .material_laws import (
     EQUINO_FIBRE,
     EQUINO_MATRIX,
     J2Plasticity,
     LinearElastic,
-    Material,
-    Response,
     SofteningElastic,
 )
+from .materials import Material, Response
 from .mesh_files import load_cell
 from .quadratic_mesh import QuadraticMesh
 from .rve_mesh import RVEMesh

@@ -13,7 +13,8 @@ from sciml.arguments import typed
 from sciml.errors import InvalidArgument, did_you_mean
 from sciml.physics.solids.block_cells import disk_cell, laminate_cell
 from sciml.physics.solids.inclusion_cells import random_cell, rve1, rve2, rve3
-from sciml.physics.solids.materials import EQUINO_FIBRE, EQUINO_MATRIX, J2Plasticity, Material
+from sciml.physics.solids.material_laws import EQUINO_FIBRE, EQUINO_MATRIX, J2Plasticity
+from sciml.physics.solids.materials import Material
 from sciml.physics.solids.mesh_files import load_cell
 from sciml.physics.solids.rve_mesh import RVEMesh
 from sciml.physics.solids.rve_solver import RVESolver
