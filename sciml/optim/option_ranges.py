@@ -178,6 +178,28 @@ def parameters_of(given: Any, owner: str) -> list[Any]:
     return given
 
 
+def named_parameters(given: nn.Module | Iterable[Tensor], owner: str) -> list[tuple[str, Tensor]]:
+    """Return the trained parameters and their names, numbers where they have none.
+
+    Raises:
+        InvalidType: For groups of parameters, and for what is none.
+        InvalidArgument: If nothing is to be trained.
+    """
+    if isinstance(given, nn.Module):
+        given = list(given.named_parameters())
+    entries = parameters_of(given, owner)
+    if any(isinstance(entry, Mapping) for entry in entries):
+        raise InvalidType(
+            f"{owner} of parameter groups",
+            "a module, or its parameters: its step is one for all of them",
+            f"Write {owner}(network), or one optimizer per group",
+        )
+    pairs = [
+        entry if isinstance(entry, tuple) else (str(i), entry) for i, entry in enumerate(entries)
+    ]
+    return [(name, p) for name, p in pairs if p.requires_grad]
+
+
 def module_of(given: Any, owner: str) -> nn.Module:
     """Return the module whose layers a method treats.
 

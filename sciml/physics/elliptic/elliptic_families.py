@@ -44,7 +44,7 @@ from sciml.physics.elliptic.elliptic_solutions import (
     normal,
 )
 from sciml.physics.geometry import Box, Domain, Star
-from sciml.physics.geometry.domain import uniform
+from sciml.physics.geometry.domain_rows import uniform
 
 Law = Callable[[int, torch.Generator], Domain]
 

@@ -22,7 +22,7 @@ from torch import Tensor
 from sciml.physics.elliptic.curve_reference import curve_reference
 from sciml.physics.elliptic.elliptic_problem import Field
 from sciml.physics.geometry import Star
-from sciml.physics.geometry.domain import rows_of
+from sciml.physics.geometry.domain_rows import rows_of
 
 EULER = 0.5772156649015329
 

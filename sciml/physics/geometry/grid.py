@@ -8,15 +8,8 @@ import torch
 from torch import Tensor
 
 from sciml.errors import InvalidArgument
-from sciml.physics.geometry.domain import (
-    Boundary,
-    Domain,
-    accepted,
-    batch,
-    length,
-    rows_of,
-    uniform,
-)
+from sciml.physics.geometry.domain import Boundary, Domain
+from sciml.physics.geometry.domain_rows import accepted, batch, length, rows_of, uniform
 
 # Newton steps of the projection along the gradient.
 STEPS = 8

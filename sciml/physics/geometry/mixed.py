@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from sciml.errors import InvalidArgument
-from sciml.physics.geometry.domain import Boundary, uniform
+from sciml.physics.geometry.domain import Boundary
+from sciml.physics.geometry.domain_rows import uniform
 from sciml.physics.geometry.polygon import Polygon
 from sciml.physics.geometry.reflecting import Reflecting
 from sciml.shapes import check_kind

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sciml.physics.geometry.domain import Boundary, Domain, batch, positive, rows_of
+from sciml.physics.geometry.domain import Boundary, Domain
+from sciml.physics.geometry.domain_rows import batch, positive, rows_of
 from sciml.shapes import check_kind
 
 

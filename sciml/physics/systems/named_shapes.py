@@ -19,7 +19,7 @@ from torch import Tensor
 
 from sciml.errors import InvalidArgument
 from sciml.physics import geometry
-from sciml.physics.geometry.domain import accepted
+from sciml.physics.geometry.domain_rows import accepted
 from sciml.physics.systems.boundary_pieces import KIND, Face, HasParts, Piece, Segment, Sphere
 
 AXES = ("x", "y", "z")  # beyond three dimensions x1, x2, ...

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from sciml.physics.elliptic.elliptic_problem import Field
-from sciml.physics.geometry.domain import Domain, length
+from sciml.physics.geometry.domain import Domain
+from sciml.physics.geometry.domain_rows import length
 from sciml.physics.walks.green import LARGEST_T, harmonic_radius, screened_radius, survival
 from sciml.physics.walks.loop import Walks
 

@@ -38,7 +38,7 @@ from torch import Tensor
 from sciml.errors import InvalidArgument
 from sciml.physics.elliptic.elliptic_problem import Field, check_fields
 from sciml.physics.geometry import Domain, Reflecting
-from sciml.physics.geometry.domain import length
+from sciml.physics.geometry.domain_rows import length
 from sciml.physics.walks.balls import SMALLEST_WEIGHT
 from sciml.physics.walks.estimate import Estimate
 from sciml.physics.walks.green import (

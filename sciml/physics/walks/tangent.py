@@ -33,7 +33,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from sciml.physics.geometry.domain import Domain, length
+from sciml.physics.geometry.domain import Domain
+from sciml.physics.geometry.domain_rows import length
 from sciml.physics.walks.green import directions, harmonic_radius
 from sciml.physics.walks.loop import Rule, Walks, walk
 
