@@ -41,8 +41,8 @@ from sciml.physics.walks.balls import Balls
 from sciml.physics.walks.estimate import Estimate, Moments
 from sciml.physics.walks.loop import Rule, Walks, walk
 from sciml.physics.walks.tangent import Tangent, walk_from
-from sciml.physics.walks.tracking import reduced_screening, tracking_bound
-from sciml.shapes import as_array, check_kind
+from sciml.physics.walks.tracking import constants, reduced_screening, tracking_bound
+from sciml.shapes import check_kind
 
 # What `loop.walk` returns.
 Found = tuple[Tensor, Tensor, Tensor, float, float]
@@ -313,18 +313,3 @@ class WalkOnSpheres:
         if not bool((rate > 0).all()):
             raise InvalidArgument(f"bound={float(rate.min())}", "positive numbers")
         return Balls(**common, rate=rate, reduced=reduced, diffusion=problem.diffusion)
-
-
-def constants(name: str, value: object, domain: Domain, like: Tensor) -> Tensor:
-    """Return one number, or one per domain, as `(B,)`.
-
-    Raises:
-        InvalidType: For what is no number.
-        InvalidArgument: For another number of numbers, or ones that are not finite.
-    """
-    given = as_array(name, value, "a number, one per domain, or a function").to(like)
-    if tuple(given.shape) not in ((), (1,), (domain.count,)) or not bool(given.isfinite().all()):
-        raise InvalidArgument(
-            f"{name} of shape {tuple(given.shape)}", f"a finite number, or {domain.count} of them"
-        )
-    return given.expand(domain.count)

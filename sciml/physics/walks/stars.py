@@ -50,8 +50,9 @@ from sciml.physics.walks.green import (
     survival,
 )
 from sciml.physics.walks.loop import Walks
-from sciml.physics.walks.spheres import Follow, Found, WalkOnSpheres, constants
+from sciml.physics.walks.spheres import Follow, Found, WalkOnSpheres
 from sciml.physics.walks.splitting import walk_apart
+from sciml.physics.walks.tracking import constants
 
 if TYPE_CHECKING:
     from sciml.physics.walks.tangent import Tangent
