@@ -13,7 +13,7 @@ from functools import cache, cached_property
 from sciml.autodiff import elementwise
 from sciml.errors import InvalidArgument
 
-Index = tuple[int, ...]
+MultiIndex = tuple[int, ...]
 
 
 class Lattice:
@@ -26,8 +26,8 @@ class Lattice:
         InvalidArgument: For derivatives beyond order four, which the rules do not have.
     """
 
-    def __init__(self, wanted: Iterable[Index]) -> None:
-        found: set[Index] = set()
+    def __init__(self, wanted: Iterable[MultiIndex]) -> None:
+        found: set[MultiIndex] = set()
         for index in wanted:
             if sum(index) > elementwise.MAX_ORDER:
                 raise InvalidArgument(
@@ -36,7 +36,7 @@ class Lattice:
                     "Write the equation as a system: another output for an inner derivative",
                 )
             found |= _below(index)
-        self.indices: tuple[Index, ...] = tuple(sorted(found, key=lambda a: (sum(a), a)))
+        self.indices: tuple[MultiIndex, ...] = tuple(sorted(found, key=lambda a: (sum(a), a)))
         self.position = {index: k for k, index in enumerate(self.indices)}
         self.degree = max(map(sum, self.indices))
 
@@ -78,17 +78,17 @@ class Lattice:
 
 
 @cache
-def lattice_of(wanted: frozenset[Index]) -> Lattice:
+def lattice_of(wanted: frozenset[MultiIndex]) -> Lattice:
     """Return the lattice of some multi-indices, the same object for the same ones."""
     return Lattice(wanted)
 
 
-def _below(a: Index) -> set[Index]:
+def _below(a: MultiIndex) -> set[MultiIndex]:
     found = {()}
     for k in a:
         found = {(*b, j) for b in found for j in range(k + 1)}
     return found
 
 
-def _minus(a: Index, b: Index) -> Index:
+def _minus(a: MultiIndex, b: MultiIndex) -> MultiIndex:
     return tuple(j - k for j, k in zip(a, b, strict=True))

@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sciml.autodiff import elementwise, fused
-from sciml.autodiff.multi_indices import Index, Lattice
+from sciml.autodiff.multi_indices import Lattice, MultiIndex
 from sciml.autodiff.multijet_functions import Composition, Tanh, compose_channels
 from sciml.errors import InvalidArgument
 
@@ -63,13 +63,13 @@ class MultiJet:
         """Device of the coefficients."""
         return self.packed.device
 
-    def derivative(self, index: Index) -> Tensor:
+    def derivative(self, index: MultiIndex) -> Tensor:
         """Return `D^index f` `(N, h)`."""
         factor = math.prod(map(math.factorial, index))
         coefficient = self.packed[self.lattice.position[index]]
         return coefficient if factor == 1 else factor * coefficient
 
-    def entry(self, index: Index, column: int) -> Tensor:
+    def entry(self, index: MultiIndex, column: int) -> Tensor:
         """Return `D^index f` of one function `(N,)`.
 
         All of them come from one splitting of the coefficients, whose backward pass is one joining.

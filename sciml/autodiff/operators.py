@@ -36,7 +36,7 @@ from sciml.autodiff.draws import DifferentialOperator, Draw
 from sciml.autodiff.seed import push
 from sciml.errors import InvalidArgument, InvalidType
 
-Index = int | Tensor
+CoordinateIndex = int | Tensor
 
 
 @typed
@@ -146,7 +146,9 @@ def directional(
 
 
 @typed
-def second_mixed(f: Callable, x: Tensor, i: Index, j: Index, t: Tensor | None = None) -> Tensor:
+def second_mixed(
+    f: Callable, x: Tensor, i: CoordinateIndex, j: CoordinateIndex, t: Tensor | None = None
+) -> Tensor:
     """Return `d_i d_j f = (D2[a+b] - D2[a-b]) / 4` for a, b the unit vectors i, j.
 
     Args:
@@ -169,7 +171,9 @@ def second_mixed(f: Callable, x: Tensor, i: Index, j: Index, t: Tensor | None = 
 
 
 @typed
-def mixed(f: Callable, x: Tensor, i: Index, j: Index, t: Tensor | None = None) -> Tensor:
+def mixed(
+    f: Callable, x: Tensor, i: CoordinateIndex, j: CoordinateIndex, t: Tensor | None = None
+) -> Tensor:
     """Return `d_i^2 d_j f = (D3[a+b] - D3[a-b] - 2 D3[b]) / 6` for a, b the unit vectors i, j.
 
     Args:
@@ -193,7 +197,7 @@ def mixed(f: Callable, x: Tensor, i: Index, j: Index, t: Tensor | None = None) -
 
 
 @typed
-def d_x_d_t(f: Callable, x: Tensor, t: Tensor, i: Index) -> Tensor:
+def d_x_d_t(f: Callable, x: Tensor, t: Tensor, i: CoordinateIndex) -> Tensor:
     """Return `d_i d_t f` by polarisation.
 
     Args:
@@ -233,7 +237,7 @@ def _shape(x: Tensor) -> tuple[int, int]:
     return x.shape[0], x.shape[1]
 
 
-def _pair(x: Tensor, i: Index, j: Index) -> tuple[Tensor, Tensor, bool]:
+def _pair(x: Tensor, i: CoordinateIndex, j: CoordinateIndex) -> tuple[Tensor, Tensor, bool]:
     """Return both coordinates as tensors `(K,)`, and whether both were plain integers."""
     for k in (i, j):
         if whole(k) and integers(k):

@@ -133,7 +133,7 @@ def at_rest(
     return ratio * step <= rtol**0.75 * size
 
 
-class Progress:
+class SolverProgress:
     """Status, iteration count and best iterate per problem.
 
     A problem is converged once its residual is finite and `norm <= atol + rtol * scale`; else the

@@ -21,14 +21,14 @@ from sciml.solvers.compiler import uncompiled
 from sciml.solvers.derivatives.implicit import Implicit
 from sciml.solvers.forward_solve import ForwardSolve
 from sciml.solvers.layout import Layout, Rows
-from sciml.solvers.problem import Kind, Problem, Task
+from sciml.solvers.problem import Problem, ProblemKind, Task
 from sciml.solvers.solution import LinearReport, Policy, Solution, Status, check_policy
 from sciml.solvers.solve_arguments import Adjoint, Solver, checked, flat_theta, layout_for, lifted
 
 
 @uncompiled
 def solve_problem(
-    kind: Kind,
+    kind: ProblemKind,
     function: Callable[..., Any],
     x0: Any,
     theta: Sequence[Any],
@@ -131,7 +131,7 @@ def _recording() -> bool:
 
 
 def _solve_tree(
-    kind: Kind,
+    kind: ProblemKind,
     function: Callable[..., Any],
     x0: Any,
     theta: Sequence[Any],

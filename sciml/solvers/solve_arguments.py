@@ -21,7 +21,7 @@ from sciml.solvers.derivatives.implicit import Implicit
 from sciml.solvers.derivatives.reversible import Reversible
 from sciml.solvers.derivatives.unrolled import Backprop, Phantom
 from sciml.solvers.layout import Layout, Rows, unmixed
-from sciml.solvers.problem import Kind, Task
+from sciml.solvers.problem import ProblemKind, Task
 from sciml.solvers.solution import Outcome
 
 Solver = Callable[[Task, Tensor], Outcome | Tensor]
@@ -97,7 +97,7 @@ def lifted(t: Tensor) -> Tensor:
 
 
 def checked(
-    kind: Kind, function: Callable[..., Tensor], layout: Layout, title: str
+    kind: ProblemKind, function: Callable[..., Tensor], layout: Layout, title: str
 ) -> Callable[..., Tensor]:
     """Return the function with a check of what it returns, before anything broadcasts.
 

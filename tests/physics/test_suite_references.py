@@ -29,7 +29,7 @@ from sciml.physics.suite import (
     poisson_boltzmann,
     stationary_flows,
 )
-from sciml.physics.suite.reference_elements import Grid, flow, graded
+from sciml.physics.suite.reference_elements import GradedGrid, flow, graded
 from sciml.physics.suite.simple import Kovasznay
 from sciml.physics.systems import System
 
@@ -45,7 +45,7 @@ def relative(found: np.ndarray, wanted: np.ndarray) -> float:
 # --- elements ---------------------------------------------------------------------------------
 def test_quadratic_elements_are_exact_for_squares_with_robin_sides() -> None:
     x, y = graded((0, 1, 3, 2), (1, 3, 2, 1)), graded((0, 1, 4, 1 / 3))
-    grid = Grid(x, y)
+    grid = GradedGrid(x, y)
     u = 1 + grid.nodes[:, 0] ** 2 + 2 * grid.nodes[:, 1] ** 2  # Lap u = 6
     matrix, right = grid.stiffness(), grid.value.T @ (-6 * grid.weight)
     for axis, length in ((0, 3.0), (1, 1.0)):
@@ -63,7 +63,7 @@ def test_quadratic_elements_are_exact_for_squares_with_robin_sides() -> None:
 
 def test_flow_elements_find_kovasznays_flow() -> None:
     x, y = np.linspace(-0.5, 1, 13), np.linspace(-0.5, 1.5, 17)
-    velocity, pressure = Grid(x, y), Grid(x, y, order=1)
+    velocity, pressure = GradedGrid(x, y), GradedGrid(x, y, order=1)
     a, b = velocity.nodes.T
     edge = np.flatnonzero((a == x[0]) | (a == x[-1]) | (b == y[0]) | (b == y[-1]))
     exact = Kovasznay().exact(*torch.from_numpy(velocity.nodes).unbind(1))

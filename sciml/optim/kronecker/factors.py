@@ -39,7 +39,7 @@ from sciml.optim.curvature.objective import Objective
 from sciml.optim.curvature.per_sample import Slots, split_groups, term_slots
 from sciml.optim.curvature.terms import LossTerm
 
-Kind = Literal["auto", "type2", "mc", "empirical", "forward_only"]
+CurvatureKind = Literal["auto", "type2", "mc", "empirical", "forward_only"]
 # Outputs per sample up to which `auto` takes the exact `type2`, one backward pass each.
 FEW_OUTPUTS = 10
 
@@ -74,7 +74,7 @@ def factor_sizes(layer: nn.Module) -> tuple[int, int, int]:
 def look(
     objective: Objective,
     layers: Mapping[str, nn.Module],
-    kind: Kind,
+    kind: CurvatureKind,
     sharing: Literal["expand", "reduce", "trace"],
     jacobian: Jacobian | None = None,
     mixing: frozenset[str] = frozenset(),
@@ -116,7 +116,7 @@ def look(
     return seen
 
 
-def _fed_back(kind: Kind, exact: bool) -> str:
+def _fed_back(kind: CurvatureKind, exact: bool) -> str:
     return "type2" if exact else "mc" if kind in ("auto", "type2") else kind
 
 

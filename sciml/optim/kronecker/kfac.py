@@ -31,9 +31,9 @@ from sciml.optim.curvature.output_differences import Differences
 from sciml.optim.curvature.terms import total_loss
 from sciml.optim.curvature.uses import UseCheck
 from sciml.optim.kronecker import kronecker_sums
-from sciml.optim.kronecker.factors import FEW_OUTPUTS, Kind
+from sciml.optim.kronecker.factors import FEW_OUTPUTS, CurvatureKind
 from sciml.optim.kronecker.kfac_steps import STEP_RULES
-from sciml.optim.kronecker.layer_curvature import Preconditioner, split_joined, treatable
+from sciml.optim.kronecker.layer_curvature import KroneckerPreconditioner, split_joined, treatable
 from sciml.optim.kronecker.placement import fraction_of
 from sciml.optim.option_ranges import (
     NOT_NEGATIVE,
@@ -98,7 +98,7 @@ class KFAC(CurvatureOptimizer):
         step: Literal["lr", "kl_clip", "quadratic", "line_search"] = "kl_clip",
         kl_clip: float = 1e-2,
         adapt_every: int = 0,
-        kind: Kind = "auto",
+        kind: CurvatureKind = "auto",
         sharing: Literal["expand", "reduce", "trace"] = "expand",
         ekfac: bool = False,
         decay: float = 0.95,
@@ -154,7 +154,7 @@ class KFAC(CurvatureOptimizer):
         device = treated[0].device
         lambda_ = torch.tensor(damping, dtype=torch.float64, device=device)
         self.memory |= {"damping": lambda_, "bases": {}}
-        self.preconditioner = Preconditioner(
+        self.preconditioner = KroneckerPreconditioner(
             layers,
             kind=kind,
             sharing=sharing,

@@ -27,13 +27,20 @@ from sciml.optim.curvature.jacobian import Jacobian
 from sciml.optim.curvature.objective import Objective
 from sciml.optim.curvature.per_sample import joined_weight
 from sciml.optim.kronecker import kronecker_sums
-from sciml.optim.kronecker.factors import FactorSums, Kind, Seen, average, factor_sizes, look
+from sciml.optim.kronecker.factors import (
+    CurvatureKind,
+    FactorSums,
+    Seen,
+    average,
+    factor_sizes,
+    look,
+)
 from sciml.optim.kronecker.placement import Placement
 
 Memory = dict[str, Any]
 
 
-class Preconditioner:
+class KroneckerPreconditioner:
     """Curvature of affine layers as Kronecker products.
 
     Args:
@@ -50,7 +57,7 @@ class Preconditioner:
         self,
         layers: Mapping[str, nn.Module],
         *,
-        kind: Kind,
+        kind: CurvatureKind,
         sharing: Literal["expand", "reduce", "trace"],
         inverse: kronecker_sums.Damping,
         ekfac: bool,

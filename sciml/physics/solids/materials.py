@@ -33,7 +33,7 @@ from torch import Tensor
 
 from sciml.errors import InvalidArgument, InvalidType
 
-Array = TypeVar("Array", Tensor, np.ndarray)
+TensorOrArray = TypeVar("TensorOrArray", Tensor, np.ndarray)
 
 # Under the root of the norm: its derivative at zero strain is then 0 instead of NaN.
 TINY = 1e-30
@@ -84,7 +84,7 @@ def shares_arrays(method: Callable) -> Callable:
     """Let a method written for tensors answer NumPy arrays in NumPy arrays, without a copy."""
 
     @wraps(method)
-    def call(self: Material, strain: Array, state: Array | None = None):
+    def call(self: Material, strain: TensorOrArray, state: TensorOrArray | None = None):
         arrays = isinstance(strain, np.ndarray)
         strain = as_tensor("strain", strain, 3)
         if state is None:
@@ -136,7 +136,7 @@ class Material(ABC):
         return state
 
     @shares_arrays
-    def energy(self, strain: Array, state: Array | None = None) -> Array:
+    def energy(self, strain: TensorOrArray, state: TensorOrArray | None = None) -> TensorOrArray:
         """Return psi `(...)`, stress times strain; for plasticity that of the step.
 
         Args:
@@ -148,7 +148,7 @@ class Material(ABC):
         return self.bulk * trace**2 / 2 + self.radial(n, state).energy
 
     @shares_arrays
-    def stress(self, strain: Array, state: Array | None = None) -> Array:
+    def stress(self, strain: TensorOrArray, state: TensorOrArray | None = None) -> TensorOrArray:
         """Return s = d psi / d e `(..., 3)`; arguments as in `energy`."""
         trace, deviator = volume_and_deviator(strain)
         deviator = self.elastic_deviator(deviator, state)
@@ -156,7 +156,7 @@ class Material(ABC):
         return self._stress(trace, ratio, deviator)
 
     @shares_arrays
-    def response(self, strain: Array, state: Array | None = None) -> Response:
+    def response(self, strain: TensorOrArray, state: TensorOrArray | None = None) -> Response:
         """Return stress, tangent and the new internal variables; arguments as in `energy`.
 
         Raises:

@@ -28,7 +28,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sciml.autodiff.multi_indices import Index
+from sciml.autodiff.multi_indices import MultiIndex
 from sciml.errors import InvalidArgument, InvalidType, did_you_mean
 from sciml.physics.systems.conditions import PointSet
 from sciml.physics.systems.named_arguments import call, coordinates
@@ -37,7 +37,7 @@ from sciml.physics.systems.system_fields import Field, rows
 if TYPE_CHECKING:
     from sciml.physics.systems.system import System
 
-Reader = Callable[[str], Callable[[Index], Tensor]]  # output -> multi-index -> rows
+Reader = Callable[[str], Callable[[MultiIndex], Tensor]]  # output -> multi-index -> rows
 
 
 class Integral:
@@ -130,7 +130,7 @@ class Integral:
         at = places.x.shape[0] // q  # n, or 1 where all rows share their nodes
         reader, where = look(places), system.region.variables.index(self.variable)
 
-        def spread(output: str) -> Callable[[Index], Tensor]:
+        def spread(output: str) -> Callable[[MultiIndex], Tensor]:
             read = reader(output)
             if at == n:
                 return read

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from sciml.errors import InvalidArgument, did_you_mean
-from sciml.physics.systems.system_fields import Field, Names
+from sciml.physics.systems.system_fields import DerivativeNames, Field
 
 if TYPE_CHECKING:
     from sciml.physics.systems.conditions import PointSet
@@ -82,7 +82,7 @@ def call(title: str, function: Callable, known: Mapping[str, Any]) -> Any:
     return function(**given)
 
 
-def coordinates(x: Tensor, names: Names, normals: Tensor | None) -> dict[str, Tensor]:
+def coordinates(x: Tensor, names: DerivativeNames, normals: Tensor | None) -> dict[str, Tensor]:
     """Return the columns of points by name, all of space as `position` `(N, d)`, normals nx, ny."""
     found = dict(zip(names.variables, x.unbind(1), strict=True))
     found["position"] = x[:, : len(names.space)]

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from sciml.autodiff.multi_indices import Index
+from sciml.autodiff.multi_indices import MultiIndex
 from sciml.autodiff.multijet import MultiJet
 from sciml.errors import InvalidArgument
 from sciml.physics.systems.named_arguments import known_values
@@ -76,7 +76,7 @@ def fields(
     drawn = dimensions if laps else ()
     size = len(used) + len(drawn)
 
-    def place(index: Index) -> Index:
+    def place(index: MultiIndex) -> MultiIndex:
         return (*(index[k] for k in used), *(0,) * len(drawn))
 
     twice = [tuple(2 * (i == len(used) + j) for i in range(size)) for j in range(len(drawn))]
@@ -84,7 +84,7 @@ def fields(
     jet = evaluate(p, wanted, (*used, *drawn))
     factor = len(system.region.space) / max(len(drawn), 1)
 
-    def read(output: str) -> Callable[[Index], Tensor]:
+    def read(output: str) -> Callable[[MultiIndex], Tensor]:
         column = system.outputs.index(output)
         return lambda index: jet.entry(place(index), column)
 

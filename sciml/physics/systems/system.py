@@ -26,7 +26,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sciml.autodiff.multi_indices import Index
+from sciml.autodiff.multi_indices import MultiIndex
 from sciml.autodiff.multijet import MultiJet
 from sciml.errors import InvalidArgument, InvalidType, did_you_mean
 from sciml.physics.systems.boundary_pieces import Piece
@@ -35,7 +35,7 @@ from sciml.physics.systems.integrals import Integral, Reader, integrals_of
 from sciml.physics.systems.lifted import Lifted
 from sciml.physics.systems.named_arguments import call, coordinates, known_values
 from sciml.physics.systems.region import Region
-from sciml.physics.systems.system_fields import Field, Names, rows
+from sciml.physics.systems.system_fields import DerivativeNames, Field, rows
 from sciml.physics.systems.system_reading import (
     EQUATIONS,
     Reading,
@@ -43,7 +43,7 @@ from sciml.physics.systems.system_reading import (
     read_laplacians,
     read_system,
 )
-from sciml.physics.systems.unknowns import Constant, unknowns_of
+from sciml.physics.systems.unknowns import TrainedConstant, unknowns_of
 
 
 class System:
@@ -117,9 +117,9 @@ class System:
         return Region.of(self.domain)
 
     @cached_property
-    def names(self) -> Names:
+    def names(self) -> DerivativeNames:
         """What derivatives are called."""
-        return Names(self.region.variables, self.region.space)
+        return DerivativeNames(self.region.variables, self.region.space)
 
     @cached_property
     def terms(self) -> Mapping[str, Condition]:
@@ -163,7 +163,7 @@ class System:
         return dict(conditions)
 
     @cached_property
-    def unknowns(self) -> dict[str, Constant]:
+    def unknowns(self) -> dict[str, TrainedConstant]:
         """The unknown constants by name."""
         return unknowns_of(self)
 
@@ -199,7 +199,7 @@ class System:
         self,
         p: PointSet,
         jet: MultiJet,
-        evaluate: Callable[[PointSet, frozenset[Index]], MultiJet] | None = None,
+        evaluate: Callable[[PointSet, frozenset[MultiIndex]], MultiJet] | None = None,
     ) -> dict:
         """Return the same, outputs being the columns of a jet `(N, K)`.
 
@@ -268,12 +268,12 @@ class System:
         return read_system(self)
 
     @property
-    def needs(self) -> Mapping[str, frozenset[Index]]:
+    def needs(self) -> Mapping[str, frozenset[MultiIndex]]:
         """Multi-indices that the equations and every condition read, by set of points."""
         return self.reading.needs
 
     @property
-    def inner_needs(self) -> Mapping[str, frozenset[Index]]:
+    def inner_needs(self) -> Mapping[str, frozenset[MultiIndex]]:
         """Multi-indices that every integral reads at its nodes, by name."""
         return self.reading.inner_needs
 
@@ -288,7 +288,7 @@ class System:
         return self.reading.equation_count
 
     @cached_property
-    def sampled_needs(self) -> Mapping[str, tuple[frozenset[Index], bool]]:
+    def sampled_needs(self) -> Mapping[str, tuple[frozenset[MultiIndex], bool]]:
         """Multi-indices read by name, and whether a Laplacian is read, by set of points."""
         return read_laplacians(self)
 

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sciml.autodiff.multi_indices import Index
+from sciml.autodiff.multi_indices import MultiIndex
 from sciml.errors import InvalidArgument
 
 UNARY = ("neg", "abs", "pos")
@@ -26,7 +26,7 @@ BINARY = ("add", "sub", "mul", "truediv", "pow", "lt", "le", "gt", "ge")
 REFLECTED = ("add", "sub", "mul", "truediv", "pow")
 
 
-class Names:
+class DerivativeNames:
     """How derivatives are called: the variables in a row, `lap` and `n`.
 
     Args:
@@ -36,11 +36,11 @@ class Names:
 
     def __init__(self, variables: tuple[str, ...], space: tuple[str, ...]) -> None:
         self.variables, self.space = variables, space
-        self.zero: Index = (0,) * len(variables)
+        self.zero: MultiIndex = (0,) * len(variables)
         self._longest = sorted(variables, key=len, reverse=True)
 
     @functools.cache  # noqa: B019 - lives as long as its system
-    def index(self, text: str) -> Index | None:
+    def index(self, text: str) -> MultiIndex | None:
         """Return the multi-index of "xxt", None for what is no derivative."""
         index = list(self.zero)
         while text:
@@ -51,7 +51,7 @@ class Names:
             text = text[len(name) :]
         return tuple(index)
 
-    def unit(self, variable: str, times: int = 1) -> Index:
+    def unit(self, variable: str, times: int = 1) -> MultiIndex:
         """Return the multi-index of a derivative in one variable."""
         return tuple(times if v == variable else 0 for v in self.variables)
 
@@ -78,10 +78,10 @@ class Field:
     def __init__(
         self,
         name: str,
-        read: Callable[[Index], Tensor],
-        names: Names,
+        read: Callable[[MultiIndex], Tensor],
+        names: DerivativeNames,
         normals: Tensor | None = None,
-        index: Index | None = None,
+        index: MultiIndex | None = None,
         lap: Callable[[], Tensor] | None = None,
     ) -> None:
         self._lap = lap
@@ -93,7 +93,7 @@ class Field:
         """Values `(N,)`."""
         return self._read(self._index)
 
-    def derivative(self, index: Index) -> Field:
+    def derivative(self, index: MultiIndex) -> Field:
         """Return a derivative of this one."""
         total = tuple(a + b for a, b in zip(self._index, index, strict=True))
         return Field(self._name, self._read, self._names, self._normals, total, self._lap)

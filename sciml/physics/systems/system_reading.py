@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from sciml.autodiff.multi_indices import Index
+from sciml.autodiff.multi_indices import MultiIndex
 from sciml.errors import InvalidArgument, InvalidType, NumericalWarning, did_you_mean
 from sciml.physics.systems.boundary_pieces import KIND
 from sciml.physics.systems.conditions import PointSet
@@ -43,8 +43,8 @@ class Reading:
         equation_count: How many of the loss terms are equations, which come first.
     """
 
-    needs: Mapping[str, frozenset[Index]]
-    inner_needs: Mapping[str, frozenset[Index]]
+    needs: Mapping[str, frozenset[MultiIndex]]
+    inner_needs: Mapping[str, frozenset[MultiIndex]]
     term_names: tuple[str, ...]
     equation_count: int
 
@@ -56,8 +56,8 @@ def read_system(system: System) -> Reading:
         InvalidArgument, InvalidType: For what cannot be right.
     """
     generator = torch.Generator().manual_seed(0)
-    touched: dict[str, set[tuple[str, Index]]] = {}
-    inner: dict[str, set[tuple[str, Index]]] = {name: set() for name in system.integrals}
+    touched: dict[str, set[tuple[str, MultiIndex]]] = {}
+    inner: dict[str, set[tuple[str, MultiIndex]]] = {name: set() for name in system.integrals}
     equations = 0
     loss: list[Tensor] = []
     names: list[str] = []
@@ -69,10 +69,10 @@ def read_system(system: System) -> Reading:
             return _stand_in(k, len(p), seen, generator)
 
         def look(integral: str, nodes: PointSet, seen: set = seen) -> Reader:
-            def read(k: str) -> Callable[[Index], Tensor]:
+            def read(k: str) -> Callable[[MultiIndex], Tensor]:
                 answer = _stand_in(k, len(nodes), inner[integral], generator)
 
-                def noted(index: Index) -> Tensor:
+                def noted(index: MultiIndex) -> Tensor:
                     seen.add((k, system.names.zero))  # the output is used, if only here
                     return answer(index)
 
@@ -102,7 +102,7 @@ def read_system(system: System) -> Reading:
             stacklevel=4,
         )
 
-    def indices(found: Mapping[str, set]) -> dict[str, frozenset[Index]]:
+    def indices(found: Mapping[str, set]) -> dict[str, frozenset[MultiIndex]]:
         return {
             name: frozenset(index for _, index in seen) | {system.names.zero}
             for name, seen in found.items()
@@ -111,12 +111,12 @@ def read_system(system: System) -> Reading:
     return Reading(indices(touched), indices(inner), tuple(names), equations)
 
 
-def read_laplacians(system: System) -> Mapping[str, tuple[frozenset[Index], bool]]:
+def read_laplacians(system: System) -> Mapping[str, tuple[frozenset[MultiIndex], bool]]:
     """Return the multi-indices read by name, and whether a Laplacian is read, by set of points."""
     generator, needs = torch.Generator().manual_seed(0), {}
     for name in (EQUATIONS, *system.terms):
         p = system.sample_of(name, COUNT, generator)
-        seen: set[tuple[str, Index]] = set()
+        seen: set[tuple[str, MultiIndex]] = set()
         laps: list[str] = []
 
         def read(k: str, p: PointSet = p, seen: set = seen):
@@ -161,7 +161,7 @@ def check_names(system: System) -> None:
         raise InvalidArgument(f"a condition called '{EQUATIONS}'", "another name")
 
 
-def _check_use(system: System, touched: Mapping[str, set[tuple[str, Index]]]) -> None:
+def _check_use(system: System, touched: Mapping[str, set[tuple[str, MultiIndex]]]) -> None:
     read = {output for output, _ in touched[EQUATIONS]}
     for output in system.outputs:
         if output not in read:
@@ -190,12 +190,12 @@ def _check_unknowns(system: System, loss: list[Tensor]) -> None:
 
 
 def _stand_in(
-    output: str, n: int, seen: set[tuple[str, Index]], generator: torch.Generator
-) -> Callable[[Index], Tensor]:
+    output: str, n: int, seen: set[tuple[str, MultiIndex]], generator: torch.Generator
+) -> Callable[[MultiIndex], Tensor]:
     """Return what notes which derivatives of an output are read, and answers with numbers."""
-    known: dict[Index, Tensor] = {}
+    known: dict[MultiIndex, Tensor] = {}
 
-    def read(index: Index) -> Tensor:
+    def read(index: MultiIndex) -> Tensor:
         seen.add((output, index))
         if index not in known:
             known[index] = random_rows(n, generator).to(KIND)

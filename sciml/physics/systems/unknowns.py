@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from sciml.physics.systems.system import System
 
 
-class Constant(nn.Module):
+class TrainedConstant(nn.Module):
     """One trained number, kept in its bounds by a change of variable.
 
     Args:
@@ -94,12 +94,12 @@ class Unknown:
         """Return the present value in a system."""
         return self if system is None else system.unknowns[self.name]()
 
-    def make(self) -> Constant:
+    def make(self) -> TrainedConstant:
         """Return the trained number."""
-        return Constant(self.start, self.low, self.high)
+        return TrainedConstant(self.start, self.low, self.high)
 
 
-def unknowns_of(system: System) -> dict[str, Constant]:
+def unknowns_of(system: System) -> dict[str, TrainedConstant]:
     """Return the unknown constants of a system's class by name.
 
     Raises:

@@ -63,7 +63,7 @@ class Estimate:
         return (value - first) * (value - second)
 
 
-class Moments:
+class WalkMoments:
     """Running moments of samples `(S, N)` that arrive in parts, kept in rows of `(6, N)`.
 
     Args:

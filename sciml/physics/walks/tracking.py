@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sciml.errors import InvalidArgument
-from sciml.physics.elliptic.elliptic_problem import Field
+from sciml.physics.elliptic.elliptic_problem import ScalarField
 from sciml.physics.geometry import Domain
 from sciml.shapes import as_array
 
@@ -17,7 +17,9 @@ from sciml.shapes import as_array
 BOUND_POINTS = 2048
 
 
-def reduced_screening(diffusion: Field | None, screening: float | Field | None = None) -> Field:
+def reduced_screening(
+    diffusion: ScalarField | None, screening: float | ScalarField | None = None
+) -> ScalarField:
     """Return sigma' of the module's docstring, `diffusion` differentiated automatically.
 
     Args:
@@ -47,7 +49,7 @@ def reduced_screening(diffusion: Field | None, screening: float | Field | None =
 
 
 def tracking_bound(
-    domain: Domain, reduced: Field, generator: torch.Generator, dtype: torch.dtype
+    domain: Domain, reduced: ScalarField, generator: torch.Generator, dtype: torch.dtype
 ) -> Tensor:
     """Return a rate `(B,)` for delta tracking: max sigma', and at least max - min.
 

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from sciml.errors import InvalidArgument
 from sciml.physics.checks import check_number
-from sciml.physics.elliptic.elliptic_problem import Dirichlet, Field
+from sciml.physics.elliptic.elliptic_problem import Dirichlet, ScalarField
 from sciml.physics.geometry import Domain
 from sciml.physics.walks.control_variate import Polynomials, estimate, fitted
 from sciml.physics.walks.estimate import Estimate
@@ -231,7 +231,7 @@ def _again(
 class _Field:
     """A field of the chosen domains `rows (K,)`."""
 
-    field: Field
+    field: ScalarField
     rows: Tensor
 
     def __call__(self, x: Tensor, i: Tensor) -> Tensor:

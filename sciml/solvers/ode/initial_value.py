@@ -36,7 +36,7 @@ from sciml.solvers.compiler import uncompiled
 from sciml.solvers.layout import Layout
 from sciml.solvers.ode.embedded import StepFailure, embedded_path, step_estimates
 from sciml.solvers.ode.ode_adjoint import adjoint_path
-from sciml.solvers.ode.ode_field import Evaluations, Field
+from sciml.solvers.ode.ode_field import Evaluations, ODEField
 from sciml.solvers.ode.ode_method import (
     ODE,
     Gradient,
@@ -126,7 +126,7 @@ def _solved(
     counts = Evaluations()
     status = torch.full(layout.problems(z0), Status.CONVERGED, device=z0.device)
     extra: dict[str, Tensor] = {}
-    run = Field(bound, leaves, z0, layout, counts)
+    run = ODEField(bound, leaves, z0, layout, counts)
     if not z0.numel():  # no error to choose steps by; the field is asked once, for its graph
         rest = z0 + 0 * run(t[0].to(z0.dtype), z0)
         run.finish()
@@ -167,7 +167,7 @@ def _solved(
 
 
 def _path(
-    ode: ODE, run: Field, z0: Tensor, t: Tensor, gradient: str, estimates: bool
+    ode: ODE, run: ODEField, z0: Tensor, t: Tensor, gradient: str, estimates: bool
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Return the states at the times, and estimates."""
     recording = torch.is_grad_enabled()
@@ -180,7 +180,7 @@ def _path(
     return ode.path(run, z0, t), {}
 
 
-def _checkpointed(ode: ODE, run: Field, z0: Tensor, t: Tensor) -> Tensor:
+def _checkpointed(ode: ODE, run: ODEField, z0: Tensor, t: Tensor) -> Tensor:
     """Return the states at the times, keeping nothing but the state before each fixed step."""
     single = ODE(ode.method, steps=1)
     grid = refined(t, ode.steps)
@@ -199,7 +199,7 @@ def _finite(path: Tensor, layout: Layout) -> Tensor:
     return layout.norm(path[-1].detach()).isfinite()
 
 
-def _report(status: Tensor, policy: Policy, ode: ODE, run: Field) -> None:
+def _report(status: Tensor, policy: Policy, ode: ODE, run: ODEField) -> None:
     """Raise or warn about failed problems."""
     if policy == "warn":
         # constant text: Python's own filter then shows it once
@@ -240,6 +240,6 @@ def local_estimates(
     """
     layout = layout_for(z, layout)
     bound, leaves = flat_theta(lambda at, *rest: field(*at, *rest), theta)
-    run = Field(bound, leaves, z, layout, Evaluations())
+    run = ODEField(bound, leaves, z, layout, Evaluations())
     now, size = (torch.as_tensor(v, dtype=z.dtype, device=z.device) for v in (t, h))
     return step_estimates(run, now, size, z)

@@ -36,7 +36,7 @@ class Evaluations:
     drift: float | Tensor = 0.0
 
 
-class Field:
+class ODEField:
     """`dz/dt` of a batch at `(t, z)`, with its other arguments bound.
 
     Args:

@@ -29,7 +29,7 @@ from sciml.solvers.pipeline import solve_problem
 from sciml.solvers.solution import Policy, Solution
 from sciml.solvers.solve_arguments import PARTS, Adjoint, layout_for
 
-Step = float | Tensor | None
+StepLength = float | Tensor | None
 
 
 GIVEN = {"objective": function, "x0": tensor, "step": maybe(numbers), "rtol": maybe(number)}
@@ -44,7 +44,7 @@ def proximal_gradient(
     theta: Sequence[Any] = (),
     *,
     on_failure: Policy,
-    step: Step = None,
+    step: StepLength = None,
     accelerate: bool = True,
     rtol: float | None = None,
     max_iter: int = 5000,
@@ -105,7 +105,7 @@ def projected_gradient(
     theta: Sequence[Any] = (),
     *,
     on_failure: Policy,
-    step: Step = None,
+    step: StepLength = None,
     accelerate: bool = True,
     rtol: float | None = None,
     max_iter: int = 5000,
@@ -158,7 +158,7 @@ def mirror_descent(
     theta: Sequence[Any] = (),
     *,
     on_failure: Policy,
-    step: Step = None,
+    step: StepLength = None,
     rtol: float | None = None,
     max_iter: int = 5000,
     adjoint: Adjoint | None = None,
@@ -222,7 +222,7 @@ def _slope(objective: Callable, x: Tensor, theta: Sequence[Any], layout: Layout)
 
 
 def _step_for(
-    objective: Callable, x0: Tensor, theta: Sequence[Any], layout: Layout, step: Step
+    objective: Callable, x0: Tensor, theta: Sequence[Any], layout: Layout, step: StepLength
 ) -> Tensor:
     """Return the step `(*P)`: what was given, or 1 / 1.1 L by power iteration at `x0`."""
     shape = layout.problems(x0)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sciml.solvers.bookkeeping import Progress
+from sciml.solvers.bookkeeping import SolverProgress
 from sciml.solvers.problem import Task
 from sciml.solvers.solution import Outcome
 
@@ -36,7 +36,7 @@ class AcceleratedSteps:
     def __call__(self, task: Task, x: Tensor) -> Outcome:
         """Iterate from `x`; the first parameter of the task is the step `(*P)`."""
         layout, (first, *rest) = task.layout, task.theta
-        progress = Progress(
+        progress = SolverProgress(
             layout, x, self.rtol, self.atol, self.max_iter, self.every, monotone=False
         )
         step, momentum = first, torch.ones_like(first)
@@ -80,7 +80,7 @@ class MultiplicativeSteps:
     def __call__(self, task: Task, x: Tensor) -> Outcome:
         """Iterate from `x`."""
         layout = task.layout
-        progress = Progress(
+        progress = SolverProgress(
             layout, x, self.rtol, self.atol, self.max_iter, self.every, monotone=False
         )
         while True:
