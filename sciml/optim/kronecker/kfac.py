@@ -63,7 +63,7 @@ class KFAC(CurvatureOptimizer):
         lr: Step length; with `quadratic` and `line_search` a factor on the length found.
         momentum: Share of the last direction that is kept; without effect for `quadratic`.
         damping: lambda.
-        inverse: How lambda enters: `exact`, `factored` or `same`, see `kronecker`.
+        inverse: How lambda enters: `exact`, `factored` or `same`, see `kronecker_sums`.
         step: `lr`, `kl_clip`, `quadratic` (KFAC*) or `line_search`.
         kl_clip: kappa of the KL clip.
         adapt_every: Steps between adaptations of lambda (Levenberg-Marquardt); 0 for never.
