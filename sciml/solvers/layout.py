@@ -276,7 +276,7 @@ class Segments:
 Layout = Rows | Segments
 
 
-def unmixed(name: str, x: Tensor, layout: Layout) -> AbstractContextManager:
+def without_mixing(name: str, x: Tensor, layout: Layout) -> AbstractContextManager:
     """Return a context in which problems `(B, ...)` of x must not be paired by broadcasting.
 
     Entering it costs microseconds per operation: for the first call of a user's function.

@@ -20,7 +20,7 @@ from sciml.shapes import check_tensor
 from sciml.solvers.derivatives.implicit import Implicit
 from sciml.solvers.derivatives.reversible import Reversible
 from sciml.solvers.derivatives.unrolled import Backprop, Phantom
-from sciml.solvers.layout import Layout, Rows, unmixed
+from sciml.solvers.layout import Layout, Rows, without_mixing
 from sciml.solvers.problem import ProblemKind, Task
 from sciml.solvers.solution import Outcome
 
@@ -108,7 +108,9 @@ def checked(
     def tested(x: Tensor, *theta: Tensor) -> Tensor:
         nonlocal fresh
         watch, fresh = fresh, False
-        with unmixed(f"'{title}' of a {kind} problem", x, layout) if watch else nullcontext():
+        with (
+            without_mixing(f"'{title}' of a {kind} problem", x, layout) if watch else nullcontext()
+        ):
             y = function(x, *theta)
         check_tensor(f"'{title}' of a {kind} problem", y, "a tensor")
         got, given = tuple(y.shape), tuple(x.shape)

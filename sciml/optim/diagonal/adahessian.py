@@ -90,7 +90,7 @@ class AdaHessian(CurvatureOptimizer):
         number(POSITIVE, eps=group["eps"])
         number(POWER, hessian_power=group["hessian_power"])
 
-    def look(self, objective: Objective) -> None:
+    def observe(self, objective: Objective) -> None:
         """Probe the Hessian of this batch; several before one step are averaged."""
         add_estimate(self, hutchinson(objective, self.treated))
 

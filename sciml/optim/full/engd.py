@@ -102,7 +102,7 @@ class ENGD(CurvatureOptimizer):
         self._factor: Tensor | None = None  # of the last system, damped
         self._image: Tensor | None = None  # J times the direction
 
-    def look(self, objective: Objective) -> None:
+    def observe(self, objective: Objective) -> None:
         """Compute the direction, and the gradient of what the fallback treats."""
         if self.layers and (mixing := self._check(objective)):
             self._without_layers(objective, mixing)

@@ -179,7 +179,7 @@ class KFAC(CurvatureOptimizer):
     def _adapts(self) -> bool:
         return self.adapt_every > 0 and self.steps % self.adapt_every == 0
 
-    def look(self, objective: Objective) -> None:
+    def observe(self, objective: Objective) -> None:
         """Add what the terms show of the factors; keep the objective for the step."""
         self._mix(self._check(objective))
         self._objective = objective
@@ -187,7 +187,7 @@ class KFAC(CurvatureOptimizer):
             self._jacobian = self._products(objective)
         if super().due() or not self.memory["bases"]:
             exact = self._jacobian if isinstance(self._jacobian, Jacobian) else None
-            self.preconditioner.look(objective, exact, self._mixing)
+            self.preconditioner.observe(objective, exact, self._mixing)
 
     def _mix(self, terms: frozenset[str]) -> None:
         """Take note of terms that mix samples.

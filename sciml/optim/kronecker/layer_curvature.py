@@ -30,10 +30,10 @@ from sciml.optim.kronecker import kronecker_sums
 from sciml.optim.kronecker.factors import (
     CurvatureKind,
     FactorSums,
-    Seen,
+    TermSlots,
     average,
     factor_sizes,
-    look,
+    observe_terms,
 )
 from sciml.optim.kronecker.placement import Placement
 
@@ -69,18 +69,18 @@ class KroneckerPreconditioner:
         self.ekfac, self.decay, self.start, self.fraction = ekfac, decay, start, fraction
         self.traffic = 0
         self._sums = FactorSums(layers, ones=kind == "forward_only", trace=sharing == "trace")
-        self._seen: list[list[Seen]] = []
+        self._seen: list[list[TermSlots]] = []
         self._placement: Placement | None = None
 
     # --- factors --------------------------------------------------------------------------------
-    def look(
+    def observe(
         self,
         objective: Objective,
         jacobian: Jacobian | None = None,
         mixing: frozenset[str] = frozenset(),
     ) -> None:
         """Add what the terms show; several calls before a refresh are averaged."""
-        seen = look(objective, self.layers, self.kind, self.sharing, jacobian, mixing)
+        seen = observe_terms(objective, self.layers, self.kind, self.sharing, jacobian, mixing)
         self._sums.add(seen)
         if self.ekfac:
             self._seen.append(seen)

@@ -103,7 +103,7 @@ class MKOR(CurvatureOptimizer):
         self._pending: list[tuple[Objective, dict[str, list[Tensor]]]] = []
         self._check = UseCheck(self.layers)
 
-    def look(self, objective: Objective) -> None:
+    def observe(self, objective: Objective) -> None:
         """Collect the vectors v of this rank."""
         self._check(objective)  # samples may mix: what is fed back has independent signs
         self._pending.append((objective, self._vectors(objective)))

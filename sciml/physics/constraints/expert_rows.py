@@ -13,7 +13,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sciml.physics.constraints import asked
+from sciml.physics.constraints import equation_checks
 from sciml.physics.constraints.equation import ConstrainedEquation
 from sciml.physics.constraints.expert_split import Split
 from sciml.physics.constraints.points import ExpertPoints
@@ -61,12 +61,14 @@ def expert_rows(
     def vectors(t: Tensor) -> Tensor:
         return points.gather(t, dims).flatten(0, 1)
 
-    features = [matrices(t) for t in asked.features(equation, columns, inputs, data=False)]
-    offsets = [vectors(t) for t in asked.features(equation, offset, inputs, data=True)]
+    features = [
+        matrices(t) for t in equation_checks.features(equation, columns, inputs, data=False)
+    ]
+    offsets = [vectors(t) for t in equation_checks.features(equation, offset, inputs, data=True)]
     aux = [vectors(t) for t in equation.aux(inputs, columns.shape[2:])]
     scale = points.scale.to(columns.device).repeat(len(columns), 1)
-    matrix = asked.conditions(equation, columns, inputs, data=False).mT
-    target = -asked.conditions(equation, offset, inputs, data=True)
+    matrix = equation_checks.conditions(equation, columns, inputs, data=False).mT
+    target = -equation_checks.conditions(equation, offset, inputs, data=True)
     matrix = matrix.repeat_interleave(experts, 0)
     return features, offsets, aux, scale, matrix, target.repeat_interleave(experts, 0)
 

@@ -35,10 +35,10 @@ from torch import Tensor
 
 from sciml.arguments import counts, flag, generator, made, maybe, number, takes, tensor, text, whole
 from sciml.errors import ConvergenceError, InvalidArgument
-from sciml.physics.constraints import asked
-from sciml.physics.constraints.asked import check_basis, check_field, check_rows
+from sciml.physics.constraints import equation_checks
 from sciml.physics.constraints.constrained_field import Constrained
 from sciml.physics.constraints.equation import ConstrainedEquation
+from sciml.physics.constraints.equation_checks import check_basis, check_field, check_rows
 from sciml.physics.constraints.exchange import ExpertParallel
 from sciml.physics.constraints.expert_rows import (
     ExpertRows,
@@ -223,19 +223,23 @@ class HardConstraint:
         drawn = sampler.draw(None if generator is None else self.points, generator, bias)
         if not len(basis) and not self.exchange.spread:
             return self._nothing(basis, drawn, split)
-        columns = basis if lifted else asked.asked(equation, "columns", basis.shape, basis, inputs)
+        columns = (
+            basis
+            if lifted
+            else equation_checks.checked(equation, "columns", basis.shape, basis, inputs)
+        )
         columns = unit_columns(columns)
         shape = (len(basis), *sizes)
-        offset = asked.asked(equation, "offset", shape, basis, inputs)
+        offset = equation_checks.checked(equation, "offset", shape, basis, inputs)
         if not self._examined and columns.isfinite().all() and inputs.isfinite().all():
-            asked.examine(equation, columns.detach(), offset.detach(), inputs)
+            equation_checks.check_structure(equation, columns.detach(), offset.detach(), inputs)
             self._examined = True
         rows = expert_rows(equation, columns, offset, inputs, drawn)
         check_rows(drawn, rows[4].shape[-2], basis.shape[1])
 
         def assembled(weights: Tensor) -> Tensor:
             value = offset + split.assemble(columns, weights)
-            return asked.asked(equation, "assembled", shape, value)
+            return equation_checks.checked(equation, "assembled", shape, value)
 
         weights = basis.new_full((len(rows[3]), basis.shape[1]), self.start)
         weights = self._first(weights, rows)
@@ -274,14 +278,14 @@ class HardConstraint:
             return value * 0.0
         sizes = tuple(value.shape[1:])
         check_field(self.equation, value, inputs)
-        values = asked.features(self.equation, value, inputs, data=True)
+        values = equation_checks.features(self.equation, value, inputs, data=True)
         residual = self.equation.formula(values, self.equation.aux(inputs, sizes))
         return residual * self.equation.weight(sizes).to(value.device).sqrt()
 
     def conditions(self, value: Tensor, inputs: Tensor) -> Tensor:
         """Return the residuals `(B, k)` of initial and boundary conditions of a field."""
         check_field(self.equation, value, inputs)
-        return asked.conditions(self.equation, value.double(), inputs.double(), data=True)
+        return equation_checks.conditions(self.equation, value.double(), inputs.double(), data=True)
 
     def sampler(self, sizes: Sequence[int]) -> PointSampler:
         """Return what draws points on a grid, kept for the next call."""
@@ -289,7 +293,10 @@ class HardConstraint:
         if sizes not in self._samplers:
             equation = self.equation
             split = Split(sizes, self.counts, self.overlap, equation.periodic)
-            weight, shared = (asked.over(equation, name, sizes) for name in ("weight", "shared"))
+            weight, shared = (
+                equation_checks.checked_over_grid(equation, name, sizes)
+                for name in ("weight", "shared")
+            )
             self._samplers[sizes] = PointSampler(split, weight, shared)
         return self._samplers[sizes]
 

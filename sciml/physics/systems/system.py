@@ -1,4 +1,4 @@
-"""What a system of equations tells the rest of the library.
+"""Systems of equations as their authors write them: outputs, equations, domain, conditions.
 
     class Burgers(System):
         domain = Interval(-1, 1) * Time(0, 1)

@@ -31,7 +31,7 @@ from sciml.physics.geometry import Domain
 from sciml.physics.walks.control_variate import Polynomials, estimate, fitted
 from sciml.physics.walks.estimate import Estimate
 from sciml.physics.walks.spheres import WalkOnSpheres
-from sciml.physics.walks.verified_errors import Verification, Worst, intervals
+from sciml.physics.walks.verified_errors import Verification, WorstPoint, intervals
 
 FITTED = 512  # points on every boundary, and inside, that polynomials are fitted to
 DEGREE = {1: 8, 2: 8, 3: 5}
@@ -45,7 +45,7 @@ class Problems(Protocol):
 
 
 @dataclass(frozen=True)
-class Given:
+class GivenProblems:
     """B problems on B domains, and nothing else known of them."""
 
     domain: Domain
@@ -201,7 +201,7 @@ def _again(
     generator: torch.Generator,
     count: int,
     psi: Polynomials | None,
-) -> list[Worst]:
+) -> list[WorstPoint]:
     """Walk again from the points that look worst: the first walks would flatter the choice."""
     count = min(count, value.numel())
     if count == 0:
@@ -223,7 +223,7 @@ def _again(
         fresh.standard_error.flatten().tolist(),
         strict=True,
     )
-    found = [Worst(row, tuple(point), *numbers) for row, point, *numbers in listed]
+    found = [WorstPoint(row, tuple(point), *numbers) for row, point, *numbers in listed]
     return sorted(found, key=lambda w: -abs(w.predicted - w.estimate))
 
 

@@ -30,7 +30,7 @@ class ErrorInterval:
 
 
 @dataclass(frozen=True)
-class Worst:
+class WorstPoint:
     """A point where the value looks worst, walked to again with fresh walks.
 
     Attributes:
@@ -71,7 +71,7 @@ class Verification:
     predicted: Tensor
     estimate: Estimate
     squared: Tensor
-    worst: list[Worst]
+    worst: list[WorstPoint]
 
     def rescaled(self, place: Callable[[Tensor], Tensor], unit: float) -> Verification:
         """Return the same with points and values in other units.
@@ -83,7 +83,7 @@ class Verification:
         e, u = self.estimate, unit
         moved = replace(e, mean=e.mean * u, squares=e.squares * u**2, halves=e.halves * u)
         worst = [
-            Worst(
+            WorstPoint(
                 w.problem,
                 tuple(place(torch.tensor([[w.point]], dtype=torch.float64))[0, 0].tolist()),
                 w.predicted * u,

@@ -76,7 +76,7 @@ class Transfer:
         """Return P^T r on the coarse grid."""
         r = self.damp * r
         for axis, below, above in zip(self.axes, self.below, self.above, strict=True):
-            r = gathered(r, below, above, axis)
+            r = restrict_axis(r, below, above, axis)
         return r
 
 
@@ -89,7 +89,8 @@ def hierarchy(
 
     Args:
         stencil: The finest matrices.
-        waits: Per axis the levels on which it is not coarsened, see `alike`; none by default.
+        waits: Per axis the levels on which it is not coarsened, see `coarsening_groups`; none by
+            default.
     """
     stencils, transfers = [stencil], []
     waits = tuple(waits or (0,) * stencil.ndim)
@@ -103,7 +104,7 @@ def hierarchy(
     return stencils, [*transfers, None]
 
 
-def alike(stencil: Stencil) -> list[tuple[tuple[int, ...], Tensor | None]]:
+def coarsening_groups(stencil: Stencil) -> list[tuple[tuple[int, ...], Tensor | None]]:
     """Return the groups of problems that are coarsened alike.
 
     A level that an axis waits makes its couplings four times as strong beside the others'.
@@ -142,18 +143,18 @@ def coarsen(stencil: Stencil, axes: Sequence[int]) -> tuple[Stencil, Transfer]:
             if b != axis:  # a face lies between two cells of this axis' shares
                 shares = ((low(t, b) + high(t, b)) / 2 for t in (share_below, share_above))
                 # at a share of 1 round-off may leave less than nothing
-                faces[b] = gathered(faces[b], *shares, axis).clamp_min(0)
-        shift = gathered(shift, share_below, share_above, axis).clamp_min(0)
-        one, two = halves(unknown, axis)
+                faces[b] = restrict_axis(faces[b], *shares, axis).clamp_min(0)
+        shift = restrict_axis(shift, share_below, share_above, axis).clamp_min(0)
+        one, two = cell_pairs(unknown, axis)
         unknown = one | two
     coarse = build_stencil(faces, shift, unknown)
     damp = torch.where(stencil.unknown, damp, 0.0)
     return coarse, Transfer(tuple(axes), tuple(sizes), tuple(below), tuple(above), damp)
 
 
-def gathered(r: Tensor, below: Tensor, above: Tensor, axis: int) -> Tensor:
+def restrict_axis(r: Tensor, below: Tensor, above: Tensor, axis: int) -> Tensor:
     """Return P^T r for one axis, see `Transfer`."""
-    first, second = halves(r, axis)
+    first, second = cell_pairs(r, axis)
     flow = above * low(second, axis) - below * high(first, axis)
     r = first + second
     high(r, axis).add_(flow)
@@ -169,7 +170,7 @@ def surface_damping(stencil: Stencil) -> Tensor:
     return torch.where(mean > 0, 2 * mean / (2 * mean + stencil.shift), 1.0)
 
 
-def halves(x: Tensor, axis: int) -> tuple[Tensor, Tensor]:
+def cell_pairs(x: Tensor, axis: int) -> tuple[Tensor, Tensor]:
     """Return the first and the second cells of all pairs along an axis; an odd end gets a zero."""
     if x.shape[axis] % 2:
         x = pad(x, [*[0, 0] * (-axis - 1), 0, 1])

@@ -24,7 +24,7 @@ from sciml.errors import InvalidArgument
 from sciml.solvers.bookkeeping import check_counts
 from sciml.solvers.linear.stencil import Stencil
 from sciml.solvers.linear.stencil_preconditioner import StencilPreconditioner
-from sciml.solvers.linear.v_cycle import Level, grouped, of_places, v_cycles
+from sciml.solvers.linear.v_cycle import Level, cycles_of_slice, group_cycles, v_cycles
 
 
 @typed
@@ -63,7 +63,7 @@ class Multigrid(StencilPreconditioner):
             )
         steps = chebyshev_steps(degree, 2 / ratio, 2.0)
         with torch.no_grad():
-            self.cycles = grouped(
+            self.cycles = group_cycles(
                 self.stencil.to(self.dtype),
                 lambda stencils, transfers: [
                     Level(s, s.unknown / s.diagonal, steps, t)
@@ -77,7 +77,7 @@ class Multigrid(StencilPreconditioner):
         return [[tuple(level.stencil.grid) for level in c.levels] for c in self.cycles]
 
     def _keep(self, places: slice) -> None:
-        self.cycles = of_places(self.cycles, places, self.stencil.problems[0])
+        self.cycles = cycles_of_slice(self.cycles, places, self.stencil.problems[0])
 
     def product(self, r: Tensor) -> Tensor:
         """Return one V-cycle from zero."""

@@ -1,4 +1,4 @@
-"""V-cycles: smoothing and coarse correction, for batches of problems that are coarsened alike.
+"""V-cycles: smoothing and coarse correction, for groups of problems with the same coarsening.
 
 The smoother is a polynomial of G D^-1 A, D the diagonal, 0 < G <= 1 a factor per cell. With the
 same steps after the correction as before it, in reversed order, the V-cycle
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from sciml.solvers.batch_parts import parts_of
-from sciml.solvers.linear.coarsening import Transfer, alike, hierarchy
+from sciml.solvers.linear.coarsening import Transfer, coarsening_groups, hierarchy
 from sciml.solvers.linear.grid_graph import add_neighbours_
 from sciml.solvers.linear.stencil import Stencil
 
@@ -55,7 +55,7 @@ class Level:
 
 @dataclass(frozen=True, eq=False)
 class Cycle:
-    """A V-cycle of problems that are coarsened alike.
+    """The V-cycle of a group of problems with the same coarsening.
 
     Attributes:
         levels: From fine to coarse.
@@ -68,7 +68,7 @@ class Cycle:
     which: Tensor | None
 
 
-def grouped(
+def group_cycles(
     stencil: Stencil, make: Callable[[list[Stencil], list[Transfer | None]], list[Level]]
 ) -> list[Cycle]:
     """Return the V-cycles of a batch, for groups that are coarsened alike and fit into the cache.
@@ -78,7 +78,7 @@ def grouped(
         make: Makes the levels of a group from its matrices and transfers.
     """
     cycles, lead = [], len(stencil.problems)
-    for waits, every in alike(stencil):
+    for waits, every in coarsening_groups(stencil):
         count = stencil.problems.numel() if every is None else len(every)
         cpu = lead > 0 and stencil.shift.device.type == "cpu"
         split = parts_of(count, stencil.grid.numel()) if cpu else [slice(None)]
@@ -95,7 +95,7 @@ def grouped(
     return cycles
 
 
-def of_places(cycles: Sequence[Cycle], places: slice, count: int) -> list[Cycle]:
+def cycles_of_slice(cycles: Sequence[Cycle], places: slice, count: int) -> list[Cycle]:
     """Return the V-cycles of a slice of a batch of `count` problems; their arrays are views."""
     first, last, _ = places.indices(count)
     found = []

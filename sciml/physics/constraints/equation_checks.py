@@ -1,4 +1,4 @@
-"""What an equation returns, compared with what the layer asked it for.
+"""Checks of what an equation returns: shapes, rows, weights, and that formulas do not mix points.
 
 Equations are written by users as well (`ConstrainedEquation`). A feature of another shape would be
 indexed where it has no entries, a field of another shape assembled without a word, and a formula
@@ -20,7 +20,7 @@ from sciml.physics.constraints.points import ExpertPoints
 ALIKE = 1e-6  # relative difference of what must be equal, far above round-off
 
 
-def asked(
+def checked(
     equation: ConstrainedEquation, method: str, shape: Sequence[int], *given: object
 ) -> Tensor:
     """Return `equation.method(*given)`, a tensor of this shape.
@@ -66,13 +66,13 @@ def conditions(equation: ConstrainedEquation, field: Tensor, inputs: Tensor, dat
     return out
 
 
-def over(equation: ConstrainedEquation, method: str, sizes: Sequence[int]) -> Tensor:
+def checked_over_grid(equation: ConstrainedEquation, method: str, sizes: Sequence[int]) -> Tensor:
     """Return `weight` or `shared` over a grid.
 
     Raises:
         InvalidArgument: If it is none, and for weights that are negative or not finite.
     """
-    out = asked(equation, method, sizes, tuple(sizes))
+    out = checked(equation, method, sizes, tuple(sizes))
     if method == "shared" and out.dtype != torch.bool:
         raise _other(equation, method, shown(out), "booleans")
     if method == "weight" and not bool((out.isfinite() & (out >= 0)).all()):
@@ -81,7 +81,9 @@ def over(equation: ConstrainedEquation, method: str, sizes: Sequence[int]) -> Te
 
 
 @torch.no_grad()
-def examine(equation: ConstrainedEquation, columns: Tensor, offset: Tensor, inputs: Tensor) -> None:
+def check_structure(
+    equation: ConstrainedEquation, columns: Tensor, offset: Tensor, inputs: Tensor
+) -> None:
     """Refuse features that are not affine, and a formula that mixes the points.
 
     Args:
