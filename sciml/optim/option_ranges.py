@@ -1,4 +1,4 @@
-"""What an optimizer may be given: one table of the options' ranges, one reading of `params`.
+"""Checks of an optimizer's options: one table of ranges, one reading of `params`.
 
 Our constructors and their parameter groups (`ExactOptimizer.add_param_group`) and the optimizers of
 other libraries (`sciml.optim.construct`) are checked by the same rules, so a number means the same

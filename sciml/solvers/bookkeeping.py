@@ -1,4 +1,4 @@
-"""Bookkeeping that all iterations share: who is done, why, and the best iterate so far."""
+"""Progress of iterations: which problems are done and why, and the best iterate so far."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a layer of constraints returns: the field, and what every expert did."""
+"""The result of a hard constraint: the field, and the solve of every expert."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which points every expert imposes its equation at, and the balance of their numbers.
+"""Points at which every expert imposes its equation, and the balance of their numbers.
 
 An expert draws from the points of its block (of its window, with overlap) at which the equation has
 weight; points that the equation shares (a wall, say) go to every expert besides. Both groups are

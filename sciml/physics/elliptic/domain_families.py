@@ -1,4 +1,4 @@
-"""Laws of domains: what the families of elliptic problems are posed on."""
+"""Random domains, on which the families of elliptic problems are posed."""
 
 from __future__ import annotations
 

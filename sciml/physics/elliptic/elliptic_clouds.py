@@ -1,4 +1,4 @@
-"""Elliptic problems as clouds of points: what networks on clouds take in.
+"""Elliptic problems as clouds of points, the inputs of networks on clouds.
 
 A cloud has random points inside a domain and on its boundary. Boundary data are known at all of
 them, as the value at the closest boundary point.

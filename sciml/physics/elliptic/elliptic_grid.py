@@ -1,4 +1,4 @@
-"""Elliptic problems on a square or cubic grid: what networks on grids take in.
+"""Elliptic problems on a square or cubic grid, the inputs of networks on grids.
 
 A grid has `nodes` points per axis from `-half` to `half`. A domain is seen as its signed distance,
 boundary data as their values at the closest boundary point of every node.

@@ -1,4 +1,4 @@
-"""Elliptic boundary value problems as walks see them: fields as functions of points and domains."""
+"""Elliptic boundary value problems whose data are functions of points and domains."""
 
 from __future__ import annotations
 

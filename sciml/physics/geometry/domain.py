@@ -1,4 +1,4 @@
-"""What every domain offers: distance, projection, inside test and sampling, B domains at once.
+"""The interface of domains: distance, projection, inside test and sampling, B domains at once.
 
 Two layouts of points, converted by `Domain.columns`:
 

@@ -1,4 +1,4 @@
-"""Domains from what people have: pictures and triangulations of the plane."""
+"""Domains from images and from triangulations of the plane."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Polygons with reflecting edges: what walk on stars asks about a boundary in two parts.
+"""Polygons with absorbing and reflecting edges, with the queries of walk on stars.
 
 Walks end at the absorbing edges (Dirichlet) and bounce off the reflecting ones (Neumann). A step
 needs the largest radius around x at which the visible part of the domain is star-shaped and free

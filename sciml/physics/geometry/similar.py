@@ -1,4 +1,4 @@
-"""Domains moved and scaled: what units and origins do to them."""
+"""Domains moved and scaled, for data in other units and with another origin."""
 
 from __future__ import annotations
 

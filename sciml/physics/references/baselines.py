@@ -1,4 +1,4 @@
-"""What can be reached without solving anything: the yardsticks of an error figure.
+"""Trivial baselines of a problem: errors of predictions that solve nothing.
 
 For a trial solution `u = A n + B` (the problem's hard constraint; A = 1, B = 0 without one)
 

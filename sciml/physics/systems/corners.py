@@ -1,4 +1,4 @@
-"""Where two conditions prescribe different values of one output at the same place."""
+"""Finds places where two conditions prescribe different values of one output."""
 
 from __future__ import annotations
 

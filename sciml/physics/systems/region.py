@@ -1,4 +1,4 @@
-"""Where a system lives: a shape, an interval of time, ranges of parameters, and products of them.
+"""Domains of systems: a shape, an interval of time, ranges of parameters, and their products.
 
     Interval(-1, 1) * Time(0, 1)                     # x, t
     Time(0, 10)                                      # t: ordinary differential equations

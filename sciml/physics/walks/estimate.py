@@ -1,4 +1,4 @@
-"""What walks found, and the running moments it is made from."""
+"""Estimates of walks, and the running moments they are made from."""
 
 from __future__ import annotations
 

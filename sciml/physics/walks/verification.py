@@ -1,4 +1,4 @@
-"""How wrong an approximate solution of an elliptic problem is, by walks, with an error bar.
+"""Error of an approximate solution of an elliptic problem, by walks, with a confidence interval.
 
 For points x of random problems, U_a and U_b being means over two independent halves of the walks
 from x, and v the value to be judged,

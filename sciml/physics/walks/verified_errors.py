@@ -1,4 +1,4 @@
-"""What walks say about an approximate solution: errors with intervals, and the worst points."""
+"""Results of a verification by walks: errors with confidence intervals, and the worst points."""
 
 from __future__ import annotations
 
