@@ -14,7 +14,7 @@ from .cells import (
 from .composite import Composite, dual_energy
 from .galerkin import GalerkinSolver, Quadrature, empirical_cubature, every_point, random_points
 from .inclusion_cells import inclusion_cell, random_cell, rve1, rve2, rve3
-from .inclusions import EllipticInclusion, gap, random_inclusions
+from .inclusions import Ellipse, EllipticInclusion, gap, random_inclusions
 from .material_laws import (
     EQUINO_FIBRE,
     EQUINO_MATRIX,
@@ -34,6 +34,7 @@ __all__ = [
     "DiskCell",
     "EQUINO_FIBRE",
     "EQUINO_MATRIX",
+    "Ellipse",
     "EllipticInclusion",
     "GalerkinSolver",
     "J2Plasticity",

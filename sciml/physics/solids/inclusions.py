@@ -79,6 +79,9 @@ class EllipticInclusion:
         return (local[..., 0] / self.a) ** 2 + (local[..., 1] / self.b) ** 2 < 1
 
 
+Ellipse = EllipticInclusion  # its name in version 0.1
+
+
 def gap(one: EllipticInclusion, other: EllipticInclusion) -> float:
     """Return the distance between two inclusions over all periodic copies; 0 if they overlap.
 
