@@ -88,7 +88,7 @@ class Composition(torch.autograd.Function):
             (again,) = torch.autograd.grad(out, packed, g, create_graph=True)
             return again, None, None
         channels, pairs = g.unbind(), ctx.lattice.pairs
-        if fused._is_batched(g):  # nothing may be written in place
+        if fused.is_batched(g):  # nothing may be written in place
             parts: list[Tensor | None] = [None] * len(slope)
             for a, b, rest in pairs:
                 term = channels[a] * slope[rest]
@@ -150,7 +150,7 @@ class Tanh(torch.autograd.Function):
             out = compose_channels(packed, ctx.lattice, elementwise.tanh)
             (again,) = torch.autograd.grad(out, packed, g, create_graph=True)
             return again, None
-        if fused._is_batched(g):  # nothing may be written in place
+        if fused.is_batched(g):  # nothing may be written in place
             parts = list((g * s[0]).unbind())
             for a, b, rest in ctx.lattice.pairs:
                 if rest:

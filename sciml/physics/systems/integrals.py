@@ -117,18 +117,18 @@ class Integral:
                 "a name of its own for the variable under the integral",
             )
 
-    def value(self, system: System, p: PointSet, look: Callable[[PointSet], Reader]) -> Tensor:
+    def value(self, system: System, p: PointSet, read_at: Callable[[PointSet], Reader]) -> Tensor:
         """Return the integral at every row `(N,)`.
 
         Args:
             system: The system.
             p: The rows.
-            look: Returns the outputs at the nodes, a set of points `(M, D)`.
+            read_at: Returns the outputs at the nodes, a set of points `(M, D)`.
         """
         places = self._places(system, p)
         n, q = len(p), len(self._at)
         at = places.x.shape[0] // q  # n, or 1 where all rows share their nodes
-        reader, where = look(places), system.region.variables.index(self.variable)
+        reader, where = read_at(places), system.region.variables.index(self.variable)
 
         def spread(output: str) -> Callable[[MultiIndex], Tensor]:
             read = reader(output)

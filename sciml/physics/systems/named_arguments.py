@@ -96,7 +96,7 @@ def known_values(
     system: System,
     p: PointSet,
     read: Reader,
-    look: Callable[[str, PointSet], Reader] | None = None,
+    read_at: Callable[[str, PointSet], Reader] | None = None,
     lap: Callable[[str], Callable[[], Tensor]] | None = None,
 ) -> dict:
     """Return all that functions may ask for, by name.
@@ -105,7 +105,7 @@ def known_values(
         system: The system.
         p: The points.
         read: Returns, for an output, what returns its derivatives `(N,)`.
-        look: Returns the same at the nodes of an integral, given its name and the nodes; None
+        read_at: Returns the same at the nodes of an integral, given its name and the nodes; None
             where no function asks for integrals.
         lap: Returns, for an output, what returns its Laplacian; None for the sum of its second
             derivatives.
@@ -117,10 +117,10 @@ def known_values(
     fields = {k: field(k) for k in system.outputs}
     constants = {name: constant() for name, constant in system.unknowns.items()}
     found = Known({**coordinates(p.x, system.names, p.normals), **fields, **constants})
-    for name, integral in system.integrals.items() if look else ():
+    for name, integral in system.integrals.items() if read_at else ():
         found[name] = Later(
             lambda integral=integral, name=name: integral.value(
-                system, p, lambda nodes: look(name, nodes)
+                system, p, lambda nodes: read_at(name, nodes)
             )
         )
     return found

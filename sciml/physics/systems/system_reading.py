@@ -68,7 +68,7 @@ def read_system(system: System) -> Reading:
         def read(k: str, p: PointSet = p, seen: set = seen):
             return _stand_in(k, len(p), seen, generator)
 
-        def look(integral: str, nodes: PointSet, seen: set = seen) -> Reader:
+        def read_at(integral: str, nodes: PointSet, seen: set = seen) -> Reader:
             def read(k: str) -> Callable[[MultiIndex], Tensor]:
                 answer = _stand_in(k, len(nodes), inner[integral], generator)
 
@@ -80,7 +80,7 @@ def read_system(system: System) -> Reading:
 
             return read
 
-        known = known_values(system, p, read, look)
+        known = known_values(system, p, read, read_at)
         with torch.enable_grad(), no_outer_products(f"'{name}'", len(p)):
             found = system.residuals(name, p, known)
         loss += found.values()
@@ -125,10 +125,10 @@ def read_laplacians(system: System) -> Mapping[str, tuple[frozenset[MultiIndex],
         def lap(k: str, p: PointSet = p, laps: list = laps) -> Callable[[], Tensor]:
             return lambda: laps.append(k) or random_rows(len(p), generator)
 
-        def look(_: str, nodes: PointSet) -> Reader:
+        def read_at(_: str, nodes: PointSet) -> Reader:
             return lambda k: _stand_in(k, len(nodes), set(), generator)
 
-        system.residuals(name, p, known_values(system, p, read, look, lap))
+        system.residuals(name, p, known_values(system, p, read, read_at, lap))
         needs[name] = (frozenset(i for _, i in seen) | {system.names.zero}, bool(laps))
     return needs
 
