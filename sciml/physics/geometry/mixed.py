@@ -29,8 +29,6 @@ from sciml.shapes import check_kind
 OVERLAP = 1e-4
 # Edges visited together by the walks that are near the circle around them.
 GROUP = 16
-
-
 # Edges, and the row of the table of circles for the one around them.
 Group = tuple[list[int], list[int]]
 

@@ -14,13 +14,10 @@ from sciml.physics.geometry.curves import NODES, arc_length
 from sciml.physics.geometry.domain import Boundary, Domain
 from sciml.physics.geometry.domain_rows import batch, check_draw, positive, rows_of, uniform
 
+# Newton steps of projections, in float64.
 STAR_STEPS = 6
-
-
 # Angles scanned to start the projection to a star-shaped curve, and columns scanned at once.
 SCAN = 128
-
-
 SCAN_BLOCK = 2**14
 
 

@@ -30,8 +30,6 @@ from sciml.solvers.solution import Policy, Solution
 from sciml.solvers.solve_arguments import PARTS, Adjoint, layout_for
 
 StepLength = float | Tensor | None
-
-
 GIVEN = {"objective": function, "x0": tensor, "step": maybe(numbers), "rtol": maybe(number)}
 GIVEN |= {"max_iter": whole, **PARTS}
 
