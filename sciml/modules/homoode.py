@@ -36,7 +36,8 @@ from sciml.modules.supervised import Supervised
 from sciml.networks.image.flow_classifier import ExplicitNetwork, Flow, FlowClassifier
 from sciml.networks.image.flow_start import LearnedStart
 from sciml.optim.curvature.terms import LossTerm
-from sciml.solvers.ode.initial_value import ODE, Evaluations, check_gradient
+from sciml.solvers.ode.initial_value import Evaluations
+from sciml.solvers.ode.ode_method import ODE, check_gradient
 
 
 class HomoODEClassifier(Supervised):

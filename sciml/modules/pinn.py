@@ -27,7 +27,8 @@ import torch
 from lightning import LightningModule
 from torch import Tensor, nn
 
-from sciml.autodiff.multijet import MultiJet, lattice_of
+from sciml.autodiff.multi_indices import lattice_of
+from sciml.autodiff.multijet import MultiJet
 from sciml.data.collocation import Batch
 from sciml.errors import InvalidArgument, did_you_mean
 from sciml.modules import marching
@@ -42,7 +43,7 @@ from sciml.optim.construct import construct, curvature_of
 from sciml.optim.curvature.terms import LossTerm
 from sciml.physics.systems import PointSet, System
 from sciml.physics.systems import sampled_laplacian as sampling
-from sciml.physics.systems.system import EQUATIONS
+from sciml.physics.systems.system_reading import EQUATIONS
 
 LADDER = (1e-2, 1e-1, 1.0, 1e1, 1e2)  # of causal=true
 

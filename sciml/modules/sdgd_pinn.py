@@ -29,7 +29,7 @@ import torch.distributed as dist
 from lightning import LightningModule
 from torch import Tensor, nn
 
-from sciml.autodiff.draws import Draw, Operator
+from sciml.autodiff.draws import DifferentialOperator, Draw
 from sciml.autodiff.estimators import Exact
 from sciml.data.collocation import Batch
 from sciml.errors import InvalidArgument, did_you_mean
@@ -309,7 +309,7 @@ class SDGDPINN(LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Log the root mean square residual at fixed points, without reference solution."""
         p = batch.points
-        operator: Operator = operator_of(self.problem, p)
+        operator: DifferentialOperator = operator_of(self.problem, p)
         draw = self.val_estimator.draw(operator, p.x, batch.streams, "validation")
         with torch.no_grad():
             r = self.residual(p, draw)

@@ -21,20 +21,14 @@ import torch
 from torch import Tensor, nn
 
 from sciml.arguments import maybe, takes, whole
-from sciml.errors import (
-    InvalidArgument,
-    InvalidType,
-    PretrainedError,
-    RangeWarning,
-    did_you_mean,
-)
+from sciml.errors import InvalidArgument, InvalidType, PretrainedError, RangeWarning, did_you_mean
 from sciml.pretrained import distance_checks
 from sciml.pretrained.predictor import check_finite
 
 if TYPE_CHECKING:
     from sciml.physics.elliptic.elliptic_problem import Dirichlet
     from sciml.physics.geometry import Domain
-    from sciml.physics.walks.verification import Verification
+    from sciml.physics.walks.verified_errors import Verification
 
 RANGE_SLACK = 0.02  # of the width of a range: its ends were found by sampling
 # Numbers in the largest input of one chunk: operators on grids hold some 300 more for each of them,

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from sciml.errors import InvalidArgument, InvalidType
-from sciml.physics.elliptic.elliptic_problem import Dirichlet, Field
+from sciml.physics.elliptic.elliptic_problem import Dirichlet, ScalarField
 from sciml.physics.geometry import Domain, Reflecting, Similar
 
 COEFFICIENTS = ("screening", "diffusion")
@@ -61,7 +61,7 @@ class Moved:
         far: Whether the original coordinates need float64.
     """
 
-    field: Field
+    field: ScalarField
     frame: Similar
     factor: Tensor
     far: bool

@@ -23,14 +23,8 @@ from sciml.physics.elliptic.grid_problem import sampled_problem
 from sciml.physics.geometry import Domain, Similar
 from sciml.physics.walks.distance_table import inside_points
 from sciml.physics.walks.spheres import WalkOnSpheres
-from sciml.physics.walks.verification import (
-    Given,
-    Predict,
-    Problems,
-    Verification,
-    correct,
-    verify,
-)
+from sciml.physics.walks.verification import GivenProblems, Predict, Problems, correct, verify
+from sciml.physics.walks.verified_errors import Verification
 from sciml.pretrained import class_table
 from sciml.pretrained.operator import PretrainedOperator
 from sciml.pretrained.placed import check_problem, place
@@ -71,9 +65,9 @@ def _solution(model: PretrainedPINN) -> tuple[Draw, Predict]:
             "Walks know no other equation",
         )
 
-    def draw(count: int, generator: torch.Generator) -> Given:
+    def draw(count: int, generator: torch.Generator) -> GivenProblems:
         domain, equation = problem.dirichlet(count)
-        return Given(domain.to(generator.device), equation)
+        return GivenProblems(domain.to(generator.device), equation)
 
     def predict(problems: Problems, points: Tensor) -> Tensor:
         weight = next(model.parameters())
@@ -140,7 +134,7 @@ def solve(
     points = _inside(domain, points)
     spacing = 2 * network.half / (network.nodes - 1)
     placed = place(known, network.half, spacing, domain, problem, points.double())
-    given = Given(placed.domain, placed.problem)
+    given = GivenProblems(placed.domain, placed.problem)
     local = points if placed.points is points else placed.points
     if points.shape[1] == 0:
         found = points.new_zeros(points.shape[:2], dtype=torch.float32)
@@ -196,7 +190,7 @@ def _asks(domain: Domain) -> bool:
     )
 
 
-def _shown(model: PretrainedOperator, given: Given) -> dict[str, Tensor]:
+def _shown(model: PretrainedOperator, given: GivenProblems) -> dict[str, Tensor]:
     """Return what an operator is shown of problems in its own coordinates, by input name."""
     network, known = model.network, model.spec["inputs"]
     grid = Grid(network.nodes, network.half, int(getattr(network, "dim", 2)))
@@ -209,7 +203,7 @@ def _shown(model: PretrainedOperator, given: Given) -> dict[str, Tensor]:
     return {name: field for name, field in inputs.items() if name in known}
 
 
-def _price(given: Given, points: Tensor) -> str:
+def _price(given: GivenProblems, points: Tensor) -> str:
     """Return what walks from these points would take, by a few of them."""
     index = torch.arange(SAMPLE, device=points.device) % points.shape[1]
     some = points[:, index].detach()
@@ -248,7 +242,7 @@ def verify_own(
     nowhere = torch.zeros(1, 0, domain.dim, dtype=torch.float64)
     with torch.no_grad():
         placed = place(known, network.half, spacing, domain, problem, nowhere)
-        given = Given(placed.domain, placed.problem)
+        given = GivenProblems(placed.domain, placed.problem)
         found = verify(
             predict,
             given,
@@ -308,7 +302,7 @@ def correct_grid(
     """
     network = model.network
     half, sdf = float(network.half), inputs["sdf"]
-    given = Given(*sampled_problem(inputs, half))
+    given = GivenProblems(*sampled_problem(inputs, half))
     index, own = inside_points(sdf.flatten(1) < 0)
     axes = [torch.linspace(-half, half, n, dtype=torch.float64) for n in sdf.shape[1:]]
     nodes = torch.stack(torch.meshgrid(axes, indexing="ij"), -1).flatten(0, -2).to(sdf.device)

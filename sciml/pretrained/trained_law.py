@@ -26,7 +26,7 @@ from torch import Tensor
 from sciml.errors import InvalidArgument
 from sciml.networks.cells.equino_law import EquiNO
 from sciml.physics.solids.cell_snapshots import RTOL, snapshots
-from sciml.physics.solids.cells import Cell
+from sciml.physics.solids.cells import PeriodicCell
 from sciml.physics.solids.galerkin import GalerkinSolver
 from sciml.pretrained import class_table
 from sciml.pretrained.operator import PretrainedOperator
@@ -50,7 +50,7 @@ class LawVerification:
     strain: np.ndarray
     bound: np.ndarray
     size: np.ndarray
-    cell: Cell
+    cell: PeriodicCell
 
     @property
     def bounded(self) -> np.ndarray:
@@ -79,7 +79,7 @@ def is_law(model: object) -> bool:
     return isinstance(getattr(model, "network", None), EquiNO)
 
 
-def recorded_cell(spec: Mapping) -> Cell:
+def recorded_cell(spec: Mapping) -> PeriodicCell:
     """Return the cell that a model's card names in its recipe.
 
     Raises:

@@ -28,10 +28,10 @@ from sciml.physics.checks import check_number, check_positive
 from sciml.physics.solids.block_cells import check_count
 from sciml.physics.solids.cell_snapshots import snapshots
 from sciml.physics.solids.cells import (
-    Cell,
     DiskCell,
     MeshCell,
     PaperCell,
+    PeriodicCell,
     PlasticDiskCell,
     RandomCell,
 )
@@ -135,7 +135,7 @@ class FE2(Simulation):
         make = STRUCTURES[self.case]
         return make(self.mesh) if self.load is None else make(self.mesh, self.load)
 
-    def answerer(self) -> tuple[Micro, Cell]:
+    def answerer(self) -> tuple[Micro, PeriodicCell]:
         """Return who answers at quadrature points, and the cell behind it."""
         if self.micro == "equino":
             model = load_pretrained(self.model)
@@ -148,7 +148,7 @@ class FE2(Simulation):
             return GalerkinMicro(self._reduced(cell, solver), BOX), cell
         return CellMicro(solver, workers=self.workers), cell
 
-    def _reduced(self, cell: Cell, solver: RVESolver) -> GalerkinSolver:
+    def _reduced(self, cell: PeriodicCell, solver: RVESolver) -> GalerkinSolver:
         """Return POD-Galerkin of a cell on points by empirical cubature."""
         if solver.internal:
             raise InvalidArgument(
@@ -161,7 +161,7 @@ class FE2(Simulation):
         points = empirical_cubature(solver.mesh, basis, known["train"].local_stress)
         return GalerkinSolver(solver.mesh, solver.materials, basis, points)
 
-    def _cell(self) -> Cell:
+    def _cell(self) -> PeriodicCell:
         if self.cell in ("disk", "plastic_disk"):
             kind = DiskCell if self.cell == "disk" else PlasticDiskCell
             return kind() if self.size is None else kind(self._whole(self.size))
@@ -191,7 +191,11 @@ class FE2(Simulation):
         )
 
     def _compared(
-        self, structure: Structure, cell: Cell, own: MacroSolution, say: Callable[[str], None]
+        self,
+        structure: Structure,
+        cell: PeriodicCell,
+        own: MacroSolution,
+        say: Callable[[str], None],
     ) -> dict[str, float]:
         """Return errors and speed-up against full FE2 with the cell that the operator learned."""
         say("full FE2, cells warm-started from the iteration before:")

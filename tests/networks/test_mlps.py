@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch.func import grad, hessian, vmap
 
-from sciml.autodiff import Radial, Time, one_hot, push
+from sciml.autodiff import RadialDirection, TimeDirection, one_hot, push
 from sciml.errors import InvalidArgument
 from sciml.networks import MLP, FourierMLP, ModifiedMLP, ResidualMLP
 from sciml.networks.pointwise.layers import InputLayer
@@ -52,7 +52,7 @@ def test_jets_are_dense_derivatives(name):
 
     h = vmap(hessian(one))(x, t)
     slope, rate = vmap(grad(one, argnums=(0, 1)))(x, t)
-    jet = push(u, x, t, [one_hot(torch.arange(D)), Time(), Radial()])
+    jet = push(u, x, t, [one_hot(torch.arange(D)), TimeDirection(), RadialDirection()])
     assert close(jet.top[:D, :, 0].t(), h.diagonal(dim1=1, dim2=2))
     assert close(jet.first[:D, :, 0].t(), slope)
     assert close(jet.first[D], rate)
@@ -103,7 +103,7 @@ def test_shared_kernel_is_a_strided_convolution(share):
     padded = F.pad(x, (0, blocks * share - D))[:, None]
     reduced = F.conv1d(padded, layer.kernel[None, None], stride=share)[:, 0]
     assert close(layer(x), F.linear(reduced, layer.x.weight, layer.x.bias))
-    jet = push(layer, x, None, [one_hot(torch.arange(D)), Radial()], order=1)
+    jet = push(layer, x, None, [one_hot(torch.arange(D)), RadialDirection()], order=1)
     assert close(jet.first[:D, 0], layer(torch.eye(D).double()) - layer.x.bias)
     assert close(jet.first[D], layer(x) - layer.x.bias)
     parameters = sum(p.numel() for p in layer.parameters())

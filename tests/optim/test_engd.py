@@ -20,7 +20,8 @@ from sciml.modules.sdgd_pinn import SDGDPINN
 from sciml.networks.pointwise.mlp import MLP
 from sciml.optim.curvature.objective import Objective
 from sciml.optim.curvature.terms import LossTerm
-from sciml.optim.full.engd import ENGD, SPRING
+from sciml.optim.full.engd import ENGD
+from sciml.optim.full.spring import SPRING
 from sciml.optim.step_size import levenberg_marquardt
 from sciml.physics.problems.poisson_box import PoissonBox
 from sciml.testing.ranks import run_ranks

@@ -20,7 +20,7 @@ from sciml.networks.pointwise.mlp import MLP
 from sciml.networks.pointwise.trial import TrialSolution
 from sciml.optim import ENGD, KFAC, Objective
 from sciml.physics.pde import PDE, Fields, LiftTerms, Points
-from sciml.physics.problems.semilinear import SemilinearAllenCahn
+from sciml.physics.problems.semilinear_allen_cahn import SemilinearAllenCahn
 from sciml.physics.problems.unit_ball import SineGordon
 from sciml.physics.residual.reduced import evaluate_reduced
 from sciml.physics.residual.soundness import check_answers, check_problem

@@ -22,7 +22,8 @@ from sciml.cli.verbs.predict import device_of, show_warnings
 from sciml.cli.verification import verify_constrained, verify_fields, verify_law
 from sciml.errors import InvalidArgument, SciMLError
 from sciml.physics.walks.spheres import WalkOnSpheres
-from sciml.physics.walks.verification import DEFINITION, Verification, verify
+from sciml.physics.walks.verification import verify
+from sciml.physics.walks.verified_errors import DEFINITION, Verification
 from sciml.pretrained import load_pretrained
 from sciml.pretrained.field_operator import is_field_operator
 from sciml.pretrained.trained_constraint import is_constrained

@@ -25,7 +25,8 @@ from torch import Tensor, nn
 
 from sciml.errors import InvalidArgument, did_you_mean
 from sciml.networks.image.image_layers import image_encoder, image_head, image_schema, per_channel
-from sciml.solvers.ode.initial_value import ODE, check_gradient, integrate, local_estimates
+from sciml.solvers.ode.initial_value import integrate, local_estimates
+from sciml.solvers.ode.ode_method import ODE, check_gradient
 from sciml.solvers.solution import Solution
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {

@@ -29,7 +29,7 @@ from sciml.errors import InvalidArgument
 from sciml.networks.image.flow_classifier import FlowClassifier
 from sciml.networks.image.flow_start import AlternatingStart, LearnedStart
 from sciml.solvers import HomotopyPath, Implicit, NewtonKrylov, ResidualFlow, fixed_point
-from sciml.solvers.ode.initial_value import ODE
+from sciml.solvers.ode.ode_method import ODE
 from sciml.solvers.solution import Solution
 
 GAIN = 0.3  # of the first normalisation, the only way z enters f: keeps f contracting at the start

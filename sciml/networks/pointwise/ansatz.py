@@ -16,7 +16,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from sciml.autodiff.multijet import MultiJet, constant, lattice_of, variables
+from sciml.autodiff.multi_indices import lattice_of
+from sciml.autodiff.multijet import MultiJet, constant, variables
 from sciml.errors import InvalidArgument
 from sciml.shapes import check_returned
 

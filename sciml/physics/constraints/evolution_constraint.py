@@ -1,4 +1,4 @@
-"""What constraints on equations in space and time share: the grid, the scheme in time, the start.
+"""Base of constraints in space and time: the grid, the scheme in time, the initial state.
 
 The equation is imposed as D u = F(V u) with a scheme of `differences`, in units of the field over
 the time from 0 to the horizon. How well that can be done is decided by

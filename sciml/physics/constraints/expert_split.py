@@ -1,4 +1,4 @@
-"""Where each expert of a mixture stands: the split of a grid into blocks, and windows over them.
+"""Splits of a grid into blocks, one per expert, and windows over them.
 
 The grid is cut into counts[a] intervals along every axis a; an expert owns one product of
 intervals. Its window is a product of one-dimensional windows, so that the mixture

@@ -1,4 +1,4 @@
-"""The baseline without a solve: the one function of the network is the solution."""
+"""Soft constraint, the baseline without a solve: the network's one function is the solution."""
 
 from __future__ import annotations
 

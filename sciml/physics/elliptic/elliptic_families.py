@@ -33,7 +33,7 @@ from sciml.arguments import typed
 from sciml.errors import InvalidArgument
 from sciml.physics.elliptic.curve_reference import curve_reference
 from sciml.physics.elliptic.domain_families import REACH, balls, ellipses, l_shapes, polygons, stars
-from sciml.physics.elliptic.elliptic_problem import Dirichlet, Field
+from sciml.physics.elliptic.elliptic_problem import Dirichlet, ScalarField
 from sciml.physics.elliptic.elliptic_solutions import (
     Angular,
     Charges,
@@ -44,7 +44,7 @@ from sciml.physics.elliptic.elliptic_solutions import (
     normal,
 )
 from sciml.physics.geometry import Box, Domain, Star
-from sciml.physics.geometry.domain import uniform
+from sciml.physics.geometry.domain_rows import uniform
 
 Law = Callable[[int, torch.Generator], Domain]
 
@@ -282,6 +282,6 @@ class BoxPoisson(Family):
         return Instances(domain, Dirichlet(value, source), lambda p: _at(domain, value, p))
 
 
-def _at(domain: Domain, field: Field, points: Tensor) -> Tensor:
+def _at(domain: Domain, field: ScalarField, points: Tensor) -> Tensor:
     """Return a field at `points (B, P, d)`, `(B, P)` in float64."""
     return field(*domain.columns(points.double())).view(domain.count, -1)

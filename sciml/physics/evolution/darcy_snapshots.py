@@ -1,4 +1,4 @@
-"""Darcy flow with the axes and inputs of this room; it has no time, so one is stored.
+"""Darcy flow in the form of an evolution problem: steady, so that one time is stored.
 
 The equation, its finite volumes and its solver are those of `sciml.physics.steady.darcy`.
 """

@@ -23,7 +23,12 @@ from sciml.physics.evolution.evolution_problem import (
     stored_times,
 )
 from sciml.physics.evolution.profiles import periodic_kernel_fields, sine_profiles
-from sciml.physics.evolution.unit_interval import BOUNDARIES, Boundary, interval_grid, whole_period
+from sciml.physics.evolution.unit_interval import (
+    BOUNDARIES,
+    BoundaryKind,
+    interval_grid,
+    whole_period,
+)
 from sciml.solvers import Solution
 from sciml.solvers.solution import Policy
 
@@ -59,7 +64,7 @@ class Heat:
         self,
         points: int = 64,
         *,
-        boundary: Boundary = "periodic",
+        boundary: BoundaryKind = "periodic",
         time_count: int = 33,
         horizon: float = 1.0,
         diffusivity: float = 0.01,

@@ -35,7 +35,12 @@ from sciml.physics.evolution.spectral_steps import (
     integrating_factor_rk4,
     spectral_solution,
 )
-from sciml.physics.evolution.unit_interval import BOUNDARIES, Boundary, interval_grid, whole_period
+from sciml.physics.evolution.unit_interval import (
+    BOUNDARIES,
+    BoundaryKind,
+    interval_grid,
+    whole_period,
+)
 from sciml.solvers import Solution
 from sciml.solvers.solution import Policy
 
@@ -74,7 +79,7 @@ class Burgers:
         self,
         points: int = 256,
         *,
-        boundary: Boundary = "periodic",
+        boundary: BoundaryKind = "periodic",
         time_count: int = 101,
         horizon: float = 1.0,
         viscosity: float = 0.01,

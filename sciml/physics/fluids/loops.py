@@ -21,7 +21,8 @@ from sciml.arguments import typed
 from sciml.errors import InvalidArgument
 from sciml.physics.checks import check_positive
 from sciml.physics.fluids.bodies import standing
-from sciml.physics.fluids.flow import FlowState, WakeFlow
+from sciml.physics.fluids.flow import FlowState
+from sciml.physics.fluids.flow_scenes import WakeFlow
 from sciml.physics.fluids.staggered import Velocity, interpolate, points
 from sciml.solvers.linear import FlexibleCG, Multigrid, Stencil
 

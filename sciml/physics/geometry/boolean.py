@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from sciml.errors import InvalidArgument
-from sciml.physics.geometry.domain import Boundary, Domain, accepted, length
+from sciml.physics.geometry.domain import Boundary, Domain
+from sciml.physics.geometry.domain_rows import accepted, length
 from sciml.shapes import check_kind
 
 # Alternating projections towards an edge where two boundaries meet.

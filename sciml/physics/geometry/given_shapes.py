@@ -1,4 +1,4 @@
-"""Domains from what people have: pictures and triangulations of the plane."""
+"""Domains from images and from triangulations of the plane."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
 from sciml.errors import InvalidArgument
-from sciml.physics.geometry.domain import rows_of
+from sciml.physics.geometry.domain_rows import rows_of
 from sciml.physics.geometry.grid import SDFGrid
 from sciml.physics.geometry.polygon import Polygon
 from sciml.shapes import as_array

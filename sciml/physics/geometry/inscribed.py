@@ -7,10 +7,11 @@ import math
 import torch
 
 from sciml.errors import InvalidArgument
-from sciml.physics.geometry.curves import Ellipse, Star
+from sciml.physics.geometry.curves import Ellipse
 from sciml.physics.geometry.domain import Domain
 from sciml.physics.geometry.polygon import Polygon
 from sciml.physics.geometry.primitives import Annulus, Ball
+from sciml.physics.geometry.star_domain import Star
 from sciml.shapes import check_kind
 
 

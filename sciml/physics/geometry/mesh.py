@@ -20,7 +20,8 @@ from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from sciml.errors import InvalidArgument, optional
-from sciml.physics.geometry.domain import Boundary, Domain, length, positive, rows_of, uniform
+from sciml.physics.geometry.domain import Boundary, Domain
+from sciml.physics.geometry.domain_rows import length, positive, rows_of, uniform
 from sciml.physics.geometry.triangles import along_a_curve, closest_triangle, on_triangle, table
 from sciml.shapes import check_kind
 

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from sciml.errors import InvalidArgument
-from sciml.physics.geometry.domain import Boundary, Domain, batch, positive, rows_of, uniform
+from sciml.physics.geometry.domain import Boundary, Domain
+from sciml.physics.geometry.domain_rows import batch, positive, rows_of, uniform
 from sciml.shapes import check_kind
 
 

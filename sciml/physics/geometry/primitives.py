@@ -9,15 +9,8 @@ from torch import Tensor
 
 from sciml.errors import InvalidArgument
 from sciml.physics import samplers
-from sciml.physics.geometry.domain import (
-    Boundary,
-    Domain,
-    batch,
-    length,
-    positive,
-    rows_of,
-    uniform,
-)
+from sciml.physics.geometry.domain import Boundary, Domain
+from sciml.physics.geometry.domain_rows import batch, length, positive, rows_of, uniform
 
 
 class Annulus(Domain):

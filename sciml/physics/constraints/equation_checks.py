@@ -1,4 +1,4 @@
-"""What an equation returns, compared with what the layer asked it for.
+"""Checks of what an equation returns: shapes, rows, weights, and that formulas do not mix points.
 
 Equations are written by users as well (`ConstrainedEquation`). A feature of another shape would be
 indexed where it has no entries, a field of another shape assembled without a word, and a formula
@@ -15,11 +15,12 @@ from torch import Tensor
 from sciml.arguments import shown
 from sciml.errors import InvalidArgument
 from sciml.physics.constraints.equation import ConstrainedEquation
+from sciml.physics.constraints.points import ExpertPoints
 
 ALIKE = 1e-6  # relative difference of what must be equal, far above round-off
 
 
-def asked(
+def checked(
     equation: ConstrainedEquation, method: str, shape: Sequence[int], *given: object
 ) -> Tensor:
     """Return `equation.method(*given)`, a tensor of this shape.
@@ -65,13 +66,13 @@ def conditions(equation: ConstrainedEquation, field: Tensor, inputs: Tensor, dat
     return out
 
 
-def over(equation: ConstrainedEquation, method: str, sizes: Sequence[int]) -> Tensor:
+def checked_over_grid(equation: ConstrainedEquation, method: str, sizes: Sequence[int]) -> Tensor:
     """Return `weight` or `shared` over a grid.
 
     Raises:
         InvalidArgument: If it is none, and for weights that are negative or not finite.
     """
-    out = asked(equation, method, sizes, tuple(sizes))
+    out = checked(equation, method, sizes, tuple(sizes))
     if method == "shared" and out.dtype != torch.bool:
         raise _other(equation, method, shown(out), "booleans")
     if method == "weight" and not bool((out.isfinite() & (out >= 0)).all()):
@@ -80,7 +81,9 @@ def over(equation: ConstrainedEquation, method: str, sizes: Sequence[int]) -> Te
 
 
 @torch.no_grad()
-def examine(equation: ConstrainedEquation, columns: Tensor, offset: Tensor, inputs: Tensor) -> None:
+def check_structure(
+    equation: ConstrainedEquation, columns: Tensor, offset: Tensor, inputs: Tensor
+) -> None:
     """Refuse features that are not affine, and a formula that mixes the points.
 
     Args:
@@ -128,6 +131,67 @@ def examine(equation: ConstrainedEquation, columns: Tensor, offset: Tensor, inpu
                 equation, "formula", "residuals that change when other points are left out",
                 "one residual per point, of the values at that point alone",
             )  # fmt: skip
+
+
+def check_basis(equation: ConstrainedEquation, basis: Tensor, inputs: Tensor) -> None:
+    """Refuse basis functions `(B, N, *grid)` and inputs that are not on the equation's grid.
+
+    Raises:
+        InvalidArgument: With the shapes that fit.
+    """
+    axes, sizes = equation.axes, equation.sizes
+    wanted = ["T" if a == "t" else n for a, n in zip(axes, sizes, strict=True)]
+    space = tuple(n for n in wanted if n != "T")
+    fits = basis.dim() == 2 + len(axes)
+    fits = fits and all(w in ("T", n) for w, n in zip(wanted, basis.shape[2:], strict=True))
+    if not fits or tuple(inputs.shape[2:]) != space:
+        raise InvalidArgument(
+            f"basis functions of shape {tuple(basis.shape)} with inputs of shape "
+            f"{tuple(inputs.shape)}",
+            f"(B, N, {', '.join(map(str, wanted))}) and (B, {equation.in_channels}, "
+            f"{', '.join(map(str, space))})",
+            "An equation belongs to its grid in space: make it for the problem on yours",
+        )
+    if not basis.shape[1]:
+        raise InvalidArgument("no basis functions", "at least one", "Type network.functions=16")
+    if len(basis) != len(inputs) or inputs.shape[1] != equation.in_channels:
+        raise InvalidArgument(
+            f"inputs of shape {tuple(inputs.shape)} for {len(basis)} samples",
+            f"({len(basis)}, {equation.in_channels}, ...)",
+        )
+
+
+def check_field(equation: ConstrainedEquation, value: Tensor, inputs: Tensor) -> None:
+    """Refuse fields `(B, *grid)` and inputs that are not on the equation's grid.
+
+    Raises:
+        InvalidArgument: With the shapes that fit.
+    """
+    pairs = list(zip(equation.axes, equation.sizes, strict=True))
+    space = tuple(n for axis, n in pairs if axis != "t")
+    there = tuple(value.shape[1 + len(pairs) - len(space) :])
+    fits = value.dim() == 1 + len(pairs) and there == space
+    if not fits or len(inputs) != len(value) or tuple(inputs.shape[2:]) != space:
+        wanted = ", ".join("T" if axis == "t" else str(n) for axis, n in pairs)
+        raise InvalidArgument(
+            f"a field of shape {tuple(value.shape)} with inputs of shape {tuple(inputs.shape)}",
+            f"(B, {wanted}) and (B, {equation.in_channels}, {', '.join(map(str, space))})",
+        )
+
+
+def check_rows(points: ExpertPoints, conditions: int, functions: int) -> None:
+    """Refuse experts that have fewer rows than functions: their weights were arbitrary.
+
+    Raises:
+        InvalidArgument: With what to type.
+    """
+    least = min(points.counts) + conditions
+    if least < functions:
+        raise InvalidArgument(
+            f"an expert with {least} rows for {functions} basis functions",
+            "at least as many rows (points and conditions) as functions",
+            "Type more constraint.points, fewer experts, or fewer network.functions",
+        )
 
 
 def _other(equation: object, method: str, came: str, wanted: str) -> InvalidArgument:
