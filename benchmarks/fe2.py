@@ -37,7 +37,8 @@ from sciml.physics.solids.structures import STRUCTURES
 from sciml.pretrained import load_pretrained
 from sciml.pretrained.trained_law import recorded_cell
 from sciml.simulate.fe2 import distance
-from sciml.simulate.macro import MacroSolver, MacroState
+from sciml.simulate.macro import MacroSolver
+from sciml.simulate.macro_results import MacroState
 from sciml.simulate.micro import CellMicro, Micro, OperatorMicro
 from sciml.solvers.solution import Status
 

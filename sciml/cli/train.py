@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from sciml.cli import paths
-from sciml.cli.records import rank_watch, resume, run_folder
+from sciml.cli.records import rank_watch, read_checkpoint, resume, run_folder
 from sciml.errors import ConfigError, ConvergenceError, RunFailed, SciMLError, TrainingDiverged
 
 EXAMPLES = """\
@@ -190,7 +190,7 @@ def fresh(run_dir: Path) -> Path:
     return run_dir
 
 
-def claimable(run_dir: Path, found: resume.Checkpoint | None, overwrite: bool) -> None:
+def claimable(run_dir: Path, found: read_checkpoint.Checkpoint | None, overwrite: bool) -> None:
     """See that a run may have this folder; on ranks other than the first, rank 0 has seen to it.
 
     Raises:
@@ -264,7 +264,9 @@ def quoted(path: Path) -> str:
     return f"'{text}'"
 
 
-def run_job(config: Any, start: list[str], found: resume.Checkpoint | None, multirun: bool) -> int:
+def run_job(
+    config: Any, start: list[str], found: read_checkpoint.Checkpoint | None, multirun: bool
+) -> int:
     """Run one job: alone in this process, or as its own program where a sweep meets DDP."""
     from hydra.core.hydra_config import HydraConfig
 

@@ -18,7 +18,7 @@ from sciml.errors import InvalidArgument
 from sciml.networks.fields.coarse_input import coarse_solve
 from sciml.networks.fields.field_network import FieldNetwork
 from sciml.physics.constraints.penalty import SoftConstraint
-from sciml.pretrained.class_table import build
+from sciml.pretrained.described_objects import build
 from sciml.pretrained.operator import PretrainedOperator
 
 

@@ -20,7 +20,8 @@ from sciml.arguments import device as device_
 from sciml.arguments import maybe, path, takes, text
 from sciml.errors import InvalidArgument, PretrainedError, did_you_mean
 from sciml.pretrained import hub, weights
-from sciml.pretrained.class_table import CLASSES, REFUSALS, build, resolve
+from sciml.pretrained.class_table import CLASSES, resolve
+from sciml.pretrained.described_objects import REFUSALS, build
 from sciml.pretrained.operator import PretrainedOperator, check_schema
 from sciml.pretrained.predictor import PretrainedPINN
 

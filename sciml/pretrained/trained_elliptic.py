@@ -23,15 +23,8 @@ from sciml.physics.elliptic.grid_problem import sampled_problem
 from sciml.physics.geometry import Domain, Similar
 from sciml.physics.walks.distance_table import inside_points
 from sciml.physics.walks.spheres import WalkOnSpheres
-from sciml.physics.walks.verification import (
-    Given,
-    Predict,
-    Problems,
-    Verification,
-    correct,
-    verify,
-)
-from sciml.pretrained import class_table
+from sciml.physics.walks.verification import Given, Predict, Problems, Verification, correct, verify
+from sciml.pretrained import class_table, described_objects
 from sciml.pretrained.operator import PretrainedOperator
 from sciml.pretrained.placed import check_problem, place
 from sciml.pretrained.predictor import PretrainedPINN, _real_tensor, check_finite
@@ -94,7 +87,7 @@ def _operator(model: PretrainedOperator) -> tuple[Draw, Predict]:
             f"Known families: {', '.join(class_table.CLASSES['family'])}",
         )
     arguments = {key: value for key, value in node.items() if key != "_target_"}
-    family = class_table.build("family", {"class": name, "arguments": arguments})
+    family = described_objects.build("family", {"class": name, "arguments": arguments})
     return family.draw, _values_of(model)
 
 

@@ -28,7 +28,7 @@ from sciml.networks.cells.equino_law import EquiNO
 from sciml.physics.solids.cell_snapshots import RTOL, snapshots
 from sciml.physics.solids.cells import Cell
 from sciml.physics.solids.galerkin import GalerkinSolver
-from sciml.pretrained import class_table
+from sciml.pretrained import class_table, described_objects
 from sciml.pretrained.operator import PretrainedOperator
 
 ALIKE = 1e-3  # relative distance of means of modes that are made anew
@@ -96,7 +96,7 @@ def recorded_cell(spec: Mapping) -> Cell:
             "Train one with model=equino_disk",
         )
     arguments = {key: value for key, value in node.items() if key != "_target_"}
-    return class_table.build("cell", {"class": name, "arguments": arguments})
+    return described_objects.build("cell", {"class": name, "arguments": arguments})
 
 
 def verify_law(

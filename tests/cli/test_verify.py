@@ -9,7 +9,7 @@ import torch
 
 from sciml.autodiff.streams import Streams
 from sciml.cli.main import main
-from sciml.cli.verbs.predict import _read_csv
+from sciml.cli.verbs.point_files import _read_csv
 from sciml.cli.verification.verify_law import report
 from sciml.errors import InvalidArgument
 from sciml.networks.elliptic.wos_fno import WosFNO

@@ -34,7 +34,8 @@ from sciml.physics.systems import (
     Time,
     Unknown,
 )
-from sciml.pinn import load, solve
+from sciml.pinn import solve
+from sciml.system_solution import load
 
 
 def module_of(system: System, width: int = 6, depth: int = 3, **options) -> PINN:

@@ -38,7 +38,8 @@ from sciml.physics.systems import (
     Unknown,
 )
 from sciml.physics.systems import sampled_laplacian as sampling
-from sciml.pinn import load, solve
+from sciml.pinn import solve
+from sciml.system_solution import load
 
 
 def module_of(system: System, network=None, data=None, **options) -> PINN:

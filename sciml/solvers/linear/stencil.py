@@ -24,13 +24,14 @@ from scipy import sparse
 from torch import Tensor
 from torch.nn.functional import pad
 
-from sciml.arguments import booleans, check_alike, shown, takes, tensor, tensors, typed
+from sciml.arguments import booleans, shown, takes, tensor, tensors, typed
 from sciml.errors import InvalidArgument, InvalidType
 from sciml.solvers.algebra.linear_operators import Operator
 from sciml.solvers.derivatives.implicit import Implicit
 from sciml.solvers.entry_points import linear_solve
 from sciml.solvers.layout import Rows, transformed
 from sciml.solvers.solution import Policy, Solution
+from sciml.tensor_types import check_alike
 
 
 def low(x: Tensor, axis: int) -> Tensor:

@@ -21,17 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sciml.arguments import (
-    flag,
-    function,
-    in_range,
-    maybe,
-    number,
-    numbers,
-    takes,
-    tensor,
-    whole,
-)
+from sciml.arguments import flag, function, maybe, number, numbers, takes, tensor, whole
 from sciml.errors import InvalidArgument
 from sciml.shapes import check_call, name_of
 from sciml.solvers.bookkeeping import Progress
@@ -39,6 +29,7 @@ from sciml.solvers.layout import Layout
 from sciml.solvers.pipeline import PARTS, Adjoint, layout_for, solve_problem
 from sciml.solvers.problem import Task
 from sciml.solvers.solution import Outcome, Policy, Solution
+from sciml.tensor_types import in_range
 
 Step = float | Tensor | None
 
