@@ -41,7 +41,7 @@ from sciml.cli.runs import build
 from sciml.cli.targets import preflight
 from sciml.cli.typed import overrides, schema
 from sciml.errors import ConfigError, InvalidArgument, InvalidType, TrainingDiverged
-from sciml.modules.pinn import PINN
+from sciml.modules.system_pinn import PINN
 from sciml.physics.systems import (
     At,
     Ball,

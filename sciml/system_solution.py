@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from sciml.errors import InvalidArgument, PretrainedError
-from sciml.modules.pinn import PINN
+from sciml.modules.system_pinn import PINN
 from sciml.modules.system_report import SystemReport
 from sciml.networks.pointwise.ansatz import network_sizes
 from sciml.physics.systems import System

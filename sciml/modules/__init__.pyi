@@ -6,12 +6,12 @@ from .evaluation.training_law import TrainingLaw
 from .fno_deq import SteadyOperator
 from .hard_constraint import HardConstraintOperator
 from .homoode import HomoODEClassifier
-from .pinn import PINN
 from .sdgd_pinn import SDGDPINN
 from .solver_in_the_loop import SolverInTheLoop
 from .stress_law import StressLaw
 from .supervised import Supervised
 from .supervised_operator import SupervisedOperator
+from .system_pinn import PINN
 from .vpionet import VariationalOperator
 from .wos_operator import WalkOperator
 

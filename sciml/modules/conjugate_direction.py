@@ -27,7 +27,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import torch
-from lightning import LightningModule
 from torch import Tensor
 
 from sciml.data.batch import Batch
@@ -36,10 +35,9 @@ from sciml.errors import InvalidArgument
 from sciml.modules.conjugate_loss import direction_rows, own_residuals
 from sciml.modules.evaluation.scores import everyone
 from sciml.modules.evaluation.tally import Tally
-from sciml.modules.step import step_loss
+from sciml.modules.training_method import TrainingMethod
 from sciml.networks.preconditioners import LearnedPreconditioner, PreconditionerNetwork
 from sciml.networks.preconditioners.learned_preconditioner import stencil_of
-from sciml.optim.construct import construct
 from sciml.optim.curvature.terms import LossTerm
 from sciml.solvers import Outcome, Status
 from sciml.solvers.linear import (
@@ -59,7 +57,7 @@ CLASSICAL: dict[str, Callable[[Stencil], Any]] = {
 }
 
 
-class ConjugateDirectionLearner(LightningModule):
+class ConjugateDirectionLearner(TrainingMethod):
     """Trains a network of `sciml.networks.preconditioners`.
 
     Args:
@@ -96,7 +94,7 @@ class ConjugateDirectionLearner(LightningModule):
         max_iter: int = 300,
         compare: Sequence[str] = ("multigrid",),
     ) -> None:
-        super().__init__()
+        super().__init__(optimizer, schedule)
         if not isinstance(network, PreconditionerNetwork) or not isinstance(data, SystemData):
             raise InvalidArgument(
                 f"network={type(network).__name__}, data={type(data).__name__} for "
@@ -117,9 +115,7 @@ class ConjugateDirectionLearner(LightningModule):
         self.directions, self.rtol, self.max_iter = directions, rtol, max_iter
         self._solver(None)  # refuses what a solver refuses, before training
         self.compare = tuple(compare)
-        self.make_optimizer, self.make_schedule = optimizer, schedule
         self.effort = Tally()
-        self.last_terms: dict[str, Tensor] = {}
         self._report: dict[str, Any] = {}
 
     def forward(self, **inputs: Tensor) -> Tensor:
@@ -148,10 +144,6 @@ class ConjugateDirectionLearner(LightningModule):
         share = max(self.own_share, torch.finfo(u.dtype).tiny)
         age = 1 + (u / share * self.own_steps).long().clamp_max(self.own_steps - 1)
         return torch.where(u < self.own_share, age, 0)
-
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Return this rank's share of the loss."""
-        return step_loss(self, self.loss_terms(batch), batch.streams.world)
 
     # --- evaluation ---------------------------------------------------------------------------
     def _solver(self, preconditioner: Any) -> FlexibleCG | ConjugateDirections:
@@ -241,15 +233,6 @@ class ConjugateDirectionLearner(LightningModule):
     def test_report(self) -> dict[str, Any]:
         """Return what plots and tables show, see `sciml.callbacks.plots`."""
         return self._report
-
-    # --- optimisation -------------------------------------------------------------------------
-    def configure_optimizers(self) -> object:
-        """Return the optimizer and, if there is one, the schedule stepped every step."""
-        optimizer = construct(self.make_optimizer, self.network)
-        if self.make_schedule is None:
-            return optimizer
-        schedule = {"scheduler": self.make_schedule(optimizer), "interval": "step"}
-        return {"optimizer": optimizer, "lr_scheduler": schedule}
 
 
 def _size_of(part: str) -> int:

@@ -23,7 +23,7 @@ from sciml.physics.systems import At, Initial, Observed, On, PointSet, Same, Sys
 from sciml.physics.systems.conditions import read
 
 if TYPE_CHECKING:
-    from sciml.modules.pinn import PINN
+    from sciml.modules.system_pinn import PINN
 
 
 def check(system: System, windows: int) -> None:

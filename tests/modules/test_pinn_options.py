@@ -12,7 +12,7 @@ from scipy.integrate import quad, solve_ivp
 
 from sciml.data.point_sets import PointData
 from sciml.errors import InvalidArgument
-from sciml.modules.pinn import PINN
+from sciml.modules.system_pinn import PINN
 from sciml.modules.weights.attention import ResidualAttention
 from sciml.modules.weights.causal import CausalWeights
 from sciml.networks.pointwise.ansatz import network_sizes

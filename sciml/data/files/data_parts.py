@@ -122,3 +122,14 @@ def check_evaluated(rows: Rows, numbers: np.ndarray, tests: Mapping, path: Path)
             piece = chosen[i : i + CHUNK]
             for name, value in held[piece].items():
                 check_finite(name, value, piece, where)
+
+
+def check_counts(**counts: int) -> None:
+    """Refuse settings that count something and are below one.
+
+    Raises:
+        InvalidArgument: Naming the first.
+    """
+    for name, value in counts.items():
+        if value < 1:
+            raise InvalidArgument(f"data.{name}={value}", "a positive integer")

@@ -211,3 +211,15 @@ def per_input(fields: Fields) -> dict[str, float]:
         found[f.name] = float(std.square().mean().sqrt())
         at += f.channels
     return found
+
+
+def noisy(
+    fields: Fields, given: Mapping[str, Tensor], share: float, generator: torch.Generator
+) -> dict[str, Tensor]:
+    """Return inputs with normal noise, a share of the standard deviation of each in training."""
+    size = per_input(fields)
+    kicks = {
+        name: torch.randn(value.shape, generator=generator, dtype=value.dtype)
+        for name, value in given.items()
+    }
+    return {name: value + share * size[name] * kicks[name] for name, value in given.items()}

@@ -10,9 +10,8 @@ w_i. All derivatives of a set of points come from one pass of Taylor arithmetic
 the Gauss-Newton matrix, see `sciml.modules.identified`.
 
 Reference: Raissi, Perdikaris and Karniadakis 2019, "Physics-informed neural networks", J. Comput.
-Phys. 378; residual-adaptive points: Wu et al. 2023, arXiv 2207.10289 (method RAD), drawn anew with
-the batch and kept as long as it (`data.fixed_for`). Options have files of their own: `balance`,
-`causal`, `attention`, `marching`.
+Phys. 378. Options have files of their own: `adaptive_points` (kept as long as their batch,
+`data.fixed_for`), `balance`, `causal`, `attention`, `marching`.
 """
 
 from __future__ import annotations
@@ -24,30 +23,29 @@ from dataclasses import replace
 from typing import Literal
 
 import torch
-from lightning import LightningModule
 from torch import Tensor, nn
 
-from sciml.autodiff.multijet import MultiJet, lattice_of
 from sciml.data.collocation import Batch
-from sciml.errors import InvalidArgument, did_you_mean
 from sciml.modules import marching
-from sciml.modules.step import step_loss
+from sciml.modules.adaptive_points import kept_candidates
+from sciml.modules.initial_weights import initialise
+from sciml.modules.joint_evaluation import values_together
 from sciml.modules.system_report import SystemReport
+from sciml.modules.training_method import TrainingMethod, step_loss
 from sciml.modules.weights.attention import ResidualAttention
-from sciml.modules.weights.balance import RULES, balanced
+from sciml.modules.weights.balance import balanced, check_balance
 from sciml.modules.weights.causal import CausalWeights
+from sciml.modules.weights.given_weights import check_names, check_numbers
 from sciml.networks.pointwise.ansatz import Ansatz
 from sciml.networks.pointwise.time_windows import TimeWindows
-from sciml.optim.construct import construct, curvature_of
+from sciml.optim.construct import curvature_of
 from sciml.optim.curvature.terms import LossTerm
 from sciml.physics.systems import PointSet, System
 from sciml.physics.systems import sampled_laplacian as sampling
 from sciml.physics.systems.system import EQUATIONS
 
-LADDER = (1e-2, 1e-1, 1.0, 1e1, 1e2)  # of causal=true
 
-
-class PINN(LightningModule):
+class PINN(TrainingMethod):
     """A network trained on the residuals of a system of equations.
 
     Args:
@@ -103,20 +101,12 @@ class PINN(LightningModule):
         sampled: int | None = None,
         initial: Literal["given", "glorot"] = "given",
     ) -> None:
-        super().__init__()
-        if balance not in RULES:
-            raise InvalidArgument(
-                f"module.balance={balance}", "a rule", did_you_mean(balance, RULES)
-            )
-        if balance_every < 1:
-            raise InvalidArgument(f"module.balance_every={balance_every}", "a positive integer")
+        super().__init__(optimizer, schedule)
+        check_balance(balance, balance_every)
         self.balance, self.balance_every = balance, balance_every
         self.needs = problem.needs
         self.problem = problem
-        if initial not in ("given", "glorot"):
-            raise InvalidArgument(f"module.initial={initial}", "given or glorot")
-        if initial == "glorot":
-            network.apply(_glorot)
+        initialise(network, initial)
         modes = getattr(data, "modes", 1)
         if windows == 1:
             self.network: Ansatz | TimeWindows = Ansatz(problem, network, modes)
@@ -129,9 +119,7 @@ class PINN(LightningModule):
         self.as_new: list[dict] = []  # states of optimizers that have taken no step
         self.row_weights = nn.ModuleList()
         if causal is not None and causal is not False:
-            ladder = LADDER if causal is True else causal
-            ladder = [ladder] if isinstance(ladder, int | float) else list(ladder)
-            self.row_weights.append(CausalWeights(problem, ladder, causal_chunks))
+            self.row_weights.append(CausalWeights(problem, causal, causal_chunks))
         if attention:
             kept = getattr(data, "fixed_for", math.inf)
             equations = problem.term_names[: problem.equation_count]
@@ -143,17 +131,11 @@ class PINN(LightningModule):
         self._simple = simple if windows == 1 else ()
         self._weighed: tuple[int, PointSet | None] = (-1, None)  # by which step, which points
         self._raw: dict[str, Tensor] = {}
-        self.make_optimizer, self.make_schedule = optimizer, schedule
         self.adaptive_power = adaptive_power
         self.weights = dict(weights or {})
-        for name, weight in self.weights.items():
-            if not (math.isfinite(weight) and weight >= 0):
-                raise InvalidArgument(
-                    f"module.weights={{{name}: {weight}}}", "a finite weight of at least 0"
-                )
-        self._weights_checked = not self.weights
+        check_numbers(self.weights)
+        check_names(self.weights, problem.term_names)
         self.report: SystemReport | None = None
-        self.last_terms: dict[str, Tensor] = {}
         self.history: dict[str, list[tuple[int, float]]] = {}
         # which candidates were kept, of which batch: points stay as long as their batch does
         self.register_buffer("kept", torch.zeros(0, dtype=torch.int64))
@@ -214,18 +196,7 @@ class PINN(LightningModule):
         simple = self._simple if self._trainer is not None and self.training else ()
         if len(simple) < 2 or any(curvature_of(o) is not None for o in self.trainer.optimizers):
             return {}
-        points = [batch.conditions[name] for name in simple]
-        whole = points[0].cache.get("together")
-        if whole is None or whole[0] is not points[-1]:
-            whole = points[-1], PointSet(torch.cat([p.x for p in points]))
-            points[0].cache["together"] = whole
-        packed = self.network.jet(whole[1], self.needs[simple[0]]).packed
-        parts = packed.split([len(p) for p in points], 1)
-        lattice, found = lattice_of(self.needs[simple[0]]), {}
-        for name, p, part in zip(simple, points, parts, strict=True):
-            known = self.problem.fields(p, MultiJet(part, lattice), self.network.jet)
-            found[name] = self.problem.residuals(name, p, known)
-        return found
+        return values_together(self.network, self.problem, simple, self.needs[simple[0]], batch)
 
     def _update_balance(self, batch: Batch) -> None:
         """Look at the terms with the weights that the user set."""
@@ -262,37 +233,15 @@ class PINN(LightningModule):
                 rule.begin(batch.points, batch.streams)
         if self.balance != "none" and self.global_step % self.balance_every == 0:
             self._update_balance(batch)
-        terms = self.loss_terms(batch)
-        log = self._logs()
+        terms = self.step_terms(batch)
+        log = self.logs_step()
         for rule in self.row_weights if fresh else ():
             rule.look(batch.points, self._raw, batch.streams)
             if log:
                 self.log_dict(rule.numbers())
-        if not self._weights_checked:
-            self._check_weights([term.name for term in terms])
         for name, constant in self.network.unknowns.items() if log else ():
             self.log(f"unknown/{name}", constant().detach())
         return step_loss(self, terms, batch.streams.world, log=log)
-
-    def _logs(self) -> bool:
-        """Return whether this step's numbers are written down, as the trainer counts."""
-        trainer = self._trainer
-        if trainer is None:
-            return True
-        step = self.global_step + 1
-        return (
-            step == 1 or step == trainer.max_steps or not step % max(1, trainer.log_every_n_steps)
-        )
-
-    def _check_weights(self, names: list[str]) -> None:
-        self._weights_checked = True
-        for name in self.weights:
-            if name not in names:
-                raise InvalidArgument(
-                    f"module.weights={{{name}: ...}}",
-                    "the name of a loss term",
-                    did_you_mean(name, names),
-                )
 
     # --- points -----------------------------------------------------------------------------
     def _choose_points(self, batch: Batch) -> Batch:
@@ -305,10 +254,9 @@ class PINN(LightningModule):
         if self._kept_of != batch.streams.step or len(self.kept) != keep:
             with torch.no_grad():
                 parts = self.residuals(EQUATIONS, p).values()
-            size = sum(r.square() for r in parts).sqrt() ** self.adaptive_power
-            size = size / size.mean().clamp_min(torch.finfo(size.dtype).tiny) + 1.0
+            size = sum(r.square() for r in parts).sqrt()
             generator = batch.streams.generator("keep")
-            self.kept = torch.multinomial(size, keep, generator=generator)
+            self.kept = kept_candidates(size, self.adaptive_power, keep, generator)
             self.kept_of.fill_(batch.streams.step)
             self._kept_of = batch.streams.step
             p.cache["chosen"] = None
@@ -356,29 +304,17 @@ class PINN(LightningModule):
         return {k: torch.cat([c[k] for c in chunks]).double() for k in self.problem.outputs}
 
     # --- optimisation -----------------------------------------------------------------------
-    def configure_optimizers(self) -> object:
-        """Return the optimizer and, if there is one, the schedule stepped every step."""
-        optimizer = construct(self.make_optimizer, self.network)
-        made = None if self.make_schedule is None else self.make_schedule(optimizer)
+    def schedule_of(self, optimizer: torch.optim.Optimizer) -> object:
+        """Return the schedule of an optimizer, begun anew in every window of time."""
+        made = super().schedule_of(optimizer)
         if isinstance(self.network, TimeWindows):
             self.as_new = [copy.deepcopy(optimizer.state_dict())]
             if made is not None:
                 steps = self.trainer.max_steps if self._trainer is not None else 0
                 made = marching.repeated(made, self.network.windows, steps)
-        if made is None:
-            return optimizer
-        schedule = {"scheduler": made, "interval": "step"}
-        return {"optimizer": optimizer, "lr_scheduler": schedule}
+        return made
 
     def begin_step(self) -> None:
         """Begin the next window of time, if it is due, before anybody looks at the optimizer."""
         if isinstance(self.network, TimeWindows):
             marching.go_on(self)
-
-
-def _glorot(layer: nn.Module) -> None:
-    """Give a linear layer weights of Glorot's variance, and no bias; frozen ones stay."""
-    if isinstance(layer, nn.Linear) and layer.weight.requires_grad:
-        nn.init.xavier_normal_(layer.weight)
-        if layer.bias is not None:
-            nn.init.zeros_(layer.bias)
