@@ -60,7 +60,7 @@ from sciml.physics.systems import (
     Time,
     Unknown,
 )
-from sciml.pretrained import class_table
+from sciml.pretrained.classes import class_table
 from sciml.system_solution import Solution, load
 
 __all__ = [

@@ -18,7 +18,8 @@ from sciml.modules.system_pinn import PINN
 from sciml.modules.system_report import SystemReport
 from sciml.networks.pointwise.ansatz import network_sizes
 from sciml.physics.systems import System
-from sciml.pretrained import described_objects, weights
+from sciml.pretrained.classes import described_objects
+from sciml.pretrained.files import weights
 
 CARD = "solution.json"
 

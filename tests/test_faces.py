@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from sciml.cli import paths
-from sciml.pretrained import class_table
-from sciml.pretrained.folder import SHIPPED
+from sciml.pretrained.classes import class_table
+from sciml.pretrained.files.folder import SHIPPED
 
 PACKAGE = Path(class_table.__file__).parents[1]
 FACES = sorted(

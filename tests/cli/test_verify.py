@@ -21,8 +21,8 @@ from sciml.physics.problems.unit_ball import AllenCahn, Poisson
 from sciml.physics.walks.spheres import WalkOnSpheres
 from sciml.physics.walks.verification import verify
 from sciml.pretrained import load_pretrained, save_operator, save_pretrained, training_ranges
-from sciml.pretrained.trained_elliptic import judged
-from sciml.pretrained.trained_law import LawVerification
+from sciml.pretrained.elliptic.elliptic_operator import judged
+from sciml.pretrained.judging.trained_law import LawVerification
 
 PROBLEMS = {"Poisson": Poisson, "PoissonBox": PoissonBox, "AllenCahn": AllenCahn}
 SMALL = ["--problems", "32", "--points", "8", "--walks", "32", "--eps", "1e-3"]

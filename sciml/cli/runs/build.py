@@ -20,7 +20,7 @@ from sciml.cli.runs import initial
 from sciml.cli.targets import resolving
 from sciml.errors import ConfigError, PretrainedError, SciMLError
 from sciml.optim import schedules
-from sciml.pretrained.weights import Bounded
+from sciml.pretrained.files.weights import Bounded
 
 # What constructors raise on arguments that they cannot use.
 REFUSALS = (MisconfigurationException, ArithmeticError, AssertionError, AttributeError)

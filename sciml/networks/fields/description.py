@@ -176,7 +176,7 @@ class Fields:
         }
 
     def schema(self) -> dict[str, dict[str, Any]]:
-        """Return what goes in and out, see `sciml.pretrained.operator`."""
+        """Return what goes in and out, see `sciml.pretrained.predictors.pretrained_operator`."""
         real = {"dtype": "float", "cast": True}
         return {
             "inputs": {f.name: {"shape": f.shape(), "unit": f.unit, **real} for f in self.inputs},

@@ -48,7 +48,7 @@ CLASSES: dict[str, dict[str, str]] = {
         "ResidualMLP": "sciml.networks:ResidualMLP",
         "TensorNetwork": "sciml.networks:TensorNetwork",
     },
-    # Networks with a `schema` of their own, see `sciml.pretrained.operator`.
+    # Networks with a `schema` of their own, see `sciml.pretrained.predictors.pretrained_operator`.
     "operator": {
         "Ansatz": "sciml.networks:Ansatz",
         "TimeWindows": "sciml.networks:TimeWindows",

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from sciml.errors import InvalidArgument, PretrainedError, optional
-from sciml.pretrained import weights
+from sciml.pretrained.files import weights
 
 PREFIX = "hf://"
 FILES = ("model.json", weights.FILE, "README.md")

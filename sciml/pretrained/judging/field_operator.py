@@ -18,8 +18,8 @@ from sciml.errors import InvalidArgument
 from sciml.networks.fields.coarse_input import coarse_solve
 from sciml.networks.fields.field_network import FieldNetwork
 from sciml.physics.constraints.penalty import SoftConstraint
-from sciml.pretrained.described_objects import build
-from sciml.pretrained.operator import PretrainedOperator
+from sciml.pretrained.classes.described_objects import build
+from sciml.pretrained.predictors.pretrained_operator import PretrainedOperator
 
 
 @dataclass(frozen=True)

@@ -18,11 +18,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sciml.errors import InvalidArgument, InvalidType
-from sciml.physics.elliptic.elliptic_problem import Dirichlet, Field
-from sciml.physics.geometry import Domain, Reflecting, Similar
+from sciml.errors import InvalidArgument
+from sciml.physics.elliptic.elliptic_problem import Dirichlet
+from sciml.physics.geometry import Domain, Similar
+from sciml.pretrained.elliptic.moved_fields import MovedDiffusion, MovedField
 
-COEFFICIENTS = ("screening", "diffusion")
 # Nodes per axis that the place and size of a domain are read from, by dimension.
 NODES = {2: 41, 3: 21}
 TIGHT = 0.85  # a bounding box is taken as it is if the domain fills so much of its longest side
@@ -48,89 +48,6 @@ class Placed:
     problem: Dirichlet
     points: Tensor
     unit: Tensor
-
-
-@dataclass(frozen=True)
-class Moved:
-    """A field in other coordinates, times a constant of each domain.
-
-    Attributes:
-        field: Of the original coordinates.
-        frame: The domains in both.
-        factor: `(B,)`.
-        far: Whether the original coordinates need float64.
-    """
-
-    field: Field
-    frame: Similar
-    factor: Tensor
-    far: bool
-
-    def __call__(self, y: Tensor, i: Tensor) -> Tensor:
-        """Return the field `(N,)` at `y (d, N)`, in the type of y."""
-        return (self.field(self._at(y, i), i) * self.frame.pick(self.factor, y.double(), i)).to(y)
-
-    def _at(self, y: Tensor, i: Tensor) -> Tensor:
-        x = self.frame.original(y, i)
-        return x if self.far else x.to(y)
-
-
-class MovedDiffusion(Moved):
-    """A diffusion with the gradient of its logarithm."""
-
-    def log_gradient(self, y: Tensor, i: Tensor) -> Tensor:
-        """Return the gradient of the logarithm `(d, N)` along y."""
-        slope = self.field.log_gradient(self._at(y, i), i)
-        return (slope * self.frame.pick(self.frame.size, y.double(), i)).to(y)
-
-
-def check_problem(inputs: Mapping, dim: int, domain: Domain, problem: Dirichlet) -> Dirichlet:
-    """Return the problem without what is zero, or refuse one that is not the operator's.
-
-    Args:
-        inputs: The operator's schema.
-        dim: Its d.
-        domain: B domains.
-        problem: Their equation.
-
-    Raises:
-        InvalidArgument: For another dimension, other boundary conditions or coefficients.
-        InvalidType: If these are no domain and no equation.
-    """
-    if isinstance(domain, Reflecting) or (
-        hasattr(problem, "flux") and not isinstance(problem, Dirichlet)
-    ):
-        raise InvalidArgument(
-            f"a {type(domain).__name__} with a {type(problem).__name__} problem",
-            "u = g on all of the boundary",
-            "Operators know no Neumann data: use sciml.physics.WalkOnStars",
-        )
-    if not isinstance(domain, Domain) or not isinstance(problem, Dirichlet):
-        raise InvalidType(
-            f"solve({type(domain).__name__}, {type(problem).__name__}, ...)",
-            "a domain of sciml.physics.geometry and a Dirichlet",
-            "For arrays use predict",
-        )
-    if domain.dim != dim:
-        raise InvalidArgument(f"domains in {domain.dim} dimensions", f"{dim}, as the operator has")
-    changed = {}
-    for name in COEFFICIENTS:
-        value, known = getattr(problem, name), name in inputs
-        if name == "screening" and _zero(value):
-            value = None
-        if value is None and name == "screening" and known:
-            raise InvalidArgument("no screening", "a positive one", "Use wos_poisson2d without")
-        if value is None and name == "diffusion" and known:
-            value = _one
-        if value is not None and not known and name == "screening":
-            raise InvalidArgument(
-                "a screening", "none: the operator does not know it", "Use wos_screened2d"
-            )
-        changed[name] = value
-    if problem.source is not None and "source" not in inputs:
-        raise InvalidArgument("a source", "none: the operator was trained without")
-    return Dirichlet(problem.boundary, problem.source, reduced=problem.reduced,
-                     bound=problem.bound, **changed)  # fmt: skip
 
 
 def place(
@@ -191,7 +108,7 @@ def place(
     frame = Similar(domain, center, size)
     far = bool((center.abs().amax(1) > FAR * half).any())
 
-    def moved(field: object, factor: Tensor, kind: type = Moved) -> object:
+    def moved(field: object, factor: Tensor, kind: type = MovedField) -> object:
         if callable(field):
             return kind(field, frame, factor, far)
         return (
@@ -200,7 +117,7 @@ def place(
 
     square = size**2
     alpha = problem.diffusion if "diffusion" in inputs else None
-    kind = MovedDiffusion if hasattr(alpha, "log_gradient") else Moved
+    kind = MovedDiffusion if hasattr(alpha, "log_gradient") else MovedField
     return Placed(
         frame,
         Dirichlet(
@@ -317,11 +234,3 @@ def _unit(
     # a power of two: data are scaled without rounding
     unit = torch.exp2(torch.ceil(torch.log2(ratio.clamp_min(1e-300))))
     return torch.where((ratio > 1) | ((ratio > 0) & (ratio < SMALLEST)), unit, 1.0)
-
-
-def _zero(value: object) -> bool:
-    return value is not None and not callable(value) and bool((torch.as_tensor(value) == 0).all())
-
-
-def _one(x: Tensor, i: Tensor) -> Tensor:
-    return torch.ones_like(x[0])

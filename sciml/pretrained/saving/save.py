@@ -17,10 +17,12 @@ from sciml.arguments import made, mapping, maybe, path, takes
 from sciml.arguments import text as text_
 from sciml.errors import InvalidArgument, PretrainedError
 from sciml.networks.pointwise.trial import TrialSolution
-from sciml.pretrained import card, weights
-from sciml.pretrained.class_table import name_of
-from sciml.pretrained.folder import FORMAT, load_pretrained, read_spec
-from sciml.pretrained.operator import PretrainedOperator
+from sciml.pretrained.classes.class_table import name_of
+from sciml.pretrained.files import weights
+from sciml.pretrained.files.folder import load_pretrained
+from sciml.pretrained.files.model_description import FORMAT, read_spec
+from sciml.pretrained.predictors.pretrained_operator import PretrainedOperator
+from sciml.pretrained.saving import card
 
 
 def _part(value: object) -> str:
@@ -69,7 +71,7 @@ def save_pretrained(
         metrics: Measured quality, name to number.
         data: How the training points were made, plain data.
         units: Units of "x", "t" and "value"; "1" (dimensionless) where not given.
-        joint: What training points covered together, from `sciml.pretrained.joint.joint_range`.
+        joint: What training points covered together, from `sciml.pretrained.checks.joint.joint_range`.
 
     Returns:
         The folder.

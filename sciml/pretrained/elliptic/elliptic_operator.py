@@ -24,10 +24,12 @@ from sciml.physics.geometry import Domain, Similar
 from sciml.physics.walks.distance_table import inside_points
 from sciml.physics.walks.spheres import WalkOnSpheres
 from sciml.physics.walks.verification import Given, Predict, Problems, Verification, correct, verify
-from sciml.pretrained import class_table, described_objects
-from sciml.pretrained.operator import PretrainedOperator
-from sciml.pretrained.placed import check_problem, place
-from sciml.pretrained.predictor import PretrainedPINN, _real_tensor, check_finite
+from sciml.pretrained.checks.arrays_given import check_finite
+from sciml.pretrained.classes import class_table, described_objects
+from sciml.pretrained.elliptic.known_equations import check_problem
+from sciml.pretrained.elliptic.placed import place
+from sciml.pretrained.predictors.pretrained_operator import PretrainedOperator
+from sciml.pretrained.predictors.pretrained_pinn import PretrainedPINN
 
 EPS = 2e-4  # where the walks of a correction end at most, in units of a domain's size
 SHELL = 3e-3  # and times the root of their number

@@ -8,33 +8,18 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from sciml.arguments import flag, maybe, takes, tensor, whole
-from sciml.errors import InvalidArgument, InvalidType, PretrainedError, RangeWarning
-from sciml.pretrained.joint import RARE, Joint, beyond, rare
+from sciml.arguments import flag, maybe, takes, whole
+from sciml.errors import InvalidArgument, RangeWarning
+from sciml.pretrained.checks.arrays_given import (
+    check_finite,
+    finite_points,
+    real_tensor,
+    training_ranges,
+)
+from sciml.pretrained.checks.joint import RARE, Joint, beyond, rare
 
 RANGE_SLACK = 0.02  # of the width of a range: its ends were found by sampling
 MAX_POINTS_PER_CHUNK = 8192
-
-
-@takes(x=tensor, t=maybe(tensor))
-def training_ranges(x: Tensor, t: Tensor | None = None) -> dict[str, tuple[float, float]]:
-    """Return what a sample of training points covers.
-
-    In high dimension points concentrate on a shell, so |x| says more than the coordinates do.
-
-    Args:
-        x: Points `(N, d)`.
-        t: Times `(N, 1)` or None.
-
-    Returns:
-        `x.norm` and `x.coordinate`, and `t.value` where there is a time: (least, greatest).
-    """
-    if x.dim() != 2 or not x.numel():
-        raise InvalidArgument(f"x of shape {tuple(x.shape)}", "points (N, d), at least one")
-    values = {"x.norm": torch.linalg.vector_norm(x, dim=1), "x.coordinate": x}
-    if t is not None:
-        values["t.value"] = t
-    return {name: (float(v.min()), float(v.max())) for name, v in values.items()}
 
 
 class PretrainedPINN(nn.Module):
@@ -118,7 +103,7 @@ class PretrainedPINN(nn.Module):
                     "correct=0, whose values have derivatives, or points that require none",
                     "Walks are random numbers without derivatives: predict under torch.no_grad()",
                 )
-            from sciml.pretrained.trained_elliptic import correct_solution
+            from sciml.pretrained.elliptic.elliptic_operator import correct_solution
 
             found |= correct_solution(self, whole, found["value"], correct, seed)
         return found
@@ -136,7 +121,7 @@ class PretrainedPINN(nn.Module):
             return {"value": value if asked else value.detach(), "gradient": slope}
 
     def _check_points(self, x, t) -> tuple[Tensor, Tensor | None]:
-        x = _real_tensor("x", x)
+        x = real_tensor("x", x)
         if x.ndim != 2 or x.shape[1] != self.dim or not len(x):
             raise InvalidArgument(
                 f"x has shape {tuple(x.shape)}",
@@ -150,19 +135,19 @@ class PretrainedPINN(nn.Module):
                 raise InvalidArgument(
                     "a time was given", "none: this problem is static", "Call predict(x)"
                 )
-            return _finite("x", x), None
+            return finite_points("x", x), None
         if t is None:
             raise InvalidArgument(
                 "no time was given", f"t of shape ({len(x)}, 1)", "Call predict(x, t)"
             )
-        t = _real_tensor("t", t).to(x.device)
+        t = real_tensor("t", t).to(x.device)
         if t.numel() == 1:
             t = t.reshape(1, 1).expand(len(x), 1)
         if tuple(t.shape) not in ((len(x),), (len(x), 1)):
             raise InvalidArgument(
                 f"t has shape {tuple(t.shape)}", f"({len(x)}, 1) for {len(x)} points, or one number"
             )
-        return _finite("x", x), _finite("t", t.reshape(-1, 1))
+        return finite_points("x", x), finite_points("t", t.reshape(-1, 1))
 
     def _check_ranges(self, x: Tensor, t: Tensor | None) -> None:
         seen = training_ranges(x, t)
@@ -201,38 +186,3 @@ class PretrainedPINN(nn.Module):
                     stacklevel=3,
                 )
                 return
-
-
-def _real_tensor(name: str, value) -> Tensor:
-    try:
-        value = torch.as_tensor(value)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise InvalidType(
-            f"{name} is a {type(value).__name__} ({error})", "a real array"
-        ) from error
-    if value.is_complex() or value.dtype == torch.bool:
-        raise InvalidType(f"{name} has dtype {value.dtype}", "real numbers")
-    return value if value.is_floating_point() else value.to(torch.get_default_dtype())
-
-
-def check_finite(found: Mapping[str, Tensor]) -> None:
-    """Refuse outputs that are not finite: they are no result.
-
-    Raises:
-        PretrainedError: Naming the output.
-    """
-    for name, value in found.items():
-        bad = int((~torch.isfinite(value)).sum()) if value.is_floating_point() else 0
-        if bad:
-            raise PretrainedError(
-                f"the model gives {bad} of {value.numel()} entries of {name} that are not finite",
-                "numbers",
-                "Its weights are not finite, or the inputs are far beyond what it was trained on",
-            )
-
-
-def _finite(name: str, value: Tensor) -> Tensor:
-    bad = int((~torch.isfinite(value)).any(dim=1).sum())
-    if bad:
-        raise InvalidArgument(f"{name} is not finite in {bad} of {len(value)} points", "numbers")
-    return value

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from sciml.pretrained import example
+from sciml.pretrained.saving import example
 
 # What the names of inputs mean, for operators on domains.
 MEANING = {

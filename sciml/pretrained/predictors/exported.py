@@ -29,7 +29,7 @@ from torch.overrides import TorchFunctionMode
 from sciml.errors import InvalidArgument, PretrainedError
 
 if TYPE_CHECKING:
-    from sciml.pretrained.operator import PretrainedOperator
+    from sciml.pretrained.predictors.pretrained_operator import PretrainedOperator
 
 SAMPLES = 3  # in the example; the program is then tried with others
 TOLERANCE = 1e-5  # of the size of the outputs, in single precision

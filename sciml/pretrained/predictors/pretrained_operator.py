@@ -12,7 +12,6 @@ with "N" are independent samples along that axis and may be evaluated in chunks.
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -21,15 +20,9 @@ import torch
 from torch import Tensor, nn
 
 from sciml.arguments import maybe, takes, whole
-from sciml.errors import (
-    InvalidArgument,
-    InvalidType,
-    PretrainedError,
-    RangeWarning,
-    did_you_mean,
-)
-from sciml.pretrained import distance_checks
-from sciml.pretrained.predictor import check_finite
+from sciml.errors import InvalidArgument, RangeWarning, did_you_mean
+from sciml.pretrained.checks import distance_checks
+from sciml.pretrained.checks.arrays_given import check_finite, input_tensor
 
 if TYPE_CHECKING:
     from sciml.physics.elliptic.elliptic_problem import Dirichlet
@@ -41,38 +34,6 @@ RANGE_SLACK = 0.02  # of the width of a range: its ends were found by sampling
 # 1 kB, so 150 MB at once on the CPU, where larger chunks are slower as well.
 # And samples in a chunk, for networks with a grid inside that their inputs do not show.
 CHUNK_CPU, CHUNK_DEVICE = (2**17, 128), (2**21, 2048)
-
-
-def check_schema(network: nn.Module, spec: Mapping) -> None:
-    """Refuse a description whose inputs and outputs are not those of the network it names.
-
-    Raises:
-        PretrainedError: Naming the entry.
-    """
-    for side, entries in network.schema().items():
-        found = spec[side]
-        if set(found) != set(entries):
-            raise PretrainedError(
-                f"model.json lists the {side} {sorted(found)}", f"{sorted(entries)}"
-            )
-        for name, entry in entries.items():
-            same = isinstance(found[name], dict) and all(
-                found[name].get(key) == value for key, value in entry.items()
-            )
-            if not same:
-                raise PretrainedError(
-                    f"model.json describes '{name}' as {str(found[name])[:80]}", f"{entry}"
-                )
-            _check_ranges_entry(name, found[name].get("ranges", {}))
-
-
-def _check_ranges_entry(name: str, ranges: object) -> None:
-    for value in ranges.values() if isinstance(ranges, dict) else [None]:
-        plain = isinstance(value, list) and len(value) == 2
-        if not plain or not all(isinstance(v, int | float) and math.isfinite(v) for v in value):
-            raise PretrainedError(
-                f"model.json gives '{name}' the range {str(value)[:40]}", "[low, high]"
-            )
 
 
 class PretrainedOperator(nn.Module):
@@ -123,7 +84,7 @@ class PretrainedOperator(nn.Module):
             PretrainedError: If an output is not finite.
         """
         if correct:
-            from sciml.pretrained.trained_elliptic import check_correctable
+            from sciml.pretrained.elliptic.elliptic_operator import check_correctable
 
             check_correctable(self, correct)
         given = self._named(values, inputs)
@@ -194,7 +155,7 @@ class PretrainedOperator(nn.Module):
         return {key: value.to(device) for key, value in found.items()}
 
     def export(self, *values, **inputs) -> torch.export.ExportedProgram:
-        """Return the operator as a program of torch alone; see `sciml.pretrained.exported`.
+        """Return the operator as a program of torch alone; see `sciml.pretrained.predictors.exported`.
 
         Args:
             values: An example of the inputs, as for `predict`: all sizes but the number of samples
@@ -204,7 +165,7 @@ class PretrainedOperator(nn.Module):
         Raises:
             InvalidArgument: If the example does not fit, or the operator cannot be exported.
         """
-        from sciml.pretrained.exported import export
+        from sciml.pretrained.predictors.exported import export
 
         example = self._named(values, inputs) if values or inputs else {}
         self._check_shapes(example)
@@ -224,8 +185,8 @@ class PretrainedOperator(nn.Module):
         """Return the solutions of B elliptic problems at any points of their domains.
 
         The operator is shown its own grid or cloud of points; with `walks` its values are replaced
-        by unbiased ones, see `sciml.pretrained.trained_elliptic`. Domains anywhere, of any size and
-        unit, are moved and scaled to what training covered (`sciml.pretrained.placed`); values and
+        by unbiased ones, see `sciml.pretrained.elliptic.elliptic_operator`. Domains anywhere, of any size and
+        unit, are moved and scaled to what training covered (`sciml.pretrained.elliptic.placed`); values and
         error bars are those at the given points. Values are differentiable in all that the domains,
         the equation and the points are made from and that requires gradients.
 
@@ -253,7 +214,7 @@ class PretrainedOperator(nn.Module):
             >>> disk = Ball(1.0, (0.0, 0.0))
             >>> u = operator.solve(disk, Dirichlet(lambda x, i: x[0]), points, walks=64)
         """
-        from sciml.pretrained.trained_elliptic import solve
+        from sciml.pretrained.elliptic.elliptic_operator import solve
 
         return solve(self, domain, problem, points, walks, seed)
 
@@ -287,7 +248,7 @@ class PretrainedOperator(nn.Module):
         Example:
             >>> operator.verify(Ellipse((1.2, 0.8)), problem).rel_l2
         """
-        from sciml.pretrained.trained_elliptic import verify_own
+        from sciml.pretrained.elliptic.elliptic_operator import verify_own
 
         return verify_own(
             self, domain, problem, points=points, walks=walks, confidence=confidence, seed=seed
@@ -307,7 +268,7 @@ class PretrainedOperator(nn.Module):
                     "correct=0, whose values have derivatives, or inputs that require none",
                     "Walks are random numbers without derivatives: predict under torch.no_grad()",
                 )
-            from sciml.pretrained.trained_elliptic import correct_grid
+            from sciml.pretrained.elliptic.elliptic_operator import correct_grid
 
             found = correct_grid(self, inputs, found, correct, seed)
         return {key: value.to(device) for key, value in found.items()}
@@ -336,7 +297,7 @@ class PretrainedOperator(nn.Module):
         missing = [k for k, e in known.items() if k not in named and not e.get("optional")]
         if missing:
             raise InvalidArgument(f"no {' and no '.join(missing)}", f"the inputs {list(known)}")
-        return {key: _tensor(key, named[key], known[key]) for key in known if key in named}
+        return {key: input_tensor(key, named[key], known[key]) for key in known if key in named}
 
     def _check_shapes(self, given: Mapping[str, Tensor]) -> dict[str, int]:
         """Return the sizes that the letters stand for."""
@@ -408,30 +369,3 @@ class PretrainedOperator(nn.Module):
                         f"[{low:.4g}, {high:.4g}]. Values outside are extrapolated."
                     )
         return found
-
-
-def _tensor(name: str, value: object, entry: Mapping) -> Tensor:
-    """Return an input as a tensor of the right kind of numbers."""
-    try:
-        value = torch.as_tensor(value)
-    except (TypeError, ValueError, RuntimeError) as error:
-        shape = hasattr(value, "signed_distance")
-        hint = "For domains and equations use solve(domain, problem, points)" if shape else ""
-        raise InvalidType(
-            f"{name} is a {type(value).__name__} ({error})", "an array", hint
-        ) from error
-    if entry.get("dtype", "float") == "int":
-        if value.is_floating_point() or value.is_complex() or value.dtype == torch.bool:
-            raise InvalidType(f"{name} has dtype {value.dtype}", "integers")
-        return value.long()
-    if value.dtype == torch.bool and entry.get("cast"):  # a mask stands for the numbers 0 and 1
-        value = value.to(torch.get_default_dtype())
-    if value.is_complex() or value.dtype == torch.bool:
-        raise InvalidType(f"{name} has dtype {value.dtype}", "real numbers")
-    value = value if value.is_floating_point() else value.to(torch.get_default_dtype())
-    bad = int((~torch.isfinite(value)).sum())
-    if bad:
-        raise InvalidArgument(
-            f"{name} is not finite in {bad} of {value.numel()} entries", "numbers"
-        )
-    return value

@@ -17,7 +17,7 @@ from torch import Tensor
 from sciml.errors import InvalidArgument
 from sciml.networks.spectral.constrained_fno import ConstrainedOperator
 from sciml.physics.evolution.evolution_problem import training_levels
-from sciml.pretrained.operator import PretrainedOperator
+from sciml.pretrained.predictors.pretrained_operator import PretrainedOperator
 
 
 @dataclass(frozen=True)

@@ -28,8 +28,8 @@ from sciml.networks.cells.equino_law import EquiNO
 from sciml.physics.solids.cell_snapshots import RTOL, snapshots
 from sciml.physics.solids.cells import Cell
 from sciml.physics.solids.galerkin import GalerkinSolver
-from sciml.pretrained import class_table, described_objects
-from sciml.pretrained.operator import PretrainedOperator
+from sciml.pretrained.classes import class_table, described_objects
+from sciml.pretrained.predictors.pretrained_operator import PretrainedOperator
 
 ALIKE = 1e-3  # relative distance of means of modes that are made anew
 CHUNK = 16  # strains whose fields are in memory together

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 
 from sciml.errors import PretrainedError, did_you_mean
-from sciml.pretrained.class_table import resolve
+from sciml.pretrained.classes.class_table import resolve
 
 # What constructors raise on arguments that they cannot use.
 REFUSALS = (ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError)

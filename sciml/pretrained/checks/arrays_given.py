@@ -1,0 +1,107 @@
+"""Arrays as a model takes them: real, finite, of known ranges."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from sciml.arguments import maybe, takes
+from sciml.errors import InvalidArgument, InvalidType, PretrainedError
+from sciml.pretrained.checks.arrays_given import check_finite
+
+if TYPE_CHECKING:
+    pass
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from sciml.arguments import maybe, takes, tensor
+from sciml.errors import InvalidArgument, InvalidType, PretrainedError
+
+
+@takes(x=tensor, t=maybe(tensor))
+def training_ranges(x: Tensor, t: Tensor | None = None) -> dict[str, tuple[float, float]]:
+    """Return what a sample of training points covers.
+
+    In high dimension points concentrate on a shell, so |x| says more than the coordinates do.
+
+    Args:
+        x: Points `(N, d)`.
+        t: Times `(N, 1)` or None.
+
+    Returns:
+        `x.norm` and `x.coordinate`, and `t.value` where there is a time: (least, greatest).
+    """
+    if x.dim() != 2 or not x.numel():
+        raise InvalidArgument(f"x of shape {tuple(x.shape)}", "points (N, d), at least one")
+    values = {"x.norm": torch.linalg.vector_norm(x, dim=1), "x.coordinate": x}
+    if t is not None:
+        values["t.value"] = t
+    return {name: (float(v.min()), float(v.max())) for name, v in values.items()}
+
+
+def real_tensor(name: str, value) -> Tensor:
+    try:
+        value = torch.as_tensor(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InvalidType(
+            f"{name} is a {type(value).__name__} ({error})", "a real array"
+        ) from error
+    if value.is_complex() or value.dtype == torch.bool:
+        raise InvalidType(f"{name} has dtype {value.dtype}", "real numbers")
+    return value if value.is_floating_point() else value.to(torch.get_default_dtype())
+
+
+def check_finite(found: Mapping[str, Tensor]) -> None:
+    """Refuse outputs that are not finite: they are no result.
+
+    Raises:
+        PretrainedError: Naming the output.
+    """
+    for name, value in found.items():
+        bad = int((~torch.isfinite(value)).sum()) if value.is_floating_point() else 0
+        if bad:
+            raise PretrainedError(
+                f"the model gives {bad} of {value.numel()} entries of {name} that are not finite",
+                "numbers",
+                "Its weights are not finite, or the inputs are far beyond what it was trained on",
+            )
+
+
+def finite_points(name: str, value: Tensor) -> Tensor:
+    bad = int((~torch.isfinite(value)).any(dim=1).sum())
+    if bad:
+        raise InvalidArgument(f"{name} is not finite in {bad} of {len(value)} points", "numbers")
+    return value
+
+
+def input_tensor(name: str, value: object, entry: Mapping) -> Tensor:
+    """Return an input as a tensor of the right kind of numbers."""
+    try:
+        value = torch.as_tensor(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        shape = hasattr(value, "signed_distance")
+        hint = "For domains and equations use solve(domain, problem, points)" if shape else ""
+        raise InvalidType(
+            f"{name} is a {type(value).__name__} ({error})", "an array", hint
+        ) from error
+    if entry.get("dtype", "float") == "int":
+        if value.is_floating_point() or value.is_complex() or value.dtype == torch.bool:
+            raise InvalidType(f"{name} has dtype {value.dtype}", "integers")
+        return value.long()
+    if value.dtype == torch.bool and entry.get("cast"):  # a mask stands for the numbers 0 and 1
+        value = value.to(torch.get_default_dtype())
+    if value.is_complex() or value.dtype == torch.bool:
+        raise InvalidType(f"{name} has dtype {value.dtype}", "real numbers")
+    value = value if value.is_floating_point() else value.to(torch.get_default_dtype())
+    bad = int((~torch.isfinite(value)).sum())
+    if bad:
+        raise InvalidArgument(
+            f"{name} is not finite in {bad} of {value.numel()} entries", "numbers"
+        )
+    return value

@@ -1,0 +1,46 @@
+"""A description in a model.json against the network that it names."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+from sciml.errors import PretrainedError
+
+if TYPE_CHECKING:
+    pass
+
+
+def check_schema(network: nn.Module, spec: Mapping) -> None:
+    """Refuse a description whose inputs and outputs are not those of the network it names.
+
+    Raises:
+        PretrainedError: Naming the entry.
+    """
+    for side, entries in network.schema().items():
+        found = spec[side]
+        if set(found) != set(entries):
+            raise PretrainedError(
+                f"model.json lists the {side} {sorted(found)}", f"{sorted(entries)}"
+            )
+        for name, entry in entries.items():
+            same = isinstance(found[name], dict) and all(
+                found[name].get(key) == value for key, value in entry.items()
+            )
+            if not same:
+                raise PretrainedError(
+                    f"model.json describes '{name}' as {str(found[name])[:80]}", f"{entry}"
+                )
+            _check_ranges_entry(name, found[name].get("ranges", {}))
+
+
+def _check_ranges_entry(name: str, ranges: object) -> None:
+    for value in ranges.values() if isinstance(ranges, dict) else [None]:
+        plain = isinstance(value, list) and len(value) == 2
+        if not plain or not all(isinstance(v, int | float) and math.isfinite(v) for v in value):
+            raise PretrainedError(
+                f"model.json gives '{name}' the range {str(value)[:40]}", "[low, high]"
+            )

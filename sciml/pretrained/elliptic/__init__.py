@@ -1,0 +1,1 @@
+"""Operators and solutions of elliptic problems: solving, placing, correcting by walks."""
