@@ -21,7 +21,7 @@ from sciml.physics.problems.unit_ball import AllenCahn, Poisson
 from sciml.physics.walks.spheres import WalkOnSpheres
 from sciml.physics.walks.verification import verify
 from sciml.pretrained import load_pretrained, save_operator, save_pretrained, training_ranges
-from sciml.pretrained.elliptic.elliptic_operator import judged
+from sciml.pretrained.judging.trained_elliptic import judged
 from sciml.pretrained.judging.trained_law import LawVerification
 
 PROBLEMS = {"Poisson": Poisson, "PoissonBox": PoissonBox, "AllenCahn": AllenCahn}

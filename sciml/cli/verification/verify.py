@@ -24,9 +24,9 @@ from sciml.errors import InvalidArgument, SciMLError
 from sciml.physics.walks.spheres import WalkOnSpheres
 from sciml.physics.walks.verification import DEFINITION, Verification, verify
 from sciml.pretrained import load_pretrained
-from sciml.pretrained.elliptic.elliptic_operator import judged
 from sciml.pretrained.judging.field_operator import is_field_operator
 from sciml.pretrained.judging.trained_constraint import is_constrained
+from sciml.pretrained.judging.trained_elliptic import judged
 from sciml.pretrained.judging.trained_law import is_law
 
 # Where a card records the error that is estimated here.

@@ -1,51 +1,21 @@
-"""Arrays as a model takes them: real, finite, of known ranges."""
+"""Arrays that a model is given or returns: real, finite, of the type that its description says."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from sciml.arguments import maybe, takes
-from sciml.errors import InvalidArgument, InvalidType, PretrainedError
-from sciml.pretrained.checks.arrays_given import check_finite
-
-if TYPE_CHECKING:
-    pass
-
-from collections.abc import Mapping
-
-import torch
-from torch import Tensor
-
-from sciml.arguments import maybe, takes, tensor
 from sciml.errors import InvalidArgument, InvalidType, PretrainedError
 
 
-@takes(x=tensor, t=maybe(tensor))
-def training_ranges(x: Tensor, t: Tensor | None = None) -> dict[str, tuple[float, float]]:
-    """Return what a sample of training points covers.
+def real_tensor(name: str, value: object) -> Tensor:
+    """Return what was given as a tensor of real floating-point numbers.
 
-    In high dimension points concentrate on a shell, so |x| says more than the coordinates do.
-
-    Args:
-        x: Points `(N, d)`.
-        t: Times `(N, 1)` or None.
-
-    Returns:
-        `x.norm` and `x.coordinate`, and `t.value` where there is a time: (least, greatest).
+    Raises:
+        InvalidType: If it is no array, or holds other numbers.
     """
-    if x.dim() != 2 or not x.numel():
-        raise InvalidArgument(f"x of shape {tuple(x.shape)}", "points (N, d), at least one")
-    values = {"x.norm": torch.linalg.vector_norm(x, dim=1), "x.coordinate": x}
-    if t is not None:
-        values["t.value"] = t
-    return {name: (float(v.min()), float(v.max())) for name, v in values.items()}
-
-
-def real_tensor(name: str, value) -> Tensor:
     try:
         value = torch.as_tensor(value)
     except (TypeError, ValueError, RuntimeError) as error:
@@ -74,6 +44,11 @@ def check_finite(found: Mapping[str, Tensor]) -> None:
 
 
 def finite_points(name: str, value: Tensor) -> Tensor:
+    """Return points `(N, d)`, all of them finite.
+
+    Raises:
+        InvalidArgument: With how many are not.
+    """
     bad = int((~torch.isfinite(value)).any(dim=1).sum())
     if bad:
         raise InvalidArgument(f"{name} is not finite in {bad} of {len(value)} points", "numbers")

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from torch import nn
 
 from sciml.errors import PretrainedError
-
-if TYPE_CHECKING:
-    pass
 
 
 def check_schema(network: nn.Module, spec: Mapping) -> None:
@@ -34,13 +29,3 @@ def check_schema(network: nn.Module, spec: Mapping) -> None:
                 raise PretrainedError(
                     f"model.json describes '{name}' as {str(found[name])[:80]}", f"{entry}"
                 )
-            _check_ranges_entry(name, found[name].get("ranges", {}))
-
-
-def _check_ranges_entry(name: str, ranges: object) -> None:
-    for value in ranges.values() if isinstance(ranges, dict) else [None]:
-        plain = isinstance(value, list) and len(value) == 2
-        if not plain or not all(isinstance(v, int | float) and math.isfinite(v) for v in value):
-            raise PretrainedError(
-                f"model.json gives '{name}' the range {str(value)[:40]}", "[low, high]"
-            )

@@ -8,6 +8,7 @@ of what is published.
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
 
 from sciml import plugins
 from sciml.errors import PretrainedError, did_you_mean
@@ -167,6 +168,11 @@ CLASSES: dict[str, dict[str, str]] = {
         "VorticityNavierStokes": "sciml.physics.evolution:VorticityNavierStokes",
     },
 }
+
+
+def kind_of(spec: Mapping) -> str:
+    """Return what a `model.json` describes: a "solution" of one PDE, or an "operator"."""
+    return "solution" if spec["class"] in CLASSES["solution"] else "operator"
 
 
 def resolve(kind: str, name: object) -> type:

@@ -1,103 +1,51 @@
-"""Trained models of elliptic problems: problems to draw for walks, values there, corrections.
+"""Operators for elliptic problems: solutions on domains of one's own, and how wrong they are.
 
-A correction replaces what a model says by what a few walks from the same points find, the model's
-gradient and a fitted polynomial taking out most of their noise: unbiased up to the walks' O(eps),
-whatever the model's own error, with a standard error beside it.
+A problem is moved and scaled to what training covered (`placed`), shown to the operator on its own
+grid or cloud of points, and its values are moved back. Walks correct them, see `corrections`.
 """
 
 from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sciml.autodiff.streams import Streams
 from sciml.errors import InvalidArgument, RangeWarning
 from sciml.physics.elliptic.elliptic_clouds import cloud_values
 from sciml.physics.elliptic.elliptic_grid import Grid, grid_inputs, values
 from sciml.physics.elliptic.elliptic_problem import Dirichlet
-from sciml.physics.elliptic.grid_problem import sampled_problem
 from sciml.physics.geometry import Domain, Similar
-from sciml.physics.walks.distance_table import inside_points
 from sciml.physics.walks.spheres import WalkOnSpheres
-from sciml.physics.walks.verification import Given, Predict, Problems, Verification, correct, verify
-from sciml.pretrained.checks.arrays_given import check_finite
-from sciml.pretrained.classes import class_table, described_objects
+from sciml.physics.walks.verification import Given, Predict, Problems, Verification, verify
+from sciml.pretrained.checks.arrays_given import check_finite, real_tensor
+from sciml.pretrained.checks.training_ranges import outside_inputs
+from sciml.pretrained.elliptic.corrections import EPS, corrected, walk_stream
 from sciml.pretrained.elliptic.known_equations import check_problem
 from sciml.pretrained.elliptic.placed import place
-from sciml.pretrained.predictors.pretrained_operator import PretrainedOperator
-from sciml.pretrained.predictors.pretrained_pinn import PretrainedPINN
 
-EPS = 2e-4  # where the walks of a correction end at most, in units of a domain's size
-SHELL = 3e-3  # and times the root of their number
-ROUNDING = 4.0  # last places of data in single precision
 ON_BOUNDARY = 1e-6  # of a domain's size: points so close to the boundary are on it
 SAMPLE, TIMED, WALKS = 64, (4, 64), 256  # points and walks that are timed; walks that are offered
 CHUNK = 2**14  # points of each problem evaluated at once
 CLOUD = {"interior": 512, "boundary": 256}  # points an operator on clouds is shown
 
-# (count, generator) -> count independent problems
-Draw = Callable[[int, torch.Generator], Problems]
 
+def operator_values(network: nn.Module, spec: Mapping) -> Predict:
+    """Return how an operator is evaluated at points of problems.
 
-def judged(model: PretrainedPINN | PretrainedOperator) -> tuple[Draw, Predict]:
-    """Return the problems a model is made for, and its values at points of such problems.
-
-    A solution belongs to one problem, which is drawn as so many equal copies; an operator to the
-    family that its card names (`data.recipe.family`).
+    Args:
+        network: The operator's network.
+        spec: The content of its `model.json`.
 
     Raises:
-        InvalidArgument: If the model is not one of an elliptic problem with Dirichlet data.
+        InvalidArgument: If it is no operator for elliptic problems.
     """
-    if isinstance(model, PretrainedPINN):
-        return _solution(model)
-    return _operator(model)
-
-
-def _solution(model: PretrainedPINN) -> tuple[Draw, Predict]:
-    problem = model.solution.problem
-    if not hasattr(problem, "dirichlet"):
-        raise InvalidArgument(
-            f"a model of {type(problem).__name__}",
-            "a linear elliptic problem with Dirichlet data, such as Poisson or PoissonBox",
-            "Walks know no other equation",
-        )
-
-    def draw(count: int, generator: torch.Generator) -> Given:
-        domain, equation = problem.dirichlet(count)
-        return Given(domain.to(generator.device), equation)
-
-    def predict(problems: Problems, points: Tensor) -> Tensor:
-        weight = next(model.parameters())
-        rows = points.reshape(-1, points.shape[2]).to(weight.device, weight.dtype)
-        return model(rows)[:, 0].view(points.shape[:2]).to(points)
-
-    return draw, predict
-
-
-def _operator(model: PretrainedOperator) -> tuple[Draw, Predict]:
-    recipe = model.spec["data"].get("recipe") or {}
-    node = recipe.get("family") if isinstance(recipe, dict) else None
-    name = class_table.name_of("family", str(node.get("_target_", ""))) if node else None
-    if name is None or not ("points" in model.spec["inputs"] or hasattr(model.network, "at")):
-        raise InvalidArgument(
-            f"a model of {type(model.network).__name__}",
-            "an operator for a family of elliptic problems, named in its card under data.recipe",
-            f"Known families: {', '.join(class_table.CLASSES['family'])}",
-        )
-    arguments = {key: value for key, value in node.items() if key != "_target_"}
-    family = described_objects.build("family", {"class": name, "arguments": arguments})
-    return family.draw, _values_of(model)
-
-
-def _values_of(model: PretrainedOperator) -> Predict:
-    """Return how an operator is evaluated at points of problems."""
-    network, recipe = model.network, model.spec["data"].get("recipe") or {}
-    cloud = "points" in model.spec["inputs"]
-    if not cloud and not ("sdf" in model.spec["inputs"] and hasattr(network, "at")):
+    recipe = spec["data"].get("recipe") or {}
+    cloud = "points" in spec["inputs"]
+    if not cloud and not ("sdf" in spec["inputs"] and hasattr(network, "at")):
         raise InvalidArgument(
             f"a {type(network).__name__}", "an operator for elliptic problems on varying domains"
         )
@@ -113,9 +61,9 @@ def _values_of(model: PretrainedOperator) -> Predict:
     return predict
 
 
-# --- solving and correcting ----------------------------------------------------------------------
 def solve(
-    model: PretrainedOperator,
+    network: nn.Module,
+    spec: Mapping,
     domain: Domain,
     problem: Dirichlet,
     points: Tensor,
@@ -123,8 +71,8 @@ def solve(
     seed: int,
 ) -> dict[str, Tensor]:
     """Return what `PretrainedOperator.solve` does."""
-    predict, network = _values_of(model), model.network
-    known, dim = model.spec["inputs"], int(getattr(network, "dim", 2))
+    predict = operator_values(network, spec)
+    known, dim = spec["inputs"], int(getattr(network, "dim", 2))
     problem = check_problem(known, dim, domain, problem)
     if "points" in known and torch.is_grad_enabled() and _asks(domain):
         raise InvalidArgument(
@@ -141,8 +89,9 @@ def solve(
         found = points.new_zeros(points.shape[:2], dtype=torch.float32)
         empty = {"value": found}
         return empty if walks == 0 else empty | {"standard_error": found, "model": found}
-    inputs = _shown(model, given)
-    findings = model.findings({name: field.detach() for name, field in inputs.items()})
+    inputs = _shown(network, known, given)
+    fixed = {name: field.detach() for name, field in inputs.items()}
+    findings = outside_inputs(known, fixed, network.half)
     if findings:
         warnings.warn(f"{' '.join(findings)} {_price(given, local)}", RangeWarning, stacklevel=3)
     parts = [predict(given, part, inputs) for part in local.split(CHUNK, 1)]
@@ -157,14 +106,14 @@ def solve(
             "walks=0, whose values have derivatives, or no tensor that requires them",
             "Walks are random numbers without derivatives: call solve under torch.no_grad()",
         )
-    generator = _stream(seed, points.device)
-    new = _corrected(predict, given, local, walks, generator, found / unit)
+    generator = walk_stream(seed, points.device)
+    new = corrected(predict, given, local, walks, generator, found / unit)
     return {name: value * unit for name, value in new.items()}
 
 
 def _inside(domain: Domain, points: object) -> Tensor:
     """Return points as a tensor `(B, P, d)`, all of them in their domain or on its boundary."""
-    points = _real_tensor("points", points).to(domain.bounds()[0].device)
+    points = real_tensor("points", points).to(domain.bounds()[0].device)
     x, i = domain.columns(points)  # refuses shapes that do not fit
     if not bool(points.isfinite().all()):
         raise InvalidArgument("points that are not finite", "numbers")
@@ -191,9 +140,8 @@ def _asks(domain: Domain) -> bool:
     )
 
 
-def _shown(model: PretrainedOperator, given: Given) -> dict[str, Tensor]:
+def _shown(network: nn.Module, known: Mapping, given: Given) -> dict[str, Tensor]:
     """Return what an operator is shown of problems in its own coordinates, by input name."""
-    network, known = model.network, model.spec["inputs"]
     grid = Grid(network.nodes, network.half, int(getattr(network, "dim", 2)))
     inputs = grid_inputs(given.domain, given.problem, grid)
     for name, field in inputs.items():
@@ -224,7 +172,8 @@ def _price(given: Given, points: Tensor) -> str:
 
 
 def verify_own(
-    model: PretrainedOperator,
+    network: nn.Module,
+    spec: Mapping,
     domain: Domain,
     problem: Dirichlet,
     *,
@@ -234,8 +183,7 @@ def verify_own(
     seed: int,
 ) -> Verification:
     """Return what `PretrainedOperator.verify` does."""
-    predict, network = _values_of(model), model.network
-    known = model.spec["inputs"]
+    predict, known = operator_values(network, spec), spec["inputs"]
     problem = check_problem(known, int(getattr(network, "dim", 2)), domain, problem)
     if domain.count != 1:
         raise InvalidArgument(f"{domain.count} domains", "one, of the problem asked about")
@@ -247,7 +195,7 @@ def verify_own(
         found = verify(
             predict,
             given,
-            _stream(seed, domain.bounds()[0].device),
+            walk_stream(seed, domain.bounds()[0].device),
             points=points,
             engine=WalkOnSpheres(walks, EPS, max_steps=100_000),
             confidence=confidence,
@@ -257,101 +205,3 @@ def verify_own(
     return found.rescaled(
         lambda x: frame.center[:, None] + frame.size[:, None, None] * x, float(placed.unit)
     )
-
-
-def correct_solution(
-    model: PretrainedPINN, x: Tensor, value: Tensor, walks: int, seed: int
-) -> dict[str, Tensor]:
-    """Return the corrected values of a solution at `x (N, d)`, see `PretrainedPINN.predict`."""
-    draw, predict = _solution(model)
-    generator = _stream(seed, x.device)
-    found = _corrected(predict, draw(1, generator), x[None].double(), walks, generator, value[None])
-    return {name: part[0] for name, part in found.items()}
-
-
-def _stream(seed: int, device: torch.device) -> torch.Generator:
-    """Return the random numbers of walks, or refuse a seed that is no integer."""
-    if not isinstance(seed, int) or isinstance(seed, bool):
-        raise InvalidArgument(f"seed={seed!r}", "an integer")
-    return Streams(seed, 0, device=device).generator("walks")
-
-
-def check_correctable(model: PretrainedOperator, walks: int) -> None:
-    """Refuse corrections of operators that are not shown a domain on a grid.
-
-    Raises:
-        InvalidArgument: With what to use instead.
-    """
-    if "sdf" not in model.spec["inputs"] or not hasattr(model.network, "at"):
-        raise InvalidArgument(
-            f"correct={walks} for a {type(model.network).__name__}",
-            "an operator on a grid that shows the domain",
-            "Use solve(domain, problem, points, walks=...)",
-        )
-
-
-def correct_grid(
-    model: PretrainedOperator,
-    inputs: Mapping[str, Tensor],
-    found: Mapping[str, Tensor],
-    walks: int,
-    seed: int,
-) -> dict[str, Tensor]:
-    """Return an operator's outputs corrected at the nodes inside, see `PretrainedOperator.predict`.
-
-    What is corrected to is the problem that the grid shows (`sciml.physics.elliptic.grid_problem`).
-    """
-    network = model.network
-    half, sdf = float(network.half), inputs["sdf"]
-    given = Given(*sampled_problem(inputs, half))
-    index, own = inside_points(sdf.flatten(1) < 0)
-    axes = [torch.linspace(-half, half, n, dtype=torch.float64) for n in sdf.shape[1:]]
-    nodes = torch.stack(torch.meshgrid(axes, indexing="ij"), -1).flatten(0, -2).to(sdf.device)
-    points = nodes[index]
-    x, i = given.domain.columns(points)
-    slope = given.domain.interpolate(x, i, gradient=True).T.view(points.shape)
-    level = given.domain.interpolate(x, i).view(index.shape)
-
-    def predict(_: Problems, at: Tensor) -> Tensor:
-        distance = level + (slope * (at - points)).sum(2)
-        return network.at(at.to(sdf), distance.to(sdf), **inputs)
-
-    generator = _stream(seed, sdf.device)
-    plain = found["value"].flatten(1)
-    new = _corrected(predict, given, points, walks, generator, plain.gather(1, index))
-    value, error = plain.clone(), torch.full_like(plain, torch.nan)
-    # padding repeats a row's first node: what it finds there is not used
-    rows = torch.arange(len(index), device=index.device)[:, None].expand_as(index)[own]
-    value[rows, index[own]] = new["value"][own]
-    error[rows, index[own]] = new["standard_error"][own]
-    shape = found["value"].shape
-    return {
-        "value": value.view(shape),
-        "standard_error": error.view(shape),
-        "model": found["value"],
-    }
-
-
-def _corrected(
-    predict: Predict,
-    given: Problems,
-    points: Tensor,
-    walks: int,
-    generator: torch.Generator,
-    found: Tensor,
-) -> dict[str, Tensor]:
-    """Return walks' values and standard errors; the model's value where there are no walks."""
-    if not isinstance(walks, int) or isinstance(walks, bool) or walks < 2:
-        raise InvalidArgument(
-            f"{walks} walks for a correction", "at least 2: the error bar needs two"
-        )
-    # the bias of the walks' end has to fall as fast as their noise
-    eps = min(EPS, SHELL / walks**0.5)
-    engine = WalkOnSpheres(walks, eps, max_steps=100_000, outside="nan")
-    estimate = correct(predict, given, points, generator, engine=engine)
-    walked = estimate.mean.isfinite()
-    value = torch.where(walked, estimate.mean.to(found), found)
-    # data are evaluated in single precision, which no number of walks makes better
-    size = estimate.mean.abs().nan_to_num().amax(1, keepdim=True)
-    error = estimate.standard_error.hypot(ROUNDING * torch.finfo(engine.dtype).eps * size)
-    return {"value": value, "standard_error": error.to(found), "model": found}

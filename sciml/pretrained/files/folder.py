@@ -18,7 +18,7 @@ from sciml.arguments import device as device_
 from sciml.arguments import maybe, path, takes, text
 from sciml.errors import InvalidArgument, PretrainedError, did_you_mean
 from sciml.pretrained.checks.schema_checks import check_schema
-from sciml.pretrained.classes.class_table import CLASSES, resolve
+from sciml.pretrained.classes.class_table import CLASSES, kind_of, resolve
 from sciml.pretrained.classes.described_objects import REFUSALS, build
 from sciml.pretrained.files import hub, weights
 from sciml.pretrained.files.model_description import read_spec
@@ -71,7 +71,7 @@ def load_pretrained(
         model = build_model(spec)
     state = weights.read(file, spec["weights"]["sha256"], spec["weights"]["complex128"])
     weights.assign(model, state)
-    kind = PretrainedPINN if spec["class"] in CLASSES["solution"] else PretrainedOperator
+    kind = {"solution": PretrainedPINN, "operator": PretrainedOperator}[kind_of(spec)]
     try:
         return kind(model, spec).to(device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:  # torch has all three
@@ -141,7 +141,7 @@ def build_model(spec: Mapping) -> nn.Module:
             "a solution or operator of the table; paths and modules are never followed",
             did_you_mean(spec["class"], known),
         )
-    if from_plugin or spec["class"] in CLASSES["operator"]:
+    if kind_of(spec) == "operator":
         network = build("operator", {"class": spec["class"], "arguments": spec["arguments"]})
         check_schema(network, spec)
         return network

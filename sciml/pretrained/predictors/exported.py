@@ -20,16 +20,13 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from sciml.errors import InvalidArgument, PretrainedError
-
-if TYPE_CHECKING:
-    from sciml.pretrained.predictors.pretrained_operator import PretrainedOperator
 
 SAMPLES = 3  # in the example; the program is then tried with others
 TOLERANCE = 1e-5  # of the size of the outputs, in single precision
@@ -74,12 +71,13 @@ class Traceable(TorchFunctionMode):
 
 
 def export(
-    operator: PretrainedOperator, example: Mapping[str, Tensor]
+    network: nn.Module, entries: Mapping[str, Mapping], example: Mapping[str, Tensor]
 ) -> torch.export.ExportedProgram:
     """Return an operator as a program; see the top of this file.
 
     Args:
-        operator: The loaded operator.
+        network: The operator's network.
+        entries: Its inputs as `model.json` describes them.
         example: Inputs by name, checked; empty for ones on the grid it was trained on.
 
     Returns:
@@ -89,35 +87,34 @@ def export(
         InvalidArgument: If the sizes of the inputs are not known, or the operator cannot be
             exported: where it solves equations by iterations whose number depends on the data.
     """
-    example = dict(example) or _ones(operator)
-    entries = operator.spec["inputs"]
+    example = dict(example) or _ones(network, entries)
     free = [name for name in example if entries[name]["shape"][0] == "N"]
-    network = Inference(copy.deepcopy(operator.network), list(example))
+    inference = Inference(copy.deepcopy(network), list(example))
     samples = torch.export.Dim("samples", min=1, max=2**20)
     shapes = {name: {0: samples} if name in free else None for name in example}
     given = _repeated(example, free, SAMPLES)
     with torch.no_grad():
-        network(**given)  # fills caches of constants with tensors, which tracing must not do
+        inference(**given)  # fills caches of constants with tensors, which tracing must not do
         try:
             with Traceable():
                 program = torch.export.export(
-                    network, (), given, dynamic_shapes=shapes, strict=False
+                    inference, (), given, dynamic_shapes=shapes, strict=False
                 )
         except Exception as error:  # the exporter has families of its own, and changes them
             raise InvalidArgument(
-                f"{type(operator.network).__name__} cannot be exported ({_first_line(error)})",
+                f"{type(network).__name__} cannot be exported ({_first_line(error)})",
                 "an operator whose steps do not depend on its data",
                 "Such operators run in sciml only: use predict",
             ) from error
-        _compare(program, network, example, free)
+        _compare(program, inference, example, free)
     return program
 
 
-def _ones(operator: PretrainedOperator) -> dict[str, Tensor]:
+def _ones(network: nn.Module, entries: Mapping[str, Mapping]) -> dict[str, Tensor]:
     """Return ones for all inputs, where the network knows the number of nodes of its grid."""
-    nodes, found = getattr(operator.network, "nodes", None), {}
-    weight = next(operator.parameters(), torch.empty(0))
-    for name, entry in operator.spec["inputs"].items():
+    nodes, found = getattr(network, "nodes", None), {}
+    weight = next(network.parameters(), torch.empty(0))
+    for name, entry in entries.items():
         letters = [axis for axis in entry["shape"] if isinstance(axis, str) and axis != "N"]
         if letters and (nodes is None or set(letters) - {"H", "W", "D"}):
             raise InvalidArgument(

@@ -20,16 +20,23 @@ import torch
 from torch import Tensor, nn
 
 from sciml.arguments import maybe, takes, whole
-from sciml.errors import InvalidArgument, RangeWarning, did_you_mean
-from sciml.pretrained.checks import distance_checks
-from sciml.pretrained.checks.arrays_given import check_finite, input_tensor
+from sciml.errors import InvalidArgument, RangeWarning
+from sciml.pretrained import elliptic
+from sciml.pretrained.checks.arrays_given import check_finite
+from sciml.pretrained.checks.given_inputs import (
+    check_derivatives,
+    check_meaning,
+    check_shapes,
+    named_inputs,
+)
+from sciml.pretrained.checks.training_ranges import outside_inputs
+from sciml.pretrained.predictors.exported import export
 
 if TYPE_CHECKING:
     from sciml.physics.elliptic.elliptic_problem import Dirichlet
     from sciml.physics.geometry import Domain
     from sciml.physics.walks.verification import Verification
 
-RANGE_SLACK = 0.02  # of the width of a range: its ends were found by sampling
 # Numbers in the largest input of one chunk: operators on grids hold some 300 more for each of them,
 # 1 kB, so 150 MB at once on the CPU, where larger chunks are slower as well.
 # And samples in a chunk, for networks with a grid inside that their inputs do not show.
@@ -83,16 +90,15 @@ class PretrainedOperator(nn.Module):
             InvalidType: If it has the wrong kind of numbers.
             PretrainedError: If an output is not finite.
         """
+        entries = self.spec["inputs"]
         if correct:
-            from sciml.pretrained.elliptic.elliptic_operator import check_correctable
-
-            check_correctable(self, correct)
-        given = self._named(values, inputs)
-        free = self._check_shapes(given)
-        self._check_derivatives(given)
+            elliptic.check_correctable(self.network, entries, correct)
+        given = named_inputs(entries, values, inputs)
+        free = check_shapes(entries, given)
+        check_derivatives(given)
         fixed = {key: value.detach() for key, value in given.items()}
-        self._check_meaning(fixed)
-        self._check_ranges(fixed)
+        check_meaning(fixed, getattr(self.network, "half", None))
+        self._warn_of_ranges(fixed)
         device = next(iter(given.values())).device
         weight = next(self.parameters(), torch.empty(0))
         moved = {key: self._moved(v, weight) for key, v in given.items()}
@@ -107,7 +113,7 @@ class PretrainedOperator(nn.Module):
             chunk = max(1, min(most // max(largest, 1), samples))
         elif not isinstance(chunk, int) or chunk < 1:
             raise InvalidArgument(f"chunk={chunk!r}", "a positive number of samples")
-        split = [key for key in moved if self.spec["inputs"][key]["shape"][0] == "N"]
+        split = [key for key in moved if entries[key]["shape"][0] == "N"]
         parts = []
         for start in range(0, n, chunk):
             piece = {key: moved[key][start : start + chunk] for key in split}
@@ -143,9 +149,9 @@ class PretrainedOperator(nn.Module):
                 "an operator trained on trajectories",
                 "Use predict",
             )
-        given = self._named(values, inputs)
-        self._check_shapes(given)
-        self._check_ranges(given)
+        given = named_inputs(self.spec["inputs"], values, inputs)
+        check_shapes(self.spec["inputs"], given)
+        self._warn_of_ranges(given)
         device = next(iter(given.values())).device
         weight = next(self.parameters(), torch.empty(0))
         with torch.no_grad():
@@ -155,7 +161,7 @@ class PretrainedOperator(nn.Module):
         return {key: value.to(device) for key, value in found.items()}
 
     def export(self, *values, **inputs) -> torch.export.ExportedProgram:
-        """Return the operator as a program of torch alone; see `sciml.pretrained.predictors.exported`.
+        """Return the operator as a program of torch alone; see `exported`.
 
         Args:
             values: An example of the inputs, as for `predict`: all sizes but the number of samples
@@ -165,12 +171,12 @@ class PretrainedOperator(nn.Module):
         Raises:
             InvalidArgument: If the example does not fit, or the operator cannot be exported.
         """
-        from sciml.pretrained.predictors.exported import export
-
-        example = self._named(values, inputs) if values or inputs else {}
-        self._check_shapes(example)
+        entries = self.spec["inputs"]
+        example = named_inputs(entries, values, inputs) if values or inputs else {}
+        check_shapes(entries, example)
         weight = next(self.parameters(), torch.empty(0))
-        return export(self, {key: self._moved(v, weight) for key, v in example.items()})
+        moved = {key: self._moved(v, weight) for key, v in example.items()}
+        return export(self.network, entries, moved)
 
     @takes(walks=whole)
     def solve(
@@ -185,8 +191,8 @@ class PretrainedOperator(nn.Module):
         """Return the solutions of B elliptic problems at any points of their domains.
 
         The operator is shown its own grid or cloud of points; with `walks` its values are replaced
-        by unbiased ones, see `sciml.pretrained.elliptic.elliptic_operator`. Domains anywhere, of any size and
-        unit, are moved and scaled to what training covered (`sciml.pretrained.elliptic.placed`); values and
+        by unbiased ones, see `sciml.pretrained.elliptic.corrections`. Domains anywhere, of any size
+        and unit, are moved and scaled to what training covered, see `placed` there; values and
         error bars are those at the given points. Values are differentiable in all that the domains,
         the equation and the points are made from and that requires gradients.
 
@@ -214,9 +220,7 @@ class PretrainedOperator(nn.Module):
             >>> disk = Ball(1.0, (0.0, 0.0))
             >>> u = operator.solve(disk, Dirichlet(lambda x, i: x[0]), points, walks=64)
         """
-        from sciml.pretrained.elliptic.elliptic_operator import solve
-
-        return solve(self, domain, problem, points, walks, seed)
+        return elliptic.solve(self.network, self.spec, domain, problem, points, walks, seed)
 
     def verify(
         self,
@@ -248,11 +252,8 @@ class PretrainedOperator(nn.Module):
         Example:
             >>> operator.verify(Ellipse((1.2, 0.8)), problem).rel_l2
         """
-        from sciml.pretrained.elliptic.elliptic_operator import verify_own
-
-        return verify_own(
-            self, domain, problem, points=points, walks=walks, confidence=confidence, seed=seed
-        )
+        sizes = {"points": points, "walks": walks, "confidence": confidence, "seed": seed}
+        return elliptic.verify_own(self.network, self.spec, domain, problem, **sizes)
 
     def _infer(
         self, inputs: Mapping[str, Tensor], device: torch.device, correct: int = 0, seed: int = 0
@@ -268,9 +269,7 @@ class PretrainedOperator(nn.Module):
                     "correct=0, whose values have derivatives, or inputs that require none",
                     "Walks are random numbers without derivatives: predict under torch.no_grad()",
                 )
-            from sciml.pretrained.elliptic.elliptic_operator import correct_grid
-
-            found = correct_grid(self, inputs, found, correct, seed)
+            found = elliptic.correct_grid(self.network, inputs, found, correct, seed)
         return {key: value.to(device) for key, value in found.items()}
 
     @staticmethod
@@ -279,93 +278,14 @@ class PretrainedOperator(nn.Module):
         kind = weight.dtype.to_real() if value.is_floating_point() else value.dtype
         return value.to(weight.device, kind)
 
-    # --- checks -------------------------------------------------------------------------------
-    def _named(self, values: tuple, inputs: Mapping[str, object]) -> dict[str, Tensor]:
-        known = self.spec["inputs"]
-        if len(values) > len(known):
-            raise InvalidArgument(f"{len(values)} inputs", f"at most {len(known)}: {list(known)}")
-        named = dict(zip(known, values, strict=False))
-        for name in inputs:
-            if name not in known:
-                raise InvalidArgument(
-                    f"an input '{name}'", f"{list(known)}", did_you_mean(name, known)
-                )
-            if name in named:
-                raise InvalidArgument(f"'{name}' twice", "every input once")
-        named |= inputs
-        named = {key: value for key, value in named.items() if value is not None}
-        missing = [k for k, e in known.items() if k not in named and not e.get("optional")]
-        if missing:
-            raise InvalidArgument(f"no {' and no '.join(missing)}", f"the inputs {list(known)}")
-        return {key: input_tensor(key, named[key], known[key]) for key in known if key in named}
-
-    def _check_shapes(self, given: Mapping[str, Tensor]) -> dict[str, int]:
-        """Return the sizes that the letters stand for."""
-        free: dict[str, int] = {}
-        for name, value in given.items():
-            wanted = self.spec["inputs"][name]["shape"]
-            fits = value.dim() == len(wanted)
-            for size, axis in zip(value.shape, wanted, strict=False):
-                fits &= size == (free.setdefault(axis, size) if isinstance(axis, str) else axis)
-                fits &= size > 0 or axis == "edges"  # a graph may have no edges
-            if not fits:
-                known = {k: v for k, v in free.items() if k in wanted}
-                said = f" with {', '.join(f'{k} = {v}' for k, v in known.items())}" if known else ""
-                raise InvalidArgument(
-                    f"{name} has shape {tuple(value.shape)}",
-                    f"({', '.join(map(str, wanted))}){said}, at least one entry",
-                )
-        return free
-
-    def _check_ranges(self, given: Mapping[str, Tensor]) -> None:
-        for finding in self.findings(given):
-            warnings.warn(finding, RangeWarning, stacklevel=3)
-
-    def _check_meaning(self, given: Mapping[str, Tensor]) -> None:
-        """Look at arrays that stand for a domain: whether they are what their names say."""
-        if "sdf" in given and hasattr(self.network, "half"):
-            distance_checks.check_distance(given["sdf"], float(self.network.half))
-            if "boundary" in given:
-                distance_checks.check_boundary(
-                    given["sdf"], given["boundary"], float(self.network.half)
-                )
-        elif {"points", "distance"} <= given.keys():
-            distance_checks.check_cloud(given["points"], given["distance"])
-
-    @staticmethod
-    def _check_derivatives(given: Mapping[str, Tensor]) -> None:
-        """Refuse derivatives with respect to clouds: which points are neighbours has none."""
-        moving = [name for name in ("points", "distance") if name in given]
-        asked = [name for name in moving if given[name].requires_grad]
-        if len(moving) == 2 and asked and torch.is_grad_enabled():
-            raise InvalidArgument(
-                f"derivatives with respect to {' and '.join(asked)} of a cloud",
-                "derivatives with respect to data, such as boundary and source",
-                "They would be partial ones, with neighbours held fixed: operators on grids have "
-                f"whole ones. Pass {' and '.join(f'{name}.detach()' for name in asked)}, or call "
-                "predict under torch.no_grad()",
-            )
-
     def findings(self, given: Mapping[str, Tensor]) -> list[str]:
         """Return what lies outside the ranges that training covered, in sentences.
 
         Args:
             given: Inputs by name; signed distances on the operator's grid show its domains.
         """
-        found = []
-        for name, value in given.items():
-            ranges = self.spec["inputs"][name].get("ranges", {})
-            more = ranges.keys() - {"value"}
-            seen = distance_checks.described(name, value, self.network.half if more else None)
-            for quantity, (low, high) in ranges.items():
-                if quantity not in seen:
-                    continue
-                least, greatest = float(seen[quantity].min()), float(seen[quantity].max())
-                slack = RANGE_SLACK * (high - low) + 1e-6 * max(abs(low), abs(high))
-                if least < low - slack or greatest > high + slack:
-                    what = name if quantity == "value" else distance_checks.WORDS[quantity]
-                    found.append(
-                        f"{what} covers [{least:.4g}, {greatest:.4g}]; training covered "
-                        f"[{low:.4g}, {high:.4g}]. Values outside are extrapolated."
-                    )
-        return found
+        return outside_inputs(self.spec["inputs"], given, getattr(self.network, "half", None))
+
+    def _warn_of_ranges(self, given: Mapping[str, Tensor]) -> None:
+        for finding in self.findings(given):
+            warnings.warn(finding, RangeWarning, stacklevel=3)

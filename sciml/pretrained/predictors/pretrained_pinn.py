@@ -10,15 +10,11 @@ from torch import Tensor, nn
 
 from sciml.arguments import flag, maybe, takes, whole
 from sciml.errors import InvalidArgument, RangeWarning
-from sciml.pretrained.checks.arrays_given import (
-    check_finite,
-    finite_points,
-    real_tensor,
-    training_ranges,
-)
+from sciml.pretrained import elliptic
+from sciml.pretrained.checks.arrays_given import check_finite, finite_points, real_tensor
 from sciml.pretrained.checks.joint import RARE, Joint, beyond, rare
+from sciml.pretrained.checks.training_ranges import outside, training_ranges
 
-RANGE_SLACK = 0.02  # of the width of a range: its ends were found by sampling
 MAX_POINTS_PER_CHUNK = 8192
 
 
@@ -103,9 +99,7 @@ class PretrainedPINN(nn.Module):
                     "correct=0, whose values have derivatives, or points that require none",
                     "Walks are random numbers without derivatives: predict under torch.no_grad()",
                 )
-            from sciml.pretrained.elliptic.elliptic_operator import correct_solution
-
-            found |= correct_solution(self, whole, found["value"], correct, seed)
+            found |= elliptic.correct_solution(self.solution, whole, found["value"], correct, seed)
         return found
 
     def _evaluate(self, x: Tensor, t: Tensor | None, gradient: bool) -> dict[str, Tensor]:
@@ -152,21 +146,14 @@ class PretrainedPINN(nn.Module):
     def _check_ranges(self, x: Tensor, t: Tensor | None) -> None:
         seen = training_ranges(x, t)
         for name, entry in self.spec["inputs"].items():
-            for quantity, (low, high) in entry.get("ranges", {}).items():
+            for quantity, limits in entry.get("ranges", {}).items():
                 if f"{name}.{quantity}" not in seen:
                     continue
-                least, greatest = seen[f"{name}.{quantity}"]
-                slack = RANGE_SLACK * (high - low) + 1e-6 * max(abs(low), abs(high))
-                if least < low - slack or greatest > high + slack:
-                    label = {"norm": f"|{name}|", "value": name}.get(
-                        quantity, f"{quantity} of {name}"
-                    )
-                    warnings.warn(
-                        f"{label} covers [{least:.4g}, {greatest:.4g}]; training covered "
-                        f"[{low:.4g}, {high:.4g}]. Values outside are extrapolated.",
-                        RangeWarning,
-                        stacklevel=3,
-                    )
+                label = {"norm": f"|{name}|", "value": name}
+                what = label.get(quantity, f"{quantity} of {name}")
+                said = outside(what, *seen[f"{name}.{quantity}"], limits)
+                if said:
+                    warnings.warn(said, RangeWarning, stacklevel=3)
         if self.joint is None:
             return
         together = "x" if t is None else "x and t together"

@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from sciml.errors import InvalidArgument, InvalidType, RangeWarning
+from sciml.pretrained.classes.class_table import kind_of
+from sciml.pretrained.files.folder import SHIPPED
 from sciml.pretrained.saving import example
 from sciml.pretrained.saving.card_words import words_of
 
@@ -22,10 +24,10 @@ def render(spec: Mapping, printed: str | None = None, place: str = example.PLACE
 
     Args:
         spec: The content of `model.json`.
-        printed: What the program of `sciml.pretrained.saving.example` prints; None where there is none.
+        printed: What the program of `example` prints; None where there is none.
         place: What the program loads.
     """
-    solution = "problem" in spec["arguments"]
+    solution = kind_of(spec) == "solution"
     lines = [f"# {spec['name']}", ""]
     if spec["description"]:
         lines += [spec["description"], ""]
@@ -178,8 +180,6 @@ def _imposed(spec: Mapping) -> list[str]:
 
 def update(folder: Path, spec: Mapping) -> str:
     """Return the card of a written folder, with the number that its program prints there."""
-    from sciml.pretrained.files.folder import SHIPPED
-
     shipped = folder.resolve().parent == SHIPPED.resolve()
     program = example.program(spec, str(folder))
     printed = None

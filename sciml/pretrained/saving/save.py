@@ -71,7 +71,7 @@ def save_pretrained(
         metrics: Measured quality, name to number.
         data: How the training points were made, plain data.
         units: Units of "x", "t" and "value"; "1" (dimensionless) where not given.
-        joint: What training points covered together, from `sciml.pretrained.checks.joint.joint_range`.
+        joint: What training points covered together, from `checks.joint.joint_range`.
 
     Returns:
         The folder.
