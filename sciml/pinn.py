@@ -61,7 +61,8 @@ from sciml.physics.systems import (
     Unknown,
 )
 from sciml.pretrained.classes import class_table
-from sciml.system_solution import Solution, load
+from sciml.system_solution import SystemSolution as Solution
+from sciml.system_solution import load
 
 __all__ = [
     "At", "Ball", "Box", "Disk", "Initial", "Integral", "Interval", "Observed", "On", "Polygon",

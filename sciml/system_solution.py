@@ -24,7 +24,7 @@ from sciml.pretrained.files import weights
 CARD = "solution.json"
 
 
-class Solution:
+class SystemSolution:
     """A trained system.
 
     Args:
@@ -137,7 +137,7 @@ class Solution:
         return f"Solution of {type(self.problem).__name__}: {', '.join(rows) or 'no reference'}"
 
 
-def load(folder: str | Path, problem: System) -> Solution:
+def load(folder: str | Path, problem: System) -> SystemSolution:
     """Return a solution that was saved, for the problem that it was trained on.
 
     Args:
@@ -172,10 +172,10 @@ def load(folder: str | Path, problem: System) -> Solution:
     )
     state = weights.read(Path(folder) / weights.FILE, card["sha256"], card["complex128"])
     weights.assign(module.network, state)
-    return Solution(module, spec)
+    return SystemSolution(module, spec)
 
 
-def table_of(solution: Solution, n: int = 101) -> dict[str, np.ndarray]:
+def table_of(solution: SystemSolution, n: int = 101) -> dict[str, np.ndarray]:
     """Return coordinates and outputs on a grid of n nodes per variable, for other programs."""
     region = solution.problem.region
     axes = [

@@ -36,7 +36,7 @@ from sciml.data.files.data_parts import (
 from sciml.data.files.describe import increments, noisy, skeleton, statistics
 from sciml.data.files.field_layout import SPACE, Layout, recognise
 from sciml.data.files.grids import grid_kinds, is_periodic, places
-from sciml.data.files.rows import Rows, rows_of, window_places
+from sciml.data.files.rows import FileRows, rows_of, window_places
 from sciml.data.files.sample_split import split as split_rows
 from sciml.data.files.statistics import check_finite
 from sciml.data.files.symmetries import Symmetries
@@ -45,7 +45,7 @@ from sciml.data.readers import open_source
 from sciml.data.readers.source import Source
 from sciml.data.steps import StepData
 from sciml.errors import InvalidArgument
-from sciml.networks.fields.description import Fields
+from sciml.networks.fields.description import FieldSet
 
 LOOK = 256  # samples looked at to recognise periods and grids
 
@@ -174,7 +174,7 @@ class FieldFiles(StepData):
         self.sizes = {"fields": self._describe(units or {}, increment, periodic, grid, coarse)}
         if self.coarse:
             self.sizes["coarse_solver"] = self.coarse.solver
-        self.fields = Fields(self.sizes["fields"])
+        self.fields = FieldSet(self.sizes["fields"])
         units = {f.unit for f in self.fields.outputs}
         self.unit = units.pop() if len(units) == 1 else "1"
         self.names = tuple(f.name for f in self.fields.outputs)
@@ -187,7 +187,7 @@ class FieldFiles(StepData):
     def _read(self, source: Source) -> Layout:
         return recognise(source, *self.names_given, self.axes)
 
-    def _rows(self, layout: Layout, chunked: int) -> Rows:
+    def _rows(self, layout: Layout, chunked: int) -> FileRows:
         limit = self.memory * 2**20
         return rows_of(layout, self.subsample, self.subsample_time, limit, chunked)
 
@@ -203,7 +203,7 @@ class FieldFiles(StepData):
         """Return what networks are told, from the training part alone."""
         plain = skeleton(self.layout, self.rows.steps, units, self.history, self.bundle)
         plain["samples"] = len(self.chosen["train"])
-        look = Fields(plain)
+        look = FieldSet(plain)
         given, target = self.windows.made(look, self.rows[self.chosen["train"][:LOOK]], 0, 1)
         given, target = look.pack(given).double(), target.double()
         if periodic is None:
@@ -220,14 +220,14 @@ class FieldFiles(StepData):
             more = look.out_channels
             plain |= {"mean": plain["mean"] + [0.0] * more, "std": plain["std"] + [1.0] * more}
             count = self.rows.count if self.rows.held and not self.rolls else 0
-            self.coarse = CoarseSolves(coarse, Fields(plain), count)
-        fields = Fields(plain)
+            self.coarse = CoarseSolves(coarse, FieldSet(plain), count)
+        fields = FieldSet(plain)
         check_evaluated(self.rows, self.chosen["val"], self.tests, self.path)
         self.statistics = statistics(fields, self._pairs(fields), self.notes)
         self.ranges = self.statistics.ranges(fields)
         return plain | self.statistics.plain
 
-    def _pairs(self, fields: Fields) -> Iterator[tuple[Tensor, Tensor]]:
+    def _pairs(self, fields: FieldSet) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield all training samples as channels, trajectories step by step."""
         for piece in pieces(self.rows, self.chosen["train"]):
             held = self.rows[piece]
@@ -302,7 +302,7 @@ class FieldFiles(StepData):
     def _test_chunks(self) -> list[tuple[str, int]]:
         return [(p, i) for p, (_, n, _) in self.tests.items() for i in range(0, len(n), CHUNK)]
 
-    def _chunk(self, rows: Rows, numbers: np.ndarray, start: int, part: str) -> Batch:
+    def _chunk(self, rows: FileRows, numbers: np.ndarray, start: int, part: str) -> Batch:
         held = rows[numbers[start : start + CHUNK]]
         given, target = self.windows.made(self.fields, held, 0, self.calls if self.rolls else 1)
         streams = Streams(0, start, device=self.device())

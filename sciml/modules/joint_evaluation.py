@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from sciml.autodiff.multijet import MultiJet, lattice_of
-from sciml.data.collocation import Batch
+from sciml.data.collocation import CollocationBatch
 from sciml.networks.pointwise.ansatz import Ansatz
 from sciml.physics.systems import PointSet, System
 
@@ -18,7 +18,7 @@ def values_together(
     problem: System,
     names: Sequence[str],
     needs: Collection[tuple[int, ...]],
-    batch: Batch,
+    batch: CollocationBatch,
 ) -> dict[str, dict[str, Tensor]]:
     """Return the residuals of conditions that read values alone, by condition and term.
 

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from sciml.autodiff.draws import Draw, Operator
 from sciml.autodiff.estimators import Exact
-from sciml.data.collocation import Batch
+from sciml.data.collocation import CollocationBatch
 from sciml.errors import InvalidArgument
 from sciml.modules.adaptive_points import kept_candidates
 from sciml.modules.evaluation.solution_errors import Report
@@ -169,7 +169,7 @@ class SDGDPINN(TrainingMethod):
         shared = self.dimension_parallel and self.training and dist.is_initialized()
         return _joined(estimate) if shared else estimate
 
-    def loss_terms(self, batch: Batch) -> list[LossTerm]:
+    def loss_terms(self, batch: CollocationBatch) -> list[LossTerm]:
         """Return the terms of the loss: interior residual, its gradient, soft conditions."""
         # The slope needs a graph even where a line search asks for the loss alone.
         with torch.set_grad_enabled(torch.is_grad_enabled() or self.gradient_enhanced > 0):
@@ -184,7 +184,7 @@ class SDGDPINN(TrainingMethod):
             terms.append(LossTerm(name, value, weight, count))
         return terms
 
-    def _interior_terms(self, batch: Batch) -> list[LossTerm]:
+    def _interior_terms(self, batch: CollocationBatch) -> list[LossTerm]:
         p, operator = batch.points, operator_of(self.problem, batch.points)
         draw = self.estimator.draw(operator, p.x, batch.streams, "dims")
         reference = self.estimator.reference(operator, p.x, batch.streams)
@@ -199,7 +199,7 @@ class SDGDPINN(TrainingMethod):
             terms.append(LossTerm("slope", slope, weight, count))
         return terms
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+    def training_step(self, batch: CollocationBatch, batch_idx: int) -> Tensor:
         """Return this rank's share of the loss."""
         self._seen = batch
         batch = self._choose_points(batch)
@@ -224,7 +224,7 @@ class SDGDPINN(TrainingMethod):
             self.estimator.observe(draw, second_derivatives(self.trial, p, draw.index))
 
     # --- points -----------------------------------------------------------------------------
-    def _choose_points(self, batch: Batch) -> Batch:
+    def _choose_points(self, batch: CollocationBatch) -> CollocationBatch:
         """Apply residual-adaptive selection, then adversarial ascent."""
         p, keep = batch.points, batch.counts["interior"] // batch.streams.world
         if len(p) > keep:
@@ -234,9 +234,9 @@ class SDGDPINN(TrainingMethod):
             p = p[kept_candidates(r, self.adaptive_power, keep, generator)]
         for i in range(self.adversarial_steps):
             p = self._ascend(p, self._draw(p, batch, f"adversary{i}"))
-        return Batch(p, batch.conditions, batch.streams, batch.counts)
+        return CollocationBatch(p, batch.conditions, batch.streams, batch.counts)
 
-    def _draw(self, p: Points, batch: Batch, purpose: str) -> Draw:
+    def _draw(self, p: Points, batch: CollocationBatch, purpose: str) -> Draw:
         return self.estimator.draw(operator_of(self.problem, p), p.x, batch.streams, purpose)
 
     def _ascend(self, p: Points, draw: Draw) -> Points:
@@ -264,7 +264,7 @@ class SDGDPINN(TrainingMethod):
         return slope - self.problem.residual_scale * self.problem.source_gradient(p)
 
     # --- evaluation -------------------------------------------------------------------------
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+    def validation_step(self, batch: CollocationBatch, batch_idx: int) -> None:
         """Log the root mean square residual at fixed points, without reference solution."""
         p = batch.points
         operator: Operator = operator_of(self.problem, p)

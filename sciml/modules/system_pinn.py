@@ -25,7 +25,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from sciml.data.collocation import Batch
+from sciml.data.collocation import CollocationBatch
 from sciml.modules import marching
 from sciml.modules.adaptive_points import kept_candidates
 from sciml.modules.initial_weights import initialise
@@ -161,7 +161,7 @@ class PINN(TrainingMethod):
             return marching.handed_over(self, name, p, found)
         return found
 
-    def loss_terms(self, batch: Batch) -> list[LossTerm]:
+    def loss_terms(self, batch: CollocationBatch) -> list[LossTerm]:
         """Return one term per equation and per quantity of a condition."""
         terms = []
         weighed = self.row_weights if batch.points is self._weighed[1] else ()
@@ -187,7 +187,7 @@ class PINN(TrainingMethod):
                 term.weight *= factor
         return terms
 
-    def _values_together(self, batch: Batch) -> dict[str, dict[str, Tensor]]:
+    def _values_together(self, batch: CollocationBatch) -> dict[str, dict[str, Tensor]]:
         """Return the residuals of conditions on values alone, from one pass for all their points.
 
         Left to one pass each, and empty, where an optimizer looks at layers: there rows of a pass
@@ -198,7 +198,7 @@ class PINN(TrainingMethod):
             return {}
         return values_together(self.network, self.problem, simple, self.needs[simple[0]], batch)
 
-    def _update_balance(self, batch: Batch) -> None:
+    def _update_balance(self, batch: CollocationBatch) -> None:
         """Look at the terms with the weights that the user set."""
         self._factors = [1.0] * len(self.balance_log)
         with torch.enable_grad():
@@ -212,7 +212,7 @@ class PINN(TrainingMethod):
             )
         self._factors = None
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+    def training_step(self, batch: CollocationBatch, batch_idx: int) -> Tensor:
         """Return this rank's share of the loss."""
         if self.sampled is not None:
             # with every step, also where a batch is kept
@@ -244,7 +244,7 @@ class PINN(TrainingMethod):
         return step_loss(self, terms, batch.streams.world, log=log)
 
     # --- points -----------------------------------------------------------------------------
-    def _choose_points(self, batch: Batch) -> Batch:
+    def _choose_points(self, batch: CollocationBatch) -> CollocationBatch:
         """Keep candidates with probability |r|^k / mean |r|^k + 1, k the adaptive power."""
         p, keep = batch.points, batch.counts["interior"] // batch.streams.world
         if len(p) <= keep:
@@ -264,7 +264,7 @@ class PINN(TrainingMethod):
             p.cache.clear()  # of the candidates, which nobody needs any more
             p.cache["chosen"] = p[self.kept]
         chosen = p.cache["chosen"]
-        return Batch(chosen, batch.conditions, batch.streams, batch.counts)
+        return CollocationBatch(chosen, batch.conditions, batch.streams, batch.counts)
 
     def _load_from_state_dict(self, state_dict, prefix, *args) -> None:
         """Take over how many points were kept."""
@@ -274,7 +274,7 @@ class PINN(TrainingMethod):
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     # --- evaluation -------------------------------------------------------------------------
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+    def validation_step(self, batch: CollocationBatch, batch_idx: int) -> None:
         """Log the root mean square residual at fixed points, without reference solution."""
         if isinstance(self.network, TimeWindows):
             batch = marching.moved(batch, self.network)
@@ -283,7 +283,7 @@ class PINN(TrainingMethod):
             value = sum(r.square().mean() for r in parts).sqrt()
         self.log("val/residual", value, sync_dist=True, batch_size=len(batch.points))
 
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
+    def test_step(self, batch: CollocationBatch, batch_idx: int) -> None:
         """Compare with the reference, where there is one; all ranks do the same."""
         self.report = SystemReport(self)
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sciml.errors import InvalidArgument
 from sciml.networks.fields.coarse_input import coarse_solve
-from sciml.networks.fields.description import Fields
+from sciml.networks.fields.description import FieldSet
 
 
 class CoarseSolves:
@@ -23,7 +23,7 @@ class CoarseSolves:
         count: Samples of the file whose answers are kept; 0 to solve every time.
     """
 
-    def __init__(self, solver: Any, fields: Fields, count: int) -> None:
+    def __init__(self, solver: Any, fields: FieldSet, count: int) -> None:
         self.solver, self.fields = solver, fields
         self.known = np.zeros(count, dtype=bool)
         self.kept: Tensor | None = None

@@ -25,7 +25,7 @@ WINDOW = 8  # blocks among whose rows the order is shuffled
 BLOCK_BYTES = 2**23  # read at once, where the file has no larger chunks
 
 
-class Rows:
+class FileRows:
     """The arrays in use, thinned out, by row numbers of the file.
 
     Args:
@@ -142,8 +142,8 @@ def _epoch(seed: int, epoch: int, rows: np.ndarray, block: int, rank: int, own: 
 
 def rows_of(
     layout: Layout, every_point: int | Sequence[int], every_time: int, memory: int, chunk: int
-) -> Rows:
-    """Return the rows of the inputs and outputs that were recognised; the rest as for `Rows`.
+) -> FileRows:
+    """Return the rows of the inputs and outputs that were recognised; the rest as for `FileRows`.
 
     Raises:
         InvalidArgument: For another number of directions.
@@ -157,4 +157,4 @@ def rows_of(
         )
     arrays = {a.name: a for a in (*layout.inputs, *layout.outputs)}
     steps = dict(zip(letters, points, strict=True))
-    return Rows(list(arrays.values()), steps, every_time, memory, chunk)
+    return FileRows(list(arrays.values()), steps, every_time, memory, chunk)

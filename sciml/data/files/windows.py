@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sciml.data.files.field_layout import Layout
 from sciml.errors import InvalidArgument
-from sciml.networks.fields.description import Fields
+from sciml.networks.fields.description import FieldSet
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Windows:
         return given, answers
 
     def made(
-        self, fields: Fields, held: Mapping[str, Tensor], start: int, calls: int
+        self, fields: FieldSet, held: Mapping[str, Tensor], start: int, calls: int
     ) -> tuple[dict[str, Tensor], Tensor]:
         """Return inputs by name and the target `(B, calls * C, *space)`."""
         given, answers = self.cut(held, start, calls)

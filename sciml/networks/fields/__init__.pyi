@@ -1,6 +1,5 @@
 from .cloud import CloudOperator
 from .deeponet import DeepONet
-from .description import Fields
 from .field_equilibrium import GridFNODEQ
 from .field_network import FieldNetwork
 from .fno import GridFNO
@@ -11,7 +10,7 @@ __all__ = [
     "CloudOperator",
     "DeepONet",
     "FieldNetwork",
-    "Fields",
+    "FieldSet",
     "GridFNO",
     "GridFNODEQ",
     "LibraryOperator",
