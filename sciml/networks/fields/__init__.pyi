@@ -1,5 +1,6 @@
 from .cloud import CloudOperator
 from .deeponet import DeepONet
+from .description import FieldSet
 from .field_equilibrium import GridFNODEQ
 from .field_network import FieldNetwork
 from .fno import GridFNO
