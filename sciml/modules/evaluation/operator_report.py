@@ -19,9 +19,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sciml.data import regression
 from sciml.data.batch import Batch
 from sciml.data.field_files import FieldFiles
-from sciml.data.files import regression
 from sciml.modules.evaluation.operator_pictures import SHOWN, pictures
 from sciml.modules.evaluation.scores import Regression, everyone
 from sciml.modules.evaluation.tally import Tally
