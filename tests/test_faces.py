@@ -53,10 +53,10 @@ def test_the_table_of_published_classes_names_rooms_and_no_files():
     ("kind", "target", "name"),
     [
         ("problem", "sciml.physics.HJBLQG", "HJBLQG"),
-        ("problem", "sciml.physics.problems.hjb.HJBLQG", "HJBLQG"),  # where it stood in version 0.1
-        ("family", "sciml.physics.elliptic.elliptic_families.StarPoisson", "StarPoisson"),
-        ("part", "sciml.physics.evolution.heat_interval.Heat", "Heat"),
-        ("part", "sciml.physics.problems.evolution_box.Heat", None),  # another one
+        ("problem", "sciml.physics.hjb.HJBLQG", "HJBLQG"),  # where it stood in version 0.1
+        ("family", "sciml.physics.walks.families.StarPoisson", "StarPoisson"),
+        ("part", "sciml.physics.evolution.heat.Heat", "Heat"),
+        ("part", "sciml.physics.low_dim_time.Heat", None),  # another one
         ("problem", "elsewhere.HJBLQG", None),
         ("problem", "sciml.physicsx.HJBLQG", None),
     ],

@@ -147,6 +147,25 @@ def test_conditions_built_in_hold_and_their_masks_are_distances() -> None:
     assert 10 < lift < 1e4 and 1 < mask < 1e4
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_conditions_built_in_hold_in_corners(dtype) -> None:
+    """Where two pieces meet, and where two conditions with equal values there do."""
+    a, b = torch.tensor([[-0.5, 0.5, -0.5, 0.5], [-0.5, -0.5, 0.5, 0.5]], dtype=dtype)
+    known = {"x": a, "y": b, "u": torch.full((4,), 3.0, dtype=dtype)}
+    value = Poisson2DHoles().transform(known)["u"]
+    torch.testing.assert_close(value, torch.ones(4, dtype=dtype), rtol=1e-6, atol=0)
+
+    shape = Polygon([(0, 0), (1, 0), (1, 1)], ["floor", "wall", "slope"])
+    sides = {
+        "floor": On(shape.floor, u=lambda x, y: 1 + x),
+        "rest": On(shape.wall | shape.slope, u=lambda x, y: 1 + x + y),
+    }
+    triangle = made(domain=shape, conditions=sides, hard_conditions=("floor", "rest"))
+    x, y = torch.tensor([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0]], dtype=dtype).unbind(1)
+    value = triangle.transform({"x": x, "y": y, "u": torch.full((3,), 3.0, dtype=dtype)})["u"]
+    torch.testing.assert_close(value, 1 + x + y, rtol=1e-6, atol=0)
+
+
 def test_a_box_in_time_is_lifted_by_products() -> None:
     class Plate(System):
         domain = Rectangle((0, 0), (2, 1)) * Time(1, 3)

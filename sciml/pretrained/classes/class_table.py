@@ -14,6 +14,8 @@ from sciml import plugins
 from sciml.errors import PretrainedError, did_you_mean
 
 # What a plug-in's class of a kind inherits from; any class may be an argument of those.
+# Faces from which classes have moved to others, as folders of before name them.
+FORMER = {"sciml.physics.elliptic": "sciml.physics.walks"}
 BASES = {"problem": "sciml.physics:PDE"}
 BASES |= {kind: "torch.nn:Module" for kind in ("solution", "network", "operator")}
 
@@ -237,8 +239,7 @@ def name_of(kind: str, target: str) -> str | None:
     found = [
         name
         for name, (home, _, attr) in homes.items()
-        # wherever in its room it stands or once stood
-        if attr == attribute and module.split(".")[:2] == home.split(".")[:2]
+        if attr == attribute and f"{module}.".startswith((f"{home}.", f"{FORMER.get(home)}."))
     ]
     package = target.partition(".")[0]
     if package in plugins.names():
