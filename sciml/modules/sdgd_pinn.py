@@ -34,7 +34,7 @@ from sciml.errors import InvalidArgument
 from sciml.modules.adaptive_points import kept_candidates
 from sciml.modules.evaluation.solution_errors import Report
 from sciml.modules.training_method import TrainingMethod, step_loss
-from sciml.modules.untrained import check_trained
+from sciml.modules.untrained_parameters import check_trained
 from sciml.modules.weights.given_weights import check_names, check_numbers
 from sciml.networks.pointwise.trial import TrialSolution
 from sciml.optim.curvature.terms import LossTerm

@@ -236,7 +236,7 @@ class PINN(TrainingMethod):
         terms = self.step_terms(batch)
         log = self.logs_step()
         for rule in self.row_weights if fresh else ():
-            rule.look(batch.points, self._raw, batch.streams)
+            rule.update(batch.points, self._raw, batch.streams)
             if log:
                 self.log_dict(rule.numbers())
         for name, constant in self.network.unknowns.items() if log else ():

@@ -1,4 +1,4 @@
-"""What a solve of a structure comes to: states, steps, and why it failed."""
+"""Results of macro solves: converged states and steps, the whole solution, reasons of failure."""
 
 from __future__ import annotations
 

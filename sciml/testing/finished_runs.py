@@ -1,4 +1,4 @@
-"""What runs leave in their folders, compared to the last bit."""
+"""The records that runs leave in their folders, compared with each other to the last bit."""
 
 from __future__ import annotations
 

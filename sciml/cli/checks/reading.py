@@ -1,4 +1,4 @@
-"""What rules read of a resolved configuration: names of classes, values with their defaults."""
+"""How rules read a resolved configuration: names of classes, and values or their defaults."""
 
 from __future__ import annotations
 

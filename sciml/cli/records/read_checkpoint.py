@@ -1,4 +1,4 @@
-"""A checkpoint file: whether it is whole, and what it says about itself."""
+"""Reading checkpoint files: whether one is complete and undamaged, and of which run it is."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ class CausalWeights(RowWeights):
         """Return the square roots of the weights."""
         return self.weights.sqrt()[self._part(p)]
 
-    def look(self, p: PointSet, residuals: Mapping[str, Tensor], streams: Streams) -> None:
+    def update(self, p: PointSet, residuals: Mapping[str, Tensor], streams: Streams) -> None:
         """Average the squares of all equations over every part of time; empty parts stay."""
         part = self._part(p)
         size = sum(r.square() for r in residuals.values()).to(self.seen)

@@ -1,4 +1,4 @@
-"""Inputs of an operator against its description: names, shapes, what they stand for."""
+"""Checks of an operator's inputs: names, shapes, derivatives, and what arrays stand for."""
 
 from __future__ import annotations
 

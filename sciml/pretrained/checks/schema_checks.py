@@ -1,4 +1,4 @@
-"""A description in a model.json against the network that it names."""
+"""Checks that the inputs and outputs in a model.json are those of the network that it names."""
 
 from __future__ import annotations
 

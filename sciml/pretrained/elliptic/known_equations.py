@@ -1,4 +1,4 @@
-"""The equations that an operator for elliptic problems knows, and those that it does not."""
+"""Checks that a problem is one of the equations that an elliptic operator was trained for."""
 
 from __future__ import annotations
 

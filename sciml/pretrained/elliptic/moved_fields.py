@@ -1,4 +1,4 @@
-"""Fields of a problem in the coordinates of an operator."""
+"""Data and coefficients of a problem as functions of an operator's coordinates."""
 
 from __future__ import annotations
 

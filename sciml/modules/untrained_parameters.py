@@ -1,4 +1,4 @@
-"""Parameters that a loss depends on and nothing would train, and the other way round."""
+"""Checks that a loss depends on what is trained, and that what it depends on is trained."""
 
 from __future__ import annotations
 
