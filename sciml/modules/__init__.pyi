@@ -12,6 +12,7 @@ from .stress_law import StressLaw
 from .supervised import Supervised
 from .supervised_operator import SupervisedOperator
 from .system_pinn import PINN
+from .training_method import TrainingMethod
 from .vpionet import VariationalOperator
 from .wos_operator import WalkOperator
 
@@ -30,6 +31,7 @@ __all__ = [
     "Supervised",
     "SupervisedOperator",
     "TrainingLaw",
+    "TrainingMethod",
     "VariationalOperator",
     "WalkOperator",
 ]
