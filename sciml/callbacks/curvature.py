@@ -69,8 +69,8 @@ class CurvatureCallback(pl.Callback):
         pl_module.watchers.append(self._see)
         self._undo.append(lambda: pl_module.watchers.remove(self._see))
         if self.optimizer.own_gradient:
-            pl_module.backward = lambda loss, *args, **kwargs: None
-            self._undo.append(lambda: delattr(pl_module, "backward"))
+            pl_module.needs_backward = False
+            self._undo.append(lambda: setattr(pl_module, "needs_backward", True))
             wrapped = trainer.strategy.model
             if hasattr(wrapped, "require_backward_grad_sync"):
                 wrapped.require_backward_grad_sync = False

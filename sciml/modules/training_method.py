@@ -31,6 +31,8 @@ class TrainingMethod(LightningModule):
         watchers: Called as `watch(batch, terms)` with the terms of every training step, while
             their graph is alive.
         last_terms: Detached values of the terms of the newest step, by name.
+        needs_backward: False where the optimizer makes its own direction from the terms, and a
+            backward pass would be for nothing.
     """
 
     network: nn.Module
@@ -44,6 +46,7 @@ class TrainingMethod(LightningModule):
         self.make_optimizer, self.make_schedule = optimizer, schedule
         self.watchers: list[Callable[[Any, Sequence[LossTerm]], None]] = []
         self.last_terms: dict[str, Tensor] = {}
+        self.needs_backward = True
 
     # --- what a method says -------------------------------------------------------------------
     def loss_terms(self, batch: Any) -> list[LossTerm]:
@@ -79,6 +82,11 @@ class TrainingMethod(LightningModule):
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Return this rank's share of the loss."""
         return step_loss(self, self.step_terms(batch), batch.streams.world)
+
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        """Make the gradient of the loss, where the optimizer wants it."""
+        if self.needs_backward:
+            super().backward(loss, *args, **kwargs)
 
     def configure_optimizers(self) -> object:
         """Return the optimizer and, if there is one, the schedule stepped every step."""
