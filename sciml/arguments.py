@@ -110,33 +110,6 @@ def integers(value: Any) -> str:
     return "" if fits and value.layout == torch.strided else "a dense tensor of integers"
 
 
-def check_alike(**tensors: Tensor) -> None:
-    """Refuse tensors of several types or on several devices, which torch names by no argument.
-
-    Raises:
-        InvalidType: With the type and device of each.
-    """
-    kinds = {(t.dtype, t.device) for t in tensors.values()}
-    if len(kinds) > 1:
-        said = ", ".join(
-            f"{name} of {str(t.dtype).removeprefix('torch.')} on {t.device}"
-            for name, t in tensors.items()
-        )
-        raise InvalidType(said, "one type on one device", f"Type .to({next(iter(tensors))})")
-
-
-def in_range(name: str, value: float, like: Tensor) -> float:
-    """Return a number that the type of a tensor can hold.
-
-    Raises:
-        InvalidArgument: For a finite number beyond its range.
-    """
-    most = torch.finfo(like.dtype).max
-    if most < abs(value) < float("inf"):
-        raise InvalidArgument(f"{name}={value:g} for {like.dtype}", f"at most {most:g} in size")
-    return float(value)
-
-
 def number(value: Any) -> str:
     """Accept one real number."""
     one = not isinstance(value, Tensor) or value.numel() == 1

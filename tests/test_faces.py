@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
+import sciml
 from sciml.cli import paths
-from sciml.pretrained import class_table
-from sciml.pretrained.folder import SHIPPED
+from sciml.pretrained.classes import class_table
+from sciml.pretrained.files.folder import SHIPPED
 
-PACKAGE = Path(class_table.__file__).parents[1]
+PACKAGE = Path(sciml.__file__).parent
 FACES = sorted(
     ".".join(("sciml", *stub.relative_to(PACKAGE).parent.parts))
     for stub in PACKAGE.rglob("__init__.pyi")

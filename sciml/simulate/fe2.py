@@ -39,9 +39,10 @@ from sciml.physics.solids.galerkin import GalerkinSolver, empirical_cubature
 from sciml.physics.solids.rve_solver import RVESolver
 from sciml.physics.solids.structures import STRUCTURES, Structure
 from sciml.pretrained import load_pretrained
-from sciml.pretrained.trained_law import recorded_cell
+from sciml.pretrained.judging.trained_law import recorded_cell
 from sciml.simulate import pictures
-from sciml.simulate.macro import MacroSolution, MacroSolver, MacroState
+from sciml.simulate.macro import MacroSolver
+from sciml.simulate.macro_results import MacroSolution, MacroState
 from sciml.simulate.micro import CellMicro, GalerkinMicro, MaterialMicro, Micro, OperatorMicro
 from sciml.simulate.simulation import Simulation, setting
 

@@ -12,7 +12,7 @@ import pytest
 import sciml
 from sciml import plugins
 from sciml.cli import paths
-from sciml.cli.targets import preflight
+from sciml.cli.targets import resolving
 from sciml.errors import ConfigError, PretrainedError
 from sciml.testing import runs
 
@@ -110,13 +110,13 @@ def test_a_stranger_inherits_the_contract(lab):
 def test_plugins_are_listed_and_only_theirs_is_allowed(here, monkeypatch):
     assert "pinn_disk" not in paths.options("model")
     with pytest.raises(ConfigError, match="outside the allowed packages"):
-        preflight.resolve("mylab.Disk")
+        resolving.resolve("mylab.Disk")
     monkeypatch.setenv(plugins.VARIABLE, "mylab")
     assert "pinn_disk" in paths.options("model") and "signs" in paths.options("optimizer")
     assert paths.describe("model", "pinn_disk").startswith("Poisson's equation")
-    assert preflight.resolve("mylab.Disk").__name__ == "Disk"
+    assert resolving.resolve("mylab.Disk").__name__ == "Disk"
     with pytest.raises(ConfigError, match="not defined in an allowed package"):
-        preflight.resolve("mylab.signs.torch")
+        resolving.resolve("mylab.signs.torch")
 
 
 def test_mistakes_in_a_plugins_keys_are_answered_like_ours(here):

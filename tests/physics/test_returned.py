@@ -15,7 +15,7 @@ from sciml.errors import (
     TrainingDiverged,
 )
 from sciml.modules.sdgd_pinn import SDGDPINN
-from sciml.modules.solve_pde import Solution, solve
+from sciml.modules.solve_pde import PDESolution, solve
 from sciml.networks.pointwise.mlp import MLP
 from sciml.networks.pointwise.trial import TrialSolution
 from sciml.optim import ENGD, KFAC, Objective
@@ -472,7 +472,7 @@ def test_data_are_functions_of_the_point_and_finite(method, function, message):
 
 
 def test_arguments_of_a_solution():
-    solution = Solution(pinn(Heat(dim=D)), {})
+    solution = PDESolution(pinn(Heat(dim=D)), {})
     x, t = torch.rand(N, D), torch.rand(N, 1)
     assert solution(x, t).shape == (N,)
     for wrong in [(x, t[:, 0]), (x, None), (x[:, :1], t), (x[0], t[0])]:

@@ -38,7 +38,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 @dataclass
-class Flow:
+class ImageFlow:
     """A forward pass with what led to it.
 
     Attributes:
@@ -178,7 +178,9 @@ class FlowClassifier(nn.Module):
         return integrate(self.velocity, self.initial(x), theta, **settings, **options)
 
     # --- one pass -------------------------------------------------------------------------------
-    def flow(self, image: Tensor, generator: torch.Generator | None = None, **options: Any) -> Flow:
+    def flow(
+        self, image: Tensor, generator: torch.Generator | None = None, **options: Any
+    ) -> ImageFlow:
         """Return logits, solution and features.
 
         Args:
@@ -191,7 +193,7 @@ class FlowClassifier(nn.Module):
         solution = self.solve(x, mask, **options)
         z = solution.value.to(x.dtype)
         logits = self.out(self.head(z).mean((2, 3)))
-        return Flow(logits, solution, x, mask)
+        return ImageFlow(logits, solution, x, mask)
 
     def _mask(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
         """Return a dropout mask for one solve, scaled to keep the mean."""
@@ -204,14 +206,14 @@ class FlowClassifier(nn.Module):
         return self.flow(image).logits
 
     @torch.no_grad()
-    def equilibrium_residual(self, flow: Flow) -> Tensor:
+    def equilibrium_residual(self, flow: ImageFlow) -> Tensor:
         """Return `(N,)`: |dz/dt| at the end over |z|, or over |f| where dz/dt = f - z."""
         z = flow.solution.value.detach()
         speed = self.velocity(torch.ones((), device=z.device), z, flow.x, flow.mask)
         scale = self.rest_scale(z, speed).flatten(1).norm(dim=1)
         return speed.flatten(1).norm(dim=1) / scale.clamp_min(torch.finfo(z.dtype).tiny)
 
-    def estimates(self, flow: Flow, t: float, h: float, z: Tensor) -> tuple[Tensor, Tensor]:
+    def estimates(self, flow: ImageFlow, t: float, h: float, z: Tensor) -> tuple[Tensor, Tensor]:
         """Return error times size, and stiffness, `(N,)`, of one step of the flow at (t, z)."""
         return local_estimates(self.velocity, t, h, z, (flow.x, flow.mask))
 

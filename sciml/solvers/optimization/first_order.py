@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sciml.arguments import flag, function, in_range, maybe, number, numbers, takes, tensor, whole
+from sciml.arguments import flag, function, maybe, number, numbers, takes, tensor, whole
 from sciml.errors import InvalidArgument
 from sciml.shapes import check_call, name_of
 from sciml.solvers.layout import Layout
@@ -28,6 +28,7 @@ from sciml.solvers.optimization.first_order_steps import AcceleratedSteps, Multi
 from sciml.solvers.pipeline import solve_problem
 from sciml.solvers.solution import Policy, Solution
 from sciml.solvers.solve_arguments import PARTS, Adjoint, layout_for
+from sciml.tensor_types import in_range
 
 StepLength = float | Tensor | None
 GIVEN = {"objective": function, "x0": tensor, "step": maybe(numbers), "rtol": maybe(number)}

@@ -23,7 +23,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from sciml.arguments import check_alike, maybe, number, shown, takes, tensor, whole
+from sciml.arguments import maybe, number, shown, takes, tensor, whole
 from sciml.errors import InvalidArgument, InvalidType
 from sciml.solvers.bookkeeping import check_tolerances, default_tolerance
 from sciml.solvers.entry_points import root
@@ -32,6 +32,7 @@ from sciml.solvers.optimization.interior import Program, interior, largest, scal
 from sciml.solvers.problem import Task
 from sciml.solvers.solution import Outcome, Policy, Solution, Status
 from sciml.solvers.solve_arguments import PARTS, Adjoint
+from sciml.tensor_types import check_alike
 
 CURES = {
     Status.INFEASIBLE: "No point meets all constraints: loosen inequality=(G, h), or move one into "
