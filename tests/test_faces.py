@@ -35,6 +35,15 @@ def test_a_room_offers_what_it_lists(room):
     assert all(getattr(module, name) is not None for name in module.__all__)
 
 
+@pytest.mark.parametrize("room", FACES)
+def test_no_file_hides_what_its_room_offers(room):
+    # once imported, a file of the same name would stand where the function should
+    stub = Path(importlib.import_module(room).__file__).with_suffix(".pyi")
+    for node in ast.parse(stub.read_text("utf-8")).body:
+        for name in node.names if isinstance(node, ast.ImportFrom) else ():
+            assert node.module == name.name or not (stub.parent / f"{name.name}.py").exists()
+
+
 def test_configurations_name_rooms_and_no_files():
     for file, target in configured():
         room, _, name = target.rpartition(".")

@@ -5,7 +5,7 @@ from .flow_domains import RandomDomains
 from .flow_scenes import LiquidFlow, SmokeFlow, WakeFlow
 from .loops import DiskWake, ForcedBurgers
 from .pressure_assembly import pressure_system
-from .pressure_system import Cell, PressureSystem, Projection
+from .pressure_projection import Cell, PressureSystem, Projection
 from .staggered import extrapolated, interpolate, points, vorticity
 from .surface import redistance, same_volume, volume
 

@@ -30,7 +30,7 @@ from sciml.errors import ConvergenceError, InvalidArgument, InvalidType, Numeric
 from sciml.physics.fluids.advection import advect, advect_velocity
 from sciml.physics.fluids.bodies import MovingBall, all_closed
 from sciml.physics.fluids.pressure_assembly import pressure_system
-from sciml.physics.fluids.pressure_system import Cell, PressureSystem, Projection
+from sciml.physics.fluids.pressure_projection import Cell, PressureSystem, Projection
 from sciml.physics.fluids.staggered import Velocity, extrapolated, points
 from sciml.shapes import as_array
 from sciml.solvers.linear import Stencil, high, low

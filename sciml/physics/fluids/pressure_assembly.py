@@ -1,6 +1,6 @@
 """Assembles pressure systems from what cells hold, open shares of faces, densities and surfaces.
 
-The rules for fluid, solid and air neighbours are those of `sciml.physics.fluids.pressure_system`.
+The rules for fluid, solid and air neighbours are in `sciml.physics.fluids.pressure_projection`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch.nn.functional import pad
 
 from sciml.arguments import integers, maybe, number, some, takes, tensor, tensors
 from sciml.errors import InvalidArgument, InvalidType
-from sciml.physics.fluids.pressure_system import Cell, PressureSystem
+from sciml.physics.fluids.pressure_projection import Cell, PressureSystem
 from sciml.solvers.linear import build_stencil, high, low
 
 # What lies beyond the low and the high end of every axis: one for all, or integers `(*P)`.
