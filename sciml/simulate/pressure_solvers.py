@@ -28,6 +28,7 @@ from sciml.networks.preconditioners.learned_preconditioner import (
     PreconditionerNetwork,
 )
 from sciml.pretrained import list_pretrained, load_pretrained
+from sciml.solvers.bandits import TsallisINF
 from sciml.solvers.linear import (
     AlgebraicMultigrid,
     FlexibleCG,
@@ -36,7 +37,6 @@ from sciml.solvers.linear import (
     Stencil,
     guarded,
 )
-from sciml.solvers.linear.bandits import TsallisINF
 
 NAMES = ("cg", "mic", "multigrid", "amg", "learned", "dcdm", "auto")
 LEARNED = ("learned", "dcdm")

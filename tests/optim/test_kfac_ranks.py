@@ -19,7 +19,7 @@ from sciml.optim.curvature.terms import LossTerm
 from sciml.optim.kronecker.factors import factor_sizes
 from sciml.optim.kronecker.kfac import KFAC
 from sciml.optim.kronecker.mkor import MKOR
-from sciml.optim.kronecker.placement import Placement
+from sciml.optim.placement import Placement
 from sciml.physics.problems.poisson_box import PoissonBox
 from sciml.testing.ranks import run_ranks
 

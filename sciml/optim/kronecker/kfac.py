@@ -34,7 +34,6 @@ from sciml.optim.kronecker import kronecker_sums
 from sciml.optim.kronecker.factors import FEW_OUTPUTS, CurvatureKind
 from sciml.optim.kronecker.kfac_steps import STEP_RULES
 from sciml.optim.kronecker.layer_curvature import KroneckerPreconditioner, split_joined, treatable
-from sciml.optim.kronecker.placement import fraction_of
 from sciml.optim.option_ranges import (
     NOT_NEGATIVE,
     POSITIVE,
@@ -45,6 +44,7 @@ from sciml.optim.option_ranges import (
     one_of,
     switches,
 )
+from sciml.optim.placement import fraction_of
 
 CHOICES = {
     "kind": ("auto", "type2", "mc", "empirical", "forward_only"),

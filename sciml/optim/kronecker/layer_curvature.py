@@ -35,7 +35,7 @@ from sciml.optim.kronecker.factors import (
     factor_sizes,
     observe_terms,
 )
-from sciml.optim.kronecker.placement import Placement
+from sciml.optim.placement import Placement
 
 Memory = dict[str, Any]
 

@@ -38,7 +38,7 @@ from sciml.errors import ConvergenceError, InvalidArgument
 from sciml.physics.constraints import equation_checks
 from sciml.physics.constraints.constrained_field import Constrained
 from sciml.physics.constraints.equation import ConstrainedEquation
-from sciml.physics.constraints.equation_checks import check_basis, check_field, check_rows
+from sciml.physics.constraints.equation_checks import check_basis, check_field, check_rows, checked
 from sciml.physics.constraints.exchange import ExpertParallel
 from sciml.physics.constraints.expert_rows import (
     ExpertRows,
@@ -223,14 +223,10 @@ class HardConstraint:
         drawn = sampler.draw(None if generator is None else self.points, generator, bias)
         if not len(basis) and not self.exchange.spread:
             return self._nothing(basis, drawn, split)
-        columns = (
-            basis
-            if lifted
-            else equation_checks.checked(equation, "columns", basis.shape, basis, inputs)
-        )
+        columns = basis if lifted else checked(equation, "columns", basis.shape, basis, inputs)
         columns = unit_columns(columns)
         shape = (len(basis), *sizes)
-        offset = equation_checks.checked(equation, "offset", shape, basis, inputs)
+        offset = checked(equation, "offset", shape, basis, inputs)
         if not self._examined and columns.isfinite().all() and inputs.isfinite().all():
             equation_checks.check_structure(equation, columns.detach(), offset.detach(), inputs)
             self._examined = True
@@ -239,10 +235,9 @@ class HardConstraint:
 
         def assembled(weights: Tensor) -> Tensor:
             value = offset + split.assemble(columns, weights)
-            return equation_checks.checked(equation, "assembled", shape, value)
+            return checked(equation, "assembled", shape, value)
 
-        weights = basis.new_full((len(rows[3]), basis.shape[1]), self.start)
-        weights = self._first(weights, rows)
+        weights = self._first(basis.new_full((len(rows[3]), basis.shape[1]), self.start), rows)
         found = self._solve(weights, rows, len(basis))
         value = assembled(found[0])
         for _ in range(self.sweeps):
