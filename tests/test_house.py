@@ -189,38 +189,6 @@ def test_whoever_compares_numbers_says_how_close():
 FILES = {path: path.read_text() for path in sorted((ROOT / "sciml").rglob("*.py"))}
 LENGTHS = {path: text.count("\n") for path, text in FILES.items()}
 LONGEST, LARGEST_SHARE = 320, 0.20
-# Files that may be longer, each with the reason; to be cut at a seam when somebody works on them.
-LONG = {
-    "system.py": "physics: not yet cut",
-    "multijet.py": "autodiff: not yet cut",
-    "flow.py": "physics: not yet cut",
-    "layer.py": "physics: not yet cut",
-    "multigrid.py": "solvers: not yet cut",
-    "conditions.py": "physics: not yet cut",
-    "pipeline.py": "solvers: not yet cut",
-    "engd.py": "optim: not yet cut",
-    "verification.py": "physics: not yet cut",
-    "named_shapes.py": "physics: not yet cut",
-    "rve_solver.py": "physics: not yet cut",
-    "initial_value.py": "solvers: not yet cut",
-    "stencil.py": "solvers: not yet cut",
-    "pressure_system.py": "physics: not yet cut",
-    "jet.py": "autodiff: not yet cut",
-    "kfac.py": "optim: not yet cut",
-    "first_order.py": "solvers: not yet cut",
-    "semilinear.py": "physics: not yet cut",
-    "layout.py": "solvers: not yet cut",
-    "coordinates.py": "autodiff: not yet cut",
-    "diffusion_sorption.py": "physics: not yet cut",
-    "grid.py": "physics: not yet cut",
-    "spheres.py": "physics: not yet cut",
-    "materials.py": "physics: not yet cut",
-    "domain.py": "physics: not yet cut",
-    "implicit.py": "solvers: not yet cut",
-    "curves.py": "physics: not yet cut",
-}
-# Parts of a room that may be larger, and up to which share.
-LARGE: dict[tuple[str, str], float] = {}
 
 
 def test_every_file_name_is_there_once():
@@ -229,8 +197,7 @@ def test_every_file_name_is_there_once():
 
 
 def test_no_file_is_too_long():
-    long = {path.name: n for path, n in LENGTHS.items() if n > LONGEST}
-    assert {name: n for name, n in long.items() if name not in LONG} == {}
+    assert {path.name: n for path, n in LENGTHS.items() if n > LONGEST} == {}
 
 
 def test_files_are_neither_crumbs_nor_tomes():
@@ -246,8 +213,7 @@ def test_no_part_of_a_room_outweighs_the_others(room):
         if place[0] == room:
             parts[place[1]] += n  # a file of the room, or a folder with all that is in it
     shares = {part: n / parts.total() for part, n in parts.items()}
-    most = {part: LARGE.get((room, part), LARGEST_SHARE) for part in shares}
-    assert {part: share for part, share in shares.items() if share > most[part]} == {}
+    assert {part: share for part, share in shares.items() if share > LARGEST_SHARE} == {}
 
 
 # Names of classes that have two meanings, and why that may be.
@@ -258,13 +224,6 @@ TWICE = {
     "Heat": "on an interval, and in d dimensions; each under its own room's address",
     "LevenbergMarquardt": "optimizer and solver, each under its own room's address",
 }
-# Those that are still to be renamed, in physics, solvers, autodiff and optim.
-TWICE |= dict.fromkeys(
-    ("Baselines", "Cell", "Constant", "Dense", "Ellipse", "Field", "Grid", "Interval", "Mesh")
-    + ("Moments", "Operator", "PointSet", "Progress", "Radial", "Rule", "Scaled", "Solution")
-    + ("Stars", "Tridiagonal"),
-    "not yet renamed",
-)
 
 
 def test_every_public_class_has_a_name_of_its_own():

@@ -135,9 +135,7 @@ class HardConstraint:
         if not math.isfinite(start):
             raise InvalidArgument(f"constraint.start={start}", "a number that is finite")
         if points is not None and points < 1:
-            raise InvalidArgument(
-                f"constraint.points={points}", "a positive number, or null for all points"
-            )
+            raise InvalidArgument(f"constraint.points={points}", "positive, or null for all")
         self.equation, self.overlap, self.points = equation, overlap, points
         self.counts = counts_of(experts, split, equation.axes, equation.sizes)
         self.picard, self.start, self.sweeps, self.coupling = picard, start, sweeps, coupling
