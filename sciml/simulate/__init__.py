@@ -35,7 +35,7 @@ _HOMES = {
     "CellMicro": "micro",
     "DamBreak": "dam_break",
     "FE2": "fe2",
-    "FlowSimulation": "flow",
+    "FlowSimulation": "flow_simulation",
     "MacroSolution": "macro",
     "MacroSolver": "macro",
     "MacroState": "macro",
@@ -44,10 +44,10 @@ _HOMES = {
     "MicroResponse": "micro",
     "OperatorMicro": "micro",
     "PressureSolvers": "pressure_solvers",
-    "Simulation": "base",
+    "Simulation": "simulation",
     "Smoke": "smoke",
     "Wake": "wake",
-    "setting": "base",
+    "setting": "simulation",
 }
 
 __all__ = [
