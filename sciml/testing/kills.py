@@ -46,7 +46,8 @@ SETTINGS = (
     "trainer.val_check_interval=5",
     "callbacks.checkpoint.every_steps=3",
 )
-CLOCKS = ("_per_s", "/walk_share", "seconds")  # ends of the names of metrics that tell the time
+# Ends of the names of metrics that tell the time.
+CLOCKS = ("_per_s", "/walk_share", "curvature/share", "share_of_time_reading", "seconds")
 OLD_SEED = 77
 OLD = (f"seed={OLD_SEED}", "trainer.max_steps=5")  # the run before in a used folder
 
