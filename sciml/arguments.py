@@ -55,7 +55,8 @@ def takes(**kinds: Kind) -> Callable[[Function], Function]:
         def checked(*args: Any, **kwargs: Any) -> Any:
             for name, value in (*zip(names, args, strict=False), *kwargs.items()):
                 if name in kinds and (wanted := kinds[name](value)):
-                    if isinstance(value, str) and getattr(kinds[name], "choice", False):
+                    choice = isinstance(value, str) and getattr(kinds[name], "choice", False)
+                    if choice or (isinstance(value, float) and value != value):
                         raise InvalidArgument(f"{name}={value!r:.60}", wanted)
                     raise InvalidType(f"{name} is {shown(value)}", wanted)
             return function(*args, **kwargs)
@@ -144,13 +145,14 @@ def number(value: Any) -> str:
 
 
 def real(value: Any) -> str:
-    """Accept real numbers of Python and NumPy, not tensors."""
-    return "" if isinstance(value, Real) and not isinstance(value, bool) else "a number"
+    """Accept real numbers of Python and NumPy, not tensors, and not NaN."""
+    fits = isinstance(value, Real) and not isinstance(value, bool) and value == value
+    return "" if fits else "a number"
 
 
 def numbers(value: Any) -> str:
     """Accept a number or a tensor of real ones."""
-    plain = isinstance(value, Real) and not isinstance(value, bool)
+    plain = isinstance(value, Real) and not isinstance(value, bool) and value == value
     return "" if plain or not tensor(value) else "a number, or a tensor of real ones"
 
 
@@ -167,14 +169,20 @@ def count(value: Any) -> str:
 
 def counts(value: Any) -> str:
     """Accept sequences of integers."""
-    fits = isinstance(value, Sequence) and not isinstance(value, str)
+    fits = isinstance(value, Sequence) and not isinstance(value, str | bytes)
     return "" if fits and not any(map(whole, value)) else "a list of whole numbers"
 
 
 def some(value: Any) -> str:
     """Accept sequences of numbers."""
-    fits = isinstance(value, Sequence) and not isinstance(value, str)
+    fits = isinstance(value, Sequence) and not isinstance(value, str | bytes)
     return "" if fits and not any(map(number, value)) else "a list of numbers"
+
+
+def flags(value: Any) -> str:
+    """Accept sequences of true and false."""
+    fits = isinstance(value, Sequence) and not isinstance(value, str | bytes)
+    return "" if fits and not any(map(flag, value)) else "a list of True and False"
 
 
 def flag(value: Any) -> str:
@@ -242,11 +250,22 @@ def maybe(kind: Kind) -> Kind:
     return lambda value: "" if value is None or not kind(value) else f"{kind(value)}, or None"
 
 
+def either(*kinds: Kind) -> Kind:
+    """Return the kind of values that are of one of some kinds."""
+
+    def kind(value: Any) -> str:
+        wanted = [one(value) for one in kinds]
+        return "" if "" in wanted else ", or ".join(dict.fromkeys(wanted))
+
+    return kind
+
+
 def several(one: Kind, length: int, what: str) -> Kind:
     """Return the kind of sequences of so many things of a kind."""
 
     def kind(value: Any) -> str:
-        fits = isinstance(value, Sequence) and not isinstance(value, str) and len(value) == length
+        fits = isinstance(value, Sequence) and not isinstance(value, str | bytes)
+        fits = fits and len(value) == length
         return "" if fits and not any(map(one, value)) else f"{length} {what}"
 
     return kind
@@ -302,9 +321,15 @@ WRITTEN = {
     "Tensor": tensor,
     "float | Tensor": numbers,
     "Sequence[float]": some,
+    "list[float]": some,
     "tuple[float, ...]": some,
+    "Sequence[bool]": flags,
     "Sequence[int]": counts,
+    "list[int]": counts,
     "tuple[int, ...]": counts,
+    "Path": path,
+    "Mapping[str, Any]": mapping,
+    "dict[str, Any]": mapping,
     "Sequence[Tensor]": tensors,
     "tuple[Tensor, ...]": tensors,
     "Callable": function,
@@ -322,6 +347,9 @@ def _written(annotation: str, known: Mapping[str, Any]) -> Kind | None:
     if said.endswith(" | None"):
         kind = _written(said.removesuffix(" | None"), known)
         return kind and maybe(kind)
+    if " | " in said and "[" not in re.sub(r"\[[^\[\]|]*\]", "", said) and said not in WRITTEN:
+        kinds = [_written(part, known) for part in said.split(" | ")]
+        return either(*kinds) if all(kinds) else None
     if said.startswith("Literal["):
         return one_of(*ast.literal_eval(f"({said[8:-1]},)"))
     if found := re.fullmatch(r"tuple\[((?:int, )*int|(?:float, )*float)\]", said):

@@ -26,6 +26,7 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor
 
+from sciml.arguments import typed
 from sciml.errors import InvalidArgument
 from sciml.optim.capture import affine_layers
 from sciml.optim.flat import flatten
@@ -35,6 +36,7 @@ from sciml.optim.terms import total_loss
 from sciml.optim.uses import mixing_terms
 
 
+@typed
 class AdaptiveBatch(pl.Callback):
     """Grows `data.points` and `data.condition_points` when the norm test fails.
 

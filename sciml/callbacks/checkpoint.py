@@ -15,11 +15,13 @@ import torch
 from lightning.pytorch.callbacks import Checkpoint
 
 import sciml
+from sciml.arguments import typed
 from sciml.callbacks.checkpoint_file import KEY, CheckpointFile
 
 SHARE = 20.0  # saving takes at most one twentieth of the time between two saves
 
 
+@typed
 class RunCheckpoint(Checkpoint):
     """Writes `checkpoints/` of a run folder.
 

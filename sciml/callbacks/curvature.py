@@ -17,6 +17,7 @@ from collections.abc import Callable
 import lightning.pytorch as pl
 import torch
 
+from sciml.arguments import typed
 from sciml.errors import InvalidArgument
 from sciml.optim.base import CurvatureOptimizer
 from sciml.optim.capture import Capture
@@ -24,6 +25,7 @@ from sciml.optim.construct import curvature_of
 from sciml.optim.objective import Objective
 
 
+@typed
 class CurvatureCallback(pl.Callback):
     """Feeds loss terms to the optimizer; does nothing for optimizers that want none.
 

@@ -12,6 +12,7 @@ import lightning.pytorch as pl
 import torch
 from torch import nn
 
+from sciml.arguments import typed
 from sciml.networks.ansatz import Ansatz, network_sizes
 from sciml.networks.time_windows import TimeWindows
 from sciml.pretrained import save_operator, save_pretrained, table, training_ranges
@@ -32,6 +33,7 @@ UNKNOWN = (
 )
 
 
+@typed
 class ExportPretrained(pl.Callback):
     """Writes `pretrained/` when training ends and adds the test metrics when they are known.
 

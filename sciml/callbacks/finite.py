@@ -8,11 +8,13 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor
 
+from sciml.arguments import typed
 from sciml.errors import TrainingDiverged
 
 CURES = "a lower optimizer.lr, or trainer.gradient_clip_val=1"
 
 
+@typed
 class StopOnNonFinite(pl.Callback):
     """Stops training when the loss or one of its terms is NaN or infinite.
 

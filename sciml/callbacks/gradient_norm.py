@@ -12,11 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sciml.arguments import typed
 from sciml.optim.flat import real
 
 FILE = "gradient_norm.npy"
 
 
+@typed
 class GradientNorm(pl.Callback):
     """Writes `gradient_norm.npy` `(steps, 2)` in the run folder and logs `train/grad_norm`.
 

@@ -33,6 +33,7 @@ from typing import Any
 import lightning.pytorch as pl
 import numpy as np
 
+from sciml.arguments import typed
 from sciml.callbacks.figures import (
     COLOURS,
     INK,
@@ -55,6 +56,7 @@ ERRORS = ("loss", "rel_l2", "residual")  # of the validation; other numbers are 
 MAX_CURVES = 8
 
 
+@typed
 class Plots(pl.Callback):
     """Draws `plots/*.png` in the run folder at the end of fit and of test, on rank 0.
 

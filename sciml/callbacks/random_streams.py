@@ -10,11 +10,13 @@ import lightning.pytorch as pl
 import numpy as np
 import torch
 
+from sciml.arguments import typed
 from sciml.errors import CheckpointError
 
 KEY = "random_streams"
 
 
+@typed
 class RandomStreams(pl.Callback):
     """Stores the global random streams of every rank in each checkpoint and restores them.
 

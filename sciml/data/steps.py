@@ -16,6 +16,7 @@ from lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
+from sciml.arguments import typed
 from sciml.data.batch import Batch
 from sciml.errors import InvalidArgument
 
@@ -43,6 +44,12 @@ class Counted(LightningDataModule):
     """
 
     fixed_for: int = 1
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Let the constructor of every subclass refuse arguments of another type than it names."""
+        super().__init_subclass__(**kwargs)
+        if "__init__" in vars(cls):
+            typed(cls)
 
     def __init__(self) -> None:
         super().__init__()

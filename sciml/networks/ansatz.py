@@ -16,6 +16,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from sciml.arguments import typed
 from sciml.autodiff.multijet import MultiJet, constant, lattice_of, variables
 from sciml.errors import InvalidArgument
 from sciml.shapes import check_returned
@@ -32,6 +33,7 @@ def network_sizes(system, modes: int = 1) -> dict[str, int | bool]:
     return {"dim": 0, "time": False, "features": features, "outputs": len(system.outputs)}
 
 
+@typed
 class Ansatz(nn.Module):
     """Named outputs of a system at points.
 

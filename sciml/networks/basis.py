@@ -21,12 +21,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sciml.arguments import flag, maybe, number, some, takes, whole
+from sciml.arguments import flag, maybe, number, some, takes, typed, whole
 from sciml.errors import InvalidArgument
 from sciml.networks.fno import Pointwise
 from sciml.networks.spectral import SpectralMix
 
 
+@typed
 class BasisFNO(nn.Module):
     """N functions on a grid of d axes, from C fields on it.
 

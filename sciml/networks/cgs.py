@@ -24,6 +24,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from sciml.arguments import typed
 from sciml.errors import InvalidArgument
 from sciml.networks.contracting_map import ContractingMap
 from sciml.networks.graph_layers import Edges, MessageLayer, mlp
@@ -35,6 +36,7 @@ from sciml.solvers.solution import Policy
 PHI = {"relu": torch.relu, "tanh": torch.tanh, "softsign": nn.functional.softsign}
 
 
+@typed
 class CGS(GraphNetwork):
     """Convergent graph solver.
 

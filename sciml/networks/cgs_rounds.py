@@ -26,6 +26,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from sciml.arguments import typed
 from sciml.errors import InvalidArgument
 from sciml.networks.cgs import CGS
 from sciml.networks.graph_layers import Edges
@@ -52,6 +53,7 @@ class SharpLinear(nn.Linear):
         return super().forward(values) * self.sharpness.exp()
 
 
+@typed
 class RefinedCGS(CGS):
     """Convergent graph solver that sees its own solution and solves again.
 

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sciml.arguments import made, maybe, number, takes, tensor, whole
+from sciml.arguments import made, maybe, number, takes, tensor, typed, whole
 from sciml.errors import InvalidArgument
 from sciml.networks.basis import BasisFNO
 from sciml.networks.fno_deq import stretched
@@ -200,6 +200,7 @@ class ConstrainedOperator(nn.Module):
         return len(times)
 
 
+@typed
 class ConstrainedFNO(ConstrainedOperator):
     """A Fourier neural operator of basis functions whose combination obeys an equation.
 

@@ -18,12 +18,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sciml.arguments import typed
 from sciml.errors import InvalidArgument
 
 KERNEL = 5
 SMALL = 0.1  # factor on the last layer at the start
 
 
+@typed
 class Corrector(nn.Module):
     """Corrections of states from what the solver made and what acts from outside.
 

@@ -18,6 +18,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from sciml.arguments import typed
 from sciml.errors import InvalidArgument
 from sciml.networks.deq_cells import ContractionCell, NormalisedCell
 from sciml.networks.image_layers import image_encoder, image_head, image_schema, per_channel
@@ -127,6 +128,7 @@ class CellClassifier(nn.Module):
         return {"value": self(image)}
 
 
+@typed
 class DEQ(CellClassifier):
     """Classifier with the equilibrium of the cell between encoder and head.
 
@@ -231,6 +233,7 @@ class DEQ(CellClassifier):
         }
 
 
+@typed
 class UnrolledNetwork(CellClassifier):
     """The same layers without an equilibrium: the cell applied `layers` times from zero.
 

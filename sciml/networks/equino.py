@@ -27,6 +27,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sciml.arguments import typed
 from sciml.errors import InvalidArgument
 from sciml.networks.layers import check_sizes
 
@@ -165,6 +166,7 @@ def _rows(slope: Tensor, weight: Tensor) -> Tensor:
     return out.view(*slope.shape[:2], -1)
 
 
+@typed
 class EquiNO(nn.Module):
     """Homogenised stress and tangent of a cell.
 

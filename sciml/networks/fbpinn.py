@@ -25,6 +25,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from sciml.arguments import typed
 from sciml.errors import InvalidArgument
 from sciml.networks.mlp import MLP
 
@@ -32,6 +33,7 @@ FADE = 10.0  # widths of the logistic function from 0.7 % to 99.3 %
 REMEMBERED = 8  # sets of points whose windows are kept
 
 
+@typed
 class FBPINN(nn.Module):
     """A sum of perceptrons, one per window.
 

@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sciml.arguments import typed
 from sciml.errors import InvalidArgument
 from sciml.networks.fourier_layer import FourierLayer
 
@@ -109,6 +110,7 @@ class FieldOperator(nn.Module):
         return {"value": self(field)}
 
 
+@typed
 class FNO(FieldOperator):
     """Explicit Fourier neural operator; further arguments as in `FieldOperator`.
 

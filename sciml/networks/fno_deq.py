@@ -22,6 +22,7 @@ from typing import Any, Literal
 import torch.nn.functional as F
 from torch import Tensor
 
+from sciml.arguments import typed
 from sciml.errors import InvalidArgument
 from sciml.networks.fno import FieldOperator
 from sciml.networks.fourier_layer import FourierLayer
@@ -30,6 +31,7 @@ from sciml.solvers import GMRES, Anderson, Implicit, Solution, fixed_point
 SLOPE = 1.1290  # largest slope of GELU, at sqrt(2)
 
 
+@typed
 class FNODEQ(FieldOperator):
     """Equilibrium of one Fourier layer; further arguments as in `FieldOperator`.
 

@@ -16,6 +16,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from sciml.arguments import typed
 from sciml.errors import InvalidArgument
 from sciml.networks.graph_layers import Edges, MessageLayer, mlp
 from sciml.networks.graph_network import GraphNetwork
@@ -23,6 +24,7 @@ from sciml.solvers import Anderson, Implicit, Segments, Solution, fixed_point
 from sciml.solvers.solution import Policy
 
 
+@typed
 class MessagePassing(GraphNetwork):
     """Attention message passing of a fixed depth: the encoder of CGS, decoded.
 
@@ -86,6 +88,7 @@ class MessagePassing(GraphNetwork):
         return self.in_units(self.decoder(self.pooled(nodes, edges)))
 
 
+@typed
 class IGNN(GraphNetwork):
     """Implicit graph neural network.
 

@@ -25,6 +25,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from sciml.arguments import typed
 from sciml.errors import InvalidArgument
 from sciml.networks.flow_classifier import FlowClassifier
 from sciml.networks.start import AlternatingStart, LearnedStart
@@ -35,6 +36,7 @@ from sciml.solvers.solution import Solution
 GAIN = 0.3  # of the first normalisation, the only way z enters f: keeps f contracting at the start
 
 
+@typed
 class HomoODE(FlowClassifier):
     """Flow from a shared start, conditioned on the encoded image at every evaluation.
 

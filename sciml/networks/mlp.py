@@ -12,10 +12,12 @@ import math
 import torch
 from torch import nn
 
+from sciml.arguments import typed
 from sciml.errors import InvalidArgument
 from sciml.networks.layers import InputLayer, activation_function, check_sizes
 
 
+@typed
 class MLP(nn.Module):
     """Multilayer perceptron with `depth` linear layers of size `width`.
 
@@ -63,6 +65,7 @@ class MLP(nn.Module):
         return self.output(z)
 
 
+@typed
 class ResidualMLP(nn.Module):
     """Residual blocks `z + W_2 phi(W_1 z + b_1) + b_2` after the input layer.
 
@@ -109,6 +112,7 @@ class ResidualMLP(nn.Module):
         return self.output(z)
 
 
+@typed
 class ModifiedMLP(nn.Module):
     """Gated perceptron: two encoders of the input mix every hidden layer.
 
@@ -163,6 +167,7 @@ class ModifiedMLP(nn.Module):
         return self.output(z)
 
 
+@typed
 class FourierMLP(nn.Module):
     """Perceptron on random Fourier features `sin(B x + c), cos(B x + c)` with fixed Gaussian B.
 

@@ -33,6 +33,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sciml.arguments import typed
 from sciml.errors import InvalidArgument
 from sciml.networks.elliptic_schema import check_box, cloud_schema, grid_schema
 from sciml.networks.neuraloperator_library import make, summed_at_once, tensors_only
@@ -42,6 +43,7 @@ CUT = 0.5  # distances on grids are cut off here
 GRIDS, CLOUDS = ("FNO", "TFNO", "UNO"), ("GINO", "FNOGNO")
 
 
+@typed
 class NeuralopGrid(nn.Module):
     """A network of neuraloperator for elliptic problems on grids; see the top of its file.
 
@@ -167,6 +169,7 @@ class NeuralopGrid(nn.Module):
         return {"value": torch.where(inputs["sdf"] < 0, self(**inputs), inputs["boundary"])}
 
 
+@typed
 class NeuralopCloud(nn.Module):
     """A network of neuraloperator for Poisson's equation on clouds; see the top of its file.
 

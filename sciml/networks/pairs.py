@@ -13,6 +13,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from sciml.arguments import typed
 from sciml.autodiff import Coordinates, Jet, Radial, Sparse
 from sciml.errors import InvalidArgument
 from sciml.networks.layers import check_sizes
@@ -149,6 +150,7 @@ def _monomial(powers: list, a: int, b: int, inner: bool) -> Tensor | None:
     return powers[b][:, 1:] if left is None else left * powers[b][:, 1:]
 
 
+@typed
 class PairNetwork(nn.Module):
     """Sum of a `PairSum`, a constant and, if `width` is positive, an MLP.
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from sciml.arguments import typed
 from sciml.networks.mlp import MLP
 
 
+@typed
 class PerOutput(nn.Module):
     """K perceptrons with one output each: fields of different kinds do not share layers.
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from sciml.arguments import typed
 from sciml.autodiff import Jet, linear_map
 from sciml.errors import InvalidArgument
 from sciml.networks.layers import activation_function, check_sizes
@@ -25,6 +26,7 @@ def _linear(z, function):
     return z.map_linear(function) if isinstance(z, Jet) else function(z)
 
 
+@typed
 class TensorNetwork(nn.Module):
     """Tensor neural network of rank r on the box [low, high]^d.
 

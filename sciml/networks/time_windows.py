@@ -16,11 +16,13 @@ import copy
 import torch
 from torch import Tensor, nn
 
+from sciml.arguments import typed
 from sciml.autodiff.multijet import MultiJet
 from sciml.errors import InvalidArgument
 from sciml.networks.ansatz import Ansatz
 
 
+@typed
 class TimeWindows(nn.Module):
     """Named outputs of a system at points, by window of time.
 

@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sciml.arguments import typed
 from sciml.networks.equino import Branch
 from sciml.networks.layers import check_sizes
 
@@ -44,6 +45,7 @@ class PeriodicFeatures(nn.Module):
         return sum(torch.tanh(part) for part in parts)
 
 
+@typed
 class VPIONet(nn.Module):
     """Displacement fluctuation at the nodes of a cell.
 

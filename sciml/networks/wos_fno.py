@@ -37,6 +37,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sciml.arguments import typed
 from sciml.errors import InvalidArgument
 from sciml.networks.elliptic_schema import check_box, grid_schema
 from sciml.networks.free_space import FreeSpace, convolve
@@ -66,6 +67,7 @@ class Lift:
     mean: Tensor
 
 
+@typed
 class WosFNO(nn.Module):
     """Operator for elliptic problems on varying domains; see the top of this file.
 

@@ -31,6 +31,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sciml.arguments import typed
 from sciml.errors import InvalidArgument
 from sciml.networks.elliptic_schema import check_box, cloud_schema
 from sciml.networks.free_space import convolve, potential, squares, transform
@@ -42,6 +43,7 @@ CORE = 3e-4  # added to distances from boundary points
 POWERS = (1, 2, 4)
 
 
+@typed
 class WosGINO(nn.Module):
     """The operator; see the top of this file.
 

@@ -22,11 +22,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sciml.arguments import typed
 from sciml.errors import InvalidArgument
 from sciml.networks.preconditioners.base import PreconditionerNetwork
 from sciml.solvers.linear import Stencil
 
 
+@typed
 class DCDM(PreconditionerNetwork):
     """Directions from the residual image; to be used by `ConjugateDirections`.
 

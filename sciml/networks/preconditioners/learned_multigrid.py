@@ -29,6 +29,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
+from sciml.arguments import typed
 from sciml.errors import InvalidArgument
 from sciml.networks.preconditioners.base import PreconditionerNetwork
 from sciml.solvers.linear import Stencil, high, low
@@ -40,6 +41,7 @@ SHIFT, FACE = math.log(2.0), math.log(8.0)  # largest logarithms of p and of k
 LEVELS = 8.0  # scale of the channel that tells levels apart
 
 
+@typed
 class LearnedMultigrid(PreconditionerNetwork):
     """Learned symmetric positive definite V-cycle.
 

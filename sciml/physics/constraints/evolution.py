@@ -19,7 +19,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from sciml.arguments import typed
+from sciml.arguments import made, takes, typed
 from sciml.errors import InvalidArgument
 from sciml.physics.checks import check_choice, check_number
 from sciml.physics.constraints.differences import (
@@ -56,6 +56,7 @@ class EvolutionEquation(ConstrainedEquation):
             scheme of three levels on graded ones, or a `t_min` that leaves no row.
     """
 
+    @takes(problem=made("times", "grids", "periods", what="a problem of sciml.physics.evolution"))
     def __init__(
         self,
         problem: Any,

@@ -23,7 +23,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from sciml.arguments import typed
+from sciml.arguments import counts, either, names, takes, text, typed, whole
 from sciml.errors import InvalidArgument
 
 
@@ -227,6 +227,7 @@ def _ramp(distance: Tensor, reach: int) -> Tensor:
 
 
 @typed
+@takes(experts=whole, split=either(text, counts), axes=names, sizes=counts)
 def counts_of(
     experts: int, split: str | Sequence[int], axes: Sequence[str], sizes: Sequence[int]
 ) -> tuple[int, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from sciml.arguments import typed
 from sciml.errors import InvalidArgument
 from sciml.physics.geometry.domain import Boundary, Domain, accepted, length
 from sciml.shapes import check_kind
@@ -13,6 +14,7 @@ from sciml.shapes import check_kind
 ALTERNATIONS = 8
 
 
+@typed
 class Boolean(Domain):
     """Two batches of domains, combined one by one.
 

@@ -21,12 +21,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sciml.errors import InvalidArgument
+from sciml.arguments import WHOLE, shown, tensor
+from sciml.errors import InvalidArgument, InvalidType
 from sciml.physics.geometry.own import check_own
 from sciml.shapes import as_array, check_kind, check_returned
 
 # Rounds of rejection, each twice as large as the one before.
 ROUNDS = 12
+MOST_POINTS = 10**9  # more are beyond every machine
 # What subclasses write: columns in, a number per column or columns out.
 CHECKED = {
     "level": "one number per point: a sum over coordinates is over dim 0",
@@ -115,6 +117,8 @@ class Domain(ABC):
             InvalidType: If they are no tensor.
         """
         check_kind("points", points, Tensor, "Write torch.tensor(points)")
+        if wanted := tensor(points):
+            raise InvalidType(f"points is {shown(points)}", wanted)
         if points.ndim != 3 or points.shape[0] != self.count or points.shape[2] != self.dim:
             raise InvalidArgument(
                 f"points of shape {tuple(points.shape)}",
@@ -160,7 +164,7 @@ class Domain(ABC):
         self, n: int, generator: torch.Generator, dtype: torch.dtype = torch.float32
     ) -> Tensor:
         """Return `n` points `(B, n, d)`, uniform in each domain, by rejection from its box."""
-        check_draw(n, generator)
+        check_draw(n, generator, dtype)
         low, high = (corner.to(dtype)[:, None] for corner in self.bounds())
 
         def draw(m: int) -> tuple[Tensor, Tensor]:
@@ -177,8 +181,11 @@ class Domain(ABC):
     def select(self, index: Tensor) -> Domain:
         """Return the domains `index (K,)`, in that order, as one batch of K domains."""
         index = as_array("index", index, "numbers of domains")
-        whole = index.ndim == 1 and not index.is_floating_point() and index.dtype != torch.bool
-        if not whole or bool(((index < 0) | (index >= self.count)).any()):
+        if (
+            index.ndim != 1
+            or index.dtype not in WHOLE
+            or bool(((index < 0) | (index >= self.count)).any())
+        ):
             raise InvalidArgument(
                 f"an index of shape {tuple(index.shape)} and type {index.dtype}",
                 f"whole numbers (K,) from 0 to {self.count - 1}",
@@ -216,7 +223,7 @@ def _drawn(method: Callable, kind: type) -> Callable:
 
     @functools.wraps(method)
     def wrapper(self, n, generator, *args, **kwargs):
-        check_draw(n, generator)
+        check_draw(n, generator, *args, **kwargs)
         out = method(self, n, generator, *args, **kwargs)
         check_kind(f"{type(self).__name__}.{method.__name__}()", out, kind)
         return out
@@ -236,16 +243,18 @@ def length(x: Tensor) -> Tensor:
     return square.sqrt_()
 
 
-def check_draw(n: object, generator: object) -> None:
-    """Refuse what is no number of points, and what is no source of random numbers.
+def check_draw(n: object, generator: object, dtype: object = torch.float32) -> None:
+    """Refuse what is no number of points, no source of random numbers, or no type of them.
 
     Raises:
         InvalidArgument: For the number.
-        InvalidType: For the generator.
+        InvalidType: For the generator and the type.
     """
-    if not isinstance(n, int) or isinstance(n, bool) or n < 0:
-        raise InvalidArgument(f"{n!r} points", "a whole number, 0 or more")
+    if not isinstance(n, int) or isinstance(n, bool) or not 0 <= n <= MOST_POINTS:
+        raise InvalidArgument(f"{n!r:.60} points", f"a whole number from 0 to {MOST_POINTS}")
     check_kind("generator", generator, torch.Generator, "Write torch.Generator().manual_seed(0)")
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        raise InvalidType(f"dtype is {shown(dtype)}", "torch.float32 or torch.float64")
 
 
 def uniform(shape: tuple[int, ...], generator: torch.Generator, dtype: torch.dtype) -> Tensor:

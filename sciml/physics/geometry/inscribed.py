@@ -6,6 +6,7 @@ import math
 
 import torch
 
+from sciml.arguments import typed
 from sciml.errors import InvalidArgument
 from sciml.physics.geometry.curves import Ellipse, Star
 from sciml.physics.geometry.domain import Domain
@@ -14,6 +15,7 @@ from sciml.physics.geometry.primitives import Annulus, Ball
 from sciml.shapes import check_kind
 
 
+@typed
 def inscribed(domain: Ball | Ellipse | Star | Annulus, corners: int = 128) -> Polygon:
     """Return polygons with their corners on smooth curves in the plane.
 

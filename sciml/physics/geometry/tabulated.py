@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from sciml.arguments import typed
 from sciml.physics.geometry.domain import Boundary, Domain
 from sciml.physics.geometry.grid import BLOCK, SDFGrid
 from sciml.shapes import check_kind
@@ -15,6 +16,7 @@ SLACK = 1.5
 NODES = {2: 129, 3: 65}
 
 
+@typed
 class Tabulated(Domain):
     """A domain whose `gap` is looked up in a table; everything else is the domain's own.
 

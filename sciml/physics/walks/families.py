@@ -29,7 +29,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sciml.arguments import typed
+from sciml.arguments import count, generator, made, takes, typed
 from sciml.errors import InvalidArgument
 from sciml.physics.geometry import Box, Domain, Star
 from sciml.physics.geometry.domain import uniform
@@ -75,6 +75,14 @@ class Family(ABC):
 
     dim: int = 2
     coefficients: tuple[str, ...] = ()
+
+    def __init_subclass__(cls, **kwargs) -> None:
+        """Put the check of arguments around the two laws that the class defines."""
+        super().__init_subclass__(**kwargs)
+        domain = made("bounds", "nearest", what="a domain of sciml.physics.geometry")
+        for name in {"domains", "fields"} & vars(cls).keys():
+            check = takes(count=count, domain=domain, generator=generator)
+            setattr(cls, name, check(vars(cls)[name]))
 
     @abstractmethod
     def domains(self, count: int, generator: torch.Generator) -> Domain:

@@ -19,6 +19,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from sciml.arguments import typed
 from sciml.errors import InvalidArgument
 from sciml.physics.geometry import Domain
 from sciml.physics.walks.green import directions
@@ -34,6 +35,7 @@ def gradient_radius(
     return u[0] * u[1] ** (1 / (dim + 1))
 
 
+@typed
 @torch.no_grad()
 def estimate_gradients(
     engine: WalkOnSpheres,
