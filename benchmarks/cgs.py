@@ -38,8 +38,8 @@ import torch
 from cgs_step import fastest, step
 from torch import Tensor
 
-from sciml.networks.graph_layers import Edges
-from sciml.networks.graph_solve import EdgeOperator, EdgeSolver, equilibrium, error_bound
+from sciml.networks.graph.graph_layers import Edges
+from sciml.networks.graph.graph_solve import EdgeOperator, EdgeSolver, equilibrium, error_bound
 from sciml.solvers import Segments
 
 SIDES = (10, 16, 25, 40, 63, 100)

@@ -20,9 +20,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from sciml.networks.cgs import CGS
-from sciml.networks.graph_layers import Edges
-from sciml.networks.graph_solve import equilibrium
+from sciml.networks.graph.convergent import CGS
+from sciml.networks.graph.graph_layers import Edges
+from sciml.networks.graph.graph_solve import equilibrium
 
 REPEATS = 3
 

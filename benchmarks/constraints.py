@@ -73,7 +73,7 @@ class Cell:
     def __init__(self, problem: str, experts: int, points: int) -> None:
         import torch
 
-        from sciml.networks.constrained import ConstrainedFNO
+        from sciml.networks.spectral.constrained_fno import ConstrainedFNO
         from sciml.physics.constraints import HardConstraint
         from sciml.solvers import LevenbergMarquardt
 
@@ -224,7 +224,7 @@ def measure_solver(factor: str, iterations: int, repeats: int) -> dict:
     import torch
 
     from sciml.solvers import LevenbergMarquardt, least_squares
-    from sciml.solvers.pointwise import PointwiseRows
+    from sciml.solvers.nonlinear.pointwise_least_squares import PointwiseRows
 
     torch.set_num_threads(1)
     problems, rows, unknowns = 24, 20_000, 16

@@ -35,7 +35,7 @@ import torch
 from sciml.physics.solids.cells import PaperCell
 from sciml.physics.solids.structures import STRUCTURES
 from sciml.pretrained import load_pretrained
-from sciml.pretrained.cell_law import recorded_cell
+from sciml.pretrained.trained_law import recorded_cell
 from sciml.simulate.fe2 import distance
 from sciml.simulate.macro import MacroSolver, MacroState
 from sciml.simulate.micro import CellMicro, Micro, OperatorMicro

@@ -29,12 +29,15 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from sciml.optim import adahessian, engd, galore, kfac, mfac, mkor, sophia
 from sciml.optim.base import CurvatureOptimizer
-from sciml.optim.capture import Capture
 from sciml.optim.construct import construct
-from sciml.optim.objective import Objective
-from sciml.optim.terms import LossTerm
+from sciml.optim.curvature.capture import Capture
+from sciml.optim.curvature.objective import Objective
+from sciml.optim.curvature.terms import LossTerm
+from sciml.optim.diagonal import adahessian, sophia
+from sciml.optim.full import engd
+from sciml.optim.kronecker import kfac, mkor
+from sciml.optim.low_rank import galore, mfac
 
 RESULTS = Path(__file__).parent / "results" / "optimizer_overhead.json"
 INPUTS, WIDTH, DEPTH, POINTS = 8, 256, 4, 1024

@@ -57,7 +57,7 @@ def one(words: list[str], budget: float) -> dict:
     import lightning.pytorch as pl
     import torch
 
-    from sciml.modules.evaluation import Report
+    from sciml.modules.evaluation.solution_errors import Report
     from sciml.testing import runs
 
     torch.set_num_threads(1)

@@ -132,11 +132,11 @@ class Ours(TorchSide):
 
     def build(self, numbers: Numbers) -> None:
         """Make the trial solution and the directions."""
-        from sciml.networks.mlp import MLP
-        from sciml.networks.trial import TrialSolution
-        from sciml.physics.ball import SineGordon
-        from sciml.physics.fields import evaluate, operator_of
+        from sciml.networks.pointwise.mlp import MLP
+        from sciml.networks.pointwise.trial import TrialSolution
         from sciml.physics.pde import Points
+        from sciml.physics.problems.unit_ball import SineGordon
+        from sciml.physics.residual.residual_fields import evaluate, operator_of
 
         self.problem = SineGordon(dim=numbers.case.dim)
         self.net = MLP(dim=numbers.case.dim, width=WIDTH, depth=DEPTH)

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from sciml.simulate import PressureSolvers, Smoke
-from sciml.simulate.flow import advanced
+from sciml.simulate.flow_simulation import advanced
 
 SOLVERS = ("cg", "mic", "multigrid", "amg", "learned", "dcdm", "auto")
 MARKS = (1, 10, 50, 100, 200)

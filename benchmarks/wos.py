@@ -44,9 +44,10 @@ from scipy.special import iv
 from torch import Tensor
 
 from sciml.autodiff.streams import Streams
+from sciml.physics.elliptic.elliptic_problem import Dirichlet
+from sciml.physics.elliptic.star_reference import Gaussians, star_reference
 from sciml.physics.geometry import Ball, Domain, Star, Tabulated, star_family
-from sciml.physics.walks.spheres import Dirichlet, WalkOnSpheres
-from sciml.physics.walks.star_reference import Gaussians, star_reference
+from sciml.physics.walks.spheres import WalkOnSpheres
 
 RESULTS = Path(__file__).parent / "results"
 PICTURE = RESULTS.parent.parent / "docs" / "pictures" / "wos.png"

@@ -4,8 +4,9 @@
 Fourier layers with 16 modes of either sign, kernels with one hidden layer of 32, 16 neighbours of a
 point on the grid (ours: always; theirs: in the mean, by their radius). Theirs takes one geometry at
 a time and has, without the optional torch-scatter, a Python loop over all query points; `sums` is
-theirs with that loop replaced by one `index_add`, as `sciml.networks.neuraloperator` runs it. Ours
-is timed with the analytic first guess and without, one problem at a time and eight together.
+theirs with that loop replaced by one `index_add`, as
+`sciml.networks.elliptic.neuraloperator_elliptic` runs it. Ours is timed with the analytic first
+guess and without, one problem at a time and eight together.
 """
 
 from __future__ import annotations
@@ -16,12 +17,12 @@ from collections.abc import Callable
 
 import torch
 
-from sciml.data.walk_clouds import WalkClouds
+from sciml.data.walk_labels.walk_clouds import WalkClouds
 from sciml.errors import MissingPackage
-from sciml.networks.neuraloperator import NeuralopCloud
+from sciml.networks.elliptic.neuraloperator_elliptic import NeuralopCloud
+from sciml.networks.elliptic.wos_gino import WosGINO
 from sciml.networks.neuraloperator_library import summed_at_once
-from sciml.networks.wos_gino import WosGINO
-from sciml.physics.walks.families import StarPoisson
+from sciml.physics.elliptic.elliptic_families import StarPoisson
 
 NODES, WIDTH, MODES, HIDDEN = 48, 20, 8, 32
 

@@ -38,13 +38,13 @@ from pathlib import Path
 import torch
 
 from sciml.data.batch import Batch
-from sciml.data.walk_clouds import WalkClouds
-from sciml.data.walks import WalkData
+from sciml.data.walk_labels.walk_clouds import WalkClouds
+from sciml.data.walk_labels.walk_data import WalkData
 from sciml.modules.wos_operator import WalkOperator, two_halves
-from sciml.networks.wos_fno import WosFNO
-from sciml.networks.wos_gino import WosGINO
-from sciml.optim.terms import total_loss
-from sciml.physics.walks.families import StarPoisson
+from sciml.networks.elliptic.wos_fno import WosFNO
+from sciml.networks.elliptic.wos_gino import WosGINO
+from sciml.optim.curvature.terms import total_loss
+from sciml.physics.elliptic.elliptic_families import StarPoisson
 
 GROUPS = ("cloud", "cloud, no lift", "grid")
 OBJECTIVES = ("walks", "pino", "ritz")

@@ -11,9 +11,9 @@ import torch
 
 import sciml
 from sciml.physics import Dirichlet
+from sciml.physics.elliptic.elliptic_grid import Grid, Shapes
+from sciml.physics.elliptic.star_reference import Gaussians, star_reference
 from sciml.physics.geometry import Star
-from sciml.physics.walks.grid import Grid, Shapes
-from sciml.physics.walks.star_reference import Gaussians, star_reference
 
 
 def boundary(x, i):

@@ -5,7 +5,7 @@ from torch import nn
 
 from sciml.autodiff import laplacian
 from sciml.optim import ENGD, LossTerm, Objective
-from sciml.optim.terms import total_loss
+from sciml.optim.curvature.terms import total_loss
 
 pi = torch.pi
 

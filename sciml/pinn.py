@@ -38,7 +38,11 @@ import torch
 from torch import Tensor, nn
 
 from sciml.callbacks.history import History
-from sciml.cli import build, overrides, paths, preflight, rules, schema
+from sciml.cli import paths
+from sciml.cli.checks import rules
+from sciml.cli.runs import build
+from sciml.cli.targets import preflight
+from sciml.cli.typed import overrides, schema
 from sciml.errors import (
     ConfigError,
     InvalidArgument,
@@ -48,7 +52,7 @@ from sciml.errors import (
 )
 from sciml.modules.pinn import PINN
 from sciml.modules.system_report import SystemReport
-from sciml.networks.ansatz import network_sizes
+from sciml.networks.pointwise.ansatz import network_sizes
 from sciml.physics.systems import (
     At,
     Ball,
@@ -67,7 +71,7 @@ from sciml.physics.systems import (
     Time,
     Unknown,
 )
-from sciml.pretrained import table, weights
+from sciml.pretrained import class_table, weights
 
 __all__ = [
     "At", "Ball", "Box", "Disk", "Initial", "Integral", "Interval", "Observed", "On", "Polygon",
@@ -248,7 +252,7 @@ def solve(
         raise InvalidType(
             f"solve({type(problem).__name__})",
             "an instance of a System",
-            "Write solve(MySystem()); sciml.modules.solve has the solver for one unknown in "
+            "Write solve(MySystem()); sciml.modules.solve_pde has the solver for one unknown in "
             "many dimensions",
         )
     problem.needs  # noqa: B018 - mistakes are said before anything is set up
@@ -304,7 +308,7 @@ def solve(
     described = None
     if not module_given:
         node = {k: v for k, v in config["network"].items() if k != "_target_"}
-        name = table.name_of("network", config["network"]["_target_"])
+        name = class_table.name_of("network", config["network"]["_target_"])
         described = name and {"class": name, "arguments": node}
     return Solution(run.module, described, history.rows)
 
@@ -333,7 +337,7 @@ def load(folder: str | Path, problem: System) -> Solution:
         )
     sizes = network_sizes(problem, modes)
     arguments = {**spec["arguments"], **sizes}
-    network = table.build("network", {"class": spec["class"], "arguments": arguments})
+    network = class_table.build("network", {"class": spec["class"], "arguments": arguments})
 
     class Settings:
         pass

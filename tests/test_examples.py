@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from sciml import optim
-from sciml.optim.terms import total_loss
+from sciml.optim.curvature.terms import total_loss
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 
 from sciml.cli import paths
-from sciml.pretrained import table
+from sciml.pretrained import class_table
 from sciml.pretrained.folder import SHIPPED
 
-PACKAGE = Path(table.__file__).parents[1]
+PACKAGE = Path(class_table.__file__).parents[1]
 FACES = sorted(
     ".".join(("sciml", *stub.relative_to(PACKAGE).parent.parts))
     for stub in PACKAGE.rglob("__init__.pyi")
 )
-LISTED = [place for names in table.CLASSES.values() for place in names.values()]
+LISTED = [place for names in class_table.CLASSES.values() for place in names.values()]
 
 
 def configured():
@@ -61,7 +61,7 @@ def test_the_table_of_published_classes_names_rooms_and_no_files():
     ],
 )
 def test_addresses_of_older_folders_are_read(kind, target, name):
-    assert table.name_of(kind, target) == name
+    assert class_table.name_of(kind, target) == name
 
 
 def test_shipped_folders_name_classes_that_the_table_knows():
@@ -69,4 +69,4 @@ def test_shipped_folders_name_classes_that_the_table_knows():
         spec = folder / "model.json"
         if spec.exists():
             name = re.search(r'"class": "(\w+)"', spec.read_text("utf-8"))[1]
-            assert any(name in names for names in table.CLASSES.values()), folder.name
+            assert any(name in names for names in class_table.CLASSES.values()), folder.name

@@ -41,7 +41,7 @@ def test_trains_and_predicts_on_the_gpu_as_on_the_cpu(model, tmp_path) -> None:
 
 def test_streams_on_the_gpu_repeat() -> None:
     from sciml.data.collocation import CollocationData
-    from sciml.physics.hjb import HJBLQG
+    from sciml.physics.problems.hjb import HJBLQG
 
     data = CollocationData(problem=HJBLQG(dim=5))
     data._device = lambda: torch.device("cuda")

@@ -3,7 +3,7 @@ from .average import EMAWeightAveraging
 from .checkpoint import RunCheckpoint
 from .csv_log import CSVLog
 from .curvature import CurvatureCallback
-from .export import ExportPretrained
+from .export_callback import ExportPretrained
 from .finite import StopOnNonFinite
 from .folds import FoldSelection
 from .gradient_norm import GradientNorm

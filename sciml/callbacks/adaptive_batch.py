@@ -28,12 +28,12 @@ from torch import Tensor
 
 from sciml.arguments import typed
 from sciml.errors import InvalidArgument
-from sciml.optim.capture import affine_layers
+from sciml.optim.curvature.capture import affine_layers
+from sciml.optim.curvature.objective import Objective
+from sciml.optim.curvature.per_sample import layer_rows, term_slots
+from sciml.optim.curvature.terms import total_loss
+from sciml.optim.curvature.uses import mixing_terms
 from sciml.optim.flat import flatten
-from sciml.optim.objective import Objective
-from sciml.optim.slots import layer_rows, term_slots
-from sciml.optim.terms import total_loss
-from sciml.optim.uses import mixing_terms
 
 
 @typed

@@ -20,9 +20,9 @@ import torch
 from sciml.arguments import typed
 from sciml.errors import InvalidArgument
 from sciml.optim.base import CurvatureOptimizer
-from sciml.optim.capture import Capture
 from sciml.optim.construct import curvature_of
-from sciml.optim.objective import Objective
+from sciml.optim.curvature.capture import Capture
+from sciml.optim.curvature.objective import Objective
 
 
 @typed
@@ -166,7 +166,7 @@ class CurvatureCallback(pl.Callback):
 def check_gradients(trainer: pl.Trainer, optimizer: object) -> None:
     """Refuse what a trainer does to gradients where the optimizer cannot go along.
 
-    The command line refuses the same before anything is built (`sciml.cli.rules`).
+    The command line refuses the same before anything is built (`sciml.cli.checks.rules`).
 
     Args:
         trainer: Clips, scales or accumulates gradients.

@@ -15,12 +15,18 @@ from sciml.errors import ConfigError, SciMLError, did_you_mean
 # the exit code. Verbs that only evaluate stay free of lightning and hydra.
 VERBS: dict[str, tuple[str, str]] = {
     "train": ("sciml.cli.train:main", "train, evaluate, plot and save: sciml train model=pinn_hjb"),
-    "inspect": ("sciml.cli.inspect:main", "what is recognised in a file of your own fields"),
-    "list": ("sciml.cli.listing:main", "models, optimizers and pretrained networks"),
-    "predict": ("sciml.cli.predict:main", "evaluate a pretrained network on a file of points"),
-    "export-data": ("sciml.cli.export_data:main", "a generated data set as an HDF5 file"),
-    "simulate": ("sciml.cli.simulate:main", "a trained model inside a solver: FE2"),
-    "verify": ("sciml.cli.verify:main", "how wrong a trained elliptic model is, with error bars"),
+    "inspect": ("sciml.cli.verbs.inspect:main", "what is recognised in a file of your own fields"),
+    "list": ("sciml.cli.verbs.listing:main", "models, optimizers and pretrained networks"),
+    "predict": (
+        "sciml.cli.verbs.predict:main",
+        "evaluate a pretrained network on a file of points",
+    ),
+    "export-data": ("sciml.cli.verbs.export_data:main", "a generated data set as an HDF5 file"),
+    "simulate": ("sciml.cli.verbs.simulate:main", "a trained model inside a solver: FE2"),
+    "verify": (
+        "sciml.cli.verification.verify:main",
+        "how wrong a trained elliptic model is, with error bars",
+    ),
 }
 
 

@@ -16,7 +16,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from sciml.cli import paths, ranks, resume, run_folder
+from sciml.cli import paths
+from sciml.cli.records import rank_watch, resume, run_folder
 from sciml.errors import (
     ConfigError,
     ConvergenceError,
@@ -102,7 +103,7 @@ def inspect_only(words: list[str]) -> int:
     Raises:
         ConfigError: Without data.path.
     """
-    from sciml.cli import inspect
+    from sciml.cli.verbs import inspect
 
     data = [w for w in words if w.startswith("data.")]
     path = [w.partition("=")[2] for w in data if w.startswith("data.path=")]
@@ -121,10 +122,12 @@ def program() -> list[str]:
 
 def launch(words: list[str], folder: Path) -> int:
     """Check the command line and hand it to Hydra."""
-    from sciml.cli import overrides, own, preflight, rules, schema
+    from sciml.cli.checks import rules
+    from sciml.cli.targets import own_class, preflight
+    from sciml.cli.typed import overrides, schema
 
     schema.register()
-    words = own.take(words)
+    words = own_class.take(words)
     flags = [w for w in words if w.startswith("-")]
     multirun = "-m" in flags or "--multirun" in flags
     if any(flag.partition("=")[0] in HYDRA_ONLY for flag in flags):
@@ -133,7 +136,7 @@ def launch(words: list[str], folder: Path) -> int:
     keys = [w for w in words if not w.startswith("-")]
     line = overrides.read(keys, folder)
     if paths.by_lightning() and paths.is_worker():  # from now on, as imports take a while
-        ranks.watch_parent(functools.partial(ranks.said, line.run_dir))
+        rank_watch.watch_parent(functools.partial(rank_watch.said, line.run_dir))
     findings = line.findings
     if line.sweeps and not multirun:
         findings.append(
@@ -146,7 +149,10 @@ def launch(words: list[str], folder: Path) -> int:
         findings += [sweep] if sweep else []
     report(findings)
 
-    from sciml.cli import build, job  # seconds, for lines that run
+    from sciml.cli.runs import (
+        build,
+        job,  # seconds, for lines that run
+    )
 
     if not multirun:
         job.quiet()
@@ -268,7 +274,10 @@ def run_job(config: Any, start: list[str], found: resume.Checkpoint | None, mult
     """Run one job: alone in this process, or as its own program where a sweep meets DDP."""
     from hydra.core.hydra_config import HydraConfig
 
-    from sciml.cli import job, overrides, preflight, rules
+    from sciml.cli.checks import rules
+    from sciml.cli.runs import job
+    from sciml.cli.targets import preflight
+    from sciml.cli.typed import overrides
 
     settings = HydraConfig.get()
     run_dir = Path(settings.runtime.output_dir)

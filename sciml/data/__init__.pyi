@@ -1,20 +1,20 @@
 from .cloud_files import CloudFiles
 from .collocation import CollocationData
-from .evolution import EvolutionData
 from .field_files import FieldFiles
-from .fields import FieldData
-from .graph_sets import GraphFolds, GraphSet
-from .graphs import GraphData
-from .images import ImageData
-from .pdebench import Trajectories, read_pdebench, write_pdebench
+from .graph.graph_sets import GraphFolds, GraphSet
+from .graph.graphs import GraphData
+from .graph.tu import TUFolder
+from .image.images import ImageData
 from .point_sets import PointData
-from .pressure import PressureData, RitzData
-from .rollouts import RolloutData
-from .snapshots import SnapshotData
+from .pressure_data import PressureData, RitzData
+from .steady_fields import FieldData
 from .steps import StepData
-from .tu import TUFolder
-from .walk_clouds import WalkClouds
-from .walks import WalkData
+from .strain_data import SnapshotData
+from .trajectories.evolution_data import EvolutionData
+from .trajectories.pdebench import Trajectories, read_pdebench, write_pdebench
+from .trajectories.rollouts import RolloutData
+from .walk_labels.walk_clouds import WalkClouds
+from .walk_labels.walk_data import WalkData
 
 __all__ = [
     "CloudFiles",

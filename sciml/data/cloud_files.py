@@ -19,9 +19,9 @@ from torch import Tensor
 from sciml.autodiff.streams import Streams
 from sciml.data.batch import Batch
 from sciml.data.epochs import epoch_places
-from sciml.data.files import open_source
-from sciml.data.files.split import split
+from sciml.data.files.sample_split import split
 from sciml.data.files.statistics import check_finite
+from sciml.data.readers import open_source
 from sciml.data.steps import StepData
 from sciml.errors import InvalidArgument
 

@@ -24,18 +24,18 @@ from torch import Tensor
 from sciml.autodiff.streams import Streams
 from sciml.data.batch import Batch
 from sciml.data.epochs import epoch_places
-from sciml.data.files import open_source
-from sciml.data.files.coarse import CoarseSolves
+from sciml.data.files.coarse_solves import CoarseSolves
+from sciml.data.files.data_parts import CHUNK, check_evaluated, pieces, test_sets, without_skipped
 from sciml.data.files.describe import increments, per_input, skeleton, statistics
+from sciml.data.files.field_layout import SPACE, Layout, recognise
 from sciml.data.files.grids import grid_kinds, looks_periodic, places
-from sciml.data.files.layout import SPACE, Layout, recognise
-from sciml.data.files.parts import CHUNK, check_evaluated, pieces, test_sets, without_skipped
 from sciml.data.files.rows import Rows, window_places
-from sciml.data.files.source import Source
-from sciml.data.files.split import split as split_rows
+from sciml.data.files.sample_split import split as split_rows
 from sciml.data.files.statistics import check_finite
 from sciml.data.files.symmetries import Symmetries
 from sciml.data.files.windows import Windows
+from sciml.data.readers import open_source
+from sciml.data.readers.source import Source
 from sciml.data.steps import StepData
 from sciml.errors import InvalidArgument
 from sciml.networks.fields.description import Fields
@@ -53,7 +53,7 @@ class FieldFiles(StepData):
         axes: Axes of arrays, samples "n" first: `{u: [n, t, x, y]}`.
         units: Units by name.
         test_path: File or files of test samples, also on other grids; None to split `path`.
-        split: "auto", "random" or "ordered", see `sciml.data.files.split`.
+        split: "auto", "random" or "ordered", see `sciml.data.files.sample_split`.
         train: Training samples at most.
         val: Validation samples, a number or a share.
         test: Test samples, likewise.
@@ -75,7 +75,7 @@ class FieldFiles(StepData):
             (`sciml.networks.fields.views`): samples are seen through random ones, after a check
             that the data have them.
         coarse: Classical solver of the same problem, whose answer is a further input and what the
-            network corrects, see `sciml.networks.fields.coarse`; None for none.
+            network corrects, see `sciml.networks.fields.coarse_input`; None for none.
         batch_size: Samples per step and rank.
         memory: MB up to which a file is kept in memory.
         seed: Of order, windows, noise and views.

@@ -2,6 +2,7 @@ from .cgs import ConvergentGraphSolver
 from .conjugate_direction import ConjugateDirectionLearner
 from .deq import DEQClassifier
 from .equino import EquilibriumOperator
+from .evaluation.training_law import TrainingLaw
 from .fno_deq import SteadyOperator
 from .hard_constraint import HardConstraintOperator
 from .homoode import HomoODEClassifier
@@ -11,7 +12,6 @@ from .solver_in_the_loop import SolverInTheLoop
 from .stress_law import StressLaw
 from .supervised import Supervised
 from .supervised_operator import SupervisedOperator
-from .training_law import TrainingLaw
 from .vpionet import VariationalOperator
 from .wos_operator import WalkOperator
 

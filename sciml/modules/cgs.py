@@ -25,7 +25,7 @@ from torch import Tensor
 from sciml.data.batch import Batch
 from sciml.data.steps import StepData
 from sciml.modules.supervised import Supervised
-from sciml.optim.terms import LossTerm
+from sciml.optim.curvature.terms import LossTerm
 from sciml.solvers import Solution
 
 

@@ -31,15 +31,15 @@ from lightning import LightningModule
 from torch import Tensor
 
 from sciml.data.batch import Batch
-from sciml.data.pressure import SystemData
+from sciml.data.pressure_data import SystemData
 from sciml.errors import InvalidArgument
-from sciml.modules.scores import everyone
+from sciml.modules.evaluation.scores import everyone
+from sciml.modules.evaluation.tally import Tally
 from sciml.modules.step import step_loss
-from sciml.modules.tally import Tally
 from sciml.networks.preconditioners import LearnedPreconditioner, PreconditionerNetwork
-from sciml.networks.preconditioners.base import stencil_of
+from sciml.networks.preconditioners.learned_preconditioner import stencil_of
 from sciml.optim.construct import construct
-from sciml.optim.terms import LossTerm
+from sciml.optim.curvature.terms import LossTerm
 from sciml.solvers import Outcome, Status
 from sciml.solvers.linear import (
     ConjugateDirections,

@@ -31,17 +31,17 @@ from torch import Tensor
 
 from sciml.data.batch import Batch
 from sciml.errors import InvalidArgument
+from sciml.modules.evaluation.tally import step_figures
 from sciml.modules.supervised import Supervised
-from sciml.modules.tally import step_figures
-from sciml.networks.deq import DEQ, CellClassifier, Equilibrium
-from sciml.optim.terms import LossTerm
+from sciml.networks.image.deq_classifier import DEQ, CellClassifier, Equilibrium
+from sciml.optim.curvature.terms import LossTerm
 from sciml.solvers import Solution, Trace, jacobian_rows, spectral_radius
 
 RADIUS_IMAGES = 32  # images whose spectral radius is computed at the test
 
 
 class DEQClassifier(Supervised):
-    """Trains the networks of `sciml.networks.deq`; unrolled ones without what concerns solvers.
+    """Trains `DEQ` and `UnrolledNetwork`; the latter without what concerns solvers.
 
     Args:
         network: The network.

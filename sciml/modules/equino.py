@@ -34,11 +34,11 @@ import torch
 from torch import Tensor, nn
 
 from sciml.data.batch import Batch
-from sciml.data.snapshots import SnapshotData
+from sciml.data.strain_data import SnapshotData
 from sciml.errors import InvalidArgument
-from sciml.modules.cell_law import CellLaw
-from sciml.networks.equino import EquiNO
-from sciml.optim.terms import LossTerm
+from sciml.modules.cell_law_training import CellLaw
+from sciml.networks.cells.equino_law import EquiNO
+from sciml.optim.curvature.terms import LossTerm
 from sciml.physics.solids import Composite, GalerkinSolver, empirical_cubature
 
 SMALL = 0.1  # of the box: strains below it weigh no more

@@ -2,9 +2,10 @@
 
     loss = mean over samples of |u_theta(a) - u|^2 / |u|^2,
 
-u_theta an equilibrium of one Fourier layer (`sciml.networks.fno_deq`), u_theta(a) = Q(z*),
-z* = g(a) + sigma(A z*), or an explicit network for comparison (`sciml.networks.fno`). Training
-solves to a loose tolerance; validation and test go on longer (`network.patience`).
+u_theta an equilibrium of one Fourier layer (`sciml.networks.spectral.fourier_equilibrium`),
+u_theta(a) = Q(z*), z* = g(a) + sigma(A z*), or an explicit network for comparison
+(`sciml.networks.spectral.square_fno`). Training solves to a loose tolerance; validation and test go
+on longer (`network.patience`).
 
 What only an equilibrium can do is measured at the test, on every test set:
 
@@ -26,10 +27,10 @@ from torch import Tensor
 
 from sciml.data.batch import Batch
 from sciml.errors import InvalidArgument
+from sciml.modules.evaluation.tally import Tally, step_figures
 from sciml.modules.supervised import Supervised
-from sciml.modules.tally import Tally, step_figures
-from sciml.networks.fno import FieldOperator
-from sciml.networks.fno_deq import FNODEQ, stretched
+from sciml.networks.spectral.fourier_equilibrium import FNODEQ, stretched
+from sciml.networks.spectral.square_fno import FieldOperator
 from sciml.solvers import Solution, Trace
 
 

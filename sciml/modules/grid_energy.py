@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from sciml.data.batch import Batch
-from sciml.optim.terms import LossTerm
+from sciml.optim.curvature.terms import LossTerm
 
 
 def residual_term(u: Tensor, batch: Batch, half: float) -> LossTerm:

@@ -38,11 +38,11 @@ from torch import Tensor
 
 from sciml.data.batch import Batch
 from sciml.errors import InvalidArgument
+from sciml.modules.evaluation.scores import Regression, everyone
 from sciml.modules.pod_baselines import Baselines
-from sciml.modules.scores import Regression, everyone
 from sciml.modules.supervised import Supervised
-from sciml.networks.constrained import ConstrainedOperator
-from sciml.optim.terms import LossTerm
+from sciml.networks.spectral.constrained_fno import ConstrainedOperator
+from sciml.optim.curvature.terms import LossTerm
 from sciml.physics.constraints import Balance, Constrained
 
 

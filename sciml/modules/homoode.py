@@ -4,16 +4,16 @@
                                                 + weight * mean over images of R
 
 R regularises by what the integrator finds hard: the sum over steps of error times size, or of
-stiffness (`sciml.solvers.embedded`), or the same at one random time of the flow.
+stiffness (`sciml.solvers.ode.embedded`), or the same at one random time of the flow.
 
 The start z_0 is trained on its own: every `start_every` steps one step of gradient descent on the
 mean SmoothL1(z_0, z(1)) with a cosine from `start_lr` to 0; the task's loss does not reach it. It
 is no second optimizer: its step follows from weights, batch and step number, so that it needs no
 state, resumes exactly, and is the same on all ranks.
 
-Neural ODEs and the explicit block (`sciml.networks.flow_classifier`) train with the same module.
-Evaluations of the field and the equilibrium residual |dz/dt| / |z(1)| are logged together: a low
-number of evaluations says nothing about whether z(1) is an equilibrium.
+Neural ODEs and the explicit block (`sciml.networks.image.flow_classifier`) train with the same
+module. Evaluations of the field and the equilibrium residual |dz/dt| / |z(1)| are logged together:
+a low number of evaluations says nothing about whether z(1) is an equilibrium.
 
 Departures from the published code: a validation set decides about the best checkpoint, not the test
 set; the number of images per start step is the global batch.
@@ -33,14 +33,14 @@ from torch import Tensor
 from sciml.data.batch import Batch
 from sciml.errors import InvalidArgument
 from sciml.modules.supervised import Supervised
-from sciml.networks.flow_classifier import ExplicitNetwork, Flow, FlowClassifier
-from sciml.networks.start import LearnedStart
-from sciml.optim.terms import LossTerm
-from sciml.solvers.ode import ODE, Evaluations, check_gradient
+from sciml.networks.image.flow_classifier import ExplicitNetwork, Flow, FlowClassifier
+from sciml.networks.image.flow_start import LearnedStart
+from sciml.optim.curvature.terms import LossTerm
+from sciml.solvers.ode.initial_value import ODE, Evaluations, check_gradient
 
 
 class HomoODEClassifier(Supervised):
-    """Trains the classifiers of `sciml.networks.homoode` and `.flow_classifier`.
+    """Trains the classifiers of `sciml.networks.image.homoode_classifier` and `.flow_classifier`.
 
     Args:
         start_every: Steps between two steps of a learned start; 0 leaves it where it is.

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from sciml.optim.capture import affine_layers
-from sciml.optim.jacobian import jacobian_of
-from sciml.optim.objective import Objective
+from sciml.optim.curvature.capture import affine_layers
+from sciml.optim.curvature.jacobian import jacobian_of
+from sciml.optim.curvature.objective import Objective
 from sciml.physics.systems import Observed
 
 if TYPE_CHECKING:

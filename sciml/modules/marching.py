@@ -1,4 +1,4 @@
-"""Marching in windows of time: what changes in training, see `sciml.networks.time_windows`.
+"""Marching in windows of time: what changes in training; the network is `TimeWindows`.
 
 The run is cut into as many equal parts as there are windows, of steps or, where those are not
 limited, of time. In each part points are drawn in one window; its initial condition is the one of
@@ -18,7 +18,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from sciml.data.collocation import Batch
 from sciml.errors import InvalidArgument
-from sciml.networks.time_windows import TimeWindows
+from sciml.networks.pointwise.time_windows import TimeWindows
 from sciml.physics.systems import At, Initial, Observed, On, PointSet, Same, System
 from sciml.physics.systems.conditions import read
 

@@ -31,17 +31,17 @@ from sciml.autodiff.multijet import MultiJet, lattice_of
 from sciml.data.collocation import Batch
 from sciml.errors import InvalidArgument, did_you_mean
 from sciml.modules import marching
-from sciml.modules.attention import ResidualAttention
-from sciml.modules.balance import RULES, balanced
-from sciml.modules.causal import CausalWeights
 from sciml.modules.step import step_loss
 from sciml.modules.system_report import SystemReport
-from sciml.networks.ansatz import Ansatz
-from sciml.networks.time_windows import TimeWindows
+from sciml.modules.weights.attention import ResidualAttention
+from sciml.modules.weights.balance import RULES, balanced
+from sciml.modules.weights.causal import CausalWeights
+from sciml.networks.pointwise.ansatz import Ansatz
+from sciml.networks.pointwise.time_windows import TimeWindows
 from sciml.optim.construct import construct, curvature_of
-from sciml.optim.terms import LossTerm
+from sciml.optim.curvature.terms import LossTerm
 from sciml.physics.systems import PointSet, System
-from sciml.physics.systems import sampled as sampling
+from sciml.physics.systems import sampled_laplacian as sampling
 from sciml.physics.systems.system import EQUATIONS
 
 LADDER = (1e-2, 1e-1, 1.0, 1e1, 1e2)  # of causal=true
@@ -61,18 +61,18 @@ class PINN(LightningModule):
             needs `data.candidates` above 1.
         weights: Weights of loss terms by name instead of the ones they have.
         balance: Rule by which weights of terms follow from the terms: none, gradnorm or ntk, see
-            `sciml.modules.balance`.
+            `sciml.modules.weights.balance`.
         balance_every: Steps between two updates of these weights.
-        causal: Values of eps of `sciml.modules.causal`, one or a rising ladder; true for the
-            ladder of the paper.
+        causal: Values of eps of `sciml.modules.weights.causal`, one or a rising ladder; true for
+            the ladder of the paper.
         causal_chunks: Parts of time whose weights differ.
-        attention: Whether points have multipliers, see `sciml.modules.attention`.
+        attention: Whether points have multipliers, see `sciml.modules.weights.attention`.
         attention_decay: gamma of these.
         attention_rate: eta of these.
         windows: Windows of time that are trained one after the other, see
             `sciml.modules.marching`.
         sampled: Dimensions of Laplacians that are drawn in every step, see
-            `sciml.physics.systems.sampled`; None for all of them.
+            `sciml.physics.systems.sampled_laplacian`; None for all of them.
         initial: Weights to begin with: those of the network as it comes, or for all its linear
             layers those of Glorot and Bengio (2010), normal with variance 2 / (inputs + outputs),
             and zero biases, under which tanh networks see finer structures from the start.

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from sciml.data.batch import Batch
-from sciml.modules.scores import Regression, everyone
+from sciml.modules.evaluation.scores import Regression, everyone
 from sciml.physics.evolution import PODRegression, pod_modes
 
 

@@ -15,7 +15,7 @@ arXiv 2307.12306 (algorithms 1-3); Hutchinson variant arXiv 2312.14499; jets arX
 adversarial training Wang et al. 2022, arXiv 2206.02016; gradient enhancement Yu et al. 2022,
 arXiv 2111.02801; residual-adaptive points Wu et al. 2023, arXiv 2207.10289 (method RAD).
 Departures: the hard constraint's terms are exact instead of sampled (`closed_form`); training
-points come from the domain of dependence (see `sciml.physics.hjb`).
+points come from the domain of dependence (see `sciml.physics.problems.hjb`).
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ from sciml.autodiff.draws import Draw, Operator
 from sciml.autodiff.estimators import Exact
 from sciml.data.collocation import Batch
 from sciml.errors import InvalidArgument, did_you_mean
-from sciml.modules.evaluation import Report
+from sciml.modules.evaluation.solution_errors import Report
 from sciml.modules.step import step_loss
-from sciml.networks.trial import TrialSolution
+from sciml.networks.pointwise.trial import TrialSolution
 from sciml.optim.construct import construct
-from sciml.optim.terms import LossTerm
-from sciml.physics.fields import evaluate, operator_of, second_derivatives
+from sciml.optim.curvature.terms import LossTerm
 from sciml.physics.pde import PDE, Fields, Points
-from sciml.physics.reduced import evaluate_reduced, reducible
-from sciml.physics.soundness import check_problem
+from sciml.physics.residual.reduced import evaluate_reduced, reducible
+from sciml.physics.residual.residual_fields import evaluate, operator_of, second_derivatives
+from sciml.physics.residual.soundness import check_problem
 
 # Points over which features are standardised; few, because sources are computed there too.
 FEATURE_POINTS = 64

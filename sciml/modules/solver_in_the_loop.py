@@ -32,12 +32,12 @@ import torch
 from torch import Tensor, nn
 
 from sciml.data.batch import Batch
-from sciml.data.rollouts import RolloutData
+from sciml.data.trajectories.rollouts import RolloutData
 from sciml.errors import InvalidArgument
-from sciml.modules.scores import score_of
+from sciml.modules.evaluation.scores import score_of
 from sciml.modules.supervised import Supervised
-from sciml.optim.terms import LossTerm
-from sciml.optim.zeroth_order import ZerothOrder
+from sciml.optim.curvature.terms import LossTerm
+from sciml.optim.gradient_free.zeroth_order import ZerothOrder
 
 VARIANTS = ("non", "pre", "sol")
 

@@ -8,7 +8,7 @@ from lightning import LightningModule
 from torch import Tensor
 
 from sciml.errors import InvalidArgument
-from sciml.optim.terms import LossTerm
+from sciml.optim.curvature.terms import LossTerm
 
 
 def step_loss(

@@ -16,11 +16,11 @@ from typing import Any
 import torch
 
 from sciml.data.batch import Batch
-from sciml.data.snapshots import SnapshotData
+from sciml.data.strain_data import SnapshotData
 from sciml.errors import InvalidArgument
-from sciml.modules.cell_law import CellLaw
-from sciml.networks.equino import EquiNO
-from sciml.optim.terms import LossTerm
+from sciml.modules.cell_law_training import CellLaw
+from sciml.networks.cells.equino_law import EquiNO
+from sciml.optim.curvature.terms import LossTerm
 
 
 class StressLaw(CellLaw):

@@ -21,11 +21,11 @@ from torch import Tensor, nn
 from sciml.data.batch import Batch
 from sciml.data.steps import StepData
 from sciml.errors import InvalidArgument
-from sciml.modules.scores import Classification, Regression, everyone, score_of
+from sciml.modules.evaluation.scores import Classification, Regression, everyone, score_of
+from sciml.modules.evaluation.tally import Tally
 from sciml.modules.step import step_loss
-from sciml.modules.tally import Tally
 from sciml.optim.construct import construct
-from sciml.optim.terms import LossTerm, total_loss
+from sciml.optim.curvature.terms import LossTerm, total_loss
 
 
 class Supervised(LightningModule):

@@ -4,6 +4,11 @@
     h1         the same with the differences between neighbouring points beside the values
     mse        mean over samples and points of |(u_theta(a) - u) / s|^2
 
+With `squared=False` the first two are means of the norms themselves, which the test reports and the
+neuraloperator library trains: samples with large errors have no more weight than others. Rows of
+such a loss are divided by the root of their norm, held constant (iteratively reweighted least
+squares), so that its value is half of the mean and its gradient that of the whole.
+
 s is the size of each output, so that a pressure in Pa does not hide a velocity in m/s. In a
 roll-out of several calls the loss is over all of them; with `pushforward` over the last one alone,
 and gradients do not flow through those before (Brandstetter et al. 2022, arXiv 2202.03376).
@@ -11,7 +16,7 @@ and gradients do not flow through those before (Brandstetter et al. 2022, arXiv 
 With `equation`, the loss has the equation's residual r as well (PINO, Li et al. 2021, arXiv
 2111.03794), `physics` times the mean of r^2 over points, on the grid and the times of the data.
 
-The test compares with what needs no training, see `sciml.modules.operator_report`.
+The test compares with what needs no training, see `sciml.modules.evaluation.operator_report`.
 """
 
 from __future__ import annotations
@@ -25,11 +30,11 @@ from torch import Tensor
 from sciml.data.batch import Batch
 from sciml.data.field_files import FieldFiles
 from sciml.errors import InvalidArgument
-from sciml.modules.operator_report import KNOWN, OperatorReport
-from sciml.modules.scores import Regression
+from sciml.modules.evaluation.operator_report import KNOWN, OperatorReport
+from sciml.modules.evaluation.scores import Regression
 from sciml.modules.supervised import Supervised
 from sciml.networks.fields import FieldNetwork
-from sciml.optim.terms import LossTerm
+from sciml.optim.curvature.terms import LossTerm
 from sciml.physics.constraints.penalty import SoftConstraint
 
 
@@ -42,6 +47,7 @@ class SupervisedOperator(Supervised):
         optimizer: As in `Supervised`.
         schedule: As in `Supervised`.
         loss: See the top of this file.
+        squared: Whether the relative error of a sample counts by its square.
         pushforward: Whether only the last call of a roll-out is trained.
         baselines: Whether the test compares with regressions.
         equation: Of `sciml.physics.constraints`, on the grid of the output, whose first axis is
@@ -60,6 +66,7 @@ class SupervisedOperator(Supervised):
         optimizer: Any,
         schedule: Any = None,
         loss: Literal["relative", "h1", "mse"] = "relative",
+        squared: bool = True,
         pushforward: bool = False,
         baselines: bool = True,
         equation: Any = None,
@@ -68,13 +75,16 @@ class SupervisedOperator(Supervised):
         super().__init__(network=network, data=data, optimizer=optimizer, schedule=schedule)
         if loss not in ("relative", "h1", "mse"):
             raise InvalidArgument(f"module.loss={loss}", "relative, h1 or mse")
+        if loss == "mse" and not squared:
+            raise InvalidArgument("module.loss=mse with module.squared=false", "a relative loss")
         if not isinstance(network, FieldNetwork):
             raise InvalidArgument(
                 f"network={type(network).__name__} for files of fields",
                 "an operator between fields",
                 "Type network=field_fno, or model=fno, model=unet, ...",
             )
-        self.loss, self.pushforward, self.baselines = loss, pushforward, baselines
+        self.loss, self.squared = loss, squared
+        self.pushforward, self.baselines = pushforward, baselines
         self.files, self.fields = data, network.fields
         scale = torch.tensor(data.sizes["fields"]["scale"], dtype=torch.float64)
         self.register_buffer("scale", scale.float().reshape(-1, *[1] * self.fields.dim))
@@ -166,7 +176,11 @@ class SupervisedOperator(Supervised):
             if self.loss == "h1":
                 whole = torch.cat([whole, *_slopes(size)], 1)
             norm = torch.linalg.vector_norm(whole, dim=1, keepdim=True)
-            rows = rows / norm.clamp_min(torch.finfo(rows.dtype).tiny ** 0.5)
+            least = torch.finfo(rows.dtype).tiny ** 0.5
+            rows = rows / norm.clamp_min(least)
+            if not self.squared:
+                found = torch.linalg.vector_norm(rows.detach(), dim=1, keepdim=True)
+                rows = rows / (2 * found.clamp_min(least)).sqrt()
         return LossTerm(name, rows, weight, batch.count or len(rows), "gaussian")
 
     # --- evaluation ---------------------------------------------------------------------------

@@ -32,16 +32,16 @@ from torch import Tensor, nn
 
 from sciml.data.batch import Batch
 from sciml.errors import InvalidArgument
+from sciml.modules.evaluation.scores import Regression, everyone
 from sciml.modules.grid_energy import cloud_terms, energy_term, residual_term
-from sciml.modules.scores import Regression, everyone
 from sciml.modules.supervised import Supervised
-from sciml.optim.terms import LossTerm
+from sciml.optim.curvature.terms import LossTerm
 
 SHOWN = 3  # fields kept for pictures
 
 
 class WalkOperator(Supervised):
-    """Trains an operator on `sciml.data.walks`.
+    """Trains an operator on `sciml.data.walk_labels.walk_data`.
 
     Args:
         network: Called with the inputs of a batch by name.

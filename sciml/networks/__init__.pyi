@@ -1,28 +1,28 @@
-from .ansatz import Ansatz
-from .basis import BasisFNO
-from .cgs import CGS
-from .cgs_rounds import RefinedCGS
-from .constrained import ConstrainedFNO
-from .corrector import Corrector
-from .deq import DEQ, UnrolledNetwork
-from .equino import EquiNO
-from .fbpinn import FBPINN
-from .flow_classifier import ExplicitNetwork, NeuralODE
-from .fno import FNO
-from .fno_deq import FNODEQ
-from .graph_baselines import IGNN, MessagePassing
-from .homoode import HomoODE
-from .mlp import MLP, FourierMLP, ModifiedMLP, ResidualMLP
-from .neuraloperator import NeuralopCloud, NeuralopGrid
-from .pairs import PairNetwork
-from .per_output import PerOutput
+from .cells.equino_law import EquiNO
+from .cells.vpionet_law import VPIONet
+from .elliptic.neuraloperator_elliptic import NeuralopCloud, NeuralopGrid
+from .elliptic.wos_fno import WosFNO
+from .elliptic.wos_gino import WosGINO
+from .graph.convergent import CGS
+from .graph.convergent_rounds import RefinedCGS
+from .graph.graph_baselines import IGNN, MessagePassing
+from .image.deq_classifier import DEQ, UnrolledNetwork
+from .image.flow_classifier import ExplicitNetwork, NeuralODE
+from .image.homoode_classifier import HomoODE
+from .pointwise.ansatz import Ansatz
+from .pointwise.fbpinn import FBPINN
+from .pointwise.mlp import MLP, FourierMLP, ModifiedMLP, ResidualMLP
+from .pointwise.pairs import PairNetwork
+from .pointwise.per_output import PerOutput
+from .pointwise.tensor import TensorNetwork
+from .pointwise.time_windows import TimeWindows
+from .pointwise.trial import TrialSolution
 from .preconditioners import DCDM, LearnedMultigrid
-from .tensor import TensorNetwork
-from .time_windows import TimeWindows
-from .trial import TrialSolution
-from .vpionet import VPIONet
-from .wos_fno import WosFNO
-from .wos_gino import WosGINO
+from .preconditioners.corrector import Corrector
+from .spectral.basis_fno import BasisFNO
+from .spectral.constrained_fno import ConstrainedFNO
+from .spectral.fourier_equilibrium import FNODEQ
+from .spectral.square_fno import FNO
 
 __all__ = [
     "PerOutput",

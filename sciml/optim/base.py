@@ -21,9 +21,9 @@ import torch
 from torch import Tensor, nn
 
 from sciml.errors import InvalidArgument
-from sciml.optim.checks import POSITIVE, check, number
+from sciml.optim.curvature.objective import Objective
 from sciml.optim.exact import ExactOptimizer
-from sciml.optim.objective import Objective
+from sciml.optim.option_ranges import POSITIVE, check, number
 
 log = logging.getLogger("sciml")
 

@@ -2,9 +2,9 @@
 
 Classes whose first argument is called `module` receive the module, all others its trained
 parameters. Options of other libraries' classes are checked by what their signature says of them
-and by `sciml.optim.checks`, since some take nan for a learning rate. Parameters that a class is
-known not to treat go to Adam, with one log line each, so that `optimizer=` never fails, or worse,
-over one complex tensor in a network.
+and by `sciml.optim.option_ranges`, since some take nan for a learning rate. Parameters that a class
+is known not to treat go to Adam, with one log line each, so that `optimizer=` never fails, or
+worse, over one complex tensor in a network.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from sciml.errors import InvalidArgument, SciMLError
 from sciml.optim.base import CurvatureOptimizer
-from sciml.optim.checks import (
+from sciml.optim.option_ranges import (
     FINITE,
     NOT_NEGATIVE,
     POSITIVE,

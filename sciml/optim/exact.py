@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from sciml.errors import InvalidArgument
-from sciml.optim.checks import check
+from sciml.optim.option_ranges import check
 
 
 class ExactOptimizer(torch.optim.Optimizer):

@@ -1,14 +1,15 @@
-from .ball import AllenCahn, Poisson, SineGordon
-from .biharmonic import Biharmonic
-from .black_scholes import BlackScholesBarenblatt
-from .elliptic import PoissonBox
-from .hjb import HJBLQG, HJBLinear, HJBRosenbrock
-from .low_dim_time import Heat, LogFokkerPlanck
+from .elliptic import Dirichlet
 from .pde import PDE, Fields, Points
-from .schrodinger import HarmonicOscillator
-from .semilinear import SemilinearAllenCahn, SemilinearHeat, SemilinearSineGordon
-from .walks import Dirichlet, Mixed, WalkOnSpheres, WalkOnStars
-from .wave import Wave
+from .problems.biharmonic import Biharmonic
+from .problems.black_scholes import BlackScholesBarenblatt
+from .problems.evolution_box import Heat, LogFokkerPlanck
+from .problems.hjb import HJBLQG, HJBLinear, HJBRosenbrock
+from .problems.poisson_box import PoissonBox
+from .problems.schrodinger import HarmonicOscillator
+from .problems.semilinear import SemilinearAllenCahn, SemilinearHeat, SemilinearSineGordon
+from .problems.unit_ball import AllenCahn, Poisson, SineGordon
+from .problems.wave import Wave
+from .walks import Mixed, WalkOnSpheres, WalkOnStars
 
 __all__ = [
     "AllenCahn",

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 from sciml.errors import InvalidArgument
-from sciml.networks.fields.base import FieldNetwork
-from sciml.networks.fields.coarse import coarse_solve
+from sciml.networks.fields.coarse_input import coarse_solve
+from sciml.networks.fields.field_network import FieldNetwork
 from sciml.physics.constraints.penalty import SoftConstraint
+from sciml.pretrained.class_table import build
 from sciml.pretrained.operator import PretrainedOperator
-from sciml.pretrained.table import build
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,9 @@ from sciml.arguments import device as device_
 from sciml.arguments import maybe, path, takes, text
 from sciml.errors import InvalidArgument, PretrainedError, did_you_mean
 from sciml.pretrained import hub, weights
+from sciml.pretrained.class_table import CLASSES, REFUSALS, build, resolve
 from sciml.pretrained.operator import PretrainedOperator, check_schema
 from sciml.pretrained.predictor import PretrainedPINN
-from sciml.pretrained.table import CLASSES, REFUSALS, build, resolve
 
 FORMAT = 1
 LARGEST = 1e300  # number in model.json

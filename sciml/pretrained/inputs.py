@@ -18,9 +18,9 @@ from torch import Tensor
 from sciml.arguments import flag, made, maybe, takes, whole
 from sciml.autodiff.streams import Streams
 from sciml.errors import InvalidArgument
+from sciml.physics.elliptic.elliptic_grid import Grid
+from sciml.physics.elliptic.elliptic_problem import Dirichlet
 from sciml.physics.geometry import Domain
-from sciml.physics.walks.grid import Grid
-from sciml.physics.walks.problem import Dirichlet
 from sciml.pretrained.operator import PretrainedOperator
 
 CLOUD = {"interior": 512, "boundary": 256}  # points of a cloud where the card says no others

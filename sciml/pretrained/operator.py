@@ -28,12 +28,12 @@ from sciml.errors import (
     RangeWarning,
     did_you_mean,
 )
-from sciml.pretrained import shapes
+from sciml.pretrained import distance_checks
 from sciml.pretrained.predictor import check_finite
 
 if TYPE_CHECKING:
+    from sciml.physics.elliptic.elliptic_problem import Dirichlet
     from sciml.physics.geometry import Domain
-    from sciml.physics.walks.problem import Dirichlet
     from sciml.physics.walks.verification import Verification
 
 RANGE_SLACK = 0.02  # of the width of a range: its ends were found by sampling
@@ -123,7 +123,7 @@ class PretrainedOperator(nn.Module):
             PretrainedError: If an output is not finite.
         """
         if correct:
-            from sciml.pretrained.elliptic import check_correctable
+            from sciml.pretrained.trained_elliptic import check_correctable
 
             check_correctable(self, correct)
         given = self._named(values, inputs)
@@ -224,10 +224,10 @@ class PretrainedOperator(nn.Module):
         """Return the solutions of B elliptic problems at any points of their domains.
 
         The operator is shown its own grid or cloud of points; with `walks` its values are replaced
-        by unbiased ones, see `sciml.pretrained.elliptic`. Domains anywhere, of any size and unit,
-        are moved and scaled to what training covered (`sciml.pretrained.placed`); values and error
-        bars are those at the given points. Values are differentiable in all that the domains, the
-        equation and the points are made from and that requires gradients.
+        by unbiased ones, see `sciml.pretrained.trained_elliptic`. Domains anywhere, of any size and
+        unit, are moved and scaled to what training covered (`sciml.pretrained.placed`); values and
+        error bars are those at the given points. Values are differentiable in all that the domains,
+        the equation and the points are made from and that requires gradients.
 
         Args:
             domain: B domains (`sciml.physics.geometry`).
@@ -253,7 +253,7 @@ class PretrainedOperator(nn.Module):
             >>> disk = Ball(1.0, (0.0, 0.0))
             >>> u = operator.solve(disk, Dirichlet(lambda x, i: x[0]), points, walks=64)
         """
-        from sciml.pretrained.elliptic import solve
+        from sciml.pretrained.trained_elliptic import solve
 
         return solve(self, domain, problem, points, walks, seed)
 
@@ -287,7 +287,7 @@ class PretrainedOperator(nn.Module):
         Example:
             >>> operator.verify(Ellipse((1.2, 0.8)), problem).rel_l2
         """
-        from sciml.pretrained.elliptic import verify_own
+        from sciml.pretrained.trained_elliptic import verify_own
 
         return verify_own(
             self, domain, problem, points=points, walks=walks, confidence=confidence, seed=seed
@@ -307,7 +307,7 @@ class PretrainedOperator(nn.Module):
                     "correct=0, whose values have derivatives, or inputs that require none",
                     "Walks are random numbers without derivatives: predict under torch.no_grad()",
                 )
-            from sciml.pretrained.elliptic import correct_grid
+            from sciml.pretrained.trained_elliptic import correct_grid
 
             found = correct_grid(self, inputs, found, correct, seed)
         return {key: value.to(device) for key, value in found.items()}
@@ -363,11 +363,13 @@ class PretrainedOperator(nn.Module):
     def _check_meaning(self, given: Mapping[str, Tensor]) -> None:
         """Look at arrays that stand for a domain: whether they are what their names say."""
         if "sdf" in given and hasattr(self.network, "half"):
-            shapes.check_distance(given["sdf"], float(self.network.half))
+            distance_checks.check_distance(given["sdf"], float(self.network.half))
             if "boundary" in given:
-                shapes.check_boundary(given["sdf"], given["boundary"], float(self.network.half))
+                distance_checks.check_boundary(
+                    given["sdf"], given["boundary"], float(self.network.half)
+                )
         elif {"points", "distance"} <= given.keys():
-            shapes.check_cloud(given["points"], given["distance"])
+            distance_checks.check_cloud(given["points"], given["distance"])
 
     @staticmethod
     def _check_derivatives(given: Mapping[str, Tensor]) -> None:
@@ -393,14 +395,14 @@ class PretrainedOperator(nn.Module):
         for name, value in given.items():
             ranges = self.spec["inputs"][name].get("ranges", {})
             more = ranges.keys() - {"value"}
-            seen = shapes.described(name, value, self.network.half if more else None)
+            seen = distance_checks.described(name, value, self.network.half if more else None)
             for quantity, (low, high) in ranges.items():
                 if quantity not in seen:
                     continue
                 least, greatest = float(seen[quantity].min()), float(seen[quantity].max())
                 slack = RANGE_SLACK * (high - low) + 1e-6 * max(abs(low), abs(high))
                 if least < low - slack or greatest > high + slack:
-                    what = name if quantity == "value" else shapes.WORDS[quantity]
+                    what = name if quantity == "value" else distance_checks.WORDS[quantity]
                     found.append(
                         f"{what} covers [{least:.4g}, {greatest:.4g}]; training covered "
                         f"[{low:.4g}, {high:.4g}]. Values outside are extrapolated."

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from sciml.errors import InvalidArgument, InvalidType
+from sciml.physics.elliptic.elliptic_problem import Dirichlet, Field
 from sciml.physics.geometry import Domain, Reflecting, Similar
-from sciml.physics.walks.problem import Dirichlet, Field
 
 COEFFICIENTS = ("screening", "diffusion")
 # Nodes per axis that the place and size of a domain are read from, by dimension.

@@ -118,7 +118,7 @@ class PretrainedPINN(nn.Module):
                     "correct=0, whose values have derivatives, or points that require none",
                     "Walks are random numbers without derivatives: predict under torch.no_grad()",
                 )
-            from sciml.pretrained.elliptic import correct_solution
+            from sciml.pretrained.trained_elliptic import correct_solution
 
             found |= correct_solution(self, whole, found["value"], correct, seed)
         return found

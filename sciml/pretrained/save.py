@@ -16,11 +16,11 @@ from torch import nn
 from sciml.arguments import made, mapping, maybe, path, takes
 from sciml.arguments import text as text_
 from sciml.errors import InvalidArgument, PretrainedError
-from sciml.networks.trial import TrialSolution
+from sciml.networks.pointwise.trial import TrialSolution
 from sciml.pretrained import card, weights
+from sciml.pretrained.class_table import name_of
 from sciml.pretrained.folder import FORMAT, load_pretrained, read_spec
 from sciml.pretrained.operator import PretrainedOperator
-from sciml.pretrained.table import name_of
 
 
 def _part(value: object) -> str:
@@ -129,8 +129,8 @@ def save_operator(
         network: The trained network; its class stands in the table.
         arguments: Plain constructor arguments, `{"class", "arguments"}` for solvers among them.
         ranges: Least and greatest value of every real input in training, by its name, and of what
-            it shows ("sdf.inradius", see `sciml.pretrained.shapes.described`); outside predictions
-            warn.
+            it shows ("sdf.inradius", see `distance_checks.described`); outside
+            predictions warn.
         name: Short name, for instance the model of the run.
         description: A sentence or two for the card.
         metrics: Measured quality, name to number.

@@ -1,8 +1,8 @@
 """Simulations with a trained part in their loop. Imports neither lightning nor hydra.
 
 A simulation is one file with one frozen dataclass: its fields are the settings that
-`sciml simulate NAME key=value` reads, its `run` does the work (see `sciml.simulate.base`). A line
-in `SIMULATIONS` gives it a name on the command line.
+`sciml simulate NAME key=value` reads, its `run` does the work (see `sciml.simulate.simulation`). A
+line in `SIMULATIONS` gives it a name on the command line.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sciml.simulate.base import Simulation, setting
     from sciml.simulate.dam_break import DamBreak
     from sciml.simulate.fe2 import FE2
-    from sciml.simulate.flow import FlowSimulation
+    from sciml.simulate.flow_simulation import FlowSimulation
     from sciml.simulate.macro import MacroSolution, MacroSolver, MacroState
     from sciml.simulate.micro import CellMicro, MaterialMicro, Micro, MicroResponse, OperatorMicro
     from sciml.simulate.pressure_solvers import PressureSolvers
+    from sciml.simulate.simulation import Simulation, setting
     from sciml.simulate.smoke import Smoke
     from sciml.simulate.wake import Wake
 

@@ -11,9 +11,9 @@ from sciml.arguments import typed
 from sciml.errors import InvalidArgument
 from sciml.physics.checks import check_positive
 from sciml.physics.fluids import Flow, FlowState, LiquidFlow, volume
-from sciml.simulate.base import setting
-from sciml.simulate.flow import FlowSimulation
+from sciml.simulate.flow_simulation import FlowSimulation
 from sciml.simulate.frames import Picture, plane
+from sciml.simulate.simulation import setting
 
 
 @typed

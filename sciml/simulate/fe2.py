@@ -26,6 +26,7 @@ from sciml.arguments import typed
 from sciml.errors import InvalidArgument
 from sciml.physics.checks import check_number, check_positive
 from sciml.physics.solids.block_cells import check_count
+from sciml.physics.solids.cell_snapshots import snapshots
 from sciml.physics.solids.cells import (
     Cell,
     DiskCell,
@@ -36,14 +37,13 @@ from sciml.physics.solids.cells import (
 )
 from sciml.physics.solids.galerkin import GalerkinSolver, empirical_cubature
 from sciml.physics.solids.rve_solver import RVESolver
-from sciml.physics.solids.snapshots import snapshots
 from sciml.physics.solids.structures import STRUCTURES, Structure
 from sciml.pretrained import load_pretrained
-from sciml.pretrained.cell_law import recorded_cell
+from sciml.pretrained.trained_law import recorded_cell
 from sciml.simulate import pictures
-from sciml.simulate.base import Simulation, setting
 from sciml.simulate.macro import MacroSolution, MacroSolver, MacroState
 from sciml.simulate.micro import CellMicro, GalerkinMicro, MaterialMicro, Micro, OperatorMicro
+from sciml.simulate.simulation import Simulation, setting
 
 CELLS = ("disk", "plastic_disk", "rve1", "rve2", "rve3", "random", "file")
 STATE = "state.npz"

@@ -72,7 +72,7 @@ class Micro(Protocol):
 
 
 class OperatorMicro:
-    """A trained law, for instance of `sciml.networks.equino`.
+    """A trained law, for instance of `sciml.networks.cells.equino_law`.
 
     Args:
         model: Takes `strain`, gives `stress` and `tangent`.

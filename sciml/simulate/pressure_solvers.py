@@ -23,9 +23,11 @@ import torch
 
 from sciml.arguments import typed
 from sciml.errors import InvalidArgument
-from sciml.networks.preconditioners.base import LearnedPreconditioner, PreconditionerNetwork
+from sciml.networks.preconditioners.learned_preconditioner import (
+    LearnedPreconditioner,
+    PreconditionerNetwork,
+)
 from sciml.pretrained import list_pretrained, load_pretrained
-from sciml.solvers.bandits import TsallisINF
 from sciml.solvers.linear import (
     AlgebraicMultigrid,
     FlexibleCG,
@@ -34,6 +36,7 @@ from sciml.solvers.linear import (
     Stencil,
     guarded,
 )
+from sciml.solvers.linear.bandits import TsallisINF
 
 NAMES = ("cg", "mic", "multigrid", "amg", "learned", "dcdm", "auto")
 LEARNED = ("learned", "dcdm")

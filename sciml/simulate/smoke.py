@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from sciml.arguments import typed
 from sciml.physics.checks import check_number
 from sciml.physics.fluids import Ball, Flow, FlowState, SmokeFlow
-from sciml.simulate.base import setting
-from sciml.simulate.flow import FlowSimulation
+from sciml.simulate.flow_simulation import FlowSimulation
 from sciml.simulate.frames import Picture, plane, solid_share
+from sciml.simulate.simulation import setting
 
 PERIOD = 3.0  # seconds
 SWING = 0.22

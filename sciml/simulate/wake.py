@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from sciml.arguments import typed
 from sciml.physics.checks import check_positive
 from sciml.physics.fluids import Flow, FlowState, WakeFlow, standing, vorticity
-from sciml.simulate.base import setting
-from sciml.simulate.flow import FlowSimulation
+from sciml.simulate.flow_simulation import FlowSimulation
 from sciml.simulate.frames import Picture, plane, solid_share
+from sciml.simulate.simulation import setting
 
 DIAMETER = 0.15
 LENGTH = 3  # of the channel, over its height

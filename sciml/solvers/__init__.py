@@ -1,21 +1,37 @@
 """Equations solved in batches, with implicit derivatives."""
 
-from sciml.solvers.attach import Implicit, WarmStart
-from sciml.solvers.broyden import Broyden
-from sciml.solvers.contraction import Contraction
-from sciml.solvers.dense import Dense, LaggedFactor
-from sciml.solvers.fixed_point import Anderson, FixedPointIteration
-from sciml.solvers.flows import HomotopyPath, ResidualFlow
-from sciml.solvers.gmres import GMRES
-from sciml.solvers.halpern import Halpern
-from sciml.solvers.krylov import CG, MINRES, BiCGStab, NormalCG, jacobi
+from sciml.solvers.algebra.contraction import Contraction
+from sciml.solvers.algebra.dense import Dense, LaggedFactor
+from sciml.solvers.algebra.gmres import GMRES
+from sciml.solvers.algebra.krylov import CG, MINRES, BiCGStab, NormalCG, jacobi
+from sciml.solvers.algebra.linear_operators import Operator
+from sciml.solvers.algebra.refinement import Cascade, Refinement
+from sciml.solvers.algebra.series import JacobianFree, Neumann
+from sciml.solvers.algebra.shine import ForwardInverse, SharedInverse
+from sciml.solvers.algebra.tridiagonal import Tridiagonal
+from sciml.solvers.derivatives.implicit import Implicit, WarmStart
+from sciml.solvers.derivatives.reversible import Reversible, ReversibleIteration
+from sciml.solvers.derivatives.trace import Trace
+from sciml.solvers.derivatives.unrolled import Backprop, Phantom
+from sciml.solvers.entry_points import (
+    fixed_point,
+    implicit_derivative,
+    least_squares,
+    linear_solve,
+    minimise,
+    root,
+)
 from sciml.solvers.layout import Rows, Segments
-from sciml.solvers.lbfgs import LBFGS
-from sciml.solvers.levenberg_marquardt import LevenbergMarquardt
-from sciml.solvers.linear_least_squares import LinearLeastSquares
-from sciml.solvers.newton import Newton, NewtonKrylov
-from sciml.solvers.ode import ODE, integrate
-from sciml.solvers.operators import Operator
+from sciml.solvers.nonlinear.broyden import Broyden
+from sciml.solvers.nonlinear.equilibrium_flows import HomotopyPath, ResidualFlow
+from sciml.solvers.nonlinear.fixed_point import Anderson, FixedPointIteration
+from sciml.solvers.nonlinear.halpern import Halpern
+from sciml.solvers.nonlinear.lbfgs import LBFGS
+from sciml.solvers.nonlinear.levenberg_marquardt import LevenbergMarquardt
+from sciml.solvers.nonlinear.linear_least_squares import LinearLeastSquares
+from sciml.solvers.nonlinear.newton import Newton, NewtonKrylov
+from sciml.solvers.ode.initial_value import ODE, integrate
+from sciml.solvers.ode.rosenbrock import rosenbrock
 from sciml.solvers.optimization import (
     QPPoint,
     group_soft_threshold,
@@ -33,24 +49,8 @@ from sciml.solvers.optimization import (
     qp,
     soft_threshold,
 )
-from sciml.solvers.refinement import Cascade, Refinement
-from sciml.solvers.reversible import Reversible, ReversibleIteration
-from sciml.solvers.rosenbrock import rosenbrock
-from sciml.solvers.series import JacobianFree, Neumann
-from sciml.solvers.shine import ForwardInverse, SharedInverse
 from sciml.solvers.solution import Outcome, Solution, Status
-from sciml.solvers.solve import (
-    fixed_point,
-    implicit_derivative,
-    least_squares,
-    linear_solve,
-    minimise,
-    root,
-)
 from sciml.solvers.spectrum import jacobian_rows, spectral_norm, spectral_radius
-from sciml.solvers.trace import Trace
-from sciml.solvers.tridiagonal import Tridiagonal
-from sciml.solvers.unrolled import Backprop, Phantom
 
 __all__ = [
     "Anderson",

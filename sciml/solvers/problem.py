@@ -20,8 +20,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from sciml.solvers.algebra.linear_operators import Linearised, Operator, Product, matrix_operator
 from sciml.solvers.layout import Layout
-from sciml.solvers.operators import Linearised, Operator, Product, matrix_operator
 
 Kind = Literal["root", "fixed_point", "least_squares", "minimise"]
 

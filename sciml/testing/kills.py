@@ -36,7 +36,8 @@ from typing import Any
 
 import torch
 
-from sciml.cli import run_folder, train
+from sciml.cli import train
+from sciml.cli.records import run_folder
 
 # Short runs with a checkpoint every few steps, and a row of metrics for every one.
 STEPS = 12

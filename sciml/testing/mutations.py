@@ -4,7 +4,7 @@ Each change is of a kind that people make: an operator or a sign exchanged, a fa
 mask, a reduction, a tolerance, a state that is not brought up to date. Texts that only speak
 (docstrings, messages of errors, annotations) are left alone, for no test has to see them.
 
-    for change in changes(Path("sciml/solvers/krylov.py")):
+    for change in changes(Path("sciml/solvers/algebra/krylov.py")):
         print(change.line, change.kind, change.old, "->", change.new)
 """
 

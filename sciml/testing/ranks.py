@@ -18,7 +18,7 @@ import torch
 import torch.multiprocessing as mp
 from torch import Tensor
 
-from sciml.cli.build import Run
+from sciml.cli.runs.build import Run
 from sciml.data.batch import Batch
 from sciml.data.batch import joined as join_data
 from sciml.testing.runs import compose, fit, prepare

@@ -11,8 +11,11 @@ from typing import Any
 
 import lightning.pytorch as pl
 
-from sciml.cli import overrides, paths, preflight, rules, schema
-from sciml.cli.build import Run, build
+from sciml.cli import paths
+from sciml.cli.checks import rules
+from sciml.cli.runs.build import Run, build
+from sciml.cli.targets import preflight
+from sciml.cli.typed import overrides, schema
 from sciml.errors import ConfigError
 
 # What a user adds to models that take something of their own.

@@ -14,14 +14,14 @@ from pathlib import Path
 
 import torch
 
-from sciml.cli.build import make
 from sciml.cli.paths import describe
-from sciml.modules.scores import Regression
+from sciml.cli.runs.build import make
+from sciml.modules.evaluation.scores import Regression
 from sciml.pretrained import PretrainedOperator, load_pretrained
-from sciml.pretrained.cell_law import is_law
-from sciml.pretrained.constrained import is_constrained
 from sciml.pretrained.folder import SHIPPED
 from sciml.pretrained.save import update_metrics
+from sciml.pretrained.trained_constraint import is_constrained
+from sciml.pretrained.trained_law import is_law
 
 LARGEST = 3_000_000  # bytes
 # Of an operator with a constraint, in the time of training and beyond.
@@ -36,7 +36,7 @@ def measure(model: PretrainedOperator, parts: tuple[str, ...] = ()) -> dict[str,
     """Return `<part>/rel_l2` and the other scores on the test sets of an operator's recipe.
 
     Args:
-        model: An operator trained on `sciml.data.walks`.
+        model: An operator trained on `sciml.data.walk_labels.walk_data`.
         parts: Test sets to measure; all of them if there are none.
     """
     data = make("data", model.spec["data"]["recipe"], {"seed": model.spec["data"]["seed"]})

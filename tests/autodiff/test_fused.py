@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from sciml.autodiff import Dense, Time, elementwise, fused, one_hot, push
-from sciml.networks.mlp import MLP, ModifiedMLP, ResidualMLP
+from sciml.networks.pointwise.mlp import MLP, ModifiedMLP, ResidualMLP
 
 RULES = {"tanh": elementwise.tanh, "sin": elementwise.sin, "gelu": elementwise.gelu}
 K, N, H = 3, 2, 4

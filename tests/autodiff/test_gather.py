@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from sciml.autodiff import Dense, Sparse, one_hot, push
 from sciml.autodiff.gather import LinearWithColumns, linear_with_columns
-from sciml.networks.mlp import MLP
+from sciml.networks.pointwise.mlp import MLP
 
 N, D, H = 3, 5, 4
 REPEATED = torch.tensor([1, 4, 1])  # a column drawn twice must count twice

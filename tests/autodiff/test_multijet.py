@@ -8,7 +8,7 @@ from torch import nn
 
 from sciml.autodiff.multijet import Lattice, MultiJet, constant, variables
 from sciml.errors import InvalidArgument
-from sciml.networks.mlp import MLP, FourierMLP, ModifiedMLP, ResidualMLP
+from sciml.networks.pointwise.mlp import MLP, FourierMLP, ModifiedMLP, ResidualMLP
 
 WANTED = [(1, 1, 1), (4, 0, 0), (2, 2, 0), (0, 1, 3), (0, 0, 2)]
 SIZES = {"dim": 0, "features": 3, "outputs": 2, "width": 7}

@@ -15,13 +15,13 @@ from sciml.autodiff.estimators import SDGD, Exact, Hutchinson
 from sciml.autodiff.streams import Streams
 from sciml.errors import InvalidArgument
 from sciml.networks import MLP, PairNetwork, TrialSolution
-from sciml.physics.ball import SineGordon
-from sciml.physics.biharmonic import Biharmonic
-from sciml.physics.black_scholes import BlackScholesBarenblatt
-from sciml.physics.fields import derive_lift_terms, evaluate, operator_of
-from sciml.physics.hjb import HJBLQG, HJBRosenbrock
 from sciml.physics.pde import PDE, Factor
-from sciml.physics.wave import Wave
+from sciml.physics.problems.biharmonic import Biharmonic
+from sciml.physics.problems.black_scholes import BlackScholesBarenblatt
+from sciml.physics.problems.hjb import HJBLQG, HJBRosenbrock
+from sciml.physics.problems.unit_ball import SineGordon
+from sciml.physics.problems.wave import Wave
+from sciml.physics.residual.residual_fields import derive_lift_terms, evaluate, operator_of
 
 D, N = 4, 5
 

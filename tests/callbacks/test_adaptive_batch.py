@@ -10,8 +10,8 @@ from torch import nn
 from sciml.callbacks import adaptive_batch
 from sciml.callbacks.adaptive_batch import AdaptiveBatch, rank_noise, sample_noise
 from sciml.errors import InvalidArgument
-from sciml.optim.objective import Objective
-from sciml.optim.terms import LossTerm
+from sciml.optim.curvature.objective import Objective
+from sciml.optim.curvature.terms import LossTerm
 from sciml.testing import runs
 from sciml.testing.ranks import run_ranks
 

@@ -12,11 +12,11 @@ from sciml.callbacks.curvature import CurvatureCallback, check_gradients
 from sciml.errors import InvalidArgument
 from sciml.optim import KFAC, MFAC
 from sciml.optim.base import CurvatureOptimizer
-from sciml.optim.capture import Capture
 from sciml.optim.construct import curvature_of
-from sciml.optim.engd import SPRING
-from sciml.optim.jacobian import Jacobian, jacobian_of
-from sciml.optim.objective import Objective
+from sciml.optim.curvature.capture import Capture
+from sciml.optim.curvature.jacobian import Jacobian, jacobian_of
+from sciml.optim.curvature.objective import Objective
+from sciml.optim.full.engd import SPRING
 from sciml.testing import runs
 from sciml.testing.ranks import run_ranks
 

@@ -4,15 +4,15 @@ import pytest
 import torch
 
 from sciml.callbacks import ExportPretrained
-from sciml.networks.mlp import MLP
-from sciml.networks.trial import TrialSolution
-from sciml.physics.hjb import HJBLQG
+from sciml.networks.pointwise.mlp import MLP
+from sciml.networks.pointwise.trial import TrialSolution
+from sciml.physics.problems.hjb import HJBLQG
 from sciml.pretrained import load_pretrained
 
 CONFIG = {
     "seed": 3,
-    "problem": {"_target_": "sciml.physics.hjb.HJBLQG", "dim": 4, "mu": 1.0},
-    "network": {"_target_": "sciml.networks.mlp.MLP", "width": 8},
+    "problem": {"_target_": "sciml.physics.problems.hjb.HJBLQG", "dim": 4, "mu": 1.0},
+    "network": {"_target_": "sciml.networks.pointwise.mlp.MLP", "width": 8},
     "data": {"_target_": "sciml.data.collocation.CollocationData", "points": 8},
 }
 

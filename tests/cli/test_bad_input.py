@@ -154,9 +154,9 @@ TOGETHER = {
     "targets of another kind": (
         [
             "model=deq_digits",
-            "optimizer._target_=sciml.networks.mlp.MLP",
+            "optimizer._target_=sciml.networks.pointwise.mlp.MLP",
             "network._target_=sciml.solvers.linear_solve",
-            "data._target_=sciml.cli.resume.read",
+            "data._target_=sciml.cli.records.resume.read",
             "trainer._target_=lightning.fabric.utilities.cloud_io._load",
             "solver._target_=sciml.solvers.Implicit",
             "schedule={_target_: os.system}",
@@ -211,7 +211,7 @@ def test_read_only_run_folder(run):
 
 
 def test_logger_that_is_not_installed(run, monkeypatch):
-    monkeypatch.setattr("sciml.cli.rules.find_spec", lambda name: None)
+    monkeypatch.setattr("sciml.cli.checks.rules.find_spec", lambda name: None)
     code, _, err = run("model=toy", "logger=tensorboard")
     assert code == 2 and "pip install 'sciml-torch[loggers]'" in err
 

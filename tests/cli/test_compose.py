@@ -2,7 +2,10 @@
 
 import pytest
 
-from sciml.cli import overrides, paths, preflight, rules, schema
+from sciml.cli import paths
+from sciml.cli.checks import rules
+from sciml.cli.targets import preflight
+from sciml.cli.typed import overrides, schema
 from sciml.testing import runs
 
 MODELS = paths.options("model")

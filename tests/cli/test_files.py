@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from sciml.cli import export_data, predict, verify
-from sciml.networks.wos_fno import WosFNO
+from sciml.cli.verbs import export_data, predict
+from sciml.cli.verification import verify
+from sciml.networks.elliptic.wos_fno import WosFNO
 from sciml.pretrained import save_operator
 
 WIDTHS = {"nodes": 12, "width": 3, "modes": 2, "layers": 1, "hidden": 4}
@@ -161,8 +162,8 @@ def test_arguments_of_verify(model, name, value, capsys):
         (["data.walks={"], "data"),
         (["data.walks=nan"], "data.walks"),
         (["data.family._target_=os.system"], "outside the allowed packages"),
-        (["data.family._target_=sciml.optim.kfac.KFAC"], "is no family"),
-        (["data._target_=sciml.networks.mlp.MLP"], "is no data"),
+        (["data.family._target_=sciml.optim.kronecker.kfac.KFAC"], "is no family"),
+        (["data._target_=sciml.networks.pointwise.mlp.MLP"], "is no data"),
     ],
 )
 def test_arguments_of_export_data(words, said, tmp_path, capsys):

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from sciml.callbacks.checkpoint import RunCheckpoint
-from sciml.cli import interrupt
+from sciml.cli.records import interrupt
 
 
 @pytest.fixture

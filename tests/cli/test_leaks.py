@@ -3,7 +3,10 @@
 import pytest
 import yaml
 
-from sciml.cli import overrides, paths, preflight, rules, schema
+from sciml.cli import paths
+from sciml.cli.checks import rules
+from sciml.cli.targets import preflight
+from sciml.cli.typed import overrides, schema
 
 FOLDER = paths.config_dir().resolve()
 MODELS, OPTIMIZERS = paths.options("model"), paths.options("optimizer")

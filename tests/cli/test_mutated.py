@@ -10,8 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from sciml.cli import build, overrides, paths, preflight, rules, schema
+from sciml.cli import paths
+from sciml.cli.checks import rules
+from sciml.cli.runs import build
+from sciml.cli.targets import preflight
 from sciml.cli.train import report
+from sciml.cli.typed import overrides, schema
 from sciml.errors import SciMLError
 
 FEW, MANY = 12, 2000
@@ -41,8 +45,8 @@ VALUES = (
     "{}",
     "{a: 1}",
     "{_target_: os.system}",
-    "{_target_: sciml.optim.kfac.KFAC}",
-    "{_target_: sciml.cli.resume.read, _args_: [x]}",
+    "{_target_: sciml.optim.kronecker.kfac.KFAC}",
+    "{_target_: sciml.cli.records.resume.read, _args_: [x]}",
     "${seed}",
     "${nope}",
     "${optimizer}",
@@ -65,14 +69,14 @@ VALUES = (
 TARGETS = (
     "os.system",
     "builtins.eval",
-    "sciml.cli.resume.read",
+    "sciml.cli.records.resume.read",
     "sciml.cli.main.main",
     "sciml.solvers.linear_solve",
     "sciml.optim.KFAC",
     "sciml.physics.HJBLQG",
     "sciml.networks.MLP",
     "sciml.modules.SDGDPINN",
-    "sciml.solvers.fixed_point.Anderson",
+    "sciml.solvers.nonlinear.fixed_point.Anderson",
     "lightning.fabric.utilities.cloud_io._load",
     "lightning.pytorch.LightningModule.load_from_checkpoint",
     "lightning.pytorch.callbacks.LambdaCallback",

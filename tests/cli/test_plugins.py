@@ -11,7 +11,8 @@ import pytest
 
 import sciml
 from sciml import plugins
-from sciml.cli import paths, preflight
+from sciml.cli import paths
+from sciml.cli.targets import preflight
 from sciml.errors import ConfigError, PretrainedError
 from sciml.testing import runs
 

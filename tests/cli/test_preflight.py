@@ -6,7 +6,9 @@ from typing import Any, Literal
 import pytest
 import torch
 
-from sciml.cli import build, preflight, rules
+from sciml.cli.checks import rules
+from sciml.cli.runs import build
+from sciml.cli.targets import preflight
 from sciml.errors import ConfigError
 from sciml.optim.schedules import Constant, Cosine, Exponential, Linear, attach
 
@@ -59,7 +61,7 @@ def test_matches(value, annotation, fits):
         "lightning.pytorch.trainer.trainer.os.system",
         "sciml.cli.main.import_module",
         "sciml.errors.difflib",
-        "sciml.cli.preflight.LIBRARIES",
+        "sciml.cli.targets.preflight.LIBRARIES",
         "sciml",
         "",
         None,
@@ -85,8 +87,8 @@ def test_nested_targets_and_missing_arguments():
             "_target_": "sciml.optim.schedules.Linear",
             "warmup": {"_target_": "os.system"},
         },
-        "network": {"_target_": "sciml.networks.mlp.MLP", "widht": 3},
-        "problem": {"_target_": "sciml.physics.hjb.HJBLQG"},
+        "network": {"_target_": "sciml.networks.pointwise.mlp.MLP", "widht": 3},
+        "problem": {"_target_": "sciml.physics.problems.hjb.HJBLQG"},
     }
     found = preflight.check(tree)
     assert [text.split()[0] for text in found] == [
@@ -108,7 +110,7 @@ def test_names_that_an_optimizer_would_drop_in_silence():
 
 def test_rules_look_at_defaults_of_the_target():
     tree = {
-        "problem": {"_target_": "sciml.physics.hjb.HJBLQG", "dim": 4},
+        "problem": {"_target_": "sciml.physics.problems.hjb.HJBLQG", "dim": 4},
         "estimator": {"_target_": "sciml.autodiff.estimators.SDGD"},
         "trainer": {"_target_": "lightning.Trainer", "max_steps": 10},
     }

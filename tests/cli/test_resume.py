@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from sciml.callbacks.csv_log import CSVLog
-from sciml.cli import resume
+from sciml.cli.records import resume
 from sciml.errors import CheckpointError
 
 

@@ -8,7 +8,8 @@ import pytest
 import toy
 
 from sciml.callbacks.checkpoint_file import CheckpointFile
-from sciml.cli import paths, resume, run_folder
+from sciml.cli import paths
+from sciml.cli.records import resume, run_folder
 from sciml.errors import ConfigError, InvalidArgument
 
 
@@ -95,7 +96,7 @@ def test_a_run_killed_before_its_configuration_is_written_is_no_other_run(run, m
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("sciml.cli.job.write_config", killed)
+        patch.setattr("sciml.cli.runs.job.write_config", killed)
         assert run("model=toy", "hydra.run.dir=it")[0] == 130
     assert run("model=toy", "hydra.run.dir=it", "trainer.max_steps=2")[0] == 0
 

@@ -5,8 +5,9 @@ import sys
 
 import pytest
 
-from sciml.cli import paths, preflight
-from sciml.cli.signatures import named_arguments
+from sciml.cli import paths
+from sciml.cli.targets import preflight
+from sciml.cli.typed.signatures import named_arguments
 
 FILES = sorted(paths.config_dir().rglob("*.yaml"))
 TARGETS = {name for f in FILES for name in re.findall(r"_target_: ([\w.]+)", f.read_text())}

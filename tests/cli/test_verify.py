@@ -9,20 +9,20 @@ import torch
 
 from sciml.autodiff.streams import Streams
 from sciml.cli.main import main
-from sciml.cli.predict import _read_csv
-from sciml.cli.verify_law import report
+from sciml.cli.verbs.predict import _read_csv
+from sciml.cli.verification.verify_law import report
 from sciml.errors import InvalidArgument
-from sciml.networks.mlp import MLP
-from sciml.networks.trial import TrialSolution
-from sciml.networks.wos_fno import WosFNO
-from sciml.networks.wos_gino import WosGINO
-from sciml.physics.ball import AllenCahn, Poisson
-from sciml.physics.elliptic import PoissonBox
+from sciml.networks.elliptic.wos_fno import WosFNO
+from sciml.networks.elliptic.wos_gino import WosGINO
+from sciml.networks.pointwise.mlp import MLP
+from sciml.networks.pointwise.trial import TrialSolution
+from sciml.physics.problems.poisson_box import PoissonBox
+from sciml.physics.problems.unit_ball import AllenCahn, Poisson
 from sciml.physics.walks.spheres import WalkOnSpheres
 from sciml.physics.walks.verification import verify
 from sciml.pretrained import load_pretrained, save_operator, save_pretrained, training_ranges
-from sciml.pretrained.cell_law import LawVerification
-from sciml.pretrained.elliptic import judged
+from sciml.pretrained.trained_elliptic import judged
+from sciml.pretrained.trained_law import LawVerification
 
 PROBLEMS = {"Poisson": Poisson, "PoissonBox": PoissonBox, "AllenCahn": AllenCahn}
 SMALL = ["--problems", "32", "--points", "8", "--walks", "32", "--eps", "1e-3"]
@@ -132,7 +132,7 @@ def save_walk_operator(folder, kind=WosFNO, spoil=0.0, family="StarPoisson"):
     network = kind(**ARGUMENTS[kind])
     with torch.no_grad():
         network.domain[-1].bias.add_(spoil)  # gates that let the untrained layers through
-    node = {"_target_": f"sciml.physics.walks.families.{family}", "spread": 0.2}
+    node = {"_target_": f"sciml.physics.elliptic.elliptic_families.{family}", "spread": 0.2}
     return save_operator(
         folder,
         network,

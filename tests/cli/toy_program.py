@@ -4,7 +4,7 @@ import os
 import sys
 from pathlib import Path
 
-from sciml.cli import preflight
+from sciml.cli.targets import preflight
 from sciml.cli.train import main
 
 if __name__ == "__main__":

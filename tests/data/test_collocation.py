@@ -8,8 +8,8 @@ import torch
 from sciml.autodiff.streams import Streams
 from sciml.data.collocation import CollocationData
 from sciml.errors import InvalidArgument
-from sciml.physics.biharmonic import Biharmonic
-from sciml.physics.hjb import HJBLQG
+from sciml.physics.problems.biharmonic import Biharmonic
+from sciml.physics.problems.hjb import HJBLQG
 
 torch.set_num_threads(1)
 D = 6

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from sciml.data import solved
-from sciml.data.evolution import EvolutionData
-from sciml.data.export import export, verify
-from sciml.data.pdebench import write_pdebench
+from sciml.data.export_sets import export, verify
+from sciml.data.trajectories import solved
+from sciml.data.trajectories.evolution_data import EvolutionData
+from sciml.data.trajectories.pdebench import write_pdebench
 from sciml.errors import InvalidArgument
 from sciml.physics.evolution import Burgers, DarcyFlow, DiffusionSorption, Heat
 

@@ -6,18 +6,23 @@ import sys
 import pytest
 import torch
 
-from sciml.cli.export_data import main
-from sciml.data.export import export, parts, verify
-from sciml.data.fields import FieldData
-from sciml.data.graph_sets import GraphFolds
-from sciml.data.graphs import GraphData
-from sciml.data.walk_clouds import WalkClouds
-from sciml.data.walks import WalkData
+from sciml.cli.verbs.export_data import main
+from sciml.data.export_sets import export, parts, verify
+from sciml.data.graph.graph_sets import GraphFolds
+from sciml.data.graph.graphs import GraphData
+from sciml.data.steady_fields import FieldData
+from sciml.data.walk_labels.walk_clouds import WalkClouds
+from sciml.data.walk_labels.walk_data import WalkData
 from sciml.errors import InvalidArgument, MissingPackage
+from sciml.physics.elliptic.elliptic_families import (
+    BoxPoisson,
+    StarDiffusion,
+    StarPoisson,
+    StarScreened,
+)
 from sciml.physics.graphs.motifs import MotifSet
 from sciml.physics.graphs.porous import PorousNetwork
-from sciml.physics.steady.semilinear import Semilinear
-from sciml.physics.walks.families import BoxPoisson, StarDiffusion, StarPoisson, StarScreened
+from sciml.physics.steady.steady_semilinear import Semilinear
 
 h5py = pytest.importorskip("h5py")
 

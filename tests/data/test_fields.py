@@ -6,10 +6,10 @@ import stat
 import pytest
 import torch
 
-from sciml.data import solved as module
-from sciml.data.fields import FieldData, fields
+from sciml.data.steady_fields import FieldData, fields
+from sciml.data.trajectories import solved as module
 from sciml.errors import InvalidArgument
-from sciml.physics.steady.semilinear import Semilinear
+from sciml.physics.steady.steady_semilinear import Semilinear
 
 COUNTS = {"train": 12, "val": 4, "test": 66, "hard": 3}
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from sciml.data.batch import joined
-from sciml.data.graph_sets import GraphFolds, GraphSet, _counted, stratified
-from sciml.data.tu import TUFolder
+from sciml.data.graph.graph_sets import GraphFolds, GraphSet, _counted, stratified
+from sciml.data.graph.tu import TUFolder
 from sciml.errors import InvalidArgument
 from sciml.physics.graphs.chains import Chains
 from sciml.physics.graphs.motifs import MotifSet
@@ -139,7 +139,7 @@ def test_labelled_nodes_are_counted():
 
 
 def test_chunks_cover_a_part(monkeypatch):
-    monkeypatch.setattr("sciml.data.graph_sets.CHUNK_NODES", 60)
+    monkeypatch.setattr("sciml.data.graph.graph_sets.CHUNK_NODES", 60)
     data = GraphFolds(source=MotifSet(count=40))
     chunks = [data.val_chunk(k) for k in range(data.val_chunks)]
     assert data.val_chunks > 1 and max(len(b.inputs["x"]) for b in chunks) <= 60

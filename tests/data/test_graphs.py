@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sciml.data.batch import joined
-from sciml.data.graphs import GraphData, batch_of, drawn, from_pyg, to_pyg, union
+from sciml.data.graph.graphs import GraphData, batch_of, drawn, from_pyg, to_pyg, union
 from sciml.errors import InvalidArgument
 from sciml.physics.graphs.graph import Graph
 from sciml.physics.graphs.porous import PorousNetwork
@@ -72,7 +72,7 @@ def test_held_out_sets_do_not_depend_on_the_seed_or_on_chunks(monkeypatch):
 
     one = rings(seed=1, test_graphs=7)
     want, chunks = whole(one), one.test_chunks
-    monkeypatch.setattr("sciml.data.graphs.CHUNK_NODES", 20)
+    monkeypatch.setattr("sciml.data.graph.graphs.CHUNK_NODES", 20)
     other = rings(seed=2, test_graphs=7)
     assert other.test_chunks > chunks
     assert torch.equal(want, whole(other))

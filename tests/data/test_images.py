@@ -12,8 +12,8 @@ import scipy.io
 import scipy.ndimage
 import torch
 
-from sciml.data import image_files
-from sciml.data.images import ImageData, channel_statistics, cropped, held_out, moved
+from sciml.data.image import image_files
+from sciml.data.image.images import ImageData, channel_statistics, cropped, held_out, moved
 from sciml.errors import ConfigError, InvalidArgument
 
 RANDOM = np.random.default_rng(0)

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from sciml.data.pressure import PressureData, RitzData, dirichlet_box
+from sciml.data.pressure_data import PressureData, RitzData, dirichlet_box
 from sciml.errors import InvalidArgument
-from sciml.networks.preconditioners.base import stencil_of
+from sciml.networks.preconditioners.learned_preconditioner import stencil_of
 from sciml.physics.fluids import RandomDomains
 
 FAMILY = RandomDomains(coefficients=("constant", "two_phase"), sealed=0.3)

@@ -10,7 +10,7 @@ from sciml.autodiff.streams import Streams
 from sciml.data.batch import Batch
 from sciml.data.collocation import CollocationData
 from sciml.data.steps import StepData
-from sciml.physics.ball import SineGordon
+from sciml.physics.problems.unit_ball import SineGordon
 
 
 class Numbered(StepData):

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from sciml.data.export import export
-from sciml.data.snapshots import SnapshotData
+from sciml.data.export_sets import export
+from sciml.data.strain_data import SnapshotData
 from sciml.errors import InvalidArgument
 from sciml.physics.solids import DiskCell, PlasticDiskCell, macro_strains
-from sciml.physics.solids import snapshots as room
+from sciml.physics.solids import cell_snapshots as room
 
 COUNTS = {"train": 6, "val": 2, "test": 3, "small": 2}
 

@@ -6,11 +6,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from sciml.data import walks
-from sciml.data.walk_clouds import WalkClouds
-from sciml.data.walks import WalkData
+from sciml.data.walk_labels import walk_data
+from sciml.data.walk_labels.walk_clouds import WalkClouds
+from sciml.data.walk_labels.walk_data import WalkData
 from sciml.errors import InvalidArgument, NumericalWarning
-from sciml.physics.walks.families import BoxPoisson, StarPoisson, StarScreened
+from sciml.physics.elliptic.elliptic_families import BoxPoisson, StarPoisson, StarScreened
 from sciml.physics.walks.spheres import WalkOnSpheres
 
 SMALL = {
@@ -65,8 +65,8 @@ def test_two_ranks_have_the_same_pool():
     ],
 )
 def test_labels_are_estimates_of_the_solution_where_the_mask_is(family, options):
-    walks = 64
-    d = data(family, walks=walks, **options)
+    walk_data = 64
+    d = data(family, walks=walk_data, **options)
     found = d.batch(0)
     n, dim = d.grid.nodes, family.dim
     mask, sdf = found.extra["mask"], found.inputs["sdf"]
@@ -256,7 +256,7 @@ def test_a_batch_says_what_its_walks_did(make):
 
 def test_problems_for_files_come_in_chunks_that_add_up(monkeypatch):
     data = WalkData(family=StarPoisson(), nodes=12, table=24, pool=4, batch_size=2)
-    monkeypatch.setattr(walks, "CHUNK", 3)
+    monkeypatch.setattr(walk_data, "CHUNK", 3)
     monkeypatch.setattr(data, "_solved", lambda law, size, streams, part: size)
     name = next(n for n, f in vars(WalkData).items() if "Problems in all" in (f.__doc__ or ""))
     assert list(getattr(data, name)("train", 7)) == [3, 3, 1]

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from sciml.data.graphs import GraphData
+from sciml.data.graph.graphs import GraphData
 from sciml.errors import ConfigError
 from sciml.modules.cgs import ConvergentGraphSolver
-from sciml.networks.cgs import CGS
+from sciml.networks.graph.convergent import CGS
 from sciml.physics.graphs.resistors import ResistorNetwork
 from sciml.testing import runs
 

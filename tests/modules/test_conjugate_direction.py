@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from sciml.data.pressure import PressureData
+from sciml.data.pressure_data import PressureData
 from sciml.errors import ConfigError, InvalidArgument
 from sciml.modules.conjugate_direction import direction_rows, inner, own_residuals
 from sciml.physics.fluids import RandomDomains

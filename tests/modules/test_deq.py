@@ -7,10 +7,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from sciml.data.images import ImageData
+from sciml.data.image.images import ImageData
 from sciml.errors import ConfigError, InvalidArgument
 from sciml.modules.deq import DEQClassifier, longer
-from sciml.networks.deq import DEQ, UnrolledNetwork
+from sciml.networks.image.deq_classifier import DEQ, UnrolledNetwork
 from sciml.solvers import Anderson, FixedPointIteration, Implicit, JacobianFree, Newton
 from sciml.testing import runs
 

@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from sciml.data.collocation import CollocationData
-from sciml.modules import evaluation, training_law
-from sciml.modules.evaluation import Report
-from sciml.modules.training_law import TrainingLaw
-from sciml.physics.ball import SineGordon
-from sciml.physics.biharmonic import Biharmonic
-from sciml.physics.elliptic import PoissonBox
+from sciml.modules.evaluation import solution_errors, training_law
+from sciml.modules.evaluation.solution_errors import Report
+from sciml.modules.evaluation.training_law import TrainingLaw
 from sciml.physics.pde import Points
+from sciml.physics.problems.biharmonic import Biharmonic
+from sciml.physics.problems.poisson_box import PoissonBox
+from sciml.physics.problems.unit_ball import SineGordon
 
 
 def predict(p: Points) -> torch.Tensor:
@@ -67,7 +67,7 @@ def test_ranks_join_to_the_metrics_of_one_process(monkeypatch, chunks, split) ->
         None if r._sums is None else (r._sums, r._largest, copy.deepcopy(r._baselines))
         for r in ranks
     ]
-    monkeypatch.setattr(evaluation, "everyone", lambda own: owned)
+    monkeypatch.setattr(solution_errors, "everyone", lambda own: owned)
     ranks[0].finish(predict)
     for name, value in whole.metrics.items():
         assert ranks[0].metrics[name] == pytest.approx(value, rel=1e-9), name

@@ -10,7 +10,7 @@ import torch
 
 from sciml.cli import paths
 from sciml.optim.base import CurvatureOptimizer
-from sciml.optim.objective import Objective
+from sciml.optim.curvature.objective import Objective
 from sciml.testing import contract, runs
 from sciml.testing.ranks import changes, joined, run_ranks
 

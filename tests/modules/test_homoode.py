@@ -9,7 +9,7 @@ import torch.distributed as dist
 
 from sciml.errors import ConfigError, SciMLError
 from sciml.solvers import ODE
-from sciml.solvers.ode import local_estimates
+from sciml.solvers.ode.initial_value import local_estimates
 from sciml.testing import runs
 
 SMALL = [

@@ -11,17 +11,17 @@ from sciml.callbacks.plots import draw
 from sciml.cli import train
 from sciml.data.point_sets import PointData
 from sciml.errors import ConfigError, InvalidArgument, InvalidType, PretrainedError
-from sciml.modules.balance import balanced, gradient_norms, kernel_traces
 from sciml.modules.identified import standard_errors
 from sciml.modules.pinn import PINN
-from sciml.networks.ansatz import network_sizes
-from sciml.networks.mlp import MLP
-from sciml.optim.capture import affine_layers
-from sciml.optim.jacobian import jacobian_of
-from sciml.optim.levenberg_marquardt import LevenbergMarquardt
-from sciml.optim.objective import Objective
-from sciml.optim.terms import LossTerm
-from sciml.optim.uses import mixing_terms
+from sciml.modules.weights.balance import balanced, gradient_norms, kernel_traces
+from sciml.networks.pointwise.ansatz import network_sizes
+from sciml.networks.pointwise.mlp import MLP
+from sciml.optim.curvature.capture import affine_layers
+from sciml.optim.curvature.jacobian import jacobian_of
+from sciml.optim.curvature.objective import Objective
+from sciml.optim.curvature.terms import LossTerm
+from sciml.optim.curvature.uses import mixing_terms
+from sciml.optim.full.damped_gauss_newton import LevenbergMarquardt
 from sciml.physics.suite.simple import Kovasznay
 from sciml.physics.systems import (
     Initial,

@@ -8,15 +8,16 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from sciml.cli import build, paths
+from sciml.cli import paths
+from sciml.cli.runs import build
 from sciml.data.point_sets import PointData
 from sciml.modules.pinn import PINN
-from sciml.networks.ansatz import network_sizes
-from sciml.networks.mlp import MLP
+from sciml.networks.pointwise.ansatz import network_sizes
+from sciml.networks.pointwise.mlp import MLP
 from sciml.optim.base import CurvatureOptimizer
 from sciml.optim.construct import construct
-from sciml.optim.objective import Objective
-from sciml.optim.terms import total_loss
+from sciml.optim.curvature.objective import Objective
+from sciml.optim.curvature.terms import total_loss
 from sciml.physics.systems import Initial, Observed, Same, System, Time, Unknown
 
 STEPS = 3

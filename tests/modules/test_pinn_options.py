@@ -12,17 +12,17 @@ from scipy.integrate import quad, solve_ivp
 
 from sciml.data.point_sets import PointData
 from sciml.errors import InvalidArgument
-from sciml.modules.attention import ResidualAttention
-from sciml.modules.causal import CausalWeights
 from sciml.modules.pinn import PINN
-from sciml.networks.ansatz import network_sizes
-from sciml.networks.fbpinn import FBPINN
-from sciml.networks.mlp import MLP
-from sciml.optim.capture import affine_layers
-from sciml.optim.jacobian import jacobian_of
-from sciml.optim.levenberg_marquardt import LevenbergMarquardt
-from sciml.optim.objective import Objective
-from sciml.optim.uses import mixing_terms
+from sciml.modules.weights.attention import ResidualAttention
+from sciml.modules.weights.causal import CausalWeights
+from sciml.networks.pointwise.ansatz import network_sizes
+from sciml.networks.pointwise.fbpinn import FBPINN
+from sciml.networks.pointwise.mlp import MLP
+from sciml.optim.curvature.capture import affine_layers
+from sciml.optim.curvature.jacobian import jacobian_of
+from sciml.optim.curvature.objective import Objective
+from sciml.optim.curvature.uses import mixing_terms
+from sciml.optim.full.damped_gauss_newton import LevenbergMarquardt
 from sciml.physics.systems import (
     At,
     Ball,
@@ -37,7 +37,7 @@ from sciml.physics.systems import (
     Time,
     Unknown,
 )
-from sciml.physics.systems import sampled as sampling
+from sciml.physics.systems import sampled_laplacian as sampling
 from sciml.pinn import load, solve
 
 

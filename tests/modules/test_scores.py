@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from sciml.modules.scores import Classification, Regression
+from sciml.modules.evaluation.scores import Classification, Regression
 
 
 def test_regression_against_the_formulas():

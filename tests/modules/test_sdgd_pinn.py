@@ -15,11 +15,11 @@ from sciml.data.collocation import Batch, CollocationData
 from sciml.errors import InvalidArgument
 from sciml.modules.sdgd_pinn import SDGDPINN
 from sciml.networks import MLP
-from sciml.physics.ball import SineGordon
-from sciml.physics.biharmonic import Biharmonic
-from sciml.physics.fields import operator_of
-from sciml.physics.hjb import HJBLQG
 from sciml.physics.pde import Points
+from sciml.physics.problems.biharmonic import Biharmonic
+from sciml.physics.problems.hjb import HJBLQG
+from sciml.physics.problems.unit_ball import SineGordon
+from sciml.physics.residual.residual_fields import operator_of
 from sciml.testing.ranks import run_ranks
 
 torch.set_num_threads(1)

@@ -5,11 +5,11 @@ import functools
 import pytest
 import torch
 
-from sciml.data.rollouts import RolloutData
+from sciml.data.trajectories.rollouts import RolloutData
 from sciml.errors import InvalidArgument
 from sciml.modules.solver_in_the_loop import SolverInTheLoop
-from sciml.networks.corrector import Corrector
-from sciml.optim.polystep import PolyStep
+from sciml.networks.preconditioners.corrector import Corrector
+from sciml.optim.gradient_free.polystep import PolyStep
 from sciml.physics.fluids.loops import DiskWake, ForcedBurgers
 
 ADAM = functools.partial(torch.optim.Adam, lr=1e-3)

@@ -15,7 +15,7 @@ from sciml.data.batch import Batch
 from sciml.data.steps import StepData
 from sciml.errors import InvalidArgument
 from sciml.modules.supervised import Supervised
-from sciml.optim.terms import total_loss
+from sciml.optim.curvature.terms import total_loss
 from sciml.testing.ranks import run_ranks
 
 

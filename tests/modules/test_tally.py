@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from sciml.modules import tally
-from sciml.modules.tally import Tally, step_figures
+from sciml.modules.evaluation import tally
+from sciml.modules.evaluation.tally import Tally, step_figures
 from sciml.solvers import FixedPointIteration, fixed_point
 
 

@@ -12,11 +12,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from sciml.data.walks import WalkData
+from sciml.data.walk_labels.walk_data import WalkData
 from sciml.modules.wos_operator import WalkOperator
-from sciml.networks.wos_fno import WosFNO
-from sciml.optim.terms import total_loss
-from sciml.physics.walks.families import StarPoisson
+from sciml.networks.elliptic.wos_fno import WosFNO
+from sciml.optim.curvature.terms import total_loss
+from sciml.physics.elliptic.elliptic_families import StarPoisson
 from sciml.testing import runs
 
 # largest relative L2 errors on each test set, and the test error over that of the first guess

@@ -8,15 +8,15 @@ import torch
 
 from sciml.autodiff.streams import Streams
 from sciml.data.batch import Batch
-from sciml.data.walk_clouds import WalkClouds
-from sciml.data.walks import WalkData
+from sciml.data.walk_labels.walk_clouds import WalkClouds
+from sciml.data.walk_labels.walk_data import WalkData
 from sciml.errors import InvalidArgument
 from sciml.modules.grid_energy import cloud_terms, energy_term, residual_term
 from sciml.modules.wos_operator import WalkOperator, half_noise, two_halves
-from sciml.networks.wos_fno import WosFNO
-from sciml.networks.wos_gino import WosGINO
-from sciml.optim.terms import total_loss
-from sciml.physics.walks.families import StarPoisson
+from sciml.networks.elliptic.wos_fno import WosFNO
+from sciml.networks.elliptic.wos_gino import WosGINO
+from sciml.optim.curvature.terms import total_loss
+from sciml.physics.elliptic.elliptic_families import StarPoisson
 from sciml.testing.runs import fit, prepare
 
 SMALL = {"batch_size": 2, "pool": 4, "nodes": 16, "table": 32, "val_count": 2, "test_count": 2}

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from sciml.autodiff.streams import Streams
-from sciml.data.walks import WalkData
-from sciml.physics.walks.families import StarPoisson
+from sciml.data.walk_labels.walk_data import WalkData
+from sciml.physics.elliptic.elliptic_families import StarPoisson
 from sciml.testing import runs
 from sciml.testing.ranks import run_ranks
 

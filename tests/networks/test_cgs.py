@@ -10,11 +10,11 @@ import torch
 from torch.autograd import gradcheck, gradgradcheck
 
 from sciml.errors import ConvergenceError, InvalidArgument, InvalidType, NumericalWarning
-from sciml.networks.cgs import CGS
-from sciml.networks.contracting_map import PARAMETRISATIONS, contracting_weights
-from sciml.networks.graph_layers import Edges, MessageLayer
-from sciml.networks.graph_network import Features
-from sciml.networks.graph_solve import (
+from sciml.networks.graph.contracting_map import PARAMETRISATIONS, contracting_weights
+from sciml.networks.graph.convergent import CGS
+from sciml.networks.graph.graph_layers import Edges, MessageLayer
+from sciml.networks.graph.graph_network import Features
+from sciml.networks.graph.graph_solve import (
     EdgeOperator,
     EdgeSolver,
     choose,
@@ -23,7 +23,7 @@ from sciml.networks.graph_solve import (
     row_norm,
 )
 from sciml.solvers import Anderson, BiCGStab, Implicit, Segments
-from sciml.solvers.contraction import Contraction
+from sciml.solvers.algebra.contraction import Contraction
 
 F64 = torch.float64
 

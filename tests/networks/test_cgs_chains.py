@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sciml.errors import InvalidArgument
-from sciml.networks.cgs import CGS
+from sciml.networks.graph.convergent import CGS
 from sciml.physics.graphs.chains import Chains
 
 

@@ -5,8 +5,8 @@ import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
 from sciml.data.batch import joined
-from sciml.data.graphs import GraphData
-from sciml.networks.cgs import CGS
+from sciml.data.graph.graphs import GraphData
+from sciml.networks.graph.convergent import CGS
 from sciml.physics.graphs.resistors import ResistorNetwork
 from sciml.testing.ranks import run_ranks
 

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from sciml.errors import InvalidArgument
-from sciml.networks.cgs import CGS
-from sciml.networks.cgs_rounds import RefinedCGS
+from sciml.networks.graph.convergent import CGS
+from sciml.networks.graph.convergent_rounds import RefinedCGS
 from sciml.physics.graphs.value_iteration import Decisions, GraphValueIteration
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sciml.errors import InvalidArgument, SciMLError
-from sciml.networks.constrained import ConstrainedFNO
+from sciml.networks.spectral.constrained_fno import ConstrainedFNO
 from sciml.physics.constraints import BurgersConstraint, HardConstraint
 from sciml.physics.evolution import Burgers, Heat, VorticityNavierStokes
 from sciml.solvers import CG, LevenbergMarquardt, least_squares

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 
 from sciml.errors import ConvergenceError, InvalidArgument
-from sciml.networks.deq import DEQ, UnrolledNetwork
-from sciml.networks.deq_cells import ContractionCell, NormalisedCell, convolution_bound
+from sciml.networks.image.deq_cells import ContractionCell, NormalisedCell, convolution_bound
+from sciml.networks.image.deq_classifier import DEQ, UnrolledNetwork
 from sciml.solvers import (
     GMRES,
     ODE,

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from sciml.errors import InvalidArgument
-from sciml.networks.equino import Branch, EquiNO
-from sciml.networks.vpionet import PeriodicFeatures, VPIONet
+from sciml.networks.cells.equino_law import Branch, EquiNO
+from sciml.networks.cells.vpionet_law import PeriodicFeatures, VPIONet
 
 F64 = {"dtype": torch.float64}
 

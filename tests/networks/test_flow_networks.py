@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from sciml.errors import InvalidArgument
-from sciml.networks.flow_classifier import ExplicitNetwork, NeuralODE
-from sciml.networks.homoode import HomoODE
-from sciml.networks.start import AlternatingStart, LearnedStart
+from sciml.networks.image.flow_classifier import ExplicitNetwork, NeuralODE
+from sciml.networks.image.flow_start import AlternatingStart, LearnedStart
+from sciml.networks.image.homoode_classifier import HomoODE
 from sciml.solvers import ODE, Anderson, HomotopyPath, ResidualFlow
 
 torch.set_num_threads(1)

@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 
 from sciml.errors import InvalidArgument
-from sciml.networks.fno import FNO, Pointwise
-from sciml.networks.fno_deq import FNODEQ, SLOPE, stretched
-from sciml.networks.fourier_layer import FourierLayer, clipping
+from sciml.networks.spectral.fourier_equilibrium import FNODEQ, SLOPE, stretched
+from sciml.networks.spectral.fourier_layer import FourierLayer, clipping
+from sciml.networks.spectral.square_fno import FNO, Pointwise
 from sciml.solvers import GMRES, Anderson, Broyden, FixedPointIteration, Implicit, NewtonKrylov
 
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from scipy.special import k0, k1
 
-from sciml.networks.free_space import INVERSE_MEAN, LOG_MEAN, FreeSpace, convolve
-from sciml.networks.spectral import SpectralMix
+from sciml.networks.elliptic.free_space import INVERSE_MEAN, LOG_MEAN, FreeSpace, convolve
+from sciml.networks.spectral.spectral_convolution import SpectralMix
 
 SIZES = {2: (7, 10), 3: (4, 5, 6)}
 

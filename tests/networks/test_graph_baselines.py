@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from sciml.errors import InvalidArgument
-from sciml.networks.graph_baselines import IGNN, MessagePassing
-from sciml.networks.graph_layers import Edges
+from sciml.networks.graph.graph_baselines import IGNN, MessagePassing
+from sciml.networks.graph.graph_layers import Edges
 
 F64 = torch.float64
 SIZES = {"node_features": 2, "edge_features": 1}

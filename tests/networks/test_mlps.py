@@ -10,7 +10,7 @@ from torch.func import grad, hessian, vmap
 from sciml.autodiff import Radial, Time, one_hot, push
 from sciml.errors import InvalidArgument
 from sciml.networks import MLP, FourierMLP, ModifiedMLP, ResidualMLP
-from sciml.networks.layers import InputLayer
+from sciml.networks.pointwise.layers import InputLayer
 
 torch.set_num_threads(1)
 D, N = 5, 4

@@ -11,16 +11,16 @@ import pytest
 import torch
 
 from sciml.cli import paths
-from sciml.data.walk_clouds import WalkClouds
-from sciml.data.walks import WalkData
+from sciml.data.walk_labels.walk_clouds import WalkClouds
+from sciml.data.walk_labels.walk_data import WalkData
 from sciml.errors import ConfigError, InvalidArgument, MissingPackage, PretrainedError
 from sciml.modules.wos_operator import WalkOperator
 from sciml.networks import neuraloperator_library
-from sciml.networks.neuraloperator import NeuralopCloud, NeuralopGrid
+from sciml.networks.elliptic.neuraloperator_elliptic import NeuralopCloud, NeuralopGrid
 from sciml.networks.neuraloperator_library import segment_sums
 from sciml.optim.construct import construct
-from sciml.optim.terms import total_loss
-from sciml.physics.walks.families import StarDiffusion, StarPoisson
+from sciml.optim.curvature.terms import total_loss
+from sciml.physics.elliptic.elliptic_families import StarDiffusion, StarPoisson
 from sciml.pretrained import load_pretrained, save_operator
 from sciml.testing import contract, runs
 

@@ -6,16 +6,16 @@ import pytest
 import torch
 
 from sciml.errors import NumericalWarning
-from sciml.networks.cgs import CGS
-from sciml.networks.deq import DEQ
-from sciml.networks.fno import FNO
-from sciml.networks.fno_deq import FNODEQ
-from sciml.networks.graph_baselines import IGNN
-from sciml.networks.mlp import MLP, FourierMLP, ModifiedMLP, ResidualMLP
-from sciml.networks.pairs import PairNetwork
-from sciml.networks.tensor import TensorNetwork
-from sciml.networks.wos_fno import WosFNO
-from sciml.networks.wos_gino import WosGINO
+from sciml.networks.elliptic.wos_fno import WosFNO
+from sciml.networks.elliptic.wos_gino import WosGINO
+from sciml.networks.graph.convergent import CGS
+from sciml.networks.graph.graph_baselines import IGNN
+from sciml.networks.image.deq_classifier import DEQ
+from sciml.networks.pointwise.mlp import MLP, FourierMLP, ModifiedMLP, ResidualMLP
+from sciml.networks.pointwise.pairs import PairNetwork
+from sciml.networks.pointwise.tensor import TensorNetwork
+from sciml.networks.spectral.fourier_equilibrium import FNODEQ
+from sciml.networks.spectral.square_fno import FNO
 
 
 def points(n):

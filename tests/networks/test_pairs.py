@@ -7,7 +7,7 @@ from torch.func import grad, hessian, vmap
 from sciml.autodiff import Dense, Radial, Sparse, laplacian, one_hot, push, trace
 from sciml.errors import InvalidArgument
 from sciml.networks import PairNetwork
-from sciml.networks.pairs import PairSum
+from sciml.networks.pointwise.pairs import PairSum
 
 torch.set_num_threads(1)
 N = 4

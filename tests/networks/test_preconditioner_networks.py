@@ -8,7 +8,7 @@ import torch
 
 from sciml.errors import InvalidArgument
 from sciml.networks.preconditioners import DCDM, LearnedMultigrid, LearnedPreconditioner
-from sciml.networks.preconditioners.base import arrays_of, stencil_of
+from sciml.networks.preconditioners.learned_preconditioner import arrays_of, stencil_of
 from sciml.physics.fluids import RandomDomains
 from sciml.solvers.linear import ConjugateDirections, FlexibleCG, Multigrid, guarded
 

@@ -6,8 +6,8 @@ from torch.func import hessian, vmap
 
 from sciml.autodiff import one_hot, push
 from sciml.errors import InvalidArgument
-from sciml.networks.tensor import TensorNetwork
-from sciml.physics.schrodinger import gauss_nodes, rayleigh_quotient
+from sciml.networks.pointwise.tensor import TensorNetwork
+from sciml.physics.problems.schrodinger import gauss_nodes, rayleigh_quotient
 
 
 @pytest.mark.parametrize(

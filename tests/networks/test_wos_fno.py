@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from sciml.errors import InvalidArgument
-from sciml.networks.spectral import SpectralMix
-from sciml.networks.wos_fno import WosFNO
+from sciml.networks.elliptic.wos_fno import WosFNO
+from sciml.networks.spectral.spectral_convolution import SpectralMix
 
 N = 33
 

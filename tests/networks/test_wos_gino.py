@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from sciml.errors import InvalidArgument
-from sciml.networks.wos_fno import FADE, RAMP
-from sciml.networks.wos_gino import CORE, POWERS, SPREAD, WosGINO
+from sciml.networks.elliptic.wos_fno import FADE, RAMP
+from sciml.networks.elliptic.wos_gino import CORE, POWERS, SPREAD, WosGINO
 
 
 def network(**options):

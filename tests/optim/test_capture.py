@@ -11,18 +11,18 @@ from sciml.autodiff.estimators import SDGD, Exact, Hutchinson
 from sciml.data.collocation import Batch, CollocationData
 from sciml.errors import InvalidArgument
 from sciml.modules.sdgd_pinn import SDGDPINN
-from sciml.networks.mlp import MLP, FourierMLP, ModifiedMLP, ResidualMLP
-from sciml.networks.pairs import PairNetwork
-from sciml.optim.capture import Capture, affine_layers
-from sciml.optim.jacobian import jacobian_of
-from sciml.optim.objective import Objective
-from sciml.optim.terms import LossTerm
-from sciml.optim.uses import mixing_terms
-from sciml.physics.ball import SineGordon
-from sciml.physics.biharmonic import Biharmonic
-from sciml.physics.elliptic import PoissonBox
-from sciml.physics.hjb import HJBLQG
-from sciml.physics.low_dim_time import Heat
+from sciml.networks.pointwise.mlp import MLP, FourierMLP, ModifiedMLP, ResidualMLP
+from sciml.networks.pointwise.pairs import PairNetwork
+from sciml.optim.curvature.capture import Capture, affine_layers
+from sciml.optim.curvature.jacobian import jacobian_of
+from sciml.optim.curvature.objective import Objective
+from sciml.optim.curvature.terms import LossTerm
+from sciml.optim.curvature.uses import mixing_terms
+from sciml.physics.problems.biharmonic import Biharmonic
+from sciml.physics.problems.evolution_box import Heat
+from sciml.physics.problems.hjb import HJBLQG
+from sciml.physics.problems.poisson_box import PoissonBox
+from sciml.physics.problems.unit_ball import SineGordon
 
 torch.set_num_threads(1)
 N = 5

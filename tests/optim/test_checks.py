@@ -12,10 +12,10 @@ from torch import nn
 from sciml import optim
 from sciml.errors import InvalidArgument, InvalidType, SciMLError
 from sciml.optim.base import CurvatureOptimizer
-from sciml.optim.checks import at_least, number, parameters_of, shares
 from sciml.optim.construct import construct
-from sciml.optim.objective import Objective
-from sciml.optim.terms import LossTerm
+from sciml.optim.curvature.objective import Objective
+from sciml.optim.curvature.terms import LossTerm
+from sciml.optim.option_ranges import at_least, number, parameters_of, shares
 
 NAN, INF = math.nan, math.inf
 OURS = [getattr(optim, n) for n in optim.__all__ if hasattr(getattr(optim, n), "step")]

@@ -5,11 +5,11 @@ import torch
 from torch import nn
 
 from sciml.errors import InvalidArgument
-from sciml.optim import jacobian
-from sciml.optim.differences import Differences
-from sciml.optim.kfac import KFAC
-from sciml.optim.objective import Objective
-from sciml.optim.terms import LossTerm
+from sciml.optim.curvature import jacobian
+from sciml.optim.curvature.objective import Objective
+from sciml.optim.curvature.output_differences import Differences
+from sciml.optim.curvature.terms import LossTerm
+from sciml.optim.kronecker.kfac import KFAC
 
 OUTPUTS = 12  # more than K-FAC takes the exact Jacobian for
 
@@ -54,7 +54,7 @@ def test_products_are_those_of_the_jacobian(kind):
 def test_kfac_makes_the_same_steps_with_either(step, monkeypatch):
     ends = []
     for few in (OUTPUTS, OUTPUTS - 1):
-        monkeypatch.setattr("sciml.optim.kfac.FEW_OUTPUTS", few)
+        monkeypatch.setattr("sciml.optim.kronecker.kfac.FEW_OUTPUTS", few)
         net, layers, objective = problem("gaussian")
         optimizer = KFAC(net, step=step, kind="type2", damping=1e-3, adapt_every=1)
         losses = []

@@ -17,12 +17,12 @@ from sciml.autodiff.estimators import Exact
 from sciml.data.collocation import Batch, CollocationData
 from sciml.errors import InvalidArgument, NumericalWarning
 from sciml.modules.sdgd_pinn import SDGDPINN
-from sciml.networks.mlp import MLP
-from sciml.optim.engd import ENGD, SPRING
-from sciml.optim.objective import Objective
+from sciml.networks.pointwise.mlp import MLP
+from sciml.optim.curvature.objective import Objective
+from sciml.optim.curvature.terms import LossTerm
+from sciml.optim.full.engd import ENGD, SPRING
 from sciml.optim.step_size import levenberg_marquardt
-from sciml.optim.terms import LossTerm
-from sciml.physics.elliptic import PoissonBox
+from sciml.physics.problems.poisson_box import PoissonBox
 from sciml.testing.ranks import run_ranks
 
 torch.set_num_threads(1)

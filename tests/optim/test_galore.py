@@ -8,9 +8,9 @@ import torch
 import torch.distributed as dist
 
 from sciml.errors import InvalidArgument
-from sciml.optim.galore import GaLore
-from sciml.optim.natural_galore import NaturalGaLore
-from sciml.optim.projection import (
+from sciml.optim.low_rank.galore import GaLore
+from sciml.optim.low_rank.natural_galore import NaturalGaLore
+from sciml.optim.low_rank.projection import (
     account_of,
     fit_budget,
     lift,
@@ -128,7 +128,7 @@ CASES = [
 @pytest.mark.parametrize(("shape", "side", "refresh", "s"), CASES)
 def test_equals_the_naive_transcription(monkeypatch, shape, side, refresh, s):
     # Moments survive a refresh as numbers, so both must agree on the signs of singular vectors.
-    monkeypatch.setattr("sciml.optim.projection._oriented", lambda columns: columns)
+    monkeypatch.setattr("sciml.optim.low_rank.projection._oriented", lambda columns: columns)
     params = parameters(shapes=[shape])
     sequence = gradients(11, shapes=[shape])
     common = {"lr": 0.05, "scale": 0.5, "betas": (0.7, 0.9), "eps": 1e-6, "side": side}
@@ -311,7 +311,7 @@ def test_bad_options_are_named(options, words):
 # --- ranks --------------------------------------------------------------------------------------
 def _train(rank, world):
     """Take five steps on a ragged batch of a small net; the gradient is the global mean's."""
-    from sciml.optim.mfac import MFAC
+    from sciml.optim.low_rank.mfac import MFAC
 
     out = {}
     for name, make in {

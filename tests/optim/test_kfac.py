@@ -14,15 +14,15 @@ from sciml.autodiff.estimators import SDGD, Exact
 from sciml.data.collocation import Batch, CollocationData
 from sciml.errors import InvalidArgument, NumericalWarning
 from sciml.modules.sdgd_pinn import SDGDPINN
-from sciml.networks.mlp import MLP
+from sciml.networks.pointwise.mlp import MLP
 from sciml.optim import step_size
-from sciml.optim.jacobian import jacobian_of
-from sciml.optim.kfac import KFAC
-from sciml.optim.mkor import MKOR, rank_one
-from sciml.optim.objective import Objective
-from sciml.optim.terms import LossTerm
-from sciml.physics.ball import SineGordon
-from sciml.physics.elliptic import PoissonBox
+from sciml.optim.curvature.jacobian import jacobian_of
+from sciml.optim.curvature.objective import Objective
+from sciml.optim.curvature.terms import LossTerm
+from sciml.optim.kronecker.kfac import KFAC
+from sciml.optim.kronecker.mkor import MKOR, rank_one
+from sciml.physics.problems.poisson_box import PoissonBox
+from sciml.physics.problems.unit_ball import SineGordon
 
 torch.set_num_threads(1)
 F64 = torch.float64

@@ -13,14 +13,14 @@ from torch import nn
 from sciml.autodiff.estimators import Exact
 from sciml.data.collocation import Batch, CollocationData
 from sciml.modules.sdgd_pinn import SDGDPINN
-from sciml.networks.mlp import MLP
-from sciml.optim.factors import factor_sizes
-from sciml.optim.kfac import KFAC
-from sciml.optim.mkor import MKOR
-from sciml.optim.objective import Objective
-from sciml.optim.placement import Placement
-from sciml.optim.terms import LossTerm
-from sciml.physics.elliptic import PoissonBox
+from sciml.networks.pointwise.mlp import MLP
+from sciml.optim.curvature.objective import Objective
+from sciml.optim.curvature.terms import LossTerm
+from sciml.optim.kronecker.factors import factor_sizes
+from sciml.optim.kronecker.kfac import KFAC
+from sciml.optim.kronecker.mkor import MKOR
+from sciml.optim.kronecker.placement import Placement
+from sciml.physics.problems.poisson_box import PoissonBox
 from sciml.testing.ranks import run_ranks
 
 torch.set_num_threads(1)

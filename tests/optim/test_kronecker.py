@@ -4,13 +4,13 @@ import pytest
 import torch
 from torch import nn
 
-from sciml.optim import kronecker
-from sciml.optim.capture import affine_layers
-from sciml.optim.factors import FactorSums, average, factor_sizes, groups_of, look
-from sciml.optim.jacobian import jacobian_of
-from sciml.optim.kfac import KFAC
-from sciml.optim.objective import Objective
-from sciml.optim.terms import LossTerm
+from sciml.optim.curvature.capture import affine_layers
+from sciml.optim.curvature.jacobian import jacobian_of
+from sciml.optim.curvature.objective import Objective
+from sciml.optim.curvature.terms import LossTerm
+from sciml.optim.kronecker import kronecker_sums
+from sciml.optim.kronecker.factors import FactorSums, average, factor_sizes, groups_of, look
+from sciml.optim.kronecker.kfac import KFAC
 
 torch.set_num_threads(1)
 F64 = torch.float64
@@ -61,9 +61,9 @@ def test_one_pair_divides_as_its_formula_says(mode, groups):
     a, g = spd(5, 0, groups), 3 * spd(4, 1, groups)
     damping = torch.tensor(0.37, dtype=F64)
     v = torch.randn(groups, 4, 5, dtype=F64, generator=torch.Generator().manual_seed(2))
-    basis = kronecker.decompose([[a, g]], damping, mode)
-    by = kronecker.denominator(basis, damping, mode, joint=False)
-    got = kronecker.divide(basis, v, by)
+    basis = kronecker_sums.decompose([[a, g]], damping, mode)
+    by = kronecker_sums.denominator(basis, damping, mode, joint=False)
+    got = kronecker_sums.divide(basis, v, by)
     for i in range(groups):
         if mode == "exact":
             matrix = torch.kron(g[i], a[i]) + damping * torch.eye(20, dtype=F64)
@@ -83,10 +83,12 @@ def test_two_pairs_divide_by_their_sum(mode):
     pairs = [[spd(5, 0, 2), spd(4, 1, 2)], [10 * spd(5, 2, 2), 0.1 * spd(4, 3, 2)]]
     damping = torch.tensor(1e-3, dtype=F64)
     v = torch.randn(2, 4, 5, dtype=F64)
-    basis = kronecker.decompose(pairs, damping, mode)
-    got = kronecker.divide(basis, v, kronecker.denominator(basis, damping, mode, joint=True))
+    basis = kronecker_sums.decompose(pairs, damping, mode)
+    got = kronecker_sums.divide(
+        basis, v, kronecker_sums.denominator(basis, damping, mode, joint=True)
+    )
     for i in range(2):
-        matrix = dense([m[i] for m in kronecker.damped(pair, damping, mode)] for pair in pairs)
+        matrix = dense([m[i] for m in kronecker_sums.damped(pair, damping, mode)] for pair in pairs)
         expected = torch.linalg.solve(matrix, v[i].flatten()).view(4, 5)
         torch.testing.assert_close(got[i], expected, rtol=1e-10, atol=1e-12)
         if mode == "same":
@@ -99,11 +101,11 @@ def test_two_pairs_divide_by_their_sum(mode):
 def test_pairs_of_zeros_are_left_out_and_pi_is_guarded():
     zero = [torch.zeros(1, 3, 3, dtype=F64), torch.zeros(1, 2, 2, dtype=F64)]
     full = [spd(3, 0), spd(2, 1)]
-    assert kronecker.active([zero, full]) == [full]
-    assert kronecker.active([zero, zero]) == [zero]
-    assert kronecker.balance(torch.zeros(1), torch.zeros(1)) == 1
-    assert kronecker.balance(torch.ones(1), torch.zeros(1)) == 1
-    assert kronecker.balance(torch.ones(1), torch.full((1,), 1e-30)) == 1e6
+    assert kronecker_sums.active([zero, full]) == [full]
+    assert kronecker_sums.active([zero, zero]) == [zero]
+    assert kronecker_sums.balance(torch.zeros(1), torch.zeros(1)) == 1
+    assert kronecker_sums.balance(torch.ones(1), torch.zeros(1)) == 1
+    assert kronecker_sums.balance(torch.ones(1), torch.full((1,), 1e-30)) == 1e6
 
 
 # --- factors ------------------------------------------------------------------------------------

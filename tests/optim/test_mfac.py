@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from sciml.errors import InvalidArgument
-from sciml.optim.mfac import MFAC
+from sciml.optim.low_rank.mfac import MFAC
 
 torch.set_num_threads(1)
 SHAPES = [(3, 4), (4,), (2, 2, 2)]

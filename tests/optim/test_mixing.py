@@ -8,12 +8,12 @@ from sciml.autodiff import laplacian
 from sciml.callbacks.adaptive_batch import sample_noise
 from sciml.errors import InvalidArgument, NumericalWarning, PerformanceWarning
 from sciml.optim import ENGD, KFAC, SPRING
-from sciml.optim.capture import affine_layers
-from sciml.optim.jacobian import jacobian_of
-from sciml.optim.objective import Objective
-from sciml.optim.probes import squared_probe
-from sciml.optim.terms import LossTerm
-from sciml.optim.uses import UseCheck, mixing_terms
+from sciml.optim.curvature.capture import affine_layers
+from sciml.optim.curvature.jacobian import jacobian_of
+from sciml.optim.curvature.objective import Objective
+from sciml.optim.curvature.terms import LossTerm
+from sciml.optim.curvature.uses import UseCheck, mixing_terms
+from sciml.optim.diagonal.probes import squared_probe
 
 torch.set_num_threads(1)
 N = 8

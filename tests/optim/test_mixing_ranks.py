@@ -13,10 +13,10 @@ from torch import nn
 from sciml.data.collocation import CollocationData
 from sciml.errors import InvalidArgument, PerformanceWarning
 from sciml.optim import ENGD
-from sciml.optim.capture import affine_layers
-from sciml.optim.objective import Objective
-from sciml.optim.terms import LossTerm
-from sciml.optim.uses import mixing_terms
+from sciml.optim.curvature.capture import affine_layers
+from sciml.optim.curvature.objective import Objective
+from sciml.optim.curvature.terms import LossTerm
+from sciml.optim.curvature.uses import mixing_terms
 from sciml.physics.pde import PDE, Points
 from sciml.testing.ranks import run_ranks
 

@@ -6,16 +6,16 @@ import pytest
 import torch
 from torch import nn
 
-from sciml.optim.flat import real
-from sciml.optim.objective import Objective
-from sciml.optim.probes import (
+from sciml.optim.curvature.objective import Objective
+from sciml.optim.curvature.terms import LossTerm, total_loss
+from sciml.optim.diagonal.probes import (
     gauss_newton_bartlett,
     hessian_vector,
     hutchinson,
     rademacher,
     squared_probe,
 )
-from sciml.optim.terms import LossTerm, total_loss
+from sciml.optim.flat import real
 
 torch.set_num_threads(1)
 F64 = torch.float64

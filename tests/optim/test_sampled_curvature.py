@@ -1,7 +1,7 @@
 """The Gauss-Newton matrix of a residual that samples K of d dimensions, by enumeration.
 
 Five dimensions, two per draw: ten equally likely draws, all evaluated. Claims are those of the
-docstring of `sciml.optim.probes`; sums over draws are exact, so tolerances are round-off.
+docstring of `sciml.optim.diagonal.probes`; sums over draws are exact, so tolerances are round-off.
 """
 
 import functools
@@ -14,12 +14,12 @@ from sciml.autodiff.estimators import SDGD, Exact
 from sciml.data.collocation import Batch, CollocationData
 from sciml.modules.sdgd_pinn import SDGDPINN
 from sciml.networks import MLP
-from sciml.optim.capture import affine_layers
-from sciml.optim.jacobian import jacobian_of
-from sciml.optim.objective import Objective
-from sciml.optim.probes import squared_probe
-from sciml.physics.ball import SineGordon
-from sciml.physics.hjb import HJBLQG
+from sciml.optim.curvature.capture import affine_layers
+from sciml.optim.curvature.jacobian import jacobian_of
+from sciml.optim.curvature.objective import Objective
+from sciml.optim.diagonal.probes import squared_probe
+from sciml.physics.problems.hjb import HJBLQG
+from sciml.physics.problems.unit_ball import SineGordon
 
 torch.set_num_threads(1)
 D, K, N = 5, 2, 3

@@ -9,13 +9,13 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from sciml.optim.cbo import CBO
-from sciml.optim.deepzero import DeepZero
+from sciml.optim.curvature.objective import Objective
+from sciml.optim.curvature.terms import LossTerm
 from sciml.optim.flat import flatten
-from sciml.optim.objective import Objective
-from sciml.optim.polystep import PolyStep
-from sciml.optim.ssbroyden import SSBroyden
-from sciml.optim.terms import LossTerm
+from sciml.optim.full.ssbroyden import SSBroyden
+from sciml.optim.gradient_free.cbo import CBO
+from sciml.optim.gradient_free.deepzero import DeepZero
+from sciml.optim.gradient_free.polystep import PolyStep
 from sciml.testing.ranks import run_ranks
 
 ROWS = 8  # two ranks: 4 and 4 samples; three: 3, 3 and 2

@@ -12,11 +12,11 @@ from torch import nn
 
 from sciml.autodiff.streams import Streams
 from sciml.errors import InvalidArgument
-from sciml.optim.adahessian import AdaHessian
-from sciml.optim.objective import Objective
-from sciml.optim.probes import gauss_newton_bartlett, hutchinson, squared_probe
-from sciml.optim.sophia import SophiaG, SophiaH, add_estimate
-from sciml.optim.terms import LossTerm, total_loss
+from sciml.optim.curvature.objective import Objective
+from sciml.optim.curvature.terms import LossTerm, total_loss
+from sciml.optim.diagonal.adahessian import AdaHessian
+from sciml.optim.diagonal.probes import gauss_newton_bartlett, hutchinson, squared_probe
+from sciml.optim.diagonal.sophia import SophiaG, SophiaH, add_estimate
 from sciml.testing.ranks import run_ranks
 
 torch.set_num_threads(1)

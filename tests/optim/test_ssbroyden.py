@@ -11,12 +11,12 @@ from sciml.autodiff.estimators import Exact
 from sciml.data.collocation import Batch, CollocationData
 from sciml.errors import InvalidArgument, NumericalWarning
 from sciml.modules.sdgd_pinn import SDGDPINN
-from sciml.networks.mlp import MLP
+from sciml.networks.pointwise.mlp import MLP
+from sciml.optim.curvature.objective import Objective
+from sciml.optim.curvature.terms import LossTerm
 from sciml.optim.flat import assign, flatten, unflatten
-from sciml.optim.objective import Objective
-from sciml.optim.ssbroyden import SSBroyden, coefficients
-from sciml.optim.terms import LossTerm
-from sciml.physics.elliptic import PoissonBox
+from sciml.optim.full.ssbroyden import SSBroyden, coefficients
+from sciml.physics.problems.poisson_box import PoissonBox
 
 torch.set_num_threads(1)
 VARIANTS = ["ssbroyden", "ssbfgs", "bfgs"]

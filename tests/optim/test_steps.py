@@ -7,7 +7,7 @@ from torch import nn
 from sciml import optim
 from sciml.errors import InvalidArgument
 from sciml.optim import KFAC, MFAC, MKOR, AdaHessian, GaLore, LossTerm, Objective, SophiaG
-from sciml.optim.terms import total_loss
+from sciml.optim.curvature.terms import total_loss
 
 F64 = torch.float64
 OURS = [getattr(optim, n) for n in optim.__all__ if hasattr(getattr(optim, n), "step")]

@@ -5,7 +5,7 @@ import torch
 
 from sciml.errors import InvalidArgument, InvalidType
 from sciml.modules.step import step_loss
-from sciml.optim.terms import LossTerm
+from sciml.optim.curvature.terms import LossTerm
 
 U = torch.ones(4, 3)
 LABELS = torch.tensor([0, 1, 2, 0])

@@ -9,7 +9,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from sciml.cli import preflight
+from sciml.cli.targets import preflight
 from sciml.optim.construct import construct
 
 pytest.importorskip("pytorch_optimizer")

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from sciml.optim import woodbury
-from sciml.optim.woodbury import Ring
+from sciml.optim.low_rank import woodbury
+from sciml.optim.low_rank.woodbury import Ring
 
 torch.set_num_threads(1)
 

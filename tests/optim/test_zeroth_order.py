@@ -9,13 +9,13 @@ from torch import nn
 
 from sciml.autodiff.streams import Streams
 from sciml.errors import InvalidArgument
-from sciml.optim.cbo import CBO
-from sciml.optim.deepzero import DeepZero
+from sciml.optim.curvature.objective import Objective
+from sciml.optim.curvature.terms import LossTerm, total_loss
 from sciml.optim.flat import flatten
-from sciml.optim.objective import Objective
-from sciml.optim.polystep import PolyStep, simplex
-from sciml.optim.terms import LossTerm, total_loss
-from sciml.optim.zeroth_order import forward_parallel, softmin
+from sciml.optim.gradient_free.cbo import CBO
+from sciml.optim.gradient_free.deepzero import DeepZero
+from sciml.optim.gradient_free.polystep import PolyStep, simplex
+from sciml.optim.gradient_free.zeroth_order import forward_parallel, softmin
 
 torch.set_num_threads(1)
 MAKERS = {

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from sciml.physics import ball, baselines, elliptic, low_dim_time
 from sciml.physics.pde import PDE, Points
+from sciml.physics.problems import evolution_box, poisson_box, unit_ball
+from sciml.physics.references import baselines
 
 
 def generator(seed=0):
@@ -20,7 +21,7 @@ def relative(value, reference):
 
 
 def test_fits_equal_plain_least_squares():
-    problem = low_dim_time.Heat(dim=3)
+    problem = evolution_box.Heat(dim=3)
     p = problem.sample_test(500, generator())
     u = problem.exact(p.x, p.t)
     basis, offset = 1 + p.x[:, 0] ** 2, torch.sin(p.x[:, 1])
@@ -40,7 +41,7 @@ def test_fits_equal_plain_least_squares():
 
 
 def test_chunks_add_up_to_the_whole():
-    problem = low_dim_time.LogFokkerPlanck(dim=4)
+    problem = evolution_box.LogFokkerPlanck(dim=4)
     p = problem.sample_test(300, generator())
     u = problem.exact(p.x, p.t)
     whole, parts, other = (baselines.Baselines(problem, 300) for _ in range(3))
@@ -59,7 +60,7 @@ def test_chunks_add_up_to_the_whole():
     ("dim", "constant", "affine"), [(10, 7.4e-2, 2.6e-2), (100, 6.5e-2, 7.1e-3)]
 )
 def test_published_two_body_figures(dim, constant, affine):
-    errors = baselines.baseline_errors(ball.SineGordon(dim=dim), 20_000, generator())
+    errors = baselines.baseline_errors(unit_ball.SineGordon(dim=dim), 20_000, generator())
     assert errors["constant"] == pytest.approx(constant, rel=0.03)
     assert errors["affine"] == pytest.approx(affine, rel=0.05)
     assert errors["linearised"] == pytest.approx(errors["affine"], rel=0.02)
@@ -71,7 +72,7 @@ def test_published_two_body_figures(dim, constant, affine):
 def test_published_three_body_constant(dim, constant, points):
     # the figures belong to the draw of d - 2 numbers that follows the two-body coefficients
     draw = np.random.RandomState(0).randn(2 * dim - 3)[dim - 1 :]
-    problem = ball.Poisson(dim=dim, solution="three_body")
+    problem = unit_ball.Poisson(dim=dim, solution="three_body")
     problem.sum.coefficients = torch.from_numpy(draw)
     errors = baselines.baseline_errors(problem, points, generator())
     assert errors["constant"] == pytest.approx(constant, rel=0.05)
@@ -80,17 +81,17 @@ def test_published_three_body_constant(dim, constant, points):
 @pytest.mark.parametrize("dim", [10, 300])
 def test_affine_fit_resolves_what_the_constant_leaves(dim):
     errors = baselines.baseline_errors(
-        ball.Poisson(dim=dim, solution="three_body"), 4000, generator()
+        unit_ball.Poisson(dim=dim, solution="three_body"), 4000, generator()
     )
     assert errors["affine"] == pytest.approx(errors["constant"], rel=0.02)
 
 
 def test_published_figures_at_a_thousand_dimensions():
-    plain = baselines.baseline_errors(ball.SineGordon(dim=1000), 20_000, generator())
+    plain = baselines.baseline_errors(unit_ball.SineGordon(dim=1000), 20_000, generator())
     assert plain["constant"] == pytest.approx(7.5e-3, rel=0.03)
     assert plain["affine"] == pytest.approx(3.6e-4, rel=0.15)
     centred = baselines.baseline_errors(
-        ball.SineGordon(dim=1000, centred=True), 20_000, generator()
+        unit_ball.SineGordon(dim=1000, centred=True), 20_000, generator()
     )
     assert centred["constant"] == pytest.approx(1.0, abs=2e-3)
     skill = baselines.skills(centred["affine"], centred)
@@ -101,7 +102,7 @@ def test_published_figures_at_a_thousand_dimensions():
 
 
 def test_high_dimension_uses_the_problems_own_affine_part():
-    problem = ball.SineGordon(dim=3000, centred=True)
+    problem = unit_ball.SineGordon(dim=3000, centred=True)
     errors = baselines.baseline_errors(problem, 1000, generator())
     assert set(errors) == {"constant", "linearised"}
     assert errors["linearised"] < 0.05 * errors["constant"]
@@ -132,18 +133,18 @@ def test_affine_solution_has_no_affine_skill():
 
 
 def test_constant_of_a_pair_of_boxes():
-    errors = baselines.baseline_errors(elliptic.PoissonBox(dim=2), 20_000, generator())
+    errors = baselines.baseline_errors(poisson_box.PoissonBox(dim=2), 20_000, generator())
     # mean 4/pi^2 against root mean square 1/2
     assert errors["constant"] == pytest.approx((1 - (8 / torch.pi**2) ** 2) ** 0.5, rel=0.02)
 
 
 def test_no_points_no_errors():
-    fit = baselines.Baselines(ball.Poisson(dim=4), 10)
+    fit = baselines.Baselines(unit_ball.Poisson(dim=4), 10)
     assert fit.errors() == {} and fit.sums() == []
 
 
 def test_processes_can_send_each_other_their_sums():
-    problem = elliptic.PoissonBox(dim=2)
+    problem = poisson_box.PoissonBox(dim=2)
     found = baselines.Baselines(problem, 50)
     p = problem.sample_test(50, torch.Generator().manual_seed(0))
     found.update(p, problem.exact(p.x, p.t))

@@ -4,11 +4,12 @@ import pytest
 import torch
 
 from sciml.errors import InvalidArgument
+from sciml.physics.elliptic.elliptic_families import StarDiffusion, StarPoisson, StarScreened
+from sciml.physics.elliptic.elliptic_problem import Dirichlet
 from sciml.physics.geometry import Ball
 from sciml.physics.walks.control_variate import estimate, fitted, orders_up_to, products, remainder
-from sciml.physics.walks.families import StarDiffusion, StarPoisson, StarScreened
-from sciml.physics.walks.spheres import Dirichlet, WalkOnSpheres
-from sciml.physics.walks.table import WalkTable, inside_points
+from sciml.physics.walks.distance_table import WalkTable, inside_points
+from sciml.physics.walks.spheres import WalkOnSpheres
 
 
 def generator(seed=0):

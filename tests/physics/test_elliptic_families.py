@@ -6,18 +6,18 @@ import pytest
 import torch
 
 from sciml.errors import InvalidArgument
-from sciml.physics.geometry import Ellipse, Star, l_shape
-from sciml.physics.walks.curve_reference import curve_reference
-from sciml.physics.walks.domains import REACH, ellipses, l_shapes, polygons, stars
-from sciml.physics.walks.families import (
+from sciml.physics.elliptic.curve_reference import curve_reference
+from sciml.physics.elliptic.domain_families import REACH, ellipses, l_shapes, polygons, stars
+from sciml.physics.elliptic.elliptic_families import (
     BoxPoisson,
     StarDiffusion,
     StarPoisson,
     Stars,
     StarScreened,
 )
+from sciml.physics.elliptic.star_reference import Gaussians
+from sciml.physics.geometry import Ellipse, Star, l_shape
 from sciml.physics.walks.spheres import WalkOnSpheres
-from sciml.physics.walks.star_reference import Gaussians
 
 FAMILIES = [StarPoisson(wide=0.5), StarScreened(), StarDiffusion(), BoxPoisson()]
 

@@ -4,11 +4,16 @@ import pytest
 import torch
 
 from sciml.errors import InvalidArgument
-from sciml.networks.wos_fno import WosFNO
+from sciml.networks.elliptic.wos_fno import WosFNO
+from sciml.physics.elliptic.elliptic_families import (
+    BoxPoisson,
+    StarDiffusion,
+    StarPoisson,
+    StarScreened,
+)
+from sciml.physics.elliptic.elliptic_grid import Grid, Shapes, grid_inputs, values
+from sciml.physics.elliptic.elliptic_problem import Dirichlet
 from sciml.physics.geometry import Ball
-from sciml.physics.walks.families import BoxPoisson, StarDiffusion, StarPoisson, StarScreened
-from sciml.physics.walks.grid import Grid, Shapes, grid_inputs, values
-from sciml.physics.walks.spheres import Dirichlet
 
 
 def generator(seed=0):

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from sciml.errors import InvalidArgument
-from sciml.networks.graph_layers import Edges
-from sciml.networks.graph_solve import equilibrium
+from sciml.networks.graph.graph_layers import Edges
+from sciml.networks.graph.graph_solve import equilibrium
 from sciml.physics.graphs.value_iteration import Decisions, GraphValueIteration, random_decisions
 
 

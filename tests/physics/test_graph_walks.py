@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from sciml.errors import ConvergenceError, InvalidArgument
-from sciml.networks.graph_layers import Edges
-from sciml.networks.graph_solve import equilibrium
+from sciml.networks.graph.graph_layers import Edges
+from sciml.networks.graph.graph_solve import equilibrium
 from sciml.physics.graphs.random_walks import Walk, random_walk_graph
 from sciml.physics.graphs.walk_tasks import HittingProbability, PageRank
 

@@ -9,8 +9,9 @@ import torch
 
 from sciml.autodiff.streams import Streams
 from sciml.errors import InvalidArgument, MissingPackage
+from sciml.physics.elliptic.elliptic_problem import Dirichlet
 from sciml.physics.geometry import Ball, Box, Mesh, Tabulated, load_mesh
-from sciml.physics.walks.spheres import Dirichlet, WalkOnSpheres
+from sciml.physics.walks.spheres import WalkOnSpheres
 
 
 def stream(step=0):

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from sciml.errors import InvalidArgument, InvalidType
+from sciml.physics.elliptic.elliptic_problem import Dirichlet
 from sciml.physics.geometry.domain import Boundary, Domain
-from sciml.physics.walks.spheres import Dirichlet, WalkOnSpheres
+from sciml.physics.walks.spheres import WalkOnSpheres
 from sciml.pretrained import load_pretrained
 
 torch.set_num_threads(1)

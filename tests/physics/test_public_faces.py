@@ -7,10 +7,11 @@ import torch
 
 from sciml.errors import InvalidArgument, InvalidType, SciMLError
 from sciml.physics import geometry
+from sciml.physics.elliptic.elliptic_grid import Grid
+from sciml.physics.elliptic.elliptic_problem import Dirichlet
 from sciml.physics.geometry import Ball, Box, Domain, MixedPolygon, Polygon, Reflecting
 from sciml.physics.pde import PDE, Fields, Points
-from sciml.physics.walks.grid import Grid
-from sciml.physics.walks.spheres import Dirichlet, WalkOnSpheres
+from sciml.physics.walks.spheres import WalkOnSpheres
 from sciml.physics.walks.stars import Mixed
 from sciml.physics.walks.verification import Given, verify
 

@@ -5,15 +5,19 @@ import torch
 
 from sciml.autodiff.estimators import Exact
 from sciml.autodiff.streams import Streams
-from sciml.networks.mlp import MLP
-from sciml.networks.trial import TrialSolution
-from sciml.physics.ball import Poisson
-from sciml.physics.black_scholes import BlackScholesBarenblatt
-from sciml.physics.fields import evaluate, operator_of
-from sciml.physics.hjb import HJBLQG, HJBLinear, HJBRosenbrock
-from sciml.physics.reduced import evaluate_reduced, reducible
-from sciml.physics.schrodinger import HarmonicOscillator
-from sciml.physics.semilinear import SemilinearAllenCahn, SemilinearHeat, SemilinearSineGordon
+from sciml.networks.pointwise.mlp import MLP
+from sciml.networks.pointwise.trial import TrialSolution
+from sciml.physics.problems.black_scholes import BlackScholesBarenblatt
+from sciml.physics.problems.hjb import HJBLQG, HJBLinear, HJBRosenbrock
+from sciml.physics.problems.schrodinger import HarmonicOscillator
+from sciml.physics.problems.semilinear import (
+    SemilinearAllenCahn,
+    SemilinearHeat,
+    SemilinearSineGordon,
+)
+from sciml.physics.problems.unit_ball import Poisson
+from sciml.physics.residual.reduced import evaluate_reduced, reducible
+from sciml.physics.residual.residual_fields import evaluate, operator_of
 
 
 class BallWithTerms(Poisson):

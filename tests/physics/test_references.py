@@ -7,11 +7,15 @@ import pytest
 import torch
 
 from sciml.errors import InvalidArgument
-from sciml.physics.hjb import HJBLQG, HJBRosenbrock
 from sciml.physics.pde import Fields
-from sciml.physics.quadrature import LogQuadraticReference, Tridiagonal, mean_arctan_max
-from sciml.physics.radial_parabolic import RadialSolution, chebyshev_points, radau
-from sciml.physics.semilinear import SemilinearAllenCahn, SemilinearHeat, SemilinearSineGordon
+from sciml.physics.problems.hjb import HJBLQG, HJBRosenbrock
+from sciml.physics.problems.semilinear import (
+    SemilinearAllenCahn,
+    SemilinearHeat,
+    SemilinearSineGordon,
+)
+from sciml.physics.references.quadrature import LogQuadraticReference, Tridiagonal, mean_arctan_max
+from sciml.physics.references.radial_parabolic import RadialSolution, chebyshev_points, radau
 
 
 def generator(seed=0):

@@ -15,16 +15,16 @@ from sciml.errors import (
     TrainingDiverged,
 )
 from sciml.modules.sdgd_pinn import SDGDPINN
-from sciml.modules.solve import Solution, solve
-from sciml.networks.mlp import MLP
-from sciml.networks.trial import TrialSolution
+from sciml.modules.solve_pde import Solution, solve
+from sciml.networks.pointwise.mlp import MLP
+from sciml.networks.pointwise.trial import TrialSolution
 from sciml.optim import ENGD, KFAC, Objective
-from sciml.physics.ball import SineGordon
 from sciml.physics.pde import PDE, Fields, LiftTerms, Points
-from sciml.physics.reduced import evaluate_reduced
+from sciml.physics.problems.semilinear import SemilinearAllenCahn
+from sciml.physics.problems.unit_ball import SineGordon
+from sciml.physics.residual.reduced import evaluate_reduced
+from sciml.physics.residual.soundness import check_answers, check_problem
 from sciml.physics.samplers import box, uniform
-from sciml.physics.semilinear import SemilinearAllenCahn
-from sciml.physics.soundness import check_answers, check_problem
 
 torch.set_num_threads(1)
 N, D = 6, 2

@@ -13,18 +13,11 @@ from torch.func import hessian, vmap
 
 from sciml.autodiff import Dense, push
 from sciml.errors import InvalidArgument
-from sciml.physics import (
-    ball,
-    biharmonic,
-    elliptic,
-    low_dim_time,
-    many_body,
-    samplers,
-    tiling,
-)
+from sciml.physics import samplers, tiling
 from sciml.physics.pde import Fields
+from sciml.physics.problems import biharmonic, evolution_box, many_body, poisson_box, unit_ball
 
-BALL = (ball.Poisson, ball.AllenCahn, ball.SineGordon)
+BALL = (unit_ball.Poisson, unit_ball.AllenCahn, unit_ball.SineGordon)
 
 
 def generator(seed=0):
@@ -67,16 +60,16 @@ def test_ball_boundary_value_is_zero_and_envelope_terms_agree(cls):
 def test_coefficients_are_the_first_draw_of_the_numpy_seed():
     np.random.seed(7)
     expected = np.random.randn(9)
-    problem = ball.SineGordon(dim=10, coefficient_seed=7)
+    problem = unit_ball.SineGordon(dim=10, coefficient_seed=7)
     assert np.array_equal(problem.sum.coefficients.numpy(), expected)
-    problem = ball.SineGordon(dim=10, solution="three_body", coefficient_seed=7)
+    problem = unit_ball.SineGordon(dim=10, solution="three_body", coefficient_seed=7)
     assert np.array_equal(problem.sum.coefficients.numpy(), expected[:8])
 
 
 @pytest.mark.parametrize("solution", ["two_body", "three_body"])
 @pytest.mark.parametrize("centred", [False, True])
 def test_float32_training_source_keeps_its_digits(solution, centred):
-    problem = ball.SineGordon(dim=2000, solution=solution, centred=centred)
+    problem = unit_ball.SineGordon(dim=2000, solution=solution, centred=centred)
     p = problem.sample(50, generator())
     assert p.x.dtype == p.source.dtype == torch.float32
     reference = problem.source(p.x.double())
@@ -109,7 +102,7 @@ def test_tiles_cover_everything_once():
 
 
 def test_radius_is_offered_as_a_feature():
-    problem = ball.Poisson(dim=4)
+    problem = unit_ball.Poisson(dim=4)
     x = samplers.ball(5, 4, generator(), dtype=torch.float64)
     value = problem.feature("radius", x, None)
     assert torch.allclose(value[:, 0], (x * x).sum(1), rtol=1e-12, atol=1e-12) and value.shape == (
@@ -132,7 +125,7 @@ def test_radius_is_offered_as_a_feature():
 )
 def test_unusable_arguments_are_named(arguments, words):
     with pytest.raises(InvalidArgument, match=words):
-        ball.SineGordon(**arguments)
+        unit_ball.SineGordon(**arguments)
 
 
 def bilaplacian(problem, x):
@@ -204,10 +197,10 @@ def test_biharmonic_weight_zero_is_the_published_problem():
         biharmonic.Biharmonic(dim=5, normal_weight=-1.0)
 
 
-@pytest.mark.parametrize("solution", elliptic.SOLUTIONS)
+@pytest.mark.parametrize("solution", poisson_box.SOLUTIONS)
 @pytest.mark.parametrize("dim", [3, 5, 10])
 def test_poisson_box_residual_of_exact_solution_vanishes(solution, dim):
-    problem = elliptic.PoissonBox(
+    problem = poisson_box.PoissonBox(
         dim=dim + dim % 2 * (solution == "pair_products"), solution=solution
     )
     p = problem.sample_test(20, generator())
@@ -217,9 +210,9 @@ def test_poisson_box_residual_of_exact_solution_vanishes(solution, dim):
     assert problem.condition_residual("boundary", u, wall).abs().max() < 1e-5
 
 
-@pytest.mark.parametrize("solution", elliptic.SOLUTIONS)
+@pytest.mark.parametrize("solution", poisson_box.SOLUTIONS)
 def test_poisson_box_closed_affine_part_is_the_least_squares_fit(solution):
-    problem = elliptic.PoissonBox(dim=4, solution=solution)
+    problem = poisson_box.PoissonBox(dim=4, solution=solution)
     p = problem.sample_test(60_000, generator())
     u = problem.exact(p.x)
     columns = torch.cat([torch.ones_like(p.x[:, :1]), p.x], 1)
@@ -246,9 +239,9 @@ def evolution_fields(problem, p):
 @pytest.mark.parametrize(
     "build",
     [
-        low_dim_time.Heat,
-        lambda dim: low_dim_time.Heat(dim=dim, solution="sin_product", conductivity=0.1),
-        low_dim_time.LogFokkerPlanck,
+        evolution_box.Heat,
+        lambda dim: evolution_box.Heat(dim=dim, solution="sin_product", conductivity=0.1),
+        evolution_box.LogFokkerPlanck,
     ],
 )
 def test_evolution_residual_of_exact_solution_vanishes(build, dim):
@@ -263,7 +256,7 @@ def test_evolution_residual_of_exact_solution_vanishes(build, dim):
 
 
 def test_log_fokker_planck_is_a_density():
-    problem = low_dim_time.LogFokkerPlanck(dim=2, final_time=3.0)
+    problem = evolution_box.LogFokkerPlanck(dim=2, final_time=3.0)
     axis = torch.linspace(-12, 12, 241, dtype=torch.float64)
     x = torch.cartesian_prod(axis, axis)
     for time in (0.0, 0.4, 3.0):
@@ -274,11 +267,11 @@ def test_log_fokker_planck_is_a_density():
 @pytest.mark.parametrize(
     ("build", "words"),
     [
-        (lambda: elliptic.PoissonBox(dim=5, solution="pair_products"), "problem.dim=5.*even"),
-        (lambda: elliptic.PoissonBox(dim=5, solution="cossum"), "Did you mean 'cos_sum'"),
-        (lambda: elliptic.PoissonBox(dim=5, boundary_weight=-1.0), "boundary_weight=-1"),
-        (lambda: low_dim_time.Heat(conductivity=0.0), "conductivity=0"),
-        (lambda: low_dim_time.LogFokkerPlanck(final_time=-1.0), "final_time=-1"),
+        (lambda: poisson_box.PoissonBox(dim=5, solution="pair_products"), "problem.dim=5.*even"),
+        (lambda: poisson_box.PoissonBox(dim=5, solution="cossum"), "Did you mean 'cos_sum'"),
+        (lambda: poisson_box.PoissonBox(dim=5, boundary_weight=-1.0), "boundary_weight=-1"),
+        (lambda: evolution_box.Heat(conductivity=0.0), "conductivity=0"),
+        (lambda: evolution_box.LogFokkerPlanck(final_time=-1.0), "final_time=-1"),
     ],
 )
 def test_unusable_box_arguments_are_named(build, words):
@@ -289,11 +282,11 @@ def test_unusable_box_arguments_are_named(build, words):
 @pytest.mark.parametrize(
     "problem",
     [
-        ball.SineGordon(dim=7),
-        ball.AllenCahn(dim=7, solution="three_body", centred=True),
+        unit_ball.SineGordon(dim=7),
+        unit_ball.AllenCahn(dim=7, solution="three_body", centred=True),
         biharmonic.Biharmonic(dim=4),
-        elliptic.PoissonBox(dim=3),
-        elliptic.PoissonBox(dim=3, solution="squared_norm"),
+        poisson_box.PoissonBox(dim=3),
+        poisson_box.PoissonBox(dim=3, solution="squared_norm"),
     ],
 )
 def test_source_gradient_against_differences(problem):
@@ -315,7 +308,7 @@ def test_differentiable_derivatives_equal_the_fast_ones(cls):
         assert torch.allclose(fast, smooth, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("problem", [ball.Poisson(dim=5), biharmonic.Biharmonic(dim=5)])
+@pytest.mark.parametrize("problem", [unit_ball.Poisson(dim=5), biharmonic.Biharmonic(dim=5)])
 @pytest.mark.parametrize("name", ["lift", "radius"])
 def test_lift_and_feature_take_jets(problem, name):
     def function(x):

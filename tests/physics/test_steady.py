@@ -12,7 +12,7 @@ from sciml.errors import InvalidArgument
 from sciml.physics.steady.darcy import Darcy
 from sciml.physics.steady.navier_stokes import SteadyNavierStokes
 from sciml.physics.steady.periodic import Periodic, cosine_field, multiplied, periodic_field
-from sciml.physics.steady.semilinear import Semilinear
+from sciml.physics.steady.steady_semilinear import Semilinear
 
 
 def seeded(seed=0):

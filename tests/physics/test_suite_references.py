@@ -20,15 +20,15 @@ from sciml.physics.suite import (
     PoissonBoltzmann2D,
     PoissonND,
     channel,
-    flows,
-    heat,
     heat_holes,
+    heat_square,
     patterns,
     poisson3d_holes,
     poisson_blocks,
     poisson_boltzmann,
+    stationary_flows,
 )
-from sciml.physics.suite.elements import Grid, flow, graded
+from sciml.physics.suite.reference_elements import Grid, flow, graded
 from sciml.physics.suite.simple import Kovasznay
 from sciml.physics.systems import System
 
@@ -75,7 +75,7 @@ def test_flow_elements_find_kovasznays_flow() -> None:
 
 
 def test_a_step_passes_on_what_enters_and_cells_left_out_have_no_nodes() -> None:
-    velocity, _, (u, _, _) = flows.step(0.01, 6)
+    velocity, _, (u, _, _) = stationary_flows.step(0.01, 6)
     x, y = velocity.nodes.T
     assert not ((x < 2) & (y > 1)).any()
     value, weight, _ = velocity.edge(0, -1)
@@ -83,7 +83,7 @@ def test_a_step_passes_on_what_enters_and_cells_left_out_have_no_nodes() -> None
 
 
 def test_the_cavity_is_symmetric_in_the_limit_of_no_inertia_and_pins_its_pressure() -> None:
-    velocity, pressure, (u, _, p) = flows.cavity(1e3, 6)
+    velocity, pressure, (u, _, p) = stationary_flows.cavity(1e3, 6)
     x = np.random.default_rng(0).uniform(size=(50, 2))
     mirrored = x * (-1, 1) + (1, 0)
     np.testing.assert_allclose(
@@ -92,7 +92,7 @@ def test_the_cavity_is_symmetric_in_the_limit_of_no_inertia_and_pins_its_pressur
     assert p[(pressure.nodes == 0).all(1)] == 0
     points, found = Cavity().reference(generator())
     assert min(float((points - points.new_tensor([c, 1.0])).norm(dim=1).min()) for c in (0, 1)) > (
-        flows.NEAR
+        stationary_flows.NEAR
     )
     assert set(found) == {"u", "v", "p"}
 
@@ -215,12 +215,12 @@ def test_heat_with_a_rough_coefficient_settles_into_its_period() -> None:
     import scipy.sparse as sp
 
     cells = 32
-    u = heat.varying(0, cells, 0.0125)[13:15]  # at 3.5 and 3.75
+    u = heat_square.varying(0, cells, 0.0125)[13:15]  # at 3.5 and 3.75
     n, x = cells - 1, np.arange(1, cells) / cells
     line = sp.diags([1.0, -2.0, 1.0], [-1, 0, 1], (n, n)) * cells**2
     laplace = sp.kron(line, sp.eye(n)) + sp.kron(sp.eye(n), line)
     i = np.rint(x * 255).astype(int)
-    mass = 1 / heat.coefficient(0)[np.ix_(i, i)].ravel()
+    mass = 1 / heat_square.coefficient(0)[np.ix_(i, i)].ravel()
     source = 200 * mass * np.outer(np.sin(np.pi * x), np.sin(5 * np.pi * x)).ravel()
     wave = splu((1j * np.pi * sp.diags(mass) - laplace).tocsc()).solve(source.astype(complex))
     for value, t in zip(u, (3.5, 3.75), strict=True):
@@ -236,8 +236,8 @@ def test_heat_over_a_long_time_agrees_with_another_integrator() -> None:
     def rate(t, u):
         u = u.reshape(n - 1, n - 1)
         diffusion = idstn(decay * dstn(u, 1), 1)
-        return (diffusion + 5 * np.sin(u * u) * heat.swing(x, y, t)).ravel()
+        return (diffusion + 5 * np.sin(u * u) * heat_square.swing(x, y, t)).ravel()
 
     start = (np.sin(4 * np.pi * x) * np.sin(3 * np.pi * y)).ravel()
     found = solve_ivp(rate, (0, 1), start, "RK45", rtol=1e-6, atol=1e-8)
-    assert relative(heat.long(1.0, n, 0.01)[-1].ravel(), found.y[:, -1]) < 2e-3
+    assert relative(heat_square.long(1.0, n, 0.01)[-1].ravel(), found.y[:, -1]) < 2e-3

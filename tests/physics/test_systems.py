@@ -10,7 +10,7 @@ import torch
 
 from sciml.autodiff.multijet import lattice_of, variables
 from sciml.errors import InvalidArgument, InvalidType, NumericalWarning
-from sciml.physics.suite.burgers import Burgers1D
+from sciml.physics.suite.burgers_shock import Burgers1D
 from sciml.physics.suite.coefficients import HeatCoefficient, PoissonCoefficient
 from sciml.physics.suite.poisson_holes import Poisson2DHoles, series
 from sciml.physics.suite.simple import Heat2DMultiscale, Helmholtz2D, Kovasznay, Wave1D
@@ -145,6 +145,25 @@ def test_conditions_built_in_hold_and_their_masks_are_distances() -> None:
     assert (ansatz(inside, 1.0) - ansatz(inside, 0.0) > 0).all()
     lift, mask = problem.transform.curvature()["u"]
     assert 10 < lift < 1e4 and 1 < mask < 1e4
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_conditions_built_in_hold_in_corners(dtype) -> None:
+    """Where two pieces meet, and where two conditions with equal values there do."""
+    a, b = torch.tensor([[-0.5, 0.5, -0.5, 0.5], [-0.5, -0.5, 0.5, 0.5]], dtype=dtype)
+    known = {"x": a, "y": b, "u": torch.full((4,), 3.0, dtype=dtype)}
+    value = Poisson2DHoles().transform(known)["u"]
+    torch.testing.assert_close(value, torch.ones(4, dtype=dtype), rtol=1e-6, atol=0)
+
+    shape = Polygon([(0, 0), (1, 0), (1, 1)], ["floor", "wall", "slope"])
+    sides = {
+        "floor": On(shape.floor, u=lambda x, y: 1 + x),
+        "rest": On(shape.wall | shape.slope, u=lambda x, y: 1 + x + y),
+    }
+    triangle = made(domain=shape, conditions=sides, hard_conditions=("floor", "rest"))
+    x, y = torch.tensor([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0]], dtype=dtype).unbind(1)
+    value = triangle.transform({"x": x, "y": y, "u": torch.full((3,), 3.0, dtype=dtype)})["u"]
+    torch.testing.assert_close(value, 1 + x + y, rtol=1e-6, atol=0)
 
 
 def test_a_box_in_time_is_lifted_by_products() -> None:

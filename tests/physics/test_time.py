@@ -11,17 +11,17 @@ import yaml
 
 from sciml.autodiff import Time, one_hot, push
 from sciml.errors import InvalidArgument
-from sciml.physics.black_scholes import BlackScholesBarenblatt
-from sciml.physics.fields import derive_lift_terms
-from sciml.physics.hjb import HJBLQG, HJBLinear, HJBRosenbrock
 from sciml.physics.pde import Fields
-from sciml.physics.schrodinger import HarmonicOscillator
-from sciml.physics.semilinear import (
+from sciml.physics.problems.black_scholes import BlackScholesBarenblatt
+from sciml.physics.problems.hjb import HJBLQG, HJBLinear, HJBRosenbrock
+from sciml.physics.problems.schrodinger import HarmonicOscillator
+from sciml.physics.problems.semilinear import (
     SemilinearAllenCahn,
     SemilinearHeat,
     SemilinearSineGordon,
 )
-from sciml.physics.wave import Wave
+from sciml.physics.problems.wave import Wave
+from sciml.physics.residual.residual_fields import derive_lift_terms
 
 PROBLEMS = {
     "lqg": (HJBLQG, {}),

@@ -8,8 +8,9 @@ import torch
 
 from sciml.autodiff.streams import Streams
 from sciml.errors import InvalidArgument
+from sciml.physics.elliptic.elliptic_problem import Dirichlet
 from sciml.physics.geometry import Ball, Domain
-from sciml.physics.walks.spheres import Dirichlet, WalkOnSpheres
+from sciml.physics.walks.spheres import WalkOnSpheres
 from sciml.physics.walks.verification import correct, intervals, select, verify
 
 torch.set_num_threads(1)

@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from sciml.errors import InvalidArgument, InvalidType
+from sciml.physics.elliptic.elliptic_problem import Dirichlet
 from sciml.physics.geometry import Ball, MixedPolygon, l_shape
 from sciml.physics.walks.control_variate import fitted
-from sciml.physics.walks.spheres import Dirichlet, WalkOnSpheres
+from sciml.physics.walks.spheres import WalkOnSpheres
 from sciml.physics.walks.stars import Mixed, WalkOnStars
 
 torch.set_num_threads(1)

@@ -7,9 +7,10 @@ import torch
 
 from sciml.autodiff.streams import Streams
 from sciml.errors import InvalidArgument
+from sciml.physics.elliptic.elliptic_problem import Dirichlet
 from sciml.physics.geometry import Ball, Box, star_family
 from sciml.physics.walks.gradients import estimate_gradients, gradient_radius
-from sciml.physics.walks.spheres import Dirichlet, WalkOnSpheres
+from sciml.physics.walks.spheres import WalkOnSpheres
 
 
 def stream(step=0):

@@ -33,9 +33,10 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from sciml.autodiff.streams import Streams
+from sciml.physics.elliptic.elliptic_problem import Dirichlet
 from sciml.physics.geometry import Ball, star_family
 from sciml.physics.walks import loop
-from sciml.physics.walks.spheres import Dirichlet, WalkOnSpheres
+from sciml.physics.walks.spheres import WalkOnSpheres
 
 
 def stream(step=0):

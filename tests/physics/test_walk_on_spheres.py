@@ -8,6 +8,8 @@ from scipy.special import iv
 
 from sciml.autodiff.streams import Streams
 from sciml.errors import CheckpointError, InvalidArgument, NumericalWarning
+from sciml.physics.elliptic.elliptic_problem import Dirichlet
+from sciml.physics.elliptic.star_reference import Gaussians, star_reference
 from sciml.physics.geometry import (
     Annulus,
     Ball,
@@ -21,12 +23,8 @@ from sciml.physics.geometry import (
     star_family,
 )
 from sciml.physics.walks.label_cache import LabelCache
-from sciml.physics.walks.spheres import (
-    Dirichlet,
-    WalkOnSpheres,
-    reduced_screening,
-)
-from sciml.physics.walks.star_reference import Gaussians, star_reference
+from sciml.physics.walks.spheres import WalkOnSpheres
+from sciml.physics.walks.tracking import reduced_screening
 
 DISK, BALL = Ball(), Ball(center=(0.0, 0.0, 0.0))
 

@@ -8,9 +8,9 @@ from scipy.integrate import quad
 from scipy.special import iv, kv
 from scipy.stats import kstest
 
+from sciml.physics.elliptic.star_reference import Gaussians, star_reference
 from sciml.physics.geometry import Ellipse, Star, star_family
 from sciml.physics.walks import green
-from sciml.physics.walks.star_reference import Gaussians, star_reference
 
 
 def generator(seed=0):

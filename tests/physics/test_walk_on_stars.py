@@ -7,6 +7,8 @@ import torch
 
 from sciml.autodiff.streams import Streams
 from sciml.errors import InvalidArgument, InvalidType, NumericalWarning
+from sciml.physics.elliptic.curve_reference import curve_reference
+from sciml.physics.elliptic.elliptic_problem import Dirichlet
 from sciml.physics.geometry import (
     Annulus,
     Ball,
@@ -17,10 +19,9 @@ from sciml.physics.geometry import (
     inscribed,
     l_shape,
 )
-from sciml.physics.walks.curve_reference import curve_reference
 from sciml.physics.walks.green import directions
 from sciml.physics.walks.loop import Walks
-from sciml.physics.walks.spheres import Dirichlet, WalkOnSpheres
+from sciml.physics.walks.spheres import WalkOnSpheres
 from sciml.physics.walks.stars import Mixed, Stars, WalkOnStars
 
 SQUARE = Polygon([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]])

@@ -9,10 +9,11 @@ from scipy.integrate import quad
 
 from sciml.autodiff.streams import Streams
 from sciml.errors import InvalidArgument
+from sciml.physics.elliptic.elliptic_problem import Dirichlet
 from sciml.physics.geometry import Box, MixedBox, MixedPolygon, Polygon, l_shape
 from sciml.physics.walks.green import directions, exit_weight, greens_function, survival
 from sciml.physics.walks.loop import Walks
-from sciml.physics.walks.spheres import Dirichlet, WalkOnSpheres
+from sciml.physics.walks.spheres import WalkOnSpheres
 from sciml.physics.walks.stars import Mixed, Stars, WalkOnStars
 
 

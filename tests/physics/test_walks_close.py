@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from sciml.physics.elliptic.elliptic_problem import Dirichlet
 from sciml.physics.geometry import (
     Annulus,
     Ball,
@@ -15,7 +16,7 @@ from sciml.physics.geometry import (
     Polygon,
     l_shape,
 )
-from sciml.physics.walks.spheres import Dirichlet, WalkOnSpheres
+from sciml.physics.walks.spheres import WalkOnSpheres
 from sciml.physics.walks.stars import Mixed, WalkOnStars
 from sciml.physics.walks.tangent import Tangent
 

@@ -4,15 +4,15 @@ import pytest
 import torch
 from tiny_model import StaticProblem, TinyNetwork, TinyProblem
 
-from sciml.networks.trial import TrialSolution
-from sciml.pretrained import save_pretrained, table, training_ranges
+from sciml.networks.pointwise.trial import TrialSolution
+from sciml.pretrained import class_table, save_pretrained, training_ranges
 
 
 @pytest.fixture
 def tiny_classes(monkeypatch):
-    monkeypatch.setitem(table.CLASSES["problem"], "TinyProblem", "tiny_model:TinyProblem")
-    monkeypatch.setitem(table.CLASSES["problem"], "StaticProblem", "tiny_model:StaticProblem")
-    monkeypatch.setitem(table.CLASSES["network"], "TinyNetwork", "tiny_model:TinyNetwork")
+    monkeypatch.setitem(class_table.CLASSES["problem"], "TinyProblem", "tiny_model:TinyProblem")
+    monkeypatch.setitem(class_table.CLASSES["problem"], "StaticProblem", "tiny_model:StaticProblem")
+    monkeypatch.setitem(class_table.CLASSES["network"], "TinyNetwork", "tiny_model:TinyNetwork")
 
 
 @pytest.fixture

@@ -8,15 +8,15 @@ import torch.nn.functional as F
 from sciml.autodiff.streams import Streams
 from sciml.cli.main import main
 from sciml.errors import InvalidArgument, InvalidType
-from sciml.networks.mlp import MLP
-from sciml.networks.trial import TrialSolution
-from sciml.networks.wos_fno import WosFNO
-from sciml.physics.ball import AllenCahn, Poisson
+from sciml.networks.elliptic.wos_fno import WosFNO
+from sciml.networks.pointwise.mlp import MLP
+from sciml.networks.pointwise.trial import TrialSolution
+from sciml.physics.elliptic.elliptic_families import StarDiffusion, StarPoisson, StarScreened
+from sciml.physics.elliptic.elliptic_grid import Grid, grid_inputs
+from sciml.physics.elliptic.elliptic_problem import Dirichlet
+from sciml.physics.elliptic.grid_problem import Sampled, lagrange, sampled_problem
 from sciml.physics.geometry import Ball, Ellipse
-from sciml.physics.walks.families import StarDiffusion, StarPoisson, StarScreened
-from sciml.physics.walks.grid import Grid, grid_inputs
-from sciml.physics.walks.sampled import Sampled, lagrange, sampled_problem
-from sciml.physics.walks.spheres import Dirichlet
+from sciml.physics.problems.unit_ball import AllenCahn, Poisson
 from sciml.pretrained import (
     PretrainedOperator,
     PretrainedPINN,

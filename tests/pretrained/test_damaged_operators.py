@@ -21,8 +21,8 @@ from test_damaged import (
 )
 
 from sciml.errors import PretrainedError
-from sciml.networks.deq import DEQ
-from sciml.networks.wos_fno import WosFNO
+from sciml.networks.elliptic.wos_fno import WosFNO
+from sciml.networks.image.deq_classifier import DEQ
 from sciml.pretrained import load_pretrained, save_operator
 from sciml.solvers import Anderson
 

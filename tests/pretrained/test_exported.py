@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from sciml.errors import InvalidArgument, PretrainedError
-from sciml.networks.cgs import CGS
-from sciml.networks.deq import DEQ, UnrolledNetwork
+from sciml.networks.graph.convergent import CGS
+from sciml.networks.image.deq_classifier import DEQ, UnrolledNetwork
 from sciml.pretrained import PretrainedOperator, load_pretrained
 
 NAMES = ("wos_poisson2d", "wos_screened2d", "wos_varcoef2d", "wos_poisson3d")

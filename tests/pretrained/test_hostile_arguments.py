@@ -5,8 +5,8 @@ import torch
 
 from sciml import pretrained
 from sciml.errors import InvalidArgument, InvalidType
+from sciml.physics.elliptic.elliptic_problem import Dirichlet
 from sciml.physics.geometry import Ball
-from sciml.physics.walks.spheres import Dirichlet
 from sciml.pretrained import load_pretrained
 from sciml.pretrained.inputs import operator_inputs
 from sciml.testing.nonsense import only_ours, spoilt

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from sciml.errors import InvalidArgument
+from sciml.physics.elliptic.elliptic_problem import Dirichlet
 from sciml.physics.geometry import (
     Ball,
     Mesh,
@@ -15,7 +16,6 @@ from sciml.physics.geometry import (
     mask_domain,
     triangulated_domain,
 )
-from sciml.physics.walks.spheres import Dirichlet
 from sciml.pretrained import load_pretrained
 from sciml.pretrained.inputs import operator_inputs
 

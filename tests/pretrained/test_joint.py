@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from sciml.errors import PretrainedError, RangeWarning
-from sciml.networks.mlp import MLP
-from sciml.networks.trial import TrialSolution
-from sciml.physics.ball import Poisson
-from sciml.physics.hjb import HJBLQG
-from sciml.physics.low_dim_time import Heat
-from sciml.physics.semilinear import SemilinearHeat
-from sciml.physics.wave import Wave
+from sciml.networks.pointwise.mlp import MLP
+from sciml.networks.pointwise.trial import TrialSolution
+from sciml.physics.problems.evolution_box import Heat
+from sciml.physics.problems.hjb import HJBLQG
+from sciml.physics.problems.semilinear import SemilinearHeat
+from sciml.physics.problems.unit_ball import Poisson
+from sciml.physics.problems.wave import Wave
 from sciml.pretrained import load_pretrained, save_pretrained, training_ranges
 from sciml.pretrained.joint import Joint, beyond, joint_range, judged, rare
 

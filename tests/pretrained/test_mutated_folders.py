@@ -17,10 +17,10 @@ import torch
 
 import sciml.solvers  # noqa: F401  named tuples of its modules are made by eval
 from sciml.errors import SciMLError
-from sciml.networks.mlp import MLP
-from sciml.networks.trial import TrialSolution
-from sciml.networks.wos_fno import WosFNO
-from sciml.physics.ball import Poisson
+from sciml.networks.elliptic.wos_fno import WosFNO
+from sciml.networks.pointwise.mlp import MLP
+from sciml.networks.pointwise.trial import TrialSolution
+from sciml.physics.problems.unit_ball import Poisson
 from sciml.pretrained import load_pretrained, save_operator, save_pretrained, training_ranges
 from sciml.pretrained.operator import PretrainedOperator
 
@@ -71,7 +71,11 @@ def originals(tmp_path_factory):
         ranges={"sdf": (-1.0, 2.0)},
         name="operator",
         metrics={"test/rel_l2": 0.1},
-        data={"recipe": {"family": {"_target_": "sciml.physics.walks.families.StarPoisson"}}},
+        data={
+            "recipe": {
+                "family": {"_target_": "sciml.physics.elliptic.elliptic_families.StarPoisson"}
+            }
+        },
     )
     problem, sizes = Poisson(dim=3), {"dim": 3, "time": False, "features": 1, "width": 4}
     network = MLP(**sizes)

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from sciml.cli import predict as verb
+from sciml.cli.verbs import predict as verb
 from sciml.errors import InvalidArgument, InvalidType, PretrainedError, RangeWarning
-from sciml.pretrained import PretrainedOperator, load_pretrained, save_operator, table
+from sciml.pretrained import PretrainedOperator, class_table, load_pretrained, save_operator
 from sciml.solvers import Anderson
 
 
@@ -43,7 +43,7 @@ class TinyOperator(torch.nn.Module):
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    monkeypatch.setitem(table.CLASSES["operator"], "TinyOperator", f"{__name__}:TinyOperator")
+    monkeypatch.setitem(class_table.CLASSES["operator"], "TinyOperator", f"{__name__}:TinyOperator")
     torch.manual_seed(0)
     solver = {"class": "Anderson", "arguments": {"rtol": 1e-3, "window": 4}}
     return save_operator(

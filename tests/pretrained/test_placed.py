@@ -13,7 +13,8 @@ from sciml.errors import (
     RangeWarning,
     SciMLError,
 )
-from sciml.networks.wos_fno import WosFNO
+from sciml.networks.elliptic.wos_fno import WosFNO
+from sciml.physics.elliptic.elliptic_problem import Dirichlet
 from sciml.physics.geometry import (
     Annulus,
     Ball,
@@ -26,7 +27,6 @@ from sciml.physics.geometry import (
     l_shape,
     union,
 )
-from sciml.physics.walks.spheres import Dirichlet
 from sciml.physics.walks.stars import Mixed
 from sciml.pretrained import PretrainedOperator, load_pretrained
 
@@ -130,7 +130,7 @@ def test_similar_domains_are_those_of_the_other_coordinates():
 
 def test_what_fits_is_shown_as_it_is():
     """Bit-equal to the operator on the same grid: nothing moves that is in range."""
-    from sciml.physics.walks.grid import values
+    from sciml.physics.elliptic.elliptic_grid import values
 
     disk = Ball(0.9, (0.1, 0.0))
     problem = Dirichlet(lambda x, i: x[0].sin(), one)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from sciml.cli.predict import main
+from sciml.cli.verbs.predict import main
 from sciml.pretrained import load_pretrained
 
 
@@ -108,12 +108,12 @@ def test_neither_lightning_nor_hydra_is_imported(saved, points, tmp_path):
                 raise ImportError("blocked: " + name)
 
     sys.meta_path.insert(0, Blocker())
-    from sciml.pretrained import table
+    from sciml.pretrained import class_table
     sys.path.insert(0, {str(__file__).rpartition("/")[0]!r})
-    table.CLASSES["problem"]["TinyProblem"] = "tiny_model:TinyProblem"
-    table.CLASSES["network"]["TinyNetwork"] = "tiny_model:TinyNetwork"
+    class_table.CLASSES["problem"]["TinyProblem"] = "tiny_model:TinyProblem"
+    class_table.CLASSES["network"]["TinyNetwork"] = "tiny_model:TinyNetwork"
     import sciml
-    from sciml.cli.predict import main
+    from sciml.cli.verbs.predict import main
     sciml.load_pretrained({str(saved[0])!r})
     sys.exit(main([{str(saved[0])!r}, {str(tmp_path / "points.npz")!r}]))
     """

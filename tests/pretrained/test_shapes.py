@@ -4,12 +4,12 @@ import pytest
 import torch
 
 from sciml.errors import InvalidArgument
+from sciml.physics.elliptic.elliptic_families import BoxPoisson, StarPoisson
+from sciml.physics.elliptic.elliptic_grid import Grid, grid_inputs
+from sciml.physics.elliptic.elliptic_problem import Dirichlet
 from sciml.physics.geometry import Annulus, Ball, Box, Ellipse, union
-from sciml.physics.walks.families import BoxPoisson, StarPoisson
-from sciml.physics.walks.grid import Grid, grid_inputs
-from sciml.physics.walks.spheres import Dirichlet
 from sciml.pretrained import load_pretrained
-from sciml.pretrained.shapes import check_boundary, check_cloud, check_distance, features
+from sciml.pretrained.distance_checks import check_boundary, check_cloud, check_distance, features
 
 GRID = Grid(44)
 

@@ -11,20 +11,20 @@ import torch
 
 from sciml.autodiff.streams import Streams
 from sciml.cli.main import main
-from sciml.data.walk_clouds import WalkClouds
+from sciml.data.walk_labels.walk_clouds import WalkClouds
+from sciml.physics.elliptic.elliptic_families import StarPoisson
+from sciml.physics.elliptic.elliptic_grid import Grid, grid_inputs
 from sciml.physics.geometry import star_family
-from sciml.physics.walks.families import StarPoisson
-from sciml.physics.walks.grid import Grid, grid_inputs
+from sciml.physics.walks.distance_table import inside_points
 from sciml.physics.walks.spheres import WalkOnSpheres
-from sciml.physics.walks.table import inside_points
 from sciml.physics.walks.verification import verify
 from sciml.pretrained import list_pretrained, load_pretrained
-from sciml.pretrained.cell_law import is_law, recorded_cell
-from sciml.pretrained.constrained import is_constrained, verify_constrained
-from sciml.pretrained.elliptic import judged
 from sciml.pretrained.example import preconditions
 from sciml.pretrained.folder import SHIPPED
 from sciml.pretrained.save import write
+from sciml.pretrained.trained_constraint import is_constrained, verify_constrained
+from sciml.pretrained.trained_elliptic import judged
+from sciml.pretrained.trained_law import is_law, recorded_cell
 from sciml.testing.shipped import LARGEST, measure
 
 LAWS = [name for name in list_pretrained() if is_law(load_pretrained(name))]

@@ -3,9 +3,9 @@ import torch
 
 from sciml.cli.paths import config_dir
 from sciml.errors import PretrainedError
-from sciml.networks.trial import TrialSolution
+from sciml.networks.pointwise.trial import TrialSolution
 from sciml.pretrained import load_pretrained, save_pretrained, training_ranges
-from sciml.pretrained.table import CLASSES, build, name_of, resolve
+from sciml.pretrained.class_table import CLASSES, build, name_of, resolve
 
 
 @pytest.mark.parametrize(("kind", "name"), [(k, n) for k in CLASSES for n in CLASSES[k]])

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from sciml.networks.mlp import MLP
-from sciml.networks.trial import TrialSolution
+from sciml.networks.pointwise.mlp import MLP
+from sciml.networks.pointwise.trial import TrialSolution
 from sciml.physics.pde import PDE
 from sciml.pretrained import weights
 

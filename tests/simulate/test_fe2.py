@@ -7,8 +7,8 @@ import pytest
 
 from sciml.cli.main import main
 from sciml.simulate import SIMULATIONS
-from sciml.simulate.base import Simulation, described, read, setting
 from sciml.simulate.fe2 import FE2
+from sciml.simulate.simulation import Simulation, described, read, setting
 
 
 def simulate(*words):

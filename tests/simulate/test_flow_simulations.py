@@ -151,7 +151,7 @@ def test_a_network_for_another_dimension_is_refused(monkeypatch):
 def test_learned_and_reference_solver_agree_over_200_steps():
     """A moving ball at 64 x 64, tolerance 1e-8; the flow is chaotic, so what differs grows."""
     torch.manual_seed(0)
-    from sciml.simulate.flow import advanced
+    from sciml.simulate.flow_simulation import advanced
 
     states = []
     for name in ("learned", "mic"):

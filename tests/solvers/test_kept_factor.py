@@ -20,13 +20,13 @@ from sciml.solvers import (
     Refinement,
     Rows,
     Status,
-    choice,
     fixed_point,
     least_squares,
     linear_solve,
     minimise,
     root,
 )
+from sciml.solvers.derivatives import adjoint_choice
 
 
 def bratu(u, theta):
@@ -212,7 +212,9 @@ def names(linear):
 
 def test_the_choice_goes_by_memory():
     def chosen(*args, near_identity=False, **tags):
-        return names(choice.default_linear(operator(*args, **tags), near_identity=near_identity))
+        return names(
+            adjoint_choice.default_linear(operator(*args, **tags), near_identity=near_identity)
+        )
 
     assert chosen(20) == chosen(20, near_identity=True) == ["Dense"]
     assert chosen(500) == ["Dense"]
@@ -224,7 +226,7 @@ def test_the_choice_goes_by_memory():
     for n, wanted in ((6000, ["GMRES"]), (600, ["GMRES", "Dense"]), (60, ["Dense"])):
         kept = operator(n)
         kept.factors["forward"] = lambda v, transposed: v
-        chosen_here = names(choice.default_linear(kept, near_identity=False))
+        chosen_here = names(adjoint_choice.default_linear(kept, near_identity=False))
         assert chosen_here == ["Refinement", *wanted]
 
 

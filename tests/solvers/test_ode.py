@@ -11,8 +11,8 @@ import torch
 
 from sciml.errors import ConvergenceError, InvalidArgument, NumericalWarning
 from sciml.solvers import ODE, Segments, Status, integrate
-from sciml.solvers.embedded import ERROR, NODES, STAGES
-from sciml.solvers.ode import local_estimates
+from sciml.solvers.ode.embedded import ERROR, NODES, STAGES
+from sciml.solvers.ode.initial_value import local_estimates
 
 TIGHT = ODE(rtol=1e-9, atol=1e-9)
 METHODS = ["dopri5", "dopri8", "bosh3", "adaptive_heun", "euler", "midpoint", "heun2", "heun3"]

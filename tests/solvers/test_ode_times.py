@@ -8,7 +8,7 @@ from scipy.integrate import solve_ivp
 
 from sciml.errors import InvalidArgument, InvalidType
 from sciml.solvers import ODE, integrate
-from sciml.solvers.ode import local_estimates
+from sciml.solvers.ode.initial_value import local_estimates
 
 
 def turn(t, z):

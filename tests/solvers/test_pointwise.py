@@ -6,7 +6,7 @@ import torch
 from sciml.errors import InvalidArgument
 from sciml.solvers import Dense, Implicit, LevenbergMarquardt, Status, least_squares
 from sciml.solvers.layout import Rows
-from sciml.solvers.pointwise import PointwiseRows
+from sciml.solvers.nonlinear.pointwise_least_squares import PointwiseRows
 
 P, M, N = 3, 20, 4
 

@@ -7,7 +7,7 @@ import torch
 from sciml.errors import InvalidArgument
 from sciml.physics.fluids import RandomDomains
 from sciml.solvers.linear import FlexibleCG, Stencil, around
-from sciml.solvers.relaxation import SSOR, best_omega, sor
+from sciml.solvers.linear.relaxation import SSOR, best_omega, sor
 
 
 def box(n=6, m=5):

@@ -21,8 +21,8 @@ from sciml.solvers import (
     minimise,
     root,
 )
-from sciml.solvers.dense import Dense
-from sciml.solvers.solve import linear_solve
+from sciml.solvers.algebra.dense import Dense
+from sciml.solvers.entry_points import linear_solve
 
 torch.set_num_threads(1)
 B = torch.ones(4, 3, dtype=torch.float64)

@@ -64,7 +64,7 @@ def test_draws_are_repeatable_and_mix_kinds():
 
 
 def test_tests_that_name_what_is_changed_come_first():
-    path = mutants.ROOT / "sciml" / "solvers" / "progress.py"
+    path = mutants.ROOT / "sciml" / "solvers" / "bookkeeping.py"
     change = next(c for c in changes(path) if c.line > 100)
     found = mutants.chosen(change)
     assert found and all(place.startswith("tests/solvers/") for place in found)

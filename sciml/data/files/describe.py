@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sciml.data.files.layout import SPACE, Layout
-from sciml.data.files.source import Array
+from sciml.data.files.field_layout import SPACE, Layout
 from sciml.data.files.statistics import Moments, spread
+from sciml.data.readers.source import Array
 from sciml.errors import InvalidArgument
 from sciml.networks.fields.description import Fields
 

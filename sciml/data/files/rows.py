@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from sciml.autodiff.streams import Streams
-from sciml.data.files.source import Array
+from sciml.data.readers.source import Array
 
 WINDOW = 8  # blocks among whose rows the order is shuffled
 BLOCK_BYTES = 2**23  # read at once, where the file has no larger chunks

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sciml.data.files.layout import Layout
+from sciml.data.files.field_layout import Layout
 from sciml.networks.fields.description import Fields
 
 

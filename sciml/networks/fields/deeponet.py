@@ -20,8 +20,8 @@ import torch
 from torch import Tensor, nn
 
 from sciml.errors import InvalidArgument
-from sciml.networks.fields.base import FieldNetwork
-from sciml.networks.fields.regrid import interpolated
+from sciml.networks.fields.field_interpolation import interpolated
+from sciml.networks.fields.field_network import FieldNetwork
 
 
 class DeepONet(FieldNetwork):

@@ -18,9 +18,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sciml.errors import InvalidArgument
-from sciml.networks.fields.base import FieldNetwork
-from sciml.networks.fno import Pointwise
-from sciml.networks.spectral import SpectralMix
+from sciml.networks.fields.field_network import FieldNetwork
+from sciml.networks.spectral.spectral_convolution import SpectralMix
+from sciml.networks.spectral.square_fno import Pointwise
 
 
 class GridFNO(FieldNetwork):

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from sciml.errors import InvalidArgument
-from sciml.networks.fields.base import FieldNetwork
+from sciml.networks.fields.field_network import FieldNetwork
 from sciml.networks.neuraloperator_library import make, tensors_only
 
 MODELS = ("FNO", "TFNO", "UNO")

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from sciml.arguments import typed
 from sciml.errors import InvalidArgument
-from sciml.networks.preconditioners.base import PreconditionerNetwork
+from sciml.networks.preconditioners.learned_preconditioner import PreconditionerNetwork
 from sciml.solvers.linear import Stencil
 
 

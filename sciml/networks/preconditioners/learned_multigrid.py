@@ -31,7 +31,7 @@ from torch.nn.functional import relu
 
 from sciml.arguments import typed
 from sciml.errors import InvalidArgument
-from sciml.networks.preconditioners.base import PreconditionerNetwork
+from sciml.networks.preconditioners.learned_preconditioner import PreconditionerNetwork
 from sciml.solvers.linear import Stencil, high, low
 from sciml.solvers.linear.multigrid import Cycle, Level, Transfer, grouped, of_places, v_cycles
 

@@ -1,17 +1,17 @@
-from .burgers import BurgersConstraint
-from .constrained import Constrained
-from .darcy import DarcyConstraint
-from .diffusion_sorption import DiffusionSorptionConstraint
+from .burgers_constraint import BurgersConstraint
+from .constrained_field import Constrained
+from .darcy_constraint import DarcyConstraint
 from .equation import ConstrainedEquation
-from .evolution import EvolutionEquation
+from .evolution_constraint import EvolutionEquation
 from .exchange import ExpertParallel
-from .heat import HeatConstraint
-from .interval import IntervalEquation
+from .expert_split import Split, counts_of
+from .heat_constraint import HeatConstraint
+from .interval_constraint import IntervalEquation
 from .layer import HardConstraint
 from .penalty import SoftConstraint
 from .points import Balance, PointSampler, PointSet
-from .split import Split, counts_of
-from .vorticity import VorticityConstraint
+from .sorption_constraint import DiffusionSorptionConstraint
+from .vorticity_constraint import VorticityConstraint
 
 __all__ = [
     "Balance",

@@ -1,10 +1,11 @@
 """What an equation tells the layer that imposes it.
 
 The layer looks for weights w such that u = offset + sum_n w_n column_n fulfils the equation, which
-is a formula of a few linear features of u, point by point (`sciml.solvers.pointwise`). Features and
-conditions are *affine* in u where boundary data enter, so each method that takes a field also takes
-`data`: with data=False all data count as zero and the map is linear. Applied so to the columns it
-gives the matrices, applied with data=True to the offset it gives the rest.
+is a formula of a few linear features of u, point by point
+(`sciml.solvers.nonlinear.pointwise_least_squares`). Features and conditions are *affine* in u where
+boundary data enter, so each method that takes a field also takes `data`: with data=False all data
+count as zero and the map is linear. Applied so to the columns it gives the matrices, applied with
+data=True to the offset it gives the rest.
 
 Fields are `(B, *grid)`, basis functions `(B, N, *grid)`; time is the first axis of the grid where
 there is one and may have more or fewer levels than the problem has: only the step counts. Inputs

@@ -39,14 +39,14 @@ from torch import Tensor
 from sciml.arguments import counts, flag, generator, made, maybe, number, takes, tensor, text, whole
 from sciml.errors import ConvergenceError, InvalidArgument
 from sciml.physics.constraints import asked
-from sciml.physics.constraints.constrained import Constrained
+from sciml.physics.constraints.constrained_field import Constrained
 from sciml.physics.constraints.equation import ConstrainedEquation
 from sciml.physics.constraints.exchange import ExpertParallel
+from sciml.physics.constraints.expert_split import Split, counts_of
 from sciml.physics.constraints.points import PointSampler, PointSet
-from sciml.physics.constraints.split import Split, counts_of
 from sciml.solvers import Implicit, LevenbergMarquardt, LinearLeastSquares, Status, least_squares
-from sciml.solvers.linear_least_squares import solved
-from sciml.solvers.pointwise import PointwiseRows
+from sciml.solvers.nonlinear.linear_least_squares import solved
+from sciml.solvers.nonlinear.pointwise_least_squares import PointwiseRows
 from sciml.solvers.solution import LinearReport, Policy, check_policy
 
 # theta of `PointwiseRows`: features, offsets, aux, scale, matrix, target; P = B K in front

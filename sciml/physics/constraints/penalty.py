@@ -9,10 +9,10 @@ from torch import Tensor
 
 from sciml.arguments import typed
 from sciml.errors import InvalidArgument
-from sciml.physics.constraints.constrained import Constrained
+from sciml.physics.constraints.constrained_field import Constrained
 from sciml.physics.constraints.equation import ConstrainedEquation
+from sciml.physics.constraints.expert_split import Split
 from sciml.physics.constraints.layer import HardConstraint
-from sciml.physics.constraints.split import Split
 from sciml.solvers import Status
 from sciml.solvers.solution import LinearReport
 

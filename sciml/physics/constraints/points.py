@@ -24,7 +24,7 @@ from torch import Tensor
 
 from sciml.arguments import number, takes, whole
 from sciml.errors import InvalidArgument
-from sciml.physics.constraints.split import Split
+from sciml.physics.constraints.expert_split import Split
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,10 @@
-from .burgers import Burgers
-from .darcy import DarcyFlow
+from .darcy_snapshots import DarcyFlow
 from .diffusion_sorption import DiffusionSorption, HeterogeneousDiffusionSorption
-from .heat import Heat
-from .pod import PODRegression, pod_modes
-from .problem import EvolutionProblem
-from .vorticity import VorticityNavierStokes
+from .evolution_problem import EvolutionProblem
+from .heat_interval import Heat
+from .pod_interpolation import PODRegression, pod_modes
+from .viscous_burgers import Burgers
+from .vorticity_flow import VorticityNavierStokes
 
 __all__ = [
     "Burgers",

@@ -31,7 +31,7 @@ from torch.nn.functional import pad
 from sciml.arguments import count, generator, takes, typed
 from sciml.errors import InvalidArgument
 from sciml.physics.checks import check_choice, check_number, check_positive
-from sciml.physics.evolution.problem import check_cells, check_inputs, stored_times
+from sciml.physics.evolution.evolution_problem import check_cells, check_inputs, stored_times
 from sciml.physics.evolution.profiles import cosine_profiles
 from sciml.solvers import Solution, rosenbrock
 from sciml.solvers.solution import Policy

@@ -1,9 +1,9 @@
 from .advection import advect, advect_velocity
 from .bodies import Ball, open_share, standing
-from .domains import RandomDomains
 from .flow import Flow, FlowState, LiquidFlow, Projection, SmokeFlow, WakeFlow
+from .flow_domains import RandomDomains
 from .loops import DiskWake, ForcedBurgers
-from .pressure import Cell, PressureSystem, pressure_system
+from .pressure_system import Cell, PressureSystem, pressure_system
 from .staggered import extrapolated, interpolate, points, vorticity
 from .surface import redistance, same_volume, volume
 

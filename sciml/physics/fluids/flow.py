@@ -30,7 +30,7 @@ from sciml.arguments import counts, number, some, typed
 from sciml.errors import ConvergenceError, InvalidArgument, InvalidType, NumericalWarning
 from sciml.physics.fluids.advection import advect, advect_velocity
 from sciml.physics.fluids.bodies import Ball, all_closed
-from sciml.physics.fluids.pressure import Cell, PressureSystem, pressure_system
+from sciml.physics.fluids.pressure_system import Cell, PressureSystem, pressure_system
 from sciml.physics.fluids.staggered import Velocity, extrapolated, points
 from sciml.physics.fluids.surface import redistance, same_volume, volume
 from sciml.shapes import as_array

@@ -3,6 +3,7 @@
 from sciml.physics.geometry.boolean import Boolean, difference, intersection, union
 from sciml.physics.geometry.curves import Ellipse, Star, star_family
 from sciml.physics.geometry.domain import Boundary, Domain
+from sciml.physics.geometry.given_shapes import mask_domain, triangulated_domain
 from sciml.physics.geometry.grid import SDFGrid
 from sciml.physics.geometry.inscribed import inscribed
 from sciml.physics.geometry.mesh import Mesh, load_mesh
@@ -11,7 +12,6 @@ from sciml.physics.geometry.mixed_box import MixedBox
 from sciml.physics.geometry.polygon import Polygon, l_shape
 from sciml.physics.geometry.primitives import Annulus, Ball, Box
 from sciml.physics.geometry.reflecting import Reflecting
-from sciml.physics.geometry.shapes import mask_domain, triangulated_domain
 from sciml.physics.geometry.similar import Similar
 from sciml.physics.geometry.tabulated import Tabulated
 

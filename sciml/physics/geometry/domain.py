@@ -23,7 +23,7 @@ from torch import Tensor
 
 from sciml.arguments import WHOLE, shown, tensor
 from sciml.errors import InvalidArgument, InvalidType
-from sciml.physics.geometry.own import check_own
+from sciml.physics.geometry.own_domain import check_own
 from sciml.shapes import as_array, check_kind, check_returned
 
 # Rounds of rejection, each twice as large as the one before.

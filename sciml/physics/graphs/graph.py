@@ -8,8 +8,8 @@ A *task* draws random graphs with exact answers. It is an object with
     draw(generator, size) -> Graph
 
 where `generator` is a CPU `torch.Generator`, the only source of randomness, and `size` the number
-of nodes the graph has. `sciml.data.graphs.GraphData` makes batches of what it draws. Tensors are
-float64 and in physical units; scaling is the network's business.
+of nodes the graph has. `sciml.data.graph.graphs.GraphData` makes batches of what it draws. Tensors
+are float64 and in physical units; scaling is the network's business.
 """
 
 from __future__ import annotations

@@ -1,5 +1,7 @@
 from .block_cells import add_midsides, disk_cell, join_blocks, laminate_cell, square_cell
 from .bounds import voigt_reuss
+from .cell_pod import PODBasis
+from .cell_snapshots import Snapshots, macro_strains
 from .cells import (
     Cell,
     DiskCell,
@@ -22,12 +24,10 @@ from .materials import (
     Response,
     SofteningElastic,
 )
-from .mesh import QuadraticMesh
 from .mesh_files import load_cell
-from .pod import PODBasis
+from .quadratic_mesh import QuadraticMesh
 from .rve_mesh import RVEMesh
 from .rve_solver import RVESolution, RVESolver
-from .snapshots import Snapshots, macro_strains
 from .structures import STRUCTURES, Structure, StructureMesh, cook, l_profile, plate
 
 __all__ = [

@@ -25,9 +25,9 @@ from torch import Tensor
 
 from sciml.arguments import typed
 from sciml.errors import InvalidArgument
+from sciml.physics.solids.cell_pod import PODBasis
 from sciml.physics.solids.composite import Composite
 from sciml.physics.solids.materials import Material
-from sciml.physics.solids.pod import PODBasis
 from sciml.physics.solids.rve_mesh import RVEMesh
 from sciml.solvers.solution import Status
 

@@ -18,7 +18,7 @@ from scipy.spatial import cKDTree
 from sciml.arguments import typed
 from sciml.errors import InvalidArgument, InvalidType
 from sciml.physics.solids.elements import ELEMENTS
-from sciml.physics.solids.mesh import QuadraticMesh
+from sciml.physics.solids.quadratic_mesh import QuadraticMesh
 
 SAME_NODE = 1e-6  # distance, in units of the period
 AREA_ERROR = 1e-8

@@ -1,7 +1,7 @@
 from .darcy import Darcy
 from .navier_stokes import SteadyNavierStokes
 from .nodal_darcy import NodalDarcy
-from .semilinear import Semilinear, SteadyProblem
+from .steady_semilinear import Semilinear, SteadyProblem
 
 __all__ = [
     "Darcy",

@@ -1,9 +1,8 @@
-from .burgers import Burgers1D
+from .burgers_shock import Burgers1D
 from .channel import ChannelLong
 from .coefficients import HeatCoefficient, PoissonCoefficient
-from .flows import Cavity, StepFlow
-from .heat import Heat2DLong, Heat2DVarying
 from .heat_holes import Heat2DHoles
+from .heat_square import Heat2DLong, Heat2DVarying
 from .many_dimensions import HeatND, PoissonND
 from .patterns import GrayScott, KuramotoSivashinsky
 from .poisson3d_holes import Poisson3DHoles
@@ -11,6 +10,7 @@ from .poisson_blocks import Poisson2DBlocks
 from .poisson_boltzmann import PoissonBoltzmann2D
 from .poisson_holes import Poisson2DHoles
 from .simple import Heat2DMultiscale, Helmholtz2D, Kovasznay, Wave1D
+from .stationary_flows import Cavity, StepFlow
 from .waves import Wave2DLong, Wave2DVarying
 
 __all__ = [

@@ -24,7 +24,7 @@ import torch
 from scipy.sparse.linalg import splu
 from torch import Tensor
 
-from sciml.physics.suite.elements import Grid, graded
+from sciml.physics.suite.reference_elements import Grid, graded
 from sciml.physics.systems import On, Rectangle, System, Time
 
 NU = 0.01

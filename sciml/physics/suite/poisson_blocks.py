@@ -23,7 +23,7 @@ from torch import Tensor
 
 from sciml.errors import InvalidArgument
 from sciml.physics.checks import check_seed
-from sciml.physics.suite.elements import Grid
+from sciml.physics.suite.reference_elements import Grid
 from sciml.physics.systems import On, Rectangle, System
 
 BLOCKS, SIDE = 5, 4.0

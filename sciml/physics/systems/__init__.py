@@ -10,11 +10,11 @@ unknowns    constants that data tell
 """
 
 from sciml.physics.systems.conditions import At, Condition, Initial, Observed, On, PointSet, Same
-from sciml.physics.systems.fields import Field
 from sciml.physics.systems.integrals import Integral
+from sciml.physics.systems.named_shapes import Ball, Box, Disk, Interval, Polygon, Rectangle, Shape
 from sciml.physics.systems.region import Range, Region, Time
-from sciml.physics.systems.shapes import Ball, Box, Disk, Interval, Polygon, Rectangle, Shape
 from sciml.physics.systems.system import System
+from sciml.physics.systems.system_fields import Field
 from sciml.physics.systems.unknowns import Unknown
 
 __all__ = [

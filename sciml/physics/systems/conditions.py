@@ -23,8 +23,8 @@ import torch
 from torch import Tensor
 
 from sciml.errors import InvalidArgument, did_you_mean
-from sciml.physics.systems.fields import Field, call, rows
-from sciml.physics.systems.shapes import KIND, Part, part
+from sciml.physics.systems.named_shapes import KIND, Part, part
+from sciml.physics.systems.system_fields import Field, call, rows
 from sciml.shapes import as_array
 
 if TYPE_CHECKING:

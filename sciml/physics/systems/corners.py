@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from sciml.physics.systems.conditions import Initial, On
-from sciml.physics.systems.fields import call, coordinates, rows
+from sciml.physics.systems.system_fields import call, coordinates, rows
 
 if TYPE_CHECKING:
     from sciml.physics.systems.system import System

@@ -31,7 +31,7 @@ from torch import Tensor
 from sciml.autodiff.multijet import Index
 from sciml.errors import InvalidArgument, InvalidType, did_you_mean
 from sciml.physics.systems.conditions import PointSet
-from sciml.physics.systems.fields import Field, call, coordinates, rows
+from sciml.physics.systems.system_fields import Field, call, coordinates, rows
 
 if TYPE_CHECKING:
     from sciml.physics.systems.system import System

@@ -26,8 +26,8 @@ import torch
 from sciml.autodiff.multijet import lattice_of, variables
 from sciml.errors import InvalidArgument, did_you_mean
 from sciml.physics.systems.conditions import Initial, On
-from sciml.physics.systems.fields import call
-from sciml.physics.systems.shapes import Cut, Face, Piece, Segment, Sphere
+from sciml.physics.systems.named_shapes import Cut, Face, Piece, Segment, Sphere
+from sciml.physics.systems.system_fields import call
 
 if TYPE_CHECKING:
     from sciml.physics.systems.system import System
@@ -36,11 +36,16 @@ LOOK, NEAR = 2000, 1e-9
 
 
 def meet(*distances):
-    """Return `1 / sum_i 1/phi_i`, written without poles where one is zero; tensors or jets."""
+    """Return `1 / sum_i 1/phi_i`, without poles where some are zero; tensors or jets."""
     if len(distances) == 1:
         return distances[0]
     rest = [_product(distances[:k] + distances[k + 1 :]) for k in range(len(distances))]
-    return _product(distances) / functools.reduce(operator.add, rest)
+    return _product(distances) / (_sum(rest) + _tiny(distances[0]))
+
+
+def _tiny(like) -> float:
+    """Return what keeps 0 / 0 from corners, where two distances vanish; elsewhere it is lost."""
+    return torch.finfo(like.dtype).tiny
 
 
 def _product(factors):
@@ -123,7 +128,9 @@ class Lifted:
             if len(named) == 1:
                 (lift,) = values.values()
             else:
-                weights = {n: _product([p for m, p in phi.items() if m != n]) for n in named}
+                # where two conditions meet all weights vanish: the mean of their values
+                tiny = _tiny(next(iter(phi.values())))
+                weights = {n: _product([p for m, p in phi.items() if m != n]) + tiny for n in named}
                 total = _sum([values[n] * weights[n] for n in named])
                 lift = total / _sum(list(weights.values()))
             made[output] = self._mask(named, phi, known) * known[output] + lift

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from sciml.errors import InvalidArgument, InvalidType
-from sciml.physics.systems.shapes import KIND, Box, HasParts, Part, Piece, Shape
+from sciml.physics.systems.named_shapes import KIND, Box, HasParts, Part, Piece, Shape
 
 ENDS = {"initial": 0, "final": 1}  # labels of the ends of time
 MOST_DRAWS, EDGE = 64, 1e-9  # of a Sobol sequence; numbers between 0 and 1 keep off the ends

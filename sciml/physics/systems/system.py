@@ -31,7 +31,11 @@ from sciml.autodiff.multijet import Index, MultiJet
 from sciml.errors import InvalidArgument, InvalidType, NumericalWarning, did_you_mean
 from sciml.physics.systems.conditions import Condition, On, PointSet, named
 from sciml.physics.systems.corners import contradictions
-from sciml.physics.systems.fields import (
+from sciml.physics.systems.integrals import Integral, Reader, integrals_of
+from sciml.physics.systems.lifted import Lifted
+from sciml.physics.systems.named_shapes import KIND, Piece
+from sciml.physics.systems.region import Region
+from sciml.physics.systems.system_fields import (
     Field,
     Known,
     Later,
@@ -41,10 +45,6 @@ from sciml.physics.systems.fields import (
     random_rows,
     rows,
 )
-from sciml.physics.systems.integrals import Integral, Reader, integrals_of
-from sciml.physics.systems.lifted import Lifted
-from sciml.physics.systems.region import Region
-from sciml.physics.systems.shapes import KIND, Piece
 from sciml.physics.systems.unknowns import Constant, Unknown
 from sciml.shapes import no_outer_products
 

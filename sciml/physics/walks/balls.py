@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from sciml.physics.elliptic.elliptic_problem import Field
 from sciml.physics.geometry.domain import Domain, length
 from sciml.physics.walks.green import LARGEST_T, harmonic_radius, screened_radius, survival
 from sciml.physics.walks.loop import Walks
-from sciml.physics.walks.problem import Field
 
 if TYPE_CHECKING:
     from sciml.physics.walks.tangent import Tangent

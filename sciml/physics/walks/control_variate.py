@@ -23,8 +23,10 @@ import torch
 from torch import Tensor
 
 from sciml.errors import InvalidArgument
+from sciml.physics.elliptic.elliptic_problem import Dirichlet
 from sciml.physics.geometry import Domain
-from sciml.physics.walks.spheres import Dirichlet, Estimate, WalkOnSpheres
+from sciml.physics.walks.estimate import Estimate
+from sciml.physics.walks.spheres import WalkOnSpheres
 
 SHARE = 0.03  # a source of size 1 makes about this variance in a domain of size 1
 RIDGE = 1e-7  # of the mean diagonal entry

@@ -21,9 +21,9 @@ from torch import Tensor
 
 from sciml.arguments import typed
 from sciml.errors import InvalidArgument
+from sciml.physics.elliptic.elliptic_problem import Dirichlet
 from sciml.physics.geometry import Domain
 from sciml.physics.walks.green import directions
-from sciml.physics.walks.problem import Dirichlet
 from sciml.physics.walks.spheres import WalkOnSpheres
 
 

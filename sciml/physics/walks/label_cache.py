@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from sciml.errors import CheckpointError, InvalidArgument
-from sciml.physics.walks.spheres import Estimate
+from sciml.physics.walks.estimate import Estimate
 
 
 class LabelCache:

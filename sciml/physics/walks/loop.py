@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import Tensor
 
+from sciml.physics.elliptic.elliptic_problem import Field
 from sciml.physics.geometry.domain import Domain
 from sciml.physics.walks.green import directions
-from sciml.physics.walks.problem import Field
 
 if TYPE_CHECKING:
     from sciml.physics.walks.tangent import Tangent

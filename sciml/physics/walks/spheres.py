@@ -35,16 +35,13 @@ from torch import Tensor
 from sciml.arguments import typed
 from sciml.errors import InvalidArgument, NumericalWarning
 from sciml.physics.checks import check_choice, check_number, check_positive
+from sciml.physics.elliptic.elliptic_problem import Dirichlet
 from sciml.physics.geometry import Domain, Reflecting
 from sciml.physics.walks.balls import Balls
-from sciml.physics.walks.estimate import Estimate as Estimate
-from sciml.physics.walks.estimate import Moments
+from sciml.physics.walks.estimate import Estimate, Moments
 from sciml.physics.walks.loop import Rule, Walks, walk
-from sciml.physics.walks.problem import Dirichlet as Dirichlet
-from sciml.physics.walks.problem import Field as Field
 from sciml.physics.walks.tangent import Tangent, walk_from
-from sciml.physics.walks.tracking import reduced_screening as reduced_screening
-from sciml.physics.walks.tracking import tracking_bound
+from sciml.physics.walks.tracking import reduced_screening, tracking_bound
 from sciml.shapes import as_array, check_kind
 
 # What `loop.walk` returns.

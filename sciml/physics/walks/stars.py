@@ -36,6 +36,7 @@ import torch
 from torch import Tensor
 
 from sciml.errors import InvalidArgument
+from sciml.physics.elliptic.elliptic_problem import Field, check_fields
 from sciml.physics.geometry import Domain, Reflecting
 from sciml.physics.geometry.domain import length
 from sciml.physics.walks.balls import SMALLEST_WEIGHT
@@ -49,7 +50,6 @@ from sciml.physics.walks.green import (
     survival,
 )
 from sciml.physics.walks.loop import Walks
-from sciml.physics.walks.problem import Field, check_fields
 from sciml.physics.walks.spheres import Follow, Found, WalkOnSpheres, constants
 from sciml.physics.walks.splitting import walk_apart
 

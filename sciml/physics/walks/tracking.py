@@ -8,8 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from sciml.physics.elliptic.elliptic_problem import Field
 from sciml.physics.geometry import Domain
-from sciml.physics.walks.problem import Field
 
 # Interior points drawn of each domain to find the bound of delta tracking.
 BOUND_POINTS = 2048

@@ -28,9 +28,11 @@ from torch import Tensor
 
 from sciml.errors import InvalidArgument
 from sciml.physics.checks import check_number
+from sciml.physics.elliptic.elliptic_problem import Dirichlet, Field
 from sciml.physics.geometry import Domain
 from sciml.physics.walks.control_variate import Polynomials, estimate, fitted
-from sciml.physics.walks.spheres import Dirichlet, Estimate, Field, WalkOnSpheres
+from sciml.physics.walks.estimate import Estimate
+from sciml.physics.walks.spheres import WalkOnSpheres
 
 # The one definition of a relative error here, in print and in records.
 DEFINITION = "root of mean squared error over mean square, over all problems and points together"

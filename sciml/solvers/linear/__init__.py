@@ -1,12 +1,17 @@
 """Symmetric positive definite systems on grids: matrices, conjugate directions, preconditioners."""
 
 from sciml.solvers.linear.algebraic import AlgebraicMultigrid
-from sciml.solvers.linear.directions import ConjugateDirections, FlexibleCG, fixed, guarded
+from sciml.solvers.linear.conjugate_directions import (
+    ConjugateDirections,
+    FlexibleCG,
+    fixed,
+    guarded,
+)
 from sciml.solvers.linear.incomplete import IncompleteCholesky
 from sciml.solvers.linear.lanczos import ritz_pairs
 from sciml.solvers.linear.multigrid import Multigrid
-from sciml.solvers.linear.preconditioner import Jacobi, StencilPreconditioner
 from sciml.solvers.linear.stencil import Stencil, around, build_stencil, high, low
+from sciml.solvers.linear.stencil_preconditioner import Jacobi, StencilPreconditioner
 
 __all__ = [
     "AlgebraicMultigrid",

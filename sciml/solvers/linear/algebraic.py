@@ -10,8 +10,8 @@ from torch import Tensor
 
 from sciml.arguments import typed
 from sciml.errors import InvalidArgument, optional
-from sciml.solvers.linear.preconditioner import StencilPreconditioner
 from sciml.solvers.linear.stencil import Stencil
+from sciml.solvers.linear.stencil_preconditioner import StencilPreconditioner
 
 KINDS = ("ruge_stuben", "smoothed_aggregation")
 

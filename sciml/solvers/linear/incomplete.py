@@ -33,8 +33,8 @@ from torch.nn.functional import pad
 
 from sciml.arguments import typed
 from sciml.errors import InvalidArgument
-from sciml.solvers.linear.preconditioner import StencilPreconditioner
 from sciml.solvers.linear.stencil import Stencil
+from sciml.solvers.linear.stencil_preconditioner import StencilPreconditioner
 
 SAFE = 0.25  # of the diagonal, below which e is not trusted
 

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from sciml.arguments import typed
 from sciml.errors import InvalidArgument, InvalidType
-from sciml.solvers.operators import Product
-from sciml.solvers.progress import check_counts
+from sciml.solvers.algebra.linear_operators import Product
+from sciml.solvers.bookkeeping import check_counts
 
 
 @typed

@@ -44,10 +44,10 @@ from torch.nn.functional import pad
 
 from sciml.arguments import typed
 from sciml.errors import InvalidArgument
-from sciml.solvers.linear.preconditioner import StencilPreconditioner
+from sciml.solvers.batch_parts import parts_of
+from sciml.solvers.bookkeeping import check_counts
 from sciml.solvers.linear.stencil import Stencil, around, build_stencil, high, low
-from sciml.solvers.parts import parts_of
-from sciml.solvers.progress import check_counts
+from sciml.solvers.linear.stencil_preconditioner import StencilPreconditioner
 
 WEAK = 0.3  # share of the strongest coupling below which an axis waits
 COARSEST = 64  # cells of a grid that is solved directly

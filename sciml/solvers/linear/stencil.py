@@ -26,11 +26,11 @@ from torch.nn.functional import pad
 
 from sciml.arguments import booleans, check_alike, shown, takes, tensor, tensors, typed
 from sciml.errors import InvalidArgument, InvalidType
-from sciml.solvers.attach import Implicit
+from sciml.solvers.algebra.linear_operators import Operator
+from sciml.solvers.derivatives.implicit import Implicit
+from sciml.solvers.entry_points import linear_solve
 from sciml.solvers.layout import Rows, transformed
-from sciml.solvers.operators import Operator
 from sciml.solvers.solution import Policy, Solution
-from sciml.solvers.solve import linear_solve
 
 
 def low(x: Tensor, axis: int) -> Tensor:

@@ -34,10 +34,10 @@ from sciml.arguments import (
 )
 from sciml.errors import InvalidArgument
 from sciml.shapes import check_call, name_of
+from sciml.solvers.bookkeeping import Progress
 from sciml.solvers.layout import Layout
+from sciml.solvers.pipeline import PARTS, Adjoint, layout_for, solve_problem
 from sciml.solvers.problem import Task
-from sciml.solvers.progress import Progress
-from sciml.solvers.search import PARTS, Adjoint, layout_for, solve_problem
 from sciml.solvers.solution import Outcome, Policy, Solution
 
 Step = float | Tensor | None
@@ -71,7 +71,7 @@ def proximal_gradient(
         objective: f, smooth; one number per problem, as for `minimise`.
         prox: `prox(v, step, *theta)`, the prox of `step g`; shape of v. `step` broadcasts to v.
         x0: First iterate, `(B, n)` or as `layout` says.
-        theta: Further arguments of both, see `sciml.solvers.solve`.
+        theta: Further arguments of both, see `sciml.solvers.entry_points`.
         on_failure: As in `root`.
         step: Number or `(*P)`, at most 1 / L with L the Lipschitz constant of grad f; None
             estimates L at x0 by 20 products with the Hessian. Steps that turn out too long on the

@@ -25,7 +25,9 @@ from torch import Tensor
 
 from sciml.arguments import check_alike, maybe, number, shown, takes, tensor, whole
 from sciml.errors import InvalidArgument, InvalidType
-from sciml.solvers.newton import Newton
+from sciml.solvers.bookkeeping import check_tolerances, default_tolerance
+from sciml.solvers.entry_points import root
+from sciml.solvers.nonlinear.newton import Newton
 from sciml.solvers.optimization.interior import (
     Program,
     interior,
@@ -34,11 +36,9 @@ from sciml.solvers.optimization.interior import (
     times,
     why,
 )
+from sciml.solvers.pipeline import PARTS, Adjoint
 from sciml.solvers.problem import Task
-from sciml.solvers.progress import check_tolerances, default_tolerance
-from sciml.solvers.search import PARTS, Adjoint
 from sciml.solvers.solution import Outcome, Policy, Solution, Status
-from sciml.solvers.solve import root
 
 CURES = {
     Status.INFEASIBLE: "No point meets all constraints: loosen inequality=(G, h), or move one into "

@@ -14,7 +14,7 @@ from sciml.physics.constraints import (
     SoftConstraint,
     VorticityConstraint,
 )
-from sciml.physics.constraints.differences import SCHEMES, in_time, spectral
+from sciml.physics.constraints.grid_derivatives import SCHEMES, in_time, spectral
 from sciml.physics.evolution import (
     Burgers,
     DarcyFlow,

@@ -5,7 +5,7 @@ import torch
 
 from sciml.errors import InvalidArgument
 from sciml.physics.evolution import DiffusionSorption, Heat, PODRegression, pod_modes
-from sciml.physics.evolution.pod import LENGTHS, matern
+from sciml.physics.evolution.pod_interpolation import LENGTHS, matern
 
 
 def family(count, seed=0):

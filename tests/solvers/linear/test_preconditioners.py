@@ -6,7 +6,7 @@ import torch
 
 from sciml.errors import InvalidArgument, MissingPackage
 from sciml.physics.fluids import RandomDomains
-from sciml.solvers import parts
+from sciml.solvers import batch_parts
 from sciml.solvers.linear import (
     AlgebraicMultigrid,
     FlexibleCG,
@@ -318,7 +318,7 @@ def test_parts_of_a_batch_give_the_bits_of_the_whole(kind, many, monkeypatch):
     preconditioner = make(stencil)
     solver = FlexibleCG(rtol=1e-9, max_iter=500, preconditioner=preconditioner)
     whole = stencil.solve(b, linear=solver, on_failure="raise")
-    monkeypatch.setattr(parts, "UNKNOWNS", 3 * 20 * 24)  # parts of 3, 3 and 1
+    monkeypatch.setattr(batch_parts, "UNKNOWNS", 3 * 20 * 24)  # parts of 3, 3 and 1
     seen = []
     apply = type(preconditioner).apply
     monkeypatch.setattr(
@@ -340,7 +340,7 @@ def test_derivatives_of_a_batch_in_parts(monkeypatch):
     b = torch.randn(5, 12, 12, dtype=torch.float64, generator=torch.Generator().manual_seed(4))
     found = []
     for unknowns in (2**20, 2 * 12 * 12):
-        monkeypatch.setattr(parts, "UNKNOWNS", unknowns)
+        monkeypatch.setattr(batch_parts, "UNKNOWNS", unknowns)
         faces = tuple(w.clone().requires_grad_() for w in stencil.faces)
         mine = Stencil(faces, stencil.shift, stencil.unknown)
         solver = FlexibleCG(rtol=1e-10, preconditioner=Multigrid(mine))

@@ -1,0 +1,1 @@
+"""Checks of a composed configuration: values, and parts that must fit each other."""

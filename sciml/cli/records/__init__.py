@@ -1,0 +1,1 @@
+"""Run folders: whose they are, how a run ends, and how it is continued."""

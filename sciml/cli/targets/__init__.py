@@ -1,0 +1,1 @@
+"""Classes that a configuration names: found, allowed, and of the right kind."""

@@ -1,0 +1,1 @@
+"""Verbs of `sciml` that train nothing: predict, simulate, inspect, list, export-data."""

@@ -1,0 +1,392 @@
+"""`sciml predict`: a trained model on a file of points, no training code imported."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import csv
+import os
+import sys
+import warnings
+import zipfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from sciml.cli.verbs.argument_types import LARGEST_SEED, whole
+from sciml.errors import InvalidArgument, SciMLError, SciMLWarning
+from sciml.pretrained import PretrainedOperator, load_pretrained
+
+# What readers of files raise on files that they cannot read.
+UNREADABLE = (ValueError, EOFError, OSError, csv.Error, MemoryError)
+# What torch and numpy raise on inputs that a network cannot take.
+UNFIT = (ArithmeticError, LookupError, MemoryError, RuntimeError, TypeError, ValueError)
+LARGEST_FILE, EXPANSION = 2**31, 100  # bytes an archive may expand to, or times its own size
+
+EXAMPLES = """examples:
+  sciml predict runs/pinn_hjb/2026-01-31_12-00-00 points.npz -o out.npz
+  sciml predict my_model/ points.csv -o out.csv --no-gradient
+  sciml predict wos_poisson2d input.npz -o out.npz --correct 256
+  sciml predict runs/fno/2026-01-31_12-00-00 fields.h5 -o out.npz  # own data
+  sciml predict runs/fno/2026-01-31_12-00-00 first.npz -o out.npz --rollout 50
+
+input:  .npz with the arrays that the model's card lists. For the solution of an equation these are
+        x (N, d) and, in time, t (N, 1), (N,) or one number; there a .csv will do as well, one point
+        per line, the time in a column headed t (without a header: the last)
+output: the outputs that the card lists, in its units
+
+--correct W, for linear elliptic equations: value is then what W walks on spheres from every point
+find, without bias whatever the model does, standard_error its error bar, and model what the model
+says. Few walks may be noisier than the model is wrong: compare the two.
+"""
+
+
+def main(argv: list[str]) -> int:
+    """Run the verb.
+
+    Args:
+        argv: Arguments after `sciml predict`.
+
+    Returns:
+        Exit code: 0, or 2 after one line on stderr that says what to change.
+    """
+    parser = argparse.ArgumentParser(
+        prog="sciml predict",
+        description="Evaluate a trained model and its gradient on a file of points.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("model", metavar="PATH", help="pretrained folder, run folder or name")
+    parser.add_argument("input", type=Path, help="points, .npz or .csv")
+    parser.add_argument("-o", "--output", type=Path, help="default: INPUT_prediction.npz")
+    parser.add_argument("--no-gradient", action="store_true", help="value only")
+    parser.add_argument(
+        "--rollout", type=whole(1, 10**6), metavar="N", help="N states of a trajectory"
+    )
+    parser.add_argument("--samples", type=whole(1), help="first samples of a file of fields only")
+    parser.add_argument("--chunk", type=whole(1), help="points evaluated at once")
+    parser.add_argument(
+        "--correct", type=whole(0, 10**7), default=0, metavar="W", help="walks per point (0)"
+    )
+    parser.add_argument("--seed", type=whole(0, LARGEST_SEED), default=0, help="of these walks (0)")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, …")
+    try:
+        arguments = parser.parse_args(argv)
+    except SystemExit as stop:  # argparse has printed help or what is wrong
+        return int(stop.code or 0)
+    with show_warnings("sciml predict"):
+        try:
+            print(_predict(arguments))
+        except BrokenPipeError:  # `| head`: said by sciml.cli.main
+            raise
+        except (SciMLError, OSError) as error:
+            print(f"sciml predict: {error}", file=sys.stderr)
+            return 2
+    return 0
+
+
+def _predict(arguments: argparse.Namespace) -> str:
+    if not arguments.input.name:
+        raise InvalidArgument(f"input {arguments.input}", "a file name ending in .npz or .csv")
+    output = arguments.output or arguments.input.with_name(f"{arguments.input.stem}_prediction.npz")
+    if output.suffix not in (".npz", ".csv"):
+        raise InvalidArgument(f"output {output}", "a file name ending in .npz or .csv")
+    if arguments.input.exists() and output.exists() and output.samefile(arguments.input):
+        raise InvalidArgument(f"output {output}, which is the input", "another file name")
+    if arguments.correct and arguments.correct < 2:
+        raise InvalidArgument(f"--correct {arguments.correct}", "at least 2 walks, or 0 for none")
+    model = load_pretrained(arguments.model, device=device_of(arguments.device))
+    if isinstance(model, PretrainedOperator):
+        return _predict_operator(model, arguments, output)
+    x, t = read_points(arguments.input, model.time_dependent, model.dim)
+    with evaluating(arguments.input):
+        found = model.predict(
+            x,
+            t,
+            gradient=not arguments.no_gradient,
+            chunk=arguments.chunk,
+            correct=arguments.correct,
+            seed=arguments.seed,
+        )
+    write_fields(output, {name: value.numpy() for name, value in found.items()})
+    return f"{len(x)} points, {', '.join(found)} -> {output}"
+
+
+def _predict_operator(
+    model: PretrainedOperator, arguments: argparse.Namespace, output: Path
+) -> str:
+    path = arguments.input
+    if output.suffix != ".npz":
+        raise InvalidArgument(f"{output} for an operator", "a file name ending in .npz")
+    if hasattr(model.network, "fields"):  # trained on people's own files, of any format
+        return _predict_fields(model, arguments, output)
+    if arguments.rollout:
+        raise InvalidArgument(
+            f"--rollout {arguments.rollout} for {type(model.network).__name__}",
+            "an operator trained on trajectories",
+        )
+    if path.suffix != ".npz":
+        raise InvalidArgument(f"{path} for an operator", "a file name ending in .npz")
+    if not path.is_file():
+        raise InvalidArgument(f"there is no file {path}", f"{list(model.spec['inputs'])} as .npz")
+    integers = [k for k, e in model.spec["inputs"].items() if e.get("dtype") == "int"]
+    try:
+        arrays = _read_npz(path, integers)
+    except UNREADABLE as error:
+        raise InvalidArgument(f"{path} cannot be read ({error})", "numbers only") from error
+    for name in arrays:
+        if name not in model.spec["inputs"]:  # a name such as `chunk` is an argument of predict
+            raise InvalidArgument(
+                f"{path} holds an array {name[:40]!r}",
+                f"arrays named {', '.join(model.spec['inputs'])}",
+            )
+    walks = {"correct": arguments.correct, "seed": arguments.seed} if arguments.correct else {}
+    with evaluating(path):
+        found = model.predict(**arrays, chunk=arguments.chunk, **walks)
+    write_fields(output, {name: value.numpy() for name, value in found.items()})
+    return f"{', '.join(f'{k} {tuple(v.shape)}' for k, v in found.items())} -> {output}"
+
+
+def _predict_fields(model: PretrainedOperator, arguments: argparse.Namespace, output: Path) -> str:
+    """Predict for a file of fields; where it holds what is predicted too, say how wrong it is."""
+    from sciml.data.readers import open_source
+
+    path, entries = arguments.input, model.spec["inputs"]
+    source = open_source(path)
+    rows = slice(None if arguments.samples is None else arguments.samples)
+    held = {name: source.array(name, "the input ").rows(rows) for name in entries}
+    known = {k: source.arrays[k].rows(rows) for k in model.spec["outputs"] if k in source.arrays}
+    given = {}
+    for name, value in held.items():
+        field = next(f for f in model.network.fields.inputs if f.name == name)
+        bundle, history = model.network.fields.bundle, model.network.fields.history
+        if bundle and field.name in model.spec["outputs"]:  # a whole trajectory begins with it
+            timed, axes = "t" in field.axes, source.arrays[name].axes
+            axis = 1 + (axes.index("t") if "t" in axes else 0)
+            if timed and value.shape[axis] > history:
+                value = np.take(value, range(history), axis)
+            elif not timed and value.ndim == len(field.axes) + 2:
+                value = np.take(value, 0, axis)
+        given[name] = torch.from_numpy(np.ascontiguousarray(value))
+    with evaluating(path):
+        if arguments.rollout:
+            found = model.rollout(arguments.rollout, **given)
+        else:
+            found = model.predict(**given, chunk=arguments.chunk)
+    arrays = {name: value.numpy() for name, value in found.items()}
+    write_fields(output, arrays)
+    said = [f"{', '.join(f'{k} {v.shape}' for k, v in arrays.items())} -> {output}"]
+    for name, wanted in known.items():
+        if wanted.shape == arrays[name].shape:
+            e = (arrays[name] - wanted).reshape(len(wanted), -1)
+            u = wanted.reshape(len(wanted), -1)
+            size = np.linalg.norm(u, axis=1)
+            error = np.linalg.norm(e, axis=1)[size > 0] / size[size > 0]
+            said.append(f"{path} holds {name} too: relative L2 error {error.mean():.4g}, mean")
+    picture = output.with_suffix(".png")
+    if _drawn(picture, model, given, arrays, known):
+        said.append(f"picture: {picture}")
+    return "\n".join(said)
+
+
+def _drawn(path: Path, model: PretrainedOperator, given: dict, found: dict, known: dict) -> bool:
+    """Draw the first sample: input, prediction, and reference where the file has one."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    name, values = next(iter(found.items()))
+    dim = model.network.fields.dim
+    first = [(f"predicted {name}", values[0])]
+    if name in known and known[name].shape == values.shape:
+        first.append((f"{name} of the file", known[name][0]))
+        first.append(("difference", values[0] - known[name][0]))
+    source, given_first = next((k, np.asarray(v[0], float)) for k, v in given.items())
+    panels = [(f"input {source}", given_first), *first]
+    figure = Figure(figsize=(3.6 * len(panels), 3.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    unit = model.spec["outputs"][name]["unit"]
+    for axis, (title, value) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels,
+                                    strict=True):  # fmt: skip
+        value = np.squeeze(np.asarray(value, float))
+        while value.ndim > 2:
+            value = value[-1] if value.shape[-1] > 4 or dim < 3 else value[..., 0]
+        if value.ndim == 2:
+            figure.colorbar(axis.imshow(value.T, origin="lower", aspect="auto"), ax=axis)
+            held = model.network.fields.outputs[0].axes
+            names = ["t"] * (value.ndim > len(held)) + list(held)
+            names = names if len(names) == 2 else ["first axis", "second axis"]
+            axis.set_xlabel(f"{names[0]}, index")
+            axis.set_ylabel(f"{names[1]}, index")
+        else:
+            axis.plot(np.atleast_1d(value))
+            axis.set_xlabel("index")
+        named = title.split()[-1] == name and unit != "1"
+        axis.set_title(f"{title} [{unit}]" if named else title, fontsize=10)
+    figure.suptitle("the first sample of the file", fontsize=10)
+    figure.savefig(path, dpi=120)
+    return True
+
+
+def read_points(path: Path, timed: bool, dim: int) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Return x `(N, d)` and t `(N, 1)`, `(1,)` or None from a file.
+
+    Args:
+        path: .npz or .csv.
+        timed: Whether the model wants a time.
+        dim: Its number of space dimensions.
+
+    Raises:
+        InvalidArgument: If the file cannot be read or lacks an array.
+    """
+    if path.suffix not in (".npz", ".csv"):
+        raise InvalidArgument(f"input {path}", "a file name ending in .npz or .csv")
+    if not path.is_file():
+        raise InvalidArgument(f"there is no file {path}", "points as .npz or .csv")
+    try:
+        arrays = _read_npz(path) if path.suffix == ".npz" else _read_csv(path, timed, dim)
+    except UNREADABLE as error:
+        raise InvalidArgument(f"{path} cannot be read ({error})", "numbers only") from error
+    if "x" not in arrays:
+        raise InvalidArgument(
+            f"{path} holds {', '.join(arrays) or 'nothing'}",
+            f"an array x of shape (N, {dim})"
+            + (" and an array t of shape (N, 1)" if timed else ""),
+            "Write it with numpy.savez(path, x=x" + (", t=t)" if timed else ")"),
+        )
+    unknown = sorted(set(arrays) - {"x", "t"})
+    if unknown:
+        raise InvalidArgument(f"{path} holds {', '.join(unknown)} as well", "x and t only")
+    t = arrays.get("t")
+    return torch.from_numpy(arrays["x"]), None if t is None else torch.from_numpy(np.atleast_1d(t))
+
+
+def _read_npz(path: Path, whole: Sequence[str] = ()) -> dict[str, np.ndarray]:
+    """Return the arrays of a file, float64 except those named in `whole`."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            size = sum(entry.file_size for entry in archive.infolist())
+        if size > max(LARGEST_FILE, EXPANSION * path.stat().st_size):
+            raise ValueError(f"it expands to {size / 2**30:.0f} GiB")
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except (KeyError, AttributeError, TypeError, zipfile.BadZipFile) as error:
+        raise ValueError("not an .npz archive") from error
+    except Exception as error:  # zipfile raises its own families for damaged archives
+        raise ValueError(str(error)[:200] or type(error).__name__) from error
+    for name, value in arrays.items():
+        if not isinstance(value, np.ndarray):  # a member that is no array comes as bytes
+            raise ValueError(f"its part {name[:40]!r} is no array")
+        if value.dtype.kind not in "fiu":
+            raise ValueError(f"array {name} has dtype {value.dtype}")
+    # float64 and native byte order: files come from anywhere
+    kinds = {name: None if name in whole else np.float64 for name in arrays}
+    return {name: np.ascontiguousarray(arrays[name], dtype=kinds[name]) for name in arrays}
+
+
+def _read_csv(path: Path, timed: bool, dim: int) -> dict[str, np.ndarray]:
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        rows = [row for row in csv.reader(file) if row]
+    if not rows:
+        raise ValueError("it is empty")
+    header = None if _is_number(rows[0][0]) else [name.strip() for name in rows.pop(0)]
+    width = len(header or rows[0]) if header or rows else 0
+    for line, row in enumerate(rows, start=1 + bool(header)):
+        if len(row) != width:
+            raise ValueError(f"line {line} has {len(row)} columns, the first has {width}")
+    table = np.array([[float(v) for v in row] for row in rows], dtype=np.float64)
+    table = table.reshape(len(rows), width)
+    if header is None:
+        column = dim if timed and width == dim + 1 else None
+    else:
+        column = header.index("t") if "t" in header else None
+    if column is None:
+        return {"x": table}
+    return {"x": np.delete(table, column, axis=1), "t": table[:, column : column + 1]}
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def evaluating(path: Path) -> Iterator[None]:
+    """Turn what a network says about inputs that it cannot take into a message.
+
+    Raises:
+        InvalidArgument: If torch refuses, for instance grids of a size that a network cannot halve.
+    """
+    try:
+        yield
+    except SciMLError:
+        raise
+    except UNFIT as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise InvalidArgument(
+            f"the model cannot evaluate {path} ({lines[0][:200]})",
+            "inputs of the sizes that its card lists",
+        ) from error
+
+
+def write_fields(path: Path, fields: dict[str, np.ndarray]) -> None:
+    """Write arrays as .npz, or as .csv with columns value, du_dx1, …, as a whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    try:
+        if path.suffix == ".npz":
+            np.savez(temporary, **fields)
+        else:
+            columns = np.column_stack(list(fields.values()))
+            names = []
+            for name, field in fields.items():
+                slopes = [f"du_dx{j + 1}" for j in range(field.shape[-1])]
+                names += slopes if name == "gradient" else [name]
+            digits = 9 if fields["value"].dtype == np.float32 else 17
+            np.savetxt(
+                temporary,
+                columns,
+                fmt=f"%.{digits}g",
+                delimiter=",",
+                header=",".join(names),
+                comments="",
+            )
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def device_of(name: str) -> torch.device:
+    """Return the device of that name.
+
+    Raises:
+        InvalidArgument: If it is not here.
+    """
+    try:
+        device = torch.device(name)
+        if device.type == "meta":
+            raise RuntimeError("it holds no numbers")
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise InvalidArgument(
+            f"--device {name} ({reason})", "cpu, or an accelerator here"
+        ) from error
+    return device
+
+
+@contextlib.contextmanager
+def show_warnings(verb: str) -> Iterator[None]:
+    """Show warnings as lines of a verb while it runs."""
+
+    def show(message, category, filename, lineno, file=None, line=None) -> None:
+        print(f"{verb}: warning: {message}", file=sys.stderr)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", SciMLWarning)
+        warnings.showwarning = show
+        yield

@@ -1,0 +1,1 @@
+"""`sciml verify`: how wrong a trained model is, kind by kind."""

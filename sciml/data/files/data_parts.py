@@ -1,0 +1,124 @@
+"""Which samples train, validate and test: of one file, or with test files of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from sciml.data.files.field_layout import Layout
+from sciml.data.files.rows import Rows
+from sciml.data.files.statistics import check_finite
+from sciml.data.readers import open_source
+from sciml.data.readers.source import Source
+from sciml.errors import InvalidArgument
+
+CHUNK = 50  # samples looked at or evaluated at once
+
+TestSets = dict[str, tuple[Rows, np.ndarray, Layout]]
+
+
+def pieces(rows: Rows, numbers: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield row numbers in pieces that are read at once."""
+    width = max(CHUNK, rows.block)
+    for start in range(0, len(numbers), width):
+        yield numbers[start : start + width]
+
+
+def without_skipped(
+    chosen: dict[str, np.ndarray], rows: Rows, skip: str | Sequence[int] | None
+) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Return the parts without the samples to skip, and a note on these.
+
+    Args:
+        chosen: Row numbers by part.
+        rows: The arrays.
+        skip: Row numbers, "nan" for samples with numbers that are none, or None.
+
+    Raises:
+        InvalidArgument: For another word, or a number outside the file.
+    """
+    if skip is None:
+        return chosen, []
+    if isinstance(skip, str):
+        if skip != "nan":
+            raise InvalidArgument(f"data.skip={skip}", "nan, or a list of sample numbers")
+        left = {int(i) for numbers in chosen.values() for i in not_finite(rows, numbers)}
+    else:
+        left = {int(i) for i in skip}
+        outside = [i for i in left if not 0 <= i < rows.count]
+        if outside:
+            raise InvalidArgument(f"data.skip with {outside[0]}", f"numbers below {rows.count}")
+    kept = {k: numbers[~np.isin(numbers, list(left))] for k, numbers in chosen.items()}
+    return kept, [f"{len(left)} samples are left out (data.skip)"]
+
+
+def not_finite(rows: Rows, numbers: np.ndarray) -> np.ndarray:
+    """Return the row numbers of samples that hold a number that is none."""
+    bad = []
+    for piece in pieces(rows, numbers):
+        whole = torch.ones(len(piece), dtype=torch.bool)
+        for value in rows[piece].values():
+            if value.is_floating_point():
+                whole &= torch.isfinite(value).flatten(1).all(1)
+        bad.append(piece[~whole.numpy()])
+    return np.concatenate(bad) if bad else np.zeros(0, int)
+
+
+def test_sets(
+    paths: str | Sequence[str],
+    source: Source,
+    layout: Layout,
+    read: Callable[[Source], Layout],
+    rows: Callable[[Layout, int], Rows],
+) -> TestSets:
+    """Return rows, their numbers and the layout of every test file by name.
+
+    Args:
+        paths: The files.
+        source: The file of training samples.
+        layout: What was recognised in it.
+        read: Recognises the same in another file.
+        rows: Makes the rows of a layout.
+
+    Raises:
+        InvalidArgument: If a file has other arrays than those of training.
+    """
+    found: TestSets = {}
+    for path in [paths] if isinstance(paths, str) else list(paths):
+        other = open_source(path)
+        theirs = read(other)
+        for side in ("inputs", "outputs"):
+            wanted, has = getattr(layout, side), getattr(theirs, side)
+            if [(a.name, a.axes) for a in wanted] != [(a.name, a.axes) for a in has]:
+                raise InvalidArgument(
+                    f"data.test_path={path} with the {side} {', '.join(a.describe() for a in has)}",
+                    f"arrays like those of {source.path.name}: "
+                    f"{', '.join(a.describe() for a in wanted)}",
+                )
+        name = "test" if not found else f"test_{Path(path).stem}"
+        found[name] = (rows(theirs, other.chunked), np.arange(theirs.count), theirs)
+    return found
+
+
+def check_evaluated(rows: Rows, numbers: np.ndarray, tests: Mapping, path: Path) -> None:
+    """Refuse validation and test samples with numbers that are none.
+
+    Args:
+        rows: Of the file of training samples.
+        numbers: Of validation samples.
+        tests: The test sets.
+        path: For messages.
+
+    Raises:
+        InvalidArgument: Naming array, sample and place.
+    """
+    others = [(rows, numbers, path)]
+    others += [(held, n, f"{path}, test") for held, n, _ in tests.values()]
+    for held, chosen, where in others:
+        for i in range(0, len(chosen), CHUNK):
+            piece = chosen[i : i + CHUNK]
+            for name, value in held[piece].items():
+                check_finite(name, value, piece, where)

@@ -1,0 +1,1 @@
+"""Graphs as data: drawn while training, or given sets with their folds."""

@@ -1,0 +1,97 @@
+"""`.h5` and `.hdf5`: PDEBench and The Well by their names, anything else as named arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sciml.data.readers import pdebench_layouts, well
+from sciml.data.readers.generic import assemble
+from sciml.data.readers.netcdf import axes_of, axis_of, named
+from sciml.data.readers.source import KINDS, Array, Source
+from sciml.errors import InvalidArgument, optional
+
+if TYPE_CHECKING:
+    import h5py
+
+
+def read(path: Path) -> Source:
+    """Return what an HDF5 file holds; its handle stays open.
+
+    Raises:
+        MissingPackage: If h5py is not installed.
+        InvalidArgument: If the file is damaged.
+    """
+    try:
+        file = optional("h5py", "hdf5", f"{path}, an HDF5 file").File(path, "r")
+    except OSError as error:
+        raise InvalidArgument(
+            f"{path} cannot be read ({str(error).splitlines()[0][:120]})",
+            "an HDF5 file",
+            "It may be truncated: copy it again",
+        ) from error
+    for layout in (well, pdebench_layouts):
+        found = layout.recognised(file, path)
+        if found is not None:
+            return found
+    return _any(file, path)
+
+
+def _any(file: h5py.File, path: Path) -> Source:
+    """Return all arrays of a file by their full names, with axes where dimensions have names."""
+    nodes: dict[str, h5py.Dataset] = {}
+
+    def visit(name: str, node: Any) -> None:
+        if hasattr(node, "shape") and hasattr(node, "dtype"):
+            nodes[name] = node
+
+    file.visititems(visit)
+    arrays, coordinates, chunked = {}, {}, 0
+    for name, node in nodes.items():
+        if node.attrs.get("CLASS") == b"DIMENSION_SCALE":
+            if node.shape and node.dtype.kind in KINDS and b"This is a netCDF dimension" not in (
+                node.attrs.get("NAME") or b""
+            ):  # fmt: skip
+                coordinates[axis_of(name)] = np.asarray(node[()], float)
+            continue
+        dims = _dims(node)
+        unit = node.attrs.get("units", "")
+        unit = unit.decode() if isinstance(unit, bytes) else str(unit)
+        arrays[name] = Array(
+            name, tuple(node.shape), node.dtype, rows_of(node), axes_of(dims), unit=unit
+        )
+        if node.chunks and node.shape:
+            chunked = max(chunked, node.chunks[0])
+    for name in ("n", "c"):
+        coordinates.pop(name, None)
+    source = named(path, "HDF5 arrays", arrays, coordinates) if arrays else assemble(path, "", {})
+    source.attributes |= numbers_of(file)
+    source.chunked = chunked
+    return source
+
+
+def _dims(node: h5py.Dataset) -> tuple[str, ...]:
+    """Return the names of the dimensions of a dataset, as NetCDF 4 keeps them."""
+    try:
+        scales = [dim[0].name.rpartition("/")[2] if len(dim) else dim.label for dim in node.dims]
+    except (RuntimeError, KeyError):
+        return ()
+    return tuple(scales) if all(scales) else ()
+
+
+def rows_of(node: h5py.Dataset) -> Callable[[Any], np.ndarray]:
+    """Return what reads rows of a dataset."""
+    return lambda index: np.asarray(node[index])
+
+
+def numbers_of(file: h5py.File) -> dict[str, float]:
+    """Return the attributes of the root that are single numbers."""
+    found = {name: np.asarray(value) for name, value in file.attrs.items()}
+    return {
+        name: float(value.item())
+        for name, value in found.items()
+        if value.size == 1 and value.dtype.kind in KINDS
+    }

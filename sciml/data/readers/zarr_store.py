@@ -1,0 +1,44 @@
+"""`.zarr`: arrays of a store, named axes where `_ARRAY_DIMENSIONS` says so; needs zarr."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from sciml.data.readers.netcdf import axes_of, axis_of, named
+from sciml.data.readers.source import Array, Source
+from sciml.errors import InvalidArgument, optional
+
+
+def read(path: Path) -> Source:
+    """Return the arrays of a store.
+
+    Raises:
+        MissingPackage: If zarr is not installed.
+        InvalidArgument: If it is no store.
+    """
+    zarr = optional("zarr", "zarr", f"{path}, a zarr store")
+    try:
+        store = zarr.open_group(str(path), mode="r")
+        nodes = dict(store.arrays())
+    except Exception as error:  # any: families differ between versions of zarr
+        raise InvalidArgument(f"{path} cannot be read ({error})", "a zarr group") from error
+    arrays, coordinates = {}, {}
+    for name, node in nodes.items():
+        dims = tuple(node.attrs.get("_ARRAY_DIMENSIONS", ()))  # of xarray, in format 2
+        dims = dims or tuple(getattr(node.metadata, "dimension_names", None) or ())
+        if dims == (name,):
+            coordinates[axis_of(name)] = np.asarray(node[:], float)
+            continue
+        arrays[name] = Array(
+            name,
+            tuple(node.shape),
+            np.dtype(node.dtype),
+            lambda index, node=node: np.asarray(node.oindex[index] if node.shape else node[()]),
+            axes_of(dims),
+            unit=str(node.attrs.get("units", "")),
+        )
+    source = named(path, "zarr store", arrays, coordinates)
+    source.chunked = max((node.chunks[0] for node in nodes.values() if node.shape), default=0)
+    return source

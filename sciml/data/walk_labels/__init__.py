@@ -1,0 +1,1 @@
+"""Elliptic problems whose labels are walks on spheres, on grids and clouds."""

@@ -1,0 +1,1 @@
+"""Operators that are the homogenised law of a periodic cell."""

@@ -1,0 +1,116 @@
+"""Variational physics-informed operator network (VPIONet): displacement of a cell by coordinates.
+
+    w(x; ehat) = scale * sum_k b_k(ehat) t_k(x, m),      u = D^T ehat + w,
+
+b the branch, t a trunk on periodic features of the coordinates and on m, the material at x (-1 in
+the matrix, 1 in the fibre, 0 between),
+
+    tanh(A1 cos(2 pi x + p1) + c1) + tanh(A2 cos(2 pi y + p2) + c2) + tanh(A3 m + c3),
+
+so that w is periodic whatever the weights are. The nodes of the mesh are part of the network.
+
+Source: Eivazi et al., arXiv 2504.07976. Departure: the branch vanishes at zero strain
+(`network.anchor`).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sciml.arguments import typed
+from sciml.networks.cells.equino_law import Branch
+from sciml.networks.pointwise.layers import check_sizes
+
+
+class PeriodicFeatures(nn.Module):
+    """Features of points that repeat with period 1, and of the material there.
+
+    Args:
+        width: Number of features.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.x, self.y, self.material = (nn.Linear(1, width) for _ in range(3))
+        self.phase = nn.Parameter(2 * math.pi * torch.rand(2))
+
+    def forward(self, points: Tensor, material: Tensor) -> Tensor:
+        """Return features `(P, width)` of points `(P, 2)` and materials `(P,)`."""
+        wave = torch.cos(2 * math.pi * points + self.phase)
+        parts = self.x(wave[:, :1]), self.y(wave[:, 1:]), self.material(material[:, None])
+        return sum(torch.tanh(part) for part in parts)
+
+
+@typed
+class VPIONet(nn.Module):
+    """Displacement fluctuation at the nodes of a cell.
+
+    Args:
+        nodes: Number of nodes N.
+        modes: Products of branch and trunk.
+        width: Hidden width of both.
+        depth: Their hidden layers.
+        box: Strains of training lie in [-box, box]^3.
+        anchor: No fluctuation at zero strain.
+        scale: Factor on the sum; 1e-4 as published, which makes the first thousand steps slow.
+
+    Shapes: strain `(n, 3)` to displacement `(n, N, 2)`.
+    """
+
+    def __init__(
+        self,
+        nodes: int,
+        modes: int = 16,
+        width: int = 64,
+        depth: int = 4,
+        box: float = 0.04,
+        anchor: bool = True,
+        scale: float = 1e-3,
+    ) -> None:
+        super().__init__()
+        check_sizes(nodes=nodes, width=width)
+        self.branch = Branch(modes, width, depth, box, linear=False, anchor=anchor)
+        self.features = PeriodicFeatures(width)
+        self.hidden = nn.ModuleList(nn.Linear(width, width) for _ in range(depth))
+        self.output = nn.Linear(width, 2 * modes)
+        self.box, self.factor = float(box), float(scale)
+        self.register_buffer("points", torch.zeros(nodes, 2))
+        self.register_buffer("material", torch.zeros(nodes))
+
+    def place(self, points: Tensor, material: Tensor) -> None:
+        """Set the nodes `(N, 2)` and the material `(N,)` there."""
+        self.points, self.material = points, material
+
+    def trunk(self) -> Tensor:
+        """Return the modes at the nodes `(r, N, 2)`; constant parts are taken out."""
+        z = self.features(self.points, self.material)
+        for layer in self.hidden:
+            z = torch.tanh(layer(z))
+        t = self.factor * self.output(z).view(len(z), -1, 2).transpose(0, 1)
+        return t - t.mean(1, keepdim=True)
+
+    def fluctuation(self, strain: Tensor) -> Tensor:
+        """Return w `(n, N, 2)`."""
+        return torch.tensordot(self.branch(strain), self.trunk(), 1)
+
+    def forward(self, strain: Tensor) -> Tensor:
+        """Return the displacement u `(n, N, 2)`."""
+        xx, yy, shear = strain.T
+        rows = torch.stack([torch.stack([xx, shear / 2], 1), torch.stack([shear / 2, yy], 1)], 1)
+        return self.points @ rows + self.fluctuation(strain)
+
+    def schema(self) -> dict[str, dict[str, Any]]:
+        """Return what the operator takes and returns."""
+        shape = ["N", len(self.points), 2]
+        return {
+            "inputs": {"strain": {"shape": ["N", 3], "unit": "1", "dtype": "float"}},
+            "outputs": {"displacement": {"shape": shape, "unit": "cell size"}},
+        }
+
+    def infer(self, strain: Tensor) -> dict[str, Tensor]:
+        """Return the displacement."""
+        return {"displacement": self(strain)}

@@ -1,0 +1,1 @@
+"""Networks on graphs: message passing, and layers that solve on the whole graph."""

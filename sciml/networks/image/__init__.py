@@ -1,0 +1,1 @@
+"""Image classifiers whose features are an equilibrium or the end of a flow."""

@@ -1,0 +1,45 @@
+"""One perceptron for each output of a system, side by side."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from sciml.arguments import typed
+from sciml.networks.pointwise.mlp import MLP
+
+
+@typed
+class PerOutput(nn.Module):
+    """K perceptrons with one output each: fields of different kinds do not share layers.
+
+    Args:
+        dim: Number of coordinates, 0 if the network does not see x.
+        time: Whether the network sees t.
+        features: Number of known features.
+        outputs: Number of outputs K.
+        width: Hidden width of each.
+        depth: Linear layers of each, at least 2.
+        activation: tanh, sin, gelu or silu.
+
+    Shapes: x `(N, d)`, t `(N, 1)`, f `(N, m)` to `(N, K)`.
+    """
+
+    def __init__(
+        self,
+        *,
+        dim: int,
+        time: bool = False,
+        features: int = 0,
+        outputs: int = 1,
+        width: int = 32,
+        depth: int = 4,
+        activation: str = "tanh",
+    ) -> None:
+        super().__init__()
+        sizes = {"dim": dim, "time": time, "features": features, "width": width, "depth": depth}
+        self.parts = nn.ModuleList(MLP(**sizes, activation=activation) for _ in range(outputs))
+
+    def forward(self, x, t=None, f=None):
+        """Return `(N, K)`."""
+        return torch.cat([part(x, t, f) for part in self.parts], -1)

@@ -1,0 +1,1 @@
+"""What a loss tells of its curvature: terms, recorded layers, Jacobians, per-sample gradients."""

@@ -1,0 +1,1 @@
+"""Optimizers with a diagonal of the curvature: Sophia and AdaHessian."""

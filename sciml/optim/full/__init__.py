@@ -1,0 +1,1 @@
+"""Optimizers with full curvature: energy natural gradients, Gauss-Newton, quasi-Newton."""

@@ -1,0 +1,1 @@
+"""Optimizers that know nothing but losses: CBO, DeepZero and PolyStep."""

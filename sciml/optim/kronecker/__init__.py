@@ -1,0 +1,1 @@
+"""Optimizers with Kronecker-factored curvature: K-FAC and MKOR."""

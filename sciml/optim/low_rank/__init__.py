@@ -1,0 +1,1 @@
+"""Optimizers in few directions: GaLore, Natural GaLore and M-FAC."""

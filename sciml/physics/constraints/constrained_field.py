@@ -1,0 +1,51 @@
+"""What a layer of constraints returns: the field, and what every expert did."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from sciml.physics.constraints.expert_split import Split
+from sciml.physics.constraints.points import PointSet
+from sciml.solvers import Status
+from sciml.solvers.solution import LinearReport
+
+
+@dataclass
+class Constrained:
+    """A field that obeys its equation as far as the basis can, and what every expert did.
+
+    Attributes:
+        value: u `(B, *grid)`, with its derivative.
+        columns: The scaled functions `(B, N, *grid)` that the weights multiply.
+        weights: `(B, K, N)`, of the scaled functions.
+        status: `(B, K)` integers, see `sciml.solvers.Status`.
+        iterations: `(B, K)`.
+        residual: Root mean square of the equation's rows of every expert `(B, K)`, at its weights.
+        rank: `(B, K)` numerical rank of the rows' Jacobian, up to N; None if not asked for.
+        points: Points of every expert.
+        split: The blocks.
+        adjoint: Newest linear solve of the derivative, filled by the backward pass.
+    """
+
+    value: Tensor
+    columns: Tensor
+    weights: Tensor
+    status: Tensor
+    iterations: Tensor
+    residual: Tensor
+    rank: Tensor | None
+    points: PointSet
+    split: Split
+    adjoint: LinearReport
+
+    @property
+    def converged(self) -> Tensor:
+        """Return `(B, K)` booleans."""
+        return self.status == Status.CONVERGED
+
+    @property
+    def jump(self) -> Tensor:
+        """Return the root mean square of the jumps between blocks `(B,)`; 0 for one expert."""
+        return self.split.jump(self.columns, self.weights)

@@ -1,0 +1,1 @@
+"""Partial differential equations of one unknown, with reference solutions."""

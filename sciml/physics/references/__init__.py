@@ -1,0 +1,1 @@
+"""Reference values of problems: quadrature, radial solvers, and what costs nothing."""

@@ -1,0 +1,1 @@
+"""Derivatives of solutions: implicit, unrolled, and through a reversible iteration."""

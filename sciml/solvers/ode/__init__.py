@@ -1,0 +1,1 @@
+"""Initial value problems: integrators, their adjoints and a stiff solver."""
