@@ -15,9 +15,9 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from sciml.cli.checks.values import memory
 from sciml.cli.runs import initial
 from sciml.cli.targets import preflight
-from sciml.cli.checks.values import memory
 from sciml.errors import ConfigError, PretrainedError, SciMLError
 from sciml.optim import schedules
 from sciml.pretrained.weights import Bounded

@@ -12,10 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from sciml.cli import paths
-from sciml.cli.records import resume
-from sciml.cli.records import run_folder
 from sciml.cli.memory import beyond_memory
-from sciml.cli.records.rank_watch import FIRST, LOOK, Ranks, mark_failed, said, watch_children, watch_parent
+from sciml.cli.records import resume, run_folder
+from sciml.cli.records.rank_watch import (
+    FIRST,
+    LOOK,
+    Ranks,
+    mark_failed,
+    said,
+    watch_children,
+    watch_parent,
+)
 from sciml.errors import ConfigError, ConvergenceError, RunFailed, SciMLError, TrainingDiverged
 
 log = logging.getLogger("sciml")

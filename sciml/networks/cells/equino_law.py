@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from sciml.arguments import typed
 from sciml.errors import InvalidArgument
-from sciml.networks.pointwise.layers import check_sizes
+from sciml.networks.sizes import check_sizes
 
 SPREAD = 1e-9  # of the coefficients: least scale of a mode that the skip fits as it is
 FLOOR = 0.02  # of the box: smaller strains than this weigh no more in the fit of the skip

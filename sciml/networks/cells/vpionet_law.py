@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from sciml.arguments import typed
 from sciml.networks.cells.equino_law import Branch
-from sciml.networks.pointwise.layers import check_sizes
+from sciml.networks.sizes import check_sizes
 
 
 class PeriodicFeatures(nn.Module):

@@ -41,6 +41,7 @@ from sciml.arguments import typed
 from sciml.errors import InvalidArgument
 from sciml.networks.elliptic.elliptic_schema import check_box, grid_schema
 from sciml.networks.elliptic.free_space import FreeSpace, convolve
+from sciml.networks.sizes import check_sizes
 from sciml.networks.spectral.spectral_convolution import SpectralMix
 
 RAMP = 0.1  # l of t
@@ -97,6 +98,7 @@ class WosFNO(nn.Module):
         hidden: int = 32,
     ) -> None:
         super().__init__()
+        check_sizes(width=width, modes=modes, layers=layers, hidden=hidden)
         check_box(half, nodes, dim)
         unknown = [name for name in coefficients if name not in COEFFICIENTS]
         if unknown:

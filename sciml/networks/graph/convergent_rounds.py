@@ -46,7 +46,7 @@ class SharpLinear(nn.Linear):
 
     def __init__(self, inputs: int, outputs: int, sharpness: float) -> None:
         super().__init__(inputs, outputs, bias=False)
-        self.sharpness = nn.Parameter(torch.full((outputs,), sharpness))
+        self.sharpness = nn.Parameter(torch.full((outputs,), float(sharpness)))
 
     def forward(self, values: Tensor) -> Tensor:
         """Return `(..., outputs)`."""

@@ -14,7 +14,8 @@ from torch import nn
 
 from sciml.arguments import typed
 from sciml.errors import InvalidArgument
-from sciml.networks.pointwise.layers import InputLayer, activation_function, check_sizes
+from sciml.networks.pointwise.layers import InputLayer, activation_function
+from sciml.networks.sizes import check_sizes
 
 
 @typed
@@ -49,7 +50,7 @@ class MLP(nn.Module):
         share: int = 1,
     ) -> None:
         super().__init__()
-        check_sizes(width=width, depth=depth)
+        check_sizes(width=width, depth=depth, outputs=outputs)
         self.input = InputLayer(
             dim=dim, time=time, features=features, width=width, input_scale=input_scale, share=share
         )
@@ -95,7 +96,7 @@ class ResidualMLP(nn.Module):
         share: int = 1,
     ) -> None:
         super().__init__()
-        check_sizes(width=width, blocks=blocks)
+        check_sizes(width=width, blocks=blocks, outputs=outputs)
         self.input = InputLayer(
             dim=dim, time=time, features=features, width=width, input_scale=input_scale, share=share
         )
@@ -145,7 +146,7 @@ class ModifiedMLP(nn.Module):
         input_scale: float = 1.0,
     ) -> None:
         super().__init__()
-        check_sizes(width=width, depth=depth)
+        check_sizes(width=width, depth=depth, outputs=outputs)
         # One product with x for the two encoders and the first layer together.
         self.input = InputLayer(
             dim=dim, time=time, features=features, width=3 * width, input_scale=input_scale
@@ -199,9 +200,11 @@ class FourierMLP(nn.Module):
         activation: str = "tanh",
     ) -> None:
         super().__init__()
-        check_sizes(width=width, depth=depth, frequencies=frequencies)
+        check_sizes(width=width, depth=depth, frequencies=frequencies, outputs=outputs)
         self.input = InputLayer(dim=dim, time=time, features=features, width=frequencies)
         several = isinstance(scale, list | tuple)
+        if min(scale if several else [scale]) < 0:
+            raise InvalidArgument(f"network.scale={scale}", "zero or more")
         if several and (len(scale) != features or dim or time):
             raise InvalidArgument(
                 f"network.scale of {len(scale)} numbers for {features} features",

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from sciml.arguments import typed
 from sciml.autodiff import Coordinates, Jet, Radial, Sparse
 from sciml.errors import InvalidArgument
-from sciml.networks.pointwise.layers import check_sizes
 from sciml.networks.pointwise.mlp import MLP
+from sciml.networks.sizes import check_sizes
 
 
 class PairSum(nn.Module):

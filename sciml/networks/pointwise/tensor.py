@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from sciml.arguments import typed
 from sciml.autodiff import Jet, linear_map
 from sciml.errors import InvalidArgument
-from sciml.networks.pointwise.layers import activation_function, check_sizes
+from sciml.networks.pointwise.layers import activation_function
+from sciml.networks.sizes import check_sizes
 
 
 def _linear(z, function):

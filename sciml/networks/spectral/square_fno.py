@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from sciml.arguments import typed
 from sciml.errors import InvalidArgument
+from sciml.networks.sizes import check_sizes
 from sciml.networks.spectral.fourier_layer import FourierLayer
 
 
@@ -68,6 +69,7 @@ class FieldOperator(nn.Module):
         out_std: float = 1.0,
     ) -> None:
         super().__init__()
+        check_sizes(in_channels=in_channels, width=width, hidden=hidden)
         self.in_channels, self.positions = in_channels, positions
         for name, value, default in (("mean", mean, 0.0), ("std", std, 1.0)):
             value = [default] * in_channels if value is None else list(value)
@@ -140,8 +142,7 @@ class FNO(FieldOperator):
         out_std: float = 1.0,
     ) -> None:
         super().__init__(in_channels, width, hidden, positions, mean, std, out_mean, out_std)
-        if blocks < 1:
-            raise InvalidArgument(f"network.blocks={blocks}", "a positive integer")
+        check_sizes(blocks=blocks, modes=modes)
         self.tied, self.blocks = tied, blocks
         layers = 1 if tied else blocks
         self.layers = nn.ModuleList(FourierLayer(width, modes) for _ in range(layers))

@@ -30,6 +30,8 @@ def inscribed(domain: Ball | Ellipse | Star | Annulus, corners: int = 128) -> Po
         InvalidArgument: For other kinds of domains.
     """
     check_kind("domain", domain, Domain)
+    if corners < 3:
+        raise InvalidArgument(f"corners={corners}", "at least 3")
     t = torch.arange(corners, dtype=torch.float64, device=domain.bounds()[0].device)
     t = t * (2 * math.pi / corners)
     if isinstance(domain, Star):

@@ -35,6 +35,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from sciml.arguments import typed
 from sciml.errors import InvalidArgument
 from sciml.physics.elliptic.elliptic_problem import Field, check_fields
 from sciml.physics.geometry import Domain, Reflecting
@@ -85,6 +86,7 @@ class Mixed:
         check_fields(self, "boundary", "flux", "source", constant=("screening",))
 
 
+@typed
 @dataclass(frozen=True)
 class WalkOnStars(WalkOnSpheres):
     """Estimates solutions of mixed problems by random walks.
