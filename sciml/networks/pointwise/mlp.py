@@ -203,7 +203,7 @@ class FourierMLP(nn.Module):
         check_sizes(width=width, depth=depth, frequencies=frequencies, outputs=outputs)
         self.input = InputLayer(dim=dim, time=time, features=features, width=frequencies)
         several = isinstance(scale, list | tuple)
-        if min(scale if several else [scale]) < 0:
+        if any(value < 0 for value in (scale if several else [scale])):
             raise InvalidArgument(f"network.scale={scale}", "zero or more")
         if several and (len(scale) != features or dim or time):
             raise InvalidArgument(
