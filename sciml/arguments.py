@@ -25,9 +25,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sciml.errors import InvalidArgument, InvalidType
+from sciml.errors import InvalidArgument, InvalidType, did_you_mean
 
 WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+
+# Groups of the command line whose keys are the arguments of a room's classes.
+PREFIXES = {"networks": "network.", "data": "data."}
 
 Kind = Callable[[Any], str]  # what was expected, empty for what is of the kind
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -43,27 +46,28 @@ def takes(**kinds: Kind) -> Callable[[Function], Function]:
         InvalidType: By the function, naming the argument and what came.
         InvalidArgument: By the function, for a word that is no option of a choice.
     """
+    return lambda function: _checked(function, kinds, "")
 
-    def wrap(function: Function) -> Function:
-        parameters = inspect.signature(function).parameters.values()
-        # what follows *values comes by name alone
-        names = [
-            p.name for p in itertools.takewhile(lambda p: p.kind < p.VAR_POSITIONAL, parameters)
-        ]
 
-        @functools.wraps(function)
-        def checked(*args: Any, **kwargs: Any) -> Any:
-            for name, value in (*zip(names, args, strict=False), *kwargs.items()):
-                if name in kinds and (wanted := kinds[name](value)):
-                    choice = isinstance(value, str) and getattr(kinds[name], "choice", False)
-                    if choice or (isinstance(value, float) and value != value):
-                        raise InvalidArgument(f"{name}={value!r:.60}", wanted)
-                    raise InvalidType(f"{name} is {shown(value)}", wanted)
-            return function(*args, **kwargs)
+def _checked(function: Function, kinds: Mapping[str, Kind], prefix: str) -> Function:
+    parameters = inspect.signature(function).parameters.values()
+    # what follows *values comes by name alone
+    names = [p.name for p in itertools.takewhile(lambda p: p.kind < p.VAR_POSITIONAL, parameters)]
 
-        return checked
+    @functools.wraps(function)
+    def checked(*args: Any, **kwargs: Any) -> Any:
+        for name, value in (*zip(names, args, strict=False), *kwargs.items()):
+            if name in kinds and (wanted := kinds[name](value)):
+                options = getattr(kinds[name], "options", ())
+                if isinstance(value, str) and options:
+                    close = did_you_mean(value, map(str, options)).partition("Available")[0]
+                    raise InvalidArgument(f"{prefix}{name}={value!r:.60}", wanted, close.strip())
+                if isinstance(value, float) and value != value:
+                    raise InvalidArgument(f"{prefix}{name}=nan", wanted)
+                raise InvalidType(f"{prefix}{name} is {shown(value)}", wanted)
+        return function(*args, **kwargs)
 
-    return wrap
+    return checked
 
 
 def shown(value: Any) -> str:
@@ -247,7 +251,12 @@ def made(*methods: str, what: str) -> Kind:
 
 def maybe(kind: Kind) -> Kind:
     """Return a kind that accepts None, too."""
-    return lambda value: "" if value is None or not kind(value) else f"{kind(value)}, or None"
+
+    def either_way(value: Any) -> str:
+        return "" if value is None or not kind(value) else f"{kind(value)}, or None"
+
+    either_way.options = getattr(kind, "options", ())
+    return either_way
 
 
 def either(*kinds: Kind) -> Kind:
@@ -278,7 +287,7 @@ def one_of(*options: Any) -> Kind:
     def kind(value: Any) -> str:
         return "" if isinstance(value, str | int) and value in options else said
 
-    kind.choice = True
+    kind.options = options
     return kind
 
 
@@ -293,7 +302,8 @@ def typed(target: Any) -> Any:
     given = {p.name: str(p.annotation) for p in inspect.signature(function).parameters.values()}
     known = vars(sys.modules[target.__module__])  # a dataclass's own __init__ has no names
     kinds = {name: kind for name, text in given.items() if (kind := _written(text, known))}
-    checked = takes(**kinds)(function)
+    room = target.__module__.removeprefix("sciml.").partition(".")[0]
+    checked = _checked(function, kinds, PREFIXES.get(room, ""))
     if not isinstance(target, type):
         return checked
     target.__init__ = checked

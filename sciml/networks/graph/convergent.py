@@ -18,7 +18,7 @@ part; systems are solved and judged one by one, not as one batch.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import torch
@@ -112,7 +112,7 @@ class CGS(GraphNetwork):
         edge_log: Sequence[int] = (),
         edge_center: Sequence[int] = (),
         double: bool = False,
-        linear: str = "auto",
+        linear: str | Callable = "auto",
         rtol: float | None = None,
         on_failure: Policy = "warn",
         solver: Any = None,

@@ -20,7 +20,7 @@ Not in the paper of `sciml.networks.graph.convergent`; its single solve is `roun
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
@@ -118,7 +118,7 @@ class RefinedCGS(CGS):
         edge_log: Sequence[int] = (),
         edge_center: Sequence[int] = (),
         double: bool = False,
-        linear: str = "auto",
+        linear: str | Callable = "auto",
         rtol: float | None = None,
         on_failure: Policy = "warn",
         adjoint: Implicit | None = None,
