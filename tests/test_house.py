@@ -136,6 +136,12 @@ def test_versions_agree():
     assert project["version"] == sciml.__version__
 
 
+def test_every_folder_of_code_is_a_package():
+    """One without `__init__.py` imports here, but is left out of what is installed."""
+    folders = {file.parent for file in (ROOT / "sciml").rglob("*.py")}
+    assert [str(f) for f in sorted(folders) if not (f / "__init__.py").exists()] == []
+
+
 def test_datasets_is_no_package():
     assert not (ROOT / "datasets" / "__init__.py").exists()
 

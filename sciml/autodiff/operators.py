@@ -30,11 +30,12 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from sciml.arguments import integers, shown, typed, whole
+from sciml.arguments import integers, shown, whole
 from sciml.autodiff.directions import DenseDirections, SparseDirections
 from sciml.autodiff.draws import DifferentialOperator, Draw
 from sciml.autodiff.seed import push
 from sciml.errors import InvalidArgument, InvalidType
+from sciml.typed_arguments import typed
 
 CoordinateIndex = int | Tensor
 

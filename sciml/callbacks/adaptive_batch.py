@@ -33,8 +33,10 @@ from sciml.optim.curvature.per_sample import layer_rows, term_slots
 from sciml.optim.curvature.terms import LossTerm, total_loss
 from sciml.optim.curvature.uses import mixing_terms
 from sciml.optim.flat import flatten
+from sciml.typed_arguments import typed
 
 
+@typed
 class AdaptiveBatch(pl.Callback):
     """Grows `data.points` and `data.condition_points` when the norm test fails.
 

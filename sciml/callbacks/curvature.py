@@ -25,8 +25,10 @@ from sciml.optim.construct import curvature_of
 from sciml.optim.curvature.capture import Capture
 from sciml.optim.curvature.objective import Objective
 from sciml.optim.curvature.terms import LossTerm
+from sciml.typed_arguments import typed
 
 
+@typed
 class CurvatureCallback(pl.Callback):
     """Feeds loss terms to the optimizer; does nothing for optimizers that want none.
 

@@ -19,6 +19,7 @@ from sciml.pretrained.checks.distance_checks import described
 from sciml.pretrained.checks.joint import joint_range
 from sciml.pretrained.classes import class_table
 from sciml.pretrained.saving.save import update_metrics
+from sciml.typed_arguments import typed
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +34,7 @@ UNKNOWN = (
 )
 
 
+@typed
 class ExportPretrained(pl.Callback):
     """Writes `pretrained/` when training ends and adds the test metrics when they are known.
 

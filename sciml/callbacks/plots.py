@@ -33,10 +33,12 @@ import lightning.pytorch as pl
 
 from sciml.callbacks.figures import plot_confusion, plot_curve, plot_fields, readable
 from sciml.callbacks.run_figures import plot_losses, plot_ray, plot_scatter, plot_unknowns
+from sciml.typed_arguments import typed
 
 log = logging.getLogger(__name__)
 
 
+@typed
 class Plots(pl.Callback):
     """Draws `plots/*.png` in the run folder at the end of fit and of test, on rank 0.
 

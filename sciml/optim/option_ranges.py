@@ -129,7 +129,7 @@ def one_of(choices: Iterable[Any], **options: Any) -> None:
     """
     choices = tuple(choices)
     for name, value in options.items():
-        if value not in choices:
+        if not isinstance(value, str | int | float | None) or value not in choices:
             listed = ", ".join(str(c) for c in choices)
             close = did_you_mean(str(value), map(str, choices)).rpartition("Available")[0]
             raise InvalidArgument(f"optimizer.{name}={value}", f"one of {listed}", close.strip())

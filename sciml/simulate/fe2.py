@@ -22,7 +22,6 @@ from pathlib import Path
 
 import numpy as np
 
-from sciml.arguments import typed
 from sciml.errors import InvalidArgument
 from sciml.physics.checks import check_number, check_positive
 from sciml.physics.solids.block_cells import check_count
@@ -45,6 +44,7 @@ from sciml.simulate.macro import MacroSolver
 from sciml.simulate.macro_results import MacroSolution, MacroState
 from sciml.simulate.micro import CellMicro, GalerkinMicro, MaterialMicro, Micro, OperatorMicro
 from sciml.simulate.simulation import Simulation, setting
+from sciml.typed_arguments import typed
 
 CELLS = ("disk", "plastic_disk", "rve1", "rve2", "rve3", "random", "file")
 STATE = "state.npz"

@@ -19,7 +19,6 @@ from collections.abc import Callable
 
 import numpy as np
 
-from sciml.arguments import typed
 from sciml.errors import InvalidArgument, NumericalWarning, RangeWarning
 from sciml.physics.checks import check_positive
 from sciml.physics.solids.assembly import Assembly, factorised
@@ -28,6 +27,7 @@ from sciml.physics.solids.structures import Structure
 from sciml.simulate.macro_results import Failure, MacroSolution, MacroState, Step
 from sciml.simulate.micro import Micro, MicroResponse
 from sciml.solvers.solution import Status
+from sciml.typed_arguments import typed
 
 END = 1e-9  # loads closer than this are the same
 

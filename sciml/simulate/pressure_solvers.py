@@ -21,7 +21,6 @@ from typing import Any
 
 import torch
 
-from sciml.arguments import typed
 from sciml.errors import InvalidArgument
 from sciml.networks.preconditioners.learned_preconditioner import (
     LearnedPreconditioner,
@@ -37,6 +36,7 @@ from sciml.solvers.linear import (
     Stencil,
     guarded,
 )
+from sciml.typed_arguments import typed
 
 NAMES = ("cg", "mic", "multigrid", "amg", "learned", "dcdm", "auto")
 LEARNED = ("learned", "dcdm")

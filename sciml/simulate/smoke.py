@@ -9,12 +9,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from sciml.arguments import typed
 from sciml.physics.checks import check_number
 from sciml.physics.fluids import Flow, FlowState, MovingBall, SmokeFlow
 from sciml.simulate.flow_simulation import FlowSimulation
 from sciml.simulate.frames import Picture, plane, solid_share
 from sciml.simulate.simulation import setting
+from sciml.typed_arguments import typed
 
 PERIOD = 3.0  # seconds
 SWING = 0.22

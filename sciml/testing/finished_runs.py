@@ -12,7 +12,8 @@ import torch
 
 from sciml.cli.records import run_folder
 
-CLOCKS = ("_per_s", "/walk_share", "seconds")  # ends of the names of metrics that tell the time
+# Ends of the names of metrics that tell the time.
+CLOCKS = ("_per_s", "/walk_share", "curvature/share", "share_of_time_reading", "seconds")
 OLD_SEED = 77
 
 

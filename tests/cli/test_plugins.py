@@ -14,6 +14,7 @@ from sciml import plugins
 from sciml.cli import paths
 from sciml.cli.targets import resolving
 from sciml.errors import ConfigError, PretrainedError
+from sciml.pretrained.classes import class_table
 from sciml.testing import runs
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -138,6 +139,37 @@ def test_mistakes_in_a_plugins_keys_are_answered_like_ours(here):
 def test_what_is_no_plugin_is_refused(here, word, said):
     with pytest.raises(ConfigError, match=said):
         runs.compose([word, "model=pinn_poisson"])
+
+
+BROKEN = {
+    "raises": ('raise RuntimeError("the lab is closed")', "RuntimeError: the lab is closed"),
+    "ends": ("raise SystemExit(3)", "SystemExit: 3"),
+    "no Python": ("def f(:\n", "SyntaxError"),
+    "an attribute": ("import os\nos.nothing", "AttributeError"),
+    "another package": ("import nothing_at_all", "no module named nothing_at_all"),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+@pytest.mark.parametrize("named", ["typed", "installed"])
+def test_a_package_that_fails_when_imported_is_one_message(kind, named, tmp_path, monkeypatch):
+    code, said = BROKEN[kind]
+    name = f"lab_{kind.replace(' ', '_')}_{named}"
+    (tmp_path / name / "configs/problem").mkdir(parents=True)
+    (tmp_path / name / "__init__.py").write_text(code)
+    (tmp_path / name / "configs/problem/ours.yaml").write_text(f"_target_: {name}.Disk\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(plugins, "_typed", {})
+    words = ["model=pinn_poisson2d", "problem=ours"]
+    if named == "typed":
+        words = [f"plugins=[{name}]", *words]
+    else:
+        monkeypatch.setattr(plugins, "_installed", lambda: (name,))
+    with pytest.raises(ConfigError, match=f"{name}.*{said}"):
+        runs.compose(words)
+    if "module" not in said:
+        with pytest.raises(ConfigError, match=said):
+            class_table._from_plugin("problem", f"{name}:Disk")
 
 
 def test_a_name_that_we_have_is_refused(here, tmp_path, monkeypatch):

@@ -202,6 +202,13 @@ def test_a_completed_run_continued_says_the_same(run, finished):
     assert said() == before
 
 
+def test_a_table_of_metrics_that_was_taken_away_is_told(run, finished):
+    (run.work / "it" / "metrics.csv").unlink()
+    code, out, err = run("model=toy", "hydra.run.dir=it", "ckpt_path=last")
+    assert code == 0 and "no rows of the first 12 steps" in out + err
+    assert json.loads((run.work / "it" / "metrics.json").read_text())["status"] == "completed"
+
+
 def test_a_linked_checkpoint_belongs_to_the_folder_it_lies_in(run, finished, tmp_path):
     finished.rename(tmp_path / "elsewhere.ckpt")
     finished.symlink_to(tmp_path / "elsewhere.ckpt")

@@ -43,7 +43,7 @@ def resolve(target: object) -> Callable[..., Any]:
     if any(part.startswith("_") or not part.isidentifier() for part in target.split(".")):
         raise ConfigError(f"{target[:80]} is private, or no name", packages)
     try:
-        found = getattr(importlib.import_module(module), name)
+        found = getattr(plugins.imported(module), name)
     except ModuleNotFoundError as error:
         missing = error.name or module
         hint = INSTALL.get(missing.partition(".")[0], "")

@@ -25,9 +25,11 @@ from torch import Tensor, nn
 
 from sciml.errors import InvalidArgument, did_you_mean
 from sciml.networks.image.image_layers import image_encoder, image_head, image_schema, per_channel
+from sciml.networks.sizes import check_sizes
 from sciml.solvers.ode.initial_value import integrate, local_estimates
 from sciml.solvers.ode.ode_method import ODE, check_gradient
 from sciml.solvers.solution import Solution
+from sciml.typed_arguments import typed
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": F.relu,
@@ -78,6 +80,7 @@ class ConvField(nn.Module):
         return self.norm2(y if mask is None else y * mask)
 
 
+@typed
 class FlowClassifier(nn.Module):
     """Encoder, head and reports of all networks here; a subclass says how x becomes z(1).
 
@@ -124,6 +127,8 @@ class FlowClassifier(nn.Module):
         solver: Any = None,
     ) -> None:
         super().__init__()
+        check_sizes(in_channels=in_channels, classes=classes, image_size=image_size, stride=stride)
+        check_sizes(width=width, head=head, groups=groups)
         channels = width + augment
         if activation not in ACTIVATIONS:
             raise InvalidArgument(

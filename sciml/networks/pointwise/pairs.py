@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from sciml.autodiff import Coordinates, Jet, RadialDirection, SparseDirections
 from sciml.errors import InvalidArgument
-from sciml.networks.pointwise.layers import check_sizes
 from sciml.networks.pointwise.mlp import MLP
+from sciml.networks.sizes import check_sizes
+from sciml.typed_arguments import typed
 
 
 class PairSum(nn.Module):
@@ -149,6 +150,7 @@ def _monomial(powers: list, a: int, b: int, inner: bool) -> Tensor | None:
     return powers[b][:, 1:] if left is None else left * powers[b][:, 1:]
 
 
+@typed
 class PairNetwork(nn.Module):
     """Sum of a `PairSum`, a constant and, if `width` is positive, an MLP.
 

@@ -34,6 +34,7 @@ from sciml.networks.preconditioners.learned_preconditioner import Preconditioner
 from sciml.solvers.linear import Stencil, high, low
 from sciml.solvers.linear.coarsening import Transfer
 from sciml.solvers.linear.v_cycle import Cycle, Level, cycles_of_slice, group_cycles, v_cycles
+from sciml.typed_arguments import typed
 
 LEAST, GATE = 0.25, 3.0  # smallest g, and its logit at zero weights, which give 0.96
 NARROW, WIDE = 0.05, 0.95  # range of the lower end of the smoother's interval over the upper one
@@ -41,6 +42,7 @@ SHIFT, FACE = math.log(2.0), math.log(8.0)  # largest logarithms of p and of k
 LEVELS = 8.0  # scale of the channel that tells levels apart
 
 
+@typed
 class LearnedMultigrid(PreconditionerNetwork):
     """Learned symmetric positive definite V-cycle.
 

@@ -19,8 +19,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from sciml.arguments import typed
 from sciml.errors import InvalidArgument
+from sciml.typed_arguments import typed
 
 
 @typed

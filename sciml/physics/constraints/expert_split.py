@@ -23,8 +23,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from sciml.arguments import typed
+from sciml.arguments import counts, either, names, takes, text, whole
 from sciml.errors import InvalidArgument
+from sciml.typed_arguments import typed
 
 
 @typed
@@ -227,6 +228,7 @@ def _ramp(distance: Tensor, reach: int) -> Tensor:
 
 
 @typed
+@takes(experts=whole, split=either(text, counts), axes=names, sizes=counts)
 def counts_of(
     experts: int, split: str | Sequence[int], axes: Sequence[str], sizes: Sequence[int]
 ) -> tuple[int, ...]:

@@ -29,7 +29,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sciml.arguments import typed
+from sciml.arguments import count, generator, made, takes
 from sciml.errors import InvalidArgument
 from sciml.physics.elliptic.curve_reference import curve_reference
 from sciml.physics.elliptic.domain_families import REACH, balls, ellipses, l_shapes, polygons, stars
@@ -45,6 +45,7 @@ from sciml.physics.elliptic.elliptic_solutions import (
 )
 from sciml.physics.geometry import Box, Domain, Star
 from sciml.physics.geometry.domain_rows import uniform
+from sciml.typed_arguments import typed
 
 Law = Callable[[int, torch.Generator], Domain]
 
@@ -75,6 +76,14 @@ class Family(ABC):
 
     dim: int = 2
     coefficients: tuple[str, ...] = ()
+
+    def __init_subclass__(cls, **kwargs) -> None:
+        """Put the check of arguments around the two laws that the class defines."""
+        super().__init_subclass__(**kwargs)
+        domain = made("bounds", "nearest", what="a domain of sciml.physics.geometry")
+        for name in {"domains", "fields"} & vars(cls).keys():
+            check = takes(count=count, domain=domain, generator=generator)
+            setattr(cls, name, check(vars(cls)[name]))
 
     @abstractmethod
     def domains(self, count: int, generator: torch.Generator) -> Domain:

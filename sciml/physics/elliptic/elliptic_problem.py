@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sciml.arguments import maybe, numbers, shown
 from sciml.errors import InvalidArgument, InvalidType
 from sciml.shapes import check_call, check_returned, no_outer_products
 
@@ -75,6 +76,8 @@ def check_fields(problem: object, *names: str, constant: Sequence[str] = ()) -> 
         if callable(field):
             if not isinstance(field, CheckedField):
                 object.__setattr__(problem, name, CheckedField(title, field))
+        elif name in constant and (wanted := maybe(numbers)(field)):
+            raise InvalidType(f"{title} is {shown(field)}", f"a function of points, {wanted}")
         elif name in names and (field is not None or name == "boundary"):
             raise InvalidType(
                 f"{title} of type {type(field).__name__}",
@@ -121,3 +124,5 @@ class Dirichlet:
             )
         fields = ("boundary", "source", "diffusion", "reduced")
         check_fields(self, *fields, constant=("screening",))
+        if wanted := maybe(numbers)(self.bound):
+            raise InvalidType(f"Dirichlet.bound is {shown(self.bound)}", wanted)

@@ -28,12 +28,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from sciml.arguments import count, generator, takes, typed
+from sciml.arguments import count, generator, takes
 from sciml.errors import InvalidArgument
 from sciml.physics.checks import check_choice, check_number, check_positive
 from sciml.physics.evolution.evolution_problem import check_cells, check_inputs, stored_times
 from sciml.solvers import Solution, rosenbrock
 from sciml.solvers.solution import Policy
+from sciml.typed_arguments import typed
 
 SHIFT = 1e-6  # keeps u^(n - 1) finite at u = 0
 

@@ -13,7 +13,7 @@ import math
 import torch
 from torch import Tensor
 
-from sciml.arguments import count, generator, takes, typed
+from sciml.arguments import count, generator, takes
 from sciml.physics.checks import check_choice, check_positive
 from sciml.physics.evolution.evolution_problem import (
     check_cells,
@@ -31,6 +31,7 @@ from sciml.physics.evolution.unit_interval import (
 )
 from sciml.solvers import Solution
 from sciml.solvers.solution import Policy
+from sciml.typed_arguments import typed
 
 
 class Heat:

@@ -21,7 +21,7 @@ import math
 import torch
 from torch import Tensor
 
-from sciml.arguments import count, generator, takes, typed
+from sciml.arguments import count, generator, takes
 from sciml.physics.checks import check_choice, check_positive
 from sciml.physics.evolution.evolution_problem import (
     check_cells,
@@ -43,6 +43,7 @@ from sciml.physics.evolution.unit_interval import (
 )
 from sciml.solvers import Solution
 from sciml.solvers.solution import Policy
+from sciml.typed_arguments import typed
 
 REACH = 9.0  # standard deviations of the heat kernel beyond which weights are below 1e-17
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from sciml.arguments import typed
 from sciml.physics.fluids.advection import advect
 from sciml.physics.fluids.bodies import MovingBall  # noqa: F401 - `typed` looks up the body here
 from sciml.physics.fluids.flow import AIR, SOLID, Flow, FlowState
@@ -15,6 +14,7 @@ from sciml.physics.fluids.pressure_projection import Cell
 from sciml.physics.fluids.staggered import Velocity, points
 from sciml.physics.fluids.surface import redistance, same_volume, volume
 from sciml.solvers.linear import high, low
+from sciml.typed_arguments import typed
 
 
 @typed

@@ -34,12 +34,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from sciml.arguments import typed
 from sciml.errors import InvalidArgument
 from sciml.physics.fluids.staggered import Velocity
 from sciml.solvers import Solution
 from sciml.solvers.linear import Stencil, high, low
 from sciml.solvers.solution import Policy
+from sciml.typed_arguments import typed
 
 
 class Cell(IntEnum):

@@ -21,7 +21,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sciml.errors import InvalidArgument
+from sciml.arguments import WHOLE, shown, tensor
+from sciml.errors import InvalidArgument, InvalidType
 from sciml.physics.geometry.domain_rows import accepted, check_draw, length, uniform
 from sciml.physics.geometry.own_domain import check_own
 from sciml.shapes import as_array, check_kind, check_returned
@@ -114,6 +115,8 @@ class Domain(ABC):
             InvalidType: If they are no tensor.
         """
         check_kind("points", points, Tensor, "Write torch.tensor(points)")
+        if wanted := tensor(points):
+            raise InvalidType(f"points is {shown(points)}", wanted)
         if points.ndim != 3 or points.shape[0] != self.count or points.shape[2] != self.dim:
             raise InvalidArgument(
                 f"points of shape {tuple(points.shape)}",
@@ -159,7 +162,7 @@ class Domain(ABC):
         self, n: int, generator: torch.Generator, dtype: torch.dtype = torch.float32
     ) -> Tensor:
         """Return `n` points `(B, n, d)`, uniform in each domain, by rejection from its box."""
-        check_draw(n, generator)
+        check_draw(n, generator, dtype)
         low, high = (corner.to(dtype)[:, None] for corner in self.bounds())
 
         def draw(m: int) -> tuple[Tensor, Tensor]:
@@ -176,8 +179,11 @@ class Domain(ABC):
     def select(self, index: Tensor) -> Domain:
         """Return the domains `index (K,)`, in that order, as one batch of K domains."""
         index = as_array("index", index, "numbers of domains")
-        whole = index.ndim == 1 and not index.is_floating_point() and index.dtype != torch.bool
-        if not whole or bool(((index < 0) | (index >= self.count)).any()):
+        if (
+            index.ndim != 1
+            or index.dtype not in WHOLE
+            or bool(((index < 0) | (index >= self.count)).any())
+        ):
             raise InvalidArgument(
                 f"an index of shape {tuple(index.shape)} and type {index.dtype}",
                 f"whole numbers (K,) from 0 to {self.count - 1}",
@@ -215,7 +221,7 @@ def _drawn(method: Callable, kind: type) -> Callable:
 
     @functools.wraps(method)
     def wrapper(self, n, generator, *args, **kwargs):
-        check_draw(n, generator)
+        check_draw(n, generator, *args, **kwargs)
         out = method(self, n, generator, *args, **kwargs)
         check_kind(f"{type(self).__name__}.{method.__name__}()", out, kind)
         return out

@@ -7,11 +7,13 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from sciml.errors import InvalidArgument
+from sciml.arguments import shown
+from sciml.errors import InvalidArgument, InvalidType
 from sciml.shapes import as_array, check_kind
 
 # Rounds of rejection, each twice as large as the one before.
 ROUNDS = 12
+MOST_POINTS = 10**9  # more are beyond every machine
 
 
 def length(x: Tensor) -> Tensor:
@@ -26,16 +28,18 @@ def length(x: Tensor) -> Tensor:
     return square.sqrt_()
 
 
-def check_draw(n: object, generator: object) -> None:
-    """Refuse what is no number of points, and what is no source of random numbers.
+def check_draw(n: object, generator: object, dtype: object = torch.float32) -> None:
+    """Refuse what is no number of points, no source of random numbers, or no type of them.
 
     Raises:
         InvalidArgument: For the number.
-        InvalidType: For the generator.
+        InvalidType: For the generator and the type.
     """
-    if not isinstance(n, int) or isinstance(n, bool) or n < 0:
-        raise InvalidArgument(f"{n!r} points", "a whole number, 0 or more")
+    if not isinstance(n, int) or isinstance(n, bool) or not 0 <= n <= MOST_POINTS:
+        raise InvalidArgument(f"{n!r:.60} points", f"a whole number from 0 to {MOST_POINTS}")
     check_kind("generator", generator, torch.Generator, "Write torch.Generator().manual_seed(0)")
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        raise InvalidType(f"dtype is {shown(dtype)}", "torch.float32 or torch.float64")
 
 
 def uniform(shape: tuple[int, ...], generator: torch.Generator, dtype: torch.dtype) -> Tensor:

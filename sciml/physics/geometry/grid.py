@@ -7,6 +7,7 @@ import itertools
 import torch
 from torch import Tensor
 
+from sciml.arguments import shown, whole
 from sciml.errors import InvalidArgument
 from sciml.physics.geometry.domain import Boundary, Domain
 from sciml.physics.geometry.domain_rows import accepted, batch, length, rows_of, uniform
@@ -42,8 +43,9 @@ class SDFGrid(Domain):
     """
 
     def __init__(self, values, low, high) -> None:
-        low, high = rows_of("low", low, (None,)), rows_of("high", high, (None,))
+        low = rows_of("low", low, (None,))
         dim = low.shape[1]
+        high = rows_of("high", high, (dim,))
         values = rows_of("values", values, (None,) * dim)
         values, self.low, self.high = batch(values=values, low=low, high=high)
         super().__init__(len(values), dim)
@@ -71,6 +73,8 @@ class SDFGrid(Domain):
             nodes: Nodes along every axis.
             margin: Room around the bounding box, in units of the domain's `scale`.
         """
+        if wanted := whole(nodes) or ("" if nodes >= 3 else "at least 3"):
+            raise InvalidArgument(f"nodes={shown(nodes)}", wanted)
         low, high = domain.bounds()
         middle, half = (low + high) / 2, (1 + margin) * domain.scale()[:, None]
         low, high = middle - half, middle + half

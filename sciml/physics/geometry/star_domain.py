@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from sciml.errors import InvalidArgument
+from sciml.arguments import counts, shown
+from sciml.errors import InvalidArgument, InvalidType
 from sciml.physics.checks import check_number
 from sciml.physics.geometry.curves import NODES, arc_length
 from sciml.physics.geometry.domain import Boundary, Domain
@@ -44,13 +45,15 @@ class Star(Domain):
     def __init__(
         self, cosine, orders: Sequence[int] = (4, 8), sine=None, mean=1.0, center=(0.0, 0.0)
     ) -> None:
-        self.orders = tuple(int(order) for order in orders)
+        if wanted := counts(orders):
+            raise InvalidType(f"orders is {shown(orders)}", wanted)
+        self.orders = tuple(orders)
         cosine = rows_of("cosine", cosine, (len(self.orders),))
-        sine = torch.zeros_like(cosine) if sine is None else sine
-        self.has_sine = bool((torch.as_tensor(sine) != 0).any())
+        sine = torch.zeros_like(cosine) if sine is None else rows_of("sine", sine, cosine.shape[1:])
+        self.has_sine = bool((sine != 0).any())
         self.cosine, self.sine, self.mean, self.center = batch(
             cosine=cosine,
-            sine=rows_of("sine", sine, (len(self.orders),)),
+            sine=sine,
             mean=rows_of("mean", mean, ()),
             center=rows_of("center", center, (2,)),
         )

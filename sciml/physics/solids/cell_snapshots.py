@@ -18,12 +18,12 @@ from pathlib import Path
 
 import numpy as np
 
-from sciml.arguments import typed
 from sciml.errors import InvalidArgument
 from sciml.physics.solids.cell_pod import PODBasis
 from sciml.physics.solids.cells import PeriodicCell
 from sciml.physics.solids.materials import TensorOrArray
 from sciml.physics.solids.rve_solver import RVESolution, RVESolver
+from sciml.typed_arguments import typed
 
 SEEDS = {"train": 201, "val": 202, "test": 203, "test_small": 204, "test_isochoric": 205}
 LAWS = ("latin_hypercube", "laplace")

@@ -9,7 +9,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
-from sciml.arguments import typed
 from sciml.errors import InvalidArgument, did_you_mean
 from sciml.physics.solids.block_cells import disk_cell, laminate_cell
 from sciml.physics.solids.inclusion_cells import random_cell, rve1, rve2, rve3
@@ -18,6 +17,7 @@ from sciml.physics.solids.materials import Material
 from sciml.physics.solids.mesh_files import load_cell
 from sciml.physics.solids.rve_mesh import RVEMesh
 from sciml.physics.solids.rve_solver import RVESolver
+from sciml.typed_arguments import typed
 
 PAPER = {"rve1": rve1, "rve2": rve2, "rve3": rve3}
 

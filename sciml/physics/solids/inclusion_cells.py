@@ -17,12 +17,12 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.spatial import Delaunay, cKDTree
 
-from sciml.arguments import typed
 from sciml.errors import InvalidArgument
 from sciml.physics.checks import check_positive
 from sciml.physics.solids.block_cells import add_midsides
 from sciml.physics.solids.inclusions import EllipticInclusion, check_gaps, random_inclusions
 from sciml.physics.solids.rve_mesh import RVEMesh
+from sciml.typed_arguments import typed
 
 LEAST_GAP = 0.6  # between inclusions, in element sizes
 KEEP_OFF = 0.65  # distance of lattice points from interfaces, in element sizes

@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.spatial import cKDTree
 
-from sciml.arguments import typed
 from sciml.errors import InvalidArgument
 from sciml.physics.checks import check_number, check_positive, check_seed
 from sciml.physics.solids.block_cells import check_count
+from sciml.typed_arguments import typed
 
 SAMPLES = 720  # points on an ellipse for distances between two
 TRIES = 20_000  # positions per inclusion before a cell counts as full

@@ -13,10 +13,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from sciml.arguments import typed
 from sciml.errors import InvalidArgument
 from sciml.physics.checks import check_number, check_positive
 from sciml.physics.solids.materials import TINY, Material, Radial
+from sciml.typed_arguments import typed
 
 SERIES_BELOW = 1e-3  # n / a2 below which n - a2 log(1 + n / a2) would cancel
 

@@ -13,7 +13,6 @@ from functools import partial
 import numpy as np
 import torch
 
-from sciml.arguments import typed
 from sciml.errors import InvalidArgument, InvalidType
 from sciml.physics.checks import check_positive
 from sciml.physics.solids.block_cells import check_count
@@ -23,6 +22,7 @@ from sciml.physics.solids.processes import in_processes
 from sciml.physics.solids.rve_mesh import RVEMesh
 from sciml.physics.solids.rve_newton import solve_strain
 from sciml.solvers.solution import Outcome, Policy, Status, check_policy, settle
+from sciml.typed_arguments import typed
 
 
 @dataclass(frozen=True)

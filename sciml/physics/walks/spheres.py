@@ -32,7 +32,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sciml.arguments import typed
 from sciml.errors import InvalidArgument, NumericalWarning
 from sciml.physics.checks import check_choice, check_number, check_positive
 from sciml.physics.elliptic.elliptic_problem import Dirichlet
@@ -43,6 +42,7 @@ from sciml.physics.walks.loop import WalkRule, Walks, walk
 from sciml.physics.walks.tangent import Tangent, walk_from
 from sciml.physics.walks.tracking import constants, reduced_screening, tracking_bound
 from sciml.shapes import check_kind
+from sciml.typed_arguments import typed
 
 # What `loop.walk` returns.
 Found = tuple[Tensor, Tensor, Tensor, float, float]

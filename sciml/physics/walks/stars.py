@@ -53,6 +53,7 @@ from sciml.physics.walks.loop import Walks
 from sciml.physics.walks.spheres import Follow, Found, WalkOnSpheres
 from sciml.physics.walks.splitting import walk_apart
 from sciml.physics.walks.tracking import constants
+from sciml.typed_arguments import typed
 
 if TYPE_CHECKING:
     from sciml.physics.walks.tangent import Tangent
@@ -86,6 +87,7 @@ class Mixed:
         check_fields(self, "boundary", "flux", "source", constant=("screening",))
 
 
+@typed
 @dataclass(frozen=True)
 class WalkOnStars(WalkOnSpheres):
     """Estimates solutions of mixed problems by random walks.

@@ -214,7 +214,7 @@ def _from_plugin(kind: str, name: str) -> type:
             f"If you trust it: from sciml import plugins; plugins.use('{package}'), or "
             f"{plugins.VARIABLE}={package} in the environment",
         )
-    found = getattr(importlib.import_module(package), attribute, None)
+    found = getattr(plugins.imported(package), attribute, None)
     module, _, base = BASES.get(kind, "builtins:object").partition(":")
     if not isinstance(found, type) or not issubclass(found, _imported(module, base)):
         raise PretrainedError(f"{package} has no {kind} class {attribute!r}", f"a {base}")
@@ -243,7 +243,7 @@ def name_of(kind: str, target: str) -> str | None:
     ]
     package = target.partition(".")[0]
     if package in plugins.names():
-        cls = getattr(importlib.import_module(module), attribute, None)
-        if cls is not None and getattr(importlib.import_module(package), attribute, None) is cls:
+        cls = getattr(plugins.imported(module), attribute, None)
+        if cls is not None and getattr(plugins.imported(package), attribute, None) is cls:
             return f"{package}:{attribute}"
     return found[0] if found else None

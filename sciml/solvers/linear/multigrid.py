@@ -19,12 +19,12 @@ import math
 import torch
 from torch import Tensor
 
-from sciml.arguments import typed
 from sciml.errors import InvalidArgument
 from sciml.solvers.bookkeeping import check_counts
 from sciml.solvers.linear.stencil import Stencil
 from sciml.solvers.linear.stencil_preconditioner import StencilPreconditioner
 from sciml.solvers.linear.v_cycle import Level, cycles_of_slice, group_cycles, v_cycles
+from sciml.typed_arguments import typed
 
 
 @typed

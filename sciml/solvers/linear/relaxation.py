@@ -15,11 +15,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sciml.arguments import typed
 from sciml.errors import InvalidArgument
 from sciml.solvers.linear.incomplete import IncompleteCholesky
 from sciml.solvers.linear.stencil import Stencil
 from sciml.solvers.solution import Outcome, Status
+from sciml.typed_arguments import typed
 
 EVERY = 8  # sweeps between looks at which problems are done
 

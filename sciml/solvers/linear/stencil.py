@@ -22,7 +22,7 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
-from sciml.arguments import booleans, shown, takes, tensor, tensors, typed
+from sciml.arguments import booleans, shown, takes, tensor, tensors
 from sciml.errors import InvalidArgument, InvalidType
 from sciml.solvers.algebra.linear_operators import Operator
 from sciml.solvers.derivatives.implicit import Implicit
@@ -42,6 +42,7 @@ from sciml.solvers.linear.grid_graph import (
 from sciml.solvers.norms import transformed
 from sciml.solvers.solution import Policy, Solution
 from sciml.tensor_types import check_alike
+from sciml.typed_arguments import typed
 
 
 @dataclass(frozen=True, eq=False)
