@@ -46,6 +46,7 @@ def takes(**kinds: Kind) -> Callable[[Function], Function]:
 
 
 def checked_function(function: Function, kinds: Mapping[str, Kind], prefix: str) -> Function:
+    """Return the function behind a check of its arguments, named with a prefix in messages."""
     parameters = inspect.signature(function).parameters.values()
     # what follows *values comes by name alone
     names = [p.name for p in itertools.takewhile(lambda p: p.kind < p.VAR_POSITIONAL, parameters)]
