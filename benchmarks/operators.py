@@ -33,8 +33,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from sciml.data import regression
 from sciml.data.field_files import FieldFiles
-from sciml.data.files import regression
 from sciml.physics.evolution import Burgers
 from sciml.testing import runs
 

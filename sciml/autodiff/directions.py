@@ -25,7 +25,7 @@ def squared_length(x: Tensor) -> Tensor:
     return torch.linalg.vector_norm(x, dim=-1).square()
 
 
-class Sparse:
+class SparseDirections:
     """Directions with few non-zero entries: `v_k = sum_m coefficient[k, m] e_{index[k, m]}`.
 
     Args:
@@ -102,7 +102,7 @@ class Sparse:
         return self.coefficient.to(x.dtype) ** m
 
 
-class Dense:
+class DenseDirections:
     """Directions given as vectors: random probes, columns of a diffusion matrix, gradients.
 
     Args:
@@ -141,7 +141,7 @@ class Dense:
         return self.vectors
 
 
-class Radial:
+class RadialDirection:
     """The single direction v = x, free of charge: its tangent is the value without bias."""
 
     time = 0.0
@@ -168,7 +168,7 @@ class Radial:
         return x[None]
 
 
-class Time:
+class TimeDirection:
     """The single direction of time."""
 
     time = 1.0
@@ -195,7 +195,7 @@ class Time:
         return x.new_zeros(1, 1, x.shape[1])
 
 
-Part = Sparse | Dense | Radial | Time
+Directions = SparseDirections | DenseDirections | RadialDirection | TimeDirection
 
 
 def _merged(index: Tensor, coefficient: Tensor | None) -> Tensor:
@@ -211,6 +211,6 @@ def _merged(index: Tensor, coefficient: Tensor | None) -> Tensor:
     return total.masked_fill(repeated, 0)
 
 
-def one_hot(index: Tensor) -> Sparse:
+def one_hot(index: Tensor) -> SparseDirections:
     """Return coordinate directions: `index` `(K,)` shared, or `(N, K)` one set per point."""
-    return Sparse(index if index.dim() == 1 else index[..., None])
+    return SparseDirections(index if index.dim() == 1 else index[..., None])

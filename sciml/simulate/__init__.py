@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from sciml.simulate.dam_break import DamBreak
     from sciml.simulate.fe2 import FE2
     from sciml.simulate.flow_simulation import FlowSimulation
-    from sciml.simulate.macro import MacroSolution, MacroSolver, MacroState
+    from sciml.simulate.macro import MacroSolver
+    from sciml.simulate.macro_results import MacroSolution, MacroState
     from sciml.simulate.micro import CellMicro, MaterialMicro, Micro, MicroResponse, OperatorMicro
     from sciml.simulate.pressure_solvers import PressureSolvers
     from sciml.simulate.simulation import Simulation, setting

@@ -13,7 +13,7 @@ import pytest
 from hydra._internal.config_repository import ConfigRepository
 
 from sciml.cli import paths
-from sciml.cli.targets import preflight
+from sciml.cli.targets import resolving
 from sciml.cli.train import main
 
 HERE = Path(__file__).resolve().parent
@@ -57,7 +57,7 @@ def folder(tmp_path, monkeypatch):
     for name, text in FILES.items():
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(text)
-    monkeypatch.setattr(preflight, "LIBRARIES", (*preflight.LIBRARIES, "toy"))
+    monkeypatch.setattr(resolving, "LIBRARIES", (*resolving.LIBRARIES, "toy"))
     return folder
 
 

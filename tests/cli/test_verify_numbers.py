@@ -14,10 +14,10 @@ from sciml.cli.main import main
 from sciml.cli.verification import verify_constrained, verify_fields, verify_law
 from sciml.cli.verification.verify import picture, recorded, report
 from sciml.physics.walks import Estimate
-from sciml.physics.walks.verification import Interval, Verification, Worst
-from sciml.pretrained.field_operator import FieldVerification
-from sciml.pretrained.trained_constraint import ConstrainedVerification, Horizon
-from sciml.pretrained.trained_law import LawVerification
+from sciml.physics.walks.verified_errors import ErrorInterval, Verification, WorstPoint
+from sciml.pretrained.judging.field_operator import FieldVerification
+from sciml.pretrained.judging.trained_constraint import ConstrainedVerification, Horizon
+from sciml.pretrained.judging.trained_law import LawVerification
 
 
 @pytest.fixture
@@ -64,10 +64,13 @@ def walked():
     u = torch.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]], dtype=torch.float64)
     off = 0.1 * torch.arange(6.0, dtype=torch.float64).view(2, 3)
     estimate = estimate_of(u, 0.01 * (1 + off))
-    worst = [Worst(1, (0.25, -0.5, 0.125, 0.75), 6.5, 6.0, 0.03), Worst(0, (0.1,), -1.0, 2.0, 0.5)]
+    worst = [
+        WorstPoint(1, (0.25, -0.5, 0.125, 0.75), 6.5, 6.0, 0.03),
+        WorstPoint(0, (0.1,), -1.0, 2.0, 0.5),
+    ]
     return Verification(
-        Interval(0.05, 0.04, 0.07), Interval(0.3, 0.2, 0.4), 0.9, torch.zeros(2, 3, 1), u + off,
-        estimate, torch.zeros(2), worst,
+        ErrorInterval(0.05, 0.04, 0.07), ErrorInterval(0.3, 0.2, 0.4), 0.9,
+        torch.zeros(2, 3, 1), u + off, estimate, torch.zeros(2), worst,
     )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from sciml.cli.runs import initial
 from sciml.data.field_files import FieldFiles
 from sciml.errors import ConfigError, InvalidArgument, RangeWarning
 from sciml.networks.fields.deeponet import DeepONet
-from sciml.networks.fields.description import Fields, from_channels, to_channels
+from sciml.networks.fields.description import FieldSet, from_channels, to_channels
 from sciml.networks.fields.field_interpolation import interpolated
 from sciml.networks.fields.fno import GridFNO
 from sciml.networks.fields.unet import UNet
@@ -267,7 +267,7 @@ def test_outputs_of_different_size_count_alike(tmp_path):
     rows = run.module.data_term(torch.zeros_like(batch.target), batch).residual
     shares = rows.reshape(len(rows), 2, -1).square().sum((0, 2))
     assert float(shares[0] / shares[1]) == pytest.approx(1.0, rel=1e-3)
-    assert Fields(run.data.sizes["fields"]).out_channels == 2
+    assert FieldSet(run.data.sizes["fields"]).out_channels == 2
     assert json.dumps(run.data.sizes)  # plain data, as a card holds
 
 

@@ -10,7 +10,7 @@ from sciml.errors import InvalidArgument
 from sciml.optim.curvature.objective import Objective
 from sciml.optim.curvature.terms import LossTerm, total_loss
 from sciml.optim.full.damped_gauss_newton import LevenbergMarquardt
-from sciml.optim.full.engd import gram
+from sciml.optim.full.gauss_newton_system import gram
 
 
 def stepped(optimizer, terms) -> float:

@@ -24,7 +24,7 @@ from sciml.physics.suite import (
     stationary_flows,
     waves,
 )
-from sciml.physics.suite.reference_elements import Grid
+from sciml.physics.suite.reference_elements import GradedGrid
 from sciml.physics.systems import System
 
 PI = math.pi
@@ -345,7 +345,7 @@ def test_references_of_differences_are_read_at_their_nodes(monkeypatch) -> None:
 def test_references_of_elements_are_read_by_the_right_shapes(monkeypatch) -> None:
     """Squares in the velocity, bilinear functions in the pressure: elements have them exactly."""
     x, y = np.linspace(0, 4, 5), np.linspace(0, 2, 5)
-    velocity, pressure = Grid(x, y), Grid(x, y, order=1)
+    velocity, pressure = GradedGrid(x, y), GradedGrid(x, y, order=1)
 
     def known(a, b):
         return 1 + a**2 + 2 * b**2, a * b - b**2, 1 + a - 2 * b + a * b

@@ -4,13 +4,6 @@ import warnings
 
 import pytest
 import torch
-
-from sciml.errors import InvalidArgument, InvalidType, PretrainedError, RangeWarning
-from sciml.networks.pointwise.mlp import MLP
-from sciml.networks.pointwise.trial import TrialSolution
-from sciml.physics import Poisson
-from sciml.physics.problems.hjb import HJBLQG
-from sciml.pretrained import PretrainedPINN, training_ranges
 from sciml.pretrained.distance_checks import (
     check_boundary,
     check_cloud,
@@ -18,8 +11,15 @@ from sciml.pretrained.distance_checks import (
     described,
     features,
 )
-from sciml.pretrained.joint import Joint, beyond, joint_range, rare, summary
-from sciml.pretrained.predictor import check_finite
+
+from sciml.errors import InvalidArgument, InvalidType, PretrainedError, RangeWarning
+from sciml.networks.pointwise.mlp import MLP
+from sciml.networks.pointwise.trial import TrialSolution
+from sciml.physics import Poisson
+from sciml.physics.problems.hjb import HJBLQG
+from sciml.pretrained import PretrainedPINN, training_ranges
+from sciml.pretrained.checks.arrays_given import check_finite
+from sciml.pretrained.checks.joint import Joint, beyond, joint_range, rare, summary
 
 F64 = torch.float64
 

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sciml.arguments import made, takes
 from sciml.autodiff.streams import Streams
 from sciml.data.batch import Batch
 from sciml.data.epochs import epoch_places
@@ -67,6 +68,7 @@ class EvolutionData(StepData):
         ConvergenceError: If the problem's solver fails.
     """
 
+    @takes(problem=made("times", "grids", "channels", what="a problem of sciml.physics.evolution"))
     def __init__(
         self,
         *,

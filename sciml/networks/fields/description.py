@@ -49,7 +49,7 @@ def from_channels(value: Tensor, axes: Sequence[str], sizes: Mapping[str, int]) 
 
 
 @dataclass(frozen=True)
-class Field:
+class FieldSpec:
     """One array of a side.
 
     Attributes:
@@ -81,7 +81,7 @@ class Field:
         return ["N", *(self.sizes.get(a, LETTERS.get(a)) for a in self.axes)]
 
 
-class Fields:
+class FieldSet:
     """The description of all arrays, around the plain dictionary that files and cards hold.
 
     Args:
@@ -95,10 +95,10 @@ class Fields:
     """
 
     def __init__(self, plain: Mapping[str, Any]) -> None:
-        def fields(side: str) -> tuple[Field, ...]:
+        def fields(side: str) -> tuple[FieldSpec, ...]:
             try:
                 return tuple(
-                    Field(
+                    FieldSpec(
                         str(f["name"]),
                         tuple(f["axes"]),
                         dict(f["sizes"]),
@@ -176,7 +176,7 @@ class Fields:
         }
 
     def schema(self) -> dict[str, dict[str, Any]]:
-        """Return what goes in and out, see `sciml.pretrained.operator`."""
+        """Return what goes in and out, see `sciml.pretrained.predictors.pretrained_operator`."""
         real = {"dtype": "float", "cast": True}
         return {
             "inputs": {f.name: {"shape": f.shape(), "unit": f.unit, **real} for f in self.inputs},

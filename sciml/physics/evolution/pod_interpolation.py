@@ -13,8 +13,8 @@ import math
 import torch
 from torch import Tensor
 
-from sciml.arguments import typed
 from sciml.errors import InvalidArgument
+from sciml.typed_arguments import typed
 
 LENGTHS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)  # of the kernel, in median distances
 

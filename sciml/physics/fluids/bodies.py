@@ -35,7 +35,7 @@ def all_closed(opening: Sequence[Tensor]) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Ball:
+class MovingBall:
     """A disk or a ball that moves; lengths in units of the flow.
 
     Args:
@@ -73,8 +73,8 @@ class Ball:
 
 
 @takes(centre=some, radius=number)
-def standing(centre: Sequence[float], radius: float) -> Ball:
+def standing(centre: Sequence[float], radius: float) -> MovingBall:
     """Return a ball at rest."""
     if not all(math.isfinite(c) for c in centre):
         raise InvalidArgument(f"centre={centre}", "finite coordinates")
-    return Ball(lambda time: centre, lambda time: (0.0,) * len(centre), radius)
+    return MovingBall(lambda time: centre, lambda time: (0.0,) * len(centre), radius)

@@ -17,7 +17,6 @@ from torch.nn.functional import pad
 
 from sciml.arguments import (
     booleans,
-    check_alike,
     count,
     counts,
     flag,
@@ -30,6 +29,7 @@ from sciml.arguments import (
 )
 from sciml.errors import InvalidArgument, InvalidType
 from sciml.solvers.linear import high, low
+from sciml.tensor_types import check_alike
 
 Velocity = tuple[Tensor, ...]
 

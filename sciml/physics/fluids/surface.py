@@ -16,10 +16,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from sciml.arguments import check_alike, count, number, takes, tensor
+from sciml.arguments import count, number, takes, tensor
 from sciml.errors import InvalidArgument
 from sciml.physics.fluids.staggered import on_grid
 from sciml.solvers.linear import high, low
+from sciml.tensor_types import check_alike
 
 WIDTH = 1.0  # half width of the smoothed step, in cells
 FLAT = 1e-3  # least slope that phi0 is divided by

@@ -6,13 +6,16 @@ import torch
 from torch import Tensor
 
 from sciml.errors import InvalidArgument
-from sciml.physics.geometry.domain import Boundary, Domain, accepted, length
+from sciml.physics.geometry.domain import Boundary, Domain
+from sciml.physics.geometry.domain_rows import accepted, length
 from sciml.shapes import check_kind
+from sciml.typed_arguments import typed
 
 # Alternating projections towards an edge where two boundaries meet.
 ALTERNATIONS = 8
 
 
+@typed
 class Boolean(Domain):
     """Two batches of domains, combined one by one.
 

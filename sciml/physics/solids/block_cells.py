@@ -7,9 +7,9 @@ import math
 import numpy as np
 from scipy.spatial import cKDTree
 
-from sciml.arguments import typed
 from sciml.errors import InvalidArgument
 from sciml.physics.solids.rve_mesh import RVEMesh
+from sciml.typed_arguments import typed
 
 CORE = 0.5  # half side of the square core of the disk, in radii
 MERGE = 1e-9

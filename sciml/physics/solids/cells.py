@@ -9,20 +9,21 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
-from sciml.arguments import typed
 from sciml.errors import InvalidArgument, did_you_mean
 from sciml.physics.solids.block_cells import disk_cell, laminate_cell
 from sciml.physics.solids.inclusion_cells import random_cell, rve1, rve2, rve3
-from sciml.physics.solids.materials import EQUINO_FIBRE, EQUINO_MATRIX, J2Plasticity, Material
+from sciml.physics.solids.material_laws import EQUINO_FIBRE, EQUINO_MATRIX, J2Plasticity
+from sciml.physics.solids.materials import Material
 from sciml.physics.solids.mesh_files import load_cell
 from sciml.physics.solids.rve_mesh import RVEMesh
 from sciml.physics.solids.rve_solver import RVESolver
+from sciml.typed_arguments import typed
 
 PAPER = {"rve1": rve1, "rve2": rve2, "rve3": rve3}
 
 
 @dataclass(frozen=True)
-class Cell(ABC):
+class PeriodicCell(ABC):
     """A periodic cell; phase 0 is the matrix, phase 1 the fibre of arXiv 2504.07976."""
 
     @abstractmethod
@@ -41,7 +42,7 @@ class Cell(ABC):
 
 @typed
 @dataclass(frozen=True)
-class DiskCell(Cell):
+class DiskCell(PeriodicCell):
     """One disk in the middle of the square.
 
     Args:
@@ -86,7 +87,7 @@ class PlasticDiskCell(DiskCell):
 
 @typed
 @dataclass(frozen=True)
-class LaminateCell(Cell):
+class LaminateCell(PeriodicCell):
     """Two layers normal to x, whose homogenised stress is known in closed form.
 
     Args:
@@ -102,7 +103,7 @@ class LaminateCell(Cell):
 
 @typed
 @dataclass(frozen=True)
-class PaperCell(Cell):
+class PaperCell(PeriodicCell):
     """One of the three cells of arXiv 2504.07976.
 
     Args:
@@ -128,7 +129,7 @@ class PaperCell(Cell):
 
 @typed
 @dataclass(frozen=True)
-class RandomCell(Cell):
+class RandomCell(PeriodicCell):
     """Equal disks at random positions that do not overlap.
 
     Args:
@@ -150,7 +151,7 @@ class RandomCell(Cell):
 
 @typed
 @dataclass(frozen=True)
-class MeshCell(Cell):
+class MeshCell(PeriodicCell):
     """A cell whose mesh stands in a file of another program, read by meshio.
 
     Args:

@@ -23,13 +23,13 @@ import torch
 from scipy.optimize import nnls
 from torch import Tensor
 
-from sciml.arguments import typed
 from sciml.errors import InvalidArgument
 from sciml.physics.solids.cell_pod import PODBasis
 from sciml.physics.solids.composite import Composite
 from sciml.physics.solids.materials import Material
 from sciml.physics.solids.rve_mesh import RVEMesh
 from sciml.solvers.solution import Status
+from sciml.typed_arguments import typed
 
 HALVINGS = 6
 CUT = 1e-5  # singular values of integrands below this share of the largest are left out

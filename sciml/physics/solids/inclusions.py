@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.spatial import cKDTree
 
-from sciml.arguments import typed
 from sciml.errors import InvalidArgument
 from sciml.physics.checks import check_number, check_positive, check_seed
 from sciml.physics.solids.block_cells import check_count
+from sciml.typed_arguments import typed
 
 SAMPLES = 720  # points on an ellipse for distances between two
 TRIES = 20_000  # positions per inclusion before a cell counts as full
@@ -20,7 +20,7 @@ TRIES = 20_000  # positions per inclusion before a cell counts as full
 
 @typed
 @dataclass(frozen=True)
-class Ellipse:
+class EllipticInclusion:
     """An inclusion; it repeats with period 1 along x and y.
 
     Args:
@@ -79,7 +79,10 @@ class Ellipse:
         return (local[..., 0] / self.a) ** 2 + (local[..., 1] / self.b) ** 2 < 1
 
 
-def gap(one: Ellipse, other: Ellipse) -> float:
+Ellipse = EllipticInclusion  # its name in version 0.1
+
+
+def gap(one: EllipticInclusion, other: EllipticInclusion) -> float:
     """Return the distance between two inclusions over all periodic copies; 0 if they overlap.
 
     `gap(e, e)` is the distance of an inclusion from its own copies. Circles are exact, ellipses
@@ -103,13 +106,13 @@ def gap(one: Ellipse, other: Ellipse) -> float:
     return float(cKDTree(here).query(there.reshape(-1, 2))[0].min())
 
 
-def _inside(ellipse: Ellipse, points: np.ndarray) -> np.ndarray:
+def _inside(ellipse: EllipticInclusion, points: np.ndarray) -> np.ndarray:
     """Return whether points lie in this one copy of an ellipse around the origin."""
     local = points @ ellipse.rotation
     return (local[..., 0] / ellipse.a) ** 2 + (local[..., 1] / ellipse.b) ** 2 < 1
 
 
-def check_gaps(inclusions: Sequence[Ellipse], least: float) -> None:
+def check_gaps(inclusions: Sequence[EllipticInclusion], least: float) -> None:
     """Refuse inclusions that touch, or come closer than `least`.
 
     Raises:
@@ -137,7 +140,7 @@ def check_gaps(inclusions: Sequence[Ellipse], least: float) -> None:
 @typed
 def random_inclusions(
     fraction: float, count: int = 8, *, apart: float = 0.04, seed: int = 0
-) -> tuple[Ellipse, ...]:
+) -> tuple[EllipticInclusion, ...]:
     """Return equal circles at random positions, `apart` or more from each other.
 
     Positions are drawn one after the other and kept where they fit (random sequential addition,
@@ -173,4 +176,4 @@ def random_inclusions(
             "circles that fit beside each other in the cell",
             "Lower fraction or apart, raise count, or try another seed",
         )
-    return tuple(Ellipse(float(x), float(y), radius) for x, y in centres)
+    return tuple(EllipticInclusion(float(x), float(y), radius) for x, y in centres)

@@ -14,11 +14,11 @@ from functools import cached_property
 
 import numpy as np
 
-from sciml.arguments import typed
 from sciml.errors import InvalidArgument
 from sciml.physics.solids.block_cells import add_midsides, check_count, join_blocks
 from sciml.physics.solids.elements import ELEMENTS, Element
 from sciml.physics.solids.quadratic_mesh import QuadraticMesh
+from sciml.typed_arguments import typed
 
 SAME = 1e-9  # of the size of the structure: nodes on an edge
 _A = 1 / math.sqrt(3)

@@ -24,6 +24,7 @@ from sciml.physics.elliptic.elliptic_problem import Dirichlet
 from sciml.physics.geometry import Domain
 from sciml.physics.walks.green import directions
 from sciml.physics.walks.spheres import WalkOnSpheres
+from sciml.typed_arguments import typed
 
 
 def gradient_radius(
@@ -34,6 +35,7 @@ def gradient_radius(
     return u[0] * u[1] ** (1 / (dim + 1))
 
 
+@typed
 @torch.no_grad()
 def estimate_gradients(
     engine: WalkOnSpheres,

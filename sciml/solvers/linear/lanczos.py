@@ -16,10 +16,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sciml.arguments import typed
 from sciml.errors import InvalidArgument, InvalidType
 from sciml.solvers.algebra.linear_operators import Product
 from sciml.solvers.bookkeeping import check_counts
+from sciml.typed_arguments import typed
 
 
 @typed

@@ -19,8 +19,9 @@ import math
 import torch
 from torch import Tensor
 
-from sciml.arguments import check_alike, in_range, numbers, takes, tensor
+from sciml.arguments import numbers, takes, tensor
 from sciml.errors import InvalidArgument
+from sciml.tensor_types import check_alike, in_range
 
 Radius = float | Tensor
 

@@ -12,9 +12,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sciml.arguments import in_range, numbers, takes, tensor
+from sciml.arguments import numbers, takes, tensor
 from sciml.errors import InvalidArgument
 from sciml.solvers.optimization.projections import fits, need_entries, safe_length
+from sciml.tensor_types import in_range
 
 Weight = float | Tensor
 

@@ -23,22 +23,16 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from sciml.arguments import check_alike, maybe, number, shown, takes, tensor, whole
+from sciml.arguments import maybe, number, shown, takes, tensor, whole
 from sciml.errors import InvalidArgument, InvalidType
 from sciml.solvers.bookkeeping import check_tolerances, default_tolerance
 from sciml.solvers.entry_points import root
 from sciml.solvers.nonlinear.newton import Newton
-from sciml.solvers.optimization.interior import (
-    Program,
-    interior,
-    largest,
-    scaled,
-    times,
-    why,
-)
-from sciml.solvers.pipeline import PARTS, Adjoint
+from sciml.solvers.optimization.interior import Program, interior, largest, scaled, times, why
 from sciml.solvers.problem import Task
 from sciml.solvers.solution import Outcome, Policy, Solution, Status
+from sciml.solvers.solve_arguments import PARTS, Adjoint
+from sciml.tensor_types import check_alike
 
 CURES = {
     Status.INFEASIBLE: "No point meets all constraints: loosen inequality=(G, h), or move one into "
