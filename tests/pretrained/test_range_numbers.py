@@ -4,13 +4,6 @@ import warnings
 
 import pytest
 import torch
-from sciml.pretrained.distance_checks import (
-    check_boundary,
-    check_cloud,
-    check_distance,
-    described,
-    features,
-)
 
 from sciml.errors import InvalidArgument, InvalidType, PretrainedError, RangeWarning
 from sciml.networks.pointwise.mlp import MLP
@@ -19,6 +12,13 @@ from sciml.physics import Poisson
 from sciml.physics.problems.hjb import HJBLQG
 from sciml.pretrained import PretrainedPINN, training_ranges
 from sciml.pretrained.checks.arrays_given import check_finite
+from sciml.pretrained.checks.distance_checks import (
+    check_boundary,
+    check_cloud,
+    check_distance,
+    described,
+    features,
+)
 from sciml.pretrained.checks.joint import Joint, beyond, joint_range, rare, summary
 
 F64 = torch.float64
