@@ -30,7 +30,11 @@ from sciml.errors import InvalidArgument, InvalidType, did_you_mean
 WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
 # Groups of the command line whose keys are the arguments of a room's classes.
-PREFIXES = {"networks": "network.", "data": "data."}
+PREFIXES = {
+    "sciml.networks.": "network.",
+    "sciml.data.": "data.",
+    "sciml.optim.schedules": "schedule.",
+}
 
 Kind = Callable[[Any], str]  # what was expected, empty for what is of the kind
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -61,7 +65,8 @@ def _checked(function: Function, kinds: Mapping[str, Kind], prefix: str) -> Func
                 options = getattr(kinds[name], "options", ())
                 if isinstance(value, str) and options:
                     close = did_you_mean(value, map(str, options)).partition("Available")[0]
-                    raise InvalidArgument(f"{prefix}{name}={value!r:.60}", wanted, close.strip())
+                    said = value if prefix else repr(value)  # as it would be typed
+                    raise InvalidArgument(f"{prefix}{name}={said:.60}", wanted, close.strip())
                 if isinstance(value, float) and value != value:
                     raise InvalidArgument(f"{prefix}{name}=nan", wanted)
                 raise InvalidType(f"{prefix}{name} is {shown(value)}", wanted)
@@ -302,8 +307,8 @@ def typed(target: Any) -> Any:
     given = {p.name: str(p.annotation) for p in inspect.signature(function).parameters.values()}
     known = vars(sys.modules[target.__module__])  # a dataclass's own __init__ has no names
     kinds = {name: kind for name, text in given.items() if (kind := _written(text, known))}
-    room = target.__module__.removeprefix("sciml.").partition(".")[0]
-    checked = _checked(function, kinds, PREFIXES.get(room, ""))
+    key = next((k for place, k in PREFIXES.items() if target.__module__.startswith(place)), "")
+    checked = _checked(function, kinds, key)
     if not isinstance(target, type):
         return checked
     target.__init__ = checked
