@@ -161,7 +161,7 @@ def real(value: Any) -> str:
 
 def numbers(value: Any) -> str:
     """Accept a number or a tensor of real ones."""
-    plain = isinstance(value, Real) and not isinstance(value, bool) and value == value
+    plain = isinstance(value, Real) and not isinstance(value, bool)
     return "" if plain or not tensor(value) else "a number, or a tensor of real ones"
 
 
