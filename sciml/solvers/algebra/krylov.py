@@ -128,6 +128,16 @@ class CG(Krylov):
 
     Raises:
         InvalidArgument: From the call, if A is not declared symmetric.
+
+    Example:
+        >>> import torch
+        >>> from sciml.solvers import CG, linear_solve
+        >>> a, b = torch.tensor([[2.0, -1.0], [-1.0, 2.0]]), torch.tensor([[1.0, 0.0]])
+        >>> found = linear_solve(
+        ...     lambda x: x @ a, b, linear=CG(), on_failure="raise", symmetric=True
+        ... )
+        >>> [round(v, 4) for v in found.value[0].tolist()], found.iterations.tolist()
+        ([0.6667, 0.3333], [2])
     """
 
     preconditioner: Preconditioner | None = None
@@ -164,6 +174,14 @@ class NormalCG(Krylov):
 
     The condition number is squared: right up to about 1e6 in float64, useless beyond. The stop is
     on |b - A x|; a singular but consistent system gives the solution of minimum norm from zero.
+
+    Example:
+        >>> import torch
+        >>> from sciml.solvers import NormalCG, linear_solve
+        >>> turn, b = torch.tensor([[0.0, -1.0], [1.0, 0.0]]), torch.tensor([[1.0, 2.0]])
+        >>> found = linear_solve(lambda x: x @ turn.T, b, linear=NormalCG(), on_failure="raise")
+        >>> [round(v, 4) for v in found.value[0].tolist()]
+        [2.0, -1.0]
     """
 
     def _sweep(self, system: Scaled, progress: Progress) -> int:
@@ -196,6 +214,16 @@ class MINRES(Krylov):
 
     Raises:
         InvalidArgument: From the call, if A is not declared symmetric.
+
+    Example:
+        >>> import torch
+        >>> from sciml.solvers import MINRES, linear_solve
+        >>> a, b = torch.tensor([[2.0, 1.0], [1.0, 0.0]]), torch.tensor([[4.0, 1.0]])  # indefinite
+        >>> found = linear_solve(
+        ...     lambda x: x @ a, b, linear=MINRES(), on_failure="raise", symmetric=True
+        ... )
+        >>> [round(v, 4) for v in found.value[0].tolist()]
+        [1.0, 2.0]
     """
 
     needs_symmetry = True

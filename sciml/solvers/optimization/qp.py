@@ -59,6 +59,15 @@ class QPPoint(NamedTuple):
         x: `(B, n)`.
         equality: y `(B, m)`, of `A x = b`.
         inequality: z `(B, p)`, of `G x <= h`, not negative.
+
+    Example:
+        >>> import torch
+        >>> from sciml.solvers import qp
+        >>> quadratic, linear = torch.eye(2)[None], torch.tensor([[-3.0, 0.0]])
+        >>> bound = torch.tensor([[[1.0, 0.0]]]), torch.tensor([[1.0]])  # x_1 <= 1
+        >>> point = qp(quadratic, linear, inequality=bound, on_failure="raise").value
+        >>> [round(v, 3) for v in point.x[0].tolist()], round(point.inequality.item(), 3)
+        ([1.0, 0.0], 2.0)
     """
 
     x: Tensor
