@@ -56,9 +56,16 @@ class AdamLBFGS(CurvatureOptimizer):
         InvalidArgument, InvalidType: For a value that cannot be used.
 
     Example:
-        >>> optimizer = AdamLBFGS(network, lr=1e-3, adam_steps=1000)
-        >>> optimizer.update_curvature(Objective(lambda: loss_terms(network, batch)))
-        >>> optimizer.step()
+        >>> import torch
+        >>> from sciml.optim import AdamLBFGS, LossTerm, Objective
+        >>> line, x = torch.nn.Linear(1, 1).double(), torch.linspace(0, 1, 8).double()[:, None]
+        >>> optimizer = AdamLBFGS(line, lr=1e-2, adam_steps=5)
+        >>> for step in range(10):
+        ...     fit = Objective(lambda: [LossTerm("fit", line(x) - (3 * x + 1), 1.0, 8)], step=step)
+        ...     optimizer.update_curvature(fit)
+        ...     optimizer.step()
+        >>> round(line.weight.item(), 2), round(line.bias.item(), 2)
+        (3.0, 1.0)
     """
 
     own_gradient = True

@@ -58,6 +58,18 @@ class SSBroyden(CurvatureOptimizer):
 
     Raises:
         InvalidArgument, InvalidType: For a value that cannot be used, or too many parameters.
+
+    Example:
+        >>> import torch
+        >>> from sciml.optim import LossTerm, Objective, SSBroyden
+        >>> line, x = torch.nn.Linear(1, 1), torch.linspace(0, 1, 8)[:, None]
+        >>> optimizer = SSBroyden(line)
+        >>> for step in range(5):
+        ...     fit = Objective(lambda: [LossTerm("fit", line(x) - (3 * x + 1), 1.0, 8)], step=step)
+        ...     optimizer.update_curvature(fit)
+        ...     optimizer.step()
+        >>> round(line.weight.item(), 2), round(line.bias.item(), 2)
+        (3.0, 1.0)
     """
 
     own_gradient = True
