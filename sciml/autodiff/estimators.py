@@ -34,6 +34,15 @@ class Exact(nn.Module):
     Args:
         chunk: Directions held in memory at a time, None for all; more chunks, less memory, same
             value and gradient.
+
+    Example:
+        >>> import torch
+        >>> from sciml.autodiff import Exact
+        >>> from sciml.autodiff.draws import Operator
+        >>> from sciml.autodiff.streams import Streams
+        >>> draw = Exact().draw(Operator(5), torch.zeros(1, 5), Streams(0, 0), "dims")
+        >>> draw.part.num  # all five directions of the Laplacian
+        5
     """
 
     algorithm = 3
@@ -69,6 +78,15 @@ class SDGD(nn.Module):
 
     Raises:
         InvalidArgument: For values outside the lists above.
+
+    Example:
+        >>> import torch
+        >>> from sciml.autodiff import SDGD
+        >>> from sciml.autodiff.draws import Operator
+        >>> from sciml.autodiff.streams import Streams
+        >>> draw = SDGD(num_dims=3).draw(Operator(100), torch.zeros(1, 100), Streams(0, 0), "dims")
+        >>> draw.part.num
+        3
     """
 
     def __init__(
@@ -198,6 +216,16 @@ class Hutchinson(nn.Module):
             independent Rademacher probes, polarised, which has less variance.
         unbiased: Whether independent probes supply the residual's value.
         chunk: Probes held in memory at a time; None for all.
+
+    Example:
+        >>> import torch
+        >>> from sciml.autodiff import Hutchinson
+        >>> from sciml.autodiff.draws import Operator
+        >>> from sciml.autodiff.streams import Streams
+        >>> x = torch.zeros(1, 100)
+        >>> draw = Hutchinson(probes=4).draw(Operator(100), x, Streams(0, 0), "dims")
+        >>> tuple(draw.part.vectors.shape)
+        (4, 1, 100)
     """
 
     def __init__(

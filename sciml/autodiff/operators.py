@@ -55,6 +55,13 @@ def laplacian(f: Callable, x: Tensor, t: Tensor | None = None, *, chunk: int | N
 
     Raises:
         InvalidArgument: If x or the output of f is not a matrix.
+
+    Example:
+        >>> import torch
+        >>> from sciml.autodiff import laplacian
+        >>> x = torch.tensor([[1.0, 2.0, 3.0]])
+        >>> laplacian(lambda x: (x**4).sum(-1, keepdim=True), x).item()  # 12 (1 + 4 + 9)
+        168.0
     """
     return trace(f, x, t, chunk=chunk)
 
