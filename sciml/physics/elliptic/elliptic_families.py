@@ -71,6 +71,15 @@ class Family(ABC):
         dim: d.
         coefficients: Names of the coefficients a network has to see beside f and g: "screening",
             "diffusion".
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.elliptic import Family, StarPoisson
+        >>> isinstance(StarPoisson(), Family), sorted(StarPoisson().test_domains())
+        (True, ['test', 'test_ellipse', 'test_l_shape', 'test_polygon'])
+        >>> domains = StarPoisson().domains(3, torch.Generator().manual_seed(0))
+        >>> domains.count, domains.dim
+        (3, 2)
     """
 
     dim: int = 2
@@ -132,6 +141,14 @@ class StarPoisson(Stars):
 
     f = sum of 2 beta exp(-|x - mu|^2),    mu and beta normal
     g = b0 + sum_k (b_k cos k theta + b_k' sin k theta) / 4, k = 1, 2,    b uniform on [-1, 1]
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.elliptic import StarPoisson
+        >>> drawn = StarPoisson().draw(2, torch.Generator().manual_seed(0))
+        >>> points = drawn.domain.sample_interior(5, torch.Generator().manual_seed(1))
+        >>> drawn.domain.count, tuple(drawn.solution(points).shape)
+        (2, (2, 5))
     """
 
     def fields(self, domain: Domain, generator: torch.Generator) -> Instances:
@@ -156,6 +173,15 @@ class StarScreened(Stars):
 
     Args:
         screening: Ends of the range of sigma.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.elliptic import StarScreened
+        >>> family = StarScreened(screening=(1.0, 4.0))
+        >>> drawn = family.draw(5, torch.Generator().manual_seed(0))
+        >>> sigma = drawn.problem.screening
+        >>> family.coefficients, bool(((sigma >= 1) & (sigma <= 4)).all())
+        (('screening',), True)
     """
 
     coefficients = ("screening",)
@@ -200,6 +226,16 @@ class StarDiffusion(Stars):
 
     Args:
         contrast: Largest logarithm of alpha; each instance has its own, uniform below it.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.elliptic import StarDiffusion
+        >>> family = StarDiffusion(contrast=0.5)
+        >>> drawn = family.draw(2, torch.Generator().manual_seed(0))
+        >>> points = drawn.domain.sample_interior(50, torch.Generator().manual_seed(1))
+        >>> alpha = drawn.problem.diffusion(*drawn.domain.columns(points))
+        >>> family.coefficients, bool((alpha.log().abs() < 0.5).all())
+        (('diffusion',), True)
     """
 
     coefficients = ("diffusion",)

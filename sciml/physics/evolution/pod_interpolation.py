@@ -68,6 +68,16 @@ class PODRegression:
         InvalidArgument: For more modes than solutions, or other numbers of inputs.
 
     Source: Rasmussen and Williams 2006, sections 4.2 (kernel) and 5.4.2 (leaving one out).
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.evolution import PODRegression
+        >>> amplitude = torch.linspace(0.5, 2.0, 10, dtype=torch.float64)[:, None, None]
+        >>> x = torch.linspace(0, 1, 20, dtype=torch.float64)
+        >>> pod = PODRegression(amplitude, amplitude[:, 0] * torch.sin(torch.pi * x), rank=1)
+        >>> found = pod.predict(torch.tensor([[[1.23]]], dtype=torch.float64))
+        >>> tuple(found.shape), round((found / torch.sin(torch.pi * x))[0, 10].item(), 2)
+        ((1, 20), 1.23)
     """
 
     def __init__(

@@ -28,6 +28,13 @@ class Boolean(Domain):
 
     Raises:
         InvalidArgument: If numbers or dimensions differ, or `kind` is unknown.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.geometry import Ball, Boolean, Box
+        >>> plate = Boolean(Box(), Ball(radius=0.5), "difference")  # a square with a hole
+        >>> plate.inside(torch.tensor([[[0.0, 0.0], [0.8, 0.8]]])).tolist()
+        [[False, True]]
     """
 
     def __init__(self, first: Domain, second: Domain, kind: str) -> None:

@@ -31,6 +31,13 @@ class Polygon(Domain):
 
     Raises:
         InvalidArgument: For fewer than three corners or an empty polygon.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.geometry import Polygon
+        >>> corner = Polygon([[0, 0], [2, 0], [2, 1], [1, 1], [1, 2], [0, 2]])  # an L
+        >>> corner.inside(torch.tensor([[[0.5, 1.5], [1.5, 1.5]]])).tolist()
+        [[True, False]]
     """
 
     def __init__(self, vertices, holes: Sequence = ()) -> None:

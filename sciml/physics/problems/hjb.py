@@ -132,6 +132,14 @@ class HJBLQG(TerminalCost):
         mu: Weight of |grad u|^2, positive.
         final_time: T, positive.
         sampling: Law of the training points, "dependence" or "evaluation".
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics import HJBLQG
+        >>> problem = HJBLQG(dim=10)
+        >>> x, t = torch.zeros(1, 10), torch.zeros(1, 1)
+        >>> round(problem.exact(x, t).item(), 3)
+        2.157
     """
 
     reference_accuracy = 1e-12
@@ -187,6 +195,14 @@ class HJBRosenbrock(TerminalCost):
         mu: Weight of |grad u|^2, positive.
         final_time: T, positive.
         sampling: Law of the training points, "dependence" or "evaluation".
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics import HJBRosenbrock
+        >>> problem = HJBRosenbrock(dim=4)
+        >>> p = problem.sample_test(5, torch.Generator().manual_seed(0))
+        >>> problem.feature_names, sorted(problem.baselines(p))
+        (('terminal', 'radius', 'second_moment'), ['closed_form', 'terminal'])
     """
 
     feature_names = (*TerminalCost.feature_names, "second_moment")

@@ -41,6 +41,15 @@ class Quadrature(NamedTuple):
     Attributes:
         index: `(M,)` numbers of points in the flattened `(E, Q)`, ascending.
         weights: `(M,)` positive.
+
+    Example:
+        >>> from sciml.physics.solids import DiskCell, Quadrature, every_point, random_points
+        >>> mesh = DiskCell(2).mesh()
+        >>> few = random_points(mesh, 5)
+        >>> isinstance(few, Quadrature), len(few.index)
+        (True, 5)
+        >>> round(float(every_point(mesh).weights.sum()), 4)  # the area of the cell
+        1.0
     """
 
     index: np.ndarray

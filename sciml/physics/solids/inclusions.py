@@ -29,6 +29,13 @@ class Ellipse:
         a: First semi-axis, below 0.5.
         b: Second semi-axis; None makes a circle.
         angle: Direction of the first semi-axis from x, in degrees.
+
+    Example:
+        >>> import numpy as np
+        >>> from sciml.physics.solids import Ellipse
+        >>> fibre = Ellipse(0.5, 0.5, a=0.3, b=0.2, angle=30.0)
+        >>> round(fibre.area, 4), fibre.contains(np.array([[0.5, 0.5], [0.0, 0.0]])).tolist()
+        (0.1885, [True, False])
     """
 
     x: float

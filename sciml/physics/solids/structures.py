@@ -37,6 +37,15 @@ class StructureMesh(QuadraticMesh):
     Args:
         nodes: `(N, 2)` coordinates.
         elements: `(E, 8)` node numbers, counter-clockwise, corners first.
+
+    Example:
+        >>> from sciml.physics.solids import plate
+        >>> mesh = plate().mesh
+        >>> float(mesh.size), mesh.elements.shape[1]
+        (100.0, 8)
+        >>> left = mesh.where(lambda x, y: abs(x))  # the nodes of the edge x = 0
+        >>> bool((mesh.nodes[left, 0] == 0).all())
+        True
     """
 
     @property
@@ -68,6 +77,12 @@ class Structure:
         held: `(h,)` numbers of prescribed unknowns; those of node i are 2i (x) and 2i + 1 (y).
         values: `(h,)` displacements prescribed there.
         forces: `(2N,)` nodal forces.
+
+    Example:
+        >>> from sciml.physics.solids import cook
+        >>> panel = cook(force=40.0)
+        >>> panel.name, round(float(panel.forces.sum()), 4)
+        ('cook', 40.0)
     """
 
     name: str

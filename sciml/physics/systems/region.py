@@ -32,6 +32,12 @@ class Range:
         name: Its name in equations.
         low: Least value.
         high: Greatest value.
+
+    Example:
+        >>> from sciml.physics.systems import Interval, Range, Time
+        >>> region = Interval(0, 1) * Time(0, 1) * Range("nu", 0.01, 0.1)  # one network for all nu
+        >>> region.variables
+        ('x', 't', 'nu')
     """
 
     name: str
@@ -65,6 +71,17 @@ class Region(HasParts):
     Attributes:
         variables: Names of the columns of points.
         low, high: Corners `(D,)` of the box around it.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.systems import Disk, Time
+        >>> region = Disk((0.0, 0.0), 1.0) * Time(0, 2)
+        >>> region.variables, region.low.tolist(), region.high.tolist()
+        (('x', 'y', 't'), [-1.0, -1.0, 0.0], [1.0, 1.0, 2.0])
+        >>> region.labels
+        ('circle', 'initial', 'final')
+        >>> tuple(region.sample(10, torch.Generator().manual_seed(0)).shape)
+        (10, 3)
     """
 
     def __init__(

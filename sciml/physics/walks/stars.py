@@ -73,6 +73,18 @@ class Mixed:
         source: f, or None for 0.
         screening: sigma, a number or `(B,)` of constants, positive, in two or three dimensions;
             None for 0.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.geometry import Box, MixedBox
+        >>> from sciml.physics.walks import Mixed, WalkOnStars
+        >>> walls = torch.tensor([True, True, False, False])  # left and right reflect
+        >>> channel = MixedBox(Box(), walls)
+        >>> problem = Mixed(boundary=lambda x, i: x[1])  # so that u = y
+        >>> point, generator = torch.tensor([[[0.2, 0.5]]]), torch.Generator().manual_seed(0)
+        >>> found = WalkOnStars(walks=2000)(channel, problem, point, generator)
+        >>> bool((found.mean - 0.5).abs() < 4 * found.standard_error)
+        True
     """
 
     boundary: Field
