@@ -54,6 +54,20 @@ class PreconditionerNetwork(nn.Module):
 
     Raises:
         InvalidArgument: For another dimension.
+
+    Example:
+        >>> import torch
+        >>> from sciml.networks.preconditioners import PreconditionerNetwork
+        >>> class Diagonal(PreconditionerNetwork):  # a trained factor of Jacobi's preconditioner
+        ...     def __init__(self, dim=2):
+        ...         super().__init__(dim)
+        ...         self.factor = torch.nn.Parameter(torch.ones(()))
+        ...     def prepare(self, stencil):
+        ...         return stencil.diagonal
+        ...     def directions(self, prepared, residual):
+        ...         return self.factor * residual / prepared
+        >>> sorted(Diagonal().schema())
+        ['inputs', 'outputs']
     """
 
     def __init__(self, dim: int) -> None:
