@@ -42,6 +42,18 @@ class TUFolder:
 
     Raises:
         InvalidArgument: If files are missing or do not fit together.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from sciml.data import TUFolder
+        >>> with tempfile.TemporaryDirectory() as root:  # two graphs with an edge each
+        ...     _ = Path(root, "TINY_A.txt").write_text("1, 2\n2, 1\n3, 4\n4, 3")
+        ...     _ = Path(root, "TINY_graph_indicator.txt").write_text("1\n1\n2\n2")
+        ...     _ = Path(root, "TINY_graph_labels.txt").write_text("0\n1")
+        ...     folder = TUFolder(name="TINY", root=root)
+        >>> len(folder.graphs()), folder.names
+        (2, ('0', '1'))
     """
 
     kind, level = "classification", "graph"
