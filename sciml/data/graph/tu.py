@@ -45,12 +45,12 @@ class TUFolder:
 
     Example:
         >>> import tempfile
-        >>> from pathlib import Path
+        >>> import numpy as np
         >>> from sciml.data import TUFolder
         >>> with tempfile.TemporaryDirectory() as root:  # two graphs with an edge each
-        ...     _ = Path(root, "TINY_A.txt").write_text("1, 2\n2, 1\n3, 4\n4, 3")
-        ...     _ = Path(root, "TINY_graph_indicator.txt").write_text("1\n1\n2\n2")
-        ...     _ = Path(root, "TINY_graph_labels.txt").write_text("0\n1")
+        ...     np.savetxt(f"{root}/TINY_A.txt", [[1, 2], [2, 1], [3, 4], [4, 3]], "%d", ", ")
+        ...     np.savetxt(f"{root}/TINY_graph_indicator.txt", [1, 1, 2, 2], "%d")
+        ...     np.savetxt(f"{root}/TINY_graph_labels.txt", [0, 1], "%d")
         ...     folder = TUFolder(name="TINY", root=root)
         >>> len(folder.graphs()), folder.names
         (2, ('0', '1'))

@@ -62,14 +62,16 @@ class SSBroyden(CurvatureOptimizer):
     Example:
         >>> import torch
         >>> from sciml.optim import LossTerm, Objective, SSBroyden
-        >>> line, x = torch.nn.Linear(1, 1), torch.linspace(0, 1, 8)[:, None]
-        >>> optimizer = SSBroyden(line)
-        >>> for step in range(5):
-        ...     fit = Objective(lambda: [LossTerm("fit", line(x) - (3 * x + 1), 1.0, 8)], step=step)
-        ...     optimizer.update_curvature(fit)
+        >>> w = torch.nn.Parameter(torch.zeros(2).double())
+        >>> def valley():  # Rosenbrock's
+        ...     rows = torch.stack([1 - w[0], 10 * (w[1] - w[0] ** 2)])
+        ...     return [LossTerm("valley", rows, 1.0, 2)]
+        >>> optimizer = SSBroyden([w])
+        >>> for step in range(21):
+        ...     optimizer.update_curvature(Objective(valley, step=step))
         ...     optimizer.step()
-        >>> round(line.weight.item(), 2), round(line.bias.item(), 2)
-        (3.0, 1.0)
+        >>> [round(v, 2) for v in w.tolist()]
+        [1.0, 1.0]
     """
 
     own_gradient = True

@@ -73,13 +73,9 @@ class Family(ABC):
             "diffusion".
 
     Example:
-        >>> import torch
         >>> from sciml.physics.elliptic import Family, StarPoisson
         >>> isinstance(StarPoisson(), Family), sorted(StarPoisson().test_domains())
         (True, ['test', 'test_ellipse', 'test_l_shape', 'test_polygon'])
-        >>> domains = StarPoisson().domains(3, torch.Generator().manual_seed(0))
-        >>> domains.count, domains.dim
-        (3, 2)
     """
 
     dim: int = 2
@@ -146,9 +142,8 @@ class StarPoisson(Stars):
         >>> import torch
         >>> from sciml.physics.elliptic import StarPoisson
         >>> drawn = StarPoisson().draw(2, torch.Generator().manual_seed(0))
-        >>> points = drawn.domain.sample_interior(5, torch.Generator().manual_seed(1))
-        >>> drawn.domain.count, tuple(drawn.solution(points).shape)
-        (2, (2, 5))
+        >>> tuple(drawn.solution(torch.zeros(2, 5, 2)).shape)
+        (2, 5)
     """
 
     def fields(self, domain: Domain, generator: torch.Generator) -> Instances:
@@ -177,11 +172,9 @@ class StarScreened(Stars):
     Example:
         >>> import torch
         >>> from sciml.physics.elliptic import StarScreened
-        >>> family = StarScreened(screening=(1.0, 4.0))
-        >>> drawn = family.draw(5, torch.Generator().manual_seed(0))
-        >>> sigma = drawn.problem.screening
-        >>> family.coefficients, bool(((sigma >= 1) & (sigma <= 4)).all())
-        (('screening',), True)
+        >>> drawn = StarScreened(screening=(1.0, 4.0)).draw(5, torch.Generator().manual_seed(0))
+        >>> bool((drawn.problem.screening <= 4).all())
+        True
     """
 
     coefficients = ("screening",)
@@ -228,14 +221,9 @@ class StarDiffusion(Stars):
         contrast: Largest logarithm of alpha; each instance has its own, uniform below it.
 
     Example:
-        >>> import torch
         >>> from sciml.physics.elliptic import StarDiffusion
-        >>> family = StarDiffusion(contrast=0.5)
-        >>> drawn = family.draw(2, torch.Generator().manual_seed(0))
-        >>> points = drawn.domain.sample_interior(50, torch.Generator().manual_seed(1))
-        >>> alpha = drawn.problem.diffusion(*drawn.domain.columns(points))
-        >>> family.coefficients, bool((alpha.log().abs() < 0.5).all())
-        (('diffusion',), True)
+        >>> StarDiffusion(contrast=0.5).coefficients
+        ('diffusion',)
     """
 
     coefficients = ("diffusion",)
@@ -278,6 +266,12 @@ class BoxPoisson(Family):
 
     Args:
         side: Ends of the range of half the sides.
+
+    Example:
+        >>> from sciml.physics.elliptic import BoxPoisson
+        >>> family = BoxPoisson(side=(0.8, 1.0))
+        >>> family.dim, sorted(family.test_domains())
+        (3, ['test', 'test_ball'])
     """
 
     dim = 3

@@ -137,8 +137,7 @@ class HJBLQG(TerminalCost):
         >>> import torch
         >>> from sciml.physics import HJBLQG
         >>> problem = HJBLQG(dim=10)
-        >>> x, t = torch.zeros(1, 10), torch.zeros(1, 1)
-        >>> round(problem.exact(x, t).item(), 3)
+        >>> round(problem.exact(torch.zeros(1, 10), torch.zeros(1, 1)).item(), 3)
         2.157
     """
 

@@ -59,6 +59,7 @@ class DiskCell(Cell):
         radius: Radius of the disk, at most 0.45.
 
     Example:
+        >>> from sciml.physics.solids import DiskCell
         >>> DiskCell(4).mesh().dofs
         670
     """

@@ -137,8 +137,14 @@ class GalerkinSolver:
         max_iter: Newton steps.
 
     Example:
-        >>> solver = GalerkinSolver(mesh, materials, PODBasis.from_solution(mesh, snapshots))
-        >>> solver.solve(torch.tensor([[0.02, 0.0, 0.0]])).stress
+        >>> import torch
+        >>> from sciml.physics.solids import DiskCell, GalerkinSolver, PODBasis
+        >>> cell = DiskCell(2)
+        >>> strains = [[0.02, 0.0, 0.0], [0.0, 0.02, 0.0], [0.0, 0.0, 0.02]]
+        >>> basis = PODBasis.from_solution(cell.mesh(), cell.solver().solve(strains), rank=3)
+        >>> solver = GalerkinSolver(cell.mesh(), cell.materials, basis)
+        >>> tuple(solver.solve(torch.tensor([[0.02, 0.0, 0.0]]).double()).stress.shape)
+        (1, 3)
     """
 
     def __init__(

@@ -43,6 +43,7 @@ def inclusion_cell(inclusions: Sequence[Ellipse], size: float = 0.04) -> RVEMesh
             included, or `size` is too coarse to follow the interfaces.
 
     Example:
+        >>> from sciml.physics.solids import Ellipse, inclusion_cell
         >>> inclusion_cell([Ellipse(0.0, 0.0, 0.3)], size=0.1).element.name
         'T6'
     """

@@ -62,7 +62,11 @@ class StructureMesh(QuadraticMesh):
         """Return the numbers of the nodes `(n,)` for which a function of x and y is below 0.
 
         Example:
-            >>> mesh.where(lambda x, y: abs(x))  # the nodes of the edge x = 0
+            >>> from sciml.physics.solids import plate
+            >>> mesh = plate().mesh
+            >>> left = mesh.where(lambda x, y: abs(x))  # the nodes of the edge x = 0
+            >>> bool((mesh.nodes[left, 0] == 0).all())
+            True
         """
         return np.flatnonzero(inside(*self.nodes.T) < SAME * self.size)
 

@@ -75,16 +75,10 @@ class Mixed:
             None for 0.
 
     Example:
-        >>> import torch
-        >>> from sciml.physics.geometry import Box, MixedBox
-        >>> from sciml.physics.walks import Mixed, WalkOnStars
-        >>> walls = torch.tensor([True, True, False, False])  # left and right reflect
-        >>> channel = MixedBox(Box(), walls)
-        >>> problem = Mixed(boundary=lambda x, i: x[1])  # so that u = y
-        >>> point, generator = torch.tensor([[[0.2, 0.5]]]), torch.Generator().manual_seed(0)
-        >>> found = WalkOnStars(walks=2000)(channel, problem, point, generator)
-        >>> bool((found.mean - 0.5).abs() < 4 * found.standard_error)
-        True
+        >>> from sciml.physics.walks import Mixed
+        >>> problem = Mixed(boundary=lambda x, i: x[1], flux=lambda x, i, n: n[1], screening=2.0)
+        >>> problem.screening, problem.source is None
+        (2.0, True)
     """
 
     boundary: Field
@@ -105,9 +99,14 @@ class WalkOnStars(WalkOnSpheres):
     with a wall near split as they get away (`sciml.physics.walks.splitting`).
 
     Example:
-        >>> domain = MixedPolygon(l_shape(), neumann=lambda x, i: x[0] > 0)
-        >>> problem = Mixed(boundary=lambda x, i: x[1], flux=lambda x, i, n: n[1])
-        >>> WalkOnStars(walks=256)(domain, problem, points, generator).mean
+        >>> import torch
+        >>> from sciml.physics.geometry import Box, MixedBox
+        >>> from sciml.physics.walks import Mixed, WalkOnStars
+        >>> channel = MixedBox(Box(), torch.tensor([True, True, False, False]))
+        >>> problem, generator = Mixed(boundary=lambda x, i: x[1]), torch.Generator().manual_seed(0)
+        >>> found = WalkOnStars(walks=2000)(channel, problem, torch.zeros(1, 1, 2), generator)
+        >>> bool(found.mean.abs() < 4 * found.standard_error)  # u = y
+        True
     """
 
     def __call__(

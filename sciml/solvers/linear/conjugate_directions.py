@@ -224,6 +224,7 @@ def fixed(product: Product) -> Preconditioner:
     """Return a preconditioner that is one function, whatever operator is solved.
 
     Example:
+        >>> from sciml.solvers.linear import FlexibleCG, fixed
         >>> FlexibleCG(preconditioner=fixed(lambda r: r / 4)).window is None
         True
     """

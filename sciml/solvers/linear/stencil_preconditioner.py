@@ -102,7 +102,16 @@ class StencilPreconditioner(ABC):
             problem: Its place in the flattened batch.
 
         Example:
-            >>> x, _ = scipy.sparse.linalg.cg(stencil.to_csr(), b, M=Multigrid(stencil).to_scipy())
+            >>> import scipy
+            >>> import torch
+            >>> from sciml.solvers.linear import Multigrid, Stencil
+            >>> faces = torch.ones(1, 7, 8), torch.ones(1, 8, 7)
+            >>> s = Stencil(faces, torch.ones(1, 8, 8), torch.ones(1, 8, 8) > 0)
+            >>> b = s.to_csr() @ torch.ones(64).numpy()
+            >>> cycle = Multigrid(s).to_scipy()
+            >>> x, code = scipy.sparse.linalg.cg(s.to_csr(), b, M=cycle, rtol=1e-8)
+            >>> code, round(float(x.mean()), 4)
+            (0, 1.0)
         """
         grid = tuple(self.stencil.grid)
         where = self.stencil.unknown.reshape(-1, *grid)[problem].cpu()
