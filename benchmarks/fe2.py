@@ -35,9 +35,10 @@ import torch
 from sciml.physics.solids.cells import PaperCell
 from sciml.physics.solids.structures import STRUCTURES
 from sciml.pretrained import load_pretrained
-from sciml.pretrained.trained_law import recorded_cell
+from sciml.pretrained.judging.trained_law import recorded_cell
 from sciml.simulate.fe2 import distance
-from sciml.simulate.macro import MacroSolver, MacroState
+from sciml.simulate.macro import MacroSolver
+from sciml.simulate.macro_results import MacroState
 from sciml.simulate.micro import CellMicro, Micro, OperatorMicro
 from sciml.solvers.solution import Status
 

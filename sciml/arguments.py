@@ -9,14 +9,10 @@ before the call does, for all functions alike.
 
 from __future__ import annotations
 
-import ast
 import functools
 import inspect
 import itertools
 import os
-import re
-import sys
-import typing
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any, TypeVar
@@ -25,9 +21,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sciml.errors import InvalidArgument, InvalidType
+from sciml.errors import InvalidArgument, InvalidType, did_you_mean
 
 WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+
+# Groups of the command line whose keys are the arguments of a room's classes.
+PREFIXES = {"networks": "network.", "data": "data."}
 
 Kind = Callable[[Any], str]  # what was expected, empty for what is of the kind
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -43,26 +42,29 @@ def takes(**kinds: Kind) -> Callable[[Function], Function]:
         InvalidType: By the function, naming the argument and what came.
         InvalidArgument: By the function, for a word that is no option of a choice.
     """
+    return lambda function: checked_function(function, kinds, "")
 
-    def wrap(function: Function) -> Function:
-        parameters = inspect.signature(function).parameters.values()
-        # what follows *values comes by name alone
-        names = [
-            p.name for p in itertools.takewhile(lambda p: p.kind < p.VAR_POSITIONAL, parameters)
-        ]
 
-        @functools.wraps(function)
-        def checked(*args: Any, **kwargs: Any) -> Any:
-            for name, value in (*zip(names, args, strict=False), *kwargs.items()):
-                if name in kinds and (wanted := kinds[name](value)):
-                    if isinstance(value, str) and getattr(kinds[name], "choice", False):
-                        raise InvalidArgument(f"{name}={value!r:.60}", wanted)
-                    raise InvalidType(f"{name} is {shown(value)}", wanted)
-            return function(*args, **kwargs)
+def checked_function(function: Function, kinds: Mapping[str, Kind], prefix: str) -> Function:
+    """Return the function behind a check of its arguments, named with a prefix in messages."""
+    parameters = inspect.signature(function).parameters.values()
+    # what follows *values comes by name alone
+    names = [p.name for p in itertools.takewhile(lambda p: p.kind < p.VAR_POSITIONAL, parameters)]
 
-        return checked
+    @functools.wraps(function)
+    def checked(*args: Any, **kwargs: Any) -> Any:
+        for name, value in (*zip(names, args, strict=False), *kwargs.items()):
+            if name in kinds and (wanted := kinds[name](value)):
+                options = getattr(kinds[name], "options", ())
+                if isinstance(value, str) and options:
+                    close = did_you_mean(value, map(str, options)).partition("Available")[0]
+                    raise InvalidArgument(f"{prefix}{name}={value!r:.60}", wanted, close.strip())
+                if isinstance(value, float) and value != value:
+                    raise InvalidArgument(f"{prefix}{name}=nan", wanted)
+                raise InvalidType(f"{prefix}{name} is {shown(value)}", wanted)
+        return function(*args, **kwargs)
 
-    return wrap
+    return checked
 
 
 def shown(value: Any) -> str:
@@ -110,33 +112,6 @@ def integers(value: Any) -> str:
     return "" if fits and value.layout == torch.strided else "a dense tensor of integers"
 
 
-def check_alike(**tensors: Tensor) -> None:
-    """Refuse tensors of several types or on several devices, which torch names by no argument.
-
-    Raises:
-        InvalidType: With the type and device of each.
-    """
-    kinds = {(t.dtype, t.device) for t in tensors.values()}
-    if len(kinds) > 1:
-        said = ", ".join(
-            f"{name} of {str(t.dtype).removeprefix('torch.')} on {t.device}"
-            for name, t in tensors.items()
-        )
-        raise InvalidType(said, "one type on one device", f"Type .to({next(iter(tensors))})")
-
-
-def in_range(name: str, value: float, like: Tensor) -> float:
-    """Return a number that the type of a tensor can hold.
-
-    Raises:
-        InvalidArgument: For a finite number beyond its range.
-    """
-    most = torch.finfo(like.dtype).max
-    if most < abs(value) < float("inf"):
-        raise InvalidArgument(f"{name}={value:g} for {like.dtype}", f"at most {most:g} in size")
-    return float(value)
-
-
 def number(value: Any) -> str:
     """Accept one real number."""
     one = not isinstance(value, Tensor) or value.numel() == 1
@@ -144,13 +119,14 @@ def number(value: Any) -> str:
 
 
 def real(value: Any) -> str:
-    """Accept real numbers of Python and NumPy, not tensors."""
-    return "" if isinstance(value, Real) and not isinstance(value, bool) else "a number"
+    """Accept real numbers of Python and NumPy, not tensors, and not NaN."""
+    fits = isinstance(value, Real) and not isinstance(value, bool) and value == value
+    return "" if fits else "a number"
 
 
 def numbers(value: Any) -> str:
     """Accept a number or a tensor of real ones."""
-    plain = isinstance(value, Real) and not isinstance(value, bool)
+    plain = isinstance(value, Real) and not isinstance(value, bool) and value == value
     return "" if plain or not tensor(value) else "a number, or a tensor of real ones"
 
 
@@ -167,14 +143,20 @@ def count(value: Any) -> str:
 
 def counts(value: Any) -> str:
     """Accept sequences of integers."""
-    fits = isinstance(value, Sequence) and not isinstance(value, str)
+    fits = isinstance(value, Sequence) and not isinstance(value, str | bytes)
     return "" if fits and not any(map(whole, value)) else "a list of whole numbers"
 
 
 def some(value: Any) -> str:
     """Accept sequences of numbers."""
-    fits = isinstance(value, Sequence) and not isinstance(value, str)
+    fits = isinstance(value, Sequence) and not isinstance(value, str | bytes)
     return "" if fits and not any(map(number, value)) else "a list of numbers"
+
+
+def flags(value: Any) -> str:
+    """Accept sequences of true and false."""
+    fits = isinstance(value, Sequence) and not isinstance(value, str | bytes)
+    return "" if fits and not any(map(flag, value)) else "a list of True and False"
 
 
 def flag(value: Any) -> str:
@@ -239,14 +221,30 @@ def made(*methods: str, what: str) -> Kind:
 
 def maybe(kind: Kind) -> Kind:
     """Return a kind that accepts None, too."""
-    return lambda value: "" if value is None or not kind(value) else f"{kind(value)}, or None"
+
+    def either_way(value: Any) -> str:
+        return "" if value is None or not kind(value) else f"{kind(value)}, or None"
+
+    either_way.options = getattr(kind, "options", ())
+    return either_way
+
+
+def either(*kinds: Kind) -> Kind:
+    """Return the kind of values that are of one of some kinds."""
+
+    def kind(value: Any) -> str:
+        wanted = [one(value) for one in kinds]
+        return "" if "" in wanted else ", or ".join(dict.fromkeys(wanted))
+
+    return kind
 
 
 def several(one: Kind, length: int, what: str) -> Kind:
     """Return the kind of sequences of so many things of a kind."""
 
     def kind(value: Any) -> str:
-        fits = isinstance(value, Sequence) and not isinstance(value, str) and len(value) == length
+        fits = isinstance(value, Sequence) and not isinstance(value, str | bytes)
+        fits = fits and len(value) == length
         return "" if fits and not any(map(one, value)) else f"{length} {what}"
 
     return kind
@@ -259,83 +257,5 @@ def one_of(*options: Any) -> Kind:
     def kind(value: Any) -> str:
         return "" if isinstance(value, str | int) and value in options else said
 
-    kind.choice = True
+    kind.options = options
     return kind
-
-
-def typed(target: Any) -> Any:
-    """Return a function, or a class, that refuses arguments of another type than it is written for.
-
-    Numbers, names, choices, tensors, arrays, sequences of them and objects of the house's own
-    classes (not of protocols) are looked at, and None where it may stand. A subclass that has
-    arguments of its own is decorated itself.
-    """
-    function = target.__init__ if isinstance(target, type) else target
-    given = {p.name: str(p.annotation) for p in inspect.signature(function).parameters.values()}
-    known = vars(sys.modules[target.__module__])  # a dataclass's own __init__ has no names
-    kinds = {name: kind for name, text in given.items() if (kind := _written(text, known))}
-    checked = takes(**kinds)(function)
-    if not isinstance(target, type):
-        return checked
-    target.__init__ = checked
-    return target
-
-
-def _all(one: Kind) -> Kind:
-    def kind(value: Any) -> str:
-        if not isinstance(value, Sequence) or isinstance(value, str):
-            return f"a list, of {one(None)} each"
-        return next((f"{wanted} in every place" for v in value if (wanted := one(v))), "")
-
-    return kind
-
-
-def _instance(owner: type) -> Kind:
-    return lambda value: "" if isinstance(value, owner) else f"a {owner.__name__}"
-
-
-WRITTEN = {
-    "int": whole,
-    "float": real,
-    "bool": flag,
-    "str": text,
-    "Tensor": tensor,
-    "float | Tensor": numbers,
-    "Sequence[float]": some,
-    "tuple[float, ...]": some,
-    "Sequence[int]": counts,
-    "tuple[int, ...]": counts,
-    "Sequence[Tensor]": tensors,
-    "tuple[Tensor, ...]": tensors,
-    "Callable": function,
-    "torch.Generator": generator,
-    "np.ndarray": array,
-    "torch.dtype": made("is_floating_point", what="a type of numbers, as torch.float64"),
-    "Sequence[str]": names,
-    "tuple[str, ...]": names,
-}
-
-
-def _written(annotation: str, known: Mapping[str, Any]) -> Kind | None:
-    """Return the kind that an annotation says; None for one that needs more than a look."""
-    said = annotation.strip("'")
-    if said.endswith(" | None"):
-        kind = _written(said.removesuffix(" | None"), known)
-        return kind and maybe(kind)
-    if said.startswith("Literal["):
-        return one_of(*ast.literal_eval(f"({said[8:-1]},)"))
-    if found := re.fullmatch(r"tuple\[((?:int, )*int|(?:float, )*float)\]", said):
-        parts = found[1].split(", ")
-        one, what = (whole, "whole numbers") if parts[0] == "int" else (real, "numbers")
-        return several(one, len(parts), what)
-    if found := re.fullmatch(r"(?:Sequence|tuple)\[(\w+)(?:, \.\.\.)?\]", said):
-        if said not in WRITTEN and (one := _written(found[1], known)):
-            return _all(one)
-    owner = known.get(said)
-    if typing.get_origin(owner) is typing.Literal:
-        return one_of(*typing.get_args(owner))
-    if typing.get_origin(owner) is Callable:
-        return function
-    if isinstance(owner, type) and owner.__module__.startswith("sciml."):
-        return None if getattr(owner, "_is_protocol", False) else _instance(owner)
-    return WRITTEN.get("Callable" if said.startswith("Callable[") else said)

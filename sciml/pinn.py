@@ -22,9 +22,7 @@ same configuration files, checks and objects.
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
-import math
 import os
 import tempfile
 import warnings
@@ -33,9 +31,8 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from sciml.callbacks.history import History
 from sciml.cli import paths
@@ -43,16 +40,8 @@ from sciml.cli.checks import rules
 from sciml.cli.runs import build
 from sciml.cli.targets import preflight
 from sciml.cli.typed import overrides, schema
-from sciml.errors import (
-    ConfigError,
-    InvalidArgument,
-    InvalidType,
-    PretrainedError,
-    TrainingDiverged,
-)
-from sciml.modules.pinn import PINN
-from sciml.modules.system_report import SystemReport
-from sciml.networks.pointwise.ansatz import network_sizes
+from sciml.errors import ConfigError, InvalidArgument, InvalidType, TrainingDiverged
+from sciml.modules.system_pinn import PINN
 from sciml.physics.systems import (
     At,
     Ball,
@@ -71,7 +60,9 @@ from sciml.physics.systems import (
     Time,
     Unknown,
 )
-from sciml.pretrained import class_table, weights
+from sciml.pretrained.classes import class_table
+from sciml.system_solution import SystemSolution as Solution
+from sciml.system_solution import load
 
 __all__ = [
     "At", "Ball", "Box", "Disk", "Initial", "Integral", "Interval", "Observed", "On", "Polygon",
@@ -79,120 +70,6 @@ __all__ = [
 ]  # fmt: skip
 
 KEPT = ("finite", "curvature")  # callbacks of a run that writes nothing
-CARD = "solution.json"
-
-
-class Solution:
-    """A trained system.
-
-    Args:
-        module: The trained module.
-        network: Class name and arguments of its network, to save it; None for one of the user's.
-        history: What was logged, see `sciml.callbacks.history`.
-
-    Attributes:
-        metrics: Errors against the reference, where there is one.
-        unknowns: Identified constants: value and standard error, which is nan where no
-            observations tell it.
-    """
-
-    def __init__(
-        self, module: PINN, network: dict | None = None, history: Sequence[dict] = ()
-    ) -> None:
-        self.module, self.network, self.history = module, network, list(history)
-        self.problem = module.problem
-        self.report = SystemReport(module)
-        self.metrics = self.report.metrics
-        self.unknowns = {
-            name: (
-                self.metrics[f"test/unknown/{name}"],
-                self.metrics.get(f"test/standard_error/{name}", math.nan),
-            )
-            for name in self.problem.unknowns
-        }
-
-    def __call__(self, points: Any = None, **coordinates: Any) -> dict[str, Tensor]:
-        """Return the outputs by name, float64, without graph.
-
-        Args:
-            points: `(N, D)`, columns in the order of the domain's variables.
-            coordinates: Instead of points: every variable by name, of shapes that broadcast.
-
-        Returns:
-            Values `(N,)`, or of the shape of the coordinates.
-
-        Raises:
-            InvalidArgument: For other shapes or names.
-        """
-        names = self.problem.region.variables
-        if points is None:
-            if set(coordinates) != set(names):
-                raise InvalidArgument(
-                    f"a solution at {', '.join(coordinates) or 'nothing'}",
-                    f"all of {', '.join(names)}",
-                    f"Write solution({', '.join(f'{v}=...' for v in names)})",
-                )
-            given = [torch.as_tensor(coordinates[v], dtype=torch.float64) for v in names]
-            given = torch.broadcast_tensors(*given)
-            shape, x = given[0].shape, torch.stack([g.reshape(-1) for g in given], 1)
-        else:
-            x = torch.as_tensor(points, dtype=torch.float64)
-            if x.dim() != 2 or x.shape[1] != len(names) or coordinates:
-                raise InvalidArgument(
-                    f"points of shape {tuple(x.shape)}",
-                    f"(N, {len(names)}), the columns {', '.join(names)}, and nothing else",
-                )
-            shape = x.shape[:1]
-        found = self.module.predict_points(x.to(self.module.device))
-        return {name: value.cpu().view(shape) for name, value in found.items()}
-
-    def plot(self, folder: str | Path) -> list[Path]:
-        """Draw losses, unknowns over the steps, fields and errors into `folder/plots`."""
-        from sciml.callbacks.plots import draw
-
-        folder = Path(folder)
-        if self.history:
-            names = sorted({name for row in self.history for name in row})
-            lines = [",".join(names)]
-            lines += [",".join(f"{row[n]:.8g}" if n in row else "" for n in names)
-                      for row in self.history]  # fmt: skip
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / "metrics.csv").write_text("\n".join(lines) + "\n")
-        return draw(folder, self.report.as_dict())
-
-    def save(self, folder: str | Path) -> Path:
-        """Write weights and what else `load` needs; the class of the problem stays with its author.
-
-        Raises:
-            InvalidArgument: For a network of the user's own class.
-        """
-        if self.network is None:
-            raise InvalidArgument(
-                f"a network of class {type(self.module.network.network).__name__}",
-                "one made by solve(network='mlp', ...)",
-                "Write torch.save(solution.module.network.state_dict(), path)",
-            )
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        paired = weights.write(folder / weights.FILE, self.module.network.state_dict())
-        card = {
-            "problem": type(self.problem).__name__,
-            "outputs": list(self.problem.outputs),
-            "variables": list(self.problem.region.variables),
-            "network": self.network,
-            "modes": self.module.network.modes,
-            "windows": getattr(self.module.network, "windows", 1),
-            "metrics": {k: v for k, v in self.metrics.items() if math.isfinite(v)},
-            "sha256": weights.sha256(folder / weights.FILE),
-            "complex128": paired,
-        }
-        (folder / CARD).write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
-        return folder
-
-    def __repr__(self) -> str:
-        """Return errors and unknowns."""
-        rows = [f"{name.removeprefix('test/')} {value:.3g}" for name, value in self.metrics.items()]
-        return f"Solution of {type(self.problem).__name__}: {', '.join(rows) or 'no reference'}"
 
 
 def solve(
@@ -313,45 +190,6 @@ def solve(
     return Solution(run.module, described, history.rows)
 
 
-def load(folder: str | Path, problem: System) -> Solution:
-    """Return a solution that was saved, for the problem that it was trained on.
-
-    Args:
-        folder: From `Solution.save`.
-        problem: An instance of the same class.
-
-    Raises:
-        PretrainedError: For a folder that is incomplete or damaged, or another problem.
-    """
-    path = Path(folder) / CARD
-    try:
-        card = json.loads(path.read_text(encoding="utf-8"))
-        outputs, names = tuple(card["outputs"]), tuple(card["variables"])
-        spec, modes, windows = card["network"], int(card["modes"]), int(card.get("windows", 1))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise PretrainedError(f"{path} cannot be read ({error})", "what save() wrote") from error
-    if (outputs, names) != (tuple(problem.outputs), problem.region.variables):
-        raise PretrainedError(
-            f"a solution {outputs} of {names}",
-            f"one of {type(problem).__name__}: {problem.outputs} of {problem.region.variables}",
-        )
-    sizes = network_sizes(problem, modes)
-    arguments = {**spec["arguments"], **sizes}
-    network = class_table.build("network", {"class": spec["class"], "arguments": arguments})
-
-    class Settings:
-        pass
-
-    settings = Settings()
-    settings.modes = modes
-    module = PINN(
-        problem=problem, network=network, optimizer=torch.optim.Adam, data=settings, windows=windows
-    )
-    state = weights.read(Path(folder) / weights.FILE, card["sha256"], card["complex128"])
-    weights.assign(module.network, state)
-    return Solution(module, spec)
-
-
 def _config(words: list[str], folder: Path) -> dict[str, Any]:
     """Return the checked configuration of a command line.
 
@@ -414,13 +252,3 @@ def _quiet() -> Iterator[None]:
     finally:
         for logger, level in zip(quiet, levels, strict=True):
             logger.setLevel(level)
-
-
-def table_of(solution: Solution, n: int = 101) -> dict[str, np.ndarray]:
-    """Return coordinates and outputs on a grid of n nodes per variable, for other programs."""
-    region = solution.problem.region
-    axes = [
-        np.linspace(float(a), float(b), n) for a, b in zip(region.low, region.high, strict=True)
-    ]
-    grid = dict(zip(region.variables, np.meshgrid(*axes, indexing="ij"), strict=True))
-    return {**grid, **{k: v.numpy() for k, v in solution(**grid).items()}}

@@ -15,12 +15,14 @@ path, and only if the package is a plug-in here too.
 from __future__ import annotations
 
 import functools
+import importlib
 import importlib.util
 import os
 import sys
 from collections.abc import Iterable
 from importlib.metadata import entry_points
 from pathlib import Path
+from types import ModuleType
 
 from sciml.errors import ConfigError
 
@@ -85,6 +87,37 @@ def folder(package: str) -> Path:
             f"a folder {package}/ with __init__.py, installed or in this folder",
         )
     return Path(next(iter(spec.submodule_search_locations)))
+
+
+def imported(module: str) -> ModuleType:
+    """Return a module, ours or a plug-in's, whose own code may raise anything when it is imported.
+
+    Args:
+        module: Dotted path.
+
+    Raises:
+        ConfigError: With what the plug-in raised and where.
+        ImportError: If a module is missing, as from every import.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        raise
+    except (Exception, SystemExit) as error:
+        package = module.partition(".")[0]
+        if package not in names():
+            raise
+        trace = error.__traceback__
+        while trace.tb_next:
+            trace = trace.tb_next
+        place = f"{trace.tb_frame.f_code.co_filename}, line {trace.tb_lineno}"
+        if isinstance(error, SyntaxError):
+            place = f"{error.filename}, line {error.lineno}"
+        raise ConfigError(
+            f"the plug-in {package} cannot be imported: {type(error).__name__}: {error} ({place})",
+            "a package that python can import",
+            f"Look with python -c 'import {module}'",
+        ) from error
 
 
 def config_folders() -> list[Path]:

@@ -15,6 +15,7 @@ import inspect
 from contextlib import nullcontext
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
@@ -73,6 +74,12 @@ def as_array(name: str, value: Any, wanted: str = "numbers", **kind: Any) -> Ten
     Raises:
         InvalidType: For what is no array of numbers.
     """
+    real = "dtype" in kind and not kind["dtype"].is_complex
+    if isinstance(value, Tensor) and (value.layout != torch.strided or value.is_meta):
+        what = "sparse" if value.layout != torch.strided else "on 'meta', where it has no values"
+        raise InvalidType(f"{name} is a tensor that is {what}", f"{wanted}, dense, with values")
+    if real and (value.is_complex() if isinstance(value, Tensor) else np.iscomplexobj(value)):
+        raise InvalidType(f"{name} is complex", f"real {wanted}")
     try:
         return torch.as_tensor(value, **kind)
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
@@ -105,6 +112,8 @@ def check_call(name: str, function: Any, wanted: str, /, *args: Any, **kwargs: A
     Raises:
         InvalidType: With the arguments it has.
     """
+    if isinstance(function, type):  # it would be made, not called
+        raise InvalidType(f"{name} is the class {function.__name__}", f"a function of {wanted}")
     # a module is called through hooks that take anything
     called = function.forward if isinstance(function, torch.nn.Module) else function
     try:

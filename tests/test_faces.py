@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
+import sciml
 from sciml.cli import paths
-from sciml.pretrained import class_table
-from sciml.pretrained.folder import SHIPPED
+from sciml.pretrained.classes import class_table
+from sciml.pretrained.files.folder import SHIPPED
 
-PACKAGE = Path(class_table.__file__).parents[1]
+PACKAGE = Path(sciml.__file__).parent
 FACES = sorted(
     ".".join(("sciml", *stub.relative_to(PACKAGE).parent.parts))
     for stub in PACKAGE.rglob("__init__.pyi")
@@ -34,6 +35,15 @@ def test_a_room_offers_what_it_lists(room):
     assert all(getattr(module, name) is not None for name in module.__all__)
 
 
+@pytest.mark.parametrize("room", FACES)
+def test_no_file_hides_what_its_room_offers(room):
+    # once imported, a file of the same name would stand where the function should
+    stub = Path(importlib.import_module(room).__file__).with_suffix(".pyi")
+    for node in ast.parse(stub.read_text("utf-8")).body:
+        for name in node.names if isinstance(node, ast.ImportFrom) else ():
+            assert node.module == name.name or not (stub.parent / f"{name.name}.py").exists()
+
+
 def test_configurations_name_rooms_and_no_files():
     for file, target in configured():
         room, _, name = target.rpartition(".")
@@ -52,10 +62,10 @@ def test_the_table_of_published_classes_names_rooms_and_no_files():
     ("kind", "target", "name"),
     [
         ("problem", "sciml.physics.HJBLQG", "HJBLQG"),
-        ("problem", "sciml.physics.problems.hjb.HJBLQG", "HJBLQG"),  # where it stood in version 0.1
-        ("family", "sciml.physics.elliptic.elliptic_families.StarPoisson", "StarPoisson"),
-        ("part", "sciml.physics.evolution.heat_interval.Heat", "Heat"),
-        ("part", "sciml.physics.problems.evolution_box.Heat", None),  # another one
+        ("problem", "sciml.physics.hjb.HJBLQG", "HJBLQG"),  # where it stood in version 0.1
+        ("family", "sciml.physics.walks.families.StarPoisson", "StarPoisson"),
+        ("part", "sciml.physics.evolution.heat.Heat", "Heat"),
+        ("part", "sciml.physics.low_dim_time.Heat", None),  # another one
         ("problem", "elsewhere.HJBLQG", None),
         ("problem", "sciml.physicsx.HJBLQG", None),
     ],

@@ -4,9 +4,11 @@ import ast
 import functools
 import json
 import shutil
+import statistics
 import subprocess
 import sys
 import tomllib
+from collections import Counter, defaultdict
 from pathlib import Path
 
 import pytest
@@ -134,6 +136,12 @@ def test_versions_agree():
     assert project["version"] == sciml.__version__
 
 
+def test_every_folder_of_code_is_a_package():
+    """One without `__init__.py` imports here, but is left out of what is installed."""
+    folders = {file.parent for file in (ROOT / "sciml").rglob("*.py")}
+    assert [str(f) for f in sorted(folders) if not (f / "__init__.py").exists()] == []
+
+
 def test_datasets_is_no_package():
     assert not (ROOT / "datasets" / "__init__.py").exists()
 
@@ -181,3 +189,54 @@ def test_whoever_compares_numbers_says_how_close():
     sources = [*(ROOT / "tests").rglob("*.py"), *(ROOT / "sciml").rglob("*.py")]
     found = {str(p.relative_to(ROOT)): without_a_limit(p.read_text()) for p in sources}
     assert {file: lines for file, lines in found.items() if lines} == {}
+
+
+# --- sizes and names: a stranger finds a file, and reads it at one sitting -----------------------
+FILES = {path: path.read_text() for path in sorted((ROOT / "sciml").rglob("*.py"))}
+LENGTHS = {path: text.count("\n") for path, text in FILES.items()}
+LONGEST, LARGEST_SHARE = 320, 0.20
+
+
+def test_every_file_name_is_there_once():
+    names = Counter(path.name for path in FILES if path.stem not in ("__init__", "__main__"))
+    assert [name for name, count in names.items() if count > 1] == []
+
+
+def test_no_file_is_too_long():
+    assert {path.name: n for path, n in LENGTHS.items() if n > LONGEST} == {}
+
+
+def test_files_are_neither_crumbs_nor_tomes():
+    lengths = [n for path, n in LENGTHS.items() if path.stem not in ("__init__", "__main__")]
+    assert 100 <= statistics.median(lengths) <= 230
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_no_part_of_a_room_outweighs_the_others(room):
+    parts = Counter()
+    for path, n in LENGTHS.items():
+        place = path.relative_to(ROOT / "sciml").parts
+        if place[0] == room:
+            parts[place[1]] += n  # a file of the room, or a folder with all that is in it
+    shares = {part: n / parts.total() for part, n in parts.items()}
+    assert {part: share for part, share in shares.items() if share > LARGEST_SHARE} == {}
+
+
+# Names of classes that have two meanings, and why that may be.
+TWICE = {
+    "Ball": "shapes in front of people (`sciml.pinn`), and domains of walks",
+    "Box": "as Ball",
+    "Polygon": "as Ball",
+    "Heat": "on an interval, and in d dimensions; each under its own room's address",
+    "LevenbergMarquardt": "optimizer and solver, each under its own room's address",
+}
+
+
+def test_every_public_class_has_a_name_of_its_own():
+    homes = defaultdict(list)
+    for path, text in FILES.items():
+        for node in ast.parse(text).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                homes[node.name].append(path.name)
+    twice = {name: files for name, files in homes.items() if len(files) > 1}
+    assert {name: files for name, files in twice.items() if name not in TWICE} == {}

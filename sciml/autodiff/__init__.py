@@ -1,14 +1,20 @@
 """Taylor jets through networks and stochastic estimators of differential operators."""
 
-from sciml.autodiff.coordinates import (
-    Coordinates,
+from sciml.autodiff.coordinate_functions import (
     linear_map,
     max_coordinate,
     quadratic_form,
     squared_norm,
     sum_coordinates,
 )
-from sciml.autodiff.directions import Dense, Radial, Sparse, Time, one_hot
+from sciml.autodiff.coordinates import Coordinates
+from sciml.autodiff.directions import (
+    DenseDirections,
+    RadialDirection,
+    SparseDirections,
+    TimeDirection,
+    one_hot,
+)
 from sciml.autodiff.estimators import SDGD, Exact, Hutchinson
 from sciml.autodiff.jet import Jet
 from sciml.autodiff.operators import (
@@ -25,13 +31,13 @@ from sciml.autodiff.seed import push, seed
 __all__ = [
     "SDGD",
     "Coordinates",
-    "Dense",
+    "DenseDirections",
     "Exact",
     "Hutchinson",
     "Jet",
-    "Radial",
-    "Sparse",
-    "Time",
+    "RadialDirection",
+    "SparseDirections",
+    "TimeDirection",
     "bilaplacian",
     "d_x_d_t",
     "directional",

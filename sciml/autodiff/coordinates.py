@@ -14,11 +14,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sciml.autodiff import elementwise
-from sciml.autodiff.directions import Part, Radial, Sparse, squared_length
+from sciml.autodiff.directions import Directions, SparseDirections
 from sciml.autodiff.gather import linear_with_columns
-from sciml.autodiff.jet import Frame, Jet, LinearJet
+from sciml.autodiff.jet import Jet
+from sciml.autodiff.linear_jet import LinearJet
 from sciml.autodiff.pushforward import announce
-from sciml.autodiff.taylor import compose, product
+from sciml.autodiff.taylor import Frame, compose, product
 from sciml.errors import InvalidArgument
 
 
@@ -30,11 +31,21 @@ class Coordinates:
         parts: Directions.
         frame: Order, number of directions, collapse weights.
         derivatives: f, f', f'', ... up to the order; tensors `(N, d)` or plain numbers.
+
+    Example:
+        >>> import torch
+        >>> from sciml.autodiff import Coordinates, one_hot, seed, squared_norm
+        >>> x = torch.tensor([[1.0, 2.0]])
+        >>> point, _ = seed(x, None, [one_hot(torch.tensor([0, 1]))])
+        >>> isinstance(point, Coordinates), point.is_identity
+        (True, True)
+        >>> squared_norm(point).first[:, 0, 0].tolist()  # d_i |x|^2 = 2 x_i
+        [2.0, 4.0]
     """
 
     __slots__ = ("derivatives", "frame", "parts", "x")
 
-    def __init__(self, x: Tensor, parts: list[Part], frame: Frame, derivatives: list) -> None:
+    def __init__(self, x: Tensor, parts: list[Directions], frame: Frame, derivatives: list) -> None:
         self.x, self.parts, self.frame, self.derivatives = x, parts, frame, derivatives
 
     @property
@@ -62,7 +73,9 @@ class Coordinates:
         f = self.derivatives[m]
         return f.expand(self.x.shape) if isinstance(f, Tensor) else torch.full_like(self.x, f)
 
-    def _rows(self, contract: Callable[[Part, Tensor, int], Tensor], width: int) -> list[Tensor]:
+    def _rows(
+        self, contract: Callable[[Directions, Tensor, int], Tensor], width: int
+    ) -> list[Tensor]:
         """Contract every order with every part and collapse the top one."""
         n, out = self.x.shape[0], []
         for m in range(1, self.frame.order + 1):
@@ -211,7 +224,7 @@ def _identity(terms):
 
 
 def _linear(x: Coordinates, weight: Tensor, bias: Tensor | None = None) -> Jet:
-    sparse = [part for part in x.parts if isinstance(part, Sparse)]
+    sparse = [part for part in x.parts if isinstance(part, SparseDirections)]
     if x.is_identity and len(sparse) == 1:
         product, picked = linear_with_columns(x.x, weight, sparse[0].index)
         # Every other part asks for the product with vectors of its own.
@@ -231,100 +244,6 @@ def select(x: Coordinates, index: Tensor) -> Jet:
         return (i[..., None] == index).to(x.dtype)
 
     return x.map_linear(lambda y: y[:, index], columns)
-
-
-def linear_map(x, forward: Callable[[Tensor], Tensor], columns: Callable[[Tensor], Tensor]):
-    """Apply a linear map of x that is not a plain matrix product.
-
-    Args:
-        x: Tensor `(N, d)` or `Coordinates`.
-        forward: Map of rows, `(M, d) -> (M, h)`, linear, without bias.
-        columns: Gather of columns, index tensor `(*,)` to `(*, h)`: the image of each unit vector.
-
-    Returns:
-        Tensor or jet `(N, h)`.
-    """
-    return x.map_linear(forward, columns) if isinstance(x, Coordinates) else forward(x)
-
-
-def squared_norm(x):
-    """Return |x|^2 `(N, 1)` of a tensor or of coordinates."""
-    if not isinstance(x, Coordinates) or not x.is_identity:
-        return (x * x).sum(-1, keepdim=True)
-    # Along v: 2 x.v, then 2 |v|^2. Nothing of the size of x is formed.
-    frame, n = x.frame, x.shape[0]
-    value = squared_length(x.x)[:, None]
-    radial = [isinstance(p, Radial) for p in x.parts]
-    rows = zip(x.parts, radial, strict=True)
-    first = [value.t() if r else p.power_sum(x.x, x.x, 1) for p, r in rows]
-    orders = [2 * torch.cat([row.expand(-1, n) for row in first])[..., None]]
-    if frame.order > 1:
-        rows = zip(x.parts, radial, strict=True)
-        second = [value.t() if r else p.squared_length(x.x) for p, r in rows]
-        orders.append(2 * torch.cat([row.expand(-1, n) for row in second])[..., None])
-        orders += [torch.zeros_like(orders[0]) for _ in range(2, frame.order)]
-        if frame.weights is not None:
-            orders[-1] = frame.collapse(orders[-1])
-    return Jet(value, orders, frame)
-
-
-def sum_coordinates(x):
-    """Return the sum of all coordinates `(N, 1)` of a tensor or of coordinates."""
-    return x.sum(-1, keepdim=True)
-
-
-def quadratic_form(x, matvec: Callable[[Tensor], Tensor], diagonal: Tensor):
-    """Return x . A x `(N, 1)` for a symmetric matrix that is never formed.
-
-    Args:
-        x: Tensor `(N, d)` or `Coordinates`.
-        matvec: Product with A, `(M, d) -> (M, d)`.
-        diagonal: Diagonal of A `(d,)`, enough for one-hot directions.
-    """
-    if not isinstance(x, Coordinates):
-        return (x * matvec(x)).sum(-1, keepdim=True)
-    _check_identity(x, "quadratic_form")
-    frame, y = x.frame, matvec(x.x)
-    n = x.shape[0]
-    first = torch.cat([p.power_sum(x.x, 2 * y, 1) for p in x.parts])[..., None]
-    second = []
-    for p in x.parts:
-        index = getattr(p, "index", None)
-        if index is not None and index.shape[2] == 1 and p.coefficient is None:
-            curvature = 2 * diagonal.to(y)[index[:, :, 0]].t()
-        else:
-            v = p.dense(x.x)
-            curvature = 2 * (v * matvec(v.reshape(-1, v.shape[-1])).reshape(v.shape)).sum(-1)
-        second.append(curvature.expand(-1, n))
-    orders = [first, torch.cat(second)[..., None]][: frame.order]
-    orders += [torch.zeros_like(first)] * (frame.order - len(orders))
-    if frame.weights is not None:
-        orders[-1] = frame.collapse(orders[-1])
-    return Jet((x.x * y).sum(-1, keepdim=True), orders, frame)
-
-
-def max_coordinate(x):
-    """Return the largest coordinate `(N, 1)`; differentiable where the maximum is unique."""
-    if not isinstance(x, Coordinates):
-        return x.amax(-1, keepdim=True)
-    _check_identity(x, "max_coordinate")
-    winner = x.x.argmax(-1, keepdim=True)
-    mask = torch.zeros_like(x.x).scatter(1, winner, 1.0)
-    first = torch.cat([p.power_sum(x.x, mask, 1) for p in x.parts])[..., None]
-    orders = [first] + [torch.zeros_like(first)] * (x.frame.order - 1)
-    if x.frame.weights is not None:
-        orders[-1] = x.frame.collapse(orders[-1])
-    return Jet(x.x.gather(1, winner), orders, x.frame)
-
-
-def _check_identity(x: Coordinates, name: str) -> None:
-    """Refuse functions of x where only x itself is differentiated correctly."""
-    if not x.is_identity:
-        raise InvalidArgument(
-            f"{name} of a function of the coordinates",
-            "the coordinates themselves",
-            "Apply the function to x, or write the sum out with torch functions",
-        )
 
 
 _OPERATORS: dict[Callable, Callable] = {

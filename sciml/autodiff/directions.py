@@ -25,7 +25,7 @@ def squared_length(x: Tensor) -> Tensor:
     return torch.linalg.vector_norm(x, dim=-1).square()
 
 
-class Sparse:
+class SparseDirections:
     """Directions with few non-zero entries: `v_k = sum_m coefficient[k, m] e_{index[k, m]}`.
 
     Args:
@@ -37,8 +37,8 @@ class Sparse:
 
     Example:
         >>> import torch
-        >>> from sciml.autodiff import Sparse
-        >>> pair = Sparse(torch.tensor([[0, 2]]), torch.tensor([[1.0, -1.0]]))  # e_0 - e_2
+        >>> from sciml.autodiff import SparseDirections
+        >>> pair = SparseDirections(torch.tensor([[0, 2]]), torch.tensor([[1.0, -1.0]]))
         >>> pair.dense(torch.zeros(1, 4))[0, 0].tolist()
         [1.0, 0.0, -1.0, 0.0]
     """
@@ -109,7 +109,7 @@ class Sparse:
         return self.coefficient.to(x.dtype) ** m
 
 
-class Dense:
+class DenseDirections:
     """Directions given as vectors: random probes, columns of a diffusion matrix, gradients.
 
     Args:
@@ -117,9 +117,9 @@ class Dense:
 
     Example:
         >>> import torch
-        >>> from sciml.autodiff import Dense, push
+        >>> from sciml.autodiff import DenseDirections, push
         >>> x, v = torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0, 4.0]])
-        >>> jet = push(lambda x: (x * x).sum(-1, keepdim=True), x, None, [Dense(v)])
+        >>> jet = push(lambda x: (x * x).sum(-1, keepdim=True), x, None, [DenseDirections(v)])
         >>> jet.first[0].tolist(), jet.top[0].tolist()  # 2 x . v and 2 |v|^2
         ([[22.0]], [[50.0]])
     """
@@ -156,14 +156,14 @@ class Dense:
         return self.vectors
 
 
-class Radial:
+class RadialDirection:
     """The single direction v = x, free of charge: its tangent is the value without bias.
 
     Example:
         >>> import torch
-        >>> from sciml.autodiff import Radial, push
+        >>> from sciml.autodiff import RadialDirection, push
         >>> x = torch.tensor([[1.0, 2.0]])
-        >>> jet = push(lambda x: (x * x).sum(-1, keepdim=True), x, None, [Radial()])
+        >>> jet = push(lambda x: (x * x).sum(-1, keepdim=True), x, None, [RadialDirection()])
         >>> jet.first[0].tolist()  # x . grad |x|^2 = 2 |x|^2
         [[10.0]]
     """
@@ -192,14 +192,14 @@ class Radial:
         return x[None]
 
 
-class Time:
+class TimeDirection:
     """The single direction of time.
 
     Example:
         >>> import torch
-        >>> from sciml.autodiff import Time, push
+        >>> from sciml.autodiff import TimeDirection, push
         >>> x, t = torch.zeros(1, 2), torch.tensor([[2.0]])
-        >>> jet = push(lambda x, t: t * t, x, t, [Time()])
+        >>> jet = push(lambda x, t: t * t, x, t, [TimeDirection()])
         >>> jet.first[0].tolist(), jet.top[0].tolist()  # 2 t and 2
         ([[4.0]], [[2.0]])
     """
@@ -228,7 +228,7 @@ class Time:
         return x.new_zeros(1, 1, x.shape[1])
 
 
-Part = Sparse | Dense | Radial | Time
+Directions = SparseDirections | DenseDirections | RadialDirection | TimeDirection
 
 
 def _merged(index: Tensor, coefficient: Tensor | None) -> Tensor:
@@ -244,6 +244,6 @@ def _merged(index: Tensor, coefficient: Tensor | None) -> Tensor:
     return total.masked_fill(repeated, 0)
 
 
-def one_hot(index: Tensor) -> Sparse:
+def one_hot(index: Tensor) -> SparseDirections:
     """Return coordinate directions: `index` `(K,)` shared, or `(N, K)` one set per point."""
-    return Sparse(index if index.dim() == 1 else index[..., None])
+    return SparseDirections(index if index.dim() == 1 else index[..., None])

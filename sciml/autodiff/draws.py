@@ -1,8 +1,8 @@
 """Differential operators as sums of terms, and draws of directions that estimate them.
 
-An `Operator` lists the terms of `sum_j a_j d_j^2`, of `tr(sigma sigma^T H)` or of the bilaplacian;
-a `Draw` is a set of directions v_k with weights w_k such that `sum_k w_k D^m u[v_k, ..., v_k]`
-(m = 2 or 4) is the operator or an unbiased estimate of it.
+A `DifferentialOperator` lists the terms of `sum_j a_j d_j^2`, of `tr(sigma sigma^T H)` or of the
+bilaplacian; a `Draw` is a set of directions v_k with weights w_k such that
+`sum_k w_k D^m u[v_k, ..., v_k]` (m = 2 or 4) is the operator or an unbiased estimate of it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from sciml.arguments import whole
-from sciml.autodiff.directions import Dense, Part, Sparse, one_hot
+from sciml.autodiff.directions import DenseDirections, Directions, SparseDirections, one_hot
 from sciml.errors import InvalidArgument
 
 
@@ -27,7 +27,7 @@ class Draw:
         index: Coordinates drawn `(K,)` where that is what was drawn, else None.
     """
 
-    part: Part
+    part: Directions
     weights: Tensor
     index: Tensor | None = None
 
@@ -40,16 +40,18 @@ class Draw:
         out = []
         for start in range(0, self.part.num, size):
             rows = slice(start, start + size)
-            if isinstance(self.part, Sparse):
+            if isinstance(self.part, SparseDirections):
                 c = self.part.coefficient
-                part = Sparse(self.part.index[:, rows], None if c is None else c[..., rows, :])
+                part = SparseDirections(
+                    self.part.index[:, rows], None if c is None else c[..., rows, :]
+                )
             else:
-                part = Dense(self.part.vectors[rows])
+                part = DenseDirections(self.part.vectors[rows])
             out.append(Draw(part, self.weights[rows]))
         return out
 
 
-class Operator:
+class DifferentialOperator:
     """The differential operator to be estimated.
 
     Args:
@@ -93,7 +95,7 @@ class Operator:
                 raise InvalidArgument("per-point columns of sigma", "dims=shared")
             columns = self.sigma[..., index]  # (d, K) or (N, d, K)
             vectors = columns.t() if columns.dim() == 2 else columns.permute(2, 0, 1)
-            return Draw(Dense(vectors), ones, index)
+            return Draw(DenseDirections(vectors), ones, index)
         if self.weights is not None:
             a = self.weights
             if shared:
@@ -113,7 +115,7 @@ class Operator:
         c = [(one, one), (one, -one), (one, zero), (zero, one)]
         coefficient = torch.cat([torch.stack(p, 1) for p in c]).to(like)
         signs = like.new_tensor([1.0, 1.0, -2.0, -2.0]).repeat_interleave(len(i)) / 12
-        return Draw(Sparse(index, coefficient), signs * scale)
+        return Draw(SparseDirections(index, coefficient), signs * scale)
 
     def exact(self, like: Tensor) -> Draw:
         """Return all terms: d directions, or the O(d^2) pairs of the bilaplacian."""
@@ -141,4 +143,4 @@ class Operator:
                 )
             root = self.weights.sqrt()
             v = v * root if root.dim() == 1 else v[:, None] * root
-        return Draw(Dense(v), like.new_full((v.shape[0],), scale))
+        return Draw(DenseDirections(v), like.new_full((v.shape[0],), scale))

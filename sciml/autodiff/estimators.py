@@ -21,8 +21,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from sciml.autodiff.directions import Dense
-from sciml.autodiff.draws import Draw, Operator
+from sciml.autodiff.directions import DenseDirections
+from sciml.autodiff.draws import DifferentialOperator, Draw
 from sciml.autodiff.indices import distinct
 from sciml.autodiff.streams import Streams
 from sciml.errors import InvalidArgument
@@ -38,9 +38,10 @@ class Exact(nn.Module):
     Example:
         >>> import torch
         >>> from sciml.autodiff import Exact
-        >>> from sciml.autodiff.draws import Operator
+        >>> from sciml.autodiff.draws import DifferentialOperator
         >>> from sciml.autodiff.streams import Streams
-        >>> draw = Exact().draw(Operator(5), torch.zeros(1, 5), Streams(0, 0), "dims")
+        >>> x, laplacian = torch.zeros(1, 5), DifferentialOperator(5)
+        >>> draw = Exact().draw(laplacian, x, Streams(0, 0), "dims")
         >>> draw.part.num  # all five directions of the Laplacian
         5
     """
@@ -51,11 +52,15 @@ class Exact(nn.Module):
         super().__init__()
         self.chunk = chunk
 
-    def draw(self, operator: Operator, like: Tensor, streams: Streams, purpose: str) -> Draw:
+    def draw(
+        self, operator: DifferentialOperator, like: Tensor, streams: Streams, purpose: str
+    ) -> Draw:
         """Return every term."""
         return operator.exact(like)
 
-    def reference(self, operator: Operator, like: Tensor, streams: Streams) -> Draw | None:
+    def reference(
+        self, operator: DifferentialOperator, like: Tensor, streams: Streams
+    ) -> Draw | None:
         """Return None: the drawn residual is the residual."""
         return None
 
@@ -82,9 +87,10 @@ class SDGD(nn.Module):
     Example:
         >>> import torch
         >>> from sciml.autodiff import SDGD
-        >>> from sciml.autodiff.draws import Operator
+        >>> from sciml.autodiff.draws import DifferentialOperator
         >>> from sciml.autodiff.streams import Streams
-        >>> draw = SDGD(num_dims=3).draw(Operator(100), torch.zeros(1, 100), Streams(0, 0), "dims")
+        >>> x, laplacian = torch.zeros(1, 100), DifferentialOperator(100)
+        >>> draw = SDGD(num_dims=3).draw(laplacian, x, Streams(0, 0), "dims")
         >>> draw.part.num
         3
     """
@@ -138,7 +144,9 @@ class SDGD(nn.Module):
         if self.selection == "importance":
             self.scores = torch.ones(dim)
 
-    def draw(self, operator: Operator, like: Tensor, streams: Streams, purpose: str) -> Draw:
+    def draw(
+        self, operator: DifferentialOperator, like: Tensor, streams: Streams, purpose: str
+    ) -> Draw:
         """Return K terms with weights d/K (or 1/(K p_j)).
 
         Raises:
@@ -163,7 +171,9 @@ class SDGD(nn.Module):
         index = self._index(d, k, like, streams, purpose).to(like.device, non_blocking=True)
         return operator.along(index, d / k, like)
 
-    def reference(self, operator: Operator, like: Tensor, streams: Streams) -> Draw | None:
+    def reference(
+        self, operator: DifferentialOperator, like: Tensor, streams: Streams
+    ) -> Draw | None:
         """Return the no-graph draw that supplies the residual's value, None for algorithm 3."""
         if self.algorithm == 1:
             return operator.exact(like)
@@ -220,10 +230,10 @@ class Hutchinson(nn.Module):
     Example:
         >>> import torch
         >>> from sciml.autodiff import Hutchinson
-        >>> from sciml.autodiff.draws import Operator
+        >>> from sciml.autodiff.draws import DifferentialOperator
         >>> from sciml.autodiff.streams import Streams
-        >>> x = torch.zeros(1, 100)
-        >>> draw = Hutchinson(probes=4).draw(Operator(100), x, Streams(0, 0), "dims")
+        >>> x, laplacian = torch.zeros(1, 100), DifferentialOperator(100)
+        >>> draw = Hutchinson(probes=4).draw(laplacian, x, Streams(0, 0), "dims")
         >>> tuple(draw.part.vectors.shape)
         (4, 1, 100)
     """
@@ -243,7 +253,9 @@ class Hutchinson(nn.Module):
         self.probes, self.law, self.unbiased, self.chunk = probes, law, unbiased, chunk
         self.algorithm = 2 if unbiased else 3
 
-    def draw(self, operator: Operator, like: Tensor, streams: Streams, purpose: str) -> Draw:
+    def draw(
+        self, operator: DifferentialOperator, like: Tensor, streams: Streams, purpose: str
+    ) -> Draw:
         """Return V probes.
 
         Raises:
@@ -262,12 +274,14 @@ class Hutchinson(nn.Module):
             )
         if self.law == "gaussian":
             v = _isotropic(shape, "gaussian", generator, like)
-            return Draw(Dense(v), like.new_full((self.probes,), 1 / (3 * self.probes)))
+            return Draw(DenseDirections(v), like.new_full((self.probes,), 1 / (3 * self.probes)))
         v, w = _isotropic((2, *shape), "rademacher", generator, like)
         signs = like.new_tensor([1.0, 1.0, -2.0, -2.0]).repeat_interleave(self.probes)
-        return Draw(Dense(torch.cat([v + w, v - w, v, w])), signs / (12 * self.probes))
+        return Draw(DenseDirections(torch.cat([v + w, v - w, v, w])), signs / (12 * self.probes))
 
-    def reference(self, operator: Operator, like: Tensor, streams: Streams) -> Draw | None:
+    def reference(
+        self, operator: DifferentialOperator, like: Tensor, streams: Streams
+    ) -> Draw | None:
         """Return independent probes for the residual's value if unbiased, else None."""
         return self.draw(operator, like, streams, "reference") if self.unbiased else None
 

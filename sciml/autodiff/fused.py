@@ -41,7 +41,7 @@ def is_plain_reverse_mode(x: Tensor) -> bool:
     )
 
 
-def _is_batched(x: Tensor) -> bool:
+def is_batched(x: Tensor) -> bool:
     """Whether this belongs to a backward pass for many cotangents at once."""
     functorch = torch._C._functorch  # of func.vmap, and of autograd.grad(is_grads_batched=True)
     return functorch.is_batchedtensor(x) or functorch.is_legacy_batchedtensor(x)
@@ -73,7 +73,7 @@ def multiply(x: Tensor, weight: Tensor) -> Tensor:
         return x * weight.t()
     wide = _WIDE is not None and x.dtype == torch.float32 and x.device.type == "cpu"
     # The compiler wants constant weights there, and there is no rule for batched tensors.
-    wide = wide and not (torch.compiler.is_compiling() or _is_batched(x) or _is_batched(weight))
+    wide = wide and not (torch.compiler.is_compiling() or is_batched(x) or is_batched(weight))
     narrow = min(len(x), len(weight), x.shape[1]) < _NARROW
     if wide and not narrow and x.numel() * len(weight) > _SMALL:
         return _WIDE(x, weight, None, "none", [], "")
@@ -147,7 +147,7 @@ class Activation(torch.autograd.Function):
             (for_y,) = torch.autograd.grad(plain(y, weights, ctx.rule), y, g, create_graph=True)
             return for_y, None, None
         first, top, g_first, g_top = y[1:-1], y[-1], g[1:-1], g[-1]
-        if _is_batched(g):  # nothing may be written in place
+        if is_batched(g):  # nothing may be written in place
             inner = (g_first * first).sum(0) + g_top * top
             value = inner * f2 + g[0] * f1 + g_top * square * f3
             slopes = g_first * f1 + weights[:, None, None] * first * (2 * g_top * f2)

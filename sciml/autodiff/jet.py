@@ -13,8 +13,8 @@ Reference: STDE (arXiv 2412.00088) for jets as estimators; arXiv 2505.13644 for 
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -22,35 +22,8 @@ from torch import Tensor
 
 from sciml.autodiff import elementwise, fused
 from sciml.autodiff.pushforward import push_through
-from sciml.autodiff.taylor import compose, product
+from sciml.autodiff.taylor import Frame, compose, product
 from sciml.errors import InvalidArgument
-
-
-@dataclass(frozen=True)
-class Frame:
-    """What all jets of one evaluation share.
-
-    Attributes:
-        order: Highest derivative, 1 to 4.
-        num: Number of directions K.
-        weights: Collapse weights `(K,)` or `(K, N, 1)`; None keeps the top order per direction.
-        laplacian: Share of the Laplacian that the collapsed channel estimates: 1, or 1/n in one of
-            n chunks whose estimates are added, or 0 where it is something else. A module that
-            knows the exact Laplacian of its output may deliver that share of it instead.
-    """
-
-    order: int
-    num: int
-    weights: Tensor | None = None
-    laplacian: float = 0.0
-
-    def collapse(self, terms: Tensor) -> Tensor:
-        """Return `sum_k w_k terms_k` for `(K, N, h)`; the identity where nothing collapses."""
-        if self.weights is None:
-            return terms
-        if self.weights.dim() == 1:
-            return torch.tensordot(self.weights.to(terms.dtype), terms, dims=1)
-        return (self.weights.to(terms.dtype) * terms).sum(0)
 
 
 class Jet:
@@ -62,6 +35,15 @@ class Jet:
             where all points share a tangent.
         frame: Order, number of directions and collapse weights.
         packed: The tensor `(C, N, h)` of which value and derivatives are views, if there is one.
+
+    Example:
+        >>> import torch
+        >>> from sciml.autodiff import DenseDirections, push
+        >>> x = torch.tensor([[0.0, 0.0]])
+        >>> directions = [DenseDirections(torch.eye(2))]
+        >>> jet = push(lambda x: torch.exp(x.sum(-1, keepdim=True)), x, None, directions, order=3)
+        >>> jet.value.tolist(), tuple(jet.first.shape), tuple(jet.top.shape)
+        ([[1.0]], (2, 1, 1), (2, 1, 1))
     """
 
     __slots__ = ("derivatives", "frame", "packed", "value")
@@ -204,44 +186,6 @@ class Jet:
         return self.map_linear(lambda z: z.mean(_last(dim), keepdim=keepdim))
 
 
-class LinearJet(Jet):
-    """The jet of a linear map of x: zero from the second derivative on.
-
-    Attributes:
-        blocks: First derivatives `(k, 1 or N, h)`, one block for each kind of directions. They
-            are written out side by side where something other than an activation asks.
-    """
-
-    __slots__ = ("blocks",)
-
-    def __init__(self, value: Tensor, blocks: list[Tensor], frame: Frame) -> None:
-        self.value, self.blocks, self.frame, self.packed = value, blocks, frame, None
-
-    @property
-    def derivatives(self) -> list[Tensor]:
-        """Orders one to k, as `Jet` has them."""
-        blocks, frame, h = self.blocks, self.frame, self.value.shape[-1]
-        if len(blocks) > 1:
-            size = max(z.shape[1] for z in blocks)
-            blocks = [torch.cat([z.expand(-1, size, -1) for z in blocks])]
-        higher = [self.value.new_zeros(frame.num, 1, h) for _ in range(2, frame.order + 1)]
-        if higher and frame.weights is not None:
-            higher[-1] = torch.zeros_like(self.value)
-        return [*blocks, *higher]
-
-    def shift(self, value: Tensor) -> LinearJet:
-        """Return the same with another value."""
-        return LinearJet(value, self.blocks, self.frame)
-
-    def apply(self, rule: Callable[[Tensor, int], list[Tensor]]) -> Jet:
-        """Return the jet of an elementwise function given by its derivative rule."""
-        if not self._can_fuse():
-            return super().apply(rule)
-        weights = self.frame.weights.to(self.value.dtype)
-        packed = fused.FirstActivation.apply(self.value, weights, rule, *self.blocks)
-        return unpack(packed, self.frame)
-
-
 def linear(jet: Jet, weight: Tensor, bias: Tensor | None = None) -> Jet:
     """Return the jet after `z W^T + b`: all channels in one matrix product."""
     packed = jet.packed if jet.packed is not None else fused.pack(jet.value, jet.derivatives)
@@ -305,11 +249,6 @@ def div(a, b) -> Jet:
     return mul(a, 1 / b)
 
 
-def neg(a: Jet) -> Jet:
-    """Return the negative."""
-    return -a
-
-
 def cat(tensors, dim: int = 0) -> Jet:
     """Join along the last axis; plain tensors are constants."""
     frame = next(j.frame for j in tensors if isinstance(j, Jet))
@@ -336,10 +275,6 @@ def zeros(value: Tensor, frame: Frame, start: int) -> list[Tensor]:
     return out
 
 
-def _power(base: Jet, exponent: float) -> Jet:
-    return base**exponent
-
-
 def _last(dim: int) -> int:
     if dim not in (-1, 1):
         raise InvalidArgument(f"a reduction of a jet over dim={dim}", "the feature axis, dim=-1")
@@ -363,10 +298,10 @@ RULES: dict[Callable, Callable] = {
     torch.div: div,
     torch.Tensor.__truediv__: div,
     torch.Tensor.__rtruediv__: lambda a, b: div(b, a),
-    torch.neg: neg,
-    torch.Tensor.__neg__: neg,
-    torch.pow: _power,
-    torch.Tensor.__pow__: _power,
+    torch.neg: operator.neg,
+    torch.Tensor.__neg__: operator.neg,
+    torch.pow: operator.pow,
+    torch.Tensor.__pow__: operator.pow,
     torch.cat: cat,
     torch.sum: Jet.sum,
     torch.mean: Jet.mean,

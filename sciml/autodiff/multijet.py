@@ -5,110 +5,28 @@ multi-indices that holds every index below each of its members (`Lattice`): for 
 u(x, t) these are 1, x, t, xx. Mixed and higher derivatives come along, and no direction is pushed
 twice. Coefficients are normalised, c_a = D^a f / a!, so that products are plain convolutions,
 
-    (f g)_a = sum_{b <= a} f_b g_{a-b} ,      a_i f(u)_a = sum_{b <= a} b_i u_b f'(u)_{a-b} ,
+    (f g)_a = sum_{b <= a} f_b g_{a-b} ;
 
-the second for a function of one variable and any i with a_i > 0. Reverse mode is arithmetic of the
-same kind: d f(u)_a / d u_b = f'(u)_{a-b}.
+functions of one variable are in `multijet_functions`. Like `Jet`, it speaks torch's function
+protocol, so an ordinary module is differentiated by calling it. Directions in many dimensions,
+sampled or summed, are the business of `Jet`.
 
-Like `Jet`, it speaks torch's function protocol, so an ordinary module is differentiated by calling
-it. Directions in many dimensions, sampled or summed, are the business of `Jet`.
-
-Reference: Griewank and Walther, "Evaluating Derivatives", 2nd edition (2008), chapter 13; the
-backward rule is their proposition 13.3 read in several variables.
+Reference: Griewank and Walther, "Evaluating Derivatives", 2nd edition (2008), chapter 13.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
-from functools import cache, cached_property
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from sciml.autodiff import elementwise, fused
+from sciml.autodiff.multi_indices import Lattice, MultiIndex
+from sciml.autodiff.multijet_functions import Composition, Tanh, compose_channels
 from sciml.errors import InvalidArgument
-
-Index = tuple[int, ...]
-
-
-class Lattice:
-    """A set of multi-indices with everything below them, by rising degree; the first is zero.
-
-    Args:
-        wanted: Multi-indices of one length D.
-
-    Raises:
-        InvalidArgument: For derivatives beyond order four, which the rules do not have.
-    """
-
-    def __init__(self, wanted: Iterable[Index]) -> None:
-        found: set[Index] = set()
-        for index in wanted:
-            if sum(index) > elementwise.MAX_ORDER:
-                raise InvalidArgument(
-                    f"a derivative of order {sum(index)}",
-                    f"order {elementwise.MAX_ORDER} at most",
-                    "Write the equation as a system: another output for an inner derivative",
-                )
-            found |= _below(index)
-        self.indices: tuple[Index, ...] = tuple(sorted(found, key=lambda a: (sum(a), a)))
-        self.position = {index: k for k, index in enumerate(self.indices)}
-        self.degree = max(map(sum, self.indices))
-
-    def __len__(self) -> int:
-        """Return the number of coefficients C."""
-        return len(self.indices)
-
-    @cached_property
-    def first(self) -> int:
-        """Position behind the first derivatives, which follow the value."""
-        return 1 + sum(sum(index) == 1 for index in self.indices)
-
-    @cached_property
-    def pairs(self) -> tuple[tuple[int, int, int], ...]:
-        """Positions (a, b, a - b) of all b <= a: the terms of a product."""
-        at = self.position
-        return tuple((at[a], at[b], at[_minus(a, b)]) for a in self.indices for b in _below(a))
-
-    @cached_property
-    def crossed(self) -> tuple[tuple[tuple[int, int, float], ...], ...]:
-        """For every a but zero the terms (b, a - b, weight) of a square without b = 0 and b = a."""
-        at, found = self.position, []
-        for a in self.indices[1:]:
-            pairs = [(at[b], at[_minus(a, b)]) for b in _below(a)]
-            inner = sorted((i, j) for i, j in pairs if 0 < i <= j)
-            found.append(tuple((i, j, 1.0 if i == j else 2.0) for i, j in inner))
-        return tuple(found)
-
-    @cached_property
-    def chain(self) -> tuple[tuple[tuple[float, int, int], ...], ...]:
-        """For every a but zero the terms (b_i / a_i, b, a - b) of a function of a jet."""
-        at, found = self.position, []
-        for a in self.indices[1:]:
-            # the variable of lowest degree in a: fewest terms
-            i = min((i for i, k in enumerate(a) if k), key=lambda i: a[i])
-            below = sorted((b for b in _below(a) if b[i]), key=lambda b: at[b])
-            found.append(tuple((b[i] / a[i], at[b], at[_minus(a, b)]) for b in below))
-        return tuple(found)
-
-
-@cache
-def lattice_of(wanted: frozenset[Index]) -> Lattice:
-    """Return the lattice of some multi-indices, the same object for the same ones."""
-    return Lattice(wanted)
-
-
-def _below(a: Index) -> set[Index]:
-    found = {()}
-    for k in a:
-        found = {(*b, j) for b in found for j in range(k + 1)}
-    return found
-
-
-def _minus(a: Index, b: Index) -> Index:
-    return tuple(j - k for j, k in zip(a, b, strict=True))
 
 
 class MultiJet:
@@ -145,13 +63,13 @@ class MultiJet:
         """Device of the coefficients."""
         return self.packed.device
 
-    def derivative(self, index: Index) -> Tensor:
+    def derivative(self, index: MultiIndex) -> Tensor:
         """Return `D^index f` `(N, h)`."""
         factor = math.prod(map(math.factorial, index))
         coefficient = self.packed[self.lattice.position[index]]
         return coefficient if factor == 1 else factor * coefficient
 
-    def entry(self, index: Index, column: int) -> Tensor:
+    def entry(self, index: MultiIndex, column: int) -> Tensor:
         """Return `D^index f` of one function `(N,)`.
 
         All of them come from one splitting of the coefficients, whose backward pass is one joining.
@@ -173,10 +91,10 @@ class MultiJet:
         """Return the jet of an elementwise function given by its derivative rule."""
         lattice = self.lattice
         if rule is elementwise.tanh and fused.is_plain_reverse_mode(self.packed):
-            return self.like(_Tanh.apply(self.packed, lattice))
+            return self.like(Tanh.apply(self.packed, lattice))
         if lattice.degree < elementwise.MAX_ORDER and fused.is_plain_reverse_mode(self.packed):
-            return self.like(_Composition.apply(self.packed, lattice, rule))
-        return self.like(_compose(self.packed, lattice, rule))
+            return self.like(Composition.apply(self.packed, lattice, rule))
+        return self.like(compose_channels(self.packed, lattice, rule))
 
     @classmethod
     def __torch_function__(cls, function, types, args=(), kwargs=None):
@@ -318,142 +236,6 @@ def _cat(tensors: Sequence, dim: int = 0) -> MultiJet:
 
 
 # --- functions of one variable --------------------------------------------------------------
-def _series(f: list[Tensor], u: Sequence[Tensor], lattice: Lattice, first: int) -> Callable:
-    """Return `at(m, k)`, coefficient k of the m-th derivative of f at the jet u, for m >= first.
-
-    Args:
-        f: The function and its derivatives at the value of u.
-        u: Channels.
-        lattice: Their indices.
-        first: Least m that will be asked for.
-    """
-    known: dict[tuple[int, int], Tensor] = {(m, 0): z for m, z in enumerate(f)}
-
-    def at(m: int, k: int) -> Tensor:
-        if (m, k) not in known:
-            total = None
-            for share, b, rest in lattice.chain[k - 1]:
-                slope = at(m + 1, rest)
-                if total is None:
-                    total = u[b] * slope if share == 1 else share * u[b] * slope
-                else:
-                    total = torch.addcmul(total, u[b], slope, value=share)
-            known[m, k] = total
-        return known[m, k]
-
-    return at
-
-
-def _compose(packed: Tensor, lattice: Lattice, rule: Callable) -> Tensor:
-    """Return the channels of f(u), by operations that can be differentiated at will."""
-    u = packed.unbind()
-    at = _series(rule(u[0], lattice.degree), u, lattice, 0)
-    return torch.stack([at(0, k) for k in range(len(lattice))])
-
-
-class _Composition(torch.autograd.Function):
-    """`_compose` with its backward pass in closed form."""
-
-    @staticmethod
-    def forward(ctx, packed: Tensor, lattice: Lattice, rule: Callable) -> Tensor:
-        fused.keep_freed_memory()
-        u = packed.unbind()
-        f = rule(u[0], lattice.degree + 1)
-        at = _series(f, u, lattice, 0)
-        out = torch.empty_like(packed)
-        out[0] = f[0]
-        for k, terms in enumerate(lattice.chain, 1):
-            for n, (share, b, rest) in enumerate(terms):
-                if n == 0 and share == 1:
-                    torch.mul(u[b], at(1, rest), out=out[k])
-                elif n == 0:
-                    torch.mul(u[b], at(1, rest), out=out[k]).mul_(share)
-                else:
-                    out[k].addcmul_(u[b], at(1, rest), value=share)
-        ctx.save_for_backward(packed, *(at(1, k) for k in range(len(lattice))))
-        ctx.lattice, ctx.rule = lattice, rule
-        return out
-
-    @staticmethod
-    def backward(ctx, g: Tensor) -> tuple:
-        packed, *slope = ctx.saved_tensors
-        if torch.is_grad_enabled():  # to be differentiated again: from the input alone
-            out = _compose(packed, ctx.lattice, ctx.rule)
-            (again,) = torch.autograd.grad(out, packed, g, create_graph=True)
-            return again, None, None
-        channels, pairs = g.unbind(), ctx.lattice.pairs
-        if fused._is_batched(g):  # nothing may be written in place
-            parts: list[Tensor | None] = [None] * len(slope)
-            for a, b, rest in pairs:
-                term = channels[a] * slope[rest]
-                parts[b] = term if parts[b] is None else parts[b] + term
-            return torch.stack(parts), None, None
-        back, begun = torch.empty_like(packed), set()
-        for a, b, rest in pairs:
-            if b in begun:
-                back[b].addcmul_(channels[a], slope[rest])
-            else:
-                torch.mul(channels[a], slope[rest], out=back[b])
-                begun.add(b)
-        return back, None, None
-
-
-@cache
-def _one(dtype: torch.dtype, device: torch.device) -> Tensor:
-    return torch.ones((), dtype=dtype, device=device)
-
-
-class _Tanh(torch.autograd.Function):
-    """Hyperbolic tangent y of a jet u by its differential equation, y' = s u' with s = 1 - y^2.
-
-    Each coefficient of y needs one product per term of a chain, each of s one per term of a square,
-    and first derivatives are done together: half of the passes over memory that `_Composition`
-    makes.
-    """
-
-    @staticmethod
-    def forward(ctx, packed: Tensor, lattice: Lattice) -> Tensor:
-        fused.keep_freed_memory()
-        out, slope = torch.empty_like(packed), torch.empty_like(packed)
-        u, y, s = packed.unbind(), out.unbind(), slope.unbind()
-        torch.tanh(u[0], out=y[0])
-        torch.addcmul(_one(packed.dtype, packed.device), y[0], y[0], value=-1, out=s[0])
-        twice = -2 * y[0]
-        first = lattice.first
-        torch.mul(packed[1:first], s[0], out=out[1:first])
-        torch.mul(out[1:first], twice, out=slope[1:first])
-        for a in range(first, len(lattice)):
-            # b = a comes last, and its share is one
-            torch.mul(u[a], s[0], out=y[a])
-            for share, b, rest in lattice.chain[a - 1][:-1]:
-                y[a].addcmul_(u[b], s[rest], value=share)
-            torch.mul(y[a], twice, out=s[a])
-            for i, j, weight in lattice.crossed[a - 1]:
-                s[a].addcmul_(y[i], y[j], value=-weight)
-        ctx.save_for_backward(packed, slope)
-        ctx.lattice = lattice
-        return out
-
-    @staticmethod
-    def backward(ctx, g: Tensor) -> tuple:
-        packed, slope = ctx.saved_tensors
-        s = slope.unbind()
-        if torch.is_grad_enabled():  # to be differentiated again: from the input alone
-            out = _compose(packed, ctx.lattice, elementwise.tanh)
-            (again,) = torch.autograd.grad(out, packed, g, create_graph=True)
-            return again, None
-        if fused._is_batched(g):  # nothing may be written in place
-            parts = list((g * s[0]).unbind())
-            for a, b, rest in ctx.lattice.pairs:
-                if rest:
-                    parts[b] = parts[b] + g[a] * s[rest]
-            return torch.stack(parts), None
-        back = g * s[0]
-        channels, parts = g.unbind(), back.unbind()
-        for a, b, rest in ctx.lattice.pairs:
-            if rest:
-                parts[b].addcmul_(channels[a], s[rest])
-        return back, None
 
 
 RULES: dict[Callable, Callable] = {

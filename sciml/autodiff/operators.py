@@ -30,13 +30,14 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from sciml.arguments import integers, shown, typed, whole
-from sciml.autodiff.directions import Dense, Sparse
-from sciml.autodiff.draws import Draw, Operator
+from sciml.arguments import integers, shown, whole
+from sciml.autodiff.directions import DenseDirections, SparseDirections
+from sciml.autodiff.draws import DifferentialOperator, Draw
 from sciml.autodiff.seed import push
 from sciml.errors import InvalidArgument, InvalidType
+from sciml.typed_arguments import typed
 
-Index = int | Tensor
+CoordinateIndex = int | Tensor
 
 
 @typed
@@ -92,6 +93,13 @@ def trace(
     Raises:
         InvalidArgument: If both weights and sigma are given, if their shape does not fit x, or if
             x or the output of f is not a matrix.
+
+    Example:
+        >>> import torch
+        >>> from sciml.autodiff import trace
+        >>> x, weights = torch.tensor([[1.0, 2.0]]), torch.tensor([1.0, 10.0])
+        >>> trace(lambda x: (x**2).sum(-1, keepdim=True), x, weights=weights).item()  # 2 (1 + 10)
+        22.0
     """
     if weights is not None and sigma is not None:
         raise InvalidArgument("both weights and sigma", "one of them")
@@ -100,7 +108,7 @@ def trace(
         raise InvalidArgument(f"weights of shape {tuple(weights.shape)}", f"({d},) or ({n}, {d})")
     if sigma is not None and tuple(sigma.shape[:-1]) not in ((d,), (n, d)):
         raise InvalidArgument(f"sigma of shape {tuple(sigma.shape)}", f"({d}, m) or ({n}, {d}, m)")
-    operator = Operator(d, 2, weights=weights, sigma=sigma)
+    operator = DifferentialOperator(d, 2, weights=weights, sigma=sigma)
     return _sum(f, x, t, operator.exact(x), 2, chunk, float(operator.is_laplacian))
 
 
@@ -119,9 +127,16 @@ def bilaplacian(f: Callable, x: Tensor, t: Tensor | None = None, *, chunk: int |
 
     Raises:
         InvalidArgument: If x or the output of f is not a matrix.
+
+    Example:
+        >>> import torch
+        >>> from sciml.autodiff import bilaplacian
+        >>> x = torch.tensor([[1.0, 2.0]], dtype=torch.float64)
+        >>> round(bilaplacian(lambda x: (x**2).sum(-1, keepdim=True) ** 2, x).item(), 6)  # of |x|^4
+        64.0
     """
     _, d = _shape(x)
-    return _sum(f, x, t, Operator(d, 4).exact(x), 4, chunk, 0.0)
+    return _sum(f, x, t, DifferentialOperator(d, 4).exact(x), 4, chunk, 0.0)
 
 
 @typed
@@ -142,18 +157,28 @@ def directional(
 
     Raises:
         InvalidArgument: For another order, or if shapes do not fit.
+
+    Example:
+        >>> import torch
+        >>> from sciml.autodiff import directional
+        >>> x, v = torch.tensor([[1.0, 2.0]]), torch.tensor([[1.0, 1.0]])
+        >>> found = directional(lambda x: (x**3).sum(-1, keepdim=True), x, v, order=3)
+        >>> [derivative.item() for derivative in found]  # 3 x^2, 6 x and 6, summed over x
+        [15.0, 18.0, 12.0]
     """
     n, d = _shape(x)
     if vectors.dim() not in (2, 3) or tuple(vectors.shape[1:]) not in ((d,), (n, d)):
         raise InvalidArgument(
             f"vectors of shape {tuple(vectors.shape)}", f"(K, {d}) or (K, {n}, {d})"
         )
-    jet = push(f, x, t, [Dense(vectors.to(x))], order=order)
+    jet = push(f, x, t, [DenseDirections(vectors.to(x))], order=order)
     return jet.derivatives
 
 
 @typed
-def second_mixed(f: Callable, x: Tensor, i: Index, j: Index, t: Tensor | None = None) -> Tensor:
+def second_mixed(
+    f: Callable, x: Tensor, i: CoordinateIndex, j: CoordinateIndex, t: Tensor | None = None
+) -> Tensor:
     """Return `d_i d_j f = (D2[a+b] - D2[a-b]) / 4` for a, b the unit vectors i, j.
 
     Args:
@@ -168,15 +193,24 @@ def second_mixed(f: Callable, x: Tensor, i: Index, j: Index, t: Tensor | None = 
 
     Raises:
         InvalidArgument: For a coordinate that does not exist.
+
+    Example:
+        >>> import torch
+        >>> from sciml.autodiff import second_mixed
+        >>> x = torch.tensor([[2.0, 3.0]])
+        >>> second_mixed(lambda x: x[:, :1] * x[:, 1:], x, 0, 1).item()
+        1.0
     """
     i, j, single = _pair(x, i, j)
-    part = Sparse(torch.stack([i, j], 1).repeat(2, 1), _signs(x, len(i), (1, 1), (1, -1)))
+    part = SparseDirections(torch.stack([i, j], 1).repeat(2, 1), _signs(x, len(i), (1, 1), (1, -1)))
     plus, minus = push(f, x, t, [part], order=2).top.chunk(2)
     return _squeezed((plus - minus) / 4, single)
 
 
 @typed
-def mixed(f: Callable, x: Tensor, i: Index, j: Index, t: Tensor | None = None) -> Tensor:
+def mixed(
+    f: Callable, x: Tensor, i: CoordinateIndex, j: CoordinateIndex, t: Tensor | None = None
+) -> Tensor:
     """Return `d_i^2 d_j f = (D3[a+b] - D3[a-b] - 2 D3[b]) / 6` for a, b the unit vectors i, j.
 
     Args:
@@ -194,13 +228,13 @@ def mixed(f: Callable, x: Tensor, i: Index, j: Index, t: Tensor | None = None) -
     """
     i, j, single = _pair(x, i, j)
     index = torch.stack([i, j], 1).repeat(3, 1)
-    part = Sparse(index, _signs(x, len(i), (1, 1), (1, -1), (0, 1)))
+    part = SparseDirections(index, _signs(x, len(i), (1, 1), (1, -1), (0, 1)))
     plus, minus, alone = push(f, x, t, [part], order=3).top.chunk(3)
     return _squeezed((plus - minus - 2 * alone) / 6, single)
 
 
 @typed
-def d_x_d_t(f: Callable, x: Tensor, t: Tensor, i: Index) -> Tensor:
+def d_x_d_t(f: Callable, x: Tensor, t: Tensor, i: CoordinateIndex) -> Tensor:
     """Return `d_i d_t f` by polarisation.
 
     Args:
@@ -216,7 +250,7 @@ def d_x_d_t(f: Callable, x: Tensor, t: Tensor, i: Index) -> Tensor:
         InvalidArgument: For a coordinate that does not exist.
     """
     i, _, single = _pair(x, i, i)
-    parts = [Sparse(i, time=1.0), Sparse(i, time=-1.0)]
+    parts = [SparseDirections(i, time=1.0), SparseDirections(i, time=-1.0)]
     plus, minus = push(f, x, t, parts, order=2).top.chunk(2)
     return _squeezed((plus - minus) / 4, single)
 
@@ -240,7 +274,7 @@ def _shape(x: Tensor) -> tuple[int, int]:
     return x.shape[0], x.shape[1]
 
 
-def _pair(x: Tensor, i: Index, j: Index) -> tuple[Tensor, Tensor, bool]:
+def _pair(x: Tensor, i: CoordinateIndex, j: CoordinateIndex) -> tuple[Tensor, Tensor, bool]:
     """Return both coordinates as tensors `(K,)`, and whether both were plain integers."""
     for k in (i, j):
         if whole(k) and integers(k):

@@ -8,16 +8,17 @@ import torch
 from torch import Tensor
 
 from sciml.autodiff.coordinates import Coordinates
-from sciml.autodiff.directions import Part
+from sciml.autodiff.directions import Directions
 from sciml.autodiff.elementwise import MAX_ORDER
-from sciml.autodiff.jet import Frame, Jet, zeros
+from sciml.autodiff.jet import Jet, zeros
+from sciml.autodiff.taylor import Frame
 from sciml.errors import InvalidArgument
 
 
 def seed(
     x: Tensor,
     t: Tensor | None,
-    parts: list[Part],
+    parts: list[Directions],
     weights: Tensor | None = None,
     order: int = 2,
     laplacian: float = 0.0,
@@ -58,7 +59,7 @@ def seed(
     return coordinates, None if t is None else _seed_time(t, parts, frame)
 
 
-def _seed_time(t: Tensor, parts: list[Part], frame: Frame) -> Jet:
+def _seed_time(t: Tensor, parts: list[Directions], frame: Frame) -> Jet:
     rows = [t.new_full((p.num, 1, 1), p.time) for p in parts]
     higher = [t.new_zeros(frame.num, 1, 1) for _ in range(2, frame.order + 1)]
     if higher and frame.weights is not None:
@@ -70,7 +71,7 @@ def push(
     function: Callable,
     x: Tensor,
     t: Tensor | None,
-    parts: list[Part],
+    parts: list[Directions],
     weights: Tensor | None = None,
     order: int = 2,
     laplacian: float = 0.0,
@@ -79,6 +80,14 @@ def push(
 
     Raises:
         InvalidArgument: If the function returns anything but one row per point.
+
+    Example:
+        >>> import torch
+        >>> from sciml.autodiff import one_hot, push
+        >>> x = torch.tensor([[1.0, 2.0]])
+        >>> jet = push(lambda x: (x**2).sum(-1, keepdim=True), x, None, [one_hot(torch.arange(2))])
+        >>> jet.first[:, 0, 0].tolist(), jet.top[:, 0, 0].tolist()  # d_i and d_i^2 of |x|^2
+        ([2.0, 4.0], [2.0, 2.0])
     """
     coordinates, time = seed(x, t, parts, weights, order, laplacian)
     out = function(coordinates) if t is None else function(coordinates, time)

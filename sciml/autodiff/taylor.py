@@ -1,4 +1,4 @@
-"""The two rules of Taylor arithmetic: composition and product, up to order four.
+"""The two rules of Taylor arithmetic, composition and product up to order four, and their frame.
 
 Derivatives are plain derivatives along a direction, not divided by factorials. Lists hold orders
 one to k. `collapse` is applied to everything in the top order that is not linear in the top
@@ -12,6 +12,37 @@ Differentiation", arXiv 2505.13644.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What all jets of one evaluation share.
+
+    Attributes:
+        order: Highest derivative, 1 to 4.
+        num: Number of directions K.
+        weights: Collapse weights `(K,)` or `(K, N, 1)`; None keeps the top order per direction.
+        laplacian: Share of the Laplacian that the collapsed channel estimates: 1, or 1/n in one of
+            n chunks whose estimates are added, or 0 where it is something else. A module that
+            knows the exact Laplacian of its output may deliver that share of it instead.
+    """
+
+    order: int
+    num: int
+    weights: Tensor | None = None
+    laplacian: float = 0.0
+
+    def collapse(self, terms: Tensor) -> Tensor:
+        """Return `sum_k w_k terms_k` for `(K, N, h)`; the identity where nothing collapses."""
+        if self.weights is None:
+            return terms
+        if self.weights.dim() == 1:
+            return torch.tensordot(self.weights.to(terms.dtype), terms, dims=1)
+        return (self.weights.to(terms.dtype) * terms).sum(0)
 
 
 def compose(f: list, z: list, collapse: Callable) -> list:

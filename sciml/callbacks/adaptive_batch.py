@@ -19,8 +19,8 @@ numbers grow by one factor; any optimizer; tested every few steps.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import lightning.pytorch as pl
 import torch
@@ -30,11 +30,13 @@ from sciml.errors import InvalidArgument
 from sciml.optim.curvature.capture import affine_layers
 from sciml.optim.curvature.objective import Objective
 from sciml.optim.curvature.per_sample import layer_rows, term_slots
-from sciml.optim.curvature.terms import total_loss
+from sciml.optim.curvature.terms import LossTerm, total_loss
 from sciml.optim.curvature.uses import mixing_terms
 from sciml.optim.flat import flatten
+from sciml.typed_arguments import typed
 
 
+@typed
 class AdaptiveBatch(pl.Callback):
     """Grows `data.points` and `data.condition_points` when the norm test fails.
 
@@ -88,10 +90,10 @@ class AdaptiveBatch(pl.Callback):
             InvalidArgument: Where the test would measure something else.
         """
         data = trainer.datamodule
-        if not hasattr(data, "points") or not hasattr(pl_module, "loss_terms"):
+        if not hasattr(data, "points") or not hasattr(pl_module, "watchers"):
             raise InvalidArgument(
                 f"callbacks=adaptive_batch for {type(pl_module).__name__}",
-                "collocation points and a module with loss_terms(batch)",
+                "collocation points and a TrainingMethod with loss_terms(batch)",
                 "Type callbacks=default",
             )
         if data.share_points:
@@ -112,27 +114,24 @@ class AdaptiveBatch(pl.Callback):
                 "callbacks.adaptive_batch.variance=ranks on one rank", "two ranks or more",
                 "Type callbacks.adaptive_batch.variance=samples",
             )  # fmt: skip
+        pl_module.watchers.append(self._see)
         for name, value in self.sizes.items():
             setattr(data, name, value)
         self.sizes = {"points": data.points, "condition_points": data.condition_points}
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
-        """Note the batch that the training step works on, where a test is due."""
-        self._waiting = trainer.global_step % self.every == 0
-        if not self._waiting:
-            return
-        kept = vars(pl_module).get("loss_terms")  # another callback may watch as well
-        original = pl_module.loss_terms
+        """Wait for the batch that the training step works on, where a test is due."""
+        self._waiting, self._batch = trainer.global_step % self.every == 0, None
 
-        def watched(seen):
-            self._batch = seen
-            if kept is None:
-                vars(pl_module).pop("loss_terms", None)
-            else:
-                pl_module.loss_terms = kept
-            return original(seen)
+    def teardown(self, trainer, pl_module, stage) -> None:
+        """Leave the module as it was."""
+        if self._see in getattr(pl_module, "watchers", []):
+            pl_module.watchers.remove(self._see)
 
-        pl_module.loss_terms = watched
+    def _see(self, batch: Any, terms: Sequence[LossTerm]) -> None:
+        """Keep the batch that the training step works on, where a test is due."""
+        if self._waiting and self._batch is None:
+            self._batch = batch
 
     def on_before_optimizer_step(self, trainer, pl_module, optimizer) -> None:
         """Test with the gradient of the step, before the parameters change."""

@@ -16,10 +16,12 @@ from lightning.pytorch.callbacks import Checkpoint
 
 import sciml
 from sciml.callbacks.checkpoint_file import KEY, CheckpointFile
+from sciml.typed_arguments import typed
 
 SHARE = 20.0  # saving takes at most one twentieth of the time between two saves
 
 
+@typed
 class RunCheckpoint(Checkpoint):
     """Writes `checkpoints/` of a run folder.
 

@@ -11,7 +11,10 @@ from typing import Any
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
+from sciml.typed_arguments import typed
 
+
+@typed
 class CSVLog(Logger):
     """Writes `metrics.csv` in the run folder, a row per logging call, complete after each.
 

@@ -1,9 +1,10 @@
 """One layer between training and every optimizer that looks at curvature.
 
-Any module whose `training_step` calls its own `loss_terms(batch)` once gets curvature without
-knowing about it. On steps where the optimizer is due, the call is recorded (`Capture`), and before
-the backward pass, while the graph is alive, the optimizer's `update_curvature` sees terms and graph
-of that very evaluation. Nothing else changes: no hooks on modules, no `.backward()`, no `.grad`.
+A training method shows the terms of every step to its `watchers` (see
+`sciml.modules.training_method`). On steps where the optimizer is due, their evaluation is recorded
+(`Capture`), and before the backward pass, while the graph is alive, the optimizer's
+`update_curvature` sees terms and graph of that very evaluation. Nothing else changes: no hooks on
+modules, no `.backward()`, no `.grad`.
 
 Optimizers that supply their own direction need no backward pass; it is then left out, and with it
 DDP's gradient reduction.
@@ -12,7 +13,8 @@ DDP's gradient reduction.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import lightning.pytorch as pl
 import torch
@@ -22,8 +24,11 @@ from sciml.optim.base import CurvatureOptimizer
 from sciml.optim.construct import curvature_of
 from sciml.optim.curvature.capture import Capture
 from sciml.optim.curvature.objective import Objective
+from sciml.optim.curvature.terms import LossTerm
+from sciml.typed_arguments import typed
 
 
+@typed
 class CurvatureCallback(pl.Callback):
     """Feeds loss terms to the optimizer; does nothing for optimizers that want none.
 
@@ -52,7 +57,7 @@ class CurvatureCallback(pl.Callback):
         """Start to watch, if the optimizer is one of ours.
 
         Raises:
-            InvalidArgument: If the module has no `loss_terms`, or the trainer changes gradients
+            InvalidArgument: If the module is no training method, or the trainer changes gradients
                 between loss and step in a way that the optimizer cannot know.
         """
         for optimizer in trainer.optimizers:
@@ -61,31 +66,28 @@ class CurvatureCallback(pl.Callback):
         self.optimizer = found[0] if found else None
         if self.optimizer is None:
             return
-        if not hasattr(pl_module, "loss_terms"):
+        if not hasattr(pl_module, "watchers"):
             raise InvalidArgument(
                 f"{type(self.optimizer).__name__} on {type(pl_module).__name__}",
-                "a module with loss_terms(batch), which curvature is derived from",
+                "a TrainingMethod with loss_terms(batch), which curvature is derived from",
                 "Type optimizer=adam",
             )
-        original = pl_module.loss_terms
-
-        def watched(batch):
-            terms = original(batch)
-            if self._capture is not None or self._wanted:
-                self._seen = (batch, terms)
-            return terms
-
-        self._evaluate = original
+        self._evaluate = pl_module.loss_terms
         self._wanted = False
-        pl_module.loss_terms = watched
-        self._undo.append(lambda: delattr(pl_module, "loss_terms"))
+        pl_module.watchers.append(self._see)
+        self._undo.append(lambda: pl_module.watchers.remove(self._see))
         if self.optimizer.own_gradient:
-            pl_module.backward = lambda loss, *args, **kwargs: None
-            self._undo.append(lambda: delattr(pl_module, "backward"))
+            pl_module.needs_backward = False
+            self._undo.append(lambda: setattr(pl_module, "needs_backward", True))
             wrapped = trainer.strategy.model
             if hasattr(wrapped, "require_backward_grad_sync"):
                 wrapped.require_backward_grad_sync = False
                 self._undo.append(lambda: setattr(wrapped, "require_backward_grad_sync", True))
+
+    def _see(self, batch: Any, terms: Sequence[LossTerm]) -> None:
+        """Keep the terms of a training step where curvature is due."""
+        if self._wanted:
+            self._seen = (batch, terms)
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Leave the module as it was."""
@@ -115,7 +117,7 @@ class CurvatureCallback(pl.Callback):
         """Let the optimizer look at the terms while their graph is alive.
 
         Raises:
-            InvalidArgument: If the training step did not call `loss_terms`.
+            InvalidArgument: If the training step did not call `step_terms`.
         """
         if self.optimizer is None or not self._wanted:
             return
@@ -126,8 +128,8 @@ class CurvatureCallback(pl.Callback):
         self._wanted = False
         if self._seen is None:
             raise InvalidArgument(
-                f"a training step of {type(pl_module).__name__} without loss_terms",
-                "training_step to call self.loss_terms(batch)",
+                f"a training step of {type(pl_module).__name__} without step_terms",
+                "training_step to call self.step_terms(batch)",
             )
         start = time.perf_counter()
         batch, terms = self._seen

@@ -14,10 +14,12 @@ from torch import nn
 
 from sciml.networks.pointwise.ansatz import Ansatz, network_sizes
 from sciml.networks.pointwise.time_windows import TimeWindows
-from sciml.pretrained import class_table, save_operator, save_pretrained, training_ranges
-from sciml.pretrained.distance_checks import described
-from sciml.pretrained.joint import joint_range
-from sciml.pretrained.save import update_metrics
+from sciml.pretrained import save_operator, save_pretrained, training_ranges
+from sciml.pretrained.checks.distance_checks import described
+from sciml.pretrained.checks.joint import joint_range
+from sciml.pretrained.classes import class_table
+from sciml.pretrained.saving.save import update_metrics
+from sciml.typed_arguments import typed
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +34,7 @@ UNKNOWN = (
 )
 
 
+@typed
 class ExportPretrained(pl.Callback):
     """Writes `pretrained/` when training ends and adds the test metrics when they are known.
 

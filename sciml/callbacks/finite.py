@@ -9,10 +9,12 @@ import torch
 from torch import Tensor
 
 from sciml.errors import TrainingDiverged
+from sciml.typed_arguments import typed
 
 CURES = "a lower optimizer.lr, or trainer.gradient_clip_val=1"
 
 
+@typed
 class StopOnNonFinite(pl.Callback):
     """Stops training when the loss or one of its terms is NaN or infinite.
 

@@ -20,7 +20,10 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 
+from sciml.typed_arguments import typed
 
+
+@typed
 class FoldSelection(pl.Callback):
     """Scores the test part during training and reports both ways to choose a step.
 

@@ -13,10 +13,12 @@ import torch
 from torch import Tensor
 
 from sciml.optim.flat import real
+from sciml.typed_arguments import typed
 
 FILE = "gradient_norm.npy"
 
 
+@typed
 class GradientNorm(pl.Callback):
     """Writes `gradient_norm.npy` `(steps, 2)` in the run folder and logs `train/grad_norm`.
 

@@ -8,6 +8,8 @@ import time
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import TQDMProgressBar
 
+from sciml.typed_arguments import typed
+
 
 def points_in(batch: object, world_size: int = 1) -> int:
     """Return the number of points of one step over all ranks.
@@ -61,6 +63,7 @@ class PointsPerSecond:
 SHOWN = ("train/loss", "val/loss", "val/residual", "val/iterations")
 
 
+@typed
 class Progress(TQDMProgressBar):
     """One bar over all steps of a run, or one line every few seconds where there is no terminal.
 

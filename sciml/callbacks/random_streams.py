@@ -11,10 +11,12 @@ import numpy as np
 import torch
 
 from sciml.errors import CheckpointError
+from sciml.typed_arguments import typed
 
 KEY = "random_streams"
 
 
+@typed
 class RandomStreams(pl.Callback):
     """Stores the global random streams of every rank in each checkpoint and restores them.
 

@@ -16,12 +16,15 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 
+from sciml.typed_arguments import typed
+
 log = logging.getLogger(__name__)
 
 KEY = "metrics"  # of a checkpoint
 STATUS = ("running", "completed", "failed", "interrupted")
 
 
+@typed
 class RunRecord(pl.Callback):
     """Collects what a run did and writes it, whatever way the run ends.
 

@@ -17,14 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from sciml.cli import paths
-from sciml.cli.records import rank_watch, resume, run_folder
-from sciml.errors import (
-    ConfigError,
-    ConvergenceError,
-    RunFailed,
-    SciMLError,
-    TrainingDiverged,
-)
+from sciml.cli.records import rank_watch, read_checkpoint, resume, run_folder
+from sciml.errors import ConfigError, ConvergenceError, RunFailed, SciMLError, TrainingDiverged
 
 EXAMPLES = """\
   python train.py model=pinn_hjb                                   # minutes on two CPU cores
@@ -124,14 +118,14 @@ def launch(words: list[str], folder: Path) -> int:
     """Check the command line and hand it to Hydra."""
     from sciml.cli.checks import rules
     from sciml.cli.targets import own_class, preflight
-    from sciml.cli.typed import overrides, schema
+    from sciml.cli.typed import overrides, schema, typed_words
 
     schema.register()
     words = own_class.take(words)
     flags = [w for w in words if w.startswith("-")]
     multirun = "-m" in flags or "--multirun" in flags
     if any(flag.partition("=")[0] in HYDRA_ONLY for flag in flags):
-        report(overrides.refused(w for w in words if not w.startswith("-")))
+        report(typed_words.refused(w for w in words if not w.startswith("-")))
         return hydra_run(overrides.full_names(words, folder), folder, lambda config: 0)
     keys = [w for w in words if not w.startswith("-")]
     line = overrides.read(keys, folder)
@@ -196,7 +190,7 @@ def fresh(run_dir: Path) -> Path:
     return run_dir
 
 
-def claimable(run_dir: Path, found: resume.Checkpoint | None, overwrite: bool) -> None:
+def claimable(run_dir: Path, found: read_checkpoint.Checkpoint | None, overwrite: bool) -> None:
     """See that a run may have this folder; on ranks other than the first, rank 0 has seen to it.
 
     Raises:
@@ -261,7 +255,7 @@ def report(findings: list[str]) -> None:
     if len(findings) == 1:
         raise ConfigError(findings[0])
     listed = "\n".join(f"  {i}. {text}" for i, text in enumerate(findings, 1))
-    raise ConfigError(f"{len(findings)} things to mend:\n{listed}")
+    raise ConfigError(f"{len(findings)} problems in the command line:\n{listed}")
 
 
 def quoted(path: Path) -> str:
@@ -270,26 +264,28 @@ def quoted(path: Path) -> str:
     return f"'{text}'"
 
 
-def run_job(config: Any, start: list[str], found: resume.Checkpoint | None, multirun: bool) -> int:
+def run_job(
+    config: Any, start: list[str], found: read_checkpoint.Checkpoint | None, multirun: bool
+) -> int:
     """Run one job: alone in this process, or as its own program where a sweep meets DDP."""
     from hydra.core.hydra_config import HydraConfig
 
-    from sciml.cli.checks import rules
+    from sciml.cli.checks import reading, rules
     from sciml.cli.runs import job
     from sciml.cli.targets import preflight
-    from sciml.cli.typed import overrides
+    from sciml.cli.typed import replaced_choices
 
     settings = HydraConfig.get()
     run_dir = Path(settings.runtime.output_dir)
     words = list(settings.overrides.task)
-    user = overrides.settle(config, words)
+    user = replaced_choices.settle(config, words)
     if multirun:
         report(preflight.check(user) + rules.check(user))
         if user["ckpt_path"]:
             found = resume.find(user["ckpt_path"], run_dir, True)
             resume.same_training(found, user)
         claimable(run_dir, found, user["overwrite"])
-        if rules.several_processes(user) and "LOCAL_RANK" not in os.environ:
+        if reading.several_processes(user) and "LOCAL_RANK" not in os.environ:
             # Lightning's workers repeat the command line: they must not repeat the whole sweep.
             here = [*words, f"hydra.run.dir={quoted(run_dir)}"]
             return subprocess.run([sys.executable, *module_or_file(start), *here]).returncode

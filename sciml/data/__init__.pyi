@@ -11,8 +11,9 @@ from .steady_fields import FieldData
 from .steps import StepData
 from .strain_data import SnapshotData
 from .trajectories.evolution_data import EvolutionData
-from .trajectories.pdebench import Trajectories, read_pdebench, write_pdebench
+from .trajectories.pdebench import Trajectories, read_pdebench
 from .trajectories.rollouts import RolloutData
+from .trajectories.write_pdebench import write_pdebench
 from .walk_labels.walk_clouds import WalkClouds
 from .walk_labels.walk_data import WalkData
 

@@ -22,7 +22,7 @@ _CHUNK_ELEMENTS = 2**23  # numbers in one chunk of test points
 
 
 @dataclass
-class Batch:
+class CollocationBatch:
     """What one training step works on.
 
     Attributes:
@@ -102,7 +102,7 @@ class CollocationData(Counted):
         """Return a loader over the chunks of the test set that this rank evaluates."""
         return DataLoader(Counter(self._my_chunks()), batch_size=None)
 
-    def on_after_batch_transfer(self, batch: int, dataloader_idx: int) -> Batch | Points:
+    def on_after_batch_transfer(self, batch: int, dataloader_idx: int) -> CollocationBatch | Points:
         """Replace the step number by points drawn on the module's device."""
         trainer = self.trainer
         if trainer.testing:
@@ -117,7 +117,7 @@ class CollocationData(Counted):
         return p if module is None or module.dtype == p.x.dtype else p.to(module.dtype)
 
     # --- points -----------------------------------------------------------------------------
-    def batch(self, step: int, rank: int = 0, world: int = 1) -> Batch:
+    def batch(self, step: int, rank: int = 0, world: int = 1) -> CollocationBatch:
         """Return the points of a step on a rank: always the same for the same arguments."""
         streams = Streams(self.seed, step, rank, world, self.device())
         n = self.points * self.candidates
@@ -135,14 +135,14 @@ class CollocationData(Counted):
         if conditions:
             found = _over_ranks([len(p) for p in conditions.values()], world, self.device())
             counts |= dict(zip(conditions, found, strict=True))
-        return Batch(points, conditions, streams, counts)
+        return CollocationBatch(points, conditions, streams, counts)
 
-    def val_batch(self, rank: int = 0, world: int = 1) -> Batch:
+    def val_batch(self, rank: int = 0, world: int = 1) -> CollocationBatch:
         """Return this rank's validation points, the same at every validation."""
         streams = Streams(self.seed + 1, 0, rank, world, self.device())
         n = max(1, min(self.val_points, _CHUNK_ELEMENTS // self.problem.dim) // world)
         points = self._cast(self.problem.sample(n, streams.generator("validation")))
-        return Batch(points, {}, streams, {"interior": n * world})
+        return CollocationBatch(points, {}, streams, {"interior": n * world})
 
     def test_chunk(self, index: int) -> Points:
         """Return chunk `index` of the test set, float64, independent of the run's seed."""

@@ -24,21 +24,28 @@ from torch import Tensor
 from sciml.autodiff.streams import Streams
 from sciml.data.batch import Batch
 from sciml.data.epochs import epoch_places
-from sciml.data.files.coarse_solves import CoarseSolves
-from sciml.data.files.data_parts import CHUNK, check_evaluated, pieces, test_sets, without_skipped
-from sciml.data.files.describe import increments, per_input, skeleton, statistics
+from sciml.data.files.coarse_solves import CoarseSolves, prepared
+from sciml.data.files.data_parts import (
+    CHUNK,
+    check_counts,
+    check_evaluated,
+    pieces,
+    test_sets,
+    without_skipped,
+)
+from sciml.data.files.describe import increments, noisy, skeleton, statistics
 from sciml.data.files.field_layout import SPACE, Layout, recognise
-from sciml.data.files.grids import grid_kinds, looks_periodic, places
-from sciml.data.files.rows import Rows, window_places
+from sciml.data.files.grids import grid_kinds, is_periodic, places
+from sciml.data.files.rows import FileRows, rows_of, window_places
 from sciml.data.files.sample_split import split as split_rows
 from sciml.data.files.statistics import check_finite
 from sciml.data.files.symmetries import Symmetries
-from sciml.data.files.windows import Windows
+from sciml.data.files.windows import Windows, most_calls, rolls_out, times_of
 from sciml.data.readers import open_source
 from sciml.data.readers.source import Source
 from sciml.data.steps import StepData
 from sciml.errors import InvalidArgument
-from sciml.networks.fields.description import Fields
+from sciml.networks.fields.description import FieldSet
 
 LOOK = 256  # samples looked at to recognise periods and grids
 
@@ -92,9 +99,16 @@ class FieldFiles(StepData):
         InvalidArgument: For files that cannot be used, naming key and sample, and what to type.
 
     Example:
-        >>> data = FieldFiles(path="darcy_train_16.pt", test_path=["darcy_test_32.pt"])
-        >>> data.batch(0).inputs["x"].shape, data.batch(0).target.shape
-        ((16, 16, 16), (16, 1, 16, 16))
+        >>> import tempfile
+        >>> import torch
+        >>> from sciml.data import FieldFiles
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     x, y = torch.rand(2, 20, 8, 8)
+        ...     torch.save({"x": x, "y": y}, f"{folder}/pairs.pt")
+        ...     data = FieldFiles(path=f"{folder}/pairs.pt", batch_size=4)
+        >>> batch = data.batch(0)
+        >>> tuple(batch.inputs["x"].shape), tuple(batch.target.shape)
+        ((4, 8, 8), (4, 1, 8, 8))
     """
 
     def __init__(
@@ -132,10 +146,7 @@ class FieldFiles(StepData):
     ) -> None:
         super().__init__(seed=seed, fixed_for=fixed_for)
         counts = {"history": history, "bundle": bundle, "steps": steps, "batch_size": batch_size}
-        counts |= {"subsample_time": subsample_time} | ({"train": train} if train else {})
-        for name, value in counts.items():
-            if value < 1:
-                raise InvalidArgument(f"data.{name}={value}", "a positive integer")
+        check_counts(**counts, subsample_time=subsample_time, train=train or 1)
         if noise < 0 or memory < 0 or ramp < 0:
             raise InvalidArgument("data.noise, data.memory or data.ramp below 0", "0 or more")
         self.path, self.batch_size, self.noise = Path(path), batch_size, float(noise)
@@ -145,18 +156,11 @@ class FieldFiles(StepData):
         self.source = open_source(path)
         self.layout = self._read(self.source)
         self.notes = list(self.source.notes)
-        if task == "rollout" and not self.layout.moving:
-            raise InvalidArgument(
-                "data.task=rollout without a trajectory",
-                "an array that is input and output",
-                "Type data.inputs=[NAME] data.outputs=[NAME] with the same name",
-            )
-        self.rolls = bool(self.layout.moving) and task != "map"
+        self.rolls = rolls_out(self.layout, task)
         self.rows = self._rows(self.layout, self.source.chunked)
         apart = test_path is not None
-        chosen = split_rows(
-            self.source, self.layout.count, how=split, val=val, test=test, train=train, apart=apart
-        )
+        parts = {"train": train, "val": val, "test": test, "apart": apart}
+        chosen = split_rows(self.source, self.layout.count, how=split, **parts)
         if apart:
             chosen.pop("test", None)
         self.chosen, said = without_skipped(chosen, self.rows, skip)
@@ -165,15 +169,21 @@ class FieldFiles(StepData):
             self.tests = test_sets(test_path, self.source, self.layout, self._read, self._rows)
         else:
             self.tests = {"test": (self.rows, self.chosen["test"], self.layout)}
-        self.times = self._times()
-        self.calls = self._calls(horizon)
+        self.times = times_of(self.layout, self.source.coordinates.get("t"), subsample_time)
+        self.calls = 1
+        if self.layout.moving:
+            if not self.rolls:
+                self.bundle = len(self.times) - history
+            least = steps if self.rolls else 1
+            self.calls = most_calls(len(self.times), history, self.bundle, least, horizon)
         self.windows = Windows(self.layout, self.history, self.bundle)
         self.coarse: CoarseSolves | None = None
         self.sizes = {"fields": self._describe(units or {}, increment, periodic, grid, coarse)}
         if self.coarse:
             self.sizes["coarse_solver"] = self.coarse.solver
-        self.fields = Fields(self.sizes["fields"])
-        self.unit = self._unit()
+        self.fields = FieldSet(self.sizes["fields"])
+        units = {f.unit for f in self.fields.outputs}
+        self.unit = units.pop() if len(units) == 1 else "1"
         self.names = tuple(f.name for f in self.fields.outputs)
         self.symmetries = Symmetries(symmetries, self.fields)
         if symmetries:
@@ -184,47 +194,11 @@ class FieldFiles(StepData):
     def _read(self, source: Source) -> Layout:
         return recognise(source, *self.names_given, self.axes)
 
-    def _rows(self, layout: Layout, chunked: int) -> Rows:
-        points = self.subsample
-        letters = SPACE[: len(layout.space)]
-        points = [points] * len(letters) if isinstance(points, int) else list(points)
-        if len(points) != len(letters) or min(points, default=1) < 1:
-            raise InvalidArgument(
-                f"data.subsample={self.subsample} for {len(letters)} directions",
-                "a positive integer, or one per direction",
-            )
-        steps = dict(zip(letters, points, strict=True))
-        arrays = {a.name: a for a in (*layout.inputs, *layout.outputs)}
+    def _rows(self, layout: Layout, chunked: int) -> FileRows:
         limit = self.memory * 2**20
-        return Rows(list(arrays.values()), steps, self.subsample_time, limit, chunked)
+        return rows_of(layout, self.subsample, self.subsample_time, limit, chunked)
 
     # --- what data say ----------------------------------------------------------------------
-    def _times(self) -> np.ndarray | None:
-        """Return the times of trajectories, None where nothing moves."""
-        first = next((a for a in self.layout.outputs if "t" in a.axes), None)
-        if first is None:
-            return None
-        count = -(-first.shape[1 + first.axes.index("t")] // self.subsample_time)
-        known = self.source.coordinates.get("t")
-        known = known if known is None else known[:: self.subsample_time][:count]
-        return known if known is not None and len(known) == count else np.arange(float(count))
-
-    def _calls(self, horizon: int | None) -> int:
-        """Return the calls of the network that evaluations make."""
-        if not self.layout.moving:
-            return 1
-        states = len(self.times)
-        if not self.rolls:
-            self.bundle = states - self.history
-        most = (states - self.history) // self.bundle
-        if most < (self.steps if self.rolls else 1):
-            raise InvalidArgument(
-                f"data.history={self.history}, data.bundle={self.bundle} and "
-                f"data.steps={self.steps} with {states} times",
-                "history + bundle * steps times at most",
-            )
-        return most if horizon is None else min(horizon, most)
-
     def _describe(
         self,
         units: Mapping[str, str],
@@ -236,16 +210,11 @@ class FieldFiles(StepData):
         """Return what networks are told, from the training part alone."""
         plain = skeleton(self.layout, self.rows.steps, units, self.history, self.bundle)
         plain["samples"] = len(self.chosen["train"])
-        look = Fields(plain)
+        look = FieldSet(plain)
         given, target = self.windows.made(look, self.rows[self.chosen["train"][:LOOK]], 0, 1)
         given, target = look.pack(given).double(), target.double()
-        known = self.source.attributes.get("periodic")
-        if periodic is None and isinstance(known, list):
-            periodic = all(known)
         if periodic is None:
-            periodic = looks_periodic(given) and looks_periodic(target)
-            if periodic:
-                self.notes.append("looks periodic (data.periodic=false if it is not)")
+            periodic = is_periodic(self.source.attributes, given, target, self.notes)
         kinds = grid_kinds(self.source.coordinates, look.size, target, periodic, grid)
         # with a coarse solve, changes of that are learned
         asked = increment if coarse is None else False
@@ -253,27 +222,19 @@ class FieldFiles(StepData):
         plain |= {"grid": kinds, "periodic": periodic, "base": base}
         plain |= {"history": self.history, "bundle": self.bundle} if self.rolls else {}
         if coarse is not None:
-            if getattr(coarse, "grid", kinds[0]) != kinds[0]:
-                raise InvalidArgument(
-                    f"data.coarse with grid={coarse.grid} for fields on a grid called {kinds[0]}",
-                    "one grid",
-                    f"Set grid: {kinds[0]} in data.coarse, or type data.grid={coarse.grid}",
-                )
-            if hasattr(coarse, "fitted"):
-                coarse = coarse.fitted(given, target)
-                self.notes.append(f"coarse solve fitted: {_numbers(coarse.node())}")
+            coarse = prepared(coarse, kinds[0], given, target, self.notes)
             plain |= {"solved": look.out_channels}
             more = look.out_channels
             plain |= {"mean": plain["mean"] + [0.0] * more, "std": plain["std"] + [1.0] * more}
             count = self.rows.count if self.rows.held and not self.rolls else 0
-            self.coarse = CoarseSolves(coarse, Fields(plain), count)
-        fields = Fields(plain)
+            self.coarse = CoarseSolves(coarse, FieldSet(plain), count)
+        fields = FieldSet(plain)
         check_evaluated(self.rows, self.chosen["val"], self.tests, self.path)
         self.statistics = statistics(fields, self._pairs(fields), self.notes)
         self.ranges = self.statistics.ranges(fields)
         return plain | self.statistics.plain
 
-    def _pairs(self, fields: Fields) -> Iterator[tuple[Tensor, Tensor]]:
+    def _pairs(self, fields: FieldSet) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield all training samples as channels, trajectories step by step."""
         for piece in pieces(self.rows, self.chosen["train"]):
             held = self.rows[piece]
@@ -286,10 +247,6 @@ class FieldFiles(StepData):
                 if self.coarse:
                     packed = torch.cat([packed, self.coarse(piece, given)], 1)
                 yield packed, target
-
-    def _unit(self) -> str:
-        units = {f.unit for f in self.fields.outputs}
-        return units.pop() if len(units) == 1 else "1"
 
     # --- samples ----------------------------------------------------------------------------
     def batch(self, step: int, rank: int = 0, world: int = 1) -> Batch:
@@ -312,11 +269,7 @@ class FieldFiles(StepData):
             target = both[:, : target.shape[1]]
             extra = {name: both[:, target.shape[1] :] for name in extra}
         if self.noise:
-            draw = streams.generator("noise", cpu=True)
-            size = per_input(self.fields)
-            for name, value in given.items():
-                kick = torch.randn(value.shape, generator=draw, dtype=value.dtype)
-                given[name] = value + self.noise * size[name] * kick
+            given = noisy(self.fields, given, self.noise, streams.generator("noise", cpu=True))
         return Batch(given, target, streams, self.batch_size * world, extra=extra)
 
     def places(self, step: int, rank: int, world: int) -> np.ndarray:
@@ -328,9 +281,7 @@ class FieldFiles(StepData):
 
     def known(self, part: str, most: int) -> tuple[dict[str, Tensor], Tensor]:
         """Return the first samples of a part as one batch, for baselines and checks."""
-        rows, numbers = (
-            (self.rows, self.chosen[part]) if part in self.chosen else self.tests[part][:2]
-        )
+        rows, numbers = (self.tests.get(part) or (self.rows, self.chosen[part]))[:2]
         every = numbers if len(numbers) <= most else numbers[:: -(-len(numbers) // most)]
         return self.windows.made(self.fields, rows[every], 0, self.calls if self.rolls else 1)
 
@@ -358,7 +309,7 @@ class FieldFiles(StepData):
     def _test_chunks(self) -> list[tuple[str, int]]:
         return [(p, i) for p, (_, n, _) in self.tests.items() for i in range(0, len(n), CHUNK)]
 
-    def _chunk(self, rows: Rows, numbers: np.ndarray, start: int, part: str) -> Batch:
+    def _chunk(self, rows: FileRows, numbers: np.ndarray, start: int, part: str) -> Batch:
         held = rows[numbers[start : start + CHUNK]]
         given, target = self.windows.made(self.fields, held, 0, self.calls if self.rolls else 1)
         streams = Streams(0, start, device=self.device())
@@ -370,13 +321,7 @@ class FieldFiles(StepData):
 
     def axis(self, k: int) -> np.ndarray:
         """Return the coordinates of direction k in training."""
-        known = self.source.coordinates.get(SPACE[k])
-        n, step = self.fields.size[k], self.rows.steps[SPACE[k]]
-        if known is not None and len(known[::step]) == n:
-            return known[::step]
-        return places(n, self.fields.grid[k])
-
-
-def _numbers(node: Mapping[str, Any]) -> str:
-    """Return the numbers of a configuration as text."""
-    return ", ".join(f"{k} = {v:.4g}" for k, v in node.items() if isinstance(v, float))
+        known, step = self.source.coordinates.get(SPACE[k]), self.rows.steps[SPACE[k]]
+        n = self.fields.size[k]
+        fits = known is not None and len(known[::step]) == n
+        return known[::step] if fits else places(n, self.fields.grid[k])

@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from sciml.autodiff.streams import Streams
-from sciml.data.collocation import Batch
+from sciml.data.collocation import CollocationBatch
 from sciml.data.steps import Counted, Counter
 from sciml.errors import InvalidArgument
 from sciml.networks.pointwise.ansatz import network_sizes
@@ -70,7 +70,7 @@ class PointData(Counted):
         self.problem, self.points, self.condition_points = problem, points, condition_points
         self.val_points, self.candidates, self.fixed_for = val_points, candidates, fixed_for
         self.modes, self.even, self.seed = modes, even, seed
-        self._kept: tuple[tuple, Batch] | None = None
+        self._kept: tuple[tuple, CollocationBatch] | None = None
 
     @property
     def sizes(self) -> dict[str, int | bool]:
@@ -89,7 +89,7 @@ class PointData(Counted):
 
     test_dataloader = val_dataloader
 
-    def on_after_batch_transfer(self, batch: int, dataloader_idx: int) -> Batch:
+    def on_after_batch_transfer(self, batch: int, dataloader_idx: int) -> CollocationBatch:
         """Replace the step number by points drawn on the module's device."""
         trainer = self.trainer
         rank, world = trainer.global_rank, trainer.world_size
@@ -106,7 +106,7 @@ class PointData(Counted):
         return p if module is None else p.to(module.device, module.dtype)
 
     # --- points -----------------------------------------------------------------------------
-    def batch(self, step: int, rank: int = 0, world: int = 1) -> Batch:
+    def batch(self, step: int, rank: int = 0, world: int = 1) -> CollocationBatch:
         """Return the points of a step on a rank: always the same for the same arguments."""
         key = (step, rank, world, self.device())
         if self._kept is not None and self._kept[0] == key:
@@ -122,7 +122,7 @@ class PointData(Counted):
         # every rank draws as many of each: the parts of a boundary are the same for all
         counts = {"interior": self.points * world}
         counts |= {name: len(p) * world for name, p in conditions.items()}
-        batch = Batch(points, conditions, streams, counts)
+        batch = CollocationBatch(points, conditions, streams, counts)
         self._kept = (key, batch) if self.fixed_for > 1 else None
         return batch
 
@@ -131,12 +131,12 @@ class PointData(Counted):
             return PointSet(self.problem.region.sample_evenly(n, generator))
         return self.problem.sample(n, generator)
 
-    def val_batch(self, rank: int = 0, world: int = 1) -> Batch:
+    def val_batch(self, rank: int = 0, world: int = 1) -> CollocationBatch:
         """Return this rank's validation points, the same at every validation."""
         streams = Streams(self.seed + 1, 0, rank, world, self.device())
         n = max(1, self.val_points // world)
         points = self._cast(self.problem.sample(n, streams.generator("validation", cpu=True)))
-        return Batch(points, {}, streams, {"interior": n * world})
+        return CollocationBatch(points, {}, streams, {"interior": n * world})
 
 
 def test_points(problem: System, seed: int = 20_231) -> tuple | None:

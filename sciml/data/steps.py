@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from sciml.data.batch import Batch
 from sciml.errors import InvalidArgument
+from sciml.typed_arguments import typed
 
 
 class Counter(IterableDataset):
@@ -43,6 +44,12 @@ class Counted(LightningDataModule):
     """
 
     fixed_for: int = 1
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Let the constructor of every subclass refuse arguments of another type than it names."""
+        super().__init_subclass__(**kwargs)
+        if "__init__" in vars(cls):
+            typed(cls)
 
     def __init__(self) -> None:
         super().__init__()

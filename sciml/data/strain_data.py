@@ -18,12 +18,7 @@ from sciml.autodiff.streams import Streams
 from sciml.data.batch import Batch
 from sciml.data.steps import StepData
 from sciml.errors import InvalidArgument
-from sciml.physics.solids import (
-    Cell,
-    Quadrature,
-    every_point,
-    random_points,
-)
+from sciml.physics.solids import PeriodicCell, Quadrature, every_point, random_points
 from sciml.physics.solids.cell_snapshots import LAWS, RTOL, SEEDS, VOLUMES, flattened, snapshots
 
 CHUNK = 25  # test strains whose fields are looked at together
@@ -83,7 +78,7 @@ class SnapshotData(StepData):
     def __init__(
         self,
         *,
-        cell: Cell,
+        cell: PeriodicCell,
         box: float = 0.04,
         train: int = 100,
         val: int = 25,

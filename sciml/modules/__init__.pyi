@@ -6,12 +6,13 @@ from .evaluation.training_law import TrainingLaw
 from .fno_deq import SteadyOperator
 from .hard_constraint import HardConstraintOperator
 from .homoode import HomoODEClassifier
-from .pinn import PINN
 from .sdgd_pinn import SDGDPINN
 from .solver_in_the_loop import SolverInTheLoop
 from .stress_law import StressLaw
 from .supervised import Supervised
 from .supervised_operator import SupervisedOperator
+from .system_pinn import PINN
+from .training_method import TrainingMethod
 from .vpionet import VariationalOperator
 from .wos_operator import WalkOperator
 
@@ -30,6 +31,7 @@ __all__ = [
     "Supervised",
     "SupervisedOperator",
     "TrainingLaw",
+    "TrainingMethod",
     "VariationalOperator",
     "WalkOperator",
 ]

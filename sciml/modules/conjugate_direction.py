@@ -27,18 +27,17 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import torch
-from lightning import LightningModule
 from torch import Tensor
 
 from sciml.data.batch import Batch
 from sciml.data.pressure_data import SystemData
 from sciml.errors import InvalidArgument
+from sciml.modules.conjugate_loss import direction_rows, own_residuals
 from sciml.modules.evaluation.scores import everyone
 from sciml.modules.evaluation.tally import Tally
-from sciml.modules.step import step_loss
+from sciml.modules.training_method import TrainingMethod
 from sciml.networks.preconditioners import LearnedPreconditioner, PreconditionerNetwork
 from sciml.networks.preconditioners.learned_preconditioner import stencil_of
-from sciml.optim.construct import construct
 from sciml.optim.curvature.terms import LossTerm
 from sciml.solvers import Outcome, Status
 from sciml.solvers.linear import (
@@ -47,8 +46,6 @@ from sciml.solvers.linear import (
     IncompleteCholesky,
     Multigrid,
     Stencil,
-    high,
-    low,
 )
 
 # What iterations are compared with at the test.
@@ -60,7 +57,7 @@ CLASSICAL: dict[str, Callable[[Stencil], Any]] = {
 }
 
 
-class ConjugateDirectionLearner(LightningModule):
+class ConjugateDirectionLearner(TrainingMethod):
     """Trains a network of `sciml.networks.preconditioners`.
 
     Args:
@@ -80,6 +77,20 @@ class ConjugateDirectionLearner(LightningModule):
 
     Raises:
         InvalidArgument: For another kind of network or data, or settings that cannot be.
+
+    Example:
+        >>> import torch
+        >>> from sciml.data import PressureData
+        >>> from sciml.modules import ConjugateDirectionLearner
+        >>> from sciml.networks import DCDM
+        >>> from sciml.physics.fluids import RandomDomains
+        >>> data = PressureData(problem=RandomDomains(), train_sizes=(8,), batch_size=2)
+        >>> network = DCDM(channels=4, full=2, pooled=1, fine=1)
+        >>> module = ConjugateDirectionLearner(
+        ...     network=network, data=data, optimizer=torch.optim.Adam, own_steps=0
+        ... )
+        >>> [term.name for term in module.loss_terms(data.batch(0).to("cpu", torch.float32))]
+        ['direction']
     """
 
     def __init__(
@@ -97,7 +108,7 @@ class ConjugateDirectionLearner(LightningModule):
         max_iter: int = 300,
         compare: Sequence[str] = ("multigrid",),
     ) -> None:
-        super().__init__()
+        super().__init__(optimizer, schedule)
         if not isinstance(network, PreconditionerNetwork) or not isinstance(data, SystemData):
             raise InvalidArgument(
                 f"network={type(network).__name__}, data={type(data).__name__} for "
@@ -118,9 +129,7 @@ class ConjugateDirectionLearner(LightningModule):
         self.directions, self.rtol, self.max_iter = directions, rtol, max_iter
         self._solver(None)  # refuses what a solver refuses, before training
         self.compare = tuple(compare)
-        self.make_optimizer, self.make_schedule = optimizer, schedule
         self.effort = Tally()
-        self.last_terms: dict[str, Tensor] = {}
         self._report: dict[str, Any] = {}
 
     def forward(self, **inputs: Tensor) -> Tensor:
@@ -149,10 +158,6 @@ class ConjugateDirectionLearner(LightningModule):
         share = max(self.own_share, torch.finfo(u.dtype).tiny)
         age = 1 + (u / share * self.own_steps).long().clamp_max(self.own_steps - 1)
         return torch.where(u < self.own_share, age, 0)
-
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Return this rank's share of the loss."""
-        return step_loss(self, self.loss_terms(batch), batch.streams.world)
 
     # --- evaluation ---------------------------------------------------------------------------
     def _solver(self, preconditioner: Any) -> FlexibleCG | ConjugateDirections:
@@ -243,86 +248,7 @@ class ConjugateDirectionLearner(LightningModule):
         """Return what plots and tables show, see `sciml.callbacks.plots`."""
         return self._report
 
-    # --- optimisation -------------------------------------------------------------------------
-    def configure_optimizers(self) -> object:
-        """Return the optimizer and, if there is one, the schedule stepped every step."""
-        optimizer = construct(self.make_optimizer, self.network)
-        if self.make_schedule is None:
-            return optimizer
-        schedule = {"scheduler": self.make_schedule(optimizer), "interval": "step"}
-        return {"optimizer": optimizer, "lr_scheduler": schedule}
-
 
 def _size_of(part: str) -> int:
     """Return the order of test sets: `test` first, then by size."""
     return int(part.partition("_")[2] or 0)
-
-
-def inner(x: Tensor, y: Tensor) -> Tensor:
-    """Return inner products per sample, in a shape that multiplies a sample."""
-    return (x * y).flatten(1).sum(1).reshape(-1, *(1,) * (x.dim() - 1))
-
-
-def direction_rows(stencil: Stencil, q: Tensor, b: Tensor, x: Tensor, loss: str) -> Tensor:
-    """Return rows `(N, m)` whose squares add up to the loss of every sample.
-
-    Args:
-        stencil: A.
-        q: Directions `(N, *grid)`, of any size and sign.
-        b: Right-hand sides.
-        x: Solutions; not looked at by the residual loss.
-        loss: `energy` or `residual`, see the module's text.
-    """
-    tiny = torch.finfo(q.dtype).tiny
-    product = stencil.times(q)
-    alpha = inner(q, b) / inner(q, product).clamp_min(tiny)
-    if loss == "residual":
-        return (b - alpha * product).flatten(1)
-    size = torch.linalg.vector_norm(energy_rows(stencil, x), dim=1, keepdim=True)
-    return energy_rows(stencil, x - alpha * q) / size.clamp_min(tiny)
-
-
-def energy_rows(stencil: Stencil, x: Tensor) -> Tensor:
-    """Return rows `(N, m)` whose squares add up to x.Ax: of every cell and of every face."""
-    parts = [(stencil.shift.sqrt() * x).flatten(1)]
-    for a, w in enumerate(stencil.faces):
-        jump = high(x, a - stencil.ndim) - low(x, a - stencil.ndim)
-        parts.append((w.sqrt() * jump).flatten(1))
-    return torch.cat(parts, 1)
-
-
-@torch.no_grad()
-def own_residuals(
-    product: Callable[[Tensor], Tensor], stencil: Stencil, b: Tensor, x: Tensor, age: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Return what conjugate directions (K = 1) leave of each sample after `age` steps.
-
-    Args:
-        product: r -> q of the present network.
-        stencil: A.
-        b: Right-hand sides `(N, *grid)`.
-        x: Their solutions.
-        age: `(N,)` whole numbers; 0 leaves a sample as it is.
-
-    Returns:
-        Residuals of 2-norm 1, and their solutions. The residuals are formed from the solutions: a
-        recurrence in float32 would be off by more than a good network leaves.
-    """
-    tiny = torch.finfo(b.dtype).tiny
-    wide = age.reshape(-1, *(1,) * stencil.ndim)
-    last: tuple[Tensor, Tensor, Tensor] | None = None
-    r, left = b, x
-    for step in range(1, int(age.max()) + 1 if age.numel() else 1):
-        d = product(r)  # constants of singular components change neither products nor losses
-        if last is not None:
-            old, w_old, g_old = last
-            d = d - inner(d, w_old) / g_old * old
-        w = stencil.times(d)
-        curvature = inner(d, w).clamp_min(tiny)
-        alpha = torch.where(wide >= step, inner(d, r) / curvature, 0.0)
-        r, left = r - alpha * w, left - alpha * d
-        last = d, w, curvature
-    r = torch.where(wide > 0, stencil.times(left), b)
-    size = inner(r, r).sqrt()
-    size = size.masked_fill(size == 0, 1.0)
-    return r / size, left / size

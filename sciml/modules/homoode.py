@@ -33,10 +33,11 @@ from torch import Tensor
 from sciml.data.batch import Batch
 from sciml.errors import InvalidArgument
 from sciml.modules.supervised import Supervised
-from sciml.networks.image.flow_classifier import ExplicitNetwork, Flow, FlowClassifier
+from sciml.networks.image.flow_classifier import ExplicitNetwork, FlowClassifier, ImageFlow
 from sciml.networks.image.flow_start import LearnedStart
 from sciml.optim.curvature.terms import LossTerm
-from sciml.solvers.ode.initial_value import ODE, Evaluations, check_gradient
+from sciml.solvers.ode.initial_value import Evaluations
+from sciml.solvers.ode.ode_method import ODE, check_gradient
 
 
 class HomoODEClassifier(Supervised):
@@ -109,7 +110,7 @@ class HomoODEClassifier(Supervised):
         self.start_every, self.start_lr = start_every, start_lr
         self.regularise, self.regularise_weight = regularise, regularise_weight
         self.regularise_where = regularise_where
-        self._flow: Flow | None = None
+        self._flow: ImageFlow | None = None
 
     # --- the loss -------------------------------------------------------------------------------
     def loss_terms(self, batch: Batch) -> list[LossTerm]:
@@ -140,7 +141,7 @@ class HomoODEClassifier(Supervised):
         solver: ODE = self.network.solver
         return u if solver.adaptive else math.floor(u * solver.steps) / solver.steps
 
-    def _estimate(self, flow: Flow, place: float | None) -> Tensor:
+    def _estimate(self, flow: ImageFlow, place: float | None) -> Tensor:
         """Return the penalised estimate `(N,)`."""
         stats = flow.solution.stats
         if place is None:
@@ -209,7 +210,7 @@ class HomoODEClassifier(Supervised):
         return flow.logits
 
 
-def evaluations(flow: Flow) -> Evaluations:
+def evaluations(flow: ImageFlow) -> Evaluations:
     """Return the counts of a flow; an equilibrium solve counts its forward evaluations alone."""
     found = flow.solution.stats["evaluations"]
     return found if isinstance(found, Evaluations) else Evaluations(forward=found)

@@ -24,7 +24,7 @@ from sciml.optim.curvature.objective import Objective
 from sciml.physics.systems import Observed
 
 if TYPE_CHECKING:
-    from sciml.modules.pinn import PINN
+    from sciml.modules.system_pinn import PINN
 
 CUT = 1e-12
 LARGEST = 6000  # parameters; the matrix is dense

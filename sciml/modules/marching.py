@@ -16,14 +16,14 @@ from lightning.pytorch.callbacks import Timer
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
-from sciml.data.collocation import Batch
+from sciml.data.collocation import CollocationBatch
 from sciml.errors import InvalidArgument
 from sciml.networks.pointwise.time_windows import TimeWindows
 from sciml.physics.systems import At, Initial, Observed, On, PointSet, Same, System
 from sciml.physics.systems.conditions import read
 
 if TYPE_CHECKING:
-    from sciml.modules.pinn import PINN
+    from sciml.modules.system_pinn import PINN
 
 
 def check(system: System, windows: int) -> None:
@@ -92,10 +92,12 @@ def _pinned(system: System) -> bool:
     return bool((made[0] == made[1]).all(0).any()) and k > 0
 
 
-def moved(batch: Batch, network: TimeWindows) -> Batch:
+def moved(batch: CollocationBatch, network: TimeWindows) -> CollocationBatch:
     """Return a batch with its points in the present window; the same points for the same batch."""
     conditions = {name: _in_window(p, network) for name, p in batch.conditions.items()}
-    return Batch(_in_window(batch.points, network), conditions, batch.streams, batch.counts)
+    return CollocationBatch(
+        _in_window(batch.points, network), conditions, batch.streams, batch.counts
+    )
 
 
 def _in_window(p: PointSet, network: TimeWindows) -> PointSet:

@@ -20,23 +20,23 @@ points come from the domain of dependence (see `sciml.physics.problems.hjb`).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import torch
 import torch.distributed as dist
-from lightning import LightningModule
 from torch import Tensor, nn
 
-from sciml.autodiff.draws import Draw, Operator
+from sciml.autodiff.draws import DifferentialOperator, Draw
 from sciml.autodiff.estimators import Exact
-from sciml.data.collocation import Batch
-from sciml.errors import InvalidArgument, did_you_mean
+from sciml.data.collocation import CollocationBatch
+from sciml.errors import InvalidArgument
+from sciml.modules.adaptive_points import kept_candidates
 from sciml.modules.evaluation.solution_errors import Report
-from sciml.modules.step import step_loss
+from sciml.modules.training_method import TrainingMethod, step_loss
+from sciml.modules.untrained_parameters import check_trained
+from sciml.modules.weights.given_weights import check_names, check_numbers
 from sciml.networks.pointwise.trial import TrialSolution
-from sciml.optim.construct import construct
 from sciml.optim.curvature.terms import LossTerm
 from sciml.physics.pde import PDE, Fields, Points
 from sciml.physics.residual.reduced import evaluate_reduced, reducible
@@ -47,7 +47,7 @@ from sciml.physics.residual.soundness import check_problem
 FEATURE_POINTS = 64
 
 
-class SDGDPINN(LightningModule):
+class SDGDPINN(TrainingMethod):
     """PINN whose second- or fourth-order operator is estimated from few directions per step.
 
     Args:
@@ -73,6 +73,22 @@ class SDGDPINN(LightningModule):
 
     Raises:
         InvalidArgument: For combinations that cannot be right.
+
+    Example:
+        >>> import torch
+        >>> from sciml.autodiff import SDGD
+        >>> from sciml.data import CollocationData
+        >>> from sciml.modules import SDGDPINN
+        >>> from sciml.networks import MLP
+        >>> from sciml.physics import Poisson
+        >>> problem, network = Poisson(dim=100), MLP(dim=100, width=8, depth=2)
+        >>> module = SDGDPINN(
+        ...     problem=problem, network=network, estimator=SDGD(num_dims=4), inputs=["x"],
+        ...     optimizer=torch.optim.Adam,
+        ... )
+        >>> batch = CollocationData(problem=problem, points=16).batch(0)
+        >>> [term.name for term in module.loss_terms(batch)]
+        ['residual']
     """
 
     def __init__(
@@ -95,7 +111,7 @@ class SDGDPINN(LightningModule):
         compile: bool = False,
         weights: Mapping[str, float] | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(optimizer, schedule)
         if gradient not in ("exact", "sampled"):
             raise InvalidArgument(f"module.gradient={gradient}", "exact or sampled")
         if gradient == "sampled" and not problem.squared_gradient_only:
@@ -105,18 +121,8 @@ class SDGDPINN(LightningModule):
                 "Type module.gradient=exact",
             )
         known = ("residual", *(["slope"] if gradient_enhanced else []), *problem.conditions)
-        for name in weights or {}:
-            if name not in known:
-                raise InvalidArgument(
-                    f"module.weights={{{name}: ...}}",
-                    "the name of a loss term",
-                    did_you_mean(name, known),
-                )
-        for name, weight in (weights or {}).items():
-            if not (math.isfinite(weight) and weight >= 0):
-                raise InvalidArgument(
-                    f"module.weights={{{name}: {weight}}}", "a finite weight of at least 0"
-                )
+        check_names(weights or {}, known)
+        check_numbers(weights or {})
         check_problem(problem)
         self.problem = problem
         self.weights = dict(weights or {})
@@ -135,7 +141,6 @@ class SDGDPINN(LightningModule):
                 f"module.dimension_parallel with algorithm {estimator.algorithm}",
                 "algorithm 3: the all-reduced residual already joins the ranks' samples",
             )
-        self.make_optimizer, self.make_schedule = optimizer, schedule
         self.closed_form, self.gradient = closed_form, gradient
         self.adversarial_steps, self.adversarial_size = adversarial_steps, adversarial_size
         self.gradient_enhanced, self.adaptive_power = gradient_enhanced, adaptive_power
@@ -144,12 +149,15 @@ class SDGDPINN(LightningModule):
         self.reduced = isinstance(estimator, Exact) and reducible(problem, inputs)
         self.evaluate = torch.compile(evaluate, dynamic=False) if compile else evaluate
         self.report: Report | None = None
-        self.last_terms: dict[str, Tensor] = {}
         self._unknowns_checked = False
 
     def forward(self, x: Tensor, t: Tensor | None = None) -> Tensor:
         """Return u `(N, 1)`."""
         return self.trial(x, t)
+
+    def trained(self) -> nn.Module:
+        """Return what the optimizer treats."""
+        return self.trial
 
     # --- the loss ---------------------------------------------------------------------------
     def fields(self, p: Points, draw: Draw | None, reference: Draw | None = None) -> Fields:
@@ -177,7 +185,7 @@ class SDGDPINN(LightningModule):
         shared = self.dimension_parallel and self.training and dist.is_initialized()
         return _joined(estimate) if shared else estimate
 
-    def loss_terms(self, batch: Batch) -> list[LossTerm]:
+    def loss_terms(self, batch: CollocationBatch) -> list[LossTerm]:
         """Return the terms of the loss: interior residual, its gradient, soft conditions."""
         # The slope needs a graph even where a line search asks for the loss alone.
         with torch.set_grad_enabled(torch.is_grad_enabled() or self.gradient_enhanced > 0):
@@ -192,7 +200,7 @@ class SDGDPINN(LightningModule):
             terms.append(LossTerm(name, value, weight, count))
         return terms
 
-    def _interior_terms(self, batch: Batch) -> list[LossTerm]:
+    def _interior_terms(self, batch: CollocationBatch) -> list[LossTerm]:
         p, operator = batch.points, operator_of(self.problem, batch.points)
         draw = self.estimator.draw(operator, p.x, batch.streams, "dims")
         reference = self.estimator.reference(operator, p.x, batch.streams)
@@ -207,46 +215,15 @@ class SDGDPINN(LightningModule):
             terms.append(LossTerm("slope", slope, weight, count))
         return terms
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+    def training_step(self, batch: CollocationBatch, batch_idx: int) -> Tensor:
         """Return this rank's share of the loss."""
         self._seen = batch
         batch = self._choose_points(batch)
-        loss = step_loss(self, self.loss_terms(batch), batch.streams.world)
+        loss = step_loss(self, self.step_terms(batch), batch.streams.world)
         if not self._unknowns_checked:
-            self._check_unknowns(loss)
+            self._unknowns_checked = True
+            check_trained(loss, self.problem, self.trial)
         return loss
-
-    def _check_unknowns(self, loss: Tensor) -> None:
-        """Refuse unknowns that the first loss does not depend on, and ones that nothing trains."""
-        self._unknowns_checked = True
-        self._check_strangers(loss)
-        parts = (self.trial.unknowns, self.trial.parts)
-        named = [x for part in parts for x in part.named_parameters() if x[1].requires_grad]
-        if not named or not loss.requires_grad:
-            return
-        found = torch.autograd.grad(
-            loss, [p for _, p in named], retain_graph=True, allow_unused=True
-        )
-        for (name, _), gradient in zip(named, found, strict=True):
-            if gradient is None:
-                raise InvalidArgument(
-                    f"{type(self.problem).__name__}.{name}, which no term of the loss depends on",
-                    "parameters that the residual, the hard constraint or a condition uses",
-                    f"Use self.{name} as a tensor, without float(), item() or detach(), or make it "
-                    "a number",
-                )
-
-    def _check_strangers(self, loss: Tensor) -> None:
-        """Refuse parameters in the graph of the loss that nothing trains, wherever they are."""
-        known = {id(p) for p in self.trial.parameters()}
-        for leaf in leaves(loss):
-            if isinstance(leaf, nn.Parameter) and id(leaf) not in known:
-                raise InvalidArgument(
-                    f"a parameter of shape {tuple(leaf.shape)} that the loss of "
-                    f"{type(self.problem).__name__} depends on and nothing would train",
-                    "parameters and modules that are attributes of the problem",
-                    "Write self.k = nn.Parameter(...) in __init__ of the problem, or detach it",
-                )
 
     def optimizer_step(self, epoch, batch_idx, optimizer, optimizer_closure=None) -> None:
         """Take a step, then let an importance-sampling estimator look at what it drew.
@@ -263,22 +240,19 @@ class SDGDPINN(LightningModule):
             self.estimator.observe(draw, second_derivatives(self.trial, p, draw.index))
 
     # --- points -----------------------------------------------------------------------------
-    def _choose_points(self, batch: Batch) -> Batch:
+    def _choose_points(self, batch: CollocationBatch) -> CollocationBatch:
         """Apply residual-adaptive selection, then adversarial ascent."""
         p, keep = batch.points, batch.counts["interior"] // batch.streams.world
         if len(p) > keep:
             with torch.no_grad():
                 r = self.residual(p, self._draw(p, batch, "candidates")).abs()
-            # RAD with k = adaptive_power, c = 1: p(x) ~ |r|^k / mean |r|^k + 1.
-            density = r**self.adaptive_power
-            density = density / density.mean().clamp_min(torch.finfo(r.dtype).tiny) + 1.0
             generator = batch.streams.generator("keep", common=self.dimension_parallel)
-            p = p[torch.multinomial(density, keep, generator=generator)]
+            p = p[kept_candidates(r, self.adaptive_power, keep, generator)]
         for i in range(self.adversarial_steps):
             p = self._ascend(p, self._draw(p, batch, f"adversary{i}"))
-        return Batch(p, batch.conditions, batch.streams, batch.counts)
+        return CollocationBatch(p, batch.conditions, batch.streams, batch.counts)
 
-    def _draw(self, p: Points, batch: Batch, purpose: str) -> Draw:
+    def _draw(self, p: Points, batch: CollocationBatch, purpose: str) -> Draw:
         return self.estimator.draw(operator_of(self.problem, p), p.x, batch.streams, purpose)
 
     def _ascend(self, p: Points, draw: Draw) -> Points:
@@ -306,10 +280,10 @@ class SDGDPINN(LightningModule):
         return slope - self.problem.residual_scale * self.problem.source_gradient(p)
 
     # --- evaluation -------------------------------------------------------------------------
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+    def validation_step(self, batch: CollocationBatch, batch_idx: int) -> None:
         """Log the root mean square residual at fixed points, without reference solution."""
         p = batch.points
-        operator: Operator = operator_of(self.problem, p)
+        operator: DifferentialOperator = operator_of(self.problem, p)
         draw = self.val_estimator.draw(operator, p.x, batch.streams, "validation")
         with torch.no_grad():
             r = self.residual(p, draw)
@@ -341,29 +315,6 @@ class SDGDPINN(LightningModule):
         dtype = next(self.trial.parameters()).dtype
         q = p.to(dtype)
         return (self.trial(q.x, q.t) if q.t is not None else self.trial(q.x))[:, 0].double()
-
-    # --- optimisation -----------------------------------------------------------------------
-    def configure_optimizers(self) -> object:
-        """Return the optimizer and, if there is one, the schedule stepped every step."""
-        optimizer = construct(self.make_optimizer, self.trial)
-        if self.make_schedule is None:
-            return optimizer
-        schedule = {"scheduler": self.make_schedule(optimizer), "interval": "step"}
-        return {"optimizer": optimizer, "lr_scheduler": schedule}
-
-
-def leaves(loss: Tensor) -> list[Tensor]:
-    """Return the tensors that the graph of a loss would accumulate gradients in."""
-    seen, todo, found = set(), [loss.grad_fn], []
-    while todo:
-        node = todo.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        if hasattr(node, "variable"):
-            found.append(node.variable)
-        todo.extend(below for below, _ in node.next_functions)
-    return found
 
 
 def _joined(estimate: Tensor) -> Tensor:

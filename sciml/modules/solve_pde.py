@@ -30,7 +30,7 @@ from sciml.physics.returned import points as check_points
 
 
 @dataclass
-class Solution:
+class PDESolution:
     """A trained solution.
 
     Attributes:
@@ -63,7 +63,7 @@ def solve(
     inputs: Sequence[str] | None = None,
     seed: int = 0,
     progress: bool = False,
-) -> Solution:
+) -> PDESolution:
     """Train a PINN on a problem with Adam and linear decay; nothing is written to disk.
 
     Args:
@@ -129,4 +129,4 @@ def solve(
             trainer.test(module, data, verbose=False)
     finally:
         quiet.setLevel(level)
-    return Solution(module, module.report.metrics if known else {})
+    return PDESolution(module, module.report.metrics if known else {})

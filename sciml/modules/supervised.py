@@ -15,7 +15,6 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
-from lightning import LightningModule
 from torch import Tensor, nn
 
 from sciml.data.batch import Batch
@@ -23,12 +22,11 @@ from sciml.data.steps import StepData
 from sciml.errors import InvalidArgument
 from sciml.modules.evaluation.scores import Classification, Regression, everyone, score_of
 from sciml.modules.evaluation.tally import Tally
-from sciml.modules.step import step_loss
-from sciml.optim.construct import construct
+from sciml.modules.training_method import TrainingMethod
 from sciml.optim.curvature.terms import LossTerm, total_loss
 
 
-class Supervised(LightningModule):
+class Supervised(TrainingMethod):
     """Trains a network on the batches of a `StepData`.
 
     Args:
@@ -64,16 +62,14 @@ class Supervised(LightningModule):
         schedule: Callable[[torch.optim.Optimizer], object] | None = None,
         loss: Literal["mse", "relative"] = "mse",
     ) -> None:
-        super().__init__()
+        super().__init__(optimizer, schedule)
         if loss not in ("mse", "relative"):
             raise InvalidArgument(f"module.loss={loss}", "mse or relative")
         self.network, self.kind, self.loss = network, data.kind, loss
         self.unit, self.names = data.unit, data.names
         self.plane, self.points = getattr(data, "plane", {}), getattr(data, "points_differ", False)
-        self.make_optimizer, self.make_schedule = optimizer, schedule
         self.scores: dict[str, Regression | Classification] = {}
         self.effort = Tally()
-        self.last_terms: dict[str, Tensor] = {}
         self._report: dict[str, Any] = {}
 
     def forward(self, **inputs: Tensor) -> Tensor:
@@ -88,10 +84,6 @@ class Supervised(LightningModule):
     def loss_terms(self, batch: Batch) -> list[LossTerm]:
         """Return the terms of the loss."""
         return [self.data_term(self.predict_batch(batch), batch)]
-
-    def trained(self) -> nn.Module:
-        """Return what the optimizer treats."""
-        return self.network
 
     def test_figures(self) -> dict[str, Any]:
         """Return further entries of the test report, called on every rank."""
@@ -136,10 +128,6 @@ class Supervised(LightningModule):
             rows = rows * batch.extra["weight"].sqrt()[:, None]
         count = batch.count or len(rows)  # 0: a chunk that is evaluated
         return LossTerm(name, rows, weight, count, "gaussian", idle=weighed)
-
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Return this rank's share of the loss."""
-        return step_loss(self, self.loss_terms(batch), batch.streams.world)
 
     # --- evaluation ---------------------------------------------------------------------------
     def _scored(
@@ -227,12 +215,3 @@ class Supervised(LightningModule):
     def test_report(self) -> dict[str, Any]:
         """Return what plots and tables show, see `sciml.callbacks.plots`."""
         return self._report
-
-    # --- optimisation -------------------------------------------------------------------------
-    def configure_optimizers(self) -> object:
-        """Return the optimizer and, if there is one, the schedule stepped every step."""
-        optimizer = construct(self.make_optimizer, self.trained())
-        if self.make_schedule is None:
-            return optimizer
-        schedule = {"scheduler": self.make_schedule(optimizer), "interval": "step"}
-        return {"optimizer": optimizer, "lr_scheduler": schedule}

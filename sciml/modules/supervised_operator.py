@@ -4,6 +4,11 @@
     h1         the same with the differences between neighbouring points beside the values
     mse        mean over samples and points of |(u_theta(a) - u) / s|^2
 
+With `squared=False` the first two are means of the norms themselves, which the test reports and the
+neuraloperator library trains: samples with large errors have no more weight than others. Rows of
+such a loss are divided by the root of their norm, held constant (iteratively reweighted least
+squares), so that its value is half of the mean and its gradient that of the whole.
+
 s is the size of each output, so that a pressure in Pa does not hide a velocity in m/s. In a
 roll-out of several calls the loss is over all of them; with `pushforward` over the last one alone,
 and gradients do not flow through those before (Brandstetter et al. 2022, arXiv 2202.03376).
@@ -42,6 +47,7 @@ class SupervisedOperator(Supervised):
         optimizer: As in `Supervised`.
         schedule: As in `Supervised`.
         loss: See the top of this file.
+        squared: Whether the relative error of a sample counts by its square.
         pushforward: Whether only the last call of a roll-out is trained.
         baselines: Whether the test compares with regressions.
         equation: Of `sciml.physics.constraints`, on the grid of the output, whose first axis is
@@ -76,6 +82,7 @@ class SupervisedOperator(Supervised):
         optimizer: Any,
         schedule: Any = None,
         loss: Literal["relative", "h1", "mse"] = "relative",
+        squared: bool = True,
         pushforward: bool = False,
         baselines: bool = True,
         equation: Any = None,
@@ -84,13 +91,16 @@ class SupervisedOperator(Supervised):
         super().__init__(network=network, data=data, optimizer=optimizer, schedule=schedule)
         if loss not in ("relative", "h1", "mse"):
             raise InvalidArgument(f"module.loss={loss}", "relative, h1 or mse")
+        if loss == "mse" and not squared:
+            raise InvalidArgument("module.loss=mse with module.squared=false", "a relative loss")
         if not isinstance(network, FieldNetwork):
             raise InvalidArgument(
                 f"network={type(network).__name__} for files of fields",
                 "an operator between fields",
                 "Type network=field_fno, or model=fno, model=unet, ...",
             )
-        self.loss, self.pushforward, self.baselines = loss, pushforward, baselines
+        self.loss, self.squared = loss, squared
+        self.pushforward, self.baselines = pushforward, baselines
         self.files, self.fields = data, network.fields
         scale = torch.tensor(data.sizes["fields"]["scale"], dtype=torch.float64)
         self.register_buffer("scale", scale.float().reshape(-1, *[1] * self.fields.dim))
@@ -182,7 +192,11 @@ class SupervisedOperator(Supervised):
             if self.loss == "h1":
                 whole = torch.cat([whole, *_slopes(size)], 1)
             norm = torch.linalg.vector_norm(whole, dim=1, keepdim=True)
-            rows = rows / norm.clamp_min(torch.finfo(rows.dtype).tiny ** 0.5)
+            least = torch.finfo(rows.dtype).tiny ** 0.5
+            rows = rows / norm.clamp_min(least)
+            if not self.squared:
+                found = torch.linalg.vector_norm(rows.detach(), dim=1, keepdim=True)
+                rows = rows / (2 * found.clamp_min(least)).sqrt()
         return LossTerm(name, rows, weight, batch.count or len(rows), "gaussian")
 
     # --- evaluation ---------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from sciml.modules.identified import standard_errors
 from sciml.physics.systems import Observed, PointSet
 
 if TYPE_CHECKING:
-    from sciml.modules.pinn import PINN
+    from sciml.modules.system_pinn import PINN
 
 SHOWN = 2000  # test points kept for the picture of predicted against reference values
 GRID = 121  # nodes of pictures along each axis

@@ -6,7 +6,8 @@ from sciml.optim.diagonal.adahessian import AdaHessian
 from sciml.optim.diagonal.sophia import SophiaG, SophiaH
 from sciml.optim.full.adam_lbfgs import AdamLBFGS
 from sciml.optim.full.damped_gauss_newton import LevenbergMarquardt
-from sciml.optim.full.engd import ENGD, SPRING
+from sciml.optim.full.engd import ENGD
+from sciml.optim.full.spring import SPRING
 from sciml.optim.full.ssbroyden import SSBroyden
 from sciml.optim.gradient_free.cbo import CBO
 from sciml.optim.gradient_free.deepzero import DeepZero

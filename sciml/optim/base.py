@@ -89,7 +89,7 @@ class CurvatureOptimizer(ExactOptimizer):
             self.fallback.state = self.state
 
     # --- what a method defines ----------------------------------------------------------------
-    def look(self, objective: Objective) -> None:
+    def observe(self, objective: Objective) -> None:
         """Take from the loss terms of the present step what the method needs."""
         raise NotImplementedError
 
@@ -146,7 +146,7 @@ class CurvatureOptimizer(ExactOptimizer):
                 f"Freeze parameters first, then write {name}(network)",
             )
         self._seen.append(objective)
-        self.look(objective)
+        self.observe(objective)
 
     @property
     def treated(self) -> list[Tensor]:

@@ -1,4 +1,4 @@
-"""What an optimizer may be given: one table of the options' ranges, one reading of `params`.
+"""Checks of an optimizer's options: one table of ranges, one reading of `params`.
 
 Our constructors and their parameter groups (`ExactOptimizer.add_param_group`) and the optimizers of
 other libraries (`sciml.optim.construct`) are checked by the same rules, so a number means the same
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from sciml.errors import InvalidArgument, InvalidType, did_you_mean
 
 
-class Rule(NamedTuple):
+class NumberRule(NamedTuple):
     """What a number must be.
 
     Attributes:
@@ -31,20 +31,20 @@ class Rule(NamedTuple):
     whole: bool = False
 
 
-POSITIVE = Rule(lambda x: x > 0, "a positive number")
-NOT_NEGATIVE = Rule(lambda x: x >= 0, "0 or a positive number")
-SHARE = Rule(lambda x: 0 <= x < 1, "a number in [0, 1)")
+POSITIVE = NumberRule(lambda x: x > 0, "a positive number")
+NOT_NEGATIVE = NumberRule(lambda x: x >= 0, "0 or a positive number")
+SHARE = NumberRule(lambda x: 0 <= x < 1, "a number in [0, 1)")
 LARGEST = 2**63 - 1
-FINITE = Rule(lambda x: True, "a finite number")
+FINITE = NumberRule(lambda x: True, "a finite number")
 
 
-def at_least(least: int) -> Rule:
+def at_least(least: int) -> NumberRule:
     """Return the rule of a count."""
-    return Rule(lambda x: x >= least, f"a whole number, {least} or more", whole=True)
+    return NumberRule(lambda x: x >= least, f"a whole number, {least} or more", whole=True)
 
 
 # Options that mean the same wherever they occur.
-RANGES: dict[str, Rule] = {
+RANGES: dict[str, NumberRule] = {
     "lr": NOT_NEGATIVE,  # 0 freezes a group on purpose
     "fallback_lr": POSITIVE,
     "damping": POSITIVE,
@@ -79,7 +79,7 @@ def check(**options: Any) -> None:
         shares(options["betas"], 2)
 
 
-def number(rule: Rule, **options: Any) -> None:
+def number(rule: NumberRule, **options: Any) -> None:
     """Refuse numbers that break a rule.
 
     Raises:
@@ -117,7 +117,7 @@ def shares(betas: Any, count: int, *, one: bool = False) -> tuple[float, ...]:
     if len(betas) != count:
         raise InvalidArgument(f"optimizer.betas={list(betas)}", f"{count} numbers in [0, 1)")
     for beta in betas:
-        number(Rule(lambda x: 0 <= x <= 1, "numbers in [0, 1]") if one else SHARE, betas=beta)
+        number(NumberRule(lambda x: 0 <= x <= 1, "numbers in [0, 1]") if one else SHARE, betas=beta)
     return tuple(float(beta) for beta in betas)
 
 
@@ -129,7 +129,7 @@ def one_of(choices: Iterable[Any], **options: Any) -> None:
     """
     choices = tuple(choices)
     for name, value in options.items():
-        if value not in choices:
+        if not isinstance(value, str | int | float | None) or value not in choices:
             listed = ", ".join(str(c) for c in choices)
             close = did_you_mean(str(value), map(str, choices)).rpartition("Available")[0]
             raise InvalidArgument(f"optimizer.{name}={value}", f"one of {listed}", close.strip())
@@ -176,6 +176,28 @@ def parameters_of(given: Any, owner: str) -> list[Any]:
             f"{owner} without parameters that require a gradient", "something to train", hint
         )
     return given
+
+
+def named_parameters(given: nn.Module | Iterable[Tensor], owner: str) -> list[tuple[str, Tensor]]:
+    """Return the trained parameters and their names, numbers where they have none.
+
+    Raises:
+        InvalidType: For groups of parameters, and for what is none.
+        InvalidArgument: If nothing is to be trained.
+    """
+    if isinstance(given, nn.Module):
+        given = list(given.named_parameters())
+    entries = parameters_of(given, owner)
+    if any(isinstance(entry, Mapping) for entry in entries):
+        raise InvalidType(
+            f"{owner} of parameter groups",
+            "a module, or its parameters: its step is one for all of them",
+            f"Write {owner}(network), or one optimizer per group",
+        )
+    pairs = [
+        entry if isinstance(entry, tuple) else (str(i), entry) for i, entry in enumerate(entries)
+    ]
+    return [(name, p) for name, p in pairs if p.requires_grad]
 
 
 def module_of(given: Any, owner: str) -> nn.Module:

@@ -17,8 +17,10 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from sciml.errors import InvalidArgument
+from sciml.typed_arguments import typed
 
 
+@typed
 @dataclass(frozen=True, kw_only=True)
 class Constant:
     """The same learning rate throughout, after an optional linear warm-up.
@@ -59,6 +61,7 @@ class Constant:
         return 1.0
 
 
+@typed
 @dataclass(frozen=True, kw_only=True)
 class Linear(Constant):
     """Linear decay to `final` times the learning rate.
@@ -76,6 +79,7 @@ class Linear(Constant):
         return 1.0 - (1.0 - self.final) * done
 
 
+@typed
 @dataclass(frozen=True, kw_only=True)
 class Cosine(Constant):
     """Half a cosine from the learning rate to `final` times it.
@@ -93,6 +97,7 @@ class Cosine(Constant):
         return self.final + (1.0 - self.final) * 0.5 * (1.0 + math.cos(math.pi * done))
 
 
+@typed
 @dataclass(frozen=True, kw_only=True)
 class Exponential(Constant):
     """Geometric decay that ends at `final` times the learning rate.
@@ -110,6 +115,7 @@ class Exponential(Constant):
         return self.final**done
 
 
+@typed
 @dataclass(frozen=True, kw_only=True)
 class Refined(Constant):
     """The schedule that the gradient norms G_t of an earlier, similar run call for.

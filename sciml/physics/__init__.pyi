@@ -6,7 +6,8 @@ from .problems.evolution_box import Heat, LogFokkerPlanck
 from .problems.hjb import HJBLQG, HJBLinear, HJBRosenbrock
 from .problems.poisson_box import PoissonBox
 from .problems.schrodinger import HarmonicOscillator
-from .problems.semilinear import SemilinearAllenCahn, SemilinearHeat, SemilinearSineGordon
+from .problems.semilinear import SemilinearHeat, SemilinearSineGordon
+from .problems.semilinear_allen_cahn import SemilinearAllenCahn
 from .problems.unit_ball import AllenCahn, Poisson, SineGordon
 from .problems.wave import Wave
 from .walks import Mixed, WalkOnSpheres, WalkOnStars

@@ -4,8 +4,9 @@ import os
 import sys
 from pathlib import Path
 
-from sciml.pretrained import card
-from sciml.pretrained.folder import SHIPPED, read_spec
+from sciml.pretrained.files.folder import SHIPPED
+from sciml.pretrained.files.model_description import read_spec
+from sciml.pretrained.saving import card
 
 
 def main() -> None:

@@ -21,7 +21,7 @@ from sciml.errors import InvalidArgument
 from sciml.physics.elliptic.elliptic_grid import Grid
 from sciml.physics.elliptic.elliptic_problem import Dirichlet
 from sciml.physics.geometry import Domain
-from sciml.pretrained.operator import PretrainedOperator
+from sciml.pretrained.predictors.pretrained_operator import PretrainedOperator
 
 CLOUD = {"interior": 512, "boundary": 256}  # points of a cloud where the card says no others
 REACH = 1.0  # half the longest side of a moved domain's bounding box, as in the shipped families

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from sciml.simulate.dam_break import DamBreak
     from sciml.simulate.fe2 import FE2
     from sciml.simulate.flow_simulation import FlowSimulation
-    from sciml.simulate.macro import MacroSolution, MacroSolver, MacroState
+    from sciml.simulate.macro import MacroSolver
+    from sciml.simulate.macro_results import MacroSolution, MacroState
     from sciml.simulate.micro import CellMicro, MaterialMicro, Micro, MicroResponse, OperatorMicro
     from sciml.simulate.pressure_solvers import PressureSolvers
     from sciml.simulate.simulation import Simulation, setting
@@ -34,7 +35,7 @@ _HOMES = {
     "CellMicro": "micro",
     "DamBreak": "dam_break",
     "FE2": "fe2",
-    "FlowSimulation": "flow",
+    "FlowSimulation": "flow_simulation",
     "MacroSolution": "macro",
     "MacroSolver": "macro",
     "MacroState": "macro",
@@ -43,10 +44,10 @@ _HOMES = {
     "MicroResponse": "micro",
     "OperatorMicro": "micro",
     "PressureSolvers": "pressure_solvers",
-    "Simulation": "base",
+    "Simulation": "simulation",
     "Smoke": "smoke",
     "Wake": "wake",
-    "setting": "base",
+    "setting": "simulation",
 }
 
 __all__ = [

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sciml.arguments import typed
 from sciml.errors import InvalidArgument
 from sciml.physics.checks import check_positive
 from sciml.physics.fluids import Flow, FlowState, LiquidFlow, volume
 from sciml.simulate.flow_simulation import FlowSimulation
 from sciml.simulate.frames import Picture, plane
 from sciml.simulate.simulation import setting
+from sciml.typed_arguments import typed
 
 
 @typed

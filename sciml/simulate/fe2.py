@@ -22,16 +22,15 @@ from pathlib import Path
 
 import numpy as np
 
-from sciml.arguments import typed
 from sciml.errors import InvalidArgument
 from sciml.physics.checks import check_number, check_positive
 from sciml.physics.solids.block_cells import check_count
 from sciml.physics.solids.cell_snapshots import snapshots
 from sciml.physics.solids.cells import (
-    Cell,
     DiskCell,
     MeshCell,
     PaperCell,
+    PeriodicCell,
     PlasticDiskCell,
     RandomCell,
 )
@@ -39,11 +38,13 @@ from sciml.physics.solids.galerkin import GalerkinSolver, empirical_cubature
 from sciml.physics.solids.rve_solver import RVESolver
 from sciml.physics.solids.structures import STRUCTURES, Structure
 from sciml.pretrained import load_pretrained
-from sciml.pretrained.trained_law import recorded_cell
+from sciml.pretrained.judging.trained_law import recorded_cell
 from sciml.simulate import pictures
-from sciml.simulate.macro import MacroSolution, MacroSolver, MacroState
+from sciml.simulate.macro import MacroSolver
+from sciml.simulate.macro_results import MacroSolution, MacroState
 from sciml.simulate.micro import CellMicro, GalerkinMicro, MaterialMicro, Micro, OperatorMicro
 from sciml.simulate.simulation import Simulation, setting
+from sciml.typed_arguments import typed
 
 CELLS = ("disk", "plastic_disk", "rve1", "rve2", "rve3", "random", "file")
 STATE = "state.npz"
@@ -141,7 +142,7 @@ class FE2(Simulation):
         make = STRUCTURES[self.case]
         return make(self.mesh) if self.load is None else make(self.mesh, self.load)
 
-    def answerer(self) -> tuple[Micro, Cell]:
+    def answerer(self) -> tuple[Micro, PeriodicCell]:
         """Return who answers at quadrature points, and the cell behind it."""
         if self.micro == "equino":
             model = load_pretrained(self.model)
@@ -154,7 +155,7 @@ class FE2(Simulation):
             return GalerkinMicro(self._reduced(cell, solver), BOX), cell
         return CellMicro(solver, workers=self.workers), cell
 
-    def _reduced(self, cell: Cell, solver: RVESolver) -> GalerkinSolver:
+    def _reduced(self, cell: PeriodicCell, solver: RVESolver) -> GalerkinSolver:
         """Return POD-Galerkin of a cell on points by empirical cubature."""
         if solver.internal:
             raise InvalidArgument(
@@ -167,7 +168,7 @@ class FE2(Simulation):
         points = empirical_cubature(solver.mesh, basis, known["train"].local_stress)
         return GalerkinSolver(solver.mesh, solver.materials, basis, points)
 
-    def _cell(self) -> Cell:
+    def _cell(self) -> PeriodicCell:
         if self.cell in ("disk", "plastic_disk"):
             kind = DiskCell if self.cell == "disk" else PlasticDiskCell
             return kind() if self.size is None else kind(self._whole(self.size))
@@ -197,7 +198,11 @@ class FE2(Simulation):
         )
 
     def _compared(
-        self, structure: Structure, cell: Cell, own: MacroSolution, say: Callable[[str], None]
+        self,
+        structure: Structure,
+        cell: PeriodicCell,
+        own: MacroSolution,
+        say: Callable[[str], None],
     ) -> dict[str, float]:
         """Return errors and speed-up against full FE2 with the cell that the operator learned."""
         say("full FE2, cells warm-started from the iteration before:")

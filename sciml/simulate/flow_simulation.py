@@ -43,6 +43,11 @@ class FlowSimulation(Simulation):
 
     Raises:
         InvalidArgument: For settings that cannot be.
+
+    Example:
+        >>> from sciml.simulate import FlowSimulation, Wake
+        >>> isinstance(Wake(), FlowSimulation), Wake(grid=16).flow().shape
+        (True, (48, 16))
     """
 
     solver: str = setting("multigrid", "pressure solver", NAMES)
@@ -120,6 +125,8 @@ class FlowSimulation(Simulation):
                     self._save(folder, state, rows, solvers)
                 if step % max(1, self.steps // 10) == 0 or step == self.steps:
                     say(line(rows[-1], self.steps))
+        if not (folder / "steps.csv").exists():  # somebody took it away; the state holds it
+            self._write_table(folder, rows)
         metrics = summary(rows) | solvers.shares() | self.measured(state)
         frames.animate(sorted((folder / "frames").glob("*.png")), folder / "animation.gif")
         frames.curves(folder / "steps.png", rows)
@@ -144,10 +151,7 @@ class FlowSimulation(Simulation):
         self, folder: Path, state: FlowState, rows: list[dict], solvers: PressureSolvers
     ) -> None:
         """Write table and state; the state last, in one piece."""
-        with (folder / "steps.csv").open("w", newline="", encoding="utf-8") as stream:
-            table = csv.DictWriter(stream, (*COLUMNS, *SECONDS))
-            table.writeheader()
-            table.writerows(rows)
+        self._write_table(folder, rows)
         arrays: dict[str, Any] = self._arrays(state)
         arrays |= {"identity": self._identity(), "rows": json.dumps(rows)}
         if solvers.bandit is not None:
@@ -156,6 +160,13 @@ class FlowSimulation(Simulation):
         with whole.open("wb") as stream:
             np.savez(stream, **arrays)
         os.replace(whole, folder / STATE)
+
+    @staticmethod
+    def _write_table(folder: Path, rows: list[dict]) -> None:
+        with (folder / "steps.csv").open("w", newline="", encoding="utf-8") as stream:
+            table = csv.DictWriter(stream, (*COLUMNS, *SECONDS))
+            table.writeheader()
+            table.writerows(rows)
 
     def _loaded(
         self, file: Path, like: FlowState, solvers: PressureSolvers

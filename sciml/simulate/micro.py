@@ -20,7 +20,7 @@ from sciml.errors import InvalidArgument
 from sciml.physics.solids.galerkin import GalerkinSolver
 from sciml.physics.solids.materials import Material
 from sciml.physics.solids.rve_solver import RVESolver
-from sciml.pretrained.operator import PretrainedOperator
+from sciml.pretrained.predictors.pretrained_operator import PretrainedOperator
 from sciml.solvers.solution import Status
 
 State = Mapping[str, np.ndarray]

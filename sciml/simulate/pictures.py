@@ -9,7 +9,7 @@ from xml.sax.saxutils import quoteattr
 import numpy as np
 
 from sciml.physics.solids.structures import StructureMesh
-from sciml.simulate.macro import Step
+from sciml.simulate.macro_results import Step
 
 VTK_QUADRATIC_QUAD = 23
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000")

@@ -21,13 +21,13 @@ from typing import Any
 
 import torch
 
-from sciml.arguments import typed
 from sciml.errors import InvalidArgument
 from sciml.networks.preconditioners.learned_preconditioner import (
     LearnedPreconditioner,
     PreconditionerNetwork,
 )
 from sciml.pretrained import list_pretrained, load_pretrained
+from sciml.solvers.bandits import TsallisINF
 from sciml.solvers.linear import (
     AlgebraicMultigrid,
     FlexibleCG,
@@ -36,7 +36,7 @@ from sciml.solvers.linear import (
     Stencil,
     guarded,
 )
-from sciml.solvers.linear.bandits import TsallisINF
+from sciml.typed_arguments import typed
 
 NAMES = ("cg", "mic", "multigrid", "amg", "learned", "dcdm", "auto")
 LEARNED = ("learned", "dcdm")

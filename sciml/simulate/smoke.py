@@ -9,12 +9,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from sciml.arguments import typed
 from sciml.physics.checks import check_number
-from sciml.physics.fluids import Ball, Flow, FlowState, SmokeFlow
+from sciml.physics.fluids import Flow, FlowState, MovingBall, SmokeFlow
 from sciml.simulate.flow_simulation import FlowSimulation
 from sciml.simulate.frames import Picture, plane, solid_share
 from sciml.simulate.simulation import setting
+from sciml.typed_arguments import typed
 
 PERIOD = 3.0  # seconds
 SWING = 0.22
@@ -53,7 +53,7 @@ class Smoke(FlowSimulation):
     def flow(self) -> Flow:
         """Return the flow."""
         rate, deep = 2 * math.pi / PERIOD, (0.5,) * (self.dim - 2)
-        ball = Ball(
+        ball = MovingBall(
             lambda t: (0.5 + SWING * math.sin(rate * t), 0.55, *deep),
             lambda t: (SWING * rate * math.cos(rate * t), 0.0, *(0.0 for _ in deep)),
             self.radius or 1.0,

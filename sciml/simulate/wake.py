@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sciml.arguments import typed
 from sciml.physics.checks import check_positive
 from sciml.physics.fluids import Flow, FlowState, WakeFlow, standing, vorticity
 from sciml.simulate.flow_simulation import FlowSimulation
 from sciml.simulate.frames import Picture, plane, solid_share
 from sciml.simulate.simulation import setting
+from sciml.typed_arguments import typed
 
 DIAMETER = 0.15
 LENGTH = 3  # of the channel, over its height

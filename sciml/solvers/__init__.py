@@ -30,7 +30,8 @@ from sciml.solvers.nonlinear.lbfgs import LBFGS
 from sciml.solvers.nonlinear.levenberg_marquardt import LevenbergMarquardt
 from sciml.solvers.nonlinear.linear_least_squares import LinearLeastSquares
 from sciml.solvers.nonlinear.newton import Newton, NewtonKrylov
-from sciml.solvers.ode.initial_value import ODE, integrate
+from sciml.solvers.ode.initial_value import integrate
+from sciml.solvers.ode.ode_method import ODE
 from sciml.solvers.ode.rosenbrock import rosenbrock
 from sciml.solvers.optimization import (
     QPPoint,

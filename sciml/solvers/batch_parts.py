@@ -1,4 +1,4 @@
-"""Large batches solved part by part, so that a part's vectors stay in the cache.
+"""Large batches solved part by part, so that the vectors of a part stay in the cache.
 
 An iteration passes over its vectors dozens of times. Once a batch is larger than the cache, every
 pass goes to memory, and its temporaries, tens of megabytes each, are taken from the system anew; a

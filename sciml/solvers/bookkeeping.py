@@ -1,4 +1,4 @@
-"""Bookkeeping that all iterations share: who is done, why, and the best iterate so far."""
+"""Progress of iterations: which problems are done and why, and the best iterate so far."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def at_rest(
     return ratio * step <= rtol**0.75 * size
 
 
-class Progress:
+class SolverProgress:
     """Status, iteration count and best iterate per problem.
 
     A problem is converged once its residual is finite and `norm <= atol + rtol * scale`; else the

@@ -34,18 +34,10 @@ from sciml.solvers.nonlinear.fixed_point import Anderson
 from sciml.solvers.nonlinear.lbfgs import LBFGS
 from sciml.solvers.nonlinear.levenberg_marquardt import LevenbergMarquardt
 from sciml.solvers.nonlinear.newton import Newton
-from sciml.solvers.pipeline import (
-    PARTS,
-    Adjoint,
-    Solver,
-    attached,
-    checked,
-    flat_theta,
-    layout_for,
-    solve_problem,
-)
-from sciml.solvers.problem import Kind, Problem, Task
+from sciml.solvers.pipeline import attached, solve_problem
+from sciml.solvers.problem import Problem, ProblemKind, Task
 from sciml.solvers.solution import CURES, LinearReport, Outcome, Policy, Solution, Status
+from sciml.solvers.solve_arguments import PARTS, Adjoint, Solver, checked, flat_theta, layout_for
 
 
 def _solver(value: Any) -> str:
@@ -306,7 +298,7 @@ def implicit_derivative(
     x: Tensor,
     theta: Sequence[Any] = (),
     *,
-    kind: Kind = "root",
+    kind: ProblemKind = "root",
     adjoint: Adjoint | None = None,
     layout: Layout | None = None,
 ) -> Tensor:

@@ -12,7 +12,6 @@ has shape P; a history is `(m, *x.shape)` with the newest entries in any order.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -22,76 +21,7 @@ from sciml.arguments import count as count_
 from sciml.arguments import flag, integers, takes
 from sciml.errors import InvalidArgument, InvalidType
 from sciml.shapes import no_outer_products
-
-# Below these norms the squares of entries that matter may be rounded to zero.
-LOWEST = {
-    dtype: 1e3 * (torch.finfo(dtype).tiny / torch.finfo(dtype).eps) ** 0.5
-    for dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-}
-
-
-def power_of_two(size: Tensor) -> Tensor:
-    """Return the power of two that brings a size near 1 when it multiplies it, exactly.
-
-    Zero and what is not finite get 1; the power itself neither over- nor underflows.
-    """
-    largest = math.frexp(torch.finfo(size.dtype).max)[1] - 2
-    exponent = torch.frexp(size)[1].clamp(-largest, largest)
-    one = torch.ones_like(size)
-    return torch.where(size.isfinite(), torch.ldexp(one, -exponent), one)
-
-
-def unit_of(size: Tensor) -> Tensor | None:
-    """Return the powers of two that bring sizes `(*P)` near 1, or None where all are near enough.
-
-    Sizes up to the eighth root of the dtype's range, zero and what is not finite get 1.
-    """
-    far = torch.finfo(size.dtype).max ** 0.125
-    odd = ((size > far) | (size < 1 / far)) & (size > 0) & size.isfinite()
-    if transformed() or size.device.type != "cpu":  # no look at values
-        return torch.where(odd, power_of_two(size), 1.0)
-    return torch.where(odd, power_of_two(size), 1.0) if bool(odd.any()) else None
-
-
-def transformed() -> bool:
-    """Return whether a transform of `torch.func` runs, under which tensors may hide values."""
-    return torch._C._are_functorch_transforms_active()
-
-
-def _in_range(norm: Tensor, largest: Callable[[], Tensor], again: Callable[..., Tensor]) -> Tensor:
-    """Return a Euclidean norm, formed again where squares left the range of the dtype.
-
-    Args:
-        norm: `(*P)`, from squares of the entries.
-        largest: Returns the largest absolute value `(*P)`.
-        again: Returns the norm times a power of two `(*P)`, from entries times that power.
-    """
-    low = LOWEST[norm.dtype]
-    # a look costs less than the work it saves
-    looks = norm.device.type == "cpu" and not transformed()
-    if looks:
-        if not norm.numel():
-            return norm
-        least, most = norm.aminmax()
-        if least.item() >= low and most.item() < math.inf:
-            return norm
-    size = largest()
-    lost = ((norm < low) & (size > 0)) | ((norm == math.inf) & size.isfinite())
-    if looks and not bool(lost.any()):  # zeros, and what is not finite at all
-        return norm
-    unit = power_of_two(size)
-    return torch.where(lost, again(unit) / unit, norm)
-
-
-def norm_of(v: Tensor) -> Tensor:
-    """Return the Euclidean norm over the last axis, of entries of any size."""
-    if v.shape[-1] == 0:
-        return v.new_zeros(v.shape[:-1])
-    return _in_range(
-        torch.linalg.vector_norm(v, dim=-1),
-        lambda: torch.linalg.vector_norm(v, torch.inf, dim=-1),
-        lambda unit: torch.linalg.vector_norm(v * unit[..., None], dim=-1),
-    )
+from sciml.solvers.norms import in_range, norm_of
 
 
 class Rows:
@@ -99,6 +29,14 @@ class Rows:
 
     Args:
         ndim: Number of leading axes that count problems; 0 is one single problem.
+
+    Example:
+        >>> import torch
+        >>> from sciml.solvers import Rows, root
+        >>> a = torch.tensor([[2.0, 9.0], [16.0, 25.0]])
+        >>> found = root(lambda x: x**2 - a, torch.ones(2, 2), layout=Rows(2), on_failure="raise")
+        >>> tuple(found.status.shape)  # two leading axes: four problems of one unknown each
+        (2, 2)
     """
 
     def __init__(self, ndim: int = 1) -> None:
@@ -195,6 +133,17 @@ class Segments:
     Raises:
         InvalidType: If `index` is not a vector of integers.
         InvalidArgument: If an entry lies outside `[0, count)`.
+
+    Example:
+        >>> import torch
+        >>> from sciml.solvers import Segments, root
+        >>> graph = torch.tensor([0, 0, 1])  # nodes 0 and 1 belong to graph 0, node 2 to graph 1
+        >>> a = torch.tensor([[1.0], [4.0], [9.0]])
+        >>> found = root(
+        ...     lambda x: x**2 - a, torch.ones(3, 1), layout=Segments(graph, 2), on_failure="raise"
+        ... )
+        >>> [round(v, 3) for v in found.value[:, 0].tolist()], tuple(found.status.shape)
+        ([1.0, 2.0, 3.0], (2,))
     """
 
     @takes(index=integers, count=count_, per_column=flag)
@@ -262,7 +211,7 @@ class Segments:
                 scaled = x * self.spread(unit, x)
                 return self.dot(scaled, scaled).sqrt()
 
-            return _in_range(self.dot(x, x).sqrt(), lambda: self.norm(x, torch.inf), again)
+            return in_range(self.dot(x, x).sqrt(), lambda: self.norm(x, torch.inf), again)
         if p == 1:
             return self._sum(x.abs(), self.ndim)
         rows = x.abs()
@@ -346,7 +295,7 @@ class Segments:
 Layout = Rows | Segments
 
 
-def unmixed(name: str, x: Tensor, layout: Layout) -> AbstractContextManager:
+def without_mixing(name: str, x: Tensor, layout: Layout) -> AbstractContextManager:
     """Return a context in which problems `(B, ...)` of x must not be paired by broadcasting.
 
     Entering it costs microseconds per operation: for the first call of a user's function.

@@ -23,7 +23,7 @@ from torch import Tensor
 from sciml.solvers.algebra.linear_operators import Linearised, Operator, Product, matrix_operator
 from sciml.solvers.layout import Layout
 
-Kind = Literal["root", "fixed_point", "least_squares", "minimise"]
+ProblemKind = Literal["root", "fixed_point", "least_squares", "minimise"]
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Problem:
         part: Where F is affine: returns the operator of a slice of the batch, see `Operator`.
     """
 
-    kind: Kind
+    kind: ProblemKind
     function: Callable[..., Tensor]
     layout: Layout
     symmetric: bool = False

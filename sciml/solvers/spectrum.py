@@ -15,13 +15,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sciml.arguments import check_alike, maybe, takes, tensor, whole
 from sciml.arguments import function as function_
 from sciml.arguments import generator as generator_
+from sciml.arguments import maybe, takes, tensor, whole
 from sciml.shapes import check_call, check_returned, name_of
 from sciml.solvers.algebra.linear_operators import Linearised, Product
 from sciml.solvers.layout import Layout
-from sciml.solvers.pipeline import PARTS, layout_for
+from sciml.solvers.solve_arguments import PARTS, layout_for
+from sciml.tensor_types import check_alike
 
 
 @takes(function=function_, x=tensor, steps=whole, generator=maybe(generator_), **PARTS)
@@ -46,6 +47,15 @@ def spectral_radius(
 
     Returns:
         `(*P)`; from below, as a rule; NaN where the Jacobian is not finite.
+
+    Example:
+        >>> import torch
+        >>> from sciml.solvers import spectral_radius
+        >>> matrix = torch.diag(torch.tensor([0.9, 0.1]))
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> radius = spectral_radius(lambda x: x @ matrix, torch.zeros(1, 2), generator=generator)
+        >>> round(radius.item(), 2)
+        0.9
     """
     layout, x = layout_for(x, layout), _ready(function, x, theta)
     with torch.autocast(x.device.type, enabled=False):

@@ -20,7 +20,8 @@ from sciml.cli import paths
 from sciml.errors import ConfigError
 from sciml.pretrained import load_pretrained
 from sciml.testing import runs
-from sciml.testing.pretend import NAME, Pretend, StepWaits, move
+from sciml.testing.pretend import NAME, Pretend
+from sciml.testing.pretend_trainer import StepWaits, move
 from sciml.testing.ranks import two_rank_steps
 
 Words = Sequence[str]

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import contextlib
 import json
 import os
 import py_compile
@@ -42,7 +43,9 @@ ROOMS = ("autodiff", "optim", "solvers", "physics", "data", "callbacks", "cli", 
 ROOMS += ("modules", "networks", "simulate")
 PATIENCE = 30  # seconds on the clock for one of a CPU: machines are shared
 # What a copy holds.
-PARTS = ("sciml", "tests", "configs", "datasets", "pyproject.toml", "train.py", "README.md")
+PARTS = ("sciml", "tests", "configs", "datasets", "examples", "pyproject.toml", "train.py")
+PARTS += ("README.md",)
+COLLECTED = "collection of "  # before a file that cannot be imported
 FILES = 3  # of tests asked about a change, beside the tests that name it
 LIBRARIES = ("torch", "lightning.pytorch", "hydra", "torch_geometric", "neuralop", "pytest")
 LIBRARIES += ("sklearn.datasets", "scipy.sparse.linalg", "matplotlib.pyplot", "pytorch_optimizer")
@@ -59,17 +62,19 @@ def chosen(change: Change, wide: bool = False) -> list[str]:
     tree = ast.parse(source)
     owner = {n for n, first, last in _defined(tree) if first <= change.line <= last}
     known = {n for n, *_ in _defined(tree)} | {change.path.stem}
+    tops = {n.name for n in tree.body if isinstance(n, ast.FunctionDef | ast.ClassDef)} & known
+    tops |= {change.path.stem}
     room = change.path.relative_to(ROOT / "sciml").parts[0]
     close, files = [], []
     for file in sorted((ROOT / "tests" / room).rglob("test_*.py")):
         text, place = file.read_text(), file.relative_to(ROOT).as_posix()
         words = set(re.findall(r"\w+", text))
-        hits = sum(text.count(name) for name in owner)
+        hits = [sum(text.count(name) for name in names) for names in (owner, tops)]
         if owner & words:
             close += [f"{place}::{name}" for name in _tests_that_name(text, owner)]
         if known & words:
-            files.append((-hits, place))
-    ordered = [place for _, place in sorted(files)]
+            files.append((-hits[0], -hits[1], place))
+    ordered = [place for *_, place in sorted(files)]
     if wide:
         rest = sorted((ROOT / "tests" / room).rglob("test_*.py"))
         ordered += [f.relative_to(ROOT).as_posix() for f in rest]
@@ -155,8 +160,9 @@ class Copy:
         while not done and time.monotonic() < end:
             done, status = os.waitpid(child, os.WNOHANG)
             time.sleep(0.05)
-        if not done:
+        with contextlib.suppress(ProcessLookupError):  # tests that ended early leave ranks behind
             os.killpg(child, signal.SIGKILL)
+        if not done:
             _, status = os.waitpid(child, 0)
         if os.WIFEXITED(status) and os.WEXITSTATUS(status) in (0, 5):  # 5: all of them are slow
             return None
@@ -202,7 +208,7 @@ class _First:
 
     def pytest_collectreport(self, report: Any) -> None:
         if report.failed and not self.report.exists():
-            self.report.write_text(f"collection of {report.nodeid}")
+            self.report.write_text(COLLECTED + report.nodeid)
 
 
 def _pytest(words: Sequence[str], plugin: Any) -> int:
@@ -221,12 +227,18 @@ def tried(asked: Sequence[Change], seconds: float, wide: bool = False) -> Iterat
         for change in asked:
             own = chosen(change, wide)
             by = copy.fails(change, own, seconds) if own else None
-            if by is not None and "::" in by:  # what fails without a change notices nothing
-                if by not in sound:
-                    sound[by] = copy.fails(None, [by], seconds) is None
-                if not sound[by]:
-                    own = [test for test in own if not by.startswith(test)]
-                    by = copy.fails(change, own, seconds) if own else None
+            while by is not None and (test := by.removeprefix(COLLECTED)).startswith("tests/"):
+                if test not in sound:
+                    sound[test] = copy.fails(None, [test], seconds) is None
+                without = f"--deselect={test}"
+                if sound[test] or without in own:
+                    break
+                # what fails without a change notices nothing
+                if by == test:
+                    own.append(without)
+                else:
+                    own = [place for place in own if place.partition("::")[0] != test]
+                by = copy.fails(change, own, seconds) if own else None
             place = change.path.relative_to(ROOT / "sciml").as_posix()
             row = {"room": place.partition("/")[0], "place": f"{place}:{change.line}"}
             row |= {"kind": change.kind, "old": change.old, "new": change.new}

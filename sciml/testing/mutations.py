@@ -2,7 +2,9 @@
 
 Each change is of a kind that people make: an operator or a sign exchanged, a factor, an axis, a
 mask, a reduction, a tolerance, a state that is not brought up to date. Texts that only speak
-(docstrings, messages of errors, annotations) are left alone, for no test has to see them.
+(docstrings, messages of errors, annotations) are left alone, for no test has to see them. So are
+the looks of pictures (`LOOKS`: sizes of letters and lines, not what is drawn), the level of the
+stack that a warning names, and floors such as 1e-300, which only keep a zero out of a quotient.
 
     for change in changes(Path("sciml/solvers/algebra/krylov.py")):
         print(change.line, change.kind, change.old, "->", change.new)
@@ -26,6 +28,11 @@ _UPDATES = ("copy_", "zero_", "add_", "mul_", "fill_", "lerp_", "addcmul_", "sub
 _AXES = {"sum": 0, "mean": 0, "amax": 0, "amin": 0, "any": 0, "all": 0, "cumsum": 0, "softmax": 0}
 _AXES |= {"argmax": 0, "argmin": 0, "prod": 0, "flip": 0, "stack": 1, "cat": 1, "unbind": 0}
 _DROPPED = ("detach", "clone")
+FLOOR = 1e-100  # smaller numbers stand for zero
+LOOKS = frozenset(
+    """capsize dpi figsize fontsize height_ratios labelsize linewidth linewidths markersize
+    shrink stacklevel width_ratios xytext zorder""".split()
+)  # keywords of drawing and warning
 
 
 @dataclass(frozen=True)
@@ -175,6 +182,8 @@ class _Finder(ast.NodeVisitor):
         if isinstance(value, bool) or not isinstance(value, int | float) or not self.function:
             return
         start, end = self.span(node)
+        if isinstance(value, float) and 0 < value < FLOOR:
+            return
         if isinstance(value, float) and 0 < value < 1e-3:
             self.add("tolerance", node, start, end, repr(value * 1e3))
         elif isinstance(value, float) and value:
@@ -204,6 +213,10 @@ class _Finder(ast.NodeVisitor):
         for axis in axes:
             self._axis(axis)
         self.generic_visit(node)
+
+    def visit_keyword(self, node: ast.keyword) -> None:
+        if node.arg not in LOOKS:
+            self.generic_visit(node)
 
     def _axis(self, node: ast.expr) -> None:
         start, end = self.span(node)

@@ -18,10 +18,10 @@ from sciml.cli.paths import describe
 from sciml.cli.runs.build import make
 from sciml.modules.evaluation.scores import Regression
 from sciml.pretrained import PretrainedOperator, load_pretrained
-from sciml.pretrained.folder import SHIPPED
-from sciml.pretrained.save import update_metrics
-from sciml.pretrained.trained_constraint import is_constrained
-from sciml.pretrained.trained_law import is_law
+from sciml.pretrained.files.folder import SHIPPED
+from sciml.pretrained.judging.trained_constraint import is_constrained
+from sciml.pretrained.judging.trained_law import is_law
+from sciml.pretrained.saving.save import update_metrics
 
 LARGEST = 3_000_000  # bytes
 # Of an operator with a constraint, in the time of training and beyond.

@@ -7,14 +7,14 @@ import torch
 from dense_references import bilaplacians, error, fourth_derivatives
 
 from sciml.autodiff import push, squared_norm
-from sciml.autodiff.estimators import SDGD, Exact, Hutchinson, Operator
+from sciml.autodiff.estimators import SDGD, DifferentialOperator, Exact, Hutchinson
 from sciml.autodiff.streams import Streams
 from sciml.errors import InvalidArgument
 from sciml.networks import MLP
 
 D, N = 3, 2
 DRAWS = 4000
-OPERATOR = Operator(D, 4)
+OPERATOR = DifferentialOperator(D, 4)
 
 
 class Clamped(torch.nn.Module):

@@ -9,9 +9,9 @@ from dense_references import error, hessians, parameter_gradient
 from sciml.autodiff import push
 from sciml.autodiff.estimators import (
     SDGD,
+    DifferentialOperator,
     Exact,
     Hutchinson,
-    Operator,
     hutchinson_variance,
     probes_needed,
     sdgd_variance,
@@ -31,11 +31,11 @@ def network():
 
 def operators():
     return {
-        "laplacian": Operator(D),
-        "weights (d,)": Operator(D, weights=torch.rand(D) + 0.2),
-        "weights (N, d)": Operator(D, weights=torch.rand(N, D) + 0.2),
-        "sigma (d, m)": Operator(D, sigma=torch.randn(D, 4)),
-        "sigma (N, d, m)": Operator(D, sigma=torch.randn(N, D, 7)),
+        "laplacian": DifferentialOperator(D),
+        "weights (d,)": DifferentialOperator(D, weights=torch.rand(D) + 0.2),
+        "weights (N, d)": DifferentialOperator(D, weights=torch.rand(N, D) + 0.2),
+        "sigma (d, m)": DifferentialOperator(D, sigma=torch.randn(D, 4)),
+        "sigma (N, d, m)": DifferentialOperator(D, sigma=torch.randn(N, D, 7)),
     }
 
 
@@ -144,9 +144,12 @@ def _prepared(estimator):
 
 def test_three_disjoint_ranks_of_two_are_exact_for_six_dimensions():
     net, x = network(), torch.randn(N, D)
-    wanted = traces(Operator(D), hessians(net, x))
+    wanted = traces(DifferentialOperator(D), hessians(net, x))
     for estimator in (LAWS["disjoint"], LAWS["swept"]):
-        draws = [estimator.draw(Operator(D), x, Streams(0, 5, r, 3), "dims") for r in range(3)]
+        draws = [
+            estimator.draw(DifferentialOperator(D), x, Streams(0, 5, r, 3), "dims")
+            for r in range(3)
+        ]
         assert sorted(torch.cat([d.index for d in draws]).tolist()) == list(range(D))
         mean = sum(estimate(net, x, d) for d in draws) / 3
         assert error(mean, wanted) < 1e-12
@@ -154,17 +157,23 @@ def test_three_disjoint_ranks_of_two_are_exact_for_six_dimensions():
 
 def test_disjoint_ranks_need_enough_dimensions():
     with pytest.raises(InvalidArgument, match="num_dims=1, or estimator.ranks=independent"):
-        LAWS["disjoint"].draw(Operator(5), torch.zeros(1, 5), Streams(0, 0, 0, 3), "dims")
+        LAWS["disjoint"].draw(
+            DifferentialOperator(5), torch.zeros(1, 5), Streams(0, 0, 0, 3), "dims"
+        )
 
 
 def test_random_probes_refuse_negative_weights():
-    operator = Operator(3, weights=torch.tensor([1.0, -1.0, 1.0]))
+    operator = DifferentialOperator(3, weights=torch.tensor([1.0, -1.0, 1.0]))
     with pytest.raises(InvalidArgument, match="negative weights"):
         LAWS["gaussian"].draw(operator, torch.zeros(1, 3), Streams(0, 0), "dims")
 
 
 def test_swept_covers_every_dimension_once_per_pass():
-    estimator, operator, x = SDGD(num_dims=4, selection="swept"), Operator(12), torch.zeros(1, 12)
+    estimator, operator, x = (
+        SDGD(num_dims=4, selection="swept"),
+        DifferentialOperator(12),
+        torch.zeros(1, 12),
+    )
     orders = []
     for first in (0, 3, 6):
         seen = [estimator.draw(operator, x, Streams(2, first + i), "dims").index for i in range(3)]
@@ -182,7 +191,9 @@ def test_swept_covers_every_dimension_once_per_pass():
 
 def test_per_point_draws_differ_between_points():
     x = torch.zeros(50, 40)
-    draw = SDGD(num_dims=3, dims="per_point").draw(Operator(40), x, Streams(0, 0), "dims")
+    draw = SDGD(num_dims=3, dims="per_point").draw(
+        DifferentialOperator(40), x, Streams(0, 0), "dims"
+    )
     rows = draw.part.index[:, :, 0]
     assert rows.shape == (50, 3) and len({tuple(r.tolist()) for r in rows}) > 40
     assert draw.weights.shape == (3, 50) and (draw.weights == 40 / 3).all()
@@ -204,7 +215,7 @@ def test_variance_of_sdgd(k):
         [D / k * h[:, list(s), list(s)].sum(1) for s in itertools.combinations(range(D), k)]
     ).var(0, unbiased=False)
     assert error(found, wanted) < 1e-12
-    sampled = spread(SDGD(num_dims=k), Operator(D), x, h).var(0)
+    sampled = spread(SDGD(num_dims=k), DifferentialOperator(D), x, h).var(0)
     assert error(sampled, wanted) < 0.1
 
 
@@ -212,7 +223,7 @@ def test_variance_of_sdgd(k):
 def test_variance_of_hutchinson(law):
     h = torch.randn(N, D, D)
     h = h + h.transpose(1, 2)
-    sampled = spread(Hutchinson(probes=4, law=law), Operator(D), torch.randn(N, D), h)
+    sampled = spread(Hutchinson(probes=4, law=law), DifferentialOperator(D), torch.randn(N, D), h)
     assert error(sampled.var(0), hutchinson_variance(h, 4, law)) < 0.1
 
 
@@ -228,15 +239,17 @@ def test_probes_needed_reach_the_tolerance_and_one_less_does_not():
 def test_excess_loss_of_algorithm_three_is_the_variance():
     x, h = torch.randn(N, D), torch.randn(N, D, D)
     h = h + h.transpose(1, 2)
-    rest = 0.5 - traces(Operator(D), h)  # a residual below the noise
-    exact = (traces(Operator(D), h) + rest).square().mean()
+    rest = 0.5 - traces(DifferentialOperator(D), h)  # a residual below the noise
+    exact = (traces(DifferentialOperator(D), h) + rest).square().mean()
     cases = {
         SDGD(num_dims=2): sdgd_variance(h.diagonal(dim1=1, dim2=2), 2),
         Hutchinson(probes=3): hutchinson_variance(h, 3, "rademacher"),
         Hutchinson(probes=3, law="gaussian"): hutchinson_variance(h, 3, "gaussian"),
     }
     for estimator, variance in cases.items():
-        losses = (spread(estimator, Operator(D), x, h, 2 * DRAWS) + rest).square().mean(1)
+        losses = (
+            (spread(estimator, DifferentialOperator(D), x, h, 2 * DRAWS) + rest).square().mean(1)
+        )
         assert losses.mean() - exact == pytest.approx(float(variance.mean()), rel=0.1)
 
 
@@ -255,7 +268,7 @@ def loss_gradient(net, x, draw, reference=None):
 def test_loss_gradient_over_draws(algorithm):
     """Enumerated over all pairs of subsets, then weighted by how often they are drawn."""
     d = 4
-    net, x, operator = MLP(dim=d, width=5, depth=3), torch.randn(N, d), Operator(d)
+    net, x, operator = MLP(dim=d, width=5, depth=3), torch.randn(N, d), DifferentialOperator(d)
     estimator = SDGD(num_dims=1, algorithm=algorithm)
     single = [operator.along(torch.tensor([j]), float(d), x) for j in range(d)]
     exact = loss_gradient(net, x, operator.exact(x))
@@ -281,13 +294,13 @@ def test_loss_gradient_over_draws(algorithm):
 def test_unbiased_probes_are_independent_and_late_switch():
     x = torch.randn(N, D)
     estimator = Hutchinson(probes=2, unbiased=True)
-    a = estimator.draw(Operator(D), x, Streams(0, 0), "dims").part.vectors
-    b = estimator.reference(Operator(D), x, Streams(0, 0)).part.vectors
+    a = estimator.draw(DifferentialOperator(D), x, Streams(0, 0), "dims").part.vectors
+    b = estimator.reference(DifferentialOperator(D), x, Streams(0, 0)).part.vectors
     assert not torch.equal(a, b)
-    assert Hutchinson().reference(Operator(D), x, Streams(0, 0)) is None
+    assert Hutchinson().reference(DifferentialOperator(D), x, Streams(0, 0)) is None
     late = SDGD(num_dims=1, reference_dims=3, unbiased_after=10)
-    assert late.reference(Operator(D), x, Streams(0, 9)) is None
-    assert late.reference(Operator(D), x, Streams(0, 10)).part.num == 3
+    assert late.reference(DifferentialOperator(D), x, Streams(0, 9)) is None
+    assert late.reference(DifferentialOperator(D), x, Streams(0, 10)).part.num == 3
 
 
 # --- importance -------------------------------------------------------------------------------
@@ -297,16 +310,16 @@ def test_importance_prefers_large_derivatives_and_reduces_the_variance():
     estimator = SDGD(num_dims=2, selection="importance")
     estimator.prepare(D)
     for step in range(200):
-        draw = estimator.draw(Operator(D), x, Streams(0, step), "dims")
+        draw = estimator.draw(DifferentialOperator(D), x, Streams(0, step), "dims")
         estimator.observe(draw, diagonal[draw.index][:, None].expand(-1, N))
     # a running mean with weight 0.1 starts at one
     assert estimator.scores[0] > 50 and (estimator.scores[1:5] - 1).abs().max() < 1e-5
-    found = spread(estimator, Operator(D), x, h, 1000).var(0)
+    found = spread(estimator, DifferentialOperator(D), x, h, 1000).var(0)
     assert (found < 0.5 * sdgd_variance(diagonal, 2)).all()
     other = SDGD(num_dims=2, selection="importance")
     other.prepare(D)
     other.load_state_dict(estimator.state_dict())
-    a, b = (e.draw(Operator(D), x, Streams(0, 999), "dims") for e in (estimator, other))
+    a, b = (e.draw(DifferentialOperator(D), x, Streams(0, 999), "dims") for e in (estimator, other))
     assert torch.equal(a.index, b.index) and torch.equal(a.weights, b.weights)
 
 
@@ -333,8 +346,8 @@ def test_more_dimensions_than_there_are():
         (lambda: SDGD(selection="swept", ranks="disjoint"), "ranks=disjoint"),
         (lambda: Hutchinson(probes=0), "estimator.probes=0"),
         (lambda: Hutchinson(law="sphere"), "estimator.law=sphere"),
-        (lambda: Operator(3, 3), "order 3"),
-        (lambda: Operator(3, 4, weights=torch.ones(3)), "fourth-order"),
+        (lambda: DifferentialOperator(3, 3), "order 3"),
+        (lambda: DifferentialOperator(3, 4, weights=torch.ones(3)), "fourth-order"),
     ],
 )
 def test_unusable_arguments_are_named(make, words):

@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from sciml.autodiff import Dense, Time, elementwise, fused, one_hot, push
+from sciml.autodiff import DenseDirections, TimeDirection, elementwise, fused, one_hot, push
 from sciml.networks.pointwise.mlp import MLP, ModifiedMLP, ResidualMLP
 
 RULES = {"tanh": elementwise.tanh, "sin": elementwise.sin, "gelu": elementwise.gelu}
@@ -100,7 +100,7 @@ def test_networks_agree_with_the_plain_rules(network, dtype, activation, monkeyp
     torch.manual_seed(0)
     net = network(dim=6, width=16, activation=activation).to(dtype)
     x = torch.randn(5, 6, dtype=dtype)
-    parts = [one_hot(torch.tensor([0, 3, 5])), Dense(torch.randn(2, 6, dtype=dtype))]
+    parts = [one_hot(torch.tensor([0, 3, 5])), DenseDirections(torch.randn(2, 6, dtype=dtype))]
     weights = torch.tensor([2.0, 1.0, 0.5], dtype=dtype)  # the dense rows carry no weight
     ours = loss_and_gradients(net, parts, weights, x)
     monkeypatch.setattr(fused, "is_plain_reverse_mode", lambda x: False)
@@ -115,7 +115,7 @@ def test_tangents_of_the_first_layer_are_written_out_on_demand():
     """One block for each kind of directions until anything but an activation asks for them."""
     torch.manual_seed(0)
     layer, x = torch.nn.Linear(6, 9), torch.randn(5, 6)
-    parts = [one_hot(torch.tensor([0, 3, 5])), Dense(torch.randn(1, 5, 6))]
+    parts = [one_hot(torch.tensor([0, 3, 5])), DenseDirections(torch.randn(1, 5, 6))]
     jet = push(lambda y: layer(y), x, None, parts, torch.ones(3))
     assert jet.first.shape == (4, 5, 9)
     torch.testing.assert_close(
@@ -150,7 +150,7 @@ def test_gradient_of_the_gradient_through_a_network(monkeypatch):
 def test_without_gradients_and_with_time():
     net = MLP(dim=4, time=True, width=12, depth=3)
     x, t = torch.randn(3, 4), torch.rand(3, 1)
-    parts = [one_hot(torch.tensor([1, 2])), Time()]
+    parts = [one_hot(torch.tensor([1, 2])), TimeDirection()]
     with torch.no_grad():
         jet = push(net, x, t, parts, torch.ones(2))
     (slope,) = torch.autograd.grad(net(x, t.requires_grad_()).sum(), t)

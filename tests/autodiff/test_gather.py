@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from sciml.autodiff import Dense, Sparse, one_hot, push
+from sciml.autodiff import DenseDirections, SparseDirections, one_hot, push
 from sciml.autodiff.gather import LinearWithColumns, linear_with_columns
 from sciml.networks.pointwise.mlp import MLP
 
@@ -64,12 +64,14 @@ def test_jets_use_it_and_agree_with_torch_func(dims):
     sparse = {
         "shared": one_hot(torch.tensor([4, 0])),
         "per_point": one_hot(torch.tensor([[0, 1], [2, 3], [4, 4]])),
-        "two_entries": Sparse(
+        "two_entries": SparseDirections(
             torch.tensor([[0, 1], [3, 2]]), torch.tensor([[1.0, -1.0], [2.0, 0.5]])
         ),
         "with_dense": one_hot(torch.tensor([4, 0])),
     }[dims]
-    parts = [sparse] + ([Dense(torch.randn(2, D, dtype=x.dtype))] if dims == "with_dense" else [])
+    parts = [sparse] + (
+        [DenseDirections(torch.randn(2, D, dtype=x.dtype))] if dims == "with_dense" else []
+    )
     jet = push(net, x, None, parts)
     vectors = torch.cat([part.dense(x).expand(-1, N, -1) for part in parts])
     for k, v in enumerate(vectors):

@@ -9,10 +9,10 @@ from dense_references import along_line, error, hessians, parameter_gradient
 from torch import nn
 
 from sciml.autodiff import (
-    Dense,
-    Radial,
-    Sparse,
-    Time,
+    DenseDirections,
+    RadialDirection,
+    SparseDirections,
+    TimeDirection,
     linear_map,
     max_coordinate,
     one_hot,
@@ -52,15 +52,17 @@ def every_part(points):
     return {
         "one-hot": one_hot(torch.tensor([1, 3, 3])),
         "per point": one_hot(torch.randint(D, (points, 2))),
-        "sparse pairs": Sparse(torch.tensor([[0, 1], [2, 4]]), torch.tensor([[1.0, 1], [1, -2]])),
-        "pairs that coincide": Sparse(
+        "sparse pairs": SparseDirections(
+            torch.tensor([[0, 1], [2, 4]]), torch.tensor([[1.0, 1], [1, -2]])
+        ),
+        "pairs that coincide": SparseDirections(
             torch.tensor([[2, 2], [4, 4]]), torch.tensor([[1.0, 1], [1, -3]])
         ),
-        "dense": Dense(torch.randn(3, D)),
-        "dense per point": Dense(torch.randn(2, points, D)),
-        "radial": Radial(),
-        "time": Time(),
-        "space and time": Sparse(torch.tensor([0, 2]), time=-1.0),
+        "dense": DenseDirections(torch.randn(3, D)),
+        "dense per point": DenseDirections(torch.randn(2, points, D)),
+        "radial": RadialDirection(),
+        "time": TimeDirection(),
+        "space and time": SparseDirections(torch.tensor([0, 2]), time=-1.0),
     }
 
 
@@ -103,7 +105,7 @@ def test_collapsed_is_the_weighted_sum(order):
 def test_directions_beyond_the_weights_count_for_first_derivatives_only():
     net, (x, t) = Everything(), points()
     w = torch.rand(2)
-    jet = push(net, x, t, [one_hot(torch.tensor([0, 4])), Time(), Radial()], w)
+    jet = push(net, x, t, [one_hot(torch.tensor([0, 4])), TimeDirection(), RadialDirection()], w)
     alone = push(net, x, t, [one_hot(torch.tensor([0, 4]))], w)
     assert error(jet.top, alone.top) < 1e-12
     slope = along_line(net, x, torch.zeros_like(x), 1, t, 1.0)[0]
@@ -203,18 +205,18 @@ def test_quadratic_form_with_a_full_matrix():
 )
 def test_what_cannot_be_differentiated_is_refused(f, words):
     with pytest.raises(InvalidArgument, match=words):
-        push(f, torch.randn(N, D), None, [Radial()])
+        push(f, torch.randn(N, D), None, [RadialDirection()])
 
 
 def test_orders_and_weights_out_of_range_are_refused():
     x = torch.randn(N, D)
     for order in (0, 5):
         with pytest.raises(InvalidArgument, match="order from 1 to 4"):
-            push(squared_norm, x, None, [Radial()], order=order)
+            push(squared_norm, x, None, [RadialDirection()], order=order)
     with pytest.raises(InvalidArgument, match="2 weights for 1 directions"):
-        push(squared_norm, x, None, [Radial()], torch.ones(2))
+        push(squared_norm, x, None, [RadialDirection()], torch.ones(2))
     with pytest.raises(InvalidArgument, match="direction index of shape"):
-        Sparse(torch.zeros(1, 1, 1, 1, dtype=torch.long))
+        SparseDirections(torch.zeros(1, 1, 1, 1, dtype=torch.long))
 
 
 # --- operations without a rule ----------------------------------------------------------------
@@ -234,7 +236,7 @@ FALLBACKS = {
 @pytest.mark.parametrize("name", FALLBACKS)
 def test_operations_without_rule(name):
     net, (x, t) = Everything(FALLBACKS[name]), points()
-    parts = [one_hot(torch.tensor([1])), Dense(torch.randn(1, N, D)), Time()]
+    parts = [one_hot(torch.tensor([1])), DenseDirections(torch.randn(1, N, D)), TimeDirection()]
     vectors = [vd for p in parts for vd in vectors_of(p, x)]
     jet = push(net, x, t, parts, order=4)
     dense = [along_line(net, x, v, 4, t, dt) for v, dt in vectors]
@@ -252,7 +254,7 @@ def test_the_fallback_is_logged_once(caplog, monkeypatch):
     x = torch.randn(N, D)
     with caplog.at_level(logging.INFO, logger="sciml.autodiff"):
         for _ in range(3):
-            push(lambda z: F.elu(F.linear(z, WEIGHT)), x, None, [Radial()])
+            push(lambda z: F.elu(F.linear(z, WEIGHT)), x, None, [RadialDirection()])
     lines = [r.getMessage() for r in caplog.records]
     assert len(lines) == 1 and "elu has no Taylor rule" in lines[0]
 
@@ -262,7 +264,7 @@ def test_expanding_coordinates_is_logged_once(caplog, monkeypatch):
     x = torch.randn(N, D)
     with caplog.at_level(logging.INFO, logger="sciml.autodiff"):
         for _ in range(2):
-            jet = push(lambda z: torch.softmax(z, -1), x, None, [Radial()])
+            jet = push(lambda z: torch.softmax(z, -1), x, None, [RadialDirection()])
     assert sum("(K, N, d)" in r.getMessage() for r in caplog.records) == 1
     wanted = along_line(lambda z: torch.softmax(z, -1), x, x, 2)
     assert error(jet.top[0], wanted[1]) < 1e-11
@@ -275,7 +277,7 @@ def test_parameter_gradient_of_a_loss(act):
     net, (x, t) = Everything(act), points()
     w = torch.rand(D, N)
     part = one_hot(torch.arange(D))
-    jet = push(net, x, t, [part, Time()], w)
+    jet = push(net, x, t, [part, TimeDirection()], w)
     found = parameter_gradient((jet.top + jet.value * jet.first[-1]).square().mean(), net)
 
     z, s = x.clone().requires_grad_(), t.clone().requires_grad_()
@@ -326,7 +328,7 @@ def test_compiled_loss_equals_eager():
     x, t = torch.randn(6, 8, dtype=torch.float32), torch.rand(6, 1, dtype=torch.float32)
 
     def loss(x, t, index, w):
-        jet = push(net, x, t, [one_hot(index), Time(), Radial()], w)
+        jet = push(net, x, t, [one_hot(index), TimeDirection(), RadialDirection()], w)
         return (jet.top + jet.first[-2] + jet.value * jet.first[-1]).square().mean()
 
     index, w = torch.tensor([1, 5, 2]), torch.full((3,), 8 / 3, dtype=torch.float32)
@@ -342,7 +344,7 @@ def test_inductor_loss_equals_eager():
     x, t = torch.randn(6, 8, dtype=torch.float32), torch.rand(6, 1, dtype=torch.float32)
 
     def loss(x, t, index, w):
-        jet = push(net, x, t, [one_hot(index), Time()], w)
+        jet = push(net, x, t, [one_hot(index), TimeDirection()], w)
         return (jet.top + jet.first[-1]).square().mean()
 
     index, w = torch.tensor([1, 5, 2]), torch.full((3,), 8 / 3, dtype=torch.float32)

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from sciml.autodiff.multijet import Lattice, MultiJet, constant, variables
+from sciml.autodiff.multi_indices import Lattice
+from sciml.autodiff.multijet import MultiJet, constant, variables
 from sciml.errors import InvalidArgument
 from sciml.networks.pointwise.mlp import MLP, FourierMLP, ModifiedMLP, ResidualMLP
 

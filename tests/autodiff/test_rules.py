@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from dense_references import along_line
 from torch import nn
 
-from sciml.autodiff import Dense, elementwise, one_hot, push
+from sciml.autodiff import DenseDirections, elementwise, one_hot, push
 
 POSITIVE = {"log", "sqrt", "reciprocal"}
 RULES = {f"{i}-{f.__name__}": f for i, f in enumerate(elementwise.RULES)}
@@ -72,7 +72,7 @@ OPTIONS = {
 def test_options_and_spellings_are_respected(name, first):
     """On a jet and on the coordinates themselves; in-place variants as well."""
     act, x, weight = OPTIONS[name], torch.randn(5, 4), torch.randn(3, 4)
-    parts = [one_hot(torch.tensor([0, 3])), Dense(torch.randn(2, 4))]
+    parts = [one_hot(torch.tensor([0, 3])), DenseDirections(torch.randn(2, 4))]
 
     def f(y):
         if first == "linear":

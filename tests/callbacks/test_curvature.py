@@ -16,7 +16,7 @@ from sciml.optim.construct import curvature_of
 from sciml.optim.curvature.capture import Capture
 from sciml.optim.curvature.jacobian import Jacobian, jacobian_of
 from sciml.optim.curvature.objective import Objective
-from sciml.optim.full.engd import SPRING
+from sciml.optim.full.spring import SPRING
 from sciml.testing import runs
 from sciml.testing.ranks import run_ranks
 

@@ -5,14 +5,8 @@ from matplotlib.figure import Figure
 
 from sciml.callbacks import Plots
 from sciml.callbacks.figures import plot_confusion, plot_fields, readable
-from sciml.callbacks.plots import (
-    _curve,
-    draw,
-    plot_losses,
-    plot_ray,
-    plot_scatter,
-    read_history,
-)
+from sciml.callbacks.plots import draw
+from sciml.callbacks.run_figures import _curve, plot_losses, plot_ray, plot_scatter, read_history
 
 
 def names(folder):

@@ -13,7 +13,7 @@ import pytest
 from hydra._internal.config_repository import ConfigRepository
 
 from sciml.cli import paths
-from sciml.cli.targets import preflight
+from sciml.cli.targets import resolving
 from sciml.cli.train import main
 
 HERE = Path(__file__).resolve().parent
@@ -57,7 +57,7 @@ def folder(tmp_path, monkeypatch):
     for name, text in FILES.items():
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(text)
-    monkeypatch.setattr(preflight, "LIBRARIES", (*preflight.LIBRARIES, "toy"))
+    monkeypatch.setattr(resolving, "LIBRARIES", (*resolving.LIBRARIES, "toy"))
     return folder
 
 
@@ -87,12 +87,15 @@ def program(run, folder):
         environ["PYTHONPATH"] = os.pathsep.join([str(HERE.parents[1]), str(HERE)])
         command = [sys.executable, *launcher, str(HERE / "toy_program.py"), *words]
         streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-        # A shell starts background jobs, and with them a whole test run, with Ctrl-C ignored.
-        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        # A shell starts background jobs, and with them a whole test run, with Ctrl-C ignored;
+        # nohup does the same with the end of its terminal.
+        usual = {signal.SIGINT: signal.default_int_handler, signal.SIGHUP: signal.SIG_DFL}
+        before = {number: signal.signal(number, does) for number, does in usual.items()}
         try:
             return subprocess.Popen(command, cwd=run.work, env=environ, **streams, **more)
         finally:
-            signal.signal(signal.SIGINT, before)
+            for number, does in before.items():
+                signal.signal(number, does)
 
     return start
 

@@ -95,7 +95,7 @@ def test_message(run, words, said):
 def test_all_findings_together(run):
     words = ["model=toy", "problem.dimm=4", "optimizer=admw", "seed=x", "optimizer.lr=y", "lrr=1"]
     code, _, err = run(*words)
-    assert code == 2 and "5 things to mend" in err
+    assert code == 2 and "5 problems in the command line" in err
     for text in ("problem.dimm", "optimizer=admw", "seed=x", "optimizer.lr='y'", "lrr"):
         assert text in err
 
@@ -156,7 +156,7 @@ TOGETHER = {
             "model=deq_digits",
             "optimizer._target_=sciml.networks.pointwise.mlp.MLP",
             "network._target_=sciml.solvers.linear_solve",
-            "data._target_=sciml.cli.records.resume.read",
+            "data._target_=sciml.cli.records.read_checkpoint.read",
             "trainer._target_=lightning.fabric.utilities.cloud_io._load",
             "solver._target_=sciml.solvers.Implicit",
             "schedule={_target_: os.system}",
@@ -211,7 +211,7 @@ def test_read_only_run_folder(run):
 
 
 def test_logger_that_is_not_installed(run, monkeypatch):
-    monkeypatch.setattr("sciml.cli.checks.rules.find_spec", lambda name: None)
+    monkeypatch.setattr("sciml.cli.checks.trainer_rules.find_spec", lambda name: None)
     code, _, err = run("model=toy", "logger=tensorboard")
     assert code == 2 and "pip install 'sciml-torch[loggers]'" in err
 

@@ -46,7 +46,7 @@ VALUES = (
     "{a: 1}",
     "{_target_: os.system}",
     "{_target_: sciml.optim.kronecker.kfac.KFAC}",
-    "{_target_: sciml.cli.records.resume.read, _args_: [x]}",
+    "{_target_: sciml.cli.records.read_checkpoint.read, _args_: [x]}",
     "${seed}",
     "${nope}",
     "${optimizer}",
@@ -69,7 +69,7 @@ VALUES = (
 TARGETS = (
     "os.system",
     "builtins.eval",
-    "sciml.cli.records.resume.read",
+    "sciml.cli.records.read_checkpoint.read",
     "sciml.cli.main.main",
     "sciml.solvers.linear_solve",
     "sciml.optim.KFAC",

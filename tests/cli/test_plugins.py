@@ -12,8 +12,9 @@ import pytest
 import sciml
 from sciml import plugins
 from sciml.cli import paths
-from sciml.cli.targets import preflight
+from sciml.cli.targets import resolving
 from sciml.errors import ConfigError, PretrainedError
+from sciml.pretrained.classes import class_table
 from sciml.testing import runs
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -110,13 +111,13 @@ def test_a_stranger_inherits_the_contract(lab):
 def test_plugins_are_listed_and_only_theirs_is_allowed(here, monkeypatch):
     assert "pinn_disk" not in paths.options("model")
     with pytest.raises(ConfigError, match="outside the allowed packages"):
-        preflight.resolve("mylab.Disk")
+        resolving.resolve("mylab.Disk")
     monkeypatch.setenv(plugins.VARIABLE, "mylab")
     assert "pinn_disk" in paths.options("model") and "signs" in paths.options("optimizer")
     assert paths.describe("model", "pinn_disk").startswith("Poisson's equation")
-    assert preflight.resolve("mylab.Disk").__name__ == "Disk"
+    assert resolving.resolve("mylab.Disk").__name__ == "Disk"
     with pytest.raises(ConfigError, match="not defined in an allowed package"):
-        preflight.resolve("mylab.signs.torch")
+        resolving.resolve("mylab.signs.torch")
 
 
 def test_mistakes_in_a_plugins_keys_are_answered_like_ours(here):
@@ -138,6 +139,37 @@ def test_mistakes_in_a_plugins_keys_are_answered_like_ours(here):
 def test_what_is_no_plugin_is_refused(here, word, said):
     with pytest.raises(ConfigError, match=said):
         runs.compose([word, "model=pinn_poisson"])
+
+
+BROKEN = {
+    "raises": ('raise RuntimeError("the lab is closed")', "RuntimeError: the lab is closed"),
+    "ends": ("raise SystemExit(3)", "SystemExit: 3"),
+    "no Python": ("def f(:\n", "SyntaxError"),
+    "an attribute": ("import os\nos.nothing", "AttributeError"),
+    "another package": ("import nothing_at_all", "no module named nothing_at_all"),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+@pytest.mark.parametrize("named", ["typed", "installed"])
+def test_a_package_that_fails_when_imported_is_one_message(kind, named, tmp_path, monkeypatch):
+    code, said = BROKEN[kind]
+    name = f"lab_{kind.replace(' ', '_')}_{named}"
+    (tmp_path / name / "configs/problem").mkdir(parents=True)
+    (tmp_path / name / "__init__.py").write_text(code)
+    (tmp_path / name / "configs/problem/ours.yaml").write_text(f"_target_: {name}.Disk\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(plugins, "_typed", {})
+    words = ["model=pinn_poisson2d", "problem=ours"]
+    if named == "typed":
+        words = [f"plugins=[{name}]", *words]
+    else:
+        monkeypatch.setattr(plugins, "_installed", lambda: (name,))
+    with pytest.raises(ConfigError, match=f"{name}.*{said}"):
+        runs.compose(words)
+    if "module" not in said:
+        with pytest.raises(ConfigError, match=said):
+            class_table._from_plugin("problem", f"{name}:Disk")
 
 
 def test_a_name_that_we_have_is_refused(here, tmp_path, monkeypatch):

@@ -8,7 +8,7 @@ import torch
 
 from sciml.cli.checks import rules
 from sciml.cli.runs import build
-from sciml.cli.targets import preflight
+from sciml.cli.targets import plain_values, preflight, resolving
 from sciml.errors import ConfigError
 from sciml.optim.schedules import Constant, Cosine, Exponential, Linear, attach
 
@@ -47,7 +47,7 @@ from sciml.optim.schedules import Constant, Cosine, Exponential, Linear, attach
     ],
 )
 def test_matches(value, annotation, fits):
-    assert preflight.matches(value, annotation) is fits
+    assert plain_values.matches(value, annotation) is fits
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_matches(value, annotation, fits):
         "lightning.pytorch.trainer.trainer.os.system",
         "sciml.cli.main.import_module",
         "sciml.errors.difflib",
-        "sciml.cli.targets.preflight.LIBRARIES",
+        "sciml.cli.targets.resolving.LIBRARIES",
         "sciml",
         "",
         None,
@@ -71,14 +71,14 @@ def test_matches(value, annotation, fits):
 )
 def test_targets_outside_are_refused(target):
     with pytest.raises(ConfigError):
-        preflight.resolve(target)
+        resolving.resolve(target)
 
 
 def test_targets_inside_resolve():
-    assert preflight.resolve("torch.optim.Adam") is torch.optim.Adam
-    assert preflight.resolve("lightning.Trainer").__name__ == "Trainer"
+    assert resolving.resolve("torch.optim.Adam") is torch.optim.Adam
+    assert resolving.resolve("lightning.Trainer").__name__ == "Trainer"
     with pytest.raises(ConfigError, match=r"Did you mean torch\.optim\.AdamW"):
-        preflight.resolve("torch.optim.AdmaW")
+        resolving.resolve("torch.optim.AdmaW")
 
 
 def test_nested_targets_and_missing_arguments():

@@ -95,7 +95,7 @@ def test_who_started_alike():
 PROGRAM = """
 import sys, time
 from pathlib import Path
-from sciml.cli import ranks
+from sciml.cli.records import rank_watch as ranks
 ranks.GRACE = ranks.LOOK = 0.05
 ranks.STOPPED = 0.5
 rank, folder = int(sys.argv[1]), Path(sys.argv[2])
@@ -112,7 +112,9 @@ def test_the_one_left_ends(tmp_path, victim):
         subprocess.Popen([sys.executable, "-c", PROGRAM, str(rank), str(tmp_path)])
         for rank in (0, 1)
     ]
+    until = time.monotonic() + 60
     while not all(is_held(tmp_path / f".rank{rank}") for rank in (0, 1)):
+        assert time.monotonic() < until and all(one.poll() is None for one in started)
         time.sleep(0.01)
     time.sleep(0.3)
     started[victim].kill()

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from sciml.callbacks.csv_log import CSVLog
-from sciml.cli.records import resume
+from sciml.cli.records import read_checkpoint, resume
 from sciml.errors import CheckpointError
 
 
@@ -141,7 +141,7 @@ def test_every_change_to_a_checkpoint_is_named(finished, tmp_path):
             if isinstance(changed.get("optimizer_states"), dict):
                 changed["optimizer_states"] = list(changed["optimizer_states"].values())
             with pytest.raises(CheckpointError, match="is|was not written"):
-                resume.understood(tmp_path, changed)
+                read_checkpoint.understood(tmp_path, changed)
 
 
 def test_optimizer_state_of_another_shape_is_refused_by_name(run, finished):
@@ -202,10 +202,17 @@ def test_a_completed_run_continued_says_the_same(run, finished):
     assert said() == before
 
 
+def test_a_table_of_metrics_that_was_taken_away_is_told(run, finished):
+    (run.work / "it" / "metrics.csv").unlink()
+    code, out, err = run("model=toy", "hydra.run.dir=it", "ckpt_path=last")
+    assert code == 0 and "no rows of the first 12 steps" in out + err
+    assert json.loads((run.work / "it" / "metrics.json").read_text())["status"] == "completed"
+
+
 def test_a_linked_checkpoint_belongs_to_the_folder_it_lies_in(run, finished, tmp_path):
     finished.rename(tmp_path / "elsewhere.ckpt")
     finished.symlink_to(tmp_path / "elsewhere.ckpt")
-    assert resume.read(finished).run_dir == run.work / "it"
+    assert read_checkpoint.read(finished).run_dir == run.work / "it"
 
 
 class PowerCut(BaseException):

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from sciml.cli import paths
-from sciml.cli.targets import preflight
+from sciml.cli.targets import resolving
 from sciml.cli.typed.signatures import named_arguments
 
 FILES = sorted(paths.config_dir().rglob("*.yaml"))
@@ -26,7 +26,7 @@ def test_every_target_of_the_configurations(target):
     if found is None:
         assert target.startswith(LEFT) or target == "sciml.optim.Refined"
         return
-    known, free = preflight.arguments(preflight.resolve(target))
+    known, free = resolving.arguments(resolving.resolve(target))
     assert found == (set(known), free)
 
 

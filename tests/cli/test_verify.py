@@ -9,7 +9,7 @@ import torch
 
 from sciml.autodiff.streams import Streams
 from sciml.cli.main import main
-from sciml.cli.verbs.predict import _read_csv
+from sciml.cli.verbs.point_files import _read_csv
 from sciml.cli.verification.verify_law import report
 from sciml.errors import InvalidArgument
 from sciml.networks.elliptic.wos_fno import WosFNO
@@ -21,8 +21,8 @@ from sciml.physics.problems.unit_ball import AllenCahn, Poisson
 from sciml.physics.walks.spheres import WalkOnSpheres
 from sciml.physics.walks.verification import verify
 from sciml.pretrained import load_pretrained, save_operator, save_pretrained, training_ranges
-from sciml.pretrained.trained_elliptic import judged
-from sciml.pretrained.trained_law import LawVerification
+from sciml.pretrained.judging.trained_elliptic import judged
+from sciml.pretrained.judging.trained_law import LawVerification
 
 PROBLEMS = {"Poisson": Poisson, "PoissonBox": PoissonBox, "AllenCahn": AllenCahn}
 SMALL = ["--problems", "32", "--points", "8", "--walks", "32", "--eps", "1e-3"]

@@ -9,7 +9,7 @@ from sciml.cli.main import main
 from sciml.errors import InvalidArgument
 from sciml.physics.evolution.evolution_problem import training_levels
 from sciml.pretrained import load_pretrained
-from sciml.pretrained.trained_constraint import is_constrained, verify_constrained
+from sciml.pretrained.judging.trained_constraint import is_constrained, verify_constrained
 from sciml.testing import runs
 
 SMALL = ("network.width=6", "network.hidden=8", "network.modes=2", "network.blocks=2")

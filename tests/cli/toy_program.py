@@ -4,9 +4,9 @@ import os
 import sys
 from pathlib import Path
 
-from sciml.cli.targets import preflight
+from sciml.cli.targets import resolving
 from sciml.cli.train import main
 
 if __name__ == "__main__":
-    preflight.LIBRARIES = (*preflight.LIBRARIES, "toy")
+    resolving.LIBRARIES = (*resolving.LIBRARIES, "toy")
     sys.exit(main(folder=Path(os.environ["TOY_CONFIGS"])))

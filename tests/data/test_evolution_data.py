@@ -6,7 +6,7 @@ import torch
 from sciml.data.export_sets import export, verify
 from sciml.data.trajectories import solved
 from sciml.data.trajectories.evolution_data import EvolutionData
-from sciml.data.trajectories.pdebench import write_pdebench
+from sciml.data.trajectories.write_pdebench import write_pdebench
 from sciml.errors import InvalidArgument
 from sciml.physics.evolution import Burgers, DarcyFlow, DiffusionSorption, Heat
 

@@ -6,8 +6,8 @@ import torch
 
 from sciml.data.batch import joined
 from sciml.data.field_files import FieldFiles
-from sciml.data.files.regression import kernel_ridge, modal, nearest, relative
 from sciml.data.files.rows import window_places
+from sciml.data.regression import kernel_ridge, modal, nearest, relative
 from sciml.errors import InvalidArgument
 from sciml.testing import small_files as small
 

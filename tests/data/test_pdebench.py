@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from sciml.data.trajectories.pdebench import official_split, read_pdebench, write_pdebench
+from sciml.data.trajectories.pdebench import official_split, read_pdebench
+from sciml.data.trajectories.write_pdebench import write_pdebench
 from sciml.errors import InvalidArgument, MissingPackage
 from sciml.physics.evolution import Burgers, DarcyFlow, DiffusionSorption
 

@@ -9,7 +9,7 @@ import torch
 from sciml.data.walk_labels import walk_data
 from sciml.data.walk_labels.walk_clouds import WalkClouds
 from sciml.data.walk_labels.walk_data import WalkData
-from sciml.errors import InvalidArgument, NumericalWarning
+from sciml.errors import InvalidArgument, InvalidType, NumericalWarning
 from sciml.physics.elliptic.elliptic_families import BoxPoisson, StarPoisson, StarScreened
 from sciml.physics.walks.spheres import WalkOnSpheres
 
@@ -233,7 +233,8 @@ def test_clouds_refuse_coefficients():
 )
 def test_settings_out_of_range_are_refused_by_name(name, value):
     make = clouds if name in ("interior", "boundary") else data
-    with pytest.raises(InvalidArgument, match=rf"data\.{name}={value}. Expected "):
+    said = rf"data\.{name}(=| is ){value}. Expected "
+    with pytest.raises((InvalidArgument, InvalidType), match=said):
         if make is data:
             make(**{name: value})
         else:

@@ -8,7 +8,7 @@ import torch
 
 from sciml.data.pressure_data import PressureData
 from sciml.errors import ConfigError, InvalidArgument
-from sciml.modules.conjugate_direction import direction_rows, inner, own_residuals
+from sciml.modules.conjugate_loss import direction_rows, inner, own_residuals
 from sciml.physics.fluids import RandomDomains
 from sciml.solvers.linear import ConjugateDirections, FlexibleCG, Multigrid, fixed
 from sciml.testing import runs

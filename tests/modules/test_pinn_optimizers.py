@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from sciml.cli import paths
 from sciml.cli.runs import build
 from sciml.data.point_sets import PointData
-from sciml.modules.pinn import PINN
+from sciml.modules.system_pinn import PINN
 from sciml.networks.pointwise.ansatz import network_sizes
 from sciml.networks.pointwise.mlp import MLP
 from sciml.optim.base import CurvatureOptimizer

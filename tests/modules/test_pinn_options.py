@@ -12,7 +12,7 @@ from scipy.integrate import quad, solve_ivp
 
 from sciml.data.point_sets import PointData
 from sciml.errors import InvalidArgument
-from sciml.modules.pinn import PINN
+from sciml.modules.system_pinn import PINN
 from sciml.modules.weights.attention import ResidualAttention
 from sciml.modules.weights.causal import CausalWeights
 from sciml.networks.pointwise.ansatz import network_sizes
@@ -38,7 +38,8 @@ from sciml.physics.systems import (
     Unknown,
 )
 from sciml.physics.systems import sampled_laplacian as sampling
-from sciml.pinn import load, solve
+from sciml.pinn import solve
+from sciml.system_solution import load
 
 
 def module_of(system: System, network=None, data=None, **options) -> PINN:
@@ -207,11 +208,11 @@ def test_the_causal_ladder_is_climbed_when_all_times_count() -> None:
     for _ in range(5):
         rule.begin(p, batch.streams)
         found.append(float(rule.ladder[rule.stage]))
-        rule.look(p, small, batch.streams)
+        rule.update(p, small, batch.streams)
     # at 100 the smallest weight would be exp(-3e-4) and there is nothing above
     assert found == [1.0, 10.0, 100.0, 100.0, 100.0]
     large = {"advection": torch.ones(40).double()}
-    rule.look(p, large, batch.streams)
+    rule.update(p, large, batch.streams)
     rule.begin(p, batch.streams)
     assert float(rule.weights[-1]) == pytest.approx(math.exp(-300), rel=1e-6)
 

@@ -11,7 +11,7 @@ import torch.distributed as dist
 
 from sciml.autodiff.estimators import SDGD, Exact, Hutchinson
 from sciml.autodiff.streams import Streams
-from sciml.data.collocation import Batch, CollocationData
+from sciml.data.collocation import CollocationBatch, CollocationData
 from sciml.errors import InvalidArgument
 from sciml.modules.sdgd_pinn import SDGDPINN
 from sciml.networks import MLP
@@ -44,7 +44,7 @@ def batch_of(problem, step=0, rank=0, world=1, **options):
     data = CollocationData(problem=problem, points=N, seed=5, **options)
     b = data.batch(step, rank, world)
     conditions = {name: q.to(torch.float64) for name, q in b.conditions.items()}
-    return Batch(b.points.to(torch.float64), conditions, b.streams, b.counts)
+    return CollocationBatch(b.points.to(torch.float64), conditions, b.streams, b.counts)
 
 
 def loss_of(module, batch):

@@ -13,7 +13,7 @@ from sciml.cli.runs import initial
 from sciml.data.field_files import FieldFiles
 from sciml.errors import ConfigError, InvalidArgument, RangeWarning
 from sciml.networks.fields.deeponet import DeepONet
-from sciml.networks.fields.description import Fields, from_channels, to_channels
+from sciml.networks.fields.description import FieldSet, from_channels, to_channels
 from sciml.networks.fields.field_interpolation import interpolated
 from sciml.networks.fields.fno import GridFNO
 from sciml.networks.fields.unet import UNet
@@ -267,7 +267,7 @@ def test_outputs_of_different_size_count_alike(tmp_path):
     rows = run.module.data_term(torch.zeros_like(batch.target), batch).residual
     shares = rows.reshape(len(rows), 2, -1).square().sum((0, 2))
     assert float(shares[0] / shares[1]) == pytest.approx(1.0, rel=1e-3)
-    assert Fields(run.data.sizes["fields"]).out_channels == 2
+    assert FieldSet(run.data.sizes["fields"]).out_channels == 2
     assert json.dumps(run.data.sizes)  # plain data, as a card holds
 
 
@@ -310,3 +310,25 @@ def test_an_equation_of_the_house_is_learned_beside_the_data(tmp_path, capsys):
     assert main(["verify", str(tmp_path / "0.0"), "--tolerance", "1e-9", *answer[2:]]) == 1
     with pytest.raises(InvalidArgument, match=r"grid of \(9, 16\) points.*y has \(9, 32\)"):
         trained(tmp_path / "a.npz", tmp_path, *line[:2], word.replace("points: 32", "points: 16"))
+
+
+@pytest.mark.parametrize("loss", ["relative", "h1"])
+def test_norms_instead_of_squares_have_the_gradient_of_the_mean_norm(loss, tmp_path):
+    path = small.pairs(tmp_path / "a.npz")
+    words = ["model=fno", f"data.path={path}", *TINY, f"module.loss={loss}"]
+    squared, plain = (
+        runs.prepare([*words, f"module.squared={flag}"], tmp_path).module
+        for flag in ("true", "false")
+    )
+    batch = squared.files.batch(0).to("cpu", torch.float32)
+    guess = (1.1 * batch.target + 0.3).requires_grad_()
+    rows = squared.data_term(guess, batch).residual
+    wanted = torch.linalg.vector_norm(rows, dim=1).mean()
+    found = plain.data_term(guess, batch).loss()
+    torch.testing.assert_close(found, wanted / 2, rtol=1e-5, atol=0)
+    slopes = [torch.autograd.grad(x, guess, retain_graph=True)[0] for x in (found, wanted)]
+    torch.testing.assert_close(*slopes, rtol=1e-4, atol=1e-9)
+    exact = plain.data_term(batch.target.clone().requires_grad_(), batch).loss()
+    assert float(exact.detach()) == 0.0
+    with pytest.raises(InvalidArgument, match="module.squared=false.*relative loss"):
+        runs.prepare([*words[:-1], "module.loss=mse", "module.squared=false"], tmp_path)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from sciml.errors import InvalidArgument
+from sciml.errors import InvalidArgument, InvalidType
 from sciml.networks.cells.equino_law import Branch, EquiNO
 from sciml.networks.cells.vpionet_law import PeriodicFeatures, VPIONet
 
@@ -113,7 +113,7 @@ def test_displacement_is_affine_plus_a_periodic_part():
 
 @pytest.mark.parametrize("wrong", [{"box": 0.0}, {"depth": 0}, {"modes": 0}, {"width": 2.5}])
 def test_sizes_are_checked(wrong):
-    with pytest.raises(InvalidArgument, match="network"):
+    with pytest.raises((InvalidArgument, InvalidType), match="network"):
         EquiNO(**wrong)
 
 

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch.func import grad, hessian, vmap
 
-from sciml.autodiff import Radial, Time, one_hot, push
-from sciml.errors import InvalidArgument
+from sciml.autodiff import RadialDirection, TimeDirection, one_hot, push
+from sciml.errors import InvalidArgument, InvalidType
 from sciml.networks import MLP, FourierMLP, ModifiedMLP, ResidualMLP
 from sciml.networks.pointwise.layers import InputLayer
 
@@ -52,7 +52,7 @@ def test_jets_are_dense_derivatives(name):
 
     h = vmap(hessian(one))(x, t)
     slope, rate = vmap(grad(one, argnums=(0, 1)))(x, t)
-    jet = push(u, x, t, [one_hot(torch.arange(D)), Time(), Radial()])
+    jet = push(u, x, t, [one_hot(torch.arange(D)), TimeDirection(), RadialDirection()])
     assert close(jet.top[:D, :, 0].t(), h.diagonal(dim1=1, dim2=2))
     assert close(jet.first[:D, :, 0].t(), slope)
     assert close(jet.first[D], rate)
@@ -103,7 +103,7 @@ def test_shared_kernel_is_a_strided_convolution(share):
     padded = F.pad(x, (0, blocks * share - D))[:, None]
     reduced = F.conv1d(padded, layer.kernel[None, None], stride=share)[:, 0]
     assert close(layer(x), F.linear(reduced, layer.x.weight, layer.x.bias))
-    jet = push(layer, x, None, [one_hot(torch.arange(D)), Radial()], order=1)
+    jet = push(layer, x, None, [one_hot(torch.arange(D)), RadialDirection()], order=1)
     assert close(jet.first[:D, 0], layer(torch.eye(D).double()) - layer.x.bias)
     assert close(jet.first[D], layer(x) - layer.x.bias)
     parameters = sum(p.numel() for p in layer.parameters())
@@ -148,14 +148,14 @@ def test_depth_and_width_are_what_they_say():
         (lambda: ModifiedMLP(dim=3, depth=1), "network.depth=1"),
         (lambda: FourierMLP(dim=3, depth=1), "network.depth=1"),
         (lambda: MLP(dim=-1), "network.dim=-1"),
-        (lambda: MLP(dim=3, width=2.0), "network.width=2.0"),
+        (lambda: MLP(dim=3, width=2.0), "network.width is 2.0"),
         (lambda: MLP(dim=3, share=0), "network.share=0"),
         (lambda: MLP(dim=3, activation="relu"), "network.activation=relu"),
         (lambda: MLP(dim=3, activation="tahn"), "tanh"),
         (lambda: ResidualMLP(dim=3, blocks=0), "network.blocks=0"),
-        (lambda: FourierMLP(dim=3, frequencies=True), "network.frequencies=True"),
+        (lambda: FourierMLP(dim=3, frequencies=True), "network.frequencies is True"),
     ],
 )
 def test_unusable_arguments_are_named(make, words):
-    with pytest.raises(InvalidArgument, match=words):
+    with pytest.raises((InvalidArgument, InvalidType), match=words):
         make()

@@ -4,7 +4,15 @@ import pytest
 import torch
 from torch.func import grad, hessian, vmap
 
-from sciml.autodiff import Dense, Radial, Sparse, laplacian, one_hot, push, trace
+from sciml.autodiff import (
+    DenseDirections,
+    RadialDirection,
+    SparseDirections,
+    laplacian,
+    one_hot,
+    push,
+    trace,
+)
 from sciml.errors import InvalidArgument
 from sciml.networks import PairNetwork
 from sciml.networks.pointwise.pairs import PairSum
@@ -57,10 +65,10 @@ def test_jets(dim, degree):
     parts = [
         one_hot(torch.arange(dim)),
         one_hot(torch.randint(dim, (N, 2))),
-        Sparse(torch.tensor([[0, 1], [1, 1]]), torch.tensor([[1.0, -2.0], [1.0, 1.0]])),
-        Dense(torch.randn(2, dim).double()),
-        Dense(torch.randn(2, N, dim).double()),
-        Radial(),
+        SparseDirections(torch.tensor([[0, 1], [1, 1]]), torch.tensor([[1.0, -2.0], [1.0, 1.0]])),
+        DenseDirections(torch.randn(2, dim).double()),
+        DenseDirections(torch.randn(2, N, dim).double()),
+        RadialDirection(),
     ]
     v = torch.cat([p.dense(x).expand(-1, N, -1) for p in parts])
     first = torch.einsum("kni,ni->kn", v, g)[..., None]
@@ -76,7 +84,7 @@ def test_jets(dim, degree):
 def test_the_laplacian_is_exact_whatever_is_drawn(degree):
     net, x = pair_sum(6, degree), torch.randn(N, 6).double()
     g, h = dense(net, x)
-    parts, w = [one_hot(torch.tensor([4])), Radial()], torch.tensor([6.0]).double()
+    parts, w = [one_hot(torch.tensor([4])), RadialDirection()], torch.tensor([6.0]).double()
     jet = push(net, x, None, parts, w, laplacian=1.0)
     assert close(jet.top[:, 0], h.diagonal(dim1=1, dim2=2).sum(1))
     assert close(jet.first[:, :, 0], torch.stack([g[:, 4], (x * g).sum(1)]))
@@ -121,9 +129,9 @@ def test_unusable_arguments_are_named(make, words):
 def test_orders_above_two_are_refused():
     net, x = pair_sum(3, 2), torch.zeros(N, 3).double()
     with pytest.raises(InvalidArgument, match="above order two"):
-        push(net, x, None, [Radial()], order=4)
+        push(net, x, None, [RadialDirection()], order=4)
     with pytest.raises(InvalidArgument, match="above order two"):
-        push(lambda z: net(torch.sin(z)), x, None, [Radial()])
+        push(lambda z: net(torch.sin(z)), x, None, [RadialDirection()])
 
 
 @pytest.mark.parametrize("chunk", [None, 1, 2, 4, 5])

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from sciml.autodiff.estimators import SDGD, Exact, Hutchinson
-from sciml.data.collocation import Batch, CollocationData
+from sciml.data.collocation import CollocationBatch, CollocationData
 from sciml.errors import InvalidArgument
 from sciml.modules.sdgd_pinn import SDGDPINN
 from sciml.networks.pointwise.mlp import MLP, FourierMLP, ModifiedMLP, ResidualMLP
@@ -51,7 +51,7 @@ def pinn(problem, network, estimator, inputs=None, **options):
             p.data += 0.1 * torch.randn_like(p)
     b = CollocationData(problem=problem, points=N, condition_points=4, seed=5).batch(0, 0, 1)
     conditions = {name: q.to(torch.float64) for name, q in b.conditions.items()}
-    return module, Batch(b.points.to(torch.float64), conditions, b.streams, b.counts)
+    return module, CollocationBatch(b.points.to(torch.float64), conditions, b.streams, b.counts)
 
 
 def naive_jacobian(terms, parameters):

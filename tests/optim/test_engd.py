@@ -14,13 +14,14 @@ from torch import nn
 
 from sciml.autodiff import laplacian
 from sciml.autodiff.estimators import Exact
-from sciml.data.collocation import Batch, CollocationData
+from sciml.data.collocation import CollocationBatch, CollocationData
 from sciml.errors import InvalidArgument, NumericalWarning
 from sciml.modules.sdgd_pinn import SDGDPINN
 from sciml.networks.pointwise.mlp import MLP
 from sciml.optim.curvature.objective import Objective
 from sciml.optim.curvature.terms import LossTerm
-from sciml.optim.full.engd import ENGD, SPRING
+from sciml.optim.full.engd import ENGD
+from sciml.optim.full.spring import SPRING
 from sciml.optim.step_size import levenberg_marquardt
 from sciml.physics.problems.poisson_box import PoissonBox
 from sciml.testing.ranks import run_ranks
@@ -307,7 +308,7 @@ def test_poisson_2d_within_sixty_steps(seed):
     ).double()
     b = CollocationData(problem=problem, points=900, condition_points=120, seed=seed).batch(0, 0, 1)
     conditions = {name: q.to(torch.float64) for name, q in b.conditions.items()}
-    batch = Batch(b.points.to(torch.float64), conditions, b.streams, b.counts)
+    batch = CollocationBatch(b.points.to(torch.float64), conditions, b.streams, b.counts)
     optimizer = ENGD(module.trial, damping=1e-10)
     for _ in range(60):
         optimizer.update_curvature(Objective(lambda: module.loss_terms(batch)))

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from sciml.autodiff.estimators import SDGD, Exact
-from sciml.data.collocation import Batch, CollocationData
+from sciml.data.collocation import CollocationBatch, CollocationData
 from sciml.errors import InvalidArgument, NumericalWarning
 from sciml.modules.sdgd_pinn import SDGDPINN
 from sciml.networks.pointwise.mlp import MLP
@@ -44,7 +44,7 @@ def pinn(problem=None, estimator=None, width=7, depth=3, points=12, boundary=6, 
     conditions = {name: q.to(F64) for name, q in b.conditions.items()}
     points = b.points.to(F64)
     points.source = problem.source(points.x)
-    return module, Batch(points, conditions, b.streams, b.counts)
+    return module, CollocationBatch(points, conditions, b.streams, b.counts)
 
 
 def train(optimizer, terms, steps):

@@ -11,7 +11,7 @@ import torch.distributed as dist
 from torch import nn
 
 from sciml.autodiff.estimators import Exact
-from sciml.data.collocation import Batch, CollocationData
+from sciml.data.collocation import CollocationBatch, CollocationData
 from sciml.modules.sdgd_pinn import SDGDPINN
 from sciml.networks.pointwise.mlp import MLP
 from sciml.optim.curvature.objective import Objective
@@ -19,7 +19,7 @@ from sciml.optim.curvature.terms import LossTerm
 from sciml.optim.kronecker.factors import factor_sizes
 from sciml.optim.kronecker.kfac import KFAC
 from sciml.optim.kronecker.mkor import MKOR
-from sciml.optim.kronecker.placement import Placement
+from sciml.optim.placement import Placement
 from sciml.physics.problems.poisson_box import PoissonBox
 from sciml.testing.ranks import run_ranks
 
@@ -47,7 +47,7 @@ def physics(rank, world):
     b = CollocationData(problem=problem, points=POINTS, condition_points=BOUNDARY).batch(0, 0, 1)
     points = b.points.to(F64)[share(POINTS, rank, world)]
     conditions = {name: q.to(F64)[share(BOUNDARY, rank, world)] for name, q in b.conditions.items()}
-    batch = Batch(points, conditions, b.streams, b.counts)
+    batch = CollocationBatch(points, conditions, b.streams, b.counts)
     return module.trial, lambda: module.loss_terms(batch)
 
 

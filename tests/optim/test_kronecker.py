@@ -9,7 +9,13 @@ from sciml.optim.curvature.jacobian import jacobian_of
 from sciml.optim.curvature.objective import Objective
 from sciml.optim.curvature.terms import LossTerm
 from sciml.optim.kronecker import kronecker_sums
-from sciml.optim.kronecker.factors import FactorSums, average, factor_sizes, groups_of, look
+from sciml.optim.kronecker.factors import (
+    FactorSums,
+    average,
+    factor_sizes,
+    groups_of,
+    observe_terms,
+)
 from sciml.optim.kronecker.kfac import KFAC
 
 torch.set_num_threads(1)
@@ -30,7 +36,7 @@ def factors_of(terms, layers, kind="type2", sharing="expand"):
     """Return factors by pair and layer for one call."""
     objective = Objective(terms)
     sums = FactorSums(layers, ones=kind == "forward_only", trace=sharing == "trace")
-    sums.add(look(objective, layers, kind, sharing))
+    sums.add(observe_terms(objective, layers, kind, sharing))
     return sums.reduce(objective)
 
 
@@ -146,7 +152,7 @@ def test_logits_use_the_hessian_of_the_cross_entropy_and_mc_has_its_mean():
     for step in range(1000):
         objective = Objective(terms, step=step)
         sums = FactorSums(layers)
-        sums.add(look(objective, layers, "mc", "expand"))
+        sums.add(observe_terms(objective, layers, "mc", "expand"))
         draws.append(sums.reduce(objective)["data"][""][1][0])
     draws = torch.stack(draws)
     error = draws.std(0) / len(draws) ** 0.5
@@ -263,7 +269,7 @@ def test_three_terms_share_two_pairs_by_their_number_of_slots():
         ]
 
     objective = Objective(terms)
-    seen = look(objective, layers, "type2", "expand")
+    seen = observe_terms(objective, layers, "type2", "expand")
     assert groups_of(seen) == {"one": "values", "two": "values", "tokens": "derivatives"}
     assert groups_of(seen[:2]) == {"one": "one", "tokens": "tokens"}
     sums = FactorSums(layers)

@@ -10,7 +10,7 @@ from sciml.errors import InvalidArgument
 from sciml.optim.curvature.objective import Objective
 from sciml.optim.curvature.terms import LossTerm, total_loss
 from sciml.optim.full.damped_gauss_newton import LevenbergMarquardt
-from sciml.optim.full.engd import gram
+from sciml.optim.full.gauss_newton_system import gram
 
 
 def stepped(optimizer, terms) -> float:
@@ -64,7 +64,8 @@ def test_the_gram_matrix_by_blocks_is_the_product() -> None:
     dense = torch.randn(40, 301, generator=torch.Generator().manual_seed(0)).double()
     found = gram(dense)
     torch.testing.assert_close(found, dense.t() @ dense, rtol=1e-12, atol=1e-12)
-    assert torch.equal(found, found.t())
+    # what is computed once is mirrored; products on the diagonal are symmetric to round-off
+    torch.testing.assert_close(found, found.t(), rtol=1e-13, atol=1e-13)
 
 
 def test_acceleration_follows_a_bent_valley_in_fewer_steps() -> None:

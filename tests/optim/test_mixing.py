@@ -162,7 +162,7 @@ def test_kfac_keeps_the_expected_squares_of_mixing_residuals():
         optimizer.update_curvature(objective(0))
     draws = 400
     for step in range(1, draws):
-        optimizer.preconditioner.look(objective(step), None, frozenset({"halves"}))
+        optimizer.preconditioner.observe(objective(step), None, frozenset({"halves"}))
     optimizer.preconditioner.refresh(optimizer.memory, objective(0), 0, False)
     (pair,) = optimizer.memory["factors"]["halves"].values()
     out = layer(hidden).detach()

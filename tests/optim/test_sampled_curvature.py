@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from sciml.autodiff.estimators import SDGD, Exact
-from sciml.data.collocation import Batch, CollocationData
+from sciml.data.collocation import CollocationBatch, CollocationData
 from sciml.modules.sdgd_pinn import SDGDPINN
 from sciml.networks import MLP
 from sciml.optim.curvature.capture import affine_layers
@@ -42,7 +42,7 @@ class Problem:
         batch = CollocationData(problem=self.problem, points=N, seed=3).batch(0)
         conditions = {name: q.to(torch.float64) for name, q in batch.conditions.items()}
         points = batch.points.to(torch.float64)
-        self.batch = Batch(points, conditions, batch.streams, batch.counts)
+        self.batch = CollocationBatch(points, conditions, batch.streams, batch.counts)
 
     def module(self, estimator):
         torch.manual_seed(0)

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from sciml.autodiff.estimators import Exact
-from sciml.data.collocation import Batch, CollocationData
+from sciml.data.collocation import CollocationBatch, CollocationData
 from sciml.errors import InvalidArgument, NumericalWarning
 from sciml.modules.sdgd_pinn import SDGDPINN
 from sciml.networks.pointwise.mlp import MLP
@@ -306,7 +306,7 @@ def test_poisson_2d_reaches_the_published_figures(seed):
     data = CollocationData(problem=problem, points=900, condition_points=120, seed=seed)
     b = data.batch(0, 0, 1)
     conditions = {name: q.to(torch.float64) for name, q in b.conditions.items()}
-    batch = Batch(b.points.to(torch.float64), conditions, b.streams, b.counts)
+    batch = CollocationBatch(b.points.to(torch.float64), conditions, b.streams, b.counts)
     optimizer = SSBroyden(module.trial.parameters())
     objective = Objective(lambda: module.loss_terms(batch))
     p = problem.sample_test(2000, torch.Generator().manual_seed(99))

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from sciml.errors import InvalidArgument, InvalidType
-from sciml.modules.step import step_loss
+from sciml.modules.training_method import step_loss
 from sciml.optim.curvature.terms import LossTerm
 
 U = torch.ones(4, 3)

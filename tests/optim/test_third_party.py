@@ -9,7 +9,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from sciml.cli.targets import preflight
+from sciml.cli.targets import preflight, resolving
 from sciml.optim.construct import construct
 
 pytest.importorskip("pytorch_optimizer")
@@ -25,7 +25,7 @@ def settings(name):
 
 def make(name, **changes):
     config = settings(name) | changes
-    return partial(preflight.resolve(config.pop("_target_")), **config)
+    return partial(resolving.resolve(config.pop("_target_")), **config)
 
 
 # --- formulas, one number at a time ---------------------------------------------------------------

@@ -44,7 +44,7 @@ def test_chunks_add_up_to_the_whole():
     problem = evolution_box.LogFokkerPlanck(dim=4)
     p = problem.sample_test(300, generator())
     u = problem.exact(p.x, p.t)
-    whole, parts, other = (baselines.Baselines(problem, 300) for _ in range(3))
+    whole, parts, other = (baselines.BaselineFit(problem, 300) for _ in range(3))
     whole.update(p, u)
     for first in range(0, 200, 50):
         parts.update(p[first : first + 50], u[first : first + 50])
@@ -139,13 +139,13 @@ def test_constant_of_a_pair_of_boxes():
 
 
 def test_no_points_no_errors():
-    fit = baselines.Baselines(unit_ball.Poisson(dim=4), 10)
+    fit = baselines.BaselineFit(unit_ball.Poisson(dim=4), 10)
     assert fit.errors() == {} and fit.sums() == []
 
 
 def test_processes_can_send_each_other_their_sums():
     problem = poisson_box.PoissonBox(dim=2)
-    found = baselines.Baselines(problem, 50)
+    found = baselines.BaselineFit(problem, 50)
     p = problem.sample_test(50, torch.Generator().manual_seed(0))
     found.update(p, problem.exact(p.x, p.t))
     assert pickle.loads(pickle.dumps(found)).errors() == found.errors()

@@ -13,7 +13,7 @@ from sciml.physics.geometry import Ball, Box, Domain, MixedPolygon, Polygon, Ref
 from sciml.physics.pde import PDE, Fields, Points
 from sciml.physics.walks.spheres import WalkOnSpheres
 from sciml.physics.walks.stars import Mixed
-from sciml.physics.walks.verification import Given, verify
+from sciml.physics.walks.verification import GivenProblems, verify
 
 NONSENSE = {
     "text": "ab",
@@ -136,7 +136,7 @@ def asked(problems, points):
 @pytest.mark.parametrize("name", ["boundary", "source", "screening"])
 def test_verify_blames_the_data_for_what_is_not_finite(name):
     fields = {"boundary": lambda x, i: x[0], name: lambda x, i: (x[0] - 0.5).sqrt()}
-    problems, source = Given(Ball(), Dirichlet(**fields)), torch.Generator().manual_seed(0)
+    problems, source = GivenProblems(Ball(), Dirichlet(**fields)), torch.Generator().manual_seed(0)
     with pytest.raises(InvalidArgument, match=f"the {name} of the problem is not finite at"):
         verify(asked, problems, source, points=32, drawn=False)
     with pytest.raises(InvalidArgument, match="confidence=a"):

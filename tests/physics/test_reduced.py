@@ -10,11 +10,8 @@ from sciml.networks.pointwise.trial import TrialSolution
 from sciml.physics.problems.black_scholes import BlackScholesBarenblatt
 from sciml.physics.problems.hjb import HJBLQG, HJBLinear, HJBRosenbrock
 from sciml.physics.problems.schrodinger import HarmonicOscillator
-from sciml.physics.problems.semilinear import (
-    SemilinearAllenCahn,
-    SemilinearHeat,
-    SemilinearSineGordon,
-)
+from sciml.physics.problems.semilinear import SemilinearHeat, SemilinearSineGordon
+from sciml.physics.problems.semilinear_allen_cahn import SemilinearAllenCahn
 from sciml.physics.problems.unit_ball import Poisson
 from sciml.physics.residual.reduced import evaluate_reduced, reducible
 from sciml.physics.residual.residual_fields import evaluate, operator_of

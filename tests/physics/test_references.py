@@ -9,12 +9,13 @@ import torch
 from sciml.errors import InvalidArgument
 from sciml.physics.pde import Fields
 from sciml.physics.problems.hjb import HJBLQG, HJBRosenbrock
-from sciml.physics.problems.semilinear import (
-    SemilinearAllenCahn,
-    SemilinearHeat,
-    SemilinearSineGordon,
+from sciml.physics.problems.semilinear import SemilinearHeat, SemilinearSineGordon
+from sciml.physics.problems.semilinear_allen_cahn import SemilinearAllenCahn
+from sciml.physics.references.quadrature import (
+    LogQuadraticReference,
+    SymmetricTridiagonal,
+    mean_arctan_max,
 )
-from sciml.physics.references.quadrature import LogQuadraticReference, Tridiagonal, mean_arctan_max
 from sciml.physics.references.radial_parabolic import RadialSolution, chebyshev_points, radau
 
 
@@ -98,7 +99,7 @@ def test_methods_for_quadratic_forms_agree():
     assert (eigen - moments).abs().max() < 1e-11
     assert eigen[1].item() == pytest.approx(problem.terminal(p.x)[1, 0].item(), abs=1e-11)
 
-    identity = Tridiagonal(torch.ones(60).double(), torch.zeros(59).double())
+    identity = SymmetricTridiagonal(torch.ones(60).double(), torch.zeros(59).double())
     form, lqg = LogQuadraticReference(identity, 1.5), HJBLQG(dim=60, mu=1.5)
     q = lqg.sample_test(20, generator())
     difference = form(q.x, lqg.to_go(q.t)) - math.log(2) - lqg.exact(q.x, q.t)

@@ -15,12 +15,12 @@ from sciml.errors import (
     TrainingDiverged,
 )
 from sciml.modules.sdgd_pinn import SDGDPINN
-from sciml.modules.solve_pde import Solution, solve
+from sciml.modules.solve_pde import PDESolution, solve
 from sciml.networks.pointwise.mlp import MLP
 from sciml.networks.pointwise.trial import TrialSolution
 from sciml.optim import ENGD, KFAC, Objective
 from sciml.physics.pde import PDE, Fields, LiftTerms, Points
-from sciml.physics.problems.semilinear import SemilinearAllenCahn
+from sciml.physics.problems.semilinear_allen_cahn import SemilinearAllenCahn
 from sciml.physics.problems.unit_ball import SineGordon
 from sciml.physics.residual.reduced import evaluate_reduced
 from sciml.physics.residual.soundness import check_answers, check_problem
@@ -472,7 +472,7 @@ def test_data_are_functions_of_the_point_and_finite(method, function, message):
 
 
 def test_arguments_of_a_solution():
-    solution = Solution(pinn(Heat(dim=D)), {})
+    solution = PDESolution(pinn(Heat(dim=D)), {})
     x, t = torch.rand(N, D), torch.rand(N, 1)
     assert solution(x, t).shape == (N,)
     for wrong in [(x, t[:, 0]), (x, None), (x[:, :1], t), (x[0], t[0])]:

@@ -11,7 +11,7 @@ import torch
 from omegaconf import OmegaConf
 from torch.func import hessian, vmap
 
-from sciml.autodiff import Dense, push
+from sciml.autodiff import DenseDirections, push
 from sciml.errors import InvalidArgument
 from sciml.physics import samplers, tiling
 from sciml.physics.pde import Fields
@@ -316,7 +316,7 @@ def test_lift_and_feature_take_jets(problem, name):
 
     x = problem.sample_test(6, generator()).x
     v = torch.randn(3, 5, generator=generator(), dtype=torch.float64)
-    out = push(function, x, None, [Dense(v)], order=4)
+    out = push(function, x, None, [DenseDirections(v)], order=4)
 
     # a polynomial of degree 4 in h: its Taylor coefficients from five values
     h = torch.arange(-2.0, 3.0, dtype=torch.float64)

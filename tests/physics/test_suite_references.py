@@ -11,7 +11,8 @@ from scipy.fft import dstn, idstn
 from scipy.integrate import solve_ivp
 from scipy.sparse.linalg import splu
 
-from sciml.autodiff.multijet import lattice_of, variables
+from sciml.autodiff.multi_indices import lattice_of
+from sciml.autodiff.multijet import variables
 from sciml.physics.suite import (
     Cavity,
     HeatND,
@@ -28,9 +29,10 @@ from sciml.physics.suite import (
     poisson_boltzmann,
     stationary_flows,
 )
-from sciml.physics.suite.reference_elements import Grid, flow, graded
+from sciml.physics.suite.reference_elements import GradedGrid, flow, graded
 from sciml.physics.suite.simple import Kovasznay
 from sciml.physics.systems import System
+from sciml.physics.systems.named_arguments import call
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -44,7 +46,7 @@ def relative(found: np.ndarray, wanted: np.ndarray) -> float:
 # --- elements ---------------------------------------------------------------------------------
 def test_quadratic_elements_are_exact_for_squares_with_robin_sides() -> None:
     x, y = graded((0, 1, 3, 2), (1, 3, 2, 1)), graded((0, 1, 4, 1 / 3))
-    grid = Grid(x, y)
+    grid = GradedGrid(x, y)
     u = 1 + grid.nodes[:, 0] ** 2 + 2 * grid.nodes[:, 1] ** 2  # Lap u = 6
     matrix, right = grid.stiffness(), grid.value.T @ (-6 * grid.weight)
     for axis, length in ((0, 3.0), (1, 1.0)):
@@ -62,7 +64,7 @@ def test_quadratic_elements_are_exact_for_squares_with_robin_sides() -> None:
 
 def test_flow_elements_find_kovasznays_flow() -> None:
     x, y = np.linspace(-0.5, 1, 13), np.linspace(-0.5, 1.5, 17)
-    velocity, pressure = Grid(x, y), Grid(x, y, order=1)
+    velocity, pressure = GradedGrid(x, y), GradedGrid(x, y, order=1)
     a, b = velocity.nodes.T
     edge = np.flatnonzero((a == x[0]) | (a == x[-1]) | (b == y[0]) | (b == y[-1]))
     exact = Kovasznay().exact(*torch.from_numpy(velocity.nodes).unbind(1))
@@ -159,7 +161,7 @@ def test_exact_solutions_in_five_dimensions_leave_nothing(system: System) -> Non
     p = system.sample(40, generator())
     x = variables(p.x, lattice_of(system.needs["equations"]))
     columns = {v: x[:, k : k + 1] for k, v in enumerate(system.region.variables)}
-    jet = system.ask("exact", system.exact, columns)
+    jet = call("exact", system.exact, columns)
     (value,) = system.equations(p, system.fields(p, jet)).values()
     torch.testing.assert_close(value, torch.zeros_like(value), rtol=0, atol=1e-10)
 

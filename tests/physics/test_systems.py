@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from sciml.autodiff.multijet import lattice_of, variables
+from sciml.autodiff.multi_indices import lattice_of
+from sciml.autodiff.multijet import variables
 from sciml.errors import InvalidArgument, InvalidType, NumericalWarning
 from sciml.physics.suite.burgers_shock import Burgers1D
 from sciml.physics.suite.coefficients import HeatCoefficient, PoissonCoefficient
@@ -31,6 +32,7 @@ from sciml.physics.systems import (
     Unknown,
 )
 from sciml.physics.systems.lifted import meet
+from sciml.physics.systems.named_arguments import call
 from sciml.physics.systems.region import Region, shares
 
 PLATE = Rectangle((0, 0), (2, 1)) - Disk((1, 0.5), 0.25, name="hole")
@@ -45,7 +47,7 @@ def exact_residuals(system: System, n: int = 50) -> dict[str, torch.Tensor]:
     p = system.sample(n, generator())
     x = variables(p.x, lattice_of(system.needs["equations"]))
     columns = {v: x[:, k : k + 1] for k, v in enumerate(system.region.variables)}
-    made = system.ask("exact", system.exact, columns)
+    made = call("exact", system.exact, columns)
     made = made if isinstance(made, dict) else {system.outputs[0]: made}
     jet = torch.cat([made[name] for name in system.outputs], -1)
     return system.equations(p, system.fields(p, jet))
@@ -217,7 +219,7 @@ def test_sources_are_what_the_solution_needs(system) -> None:
     assert float(found["equation"].abs().max()) < 1e-12
     x = system.sample(40, generator()).x
     raw = system.solution(x)
-    hard = system.ask(
+    hard = call(
         "hard",
         system.hard,
         {**dict(zip(system.region.variables, x.unbind(1), strict=True)), "u": 0 * raw["u"],
@@ -227,7 +229,7 @@ def test_sources_are_what_the_solution_needs(system) -> None:
     # on the boundary the ansatz is the solution whatever the network says
     p, _ = system.region.sample_part(system.region.shape.pieces, 100, generator())
     known = dict(zip(system.region.variables, p.unbind(1), strict=True))
-    built = system.ask("hard", system.hard, {**known, "u": p[:, 0], "a": p[:, 1]})
+    built = call("hard", system.hard, {**known, "u": p[:, 0], "a": p[:, 1]})
     for name, wanted in system.solution(p).items():
         torch.testing.assert_close(built[name], wanted, rtol=1e-12, atol=1e-12)
 

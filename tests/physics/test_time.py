@@ -9,17 +9,14 @@ import pytest
 import torch
 import yaml
 
-from sciml.autodiff import Time, one_hot, push
+from sciml.autodiff import TimeDirection, one_hot, push
 from sciml.errors import InvalidArgument
 from sciml.physics.pde import Fields
 from sciml.physics.problems.black_scholes import BlackScholesBarenblatt
 from sciml.physics.problems.hjb import HJBLQG, HJBLinear, HJBRosenbrock
 from sciml.physics.problems.schrodinger import HarmonicOscillator
-from sciml.physics.problems.semilinear import (
-    SemilinearAllenCahn,
-    SemilinearHeat,
-    SemilinearSineGordon,
-)
+from sciml.physics.problems.semilinear import SemilinearHeat, SemilinearSineGordon
+from sciml.physics.problems.semilinear_allen_cahn import SemilinearAllenCahn
 from sciml.physics.problems.wave import Wave
 from sciml.physics.residual.residual_fields import derive_lift_terms
 
@@ -122,7 +119,7 @@ def test_features_travel_as_jets(name):
     for feature in problem.feature_names:
         value = problem.feature(feature, p.x, p.t)
         assert value.shape == (7, 1)
-        parts = [one_hot(torch.arange(6))] + ([] if p.t is None else [Time()])
+        parts = [one_hot(torch.arange(6))] + ([] if p.t is None else [TimeDirection()])
         jet = push(lambda x, t=None, f=feature: problem.feature(f, x, t), p.x, p.t, parts)
         x = p.x.clone().requires_grad_()
         (grad,) = torch.autograd.grad(problem.feature(feature, x, p.t).sum(), x)

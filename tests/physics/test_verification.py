@@ -11,7 +11,8 @@ from sciml.errors import InvalidArgument
 from sciml.physics.elliptic.elliptic_problem import Dirichlet
 from sciml.physics.geometry import Ball, Domain
 from sciml.physics.walks.spheres import WalkOnSpheres
-from sciml.physics.walks.verification import correct, intervals, select, verify
+from sciml.physics.walks.verification import correct, select, verify
+from sciml.physics.walks.verified_errors import intervals
 
 torch.set_num_threads(1)
 FAST = WalkOnSpheres(walks=32, eps=1e-3)

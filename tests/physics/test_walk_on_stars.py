@@ -22,7 +22,7 @@ from sciml.physics.geometry import (
 from sciml.physics.walks.green import directions
 from sciml.physics.walks.loop import Walks
 from sciml.physics.walks.spheres import WalkOnSpheres
-from sciml.physics.walks.stars import Mixed, Stars, WalkOnStars
+from sciml.physics.walks.stars import Mixed, StarRule, WalkOnStars
 
 SQUARE = Polygon([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]])
 TRIANGLE = Polygon([[0.0, 0.0], [2.0, 0.3], [0.5, 1.5]])
@@ -408,7 +408,7 @@ def test_no_step_changes_the_mean(name, problem):
     walls and from inside, next to silhouettes and absorbing edges. Far sharper than whole walks.
     """
     domain, (equation, u), n = SHAPES[name], problem, 4000
-    rule = Stars(domain, 1e-3 * domain.scale(), equation)
+    rule = StarRule(domain, 1e-3 * domain.scale(), equation)
     x, i = domain.columns(domain.sample_interior(n, stream(), torch.float64))
     walks, generator = Walks.start(x, i, 1), stream(1)
     rule.begin(walks)

@@ -14,7 +14,7 @@ from sciml.physics.geometry import Box, MixedBox, MixedPolygon, Polygon, l_shape
 from sciml.physics.walks.green import directions, exit_weight, greens_function, survival
 from sciml.physics.walks.loop import Walks
 from sciml.physics.walks.spheres import WalkOnSpheres
-from sciml.physics.walks.stars import Mixed, Stars, WalkOnStars
+from sciml.physics.walks.stars import Mixed, StarRule, WalkOnStars
 
 
 def stream(step=0):
@@ -70,7 +70,7 @@ def test_no_step_changes_the_mean(dim, walls, sigma):
     if sigma and dim > 3:
         pytest.skip("screening in two and three dimensions only")
     domain, n = box(dim, walls), 20_000
-    rule = Stars(domain, 1e-3 * domain.scale(), bowl_problem(dim, sigma))
+    rule = StarRule(domain, 1e-3 * domain.scale(), bowl_problem(dim, sigma))
     if sigma:
         rule = replace(rule, rate=torch.tensor([sigma], dtype=torch.float64))
     x, i = domain.columns(domain.sample_interior(n, stream(), torch.float64))

@@ -5,7 +5,8 @@ import torch
 from tiny_model import StaticProblem, TinyNetwork, TinyProblem
 
 from sciml.networks.pointwise.trial import TrialSolution
-from sciml.pretrained import class_table, save_pretrained, training_ranges
+from sciml.pretrained import save_pretrained, training_ranges
+from sciml.pretrained.classes import class_table
 
 
 @pytest.fixture

@@ -7,8 +7,10 @@ import sys
 import pytest
 import torch
 
-from sciml.pretrained import card, example, list_pretrained, load_pretrained
-from sciml.pretrained.folder import SHIPPED, read_spec
+from sciml.pretrained import list_pretrained, load_pretrained
+from sciml.pretrained.files.folder import SHIPPED
+from sciml.pretrained.files.model_description import read_spec
+from sciml.pretrained.saving import card, example
 
 SIGNS = {
     "wos_poisson2d": "Laplacian u = -f",

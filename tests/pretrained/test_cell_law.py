@@ -11,8 +11,8 @@ from sciml.cli.main import main
 from sciml.errors import InvalidArgument
 from sciml.physics.solids import DiskCell
 from sciml.pretrained import load_pretrained
-from sciml.pretrained.save import write
-from sciml.pretrained.trained_law import recorded_cell, verify_law
+from sciml.pretrained.judging.trained_law import recorded_cell, verify_law
+from sciml.pretrained.saving.save import write
 from sciml.testing import runs
 
 WORDS = (

@@ -14,7 +14,7 @@ from sciml.physics.problems.semilinear import SemilinearHeat
 from sciml.physics.problems.unit_ball import Poisson
 from sciml.physics.problems.wave import Wave
 from sciml.pretrained import load_pretrained, save_pretrained, training_ranges
-from sciml.pretrained.joint import Joint, beyond, joint_range, judged, rare
+from sciml.pretrained.checks.joint import Joint, beyond, joint_range, judged, rare
 
 PROBLEM = HJBLQG(dim=30)
 

@@ -11,8 +11,8 @@ import torch
 from sciml.networks.elliptic.wos_fno import WosFNO
 from sciml.networks.elliptic.wos_gino import WosGINO
 from sciml.pretrained import list_pretrained, load_pretrained, save_operator
-from sciml.pretrained.folder import SHIPPED
-from sciml.pretrained.trained_constraint import is_constrained
+from sciml.pretrained.files.folder import SHIPPED
+from sciml.pretrained.judging.trained_constraint import is_constrained
 
 
 def inputs_of(operator, count=2, seed=0):

@@ -22,7 +22,7 @@ from sciml.networks.pointwise.mlp import MLP
 from sciml.networks.pointwise.trial import TrialSolution
 from sciml.physics.problems.unit_ball import Poisson
 from sciml.pretrained import load_pretrained, save_operator, save_pretrained, training_ranges
-from sciml.pretrained.operator import PretrainedOperator
+from sciml.pretrained.predictors.pretrained_operator import PretrainedOperator
 
 FEW, MANY = 40, 1000
 SLOWEST = 30.0  # seconds that a case may take

@@ -9,7 +9,8 @@ import torch
 
 from sciml.cli.verbs import predict as verb
 from sciml.errors import InvalidArgument, InvalidType, PretrainedError, RangeWarning
-from sciml.pretrained import PretrainedOperator, class_table, load_pretrained, save_operator
+from sciml.pretrained import PretrainedOperator, load_pretrained, save_operator
+from sciml.pretrained.classes import class_table
 from sciml.solvers import Anderson
 
 

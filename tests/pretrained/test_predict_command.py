@@ -108,7 +108,7 @@ def test_neither_lightning_nor_hydra_is_imported(saved, points, tmp_path):
                 raise ImportError("blocked: " + name)
 
     sys.meta_path.insert(0, Blocker())
-    from sciml.pretrained import class_table
+    from sciml.pretrained.classes import class_table
     sys.path.insert(0, {str(__file__).rpartition("/")[0]!r})
     class_table.CLASSES["problem"]["TinyProblem"] = "tiny_model:TinyProblem"
     class_table.CLASSES["network"]["TinyNetwork"] = "tiny_model:TinyNetwork"

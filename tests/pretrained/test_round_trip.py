@@ -9,7 +9,7 @@ import torch
 
 from sciml.errors import InvalidArgument, InvalidType, PretrainedError, RangeWarning
 from sciml.pretrained import list_pretrained, load_pretrained, save_pretrained
-from sciml.pretrained.save import update_metrics
+from sciml.pretrained.saving.save import update_metrics
 
 
 def inside(n=9, dim=5):

@@ -9,7 +9,12 @@ from sciml.physics.elliptic.elliptic_grid import Grid, grid_inputs
 from sciml.physics.elliptic.elliptic_problem import Dirichlet
 from sciml.physics.geometry import Annulus, Ball, Box, Ellipse, union
 from sciml.pretrained import load_pretrained
-from sciml.pretrained.distance_checks import check_boundary, check_cloud, check_distance, features
+from sciml.pretrained.checks.distance_checks import (
+    check_boundary,
+    check_cloud,
+    check_distance,
+    features,
+)
 
 GRID = Grid(44)
 

@@ -19,12 +19,12 @@ from sciml.physics.walks.distance_table import inside_points
 from sciml.physics.walks.spheres import WalkOnSpheres
 from sciml.physics.walks.verification import verify
 from sciml.pretrained import list_pretrained, load_pretrained
-from sciml.pretrained.example import preconditions
-from sciml.pretrained.folder import SHIPPED
-from sciml.pretrained.save import write
-from sciml.pretrained.trained_constraint import is_constrained, verify_constrained
-from sciml.pretrained.trained_elliptic import judged
-from sciml.pretrained.trained_law import is_law, recorded_cell
+from sciml.pretrained.files.folder import SHIPPED
+from sciml.pretrained.judging.trained_constraint import is_constrained, verify_constrained
+from sciml.pretrained.judging.trained_elliptic import judged
+from sciml.pretrained.judging.trained_law import is_law, recorded_cell
+from sciml.pretrained.saving.example import preconditions
+from sciml.pretrained.saving.save import write
 from sciml.testing.shipped import LARGEST, measure
 
 LAWS = [name for name in list_pretrained() if is_law(load_pretrained(name))]

@@ -7,7 +7,7 @@ import torch
 from sciml.networks.preconditioners import LearnedPreconditioner
 from sciml.physics.fluids import RandomDomains
 from sciml.pretrained import load_pretrained
-from sciml.pretrained.folder import SHIPPED
+from sciml.pretrained.files.folder import SHIPPED
 from sciml.solvers import Status
 from sciml.solvers.linear import FlexibleCG, IncompleteCholesky, Multigrid, guarded
 

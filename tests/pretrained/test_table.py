@@ -5,7 +5,8 @@ from sciml.cli.paths import config_dir
 from sciml.errors import PretrainedError
 from sciml.networks.pointwise.trial import TrialSolution
 from sciml.pretrained import load_pretrained, save_pretrained, training_ranges
-from sciml.pretrained.class_table import CLASSES, build, name_of, resolve
+from sciml.pretrained.classes.class_table import CLASSES, name_of, resolve
+from sciml.pretrained.classes.described_objects import build
 
 
 @pytest.mark.parametrize(("kind", "name"), [(k, n) for k in CLASSES for n in CLASSES[k]])

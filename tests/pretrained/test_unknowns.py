@@ -7,7 +7,7 @@ from torch import nn
 from sciml.networks.pointwise.mlp import MLP
 from sciml.networks.pointwise.trial import TrialSolution
 from sciml.physics.pde import PDE
-from sciml.pretrained import weights
+from sciml.pretrained.files import weights
 
 torch.set_num_threads(1)
 

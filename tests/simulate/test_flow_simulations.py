@@ -13,9 +13,9 @@ import pytest
 import torch
 
 from sciml.cli.main import main
-from sciml.errors import InvalidArgument
+from sciml.errors import ConvergenceError, InvalidArgument
 from sciml.networks.preconditioners.learned_multigrid import LearnedMultigrid
-from sciml.simulate import PressureSolvers, Smoke
+from sciml.simulate import PressureSolvers, Smoke, flow_simulation
 from sciml.simulate.pressure_solvers import network_of
 
 SMALL = ("grid=24", "steps=6", "every=3", "save_every=2")
@@ -124,6 +124,30 @@ def test_wrong_words_are_told(words, said, tmp_path, capsys):
     rest = [word for word in ("grid=16", "steps=2") if word.partition("=")[0] not in keys]
     assert simulate("smoke", *rest, *words, f"out={tmp_path / 'x'}") == 2
     assert said in capsys.readouterr().err
+
+
+def test_what_is_refused_leaves_no_folder(tmp_path, monkeypatch, capsys):
+    """Also what is refused in the first step, when the folder is there already."""
+    for words in (("smoke", "solver=learned", "model=nothing"), ("smoke", "resume=true")):
+        assert simulate(*words, f"out={tmp_path}/runs/x") == 2
+        assert not list(tmp_path.iterdir())
+
+    def refused(*given):
+        raise ConvergenceError("the pressure", "a solution")
+
+    monkeypatch.setattr(flow_simulation, "advanced", refused)
+    assert simulate("smoke", *SMALL, f"out={tmp_path}/runs/x") == 2
+    assert "the pressure" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_finished_run_gets_its_table_back(tmp_path):
+    out = tmp_path / "run"
+    assert simulate("smoke", *SMALL, f"out={out}") == 0
+    table = (out / "steps.csv").read_text()
+    (out / "steps.csv").unlink()
+    assert simulate("smoke", *SMALL, "resume=true", f"out={out}") == 0
+    assert (out / "steps.csv").read_text() == table
 
 
 def test_another_simulation_is_not_continued(tmp_path, capsys):

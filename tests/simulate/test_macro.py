@@ -85,8 +85,8 @@ def test_newton_is_quadratic_with_a_tangent_that_is_not_symmetric():
     """The exact derivative of a law without an energy: its transpose would converge linearly."""
     law = STIFF * np.array([[1.0, 1.3, 1.0], [0.8, 1.0, 1.0], [1.0, 1.0, 1.0]])
     law[0, 2], law[2, 1] = 200.0, -150.0
-    micro = operator(law)
     torch.manual_seed(2)
+    micro = operator(law)
     torch.nn.init.normal_(micro.network.branch.output.weight, std=20.0)
     (step,) = MacroSolver(block(), micro, rtol=1e-11).solve().steps
     residuals = np.array(step.residuals)

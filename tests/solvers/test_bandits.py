@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from sciml.errors import InvalidArgument
+from sciml.solvers.bandits import ChebyshevBandit, TsallisINF
 from sciml.solvers.linear import Stencil, around
-from sciml.solvers.linear.bandits import ChebyshevBandit, TsallisINF
 from sciml.solvers.linear.relaxation import best_omega, sor
 
 INTERVAL = (-0.15, 0.45)

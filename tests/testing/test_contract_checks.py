@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from sciml.autodiff.streams import Streams
-from sciml.data.collocation import Batch
+from sciml.data.collocation import CollocationBatch
 from sciml.errors import ConfigError
 from sciml.physics.pde import Points
 from sciml.testing import contract, runs
@@ -23,7 +23,7 @@ WORDS = [
 def test_batches_of_two_ranks_become_one():
     def batch(rank):
         points = Points(torch.full((2, 3), float(rank)), None, torch.full((2,), float(rank)))
-        return Batch(points, {"origin": points}, Streams(5, 7, rank, 2), {"interior": 4})
+        return CollocationBatch(points, {"origin": points}, Streams(5, 7, rank, 2), {"interior": 4})
 
     one = joined([batch(0), batch(1)])
     assert one.points.x.tolist() == [[0.0] * 3] * 2 + [[1.0] * 3] * 2 and one.points.t is None

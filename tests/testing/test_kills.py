@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 
-from sciml.testing import kills
+from sciml.testing import finished_runs, kills
 
 POINTS = "data.points=64 data.condition_points=16 network.width=16"
 WALKS = (
@@ -44,10 +44,17 @@ def test_killed_runs_end_as_if_nothing_had_happened(model):
 
 def test_what_is_compared():
     a, b = {"x": [torch.ones(2), (1, "y")]}, {"x": [torch.ones(2), (1, "y")]}
-    assert kills.same(a, b)
+    assert finished_runs.same(a, b)
     b["x"][0] = torch.tensor([1.0, 1.0 + 2**-23])
-    assert not kills.same(a, b)
+    assert not finished_runs.same(a, b)
     assert kills.end(kills.start(["model=nothing"])) == 2
+
+
+def test_what_tells_the_time_is_not_compared(tmp_path):
+    names = ("train/samples_per_s", "train/walk_share", "curvature/share")
+    names += ("data/share_of_time_reading", "train/grad_norm")
+    (tmp_path / "metrics.csv").write_text(",".join(("step", *names)) + "\n0,1,2,3,4,5\n")
+    assert kills.rows(tmp_path) == [{"step": "0", "train/grad_norm": "5"}]
 
 
 def test_moments_are_spread_over_the_whole_run():
@@ -81,9 +88,9 @@ def test_a_record_is_compared_with_what_was_killed(tmp_path):
     }
     for name, (seed, status, wanted) in cases.items():
         found = folder(tmp_path / name, seed, status, 0.5 if name == "early" else 1.0)
-        assert kills.untruth(found, whole, old) == wanted, name
-    assert kills.untruth(tmp_path / "untouched", whole, None) == "the record of seed 77"
+        assert finished_runs.untruth(found, whole, old) == wanted, name
+    assert finished_runs.untruth(tmp_path / "untouched", whole, None) == "the record of seed 77"
     (tmp_path / "untouched" / "metrics.csv").unlink()
-    assert "is not whole" in kills.untruth(tmp_path / "untouched", whole, old)
+    assert "is not whole" in finished_runs.untruth(tmp_path / "untouched", whole, old)
     (tmp_path / "running" / "metrics.json").unlink()
-    assert kills.untruth(tmp_path / "running", whole, old) == "metrics without a record"
+    assert finished_runs.untruth(tmp_path / "running", whole, old) == "metrics without a record"

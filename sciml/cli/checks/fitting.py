@@ -6,8 +6,8 @@ import inspect
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from sciml.cli.targets import preflight
-from sciml.cli.typed.overrides import PARTS, consumers
+from sciml.cli.targets import resolving
+from sciml.cli.typed.replaced_choices import PARTS, consumers
 
 Config = Mapping[str, Any]
 
@@ -56,10 +56,10 @@ def missing(config: Config) -> list[str]:
     """Parts that something needs and that are not there."""
     found = []
     for group in ("data", "network", "module"):
-        cls = preflight.class_of(config, group)
+        cls = resolving.class_of(config, group)
         if cls is None:
             continue
-        known, _ = preflight.arguments(cls)
+        known, _ = resolving.arguments(cls)
         for part in (*PARTS, "data", "optimizer"):
             needed = part in known and known[part].default is inspect.Parameter.empty
             if needed and not config.get(part) and part not in config[group]:
@@ -85,10 +85,10 @@ def inputs_of(network: Any) -> set[str] | None:
 
 def network_for_module(config: Config) -> str | None:
     """A network of a kind that the module does not train."""
-    module, network = preflight.class_of(config, "module"), preflight.class_of(config, "network")
+    module, network = resolving.class_of(config, "module"), resolving.class_of(config, "network")
     if module is None or not inspect.isclass(network):
         return None
-    wanted = preflight.annotations(module).get("network")
+    wanted = resolving.annotations(module).get("network")
     if inspect.isclass(wanted) and wanted is not Any and not issubclass(network, wanted):
         return (
             f"network {network.__name__} does not fit module {module.__name__}, which trains a "
@@ -99,10 +99,10 @@ def network_for_module(config: Config) -> str | None:
 
 def data_for_module(config: Config) -> str | None:
     """Pairs of inputs and answers for a method on equations, or the other way round."""
-    module, data = preflight.class_of(config, "module"), preflight.class_of(config, "data")
+    module, data = resolving.class_of(config, "module"), resolving.class_of(config, "data")
     if module is None or data is None or input_of(data) is None:
         return None
-    equations = "problem" in preflight.arguments(module)[0]
+    equations = "problem" in resolving.arguments(module)[0]
     if equations and input_of(data) != "t":
         return (
             f"module {module.__name__} trains on points of an equation, and data {data.__name__} "
@@ -118,10 +118,10 @@ def data_for_module(config: Config) -> str | None:
 
 def problem_for_parts(config: Config) -> list[str]:
     """A system of equations with the method for one unknown, or the other way round."""
-    problem, found = preflight.class_of(config, "problem"), []
+    problem, found = resolving.class_of(config, "problem"), []
     for group, instead in (("module", "pinn or sdgd_pinn"), ("data", "point_sets or collocation")):
-        cls = preflight.class_of(config, group)
-        wanted = preflight.annotations(cls).get("problem") if inspect.isclass(cls) else None
+        cls = resolving.class_of(config, group)
+        wanted = resolving.annotations(cls).get("problem") if inspect.isclass(cls) else None
         if not inspect.isclass(problem) or not inspect.isclass(wanted):
             continue
         if Protocol in wanted.__bases__:  # says what it calls, and is not asked
@@ -138,7 +138,7 @@ def problem_for_parts(config: Config) -> list[str]:
 
 def network_for_data(config: Config) -> str | None:
     """A network whose inputs are not what the batches hold."""
-    data, network = preflight.class_of(config, "data"), preflight.class_of(config, "network")
+    data, network = resolving.class_of(config, "data"), resolving.class_of(config, "network")
     if data is None or not inspect.isclass(network):
         return None
     wanted, found = input_of(data), inputs_of(network)

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from sciml.cli.targets import preflight
+from sciml.cli.targets import resolving
 from sciml.errors import did_you_mean
 
 Config = Mapping[str, Any]
@@ -140,7 +140,7 @@ def training(config: Config) -> list[str]:
 
 def monitors(config: Config) -> list[str]:
     """Metrics that decide about a checkpoint and that no validation computes."""
-    module = preflight.class_of(config, "module")
+    module = resolving.class_of(config, "module")
     bases = [base.__name__ for base in getattr(module, "__mro__", ())]
     known = next((MONITORED[name] for name in bases if name in MONITORED), None)
     found = []

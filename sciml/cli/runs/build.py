@@ -15,12 +15,12 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from sciml.cli.runs import initial
-from sciml.cli.targets import preflight
 from sciml.cli.checks.values import memory
+from sciml.cli.runs import initial
+from sciml.cli.targets import resolving
 from sciml.errors import ConfigError, PretrainedError, SciMLError
 from sciml.optim import schedules
-from sciml.pretrained.weights import Bounded
+from sciml.pretrained.files.weights import Bounded
 
 # What constructors raise on arguments that they cannot use.
 REFUSALS = (MisconfigurationException, ArithmeticError, AssertionError, AttributeError)
@@ -64,8 +64,8 @@ def prepare(
     path: str, node: Mapping[str, Any], supplied: Mapping[str, Any]
 ) -> tuple[Any, dict[str, Any]]:
     """Return the target of a node and the arguments it is to be called with."""
-    target = preflight.resolve(node["_target_"])
-    known, _ = preflight.arguments(target)
+    target = resolving.resolve(node["_target_"])
+    known, _ = resolving.arguments(target)
     given = {name: value for name, value in supplied.items() if name in known}
     for key, value in node.items():
         if key != "_target_":
@@ -93,7 +93,7 @@ def rehearse(config: Mapping[str, Any], run_dir: Path) -> None:
                 made = make(name, config[name], {})
                 getattr(made, "needs", None)  # a system is read, which finds what is wrong with it
         layer = torch.nn.Linear(1, 1)
-        known, _ = preflight.arguments(preflight.resolve(config["optimizer"]["_target_"]))
+        known, _ = resolving.arguments(resolving.resolve(config["optimizer"]["_target_"]))
         first = next(iter(known), "params")
         given = layer if first == "module" else list(layer.parameters())
         optimizer = make("optimizer", config["optimizer"], {first: given})
@@ -143,7 +143,7 @@ def facts(config: Mapping[str, Any], run_dir: Path) -> dict[str, Any]:
         "run_dir": run_dir,
         "save_dir": str(run_dir),
         "model": config["model"],
-        "optimizer": preflight.resolve(config["optimizer"]["_target_"]).__name__.lower(),
+        "optimizer": resolving.resolve(config["optimizer"]["_target_"]).__name__.lower(),
         "config": config,
         "seed": config["seed"],
     }

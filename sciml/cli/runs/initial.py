@@ -18,8 +18,9 @@ import torch
 from torch import nn
 
 from sciml.errors import ConfigError, did_you_mean
-from sciml.pretrained import weights
-from sciml.pretrained.folder import find, member, read_spec
+from sciml.pretrained.files import weights
+from sciml.pretrained.files.folder import find, member
+from sciml.pretrained.files.model_description import read_spec
 
 log = logging.getLogger("sciml")
 LISTED = 8

@@ -12,10 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from sciml.cli import paths
-from sciml.cli.records import resume
-from sciml.cli.records import run_folder
 from sciml.cli.memory import beyond_memory
-from sciml.cli.records.rank_watch import FIRST, LOOK, Ranks, mark_failed, said, watch_children, watch_parent
+from sciml.cli.records import read_checkpoint, resume, run_folder
+from sciml.cli.records.rank_watch import (
+    FIRST,
+    LOOK,
+    Ranks,
+    mark_failed,
+    said,
+    watch_children,
+    watch_parent,
+)
 from sciml.errors import ConfigError, ConvergenceError, RunFailed, SciMLError, TrainingDiverged
 
 log = logging.getLogger("sciml")
@@ -25,7 +32,7 @@ def train(
     config: Mapping[str, Any],
     run_dir: Path,
     command: str,
-    found: resume.Checkpoint | None = None,
+    found: read_checkpoint.Checkpoint | None = None,
     *,
     sweep: bool = False,
 ) -> int:
@@ -97,7 +104,7 @@ def _train(
     config: Mapping[str, Any],
     run_dir: Path,
     command: str,
-    found: resume.Checkpoint | None,
+    found: read_checkpoint.Checkpoint | None,
     used: bool,
     stop: Any,
     ranks: Ranks,

@@ -101,7 +101,7 @@ def _whole(key: str, value: str | None) -> int | None:
 
 def _node(name: str, changes: Sequence[str]) -> dict[str, Any]:
     """Return the checked configuration of a data set."""
-    from sciml.cli.targets import preflight
+    from sciml.cli.targets import resolving
     from sciml.cli.verbs.data_node import data_node
     from sciml.data.steps import StepData
 
@@ -109,6 +109,6 @@ def _node(name: str, changes: Sequence[str]) -> dict[str, Any]:
     if name not in names:
         raise ConfigError(f"data={name} is unknown", hint=did_you_mean(name, names))
     node = data_node(name, changes)
-    if not issubclass(preflight.resolve(node["_target_"]), StepData):
+    if not issubclass(resolving.resolve(node["_target_"]), StepData):
         raise ConfigError(f"data={name}", "a set with inputs and answers", "It draws points only")
     return node

@@ -38,7 +38,8 @@ def entries(kind: str) -> list[tuple[str, str]]:
     """Return names and one line on each, of one kind."""
     if kind == "pretrained":
         from sciml.pretrained import list_pretrained
-        from sciml.pretrained.folder import SHIPPED, read_spec
+        from sciml.pretrained.files.folder import SHIPPED
+        from sciml.pretrained.files.model_description import read_spec
 
         return [(name, read_spec(SHIPPED / name)["description"]) for name in list_pretrained()]
     group = kind.removesuffix("s")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import sys
 from collections.abc import Sequence
@@ -65,7 +66,14 @@ def _run(name: str, cls: type[Simulation], words: Sequence[str]) -> int:
             if hasattr(wanted, "resume")
             else f"Type another {OUT}=FOLDER",
         )
-    metrics = wanted.run(folder, print)
+    made = [place for place in (folder / "frames", folder, *folder.parents) if not place.exists()]
+    try:
+        metrics = wanted.run(folder, print)
+    except SciMLError:
+        for place in made:  # those that are empty: what was refused leaves nothing behind
+            with contextlib.suppress(OSError):
+                place.rmdir()
+        raise
     width = max(map(len, metrics), default=0)
     for key, value in metrics.items():
         print(f"  {key:<{width}}  {value:.6g}")

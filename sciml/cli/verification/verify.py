@@ -22,12 +22,13 @@ from sciml.cli.verbs.predict import device_of, show_warnings
 from sciml.cli.verification import verify_constrained, verify_fields, verify_law
 from sciml.errors import InvalidArgument, SciMLError
 from sciml.physics.walks.spheres import WalkOnSpheres
-from sciml.physics.walks.verification import DEFINITION, Verification, verify
+from sciml.physics.walks.verification import verify
+from sciml.physics.walks.verified_errors import DEFINITION, Verification
 from sciml.pretrained import load_pretrained
-from sciml.pretrained.field_operator import is_field_operator
-from sciml.pretrained.trained_constraint import is_constrained
-from sciml.pretrained.trained_elliptic import judged
-from sciml.pretrained.trained_law import is_law
+from sciml.pretrained.judging.field_operator import is_field_operator
+from sciml.pretrained.judging.trained_constraint import is_constrained
+from sciml.pretrained.judging.trained_elliptic import judged
+from sciml.pretrained.judging.trained_law import is_law
 
 # Where a card records the error that is estimated here.
 RECORD = "family/rel_l2_pooled"

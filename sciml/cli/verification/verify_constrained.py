@@ -7,8 +7,12 @@ from pathlib import Path
 
 import torch
 
-from sciml.pretrained.operator import PretrainedOperator
-from sciml.pretrained.trained_constraint import ConstrainedVerification, Horizon, verify_constrained
+from sciml.pretrained.judging.trained_constraint import (
+    ConstrainedVerification,
+    Horizon,
+    verify_constrained,
+)
+from sciml.pretrained.predictors.pretrained_operator import PretrainedOperator
 
 
 def run(model: PretrainedOperator, arguments: argparse.Namespace, output: Path) -> int:

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from sciml.errors import PretrainedError
-from sciml.pretrained.field_operator import FieldVerification, fresh_inputs, verify_fields
-from sciml.pretrained.operator import PretrainedOperator
+from sciml.pretrained.judging.field_operator import FieldVerification, fresh_inputs, verify_fields
+from sciml.pretrained.predictors.pretrained_operator import PretrainedOperator
 
 
 def run(model: PretrainedOperator, arguments: argparse.Namespace, output: Path) -> int:

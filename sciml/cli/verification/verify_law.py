@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from sciml.pretrained.operator import PretrainedOperator
-from sciml.pretrained.trained_law import LawVerification, verify_law
+from sciml.pretrained.judging.trained_law import LawVerification, verify_law
+from sciml.pretrained.predictors.pretrained_operator import PretrainedOperator
 
 
 def run(model: PretrainedOperator, arguments: argparse.Namespace, output: Path) -> int:

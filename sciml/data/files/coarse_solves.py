@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sciml.errors import InvalidArgument
 from sciml.networks.fields.coarse_input import coarse_solve
-from sciml.networks.fields.description import Fields
+from sciml.networks.fields.description import FieldSet
 
 
 class CoarseSolves:
@@ -22,7 +23,7 @@ class CoarseSolves:
         count: Samples of the file whose answers are kept; 0 to solve every time.
     """
 
-    def __init__(self, solver: Any, fields: Fields, count: int) -> None:
+    def __init__(self, solver: Any, fields: FieldSet, count: int) -> None:
         self.solver, self.fields = solver, fields
         self.known = np.zeros(count, dtype=bool)
         self.kept: Tensor | None = None
@@ -43,3 +44,30 @@ class CoarseSolves:
             self.kept[torch.from_numpy(rows)] = solved
             self.known[rows] = True
         return solved
+
+
+def prepared(solver: Any, grid: str, given: Tensor, target: Tensor, notes: list[str]) -> Any:
+    """Return a coarse solver for fields on a grid, fitted to samples where it has free numbers.
+
+    Args:
+        solver: See `sciml.networks.fields.coarse_input`.
+        grid: Name of the grid that the fields stand on.
+        given: Inputs `(B, C, *space)`.
+        target: Outputs, likewise.
+        notes: Gets a sentence on fitted numbers.
+
+    Raises:
+        InvalidArgument: For a solver on another grid.
+    """
+    if getattr(solver, "grid", grid) != grid:
+        raise InvalidArgument(
+            f"data.coarse with grid={solver.grid} for fields on a grid called {grid}",
+            "one grid",
+            f"Set grid: {grid} in data.coarse, or type data.grid={solver.grid}",
+        )
+    if not hasattr(solver, "fitted"):
+        return solver
+    solver = solver.fitted(given, target)
+    found = [f"{k} = {v:.4g}" for k, v in solver.node().items() if isinstance(v, float)]
+    notes.append(f"coarse solve fitted: {', '.join(found)}")
+    return solver

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from sciml.data.files.field_layout import Layout
-from sciml.data.files.rows import Rows
+from sciml.data.files.rows import FileRows
 from sciml.data.files.statistics import check_finite
 from sciml.data.readers import open_source
 from sciml.data.readers.source import Source
@@ -17,10 +17,10 @@ from sciml.errors import InvalidArgument
 
 CHUNK = 50  # samples looked at or evaluated at once
 
-TestSets = dict[str, tuple[Rows, np.ndarray, Layout]]
+TestSets = dict[str, tuple[FileRows, np.ndarray, Layout]]
 
 
-def pieces(rows: Rows, numbers: np.ndarray) -> Iterator[np.ndarray]:
+def pieces(rows: FileRows, numbers: np.ndarray) -> Iterator[np.ndarray]:
     """Yield row numbers in pieces that are read at once."""
     width = max(CHUNK, rows.block)
     for start in range(0, len(numbers), width):
@@ -28,7 +28,7 @@ def pieces(rows: Rows, numbers: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def without_skipped(
-    chosen: dict[str, np.ndarray], rows: Rows, skip: str | Sequence[int] | None
+    chosen: dict[str, np.ndarray], rows: FileRows, skip: str | Sequence[int] | None
 ) -> tuple[dict[str, np.ndarray], list[str]]:
     """Return the parts without the samples to skip, and a note on these.
 
@@ -55,7 +55,7 @@ def without_skipped(
     return kept, [f"{len(left)} samples are left out (data.skip)"]
 
 
-def not_finite(rows: Rows, numbers: np.ndarray) -> np.ndarray:
+def not_finite(rows: FileRows, numbers: np.ndarray) -> np.ndarray:
     """Return the row numbers of samples that hold a number that is none."""
     bad = []
     for piece in pieces(rows, numbers):
@@ -72,7 +72,7 @@ def test_sets(
     source: Source,
     layout: Layout,
     read: Callable[[Source], Layout],
-    rows: Callable[[Layout, int], Rows],
+    rows: Callable[[Layout, int], FileRows],
 ) -> TestSets:
     """Return rows, their numbers and the layout of every test file by name.
 
@@ -103,7 +103,7 @@ def test_sets(
     return found
 
 
-def check_evaluated(rows: Rows, numbers: np.ndarray, tests: Mapping, path: Path) -> None:
+def check_evaluated(rows: FileRows, numbers: np.ndarray, tests: Mapping, path: Path) -> None:
     """Refuse validation and test samples with numbers that are none.
 
     Args:
@@ -122,3 +122,14 @@ def check_evaluated(rows: Rows, numbers: np.ndarray, tests: Mapping, path: Path)
             piece = chosen[i : i + CHUNK]
             for name, value in held[piece].items():
                 check_finite(name, value, piece, where)
+
+
+def check_counts(**counts: int) -> None:
+    """Refuse settings that count something and are below one.
+
+    Raises:
+        InvalidArgument: Naming the first.
+    """
+    for name, value in counts.items():
+        if value < 1:
+            raise InvalidArgument(f"data.{name}={value}", "a positive integer")

@@ -13,7 +13,7 @@ from sciml.data.files.field_layout import SPACE, Layout
 from sciml.data.files.statistics import Moments, spread
 from sciml.data.readers.source import Array
 from sciml.errors import InvalidArgument
-from sciml.networks.fields.description import Fields
+from sciml.networks.fields.description import FieldSet
 
 TAKEN = {"chunk", "correct", "seed", "values", "steps", "self"}  # arguments of predict
 
@@ -74,7 +74,7 @@ def skeleton(
 
 
 def increments(
-    look: Fields, given: Tensor, target: Tensor, asked: bool | None, notes: list[str]
+    look: FieldSet, given: Tensor, target: Tensor, asked: bool | None, notes: list[str]
 ) -> list[int]:
     """Return the input channel that each output channel is a change of, -1 for none.
 
@@ -133,7 +133,7 @@ class Statistics:
     inputs: Moments
     outputs: Moments
 
-    def ranges(self, fields: Fields) -> dict[str, tuple[float, float]]:
+    def ranges(self, fields: FieldSet) -> dict[str, tuple[float, float]]:
         """Return least and greatest value of every input."""
         found, at = {}, 0
         for f in fields.inputs:
@@ -147,7 +147,7 @@ class Statistics:
 
 
 def statistics(
-    fields: Fields, pairs: Iterable[tuple[Tensor, Tensor]], notes: list[str]
+    fields: FieldSet, pairs: Iterable[tuple[Tensor, Tensor]], notes: list[str]
 ) -> Statistics:
     """Return means and deviations per channel.
 
@@ -193,7 +193,7 @@ def statistics(
     return Statistics(plain, before, after)
 
 
-def labels(fields: Fields) -> list[str]:
+def labels(fields: FieldSet) -> list[str]:
     """Return a name for every channel of the inputs, and of the coarse solve behind them."""
     named = [
         f.name if f.channels == 1 else f"{f.name}, channel {k}"
@@ -203,7 +203,7 @@ def labels(fields: Fields) -> list[str]:
     return named + [f"the coarse solve, channel {k}" for k in range(fields.solved)]
 
 
-def per_input(fields: Fields) -> dict[str, float]:
+def per_input(fields: FieldSet) -> dict[str, float]:
     """Return the standard deviation of each input over all its channels."""
     found, at = {}, 0
     for f in fields.inputs:
@@ -211,3 +211,15 @@ def per_input(fields: Fields) -> dict[str, float]:
         found[f.name] = float(std.square().mean().sqrt())
         at += f.channels
     return found
+
+
+def noisy(
+    fields: FieldSet, given: Mapping[str, Tensor], share: float, generator: torch.Generator
+) -> dict[str, Tensor]:
+    """Return inputs with normal noise, a share of the standard deviation of each in training."""
+    size = per_input(fields)
+    kicks = {
+        name: torch.randn(value.shape, generator=generator, dtype=value.dtype)
+        for name, value in given.items()
+    }
+    return {name: value + share * size[name] * kicks[name] for name, value in given.items()}

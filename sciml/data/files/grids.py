@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -18,6 +19,26 @@ def places(n: int, kind: str) -> np.ndarray:
     """Return the coordinates of n points between 0 and 1."""
     i = np.arange(n)
     return i / max(n - 1, 1) if kind == "both" else (i + 0.5 * (kind == "cells")) / n
+
+
+def is_periodic(
+    attributes: Mapping[str, Any], given: Tensor, target: Tensor, notes: list[str]
+) -> bool:
+    """Return whether a domain is periodic: as the file says, else as its fields look.
+
+    Args:
+        attributes: Of the file.
+        given: Inputs `(B, C, *space)`.
+        target: Outputs, likewise.
+        notes: Gets a sentence about a guess.
+    """
+    known = attributes.get("periodic")
+    if isinstance(known, list):
+        return all(known)
+    found = looks_periodic(given) and looks_periodic(target)
+    if found:
+        notes.append("looks periodic (data.periodic=false if it is not)")
+    return found
 
 
 def looks_periodic(value: Tensor) -> bool:

@@ -17,13 +17,15 @@ import torch
 from torch import Tensor
 
 from sciml.autodiff.streams import Streams
+from sciml.data.files.field_layout import SPACE, Layout
 from sciml.data.readers.source import Array
+from sciml.errors import InvalidArgument
 
 WINDOW = 8  # blocks among whose rows the order is shuffled
 BLOCK_BYTES = 2**23  # read at once, where the file has no larger chunks
 
 
-class Rows:
+class FileRows:
     """The arrays in use, thinned out, by row numbers of the file.
 
     Args:
@@ -136,3 +138,23 @@ def _epoch(seed: int, epoch: int, rows: np.ndarray, block: int, rank: int, own: 
         window = piece[start : start + width]
         found.append(window[torch.randperm(len(window), generator=within).numpy()])
     return np.concatenate(found)
+
+
+def rows_of(
+    layout: Layout, every_point: int | Sequence[int], every_time: int, memory: int, chunk: int
+) -> FileRows:
+    """Return the rows of the inputs and outputs that were recognised; the rest as for `FileRows`.
+
+    Raises:
+        InvalidArgument: For another number of directions.
+    """
+    letters = SPACE[: len(layout.space)]
+    points = [every_point] * len(letters) if isinstance(every_point, int) else list(every_point)
+    if len(points) != len(letters) or min(points, default=1) < 1:
+        raise InvalidArgument(
+            f"data.subsample={every_point} for {len(letters)} directions",
+            "a positive integer, or one per direction",
+        )
+    arrays = {a.name: a for a in (*layout.inputs, *layout.outputs)}
+    steps = dict(zip(letters, points, strict=True))
+    return FileRows(list(arrays.values()), steps, every_time, memory, chunk)

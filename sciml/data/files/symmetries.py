@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from sciml.autodiff.streams import Streams
-from sciml.data.files.regression import kernel_ridge, relative
+from sciml.data.regression import kernel_ridge, relative
 from sciml.errors import InvalidArgument, did_you_mean
-from sciml.networks.fields.description import Fields, from_channels, to_channels
+from sciml.networks.fields.description import FieldSet, from_channels, to_channels
 from sciml.networks.fields.views import NAMES, direction, view
 
 WORSE = 1.05  # times the error without a symmetry, from which on it is refused
@@ -32,7 +32,7 @@ class Symmetries:
         InvalidArgument: For an unknown name, or one that grid or data cannot have.
     """
 
-    def __init__(self, names: Sequence[str], fields: Fields) -> None:
+    def __init__(self, names: Sequence[str], fields: FieldSet) -> None:
         self.names, self.fields = tuple(names), fields
         for name in names:
             if name not in NAMES:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from sciml.data.files.field_layout import Layout
-from sciml.networks.fields.description import Fields
+from sciml.errors import InvalidArgument
+from sciml.networks.fields.description import FieldSet
 
 
 @dataclass(frozen=True)
@@ -53,11 +55,65 @@ class Windows:
         return given, answers
 
     def made(
-        self, fields: Fields, held: Mapping[str, Tensor], start: int, calls: int
+        self, fields: FieldSet, held: Mapping[str, Tensor], start: int, calls: int
     ) -> tuple[dict[str, Tensor], Tensor]:
         """Return inputs by name and the target `(B, calls * C, *space)`."""
         given, answers = self.cut(held, start, calls)
         return given, torch.cat([fields.target(answer) for answer in answers], 1)
+
+
+def rolls_out(layout: Layout, task: str) -> bool:
+    """Return whether a step is learned that is repeated.
+
+    Raises:
+        InvalidArgument: For a roll-out of what does not move.
+    """
+    if task == "rollout" and not layout.moving:
+        raise InvalidArgument(
+            "data.task=rollout without a trajectory",
+            "an array that is input and output",
+            "Type data.inputs=[NAME] data.outputs=[NAME] with the same name",
+        )
+    return bool(layout.moving) and task != "map"
+
+
+def most_calls(states: int, history: int, bundle: int, least: int, horizon: int | None) -> int:
+    """Return the calls of the network that evaluations make on trajectories.
+
+    Args:
+        states: Of a trajectory.
+        history: Of these that are given.
+        bundle: That a call answers with.
+        least: Calls that training makes.
+        horizon: Calls at most; None for whole trajectories.
+
+    Raises:
+        InvalidArgument: If trajectories are too short for training.
+    """
+    most = (states - history) // bundle
+    if most < least:
+        raise InvalidArgument(
+            f"data.history={history}, data.bundle={bundle} and data.steps={least} with {states} "
+            "times",
+            "history + bundle * steps times at most",
+        )
+    return most if horizon is None else min(horizon, most)
+
+
+def times_of(layout: Layout, known: np.ndarray | None, every: int) -> np.ndarray | None:
+    """Return the times of trajectories, None where nothing moves.
+
+    Args:
+        layout: What was recognised.
+        known: Times in the file; without fitting ones, states are counted.
+        every: Which of them are kept.
+    """
+    first = next((a for a in layout.outputs if "t" in a.axes), None)
+    if first is None:
+        return None
+    count = -(-first.shape[1 + first.axes.index("t")] // every)
+    known = known if known is None else known[::every][:count]
+    return known if known is not None and len(known) == count else np.arange(float(count))
 
 
 def _real(value: Tensor) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +9,8 @@ import numpy as np
 
 from sciml.data.readers import pdebench_layouts, well
 from sciml.data.readers.generic import assemble
-from sciml.data.readers.netcdf import axes_of, axis_of, named
+from sciml.data.readers.hdf5_nodes import numbers_of, rows_of
+from sciml.data.readers.named_axes import axes_of, axis_of, named
 from sciml.data.readers.source import KINDS, Array, Source
 from sciml.errors import InvalidArgument, optional
 
@@ -80,18 +80,3 @@ def _dims(node: h5py.Dataset) -> tuple[str, ...]:
     except (RuntimeError, KeyError):
         return ()
     return tuple(scales) if all(scales) else ()
-
-
-def rows_of(node: h5py.Dataset) -> Callable[[Any], np.ndarray]:
-    """Return what reads rows of a dataset."""
-    return lambda index: np.asarray(node[index])
-
-
-def numbers_of(file: h5py.File) -> dict[str, float]:
-    """Return the attributes of the root that are single numbers."""
-    found = {name: np.asarray(value) for name, value in file.attrs.items()}
-    return {
-        name: float(value.item())
-        for name, value in found.items()
-        if value.size == 1 and value.dtype.kind in KINDS
-    }

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sciml.data.readers.hdf5_nodes import numbers_of
 from sciml.data.readers.source import Array, Source
 from sciml.data.trajectories.pdebench import official_split
 from sciml.errors import InvalidArgument
@@ -58,8 +59,6 @@ def recognised(file: h5py.File, path: Path) -> Source | None:
             train = range(test.start)
         found.parts = {"train": np.asarray(train), "test": np.asarray(test)}
         found.notes.append("split as PDEBench's loaders do; data.split=random for another")
-    from sciml.data.readers.hdf5_files import numbers_of
-
     found.attributes |= numbers_of(file)
     return found
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from sciml.data.readers.generic import assemble
+from sciml.data.readers.single_files import READERS, open_file
 from sciml.data.readers.source import Array, Source, joined
 from sciml.errors import InvalidArgument
 
@@ -30,8 +31,6 @@ def read(path: Path) -> Source:
     Raises:
         InvalidArgument: If there are no files, or files of several formats, or they do not fit.
     """
-    from sciml.data.readers import READERS, open_source
-
     root = path / "data" if (path / "data").is_dir() else path  # The Well
     parts: dict[str, list[Path]] = {}
     for folder in sorted(p for p in root.iterdir() if p.is_dir()):
@@ -48,7 +47,7 @@ def read(path: Path) -> Source:
                 parts.setdefault(PARTS[word], []).append(file)
     parts = {name: parts[name] for name in ("train", "val", "test") if parts.get(name)}
     if parts:
-        sources = {name: [open_source(f) for f in files] for name, files in parts.items()}
+        sources = {name: [open_file(f) for f in files] for name, files in parts.items()}
         every = [s for found in sources.values() for s in found]
         counts = [_count(s) for s in every]
         ends = np.cumsum(counts)
@@ -96,12 +95,10 @@ def _named(files: list[Path]) -> dict[str, dict[str, Path]]:
 
 def _one_array_each(path: Path, named: dict[str, dict[str, Path]]) -> Source:
     """Return arrays that are a file each as one source."""
-    from sciml.data.readers import open_source
-
     order = [part for part in ("train", "val", "test", "") if part in named]
     every = []
     for part in order:
-        held = {n: next(iter(open_source(f).arrays.values())) for n, f in named[part].items()}
+        held = {n: next(iter(open_file(f).arrays.values())) for n, f in named[part].items()}
         arrays = {n: replace(a, name=n) for n, a in held.items()}
         source = assemble(path, "folder, one numpy array per file", arrays)
         every.append(replace(source, path=next(iter(named[part].values()))))
@@ -130,9 +127,7 @@ def _count(source: Source) -> int:
 
 def _one_each(path: Path, files: list[Path]) -> Source:
     """Return files that hold one sample each as one source."""
-    from sciml.data.readers import open_source
-
-    first = open_source(files[0])
+    first = open_file(files[0])
     single = files[0].suffix.lower() == ".npy"  # its one array is called like its file
     arrays = {}
     for name, array in first.arrays.items():
@@ -140,7 +135,7 @@ def _one_each(path: Path, files: list[Path]) -> Source:
         def read(index: Any, name: str = name, array: Array = array) -> np.ndarray:
             found = []
             for k in np.arange(len(files))[index]:
-                held = open_source(files[k]).arrays
+                held = open_file(files[k]).arrays
                 one = next(iter(held.values())) if single else held.get(name)
                 if one is None or one.shape != array.shape:
                     has = f"{name} {one.shape}" if one is not None else f"no {name}"

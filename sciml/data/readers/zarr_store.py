@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sciml.data.readers.netcdf import axes_of, axis_of, named
+from sciml.data.readers.named_axes import axes_of, axis_of, named
 from sciml.data.readers.source import Array, Source
 from sciml.errors import InvalidArgument, optional
 

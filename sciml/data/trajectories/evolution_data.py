@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sciml.arguments import made, takes
 from sciml.autodiff.streams import Streams
 from sciml.data.batch import Batch
 from sciml.data.epochs import epoch_places
@@ -77,6 +78,7 @@ class EvolutionData(StepData):
         ((2, 1, 24), (2, 5, 24))
     """
 
+    @takes(problem=made("times", "grids", "channels", what="a problem of sciml.physics.evolution"))
     def __init__(
         self,
         *,

@@ -12,7 +12,8 @@ import torch
 
 from sciml.autodiff.streams import Streams
 from sciml.data.batch import Batch
-from sciml.data.walk_labels.walk_data import CHUNK, VAL_SEED, WalkData, walk_statistics
+from sciml.data.walk_labels.node_walks import walk_statistics
+from sciml.data.walk_labels.walk_data import CHUNK, VAL_SEED, WalkData
 from sciml.data.walk_labels.walk_settings import check_settings
 from sciml.errors import InvalidArgument
 from sciml.physics.elliptic.elliptic_clouds import cloud_inputs

@@ -21,12 +21,12 @@ from torch import Tensor
 from sciml.autodiff.streams import Streams
 from sciml.data.batch import Batch
 from sciml.data.steps import StepData
-from sciml.data.walk_labels.walk_settings import check_settings
+from sciml.data.walk_labels.node_walks import at_nodes, walk_statistics, walked_nodes
+from sciml.data.walk_labels.walk_settings import check_cache, check_settings
 from sciml.errors import InvalidArgument
 from sciml.physics.elliptic.elliptic_families import Family, Instances, Law
 from sciml.physics.elliptic.elliptic_grid import Grid, Shapes, grid_inputs
 from sciml.physics.geometry import Domain
-from sciml.physics.walks.control_variate import estimate, fitted
 from sciml.physics.walks.distance_table import WalkTable, inside_points
 from sciml.physics.walks.estimate import Estimate
 from sciml.physics.walks.label_cache import LabelCache
@@ -34,7 +34,6 @@ from sciml.physics.walks.spheres import WalkOnSpheres
 
 VAL_SEED, TEST_SEED = 0x76616C, 0x74657374  # sets that do not depend on the run's seed
 FILE_SEED = 0x66696C65  # sets that are written to files only
-BAND = 0.1  # nodes this close to the boundary show where it is
 CHUNK = 16  # instances per chunk of validation and test sets
 
 
@@ -68,6 +67,17 @@ class WalkData(StepData):
 
     Raises:
         InvalidArgument: For settings that do not fit.
+
+    Example:
+        >>> from sciml.data import WalkData
+        >>> from sciml.physics.elliptic import StarPoisson
+        >>> data = WalkData(
+        ...     StarPoisson(), batch_size=2, pool=2, nodes=12, control=0, table=16,
+        ...     val_count=2, test_count=2,
+        ... )
+        >>> batch = data.batch(0)
+        >>> data.input_names, tuple(batch.target.shape)
+        (['sdf', 'boundary', 'source'], (2, 12, 12))
     """
 
     kind = "regression"
@@ -107,23 +117,15 @@ class WalkData(StepData):
             val_walks=val_walks,
             test_count=test_count,
         )
-        if cache and (pool == 0 or pool % batch_size):
-            raise InvalidArgument(
-                f"data.cache=true with data.pool={pool}", f"a multiple of batch_size={batch_size}"
-            )
-        if cache and walks == 0:
-            raise InvalidArgument("data.cache=true with data.walks=0", "labels to be kept")
+        if cache:
+            check_cache(pool, batch_size, walks)
         self.family, self.batch_size, self.pool = family, batch_size, pool
         self.grid = Grid(nodes, half, family.dim)
         self.walks, self.control, self.eps, self.max_steps = walks, control, eps, max_steps
         self.table, self.margin, self.cache = table, margin, cache
         self.val_count, self.val_walks, self.test_count = val_count, val_walks, test_count
-        self.sizes = {
-            "dim": family.dim,
-            "half": half,
-            "nodes": nodes,
-            "coefficients": list(family.coefficients),
-        }
+        self.sizes = {"dim": family.dim, "half": half, "nodes": nodes}
+        self.sizes["coefficients"] = list(family.coefficients)
         self.walked: dict[str, Tensor | float] = {}
         self._pool: tuple[Domain, Shapes] | None = None
         self._labels: LabelCache | None = None
@@ -219,17 +221,8 @@ class WalkData(StepData):
         generator: torch.Generator,
     ) -> tuple[Estimate, tuple[Tensor, Tensor]]:
         """Return estimates at the nodes inside, and which nodes these are."""
-        domain, problem = instances.domain, instances.problem
-        index, own = inside_points(self._mask(shapes))
-        d = self.grid.dim
-        nodes = self.grid.points(domain.count, index.device)
-        points = nodes.gather(1, index[..., None].expand(-1, -1, d))
-        psi = None
-        if self.control:
-            band, _ = inside_points(shapes.sdf.abs() < BAND)
-            on = shapes.closest.gather(1, band[..., None].expand(-1, -1, d))
-            psi = fitted(problem, domain, on, points, own, self.control, self.grid.half)
-        return estimate(engine, domain, problem, points, generator, psi), (index, own)
+        mask = self._mask(shapes)
+        return walked_nodes(engine, instances, shapes, mask, self.grid, self.control, generator)
 
     def _mask(self, shapes: Shapes) -> Tensor:
         """Return which nodes have labels, `(B, n^d)`."""
@@ -237,11 +230,7 @@ class WalkData(StepData):
 
     def _on_grid(self, values: Tensor, index: Tensor, own: Tensor) -> Tensor:
         """Return values `(B, m)` at their nodes, `(B, n, ..., n)`, zero elsewhere."""
-        count = len(values)
-        flat = values.new_zeros(count, self.grid.nodes**self.grid.dim)
-        # padding repeats the first node: added as zeros
-        flat = flat.scatter_add(1, index, torch.where(own, values, 0.0).nan_to_num())
-        return flat.view(count, *self.grid.shape)
+        return at_nodes(values, index, own, self.grid)
 
     def _batch(
         self,
@@ -338,12 +327,3 @@ class WalkData(StepData):
         super().load_state_dict(state_dict)
         if self.cache:
             self._cache().load_state_dict(state_dict["labels"])
-
-
-def walk_statistics(found: Estimate, start: float) -> dict[str, Tensor | float]:
-    """Return what walks did that began at the reading `start` of the clock."""
-    return {
-        "seconds": time.perf_counter() - start,
-        "steps": found.steps.nanmean(),
-        "truncated": found.truncated.nanmean(),
-    }

@@ -64,3 +64,17 @@ def check_settings(**settings: float) -> None:
         )
     if settings.get("val_walks", 0) % 4:
         raise InvalidArgument(f"data.val_walks={settings['val_walks']}", "a multiple of 4")
+
+
+def check_cache(pool: int, batch_size: int, walks: int) -> None:
+    """Refuse to keep labels of domains that do not come again, or that have none.
+
+    Raises:
+        InvalidArgument: Naming the settings.
+    """
+    if pool == 0 or pool % batch_size:
+        raise InvalidArgument(
+            f"data.cache=true with data.pool={pool}", f"a multiple of batch_size={batch_size}"
+        )
+    if walks == 0:
+        raise InvalidArgument("data.cache=true with data.walks=0", "labels to be kept")

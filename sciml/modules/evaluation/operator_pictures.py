@@ -9,14 +9,14 @@ import numpy as np
 from torch import Tensor
 
 from sciml.data.field_files import FieldFiles
-from sciml.networks.fields import Fields
+from sciml.networks.fields import FieldSet
 
 SHOWN = 3  # test samples
 FEW = 3  # channels of a line from which on they are drawn as a picture
 
 
 def pictures(
-    fields: Fields,
+    fields: FieldSet,
     files: FieldFiles,
     shown: Sequence[tuple[np.ndarray, ...]],
     rollout: Mapping[str, Sequence[float]],
@@ -60,7 +60,7 @@ def pictures(
     return {"fields": rows, "curves": curves}
 
 
-def _line(fields: Fields, files: FieldFiles, sample: tuple, rollout: Mapping) -> dict[str, Any]:
+def _line(fields: FieldSet, files: FieldFiles, sample: tuple, rollout: Mapping) -> dict[str, Any]:
     """Return one channel over the points, the last one of a roll-out."""
     _, target, prediction = sample
     k, x = -1 if rollout else 0, files.axis(0)
@@ -70,7 +70,7 @@ def _line(fields: Fields, files: FieldFiles, sample: tuple, rollout: Mapping) ->
     return {"x": x, "y": y, "xlabel": "x", "ylabel": name}
 
 
-def _plane(fields: Fields, files: FieldFiles, sample: tuple, rollout: Mapping) -> dict[str, Any]:
+def _plane(fields: FieldSet, files: FieldFiles, sample: tuple, rollout: Mapping) -> dict[str, Any]:
     """Return one channel in the plane, the last one of a roll-out, at the first z."""
     packed, target, prediction = sample
     k = -1 if rollout else 0
@@ -85,7 +85,7 @@ def _plane(fields: Fields, files: FieldFiles, sample: tuple, rollout: Mapping) -
     return row
 
 
-def _space_time(fields: Fields, files: FieldFiles, target: np.ndarray) -> dict[str, Any]:
+def _space_time(fields: FieldSet, files: FieldFiles, target: np.ndarray) -> dict[str, Any]:
     """Return the axes of a picture `(times or channels, x)`."""
     times = files.times
     c, x = fields.outputs[0].sizes.get("c", 1), files.axis(0)

@@ -1,6 +1,6 @@
 """What the test of an operator on files finds beside its errors.
 
-Baselines need no training (`sciml.data.files.regression`): `test/skill` is the error over that of
+Baselines need no training (`sciml.data.regression`): `test/skill` is the error over that of
 the best of them. With a coarse solve, `test/coarse/rel_l2` is that solve's own error.
 
 `test/band/low`, `mid` and `high` are the errors in thirds of the wave numbers over the size of the
@@ -19,9 +19,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sciml.data import regression
 from sciml.data.batch import Batch
 from sciml.data.field_files import FieldFiles
-from sciml.data.files import regression
 from sciml.modules.evaluation.operator_pictures import SHOWN, pictures
 from sciml.modules.evaluation.scores import Regression, everyone
 from sciml.modules.evaluation.tally import Tally

@@ -11,7 +11,7 @@ from torch import Tensor
 from sciml.modules.evaluation.scores import everyone
 from sciml.modules.evaluation.training_law import TrainingLaw
 from sciml.physics.pde import PDE, Points
-from sciml.physics.references.baselines import Baselines, skills
+from sciml.physics.references.baselines import BaselineFit, skills
 
 SCATTER = 2000  # test points kept for the picture of predicted against reference values
 
@@ -31,7 +31,7 @@ class Report:
     def __init__(self, problem: PDE, points: int) -> None:
         self.problem = problem
         self.metrics: dict[str, float] = {}
-        self._baselines = Baselines(problem, points)
+        self._baselines = BaselineFit(problem, points)
         self._sums: Tensor | None = None
         self._largest: Tensor | None = None
         self._shown: list[Tensor] = []

@@ -86,7 +86,7 @@ class ResidualAttention(RowWeights):
             return torch.ones_like(p.x[:, 0])
         return self.multipliers[self._place[name], self._slice].to(p.x)
 
-    def look(self, p: PointSet, residuals: Mapping[str, Tensor], streams: Streams) -> None:
+    def update(self, p: PointSet, residuals: Mapping[str, Tensor], streams: Streams) -> None:
         """Update the multipliers."""
         found = p.x.new_zeros(len(residuals), len(p) * streams.world)
         for name, r in residuals.items():

@@ -24,12 +24,25 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from sciml.errors import InvalidArgument, did_you_mean
 from sciml.optim.curvature.terms import LossTerm
 from sciml.optim.flat import flatten
 
 RULES = ("none", "gradnorm", "ntk")
 KEEP = 0.9  # share of the average that stays at an update
 PROBES = 8
+
+
+def check_balance(rule: str, every: int) -> None:
+    """Refuse an unknown rule, and steps between updates that cannot be.
+
+    Raises:
+        InvalidArgument: Naming the setting.
+    """
+    if rule not in RULES:
+        raise InvalidArgument(f"module.balance={rule}", "a rule", did_you_mean(rule, RULES))
+    if every < 1:
+        raise InvalidArgument(f"module.balance_every={every}", "a positive integer")
 
 
 def balanced(

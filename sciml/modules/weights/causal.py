@@ -25,6 +25,7 @@ from sciml.errors import InvalidArgument
 from sciml.modules.weights.row_weights import RowWeights, summed
 from sciml.physics.systems import PointSet, System
 
+LADDER = (1e-2, 1e-1, 1.0, 1e1, 1e2)  # of the paper
 REACHED = 0.99  # smallest weight at which the next eps takes over
 
 
@@ -33,31 +34,35 @@ class CausalWeights(RowWeights):
 
     Args:
         system: Has a time.
-        ladder: Values of eps, rising.
+        ladder: Values of eps, one or several that rise; true for those of the paper.
         chunks: M, parts of time.
 
     Raises:
         InvalidArgument: For a system without time, or a ladder that does not rise.
     """
 
-    def __init__(self, system: System, ladder: Sequence[float], chunks: int = 32) -> None:
+    def __init__(
+        self, system: System, ladder: bool | float | Sequence[float], chunks: int = 32
+    ) -> None:
         super().__init__()
+        ladder = LADDER if ladder is True else ladder
+        ladder = [ladder] if isinstance(ladder, int | float) else list(ladder)
         if system.region.time is None:
             raise InvalidArgument(
-                f"module.causal={list(ladder)} for {type(system).__name__}, which has no time",
+                f"module.causal={ladder} for {type(system).__name__}, which has no time",
                 "a domain with Time(start, end)",
                 "Type module.causal=null",
             )
         rising = all(a < b for a, b in zip(ladder, ladder[1:], strict=False))
         if not ladder or not rising or not all(math.isfinite(e) and e > 0 for e in ladder):
-            raise InvalidArgument(f"module.causal={list(ladder)}", "positive numbers that rise")
+            raise InvalidArgument(f"module.causal={ladder}", "positive numbers that rise")
         if not isinstance(chunks, int) or chunks < 2:
             raise InvalidArgument(f"module.causal_chunks={chunks}", "an integer of at least 2")
         self.column = len(system.region.space)
         self.start = system.region.time.low
         self.length = system.region.time.high - self.start
         self.chunks = chunks
-        self.register_buffer("ladder", torch.tensor(list(ladder), dtype=torch.float64))
+        self.register_buffer("ladder", torch.tensor(ladder, dtype=torch.float64))
         self.register_buffer("stage", torch.zeros((), dtype=torch.int64))
         self.register_buffer("seen", torch.zeros(chunks))  # L_k of the last step
         self.register_buffer("known", torch.zeros(()))  # 1 after the first
@@ -74,7 +79,7 @@ class CausalWeights(RowWeights):
         """Return the square roots of the weights."""
         return self.weights.sqrt()[self._part(p)]
 
-    def look(self, p: PointSet, residuals: Mapping[str, Tensor], streams: Streams) -> None:
+    def update(self, p: PointSet, residuals: Mapping[str, Tensor], streams: Streams) -> None:
         """Average the squares of all equations over every part of time; empty parts stay."""
         part = self._part(p)
         size = sum(r.square() for r in residuals.values()).to(self.seen)

@@ -24,7 +24,7 @@ class RowWeights(nn.Module):
     """Base of the rules.
 
     A rule sees `begin` before the first evaluation of a step, `factor` in every evaluation, and
-    `look` once, with the residuals of the first evaluation.
+    `update` once, with the residuals of the first evaluation.
     """
 
     def begin(self, p: PointSet, streams: Streams) -> None:
@@ -35,7 +35,7 @@ class RowWeights(nn.Module):
         """Return the factors `(N,)` of an equation's rows on this rank."""
         raise NotImplementedError
 
-    def look(self, p: PointSet, residuals: Mapping[str, Tensor], streams: Streams) -> None:
+    def update(self, p: PointSet, residuals: Mapping[str, Tensor], streams: Streams) -> None:
         """Take what the next step needs from the residuals, which have no factors."""
         raise NotImplementedError
 

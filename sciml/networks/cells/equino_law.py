@@ -28,7 +28,8 @@ import torch
 from torch import Tensor, nn
 
 from sciml.errors import InvalidArgument
-from sciml.networks.pointwise.layers import check_sizes
+from sciml.networks.sizes import check_sizes
+from sciml.typed_arguments import typed
 
 SPREAD = 1e-9  # of the coefficients: least scale of a mode that the skip fits as it is
 FLOOR = 0.02  # of the box: smaller strains than this weigh no more in the fit of the skip
@@ -165,6 +166,7 @@ def _rows(slope: Tensor, weight: Tensor) -> Tensor:
     return out.view(*slope.shape[:2], -1)
 
 
+@typed
 class EquiNO(nn.Module):
     """Homogenised stress and tangent of a cell.
 

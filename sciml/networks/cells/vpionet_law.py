@@ -22,7 +22,8 @@ import torch
 from torch import Tensor, nn
 
 from sciml.networks.cells.equino_law import Branch
-from sciml.networks.pointwise.layers import check_sizes
+from sciml.networks.sizes import check_sizes
+from sciml.typed_arguments import typed
 
 
 class PeriodicFeatures(nn.Module):
@@ -44,6 +45,7 @@ class PeriodicFeatures(nn.Module):
         return sum(torch.tanh(part) for part in parts)
 
 
+@typed
 class VPIONet(nn.Module):
     """Displacement fluctuation at the nodes of a cell.
 

@@ -37,11 +37,13 @@ from sciml.errors import InvalidArgument
 from sciml.networks.elliptic.elliptic_schema import check_box, cloud_schema, grid_schema
 from sciml.networks.elliptic.wos_fno import COEFFICIENTS, RAMP
 from sciml.networks.neuraloperator_library import make, summed_at_once, tensors_only
+from sciml.typed_arguments import typed
 
 CUT = 0.5  # distances on grids are cut off here
 GRIDS, CLOUDS = ("FNO", "TFNO", "UNO"), ("GINO", "FNOGNO")
 
 
+@typed
 class NeuralopGrid(nn.Module):
     """A network of neuraloperator for elliptic problems on grids; see the top of its file.
 
@@ -177,6 +179,7 @@ class NeuralopGrid(nn.Module):
         return {"value": torch.where(inputs["sdf"] < 0, self(**inputs), inputs["boundary"])}
 
 
+@typed
 class NeuralopCloud(nn.Module):
     """A network of neuraloperator for Poisson's equation on clouds; see the top of its file.
 

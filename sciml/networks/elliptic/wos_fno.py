@@ -40,7 +40,9 @@ from torch import Tensor, nn
 from sciml.errors import InvalidArgument
 from sciml.networks.elliptic.elliptic_schema import check_box, grid_schema
 from sciml.networks.elliptic.free_space import FreeSpace, convolve
+from sciml.networks.sizes import check_sizes
 from sciml.networks.spectral.spectral_convolution import SpectralMix
+from sciml.typed_arguments import typed
 
 RAMP = 0.1  # l of t
 FADE = 0.2  # distance over which features of the boundary are forgotten
@@ -66,6 +68,7 @@ class Lift:
     mean: Tensor
 
 
+@typed
 class WosFNO(nn.Module):
     """Operator for elliptic problems on varying domains; see the top of this file.
 
@@ -104,6 +107,7 @@ class WosFNO(nn.Module):
         hidden: int = 32,
     ) -> None:
         super().__init__()
+        check_sizes(width=width, modes=modes, layers=layers, hidden=hidden)
         check_box(half, nodes, dim)
         unknown = [name for name in coefficients if name not in COEFFICIENTS]
         if unknown:

@@ -35,13 +35,16 @@ from sciml.errors import InvalidArgument
 from sciml.networks.elliptic.elliptic_schema import check_box, cloud_schema
 from sciml.networks.elliptic.free_space import convolve, potential, squares, transform
 from sciml.networks.elliptic.wos_fno import FADE, RAMP, gated
+from sciml.networks.sizes import check_sizes
 from sciml.networks.spectral.spectral_convolution import SpectralMix
+from sciml.typed_arguments import typed
 
 SPREAD = 0.1  # over this distance the density of boundary points is looked at
 CORE = 3e-4  # added to distances from boundary points
 POWERS = (1, 2, 4)
 
 
+@typed
 class WosGINO(nn.Module):
     """The operator; see the top of this file.
 
@@ -80,6 +83,7 @@ class WosGINO(nn.Module):
         lift: bool = True,
     ) -> None:
         super().__init__()
+        check_sizes(width=width, modes=modes, layers=layers, hidden=hidden)
         check_box(half, nodes)
         self.half, self.nodes, self.width = float(half), nodes, width
         self.layers, self.lift = layers, lift

@@ -1,6 +1,6 @@
 from .cloud import CloudOperator
 from .deeponet import DeepONet
-from .description import Fields
+from .description import FieldSet
 from .field_equilibrium import GridFNODEQ
 from .field_network import FieldNetwork
 from .fno import GridFNO
@@ -11,7 +11,7 @@ __all__ = [
     "CloudOperator",
     "DeepONet",
     "FieldNetwork",
-    "Fields",
+    "FieldSet",
     "GridFNO",
     "GridFNODEQ",
     "LibraryOperator",

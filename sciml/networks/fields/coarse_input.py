@@ -15,12 +15,12 @@ import torch
 from torch import Tensor
 
 from sciml.errors import InvalidArgument
-from sciml.networks.fields.description import Fields
+from sciml.networks.fields.description import FieldSet
 from sciml.networks.fields.field_interpolation import interpolated
 
 
 @torch.no_grad()
-def coarse_solve(solver: Any, fields: Fields, packed: Tensor) -> Tensor:
+def coarse_solve(solver: Any, fields: FieldSet, packed: Tensor) -> Tensor:
     """Return the solver's answer on the grid of the inputs, `(B, C_out, *space)`.
 
     Args:

@@ -49,7 +49,7 @@ def from_channels(value: Tensor, axes: Sequence[str], sizes: Mapping[str, int]) 
 
 
 @dataclass(frozen=True)
-class Field:
+class FieldSpec:
     """One array of a side.
 
     Attributes:
@@ -81,7 +81,7 @@ class Field:
         return ["N", *(self.sizes.get(a, LETTERS.get(a)) for a in self.axes)]
 
 
-class Fields:
+class FieldSet:
     """The description of all arrays, around the plain dictionary that files and cards hold.
 
     Args:
@@ -95,9 +95,9 @@ class Fields:
 
     Example:
         >>> import torch
-        >>> from sciml.networks.fields import Fields
+        >>> from sciml.networks.fields import FieldSet
         >>> field = {"axes": ["x", "y"], "sizes": {}}
-        >>> fields = Fields({
+        >>> fields = FieldSet({
         ...     "inputs": [{"name": "a"} | field], "outputs": [{"name": "u"} | field],
         ...     "size": [16, 16], "grid": ["left", "left"], "periodic": True,
         ...     "mean": [0.0], "std": [1.0], "out_mean": [0.0], "out_std": [1.0], "scale": [1.0],
@@ -108,10 +108,10 @@ class Fields:
     """
 
     def __init__(self, plain: Mapping[str, Any]) -> None:
-        def fields(side: str) -> tuple[Field, ...]:
+        def fields(side: str) -> tuple[FieldSpec, ...]:
             try:
                 return tuple(
-                    Field(
+                    FieldSpec(
                         str(f["name"]),
                         tuple(f["axes"]),
                         dict(f["sizes"]),
@@ -189,7 +189,7 @@ class Fields:
         }
 
     def schema(self) -> dict[str, dict[str, Any]]:
-        """Return what goes in and out, see `sciml.pretrained.operator`."""
+        """Return what goes in and out, see `sciml.pretrained.predictors.pretrained_operator`."""
         real = {"dtype": "float", "cast": True}
         return {
             "inputs": {f.name: {"shape": f.shape(), "unit": f.unit, **real} for f in self.inputs},

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from sciml.errors import InvalidArgument
 from sciml.networks.fields.coarse_input import coarse_solve
-from sciml.networks.fields.description import Fields
+from sciml.networks.fields.description import FieldSet
 from sciml.networks.fields.field_interpolation import interpolated
 from sciml.networks.fields.views import back, combinations, view
 
@@ -29,7 +29,7 @@ class FieldNetwork(nn.Module, ABC):
     """Layout and units around a network on channels.
 
     Args:
-        fields: See `sciml.networks.fields.description.Fields`; the data module's.
+        fields: See `sciml.networks.fields.description.FieldSet`; the data module's.
         resolution: On another grid than that of training, "free" evaluates the network there, and
             "trained" on its own grid, between which and the other fields are interpolated.
         views: Whether predictions are means over the views through `fields.symmetries`.
@@ -68,7 +68,7 @@ class FieldNetwork(nn.Module, ABC):
         super().__init__()
         if resolution not in ("free", "trained"):
             raise InvalidArgument(f"network.resolution={resolution}", "free or trained")
-        self.fields, self.resolution = Fields(fields), resolution
+        self.fields, self.resolution = FieldSet(fields), resolution
         names = tuple(str(n) for n in fields.get("symmetries", ()) if n != "shift")
         if views and not names:
             raise InvalidArgument(

@@ -14,13 +14,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sciml.networks.fields.description import Fields
+from sciml.networks.fields.description import FieldSet
 
 FLIPS = ("flip_x", "flip_y", "flip_z")
 NAMES = ("transpose", *FLIPS, "shift", "odd", *(f"{name}_odd" for name in FLIPS))
 
 
-def view(value: Tensor, name: str, fields: Fields, target: bool, by: int = 1) -> Tensor:
+def view(value: Tensor, name: str, fields: FieldSet, target: bool, by: int = 1) -> Tensor:
     """Return channels `(B, C, *space)` seen through a symmetry; numbers `(B, C)` stay.
 
     Args:
@@ -56,7 +56,7 @@ def direction(name: str) -> int:
     return "xyz".index(name[5])
 
 
-def back(value: Tensor, name: str, fields: Fields, by: int = 1) -> Tensor:
+def back(value: Tensor, name: str, fields: FieldSet, by: int = 1) -> Tensor:
     """Return outputs as they were before `view`: all but shifts are their own inverse."""
     return view(value, name, fields, True, -by if name == "shift" else by)
 

@@ -18,7 +18,7 @@ part; systems are solved and judged one by one, not as one batch.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import torch
@@ -31,10 +31,12 @@ from sciml.networks.graph.graph_network import GraphNetwork
 from sciml.networks.graph.graph_solve import equilibrium
 from sciml.solvers import Implicit, Solution
 from sciml.solvers.solution import Policy
+from sciml.typed_arguments import typed
 
 PHI = {"relu": torch.relu, "tanh": torch.tanh, "softsign": nn.functional.softsign}
 
 
+@typed
 class CGS(GraphNetwork):
     """Convergent graph solver.
 
@@ -118,7 +120,7 @@ class CGS(GraphNetwork):
         edge_log: Sequence[int] = (),
         edge_center: Sequence[int] = (),
         double: bool = False,
-        linear: str = "auto",
+        linear: str | Callable = "auto",
         rtol: float | None = None,
         on_failure: Policy = "warn",
         solver: Any = None,

@@ -20,7 +20,7 @@ Not in the paper of `sciml.networks.graph.convergent`; its single solve is `roun
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
@@ -32,6 +32,7 @@ from sciml.networks.graph.graph_layers import Edges
 from sciml.networks.graph.graph_network import Features
 from sciml.solvers import Implicit, Solution
 from sciml.solvers.solution import Policy
+from sciml.typed_arguments import typed
 
 
 class SharpLinear(nn.Linear):
@@ -45,13 +46,14 @@ class SharpLinear(nn.Linear):
 
     def __init__(self, inputs: int, outputs: int, sharpness: float) -> None:
         super().__init__(inputs, outputs, bias=False)
-        self.sharpness = nn.Parameter(torch.full((outputs,), sharpness))
+        self.sharpness = nn.Parameter(torch.full((outputs,), float(sharpness)))
 
     def forward(self, values: Tensor) -> Tensor:
         """Return `(..., outputs)`."""
         return super().forward(values) * self.sharpness.exp()
 
 
+@typed
 class RefinedCGS(CGS):
     """Convergent graph solver that sees its own solution and solves again.
 
@@ -125,7 +127,7 @@ class RefinedCGS(CGS):
         edge_log: Sequence[int] = (),
         edge_center: Sequence[int] = (),
         double: bool = False,
-        linear: str = "auto",
+        linear: str | Callable = "auto",
         rtol: float | None = None,
         on_failure: Policy = "warn",
         adjoint: Implicit | None = None,

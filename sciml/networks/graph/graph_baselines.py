@@ -21,8 +21,10 @@ from sciml.networks.graph.graph_layers import Edges, MessageLayer, mlp
 from sciml.networks.graph.graph_network import GraphNetwork
 from sciml.solvers import Anderson, Implicit, Segments, Solution, fixed_point
 from sciml.solvers.solution import Policy
+from sciml.typed_arguments import typed
 
 
+@typed
 class MessagePassing(GraphNetwork):
     """Attention message passing of a fixed depth: the encoder of CGS, decoded.
 
@@ -94,6 +96,7 @@ class MessagePassing(GraphNetwork):
         return self.in_units(self.decoder(self.pooled(nodes, edges)))
 
 
+@typed
 class IGNN(GraphNetwork):
     """Implicit graph neural network.
 

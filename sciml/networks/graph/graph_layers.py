@@ -212,6 +212,9 @@ class MessageLayer(nn.Module):
         super().__init__()
         if aggregate not in ("sum", "mean"):
             raise InvalidArgument(f"aggregate={aggregate!r}", "sum or mean")
+        if min(hidden, nodes_in, nodes_out, edges_out) < 1:
+            said = f"hidden={hidden} with {nodes_in}, {nodes_out} and {edges_out} channels"
+            raise InvalidArgument(said, "positive integers")
         self.hidden, self.aggregate = hidden, aggregate
         self.act = activation_layer(activation)
         self.end = nn.Identity() if last else activation_layer(activation)
@@ -251,7 +254,13 @@ def activation_layer(name: str) -> nn.Module:
 
 
 def mlp(sizes: Sequence[int], activation: str) -> nn.Sequential:
-    """Return linear layers of the given sizes with activations between them."""
+    """Return linear layers of the given sizes with activations between them.
+
+    Raises:
+        InvalidArgument: For a size that is not positive.
+    """
+    if min(sizes) < 1:
+        raise InvalidArgument(f"layers of sizes {list(sizes)}", "positive integers")
     layers: list[nn.Module] = []
     for i, (a, b) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
         layers += [activation_layer(activation)] if i else []

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from sciml.errors import InvalidArgument
 from sciml.networks.graph.graph_layers import Edges
+from sciml.networks.sizes import check_sizes
 
 READOUTS = ("node", "sum", "mean", "max")
 
@@ -35,6 +36,8 @@ class Features(nn.Module):
 
     def __init__(self, columns: int, log: Sequence[int] = (), center: Sequence[int] = ()) -> None:
         super().__init__()
+        if columns < 0:
+            raise InvalidArgument(f"{columns} features of nodes or edges", "zero or more")
         for name, chosen in (("log", log), ("center", center)):
             if any(not 0 <= c < columns for c in chosen):
                 raise InvalidArgument(
@@ -118,6 +121,7 @@ class GraphNetwork(nn.Module):
         edge_center: Sequence[int] = (),
     ) -> None:
         super().__init__()
+        check_sizes(node_features=node_features, outputs=outputs)
         if readout not in READOUTS:
             raise InvalidArgument(f"readout={readout!r}", f"one of {', '.join(READOUTS)}")
         self.direction, self.readout, self.outputs = direction, readout, outputs

@@ -21,7 +21,9 @@ from torch import Tensor, nn
 from sciml.errors import InvalidArgument
 from sciml.networks.image.deq_cells import ContractionCell, NormalisedCell
 from sciml.networks.image.image_layers import image_encoder, image_head, image_schema, per_channel
+from sciml.networks.sizes import check_sizes
 from sciml.solvers import GMRES, Anderson, Implicit, Solution, fixed_point
+from sciml.typed_arguments import typed
 
 
 @dataclass
@@ -78,6 +80,8 @@ class CellClassifier(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
+        check_sizes(in_channels=in_channels, classes=classes, image_size=image_size, stride=stride)
+        check_sizes(width=width, head=head, groups=groups)
         if cell not in ("contraction", "normalised"):
             raise InvalidArgument(f"network.cell={cell}", "contraction or normalised")
         if not 0 < bound < 1:
@@ -127,6 +131,7 @@ class CellClassifier(nn.Module):
         return {"value": self(image)}
 
 
+@typed
 class DEQ(CellClassifier):
     """Classifier with the equilibrium of the cell between encoder and head.
 
@@ -239,6 +244,7 @@ class DEQ(CellClassifier):
         }
 
 
+@typed
 class UnrolledNetwork(CellClassifier):
     """The same layers without an equilibrium: the cell applied `layers` times from zero.
 

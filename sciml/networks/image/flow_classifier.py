@@ -25,8 +25,11 @@ from torch import Tensor, nn
 
 from sciml.errors import InvalidArgument, did_you_mean
 from sciml.networks.image.image_layers import image_encoder, image_head, image_schema, per_channel
-from sciml.solvers.ode.initial_value import ODE, check_gradient, integrate, local_estimates
+from sciml.networks.sizes import check_sizes
+from sciml.solvers.ode.initial_value import integrate, local_estimates
+from sciml.solvers.ode.ode_method import ODE, check_gradient
 from sciml.solvers.solution import Solution
+from sciml.typed_arguments import typed
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": F.relu,
@@ -37,7 +40,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 @dataclass
-class Flow:
+class ImageFlow:
     """A forward pass with what led to it.
 
     Attributes:
@@ -77,6 +80,7 @@ class ConvField(nn.Module):
         return self.norm2(y if mask is None else y * mask)
 
 
+@typed
 class FlowClassifier(nn.Module):
     """Encoder, head and reports of all networks here; a subclass says how x becomes z(1).
 
@@ -123,6 +127,8 @@ class FlowClassifier(nn.Module):
         solver: Any = None,
     ) -> None:
         super().__init__()
+        check_sizes(in_channels=in_channels, classes=classes, image_size=image_size, stride=stride)
+        check_sizes(width=width, head=head, groups=groups)
         channels = width + augment
         if activation not in ACTIVATIONS:
             raise InvalidArgument(
@@ -177,7 +183,9 @@ class FlowClassifier(nn.Module):
         return integrate(self.velocity, self.initial(x), theta, **settings, **options)
 
     # --- one pass -------------------------------------------------------------------------------
-    def flow(self, image: Tensor, generator: torch.Generator | None = None, **options: Any) -> Flow:
+    def flow(
+        self, image: Tensor, generator: torch.Generator | None = None, **options: Any
+    ) -> ImageFlow:
         """Return logits, solution and features.
 
         Args:
@@ -190,7 +198,7 @@ class FlowClassifier(nn.Module):
         solution = self.solve(x, mask, **options)
         z = solution.value.to(x.dtype)
         logits = self.out(self.head(z).mean((2, 3)))
-        return Flow(logits, solution, x, mask)
+        return ImageFlow(logits, solution, x, mask)
 
     def _mask(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
         """Return a dropout mask for one solve, scaled to keep the mean."""
@@ -203,14 +211,14 @@ class FlowClassifier(nn.Module):
         return self.flow(image).logits
 
     @torch.no_grad()
-    def equilibrium_residual(self, flow: Flow) -> Tensor:
+    def equilibrium_residual(self, flow: ImageFlow) -> Tensor:
         """Return `(N,)`: |dz/dt| at the end over |z|, or over |f| where dz/dt = f - z."""
         z = flow.solution.value.detach()
         speed = self.velocity(torch.ones((), device=z.device), z, flow.x, flow.mask)
         scale = self.rest_scale(z, speed).flatten(1).norm(dim=1)
         return speed.flatten(1).norm(dim=1) / scale.clamp_min(torch.finfo(z.dtype).tiny)
 
-    def estimates(self, flow: Flow, t: float, h: float, z: Tensor) -> tuple[Tensor, Tensor]:
+    def estimates(self, flow: ImageFlow, t: float, h: float, z: Tensor) -> tuple[Tensor, Tensor]:
         """Return error times size, and stiffness, `(N,)`, of one step of the flow at (t, z)."""
         return local_estimates(self.velocity, t, h, z, (flow.x, flow.mask))
 

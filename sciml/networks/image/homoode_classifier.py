@@ -29,12 +29,14 @@ from sciml.errors import InvalidArgument
 from sciml.networks.image.flow_classifier import FlowClassifier
 from sciml.networks.image.flow_start import AlternatingStart, LearnedStart
 from sciml.solvers import HomotopyPath, Implicit, NewtonKrylov, ResidualFlow, fixed_point
-from sciml.solvers.ode.initial_value import ODE
+from sciml.solvers.ode.ode_method import ODE
 from sciml.solvers.solution import Solution
+from sciml.typed_arguments import typed
 
 GAIN = 0.3  # of the first normalisation, the only way z enters f: keeps f contracting at the start
 
 
+@typed
 class HomoODE(FlowClassifier):
     """Flow from a shared start, conditioned on the encoded image at every evaluation.
 

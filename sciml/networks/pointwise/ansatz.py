@@ -16,9 +16,11 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from sciml.autodiff.multijet import MultiJet, constant, lattice_of, variables
+from sciml.autodiff.multi_indices import lattice_of
+from sciml.autodiff.multijet import MultiJet, constant, variables
 from sciml.errors import InvalidArgument
 from sciml.shapes import check_returned
+from sciml.typed_arguments import typed
 
 
 def network_sizes(system, modes: int = 1) -> dict[str, int | bool]:
@@ -32,6 +34,7 @@ def network_sizes(system, modes: int = 1) -> dict[str, int | bool]:
     return {"dim": 0, "time": False, "features": features, "outputs": len(system.outputs)}
 
 
+@typed
 class Ansatz(nn.Module):
     """Named outputs of a system at points.
 

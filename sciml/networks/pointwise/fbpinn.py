@@ -27,11 +27,13 @@ from torch import nn
 
 from sciml.errors import InvalidArgument
 from sciml.networks.pointwise.mlp import MLP
+from sciml.typed_arguments import typed
 
 FADE = 10.0  # widths of the logistic function from 0.7 % to 99.3 %
 REMEMBERED = 8  # sets of points whose windows are kept
 
 
+@typed
 class FBPINN(nn.Module):
     """A sum of perceptrons, one per window.
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from sciml.autodiff import linear_map
 from sciml.errors import InvalidArgument, did_you_mean
+from sciml.networks.sizes import check_sizes
 
 ACTIVATIONS = {
     "tanh": torch.tanh,
@@ -31,15 +32,6 @@ def activation_function(name: str):
             did_you_mean(name, ACTIVATIONS),
         )
     return ACTIVATIONS[name]
-
-
-def check_sizes(**sizes: int) -> None:
-    """Refuse layer sizes that are not positive integers, and a depth below two."""
-    for name, value in sizes.items():
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise InvalidArgument(f"network.{name}={value}", "a positive integer")
-    if sizes.get("depth", 2) < 2:
-        raise InvalidArgument("network.depth=1", "at least 2: the first and the last linear layer")
 
 
 class InputLayer(nn.Module):

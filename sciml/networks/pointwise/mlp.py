@@ -13,9 +13,12 @@ import torch
 from torch import nn
 
 from sciml.errors import InvalidArgument
-from sciml.networks.pointwise.layers import InputLayer, activation_function, check_sizes
+from sciml.networks.pointwise.layers import InputLayer, activation_function
+from sciml.networks.sizes import check_sizes
+from sciml.typed_arguments import typed
 
 
+@typed
 class MLP(nn.Module):
     """Multilayer perceptron with `depth` linear layers of size `width`.
 
@@ -54,7 +57,7 @@ class MLP(nn.Module):
         share: int = 1,
     ) -> None:
         super().__init__()
-        check_sizes(width=width, depth=depth)
+        check_sizes(width=width, depth=depth, outputs=outputs)
         self.input = InputLayer(
             dim=dim, time=time, features=features, width=width, input_scale=input_scale, share=share
         )
@@ -70,6 +73,7 @@ class MLP(nn.Module):
         return self.output(z)
 
 
+@typed
 class ResidualMLP(nn.Module):
     """Residual blocks `z + W_2 phi(W_1 z + b_1) + b_2` after the input layer.
 
@@ -106,7 +110,7 @@ class ResidualMLP(nn.Module):
         share: int = 1,
     ) -> None:
         super().__init__()
-        check_sizes(width=width, blocks=blocks)
+        check_sizes(width=width, blocks=blocks, outputs=outputs)
         self.input = InputLayer(
             dim=dim, time=time, features=features, width=width, input_scale=input_scale, share=share
         )
@@ -123,6 +127,7 @@ class ResidualMLP(nn.Module):
         return self.output(z)
 
 
+@typed
 class ModifiedMLP(nn.Module):
     """Gated perceptron: two encoders of the input mix every hidden layer.
 
@@ -162,7 +167,7 @@ class ModifiedMLP(nn.Module):
         input_scale: float = 1.0,
     ) -> None:
         super().__init__()
-        check_sizes(width=width, depth=depth)
+        check_sizes(width=width, depth=depth, outputs=outputs)
         # One product with x for the two encoders and the first layer together.
         self.input = InputLayer(
             dim=dim, time=time, features=features, width=3 * width, input_scale=input_scale
@@ -184,6 +189,7 @@ class ModifiedMLP(nn.Module):
         return self.output(z)
 
 
+@typed
 class FourierMLP(nn.Module):
     """Perceptron on random Fourier features `sin(B x + c), cos(B x + c)` with fixed Gaussian B.
 
@@ -222,9 +228,11 @@ class FourierMLP(nn.Module):
         activation: str = "tanh",
     ) -> None:
         super().__init__()
-        check_sizes(width=width, depth=depth, frequencies=frequencies)
+        check_sizes(width=width, depth=depth, frequencies=frequencies, outputs=outputs)
         self.input = InputLayer(dim=dim, time=time, features=features, width=frequencies)
         several = isinstance(scale, list | tuple)
+        if any(value < 0 for value in (scale if several else [scale])):
+            raise InvalidArgument(f"network.scale={scale}", "zero or more")
         if several and (len(scale) != features or dim or time):
             raise InvalidArgument(
                 f"network.scale of {len(scale)} numbers for {features} features",

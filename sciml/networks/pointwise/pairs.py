@@ -13,10 +13,11 @@ import math
 import torch
 from torch import Tensor, nn
 
-from sciml.autodiff import Coordinates, Jet, Radial, Sparse
+from sciml.autodiff import Coordinates, Jet, RadialDirection, SparseDirections
 from sciml.errors import InvalidArgument
-from sciml.networks.pointwise.layers import check_sizes
 from sciml.networks.pointwise.mlp import MLP
+from sciml.networks.sizes import check_sizes
+from sciml.typed_arguments import typed
 
 
 class PairSum(nn.Module):
@@ -122,10 +123,10 @@ class PairSum(nn.Module):
 
     def _first(self, part, x: Tensor, by_degree: Tensor) -> Tensor:
         """Return first derivatives `(K, N)`, forming the whole gradient only where it is needed."""
-        if isinstance(part, Radial):  # monomials are homogeneous: x . grad = degree
+        if isinstance(part, RadialDirection):  # monomials are homogeneous: x . grad = degree
             degree = torch.arange(1, by_degree.shape[1] + 1, device=x.device)
             return (by_degree * degree).sum(1)[None]
-        if isinstance(part, Sparse) and part.is_shared_one_hot:
+        if isinstance(part, SparseDirections) and part.is_shared_one_hot:
             return self._partials(x, part.index[0, :, 0])[0].t()
         g, _ = self._partials(x, torch.arange(self.dim, device=x.device))
         return part.power_sum(x, g, 1).expand(-1, x.shape[0])
@@ -149,6 +150,7 @@ def _monomial(powers: list, a: int, b: int, inner: bool) -> Tensor | None:
     return powers[b][:, 1:] if left is None else left * powers[b][:, 1:]
 
 
+@typed
 class PairNetwork(nn.Module):
     """Sum of a `PairSum`, a constant and, if `width` is positive, an MLP.
 

@@ -6,8 +6,10 @@ import torch
 from torch import nn
 
 from sciml.networks.pointwise.mlp import MLP
+from sciml.typed_arguments import typed
 
 
+@typed
 class PerOutput(nn.Module):
     """K perceptrons with one output each: fields of different kinds do not share layers.
 

@@ -18,7 +18,9 @@ from torch import Tensor, nn
 
 from sciml.autodiff import Jet, linear_map
 from sciml.errors import InvalidArgument
-from sciml.networks.pointwise.layers import activation_function, check_sizes
+from sciml.networks.pointwise.layers import activation_function
+from sciml.networks.sizes import check_sizes
+from sciml.typed_arguments import typed
 
 
 def _linear(z, function):
@@ -26,6 +28,7 @@ def _linear(z, function):
     return z.map_linear(function) if isinstance(z, Jet) else function(z)
 
 
+@typed
 class TensorNetwork(nn.Module):
     """Tensor neural network of rank r on the box [low, high]^d.
 

@@ -19,8 +19,10 @@ from torch import Tensor, nn
 from sciml.autodiff.multijet import MultiJet
 from sciml.errors import InvalidArgument
 from sciml.networks.pointwise.ansatz import Ansatz
+from sciml.typed_arguments import typed
 
 
+@typed
 class TimeWindows(nn.Module):
     """Named outputs of a system at points, by window of time.
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from sciml.errors import InvalidArgument, did_you_mean
 from sciml.shapes import check_returned
+from sciml.typed_arguments import typed
 
 COORDINATES = ("x", "t")
 
@@ -87,6 +88,7 @@ def _trainable(value) -> bool:
     return isinstance(value, nn.Module) or (isinstance(value, Tensor) and value.requires_grad)
 
 
+@typed
 class TrialSolution(nn.Module):
     """`u(x, t) = A(x, t) n(x, t, f(x, t)) + B(x, t)`.
 

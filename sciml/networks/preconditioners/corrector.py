@@ -19,11 +19,13 @@ import torch
 from torch import Tensor, nn
 
 from sciml.errors import InvalidArgument
+from sciml.typed_arguments import typed
 
 KERNEL = 5
 SMALL = 0.1  # factor on the last layer at the start
 
 
+@typed
 class Corrector(nn.Module):
     """Corrections of states from what the solver made and what acts from outside.
 

@@ -25,8 +25,10 @@ from torch import Tensor, nn
 from sciml.errors import InvalidArgument
 from sciml.networks.preconditioners.learned_preconditioner import PreconditionerNetwork
 from sciml.solvers.linear import Stencil
+from sciml.typed_arguments import typed
 
 
+@typed
 class DCDM(PreconditionerNetwork):
     """Directions from the residual image; to be used by `ConjugateDirections`.
 

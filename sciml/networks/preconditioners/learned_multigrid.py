@@ -32,7 +32,9 @@ from torch.nn.functional import relu
 from sciml.errors import InvalidArgument
 from sciml.networks.preconditioners.learned_preconditioner import PreconditionerNetwork
 from sciml.solvers.linear import Stencil, high, low
-from sciml.solvers.linear.multigrid import Cycle, Level, Transfer, grouped, of_places, v_cycles
+from sciml.solvers.linear.coarsening import Transfer
+from sciml.solvers.linear.v_cycle import Cycle, Level, cycles_of_slice, group_cycles, v_cycles
+from sciml.typed_arguments import typed
 
 LEAST, GATE = 0.25, 3.0  # smallest g, and its logit at zero weights, which give 0.96
 NARROW, WIDE = 0.05, 0.95  # range of the lower end of the smoother's interval over the upper one
@@ -40,6 +42,7 @@ SHIFT, FACE = math.log(2.0), math.log(8.0)  # largest logarithms of p and of k
 LEVELS = 8.0  # scale of the channel that tells levels apart
 
 
+@typed
 class LearnedMultigrid(PreconditionerNetwork):
     """Learned symmetric positive definite V-cycle.
 
@@ -81,14 +84,14 @@ class LearnedMultigrid(PreconditionerNetwork):
 
     def prepare(self, stencil: Stencil) -> tuple[Stencil, list[Cycle]]:
         """Return the matrices and their V-cycles with learned factors."""
-        return stencil, grouped(stencil, self._levels)
+        return stencil, group_cycles(stencil, self._levels)
 
     def part(
         self, prepared: tuple[Stencil, list[Cycle]], places: slice, count: int
     ) -> tuple[Stencil, list[Cycle]]:
         """Return the matrices of a slice and their V-cycles."""
         stencil, cycles = prepared
-        return stencil.part(places), of_places(cycles, places, count)
+        return stencil.part(places), cycles_of_slice(cycles, places, count)
 
     def _levels(
         self, stencils: Sequence[Stencil], transfers: Sequence[Transfer | None]

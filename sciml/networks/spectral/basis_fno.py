@@ -23,10 +23,13 @@ from torch import Tensor, nn
 
 from sciml.arguments import flag, maybe, number, some, takes, whole
 from sciml.errors import InvalidArgument
+from sciml.networks.sizes import check_sizes
 from sciml.networks.spectral.spectral_convolution import SpectralMix
 from sciml.networks.spectral.square_fno import Pointwise
+from sciml.typed_arguments import typed
 
 
+@typed
 class BasisFNO(nn.Module):
     """N functions on a grid of d axes, from C fields on it.
 
@@ -83,13 +86,13 @@ class BasisFNO(nn.Module):
         std: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
+        if not sizes or min(sizes) < 1:
+            raise InvalidArgument(f"sizes={list(sizes)}", "positive integers, one per axis")
         self.sizes, self.in_channels, self.functions = tuple(sizes), in_channels, functions
         self.periodic = tuple(periodic or [False] * len(self.sizes))
         self.time, self.padding = time, padding
-        counts = {"blocks": blocks, "functions": functions, "modes": modes}
-        for name, value in {**counts, "width": width, "hidden": hidden}.items():
-            if value < 1:
-                raise InvalidArgument(f"network.{name}={value}", "a positive integer")
+        check_sizes(blocks=blocks, functions=functions, modes=modes, in_channels=in_channels)
+        check_sizes(width=width, hidden=hidden)
         if not 0 <= padding < math.inf:
             raise InvalidArgument(f"network.padding={padding}", "zero or more")
         if len(self.periodic) != len(self.sizes):

@@ -19,6 +19,7 @@ from sciml.arguments import made, maybe, number, takes, tensor, whole
 from sciml.errors import InvalidArgument
 from sciml.networks.spectral.basis_fno import BasisFNO
 from sciml.networks.spectral.fourier_equilibrium import stretched
+from sciml.typed_arguments import typed
 
 
 class ConstrainedOperator(nn.Module):
@@ -200,6 +201,7 @@ class ConstrainedOperator(nn.Module):
         return len(times)
 
 
+@typed
 class ConstrainedFNO(ConstrainedOperator):
     """A Fourier neural operator of basis functions whose combination obeys an equation.
 

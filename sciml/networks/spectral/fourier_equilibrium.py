@@ -26,10 +26,12 @@ from sciml.errors import InvalidArgument
 from sciml.networks.spectral.fourier_layer import FourierLayer
 from sciml.networks.spectral.square_fno import FieldOperator
 from sciml.solvers import GMRES, Anderson, Implicit, Solution, fixed_point
+from sciml.typed_arguments import typed
 
 SLOPE = 1.1290  # largest slope of GELU, at sqrt(2)
 
 
+@typed
 class FNODEQ(FieldOperator):
     """Equilibrium of one Fourier layer; further arguments as in `FieldOperator`.
 

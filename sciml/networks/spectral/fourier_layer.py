@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from sciml.errors import InvalidArgument
+from sciml.networks.sizes import check_sizes
 
 
 class FourierLayer(nn.Module):
@@ -46,6 +47,7 @@ class FourierLayer(nn.Module):
         self, channels: int, modes: int, scale: float = 1.0, bound: float | None = None
     ) -> None:
         super().__init__()
+        check_sizes(channels=channels, modes=modes)
         self.channels, self.modes, self.bound = channels, modes, bound
         k2 = torch.arange(modes)
         k1 = torch.cat([k2, k2 - modes])

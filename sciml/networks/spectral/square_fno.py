@@ -22,7 +22,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sciml.errors import InvalidArgument
+from sciml.networks.sizes import check_sizes
 from sciml.networks.spectral.fourier_layer import FourierLayer
+from sciml.typed_arguments import typed
 
 
 class Pointwise(nn.Linear):
@@ -67,6 +69,7 @@ class FieldOperator(nn.Module):
         out_std: float = 1.0,
     ) -> None:
         super().__init__()
+        check_sizes(in_channels=in_channels, width=width, hidden=hidden)
         self.in_channels, self.positions = in_channels, positions
         for name, value, default in (("mean", mean, 0.0), ("std", std, 1.0)):
             value = [default] * in_channels if value is None else list(value)
@@ -110,6 +113,7 @@ class FieldOperator(nn.Module):
         return {"value": self(field)}
 
 
+@typed
 class FNO(FieldOperator):
     """Explicit Fourier neural operator; further arguments as in `FieldOperator`.
 
@@ -145,8 +149,7 @@ class FNO(FieldOperator):
         out_std: float = 1.0,
     ) -> None:
         super().__init__(in_channels, width, hidden, positions, mean, std, out_mean, out_std)
-        if blocks < 1:
-            raise InvalidArgument(f"network.blocks={blocks}", "a positive integer")
+        check_sizes(blocks=blocks, modes=modes)
         self.tied, self.blocks = tied, blocks
         layers = 1 if tied else blocks
         self.layers = nn.ModuleList(FourierLayer(width, modes) for _ in range(layers))

@@ -1,4 +1,4 @@
-"""Whether recorded uses of layers tell the Jacobian: weights used elsewhere, samples that mix.
+"""Checks that recorded uses of layers give the whole Jacobian: no shared weights, no mixed samples.
 
 Per-sample gradients come from one backward pass for all samples (`slots`). That is right where
 every weight is used through its layer alone, and where residual n depends on sample n alone. A

@@ -29,7 +29,7 @@ from sciml.optim.diagonal.sophia import add_estimate
 from sciml.optim.flat import real
 from sciml.optim.option_ranges import (
     POSITIVE,
-    Rule,
+    NumberRule,
     at_least,
     number,
     parameters_of,
@@ -37,7 +37,7 @@ from sciml.optim.option_ranges import (
     switches,
 )
 
-POWER = Rule(lambda x: 0 < x <= 1, "a number in (0, 1]")
+POWER = NumberRule(lambda x: 0 < x <= 1, "a number in (0, 1]")
 
 
 class AdaHessian(CurvatureOptimizer):
@@ -102,7 +102,7 @@ class AdaHessian(CurvatureOptimizer):
         number(POSITIVE, eps=group["eps"])
         number(POWER, hessian_power=group["hessian_power"])
 
-    def look(self, objective: Objective) -> None:
+    def observe(self, objective: Objective) -> None:
         """Probe the Hessian of this batch; several before one step are averaged."""
         add_estimate(self, hutchinson(objective, self.treated))
 

@@ -82,7 +82,7 @@ class Sophia(CurvatureOptimizer):
         """Return an estimate of the curvature diagonal of the treated parameters."""
         raise NotImplementedError
 
-    def look(self, objective: Objective) -> None:
+    def observe(self, objective: Objective) -> None:
         """Probe the curvature of this batch; several before one step are averaged."""
         add_estimate(self, self.probe(objective))
 

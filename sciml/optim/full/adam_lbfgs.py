@@ -102,7 +102,7 @@ class AdamLBFGS(CurvatureOptimizer):
         self._now: Evaluation | None = None
         self._reached: tuple[Objective, Tensor, Evaluation] | None = None
 
-    def look(self, objective: Objective) -> None:
+    def observe(self, objective: Objective) -> None:
         """Take loss and gradient on the batch of the coming step, unless they are known."""
         known = None
         if self._reached is not None:

@@ -113,7 +113,7 @@ class LevenbergMarquardt(ENGD):
                 p.copy_(s)
             after = before
             memory["damping"] = min(memory["damping"] * self.rise, MOST)
-            self._direct(self._system[0])
+            self._direct(self._system.jacobian)
         else:  # no lambda helps: the minimum of this batch, which says nothing of the next one's
             memory["damping"] = min(first * self.rise, MOST)
         self.numbers["step"] = torch.as_tensor(lr)
@@ -128,22 +128,16 @@ class LevenbergMarquardt(ENGD):
             start: The parameters, where they are now.
         """
         directions = [self.state[p]["direction"] for p in self.treated]
-        jacobian, _, dense = self._system
+        system = self._system
         if not self.acceleration or self._factor is None:
             return directions
         self._move(directions, REACH)
         there = residual_of(objective, objective.evaluated())
         for p, s in zip(self.treated, start, strict=True):
             p.copy_(s)
-        curved = 2 / REACH * ((there - jacobian.residual) / REACH - self._image)
-        if dense is None:
-            y = torch.cholesky_solve(-curved[:, None], self._factor)[:, 0]
-            second = jacobian.transposed_times(y)
-        else:
-            flat = torch.cholesky_solve(dense.t() @ -curved[:, None], self._factor)[:, 0]
-            pieces = flat.split([p.numel() for p in self.treated])
-            pairs = zip(pieces, self.treated, strict=True)
-            second = [v.view_as(p).to(p) for v, p in pairs]
+        curved = 2 / REACH * ((there - system.jacobian.residual) / REACH - self._image)
+        y = torch.cholesky_solve(system.restricted(-curved[:, None]), self._factor)[:, 0]
+        second = system.directions(y)
         sizes = [torch.stack([v.norm() for v in part]).norm() for part in (second, directions)]
         if not bool(2 * sizes[0] <= self.acceleration * sizes[1]):
             return directions

@@ -1,16 +1,11 @@
-"""Energy natural gradient descent in its kernel form, and SPRING, which remembers directions.
+"""Energy natural gradient descent: Gauss-Newton steps by the smaller of two systems.
 
 With the scaled residuals r and their Jacobian J (`loss = |r|^2 / 2`) the Gauss-Newton step is
 
     delta = -(J^T J + lambda)^-1 J^T r = -J^T (J J^T + lambda)^-1 r .
 
 The first system has as many unknowns as parameters, the second as many as residuals; the smaller
-one is solved, in float64, by Cholesky factorisation. SPRING lets the part of the last direction
-that the present residuals do not see survive:
-
-    phi <- mu phi - J^T (J J^T + lambda)^-1 (r + mu J phi),     theta <- theta + eta phi,
-
-which turns independent batches into a Kaczmarz iteration and makes few points per step enough.
+one is solved, in float64, by Cholesky factorisation.
 
 On a nonlinear problem a small lambda asks for steps far beyond where the linearised residuals are
 true, and a search along them finds lengths of 1e-6 for ever. So lambda follows the gain ratio, the
@@ -22,39 +17,37 @@ as in the method of Levenberg and Marquardt (`step_size.levenberg_marquardt`): i
 to nothing of the promise came true, and falls back to `damping` as soon as steps are worth taking.
 
 References: ENGD, Mueller and Zeinhofer 2023, arXiv 2302.13163; kernel form (ENGD-W), Guzman-Cordero
-et al. 2025, arXiv 2505.12149; SPRING, Goldshlager, Abrahamsen and Lin 2024, arXiv 2401.10190,
-algorithm 1; Marquardt 1963, "An algorithm for least-squares estimation of nonlinear parameters".
-Departures: a step that is too long is shortened by the search, and only one that achieves next to
-nothing is taken anew with a larger lambda; the damping is
-relative to the mean diagonal of the system unless asked otherwise, so it does not depend on the
-weight of the loss.
+et al. 2025, arXiv 2505.12149; Marquardt 1963, "An algorithm for least-squares estimation of
+nonlinear parameters". Departures: a step that is too long is shortened by the search, and only one
+that achieves next to nothing is taken anew with a larger lambda; the damping is relative to the
+mean diagonal of the system unless asked otherwise, so it does not depend on the weight of the loss.
 """
 
 from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
 
-from sciml.errors import InvalidArgument, InvalidType, NumericalWarning, PerformanceWarning
+from sciml.errors import InvalidArgument, NumericalWarning, PerformanceWarning
 from sciml.optim.base import CurvatureOptimizer
 from sciml.optim.curvature.capture import affine_layers
 from sciml.optim.curvature.jacobian import Jacobian, jacobian_of
 from sciml.optim.curvature.objective import Objective
 from sciml.optim.curvature.terms import total_loss
 from sciml.optim.curvature.uses import UseCheck
+from sciml.optim.full.gauss_newton_system import GaussNewtonSystem
 from sciml.optim.line_search import HALVINGS, halvings
-from sciml.optim.option_ranges import POSITIVE, check, number, parameters_of, switches
+from sciml.optim.option_ranges import check, named_parameters, switches
 from sciml.optim.step_size import GROWTH, LOW, levenberg_marquardt
 
 # A warning after so many steps in a row that lower the loss by less than this share each.
 STALLED_STEPS, STALLED_SHARE = 20, 1e-5
 # Values of lambda tried in one step.
 ATTEMPTS = 4
-SMALL = 256  # columns below which a product is not cut into blocks
 
 
 class ENGD(CurvatureOptimizer):
@@ -73,6 +66,18 @@ class ENGD(CurvatureOptimizer):
 
     Raises:
         InvalidArgument, InvalidType: For a value that cannot be used.
+
+    Example:
+        >>> import torch
+        >>> from sciml.optim import ENGD, LossTerm, Objective
+        >>> line, x = torch.nn.Linear(1, 1), torch.linspace(0, 1, 8)[:, None]
+        >>> optimizer = ENGD(line)
+        >>> optimizer.update_curvature(
+        ...     Objective(lambda: [LossTerm("fit", line(x) - (3 * x + 1), 1.0, 8)])
+        ... )
+        >>> optimizer.step()
+        >>> round(line.weight.item(), 2), round(line.bias.item(), 2)  # a linear fit: one step
+        (3.0, 1.0)
     """
 
     own_gradient = True
@@ -92,7 +97,7 @@ class ENGD(CurvatureOptimizer):
         check(damping=damping, adapt_every=adapt_every)
         switches(relative=relative, line_search=line_search)
         treated, rest = [], []
-        for name, p in _named(module, type(self).__name__):
+        for name, p in named_parameters(module, type(self).__name__):
             if p.is_complex():
                 rest.append((name, p, "complex"))
             else:
@@ -105,11 +110,11 @@ class ENGD(CurvatureOptimizer):
         self.least = damping
         self._objective: Objective | None = None
         self._check = UseCheck(self.layers)
-        self._system: tuple[Jacobian, Tensor, Tensor | None] | None = None
+        self._system: GaussNewtonSystem | None = None
         self._factor: Tensor | None = None  # of the last system, damped
         self._image: Tensor | None = None  # J times the direction
 
-    def look(self, objective: Objective) -> None:
+    def observe(self, objective: Objective) -> None:
         """Compute the direction, and the gradient of what the fallback treats."""
         if self.layers and (mixing := self._check(objective)):
             self._without_layers(objective, mixing)
@@ -118,8 +123,8 @@ class ENGD(CurvatureOptimizer):
         self._rest_gradients(objective)
 
     def _direct(self, jacobian: Jacobian) -> None:
-        if self._system is None or self._system[0] is not jacobian:
-            self._system = (jacobian, *self._matrix(jacobian))
+        if self._system is None or self._system.jacobian is not jacobian:
+            self._system = GaussNewtonSystem(jacobian, self.treated)
         direction, image = self.direction(jacobian)
         for p, d in zip(self.treated, direction, strict=True):
             self.state[p]["direction"] = d
@@ -129,7 +134,7 @@ class ENGD(CurvatureOptimizer):
 
     def direction(self, jacobian: Jacobian) -> tuple[list[Tensor], Tensor]:
         """Return the Gauss-Newton direction, one tensor per parameter, and J times it `(R,)`."""
-        return self._solve(jacobian, -jacobian.residual)
+        return self._solve(-jacobian.residual)
 
     def direction_step(self) -> None:
         """Move along the direction.
@@ -179,7 +184,7 @@ class ENGD(CurvatureOptimizer):
                 self._adapt(ratio)
             if not adapts or not ratio < LOW or attempt == ATTEMPTS - 1:
                 break
-            self._direct(self._system[0])  # lambda has risen
+            self._direct(self._system.jacobian)  # lambda has risen
         self._move(directions, length)
         self.numbers["step"] = torch.as_tensor(length)
         return after
@@ -227,28 +232,15 @@ class ENGD(CurvatureOptimizer):
         return {name: float(value) for name, value in self.numbers.items()}
 
     # --- parts ----------------------------------------------------------------------------------
-    def _matrix(self, jacobian: Jacobian) -> tuple[Tensor, Tensor | None]:
-        """Return the smaller one of `J J^T` and `J^T J`, and J itself with the latter."""
-        if len(jacobian) <= sum(p.numel() for p in self.treated):
-            return jacobian.kernel(), None
-        dense = jacobian.dense()
-        return gram(dense), dense
-
-    def _solve(self, jacobian: Jacobian, target: Tensor) -> tuple[list[Tensor], Tensor]:
+    def _solve(self, target: Tensor) -> tuple[list[Tensor], Tensor]:
         """Return `J^T (J J^T + lambda)^-1 target`, by the smaller system, and J times that."""
-        _, matrix, dense = self._system
-        if dense is None:
-            y = self._cholesky(matrix.clone(), target)
-            if y is not None:
-                # (J J^T + lambda) y = target
-                return jacobian.transposed_times(y), target - self.numbers["damping"] * y
-        else:
-            flat = self._cholesky(matrix.clone(), dense.t() @ target)
-            if flat is not None:
-                pieces = flat.split([p.numel() for p in self.treated])
-                pairs = zip(pieces, self.treated, strict=True)
-                return [v.view_as(p).to(p) for v, p in pairs], dense @ flat
-        return [torch.zeros_like(p) for p in self.treated], torch.zeros_like(target)
+        system = self._system
+        y = self._cholesky(system.matrix.clone(), system.restricted(target))
+        if y is None:
+            return [torch.zeros_like(p) for p in self.treated], torch.zeros_like(target)
+        if system.dense is None:  # (J J^T + lambda) y = target
+            return system.directions(y), target - self.numbers["damping"] * y
+        return system.directions(y), system.dense @ y
 
     def _without_layers(self, objective: Objective, mixing: frozenset[str]) -> None:
         """Take the Jacobian row by row from here on."""
@@ -336,89 +328,3 @@ class ENGD(CurvatureOptimizer):
         rest = [p for _, p, _ in self._unregistered]
         for p, g in zip(rest, objective.gradient(rest), strict=True):
             p.grad = g
-
-
-class SPRING(ENGD):
-    """Gauss-Newton steps on small fresh batches, with memory of the previous direction.
-
-    Args:
-        module: Network, or parameters, as in `ENGD`.
-        lr: Step length eta.
-        damping: lambda, relative to the mean diagonal of the kernel if `relative`.
-        relative: See `damping`.
-        momentum: mu, the share of the last direction that is kept.
-        max_norm: Longest change of the parameters in one step (`sqrt(C)`); None for no limit.
-        fallback_lr: Adam's learning rate for complex parameters.
-
-    Raises:
-        InvalidArgument, InvalidType: For a value that cannot be used.
-    """
-
-    def __init__(
-        self,
-        module: nn.Module | Iterable[Tensor],
-        *,
-        lr: float = 0.1,
-        damping: float = 1e-3,
-        relative: bool = True,
-        momentum: float = 0.9,
-        max_norm: float | None = None,
-        fallback_lr: float = 1e-3,
-    ) -> None:
-        check(momentum=momentum)
-        if max_norm is not None:
-            number(POSITIVE, max_norm=max_norm)
-        super().__init__(
-            module,
-            lr=lr,
-            damping=damping,
-            relative=relative,
-            line_search=False,
-            adapt_every=0,
-            fallback_lr=fallback_lr,
-        )
-        self.momentum, self.max_norm = momentum, max_norm
-
-    def direction(self, jacobian: Jacobian) -> tuple[list[Tensor], Tensor]:
-        """Return the new direction phi, one tensor per parameter, and J phi `(R,)`."""
-        old = [self.state[p].get("direction", torch.zeros_like(p)) for p in self.treated]
-        old = [self.momentum * phi for phi in old]
-        seen = jacobian.times(old)
-        new, image = self._solve(jacobian, -jacobian.residual - seen)
-        return [a + b for a, b in zip(old, new, strict=True)], seen + image
-
-    def _cap(self, directions: list[Tensor]) -> float | Tensor:
-        if self.max_norm is None:
-            return 1.0
-        norm = torch.stack([d.norm() for d in directions]).norm()
-        return (self.max_norm / (self.param_groups[0]["lr"] * norm)).clamp_max(1.0)
-
-
-def gram(dense: Tensor, blocks: int = 4) -> Tensor:
-    """Return `J^T J` of J `(R, P)`, of which five blocks in eight are computed: it is symmetric."""
-    size = dense.shape[1]
-    if size < SMALL:
-        return dense.t() @ dense
-    out = dense.new_zeros(size, size)
-    ends = [size * k // blocks for k in range(blocks + 1)]
-    for a, b in zip(ends[:-1], ends[1:], strict=True):
-        torch.mm(dense[:, a:b].t(), dense[:, :b], out=out[a:b, :b])
-        out[:a, a:b] = out[a:b, :a].t()
-    return out
-
-
-def _named(given: nn.Module | Iterable[Tensor], owner: str) -> list[tuple[str, Tensor]]:
-    """Return the trained parameters and their names, numbers where they have none."""
-    if isinstance(given, nn.Module):
-        given = list(given.named_parameters())
-    entries = parameters_of(given, owner)
-    if any(isinstance(entry, Mapping) for entry in entries):
-        raise InvalidType(
-            f"{owner} of parameter groups",
-            "a module, or its parameters: its step is one for all of them",
-            f"Write {owner}(network), or one optimizer per group",
-        )
-    pairs = [
-        entry if isinstance(entry, tuple) else (str(i), entry) for i, entry in enumerate(entries)
-    ]
-    return [(name, p) for name, p in pairs if p.requires_grad]

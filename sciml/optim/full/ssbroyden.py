@@ -113,7 +113,7 @@ class SSBroyden(CurvatureOptimizer):
         self._now: Evaluation | None = None  # at the present parameters
         self._reached: tuple[Objective, Tensor, Evaluation] | None = None  # where the last step led
 
-    def look(self, objective: Objective) -> None:
+    def observe(self, objective: Objective) -> None:
         """Take loss and gradient on the batch of the coming step, unless they are known."""
         known = None
         if self._reached is not None:

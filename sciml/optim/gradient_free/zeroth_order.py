@@ -53,7 +53,7 @@ class ZerothOrder(CurvatureOptimizer):
         """Return the new parameter vector `(n,)`."""
         raise NotImplementedError
 
-    def look(self, objective: Objective) -> None:
+    def observe(self, objective: Objective) -> None:
         """Keep the loss for the coming step; no gradient is taken."""
         self._objective = objective
         objective.forget()

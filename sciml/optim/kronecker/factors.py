@@ -39,14 +39,14 @@ from sciml.optim.curvature.objective import Objective
 from sciml.optim.curvature.per_sample import Slots, split_groups, term_slots
 from sciml.optim.curvature.terms import LossTerm
 
-Kind = Literal["auto", "type2", "mc", "empirical", "forward_only"]
+CurvatureKind = Literal["auto", "type2", "mc", "empirical", "forward_only"]
 # Outputs per sample up to which `auto` takes the exact `type2`, one backward pass each.
 FEW_OUTPUTS = 10
 
 
 @dataclass
-class Seen:
-    """What one term shows of the layers.
+class TermSlots:
+    """The slots of one loss term, by backward pass and layer.
 
     Attributes:
         name: Name of the term.
@@ -71,14 +71,14 @@ def factor_sizes(layer: nn.Module) -> tuple[int, int, int]:
     return groups, len(layer.weight) // groups, inputs
 
 
-def look(
+def observe_terms(
     objective: Objective,
     layers: Mapping[str, nn.Module],
-    kind: Kind,
+    kind: CurvatureKind,
     sharing: Literal["expand", "reduce", "trace"],
     jacobian: Jacobian | None = None,
     mixing: frozenset[str] = frozenset(),
-) -> list[Seen]:
+) -> list[TermSlots]:
     """Return the slots of all terms on this rank.
 
     Args:
@@ -94,7 +94,7 @@ def look(
     terms, uses = objective.captured(layers)
     if kind == "forward_only":
         found = [_inputs_alone(use, layers[use.layer]) for use in uses if not use.transposed]
-        seen = [Seen("all", found, False)]
+        seen = [TermSlots("all", found, False)]
     else:
         transposed = any(use.transposed for use in uses)
         seen = []
@@ -102,21 +102,21 @@ def look(
             exact = kind == "type2" or (kind == "auto" and term.outputs.shape[1] <= FEW_OUTPUTS)
             exact = exact and term.name not in mixing
             if exact and jacobian is not None:
-                seen.append(Seen(term.name, [jacobian.blocks[i][2]], False))
+                seen.append(TermSlots(term.name, [jacobian.blocks[i][2]], False))
                 continue
             root = term.scale**0.5
             passes = [
                 term_slots(term, uses, layers, root * c)
                 for c in _cotangents(term, _fed_back(kind, exact), objective)
             ]
-            seen.append(Seen(term.name, passes, not transposed))
+            seen.append(TermSlots(term.name, passes, not transposed))
     if sharing == "reduce":
         for s in seen:
             s.passes = [{n: _reduced(slots) for n, slots in p.items()} for p in s.passes]
     return seen
 
 
-def _fed_back(kind: Kind, exact: bool) -> str:
+def _fed_back(kind: CurvatureKind, exact: bool) -> str:
     return "type2" if exact else "mc" if kind in ("auto", "type2") else kind
 
 
@@ -139,7 +139,7 @@ def _reduced(s: Slots) -> Slots:
     return Slots(s.inputs.mean(0, True), s.cotangents.sum(0, True), s.groups)
 
 
-def groups_of(seen: Sequence[Seen]) -> dict[str, str]:
+def groups_of(seen: Sequence[TermSlots]) -> dict[str, str]:
     """Return the pair that each term belongs to: its own, or from three terms on one of two."""
     names = list(dict.fromkeys(s.name for s in seen))
     if len(names) <= 2:
@@ -164,7 +164,7 @@ class FactorSums:
         self.calls = 0
         self._sums: dict[str, dict[str, list[Tensor]]] = {}
 
-    def add(self, seen: Sequence[Seen]) -> None:
+    def add(self, seen: Sequence[TermSlots]) -> None:
         """Add what this rank saw in one call."""
         self.calls += 1
         group_of = groups_of(seen)

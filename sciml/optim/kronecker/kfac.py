@@ -2,10 +2,8 @@
 
     theta <- theta + eta m,     m <- mu m - F~^-1 g,     F~ = layer by layer  sum_t G_t x A_t,
 
-t the terms of the loss (`factors`), inverted by `kronecker`, spread over ranks by `placement`. The
-step may also be clipped, searched for, or taken from the exact quadratic model in the direction
-and the last update (`step_size`); the latter with two Jacobian products per step is KFAC*, which
-has no learning rate and no momentum to tune.
+t the terms of the loss (`factors`), inverted by `kronecker_sums`, spread over ranks by `placement`.
+How far a step goes is said by the rules of `kfac_steps`.
 
 References: Martens and Grosse 2015, arXiv 1503.05671; Pauloski et al. 2021, arXiv 2107.01739
 (ranks); Dangel et al. 2024, arXiv 2405.15603 (differential operators; algorithm 1 and KFAC*).
@@ -33,9 +31,9 @@ from sciml.optim.curvature.output_differences import Differences
 from sciml.optim.curvature.terms import total_loss
 from sciml.optim.curvature.uses import UseCheck
 from sciml.optim.kronecker import kronecker_sums
-from sciml.optim.kronecker.factors import FEW_OUTPUTS, Kind
-from sciml.optim.kronecker.layer_curvature import Preconditioner, split_joined, treatable
-from sciml.optim.kronecker.placement import fraction_of
+from sciml.optim.kronecker.factors import FEW_OUTPUTS, CurvatureKind
+from sciml.optim.kronecker.kfac_steps import STEP_RULES
+from sciml.optim.kronecker.layer_curvature import KroneckerPreconditioner, split_joined, treatable
 from sciml.optim.option_ranges import (
     NOT_NEGATIVE,
     POSITIVE,
@@ -46,12 +44,13 @@ from sciml.optim.option_ranges import (
     one_of,
     switches,
 )
+from sciml.optim.placement import fraction_of
 
 CHOICES = {
     "kind": ("auto", "type2", "mc", "empirical", "forward_only"),
     "sharing": ("expand", "reduce", "trace"),
     "inverse": ("exact", "factored", "same"),
-    "step": ("lr", "kl_clip", "quadratic", "line_search"),
+    "step": tuple(STEP_RULES),
 }
 
 
@@ -64,7 +63,7 @@ class KFAC(CurvatureOptimizer):
         lr: Step length; with `quadratic` and `line_search` a factor on the length found.
         momentum: Share of the last direction that is kept; without effect for `quadratic`.
         damping: lambda.
-        inverse: How lambda enters: `exact`, `factored` or `same`, see `kronecker`.
+        inverse: How lambda enters: `exact`, `factored` or `same`, see `kronecker_sums`.
         step: `lr`, `kl_clip`, `quadratic` (KFAC*) or `line_search`.
         kl_clip: kappa of the KL clip.
         adapt_every: Steps between adaptations of lambda (Levenberg-Marquardt); 0 for never.
@@ -84,6 +83,18 @@ class KFAC(CurvatureOptimizer):
 
     Raises:
         InvalidArgument, InvalidType: For a value that cannot be used.
+
+    Example:
+        >>> import torch
+        >>> from sciml.optim import KFAC, LossTerm, Objective
+        >>> line, x = torch.nn.Linear(1, 1), torch.linspace(0, 1, 8)[:, None]
+        >>> optimizer = KFAC(line, step="quadratic", damping=1e-6)
+        >>> for step in range(5):
+        ...     fit = Objective(lambda: [LossTerm("fit", line(x) - (3 * x + 1), 1.0, 8)], step=step)
+        ...     optimizer.update_curvature(fit)
+        ...     optimizer.step()
+        >>> round(line.weight.item(), 2), round(line.bias.item(), 2)
+        (3.0, 1.0)
     """
 
     preconditions = True
@@ -99,7 +110,7 @@ class KFAC(CurvatureOptimizer):
         step: Literal["lr", "kl_clip", "quadratic", "line_search"] = "kl_clip",
         kl_clip: float = 1e-2,
         adapt_every: int = 0,
-        kind: Kind = "auto",
+        kind: CurvatureKind = "auto",
         sharing: Literal["expand", "reduce", "trace"] = "expand",
         ekfac: bool = False,
         decay: float = 0.95,
@@ -155,7 +166,7 @@ class KFAC(CurvatureOptimizer):
         device = treated[0].device
         lambda_ = torch.tensor(damping, dtype=torch.float64, device=device)
         self.memory |= {"damping": lambda_, "bases": {}}
-        self.preconditioner = Preconditioner(
+        self.preconditioner = KroneckerPreconditioner(
             layers,
             kind=kind,
             sharing=sharing,
@@ -180,7 +191,7 @@ class KFAC(CurvatureOptimizer):
     def _adapts(self) -> bool:
         return self.adapt_every > 0 and self.steps % self.adapt_every == 0
 
-    def look(self, objective: Objective) -> None:
+    def observe(self, objective: Objective) -> None:
         """Add what the terms show of the factors; keep the objective for the step."""
         self._mix(self._check(objective))
         self._objective = objective
@@ -188,7 +199,7 @@ class KFAC(CurvatureOptimizer):
             self._jacobian = self._products(objective)
         if super().due() or not self.memory["bases"]:
             exact = self._jacobian if isinstance(self._jacobian, Jacobian) else None
-            self.preconditioner.look(objective, exact, self._mixing)
+            self.preconditioner.observe(objective, exact, self._mixing)
 
     def _mix(self, terms: frozenset[str]) -> None:
         """Take note of terms that mix samples.
@@ -242,7 +253,7 @@ class KFAC(CurvatureOptimizer):
         gradient = gradients(self.treated)
         direction = [-d for d in self.precondition(gradient)]
         start = [p.clone() for p in self.treated] if self._adapts() else []
-        getattr(self, f"_step_{self.rule}")(direction, gradient, objective, jacobian)
+        STEP_RULES[self.rule](self, direction, gradient, objective, jacobian)
         if start:
             change = [p - s for p, s in zip(self.treated, start, strict=True)]
             self._adapt(change, gradient, objective, jacobian)
@@ -252,78 +263,6 @@ class KFAC(CurvatureOptimizer):
         given = {id(p): v for p, v in zip(self.treated, vector, strict=True)}
         joined = self.preconditioner.divide(self.memory, given)
         return [d for name, layer in self.layers.items() for d in split_joined(layer, joined[name])]
-
-    def _remember(self, direction: list[Tensor]) -> list[Tensor]:
-        """Return momentum times the last direction plus this one, and keep it."""
-        if not self.momentum:
-            return direction
-        for p, d in zip(self.treated, direction, strict=True):
-            old = self.state[p].get("direction")
-            self.state[p]["direction"] = d if old is None else d + self.momentum * old
-        return [self.state[p]["direction"] for p in self.treated]
-
-    def _move(self, direction: Sequence[Tensor], length: float | Tensor) -> None:
-        for p, d in zip(self.treated, direction, strict=True):
-            p.add_(d * length)
-
-    @property
-    def _lr(self) -> float:
-        return self.param_groups[0]["lr"]
-
-    def _step_lr(self, direction, gradient, objective, jacobian) -> None:
-        self._move(self._remember(direction), self._lr)
-
-    def _step_kl_clip(self, direction, gradient, objective, jacobian) -> None:
-        nu = step_size.kl_factor(direction, gradient, self._lr, self.kl_clip)
-        self.numbers["nu"] = nu
-        self._move(self._remember([d * nu.to(d.dtype) for d in direction]), self._lr)
-
-    def _step_quadratic(self, direction, gradient, objective, jacobian) -> None:
-        last = [self.state[p].get("update", torch.zeros_like(p)) for p in self.treated]
-        basis, damping = (direction, last), self.memory["damping"]
-        images = torch.stack([jacobian.times(d) for d in basis])
-        (curvature,) = objective.sum([images @ images.t()])
-        sizes = [step_size.inner(a, b) for a in basis for b in basis]
-        curvature = curvature + damping * torch.stack(sizes).view(2, 2)
-        linear = torch.stack([step_size.inner(gradient, d) for d in basis])
-        alpha, mu = step_size.quadratic_model(curvature, linear)
-        self.numbers.update({"alpha": alpha, "mu": mu})
-        for p, d, old in zip(self.treated, direction, last, strict=True):
-            update = self._lr * (alpha.to(d.dtype) * d + mu.to(d.dtype) * old)
-            self.state[p]["update"] = update
-            p.add_(update)
-
-    def _step_line_search(self, direction, gradient, objective, jacobian) -> None:
-        present = float(objective.sum([total_loss(objective.terms()).detach().double()])[0])
-        start = [p.clone() for p in self.treated]
-        kept = self._remember(direction)
-        found, loss = 0, present
-        for tried in [kept, direction] if self.momentum else [kept]:
-
-            def place(length: float, along=tried) -> None:
-                for p, s, d in zip(self.treated, start, along, strict=True):
-                    torch.add(s, d, alpha=length, out=p)
-
-            def loss_at(exponent: int, place=place) -> float:
-                place(self._lr * 2.0**exponent)
-                return float(objective.loss())
-
-            found, loss = step_size.walk(loss_at, present, self.memory.get("exponent", 0))
-            if loss < present:
-                place(self._lr * 2.0**found)
-                self.memory["exponent"] = found
-                self.numbers["alpha"] = 2.0**found
-                return
-            for p, d in zip(self.treated, direction, strict=True):
-                self.state[p]["direction"] = d
-        place(0.0)
-        self.numbers["alpha"] = 0.0
-        warnings.warn(
-            "K-FAC found no step of its grid that lowers the loss; parameters stay. The damping "
-            "may be too small for the batch",
-            NumericalWarning,
-            stacklevel=2,
-        )
 
     def _adapt(self, change, gradient, objective, jacobian) -> None:
         damping = self.memory["damping"]

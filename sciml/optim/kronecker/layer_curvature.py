@@ -27,13 +27,20 @@ from sciml.optim.curvature.jacobian import Jacobian
 from sciml.optim.curvature.objective import Objective
 from sciml.optim.curvature.per_sample import joined_weight
 from sciml.optim.kronecker import kronecker_sums
-from sciml.optim.kronecker.factors import FactorSums, Kind, Seen, average, factor_sizes, look
-from sciml.optim.kronecker.placement import Placement
+from sciml.optim.kronecker.factors import (
+    CurvatureKind,
+    FactorSums,
+    TermSlots,
+    average,
+    factor_sizes,
+    observe_terms,
+)
+from sciml.optim.placement import Placement
 
 Memory = dict[str, Any]
 
 
-class Preconditioner:
+class KroneckerPreconditioner:
     """Curvature of affine layers as Kronecker products.
 
     Args:
@@ -50,7 +57,7 @@ class Preconditioner:
         self,
         layers: Mapping[str, nn.Module],
         *,
-        kind: Kind,
+        kind: CurvatureKind,
         sharing: Literal["expand", "reduce", "trace"],
         inverse: kronecker_sums.Damping,
         ekfac: bool,
@@ -62,18 +69,18 @@ class Preconditioner:
         self.ekfac, self.decay, self.start, self.fraction = ekfac, decay, start, fraction
         self.traffic = 0
         self._sums = FactorSums(layers, ones=kind == "forward_only", trace=sharing == "trace")
-        self._seen: list[list[Seen]] = []
+        self._seen: list[list[TermSlots]] = []
         self._placement: Placement | None = None
 
     # --- factors --------------------------------------------------------------------------------
-    def look(
+    def observe(
         self,
         objective: Objective,
         jacobian: Jacobian | None = None,
         mixing: frozenset[str] = frozenset(),
     ) -> None:
         """Add what the terms show; several calls before a refresh are averaged."""
-        seen = look(objective, self.layers, self.kind, self.sharing, jacobian, mixing)
+        seen = observe_terms(objective, self.layers, self.kind, self.sharing, jacobian, mixing)
         self._sums.add(seen)
         if self.ekfac:
             self._seen.append(seen)

@@ -31,9 +31,17 @@ from sciml.optim.curvature.per_sample import joined_weight, split_groups, term_s
 from sciml.optim.curvature.uses import UseCheck
 from sciml.optim.kronecker.factors import factor_sizes
 from sciml.optim.kronecker.layer_curvature import split_joined, treatable
-from sciml.optim.option_ranges import POSITIVE, Rule, check, module_of, number, one_of, switches
+from sciml.optim.option_ranges import (
+    POSITIVE,
+    NumberRule,
+    check,
+    module_of,
+    number,
+    one_of,
+    switches,
+)
 
-DECAY = Rule(lambda x: 0 < x < 1, "a number between 0 and 1")
+DECAY = NumberRule(lambda x: 0 < x < 1, "a number between 0 and 1")
 
 
 class MKOR(CurvatureOptimizer):
@@ -107,7 +115,7 @@ class MKOR(CurvatureOptimizer):
         self._pending: list[tuple[Objective, dict[str, list[Tensor]]]] = []
         self._check = UseCheck(self.layers)
 
-    def look(self, objective: Objective) -> None:
+    def observe(self, objective: Objective) -> None:
         """Collect the vectors v of this rank."""
         self._check(objective)  # samples may mix: what is fed back has independent signs
         self._pending.append((objective, self._vectors(objective)))

@@ -9,7 +9,7 @@ from .heat_constraint import HeatConstraint
 from .interval_constraint import IntervalEquation
 from .layer import HardConstraint
 from .penalty import SoftConstraint
-from .points import Balance, PointSampler, PointSet
+from .points import Balance, ExpertPoints, PointSampler
 from .sorption_constraint import DiffusionSorptionConstraint
 from .vorticity_constraint import VorticityConstraint
 
@@ -22,11 +22,11 @@ __all__ = [
     "DiffusionSorptionConstraint",
     "EvolutionEquation",
     "ExpertParallel",
+    "ExpertPoints",
     "HardConstraint",
     "HeatConstraint",
     "IntervalEquation",
     "PointSampler",
-    "PointSet",
     "SoftConstraint",
     "Split",
     "VorticityConstraint",

@@ -1,4 +1,4 @@
-"""What a layer of constraints returns: the field, and what every expert did."""
+"""The result of a hard constraint: the field, and the solve of every expert."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from sciml.physics.constraints.expert_split import Split
-from sciml.physics.constraints.points import PointSet
+from sciml.physics.constraints.points import ExpertPoints
 from sciml.solvers import Status
 from sciml.solvers.solution import LinearReport
 
@@ -48,7 +48,7 @@ class Constrained:
     iterations: Tensor
     residual: Tensor
     rank: Tensor | None
-    points: PointSet
+    points: ExpertPoints
     split: Split
     adjoint: LinearReport
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from sciml.arguments import made, takes
 from sciml.physics.constraints.equation import ConstrainedEquation, per_field
 
 
@@ -32,6 +33,7 @@ class DarcyConstraint(ConstrainedEquation):
     periodic = (False, False)
     linear = True
 
+    @takes(problem=made("cells", "steady", what="a DarcyFlow of sciml.physics.evolution"))
     def __init__(self, problem: Any) -> None:
         self.problem = problem
         self.sizes = (problem.cells, problem.cells)

@@ -1,4 +1,4 @@
-"""What an equation tells the layer that imposes it.
+"""The interface of equations that are imposed as hard constraints.
 
 The layer looks for weights w such that u = offset + sum_n w_n column_n fulfils the equation, which
 is a formula of a few linear features of u, point by point

@@ -1,4 +1,4 @@
-"""What constraints on equations in space and time share: the grid, the scheme in time, the start.
+"""Base of constraints in space and time: the grid, the scheme in time, the initial state.
 
 The equation is imposed as D u = F(V u) with a scheme of `differences`, in units of the field over
 the time from 0 to the horizon. How well that can be done is decided by
@@ -19,7 +19,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from sciml.arguments import typed
+from sciml.arguments import made, takes
 from sciml.errors import InvalidArgument
 from sciml.physics.checks import check_choice, check_number
 from sciml.physics.constraints.equation import ConstrainedEquation, over_grid, per_field
@@ -31,6 +31,7 @@ from sciml.physics.constraints.grid_derivatives import (
     grading_of,
     in_time,
 )
+from sciml.typed_arguments import typed
 
 
 @typed
@@ -63,6 +64,7 @@ class EvolutionEquation(ConstrainedEquation):
         (True, ('t', 'x'), (6, 32))
     """
 
+    @takes(problem=made("times", "grids", "periods", what="a problem of sciml.physics.evolution"))
     def __init__(
         self,
         problem: Any,

@@ -19,8 +19,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from sciml.arguments import typed
 from sciml.errors import InvalidArgument
+from sciml.typed_arguments import typed
 
 
 @typed
@@ -70,7 +70,7 @@ class ExpertParallel:
         """Return what `solve(weights, rows)` returns for this rank's own problems.
 
         Args:
-            solve: `HardConstraint.solve_problems`.
+            solve: `sciml.physics.constraints.expert_solve.solve_experts`.
             weights: Starts `(B K, N)`.
             rows: Of `PointwiseRows`, `(B K, ...)` each.
             count: Samples of this rank, B.

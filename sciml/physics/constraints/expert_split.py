@@ -1,4 +1,4 @@
-"""Where each expert of a mixture stands: the split of a grid into blocks, and windows over them.
+"""Splits of a grid into blocks, one per expert, and windows over them.
 
 The grid is cut into counts[a] intervals along every axis a; an expert owns one product of
 intervals. Its window is a product of one-dimensional windows, so that the mixture
@@ -23,8 +23,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from sciml.arguments import typed
+from sciml.arguments import counts, either, names, takes, text, whole
 from sciml.errors import InvalidArgument
+from sciml.typed_arguments import typed
 
 
 @typed
@@ -228,6 +229,7 @@ def _ramp(distance: Tensor, reach: int) -> Tensor:
 
 
 @typed
+@takes(experts=whole, split=either(text, counts), axes=names, sizes=counts)
 def counts_of(
     experts: int, split: str | Sequence[int], axes: Sequence[str], sizes: Sequence[int]
 ) -> tuple[int, ...]:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sciml.arguments import typed
 from sciml.physics.constraints.evolution_constraint import EvolutionEquation
 from sciml.physics.constraints.grid_derivatives import spectral
+from sciml.typed_arguments import typed
 
 
 @typed

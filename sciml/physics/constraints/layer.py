@@ -10,10 +10,6 @@ windows phi_k of the split. Derivatives of the basis are taken on the whole grid
 All B K problems are one batch of the solver; derivatives with respect to the basis are the implicit
 ones of each problem (`sciml.solvers`), nothing is unrolled.
 
-Columns are scaled to root mean square 1 over the grid, so the ridge and the solver do not see how
-large the network made a function. Rows count as means: over an expert's own points, over the
-points that all experts share, and over the conditions as the equation weighs them.
-
 Neighbours are not coupled: u may jump where blocks meet (`Constrained.jump`), and features that
 are not local (a velocity from a vorticity) assume that an expert's weights hold everywhere, so the
 residual of the assembled field (`HardConstraint.residual`) differs from those that the experts
@@ -31,6 +27,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -38,19 +35,23 @@ from torch import Tensor
 
 from sciml.arguments import counts, flag, generator, made, maybe, number, takes, tensor, text, whole
 from sciml.errors import ConvergenceError, InvalidArgument
-from sciml.physics.constraints import asked
+from sciml.physics.constraints import equation_checks
 from sciml.physics.constraints.constrained_field import Constrained
 from sciml.physics.constraints.equation import ConstrainedEquation
+from sciml.physics.constraints.equation_checks import check_basis, check_field, check_rows, checked
 from sciml.physics.constraints.exchange import ExpertParallel
+from sciml.physics.constraints.expert_rows import (
+    ExpertRows,
+    coupled_rows,
+    expert_rows,
+    unit_columns,
+)
+from sciml.physics.constraints.expert_solve import picard_start, solve_experts
 from sciml.physics.constraints.expert_split import Split, counts_of
-from sciml.physics.constraints.points import PointSampler, PointSet
-from sciml.solvers import Implicit, LevenbergMarquardt, LinearLeastSquares, Status, least_squares
-from sciml.solvers.nonlinear.linear_least_squares import solved
+from sciml.physics.constraints.points import ExpertPoints, PointSampler
+from sciml.solvers import Implicit, LevenbergMarquardt, LinearLeastSquares, Status
 from sciml.solvers.nonlinear.pointwise_least_squares import PointwiseRows
 from sciml.solvers.solution import LinearReport, Policy, check_policy
-
-# theta of `PointwiseRows`: features, offsets, aux, scale, matrix, target; P = B K in front
-Rows = tuple[list[Tensor], list[Tensor], list[Tensor], Tensor, Tensor, Tensor]
 
 
 class HardConstraint:
@@ -134,9 +135,7 @@ class HardConstraint:
         if not math.isfinite(start):
             raise InvalidArgument(f"constraint.start={start}", "a number that is finite")
         if points is not None and points < 1:
-            raise InvalidArgument(
-                f"constraint.points={points}", "a positive number, or null for all points"
-            )
+            raise InvalidArgument(f"constraint.points={points}", "positive, or null for all")
         self.equation, self.overlap, self.points = equation, overlap, points
         self.counts = counts_of(experts, split, equation.axes, equation.sizes)
         self.picard, self.start, self.sweeps, self.coupling = picard, start, sweeps, coupling
@@ -174,7 +173,6 @@ class HardConstraint:
         out.exchange, out.rank = ExpertParallel(1, self.experts), True
         return out
 
-    # --- the layer ------------------------------------------------------------------------------
     @takes(
         basis=tensor,
         inputs=tensor,
@@ -217,33 +215,33 @@ class HardConstraint:
         lifted: bool,
     ) -> Constrained:
         equation, sizes = self.equation, tuple(basis.shape[2:])
-        self._check(basis, inputs)
+        check_basis(equation, basis, inputs)
         sampler = self.sampler(sizes)
         split = sampler.split
         drawn = sampler.draw(None if generator is None else self.points, generator, bias)
         if not len(basis) and not self.exchange.spread:
             return self._nothing(basis, drawn, split)
-        columns = basis if lifted else asked.asked(equation, "columns", basis.shape, basis, inputs)
+        columns = basis if lifted else checked(equation, "columns", basis.shape, basis, inputs)
         columns = unit_columns(columns)
         shape = (len(basis), *sizes)
-        offset = asked.asked(equation, "offset", shape, basis, inputs)
+        offset = checked(equation, "offset", shape, basis, inputs)
         if not self._examined and columns.isfinite().all() and inputs.isfinite().all():
-            asked.examine(equation, columns.detach(), offset.detach(), inputs)
+            equation_checks.check_structure(equation, columns.detach(), offset.detach(), inputs)
             self._examined = True
-        rows = self._rows(columns, offset, inputs, drawn)
-        self._check_rows(drawn, rows[4].shape[-2], basis.shape[1])
-        weights = basis.new_full((len(rows[3]), basis.shape[1]), self.start)
-        weights = self._first(weights, rows)
+        rows = expert_rows(equation, columns, offset, inputs, drawn)
+        check_rows(drawn, rows[4].shape[-2], basis.shape[1])
+
+        def assembled(weights: Tensor) -> Tensor:
+            value = offset + split.assemble(columns, weights)
+            return checked(equation, "assembled", shape, value)
+
+        weights = self._first(basis.new_full((len(rows[3]), basis.shape[1]), self.start), rows)
         found = self._solve(weights, rows, len(basis))
-        value = asked.asked(
-            equation, "assembled", shape, offset + split.assemble(columns, found[0])
-        )
+        value = assembled(found[0])
         for _ in range(self.sweeps):
-            coupled = self._coupled(rows, columns, value - offset, split)
+            coupled = coupled_rows(rows, columns, value - offset, split, self.coupling)
             found = self._solve(found[0].detach().flatten(0, 1), coupled, len(basis))
-            value = asked.asked(
-                equation, "assembled", shape, offset + split.assemble(columns, found[0])
-            )
+            value = assembled(found[0])
         weights, status, iterations, residual, rank, adjoint = found
         failed = status != Status.CONVERGED
         if self.on_failure == "raise" and bool(failed.any()):  # others than the solver has seen
@@ -257,18 +255,14 @@ class HardConstraint:
             value, columns, weights, status, iterations, residual, rank, drawn, split, adjoint
         )
 
-    def _nothing(self, basis: Tensor, drawn: PointSet, split: Split) -> Constrained:
+    def _nothing(self, basis: Tensor, drawn: ExpertPoints, split: Split) -> Constrained:
         """Return the answer to no samples, for which Fourier transforms have none."""
         per = basis.new_zeros(0, self.experts)
         none = per.long()
-        weights, rank = (
-            basis.new_zeros(0, self.experts, basis.shape[1]),
-            none if self.rank else None,
-        )
-        value = basis.sum(1)
-        return Constrained(
-            value, basis, weights, none, none, per, rank, drawn, split, LinearReport()
-        )
+        weights = basis.new_zeros(0, self.experts, basis.shape[1])
+        rank = none if self.rank else None
+        found = (weights, none, none, per, rank, drawn, split, LinearReport())
+        return Constrained(basis.sum(1), basis, *found)
 
     def residual(self, value: Tensor, inputs: Tensor) -> Tensor:
         """Return the equation's residual `(B, *grid)` of a field, zero where it has no weight."""
@@ -276,15 +270,15 @@ class HardConstraint:
         if not len(value):
             return value * 0.0
         sizes = tuple(value.shape[1:])
-        self._check_field(value, inputs)
-        values = asked.features(self.equation, value, inputs, data=True)
+        check_field(self.equation, value, inputs)
+        values = equation_checks.features(self.equation, value, inputs, data=True)
         residual = self.equation.formula(values, self.equation.aux(inputs, sizes))
         return residual * self.equation.weight(sizes).to(value.device).sqrt()
 
     def conditions(self, value: Tensor, inputs: Tensor) -> Tensor:
         """Return the residuals `(B, k)` of initial and boundary conditions of a field."""
-        self._check_field(value, inputs)
-        return asked.conditions(self.equation, value.double(), inputs.double(), data=True)
+        check_field(self.equation, value, inputs)
+        return equation_checks.conditions(self.equation, value.double(), inputs.double(), data=True)
 
     def sampler(self, sizes: Sequence[int]) -> PointSampler:
         """Return what draws points on a grid, kept for the next call."""
@@ -292,161 +286,35 @@ class HardConstraint:
         if sizes not in self._samplers:
             equation = self.equation
             split = Split(sizes, self.counts, self.overlap, equation.periodic)
-            weight, shared = (asked.over(equation, name, sizes) for name in ("weight", "shared"))
+            weight, shared = (
+                equation_checks.checked_over_grid(equation, name, sizes)
+                for name in ("weight", "shared")
+            )
             self._samplers[sizes] = PointSampler(split, weight, shared)
         return self._samplers[sizes]
 
-    # --- rows -----------------------------------------------------------------------------------
-    def _rows(self, columns: Tensor, offset: Tensor, inputs: Tensor, points: PointSet) -> Rows:
-        """Return the rows of all experts, see `PointwiseRows`; P = B K."""
-        equation, dims = self.equation, len(self.equation.axes)
-        experts = len(points.index)
-
-        def matrices(t: Tensor) -> Tensor:
-            # (B, N, K, m) -> (B K, m, N)
-            return points.gather(t, dims).permute(0, 2, 3, 1).flatten(0, 1).contiguous()
-
-        def vectors(t: Tensor) -> Tensor:
-            return points.gather(t, dims).flatten(0, 1)
-
-        features = [matrices(t) for t in asked.features(equation, columns, inputs, data=False)]
-        offsets = [vectors(t) for t in asked.features(equation, offset, inputs, data=True)]
-        aux = [vectors(t) for t in equation.aux(inputs, columns.shape[2:])]
-        scale = points.scale.to(columns.device).repeat(len(columns), 1)
-        matrix = asked.conditions(equation, columns, inputs, data=False).mT
-        target = -asked.conditions(equation, offset, inputs, data=True)
-        matrix = matrix.repeat_interleave(experts, 0)
-        return features, offsets, aux, scale, matrix, target.repeat_interleave(experts, 0)
-
-    def _coupled(self, rows: Rows, columns: Tensor, mixture: Tensor, split: Split) -> Rows:
-        """Return the rows with those that ask for the mixture next to every block."""
-        halo = split.halo()
-        most = max(len(h) for h in halo)
-        if most == 0:
-            return rows
-        index = torch.zeros(len(halo), most, dtype=torch.long)
-        scale = torch.zeros(len(halo), most, dtype=torch.float64)
-        for k, h in enumerate(halo):
-            index[k, : len(h)], scale[k, : len(h)] = h, self.coupling / max(len(h), 1) ** 0.5
-        beside = PointSet(index, scale, tuple(len(h) for h in halo))
-        dims, size = columns.dim() - 2, scale.to(columns.device)
-        more = (beside.gather(columns, dims) * size).permute(0, 2, 3, 1).flatten(0, 1)
-        wanted = (beside.gather(mixture, dims) * size).flatten(0, 1)
-        *first, matrix, target = rows
-        return *first, torch.cat([matrix, more], -2), torch.cat([target, wanted], -1)
-
     # --- solves ---------------------------------------------------------------------------------
-    def _first(self, weights: Tensor, rows: Rows) -> Tensor:
-        """Return the weights after Picard's iteration."""
+    def _first(self, weights: Tensor, rows: ExpertRows) -> Tensor:
+        """Return the weights after Picard's iteration, for equations that have it."""
         if self.equation.linear or not self.equation.picard:
             return weights
-        features, offsets, aux, *rest = detached(rows)
-        with torch.no_grad():
-            for _ in range(self.picard):
-                at = [
-                    (t @ weights[..., None])[..., 0] + o
-                    for t, o in zip(features, offsets, strict=True)
-                ]
-                frozen = (features, offsets, [*at, *aux], *rest)
-                jacobian = self._picard_rows.jacobian(weights, *frozen)
-                step, *_ = solved(jacobian, -self._picard_rows.rows(weights, *frozen))
-                weights = torch.where(step.isfinite(), weights + step, weights)
-        return weights
+        return picard_start(self._picard_rows, weights, rows, self.picard)
 
     def _frozen(self, values: Sequence[Tensor], aux: Sequence[Tensor]) -> Tensor:
         return self.equation.frozen(values, aux[: len(values)], aux[len(values) :])
 
-    def _solve(self, weights: Tensor, rows: Rows, count: int) -> tuple[Any, ...]:
+    def _solve(self, weights: Tensor, rows: ExpertRows, count: int) -> tuple[Any, ...]:
         """Return weights, status, iterations, residual, rank `(B, K, ...)`, and the adjoint."""
-        solver = copy.copy(self)
-        if self.exchange.spread and self.on_failure == "raise":
-            # a rank that raised before all have met again would leave the others waiting
-            solver.on_failure = "best"
-        *tensors, adjoint = self.exchange(solver.solve_problems, weights, rows, count)
-        shaped = [None if t is None else t.unflatten(0, (count, -1)) for t in tensors]
-        return *shaped, adjoint
-
-    def solve_problems(self, weights: Tensor, rows: Rows) -> tuple[Any, ...]:
-        """Return weights `(P, N)`, status, iterations, residual, rank and adjoint of P problems."""
-        solution = least_squares(
-            self.rows.rows,
-            weights,
-            rows,
-            on_failure=self.on_failure,
+        # a rank that raised before all have met again would leave the others waiting
+        waits = self.exchange.spread and self.on_failure == "raise"
+        solve = partial(
+            solve_experts,
+            self.rows,
             solver=self.solver,
             adjoint=self.adjoint,
-            jacobian=self.rows.jacobian,
-            hessian=self.rows.hessian,
+            on_failure="best" if waits else self.on_failure,
+            rank=self.rank,
         )
-        with torch.no_grad():
-            fixed, value = detached(rows), solution.value.detach()
-            m = rows[0][0].shape[-2]
-            residual = self.rows.rows(value, *fixed)[..., :m].norm(dim=-1)
-            rank = None
-            if self.rank:
-                jacobian = self.rows.jacobian(value, *fixed)
-                jacobian = jacobian[..., : m + rows[4].shape[-2], :]  # the ridge hides the rank
-                rank = solved(jacobian, jacobian.new_zeros(jacobian.shape[:-1]), 1e-10)[2]
-        found = (solution.value, solution.status, solution.iterations, residual, rank)
-        return *found, solution.adjoint
-
-    # --- checks ---------------------------------------------------------------------------------
-    def _check(self, basis: Tensor, inputs: Tensor) -> None:
-        axes, sizes = self.equation.axes, self.equation.sizes
-        wanted = ["T" if a == "t" else n for a, n in zip(axes, sizes, strict=True)]
-        space = tuple(n for n in wanted if n != "T")
-        fits = basis.dim() == 2 + len(axes)
-        fits = fits and all(w in ("T", n) for w, n in zip(wanted, basis.shape[2:], strict=True))
-        if not fits or tuple(inputs.shape[2:]) != space:
-            raise InvalidArgument(
-                f"basis functions of shape {tuple(basis.shape)} with inputs of shape "
-                f"{tuple(inputs.shape)}",
-                f"(B, N, {', '.join(map(str, wanted))}) and (B, {self.equation.in_channels}, "
-                f"{', '.join(map(str, space))})",
-                "An equation belongs to its grid in space: make it for the problem on yours",
-            )
-        if not basis.shape[1]:
-            raise InvalidArgument("no basis functions", "at least one", "Type network.functions=16")
-        if len(basis) != len(inputs) or inputs.shape[1] != self.equation.in_channels:
-            raise InvalidArgument(
-                f"inputs of shape {tuple(inputs.shape)} for {len(basis)} samples",
-                f"({len(basis)}, {self.equation.in_channels}, ...)",
-            )
-
-    def _check_field(self, value: Tensor, inputs: Tensor) -> None:
-        """Refuse fields `(B, *grid)` and inputs that are not on the equation's grid."""
-        pairs = list(zip(self.equation.axes, self.equation.sizes, strict=True))
-        space = tuple(n for axis, n in pairs if axis != "t")
-        there = tuple(value.shape[1 + len(pairs) - len(space) :])
-        fits = value.dim() == 1 + len(pairs) and there == space
-        if not fits or len(inputs) != len(value) or tuple(inputs.shape[2:]) != space:
-            wanted = ", ".join("T" if axis == "t" else str(n) for axis, n in pairs)
-            raise InvalidArgument(
-                f"a field of shape {tuple(value.shape)} with inputs of shape {tuple(inputs.shape)}",
-                f"(B, {wanted}) and (B, {self.equation.in_channels}, {', '.join(map(str, space))})",
-            )
-
-    @staticmethod
-    def _check_rows(points: PointSet, conditions: int, functions: int) -> None:
-        """Refuse experts that have fewer rows than functions: their weights were arbitrary."""
-        least = min(points.counts) + conditions
-        if least < functions:
-            raise InvalidArgument(
-                f"an expert with {least} rows for {functions} basis functions",
-                "at least as many rows (points and conditions) as functions",
-                "Type more constraint.points, fewer experts, or fewer network.functions",
-            )
-
-
-def unit_columns(columns: Tensor) -> Tensor:
-    """Return functions `(B, N, *grid)` over their root mean squares; those that vanish stay."""
-    dims = tuple(range(2, columns.dim()))
-    size = columns.square().mean(dims, keepdim=True)
-    return columns / torch.where(size > 0, size, 1.0).sqrt()
-
-
-def detached(rows: Rows) -> Rows:
-    """Return the rows without graph."""
-    features, offsets, aux, *rest = rows
-    lists = ([t.detach() for t in part] for part in (features, offsets, aux))
-    return *lists, *(t.detach() for t in rest)
+        *tensors, adjoint = self.exchange(solve, weights, rows, count)
+        shaped = [None if t is None else t.unflatten(0, (count, -1)) for t in tensors]
+        return *shaped, adjoint

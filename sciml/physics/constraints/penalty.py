@@ -1,4 +1,4 @@
-"""The baseline without a solve: the one function of the network is the solution."""
+"""Soft constraint, the baseline without a solve: the network's one function is the solution."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sciml.arguments import typed
 from sciml.errors import InvalidArgument
 from sciml.physics.constraints.constrained_field import Constrained
 from sciml.physics.constraints.equation import ConstrainedEquation
@@ -15,6 +14,7 @@ from sciml.physics.constraints.expert_split import Split
 from sciml.physics.constraints.layer import HardConstraint
 from sciml.solvers import Status
 from sciml.solvers.solution import LinearReport
+from sciml.typed_arguments import typed
 
 
 @typed

@@ -1,4 +1,4 @@
-"""Which points every expert imposes its equation at, and the balance of their numbers.
+"""Points at which every expert imposes its equation, and the balance of their numbers.
 
 An expert draws from the points of its block (of its window, with overlap) at which the equation has
 weight; points that the equation shares (a wall, say) go to every expert besides. Both groups are
@@ -28,7 +28,7 @@ from sciml.physics.constraints.expert_split import Split
 
 
 @dataclass(frozen=True)
-class PointSet:
+class ExpertPoints:
     """Points of every expert.
 
     Attributes:
@@ -98,7 +98,7 @@ class PointSampler:
         count: int | None,
         generator: torch.Generator | None = None,
         bias: Tensor | None = None,
-    ) -> PointSet:
+    ) -> ExpertPoints:
         """Return the points of every expert.
 
         Args:
@@ -137,7 +137,7 @@ class PointSampler:
         )  # at least one point each
         return [every[best & (owner == k)] for k in range(self.split.experts)]
 
-    def _padded(self, chosen: Sequence[Tensor]) -> PointSet:
+    def _padded(self, chosen: Sequence[Tensor]) -> ExpertPoints:
         shared, most = len(self.common), max(len(m) for m in chosen)
         index = torch.zeros(len(chosen), most + shared, dtype=torch.long)
         scale = torch.zeros(len(chosen), most + shared, dtype=torch.float64)
@@ -146,7 +146,7 @@ class PointSampler:
             scale[k, : len(m)] = (self.weight[m] / len(m)).sqrt()
             index[k, most:] = self.common
             scale[k, most:] = (self.weight[self.common] / max(shared, 1)).sqrt()
-        return PointSet(index, scale, tuple(len(m) + shared for m in chosen))
+        return ExpertPoints(index, scale, tuple(len(m) + shared for m in chosen))
 
 
 class Balance:

@@ -21,10 +21,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sciml.arguments import typed
 from sciml.physics.constraints.equation import over_grid
 from sciml.physics.constraints.evolution_constraint import EvolutionEquation
 from sciml.physics.constraints.grid_derivatives import TimeScheme
+from sciml.typed_arguments import typed
 
 
 @typed

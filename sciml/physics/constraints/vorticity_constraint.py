@@ -25,10 +25,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sciml.arguments import typed
 from sciml.physics.checks import check_number
 from sciml.physics.constraints.evolution_constraint import EvolutionEquation
 from sciml.physics.constraints.grid_derivatives import TimeScheme, uniform_step
+from sciml.typed_arguments import typed
 
 
 @typed

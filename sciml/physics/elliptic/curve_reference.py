@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from sciml.errors import InvalidArgument
-from sciml.physics.elliptic.elliptic_problem import Field
+from sciml.physics.elliptic.elliptic_problem import ScalarField
 from sciml.physics.geometry import Domain, Ellipse, Polygon, Star, Tabulated
 
 GRADING = 6  # nodes of an edge lie like s^6 at its ends
@@ -47,7 +47,7 @@ class Nodes:
 
 
 def curve_reference(
-    domain: Domain, boundary: Field, points: Tensor, source=None, nodes: int | None = None
+    domain: Domain, boundary: ScalarField, points: Tensor, source=None, nodes: int | None = None
 ) -> Tensor:
     """Return the solutions `(B, P)` at `points (B, P, 2)` in float64.
 

@@ -1,4 +1,4 @@
-"""Laws of domains: what the families of elliptic problems are posed on."""
+"""Random domains, on which the families of elliptic problems are posed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 import torch
 
 from sciml.physics.geometry import Ball, Ellipse, Polygon, Star, l_shape, star_family
-from sciml.physics.geometry.domain import uniform
+from sciml.physics.geometry.domain_rows import uniform
 
 # Orders of the radii of `wide` stars, and bounds of their radius.
 WIDE_ORDERS = (1, 2, 3, 4, 5, 6, 8)

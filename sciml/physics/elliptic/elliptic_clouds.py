@@ -1,4 +1,4 @@
-"""Elliptic problems as clouds of points: what networks on clouds take in.
+"""Elliptic problems as clouds of points, the inputs of networks on clouds.
 
 A cloud has random points inside a domain and on its boundary. Boundary data are known at all of
 them, as the value at the closest boundary point.
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from sciml.autodiff.streams import Streams
-from sciml.physics.elliptic.elliptic_problem import Dirichlet, Field
+from sciml.physics.elliptic.elliptic_problem import Dirichlet, ScalarField
 from sciml.physics.geometry import Domain
 
 
@@ -35,7 +35,7 @@ def cloud_inputs(
     # zero where a point is its own closest one, up to rounding
     distance = -torch.linalg.vector_norm(points - closest, dim=2)
 
-    def values(field: Field | None, at: Tensor) -> Tensor:
+    def values(field: ScalarField | None, at: Tensor) -> Tensor:
         if field is None:
             return torch.zeros_like(distance)
         return field(*domain.columns(at)).view(at.shape[:2])

@@ -29,11 +29,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sciml.arguments import typed
+from sciml.arguments import count, generator, made, takes
 from sciml.errors import InvalidArgument
 from sciml.physics.elliptic.curve_reference import curve_reference
 from sciml.physics.elliptic.domain_families import REACH, balls, ellipses, l_shapes, polygons, stars
-from sciml.physics.elliptic.elliptic_problem import Dirichlet, Field
+from sciml.physics.elliptic.elliptic_problem import Dirichlet, ScalarField
 from sciml.physics.elliptic.elliptic_solutions import (
     Angular,
     Charges,
@@ -44,7 +44,8 @@ from sciml.physics.elliptic.elliptic_solutions import (
     normal,
 )
 from sciml.physics.geometry import Box, Domain, Star
-from sciml.physics.geometry.domain import uniform
+from sciml.physics.geometry.domain_rows import uniform
+from sciml.typed_arguments import typed
 
 Law = Callable[[int, torch.Generator], Domain]
 
@@ -80,6 +81,14 @@ class Family(ABC):
 
     dim: int = 2
     coefficients: tuple[str, ...] = ()
+
+    def __init_subclass__(cls, **kwargs) -> None:
+        """Put the check of arguments around the two laws that the class defines."""
+        super().__init_subclass__(**kwargs)
+        domain = made("bounds", "nearest", what="a domain of sciml.physics.geometry")
+        for name in {"domains", "fields"} & vars(cls).keys():
+            check = takes(count=count, domain=domain, generator=generator)
+            setattr(cls, name, check(vars(cls)[name]))
 
     @abstractmethod
     def domains(self, count: int, generator: torch.Generator) -> Domain:
@@ -312,6 +321,6 @@ class BoxPoisson(Family):
         return Instances(domain, Dirichlet(value, source), lambda p: _at(domain, value, p))
 
 
-def _at(domain: Domain, field: Field, points: Tensor) -> Tensor:
+def _at(domain: Domain, field: ScalarField, points: Tensor) -> Tensor:
     """Return a field at `points (B, P, d)`, `(B, P)` in float64."""
     return field(*domain.columns(points.double())).view(domain.count, -1)

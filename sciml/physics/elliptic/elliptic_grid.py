@@ -1,4 +1,4 @@
-"""Elliptic problems on a square or cubic grid: what networks on grids take in.
+"""Elliptic problems on a square or cubic grid, the inputs of networks on grids.
 
 A grid has `nodes` points per axis from `-half` to `half`. A domain is seen as its signed distance,
 boundary data as their values at the closest boundary point of every node.
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sciml.errors import InvalidArgument
 from sciml.physics.checks import check_positive
-from sciml.physics.elliptic.elliptic_problem import Dirichlet, Field
+from sciml.physics.elliptic.elliptic_problem import Dirichlet, ScalarField
 from sciml.physics.geometry import Domain
 from sciml.shapes import check_kind
 
@@ -104,7 +104,7 @@ def grid_inputs(
     points = grid.points(domain.count, shapes.sdf.device).float()
     shape = (domain.count, *grid.shape)
 
-    def values(field: Field | float | Tensor | None, at: Tensor) -> Tensor:
+    def values(field: ScalarField | float | Tensor | None, at: Tensor) -> Tensor:
         x, i = domain.columns(at)
         if field is None:
             return x.new_zeros(shape)

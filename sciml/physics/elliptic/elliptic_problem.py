@@ -1,4 +1,4 @@
-"""Elliptic boundary value problems as walks see them: fields as functions of points and domains."""
+"""Elliptic boundary value problems whose data are functions of points and domains."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sciml.arguments import maybe, numbers, shown
 from sciml.errors import InvalidArgument, InvalidType
 from sciml.shapes import check_call, check_returned, no_outer_products
 
 # f(x, i): x (d, N) coordinates first, i (N,) the domain of each column; returns (N,).
-Field = Callable[[Tensor, Tensor], Tensor]
+ScalarField = Callable[[Tensor, Tensor], Tensor]
 
 
 class CheckedField:
@@ -29,7 +30,7 @@ class CheckedField:
         InvalidType: When called, if it returns no real tensor.
     """
 
-    def __init__(self, name: str, function: Field) -> None:
+    def __init__(self, name: str, function: ScalarField) -> None:
         self.name, self.function = name, function
         called = ("x", "i", "n") if name.endswith(".flux") else ("x", "i")
         check_call(name, function, f"({', '.join(called)})", *called)
@@ -75,6 +76,8 @@ def check_fields(problem: object, *names: str, constant: Sequence[str] = ()) -> 
         if callable(field):
             if not isinstance(field, CheckedField):
                 object.__setattr__(problem, name, CheckedField(title, field))
+        elif name in constant and (wanted := maybe(numbers)(field)):
+            raise InvalidType(f"{title} is {shown(field)}", f"a function of points, {wanted}")
         elif name in names and (field is not None or name == "boundary"):
             raise InvalidType(
                 f"{title} of type {type(field).__name__}",
@@ -106,11 +109,11 @@ class Dirichlet:
         (None, 2.0)
     """
 
-    boundary: Field
-    source: Field | None = None
-    screening: float | Tensor | Field | None = None
-    diffusion: Field | None = None
-    reduced: Field | None = None
+    boundary: ScalarField
+    source: ScalarField | None = None
+    screening: float | Tensor | ScalarField | None = None
+    diffusion: ScalarField | None = None
+    reduced: ScalarField | None = None
     bound: float | Tensor | None = None
 
     def __post_init__(self) -> None:
@@ -128,3 +131,5 @@ class Dirichlet:
             )
         fields = ("boundary", "source", "diffusion", "reduced")
         check_fields(self, *fields, constant=("screening",))
+        if wanted := maybe(numbers)(self.bound):
+            raise InvalidType(f"Dirichlet.bound is {shown(self.bound)}", wanted)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sciml.physics.elliptic.star_reference import Gaussians
-from sciml.physics.geometry.domain import uniform
+from sciml.physics.geometry.domain_rows import uniform
 
 
 class Angular:

@@ -20,9 +20,9 @@ from scipy.special import exp1
 from torch import Tensor
 
 from sciml.physics.elliptic.curve_reference import curve_reference
-from sciml.physics.elliptic.elliptic_problem import Field
+from sciml.physics.elliptic.elliptic_problem import ScalarField
 from sciml.physics.geometry import Star
-from sciml.physics.geometry.domain import rows_of
+from sciml.physics.geometry.domain_rows import rows_of
 
 EULER = 0.5772156649015329
 
@@ -93,7 +93,11 @@ class Gaussians:
 
 
 def star_reference(
-    star: Star, boundary: Field, points: Tensor, source: Gaussians | None = None, nodes: int = 256
+    star: Star,
+    boundary: ScalarField,
+    points: Tensor,
+    source: Gaussians | None = None,
+    nodes: int = 256,
 ) -> Tensor:
     """Return the solutions `(B, P)` at `points (B, P, 2)` in float64.
 

@@ -1,7 +1,8 @@
 from .darcy_snapshots import DarcyFlow
-from .diffusion_sorption import DiffusionSorption, HeterogeneousDiffusionSorption
+from .diffusion_sorption import DiffusionSorption
 from .evolution_problem import EvolutionProblem
 from .heat_interval import Heat
+from .heterogeneous_sorption import HeterogeneousDiffusionSorption
 from .pod_interpolation import PODRegression, pod_modes
 from .viscous_burgers import Burgers
 from .vorticity_flow import VorticityNavierStokes

@@ -1,4 +1,4 @@
-"""Darcy flow with the axes and inputs of this room; it has no time, so one is stored.
+"""Darcy flow in the form of an evolution problem: steady, so that one time is stored.
 
 The equation, its finite volumes and its solver are those of `sciml.physics.steady.darcy`.
 """
@@ -11,11 +11,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from sciml.arguments import count, generator, takes, typed
+from sciml.arguments import count, generator, takes
 from sciml.physics.evolution.evolution_problem import check_cells, check_inputs
 from sciml.physics.steady.darcy import Darcy
 from sciml.solvers import Solution
 from sciml.solvers.solution import Policy
+from sciml.typed_arguments import typed
 
 
 class DarcyFlow:

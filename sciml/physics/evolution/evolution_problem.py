@@ -1,4 +1,4 @@
-"""What a problem in space and time offers: axes, random inputs, its own solver."""
+"""Problems in space and time: axes, random inputs, and a solver of their own."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ import math
 import torch
 from torch import Tensor
 
-from sciml.arguments import count, generator, takes, typed
+from sciml.arguments import count, generator, takes
 from sciml.physics.checks import check_choice, check_positive
 from sciml.physics.evolution.evolution_problem import (
     check_cells,
@@ -23,9 +23,15 @@ from sciml.physics.evolution.evolution_problem import (
     stored_times,
 )
 from sciml.physics.evolution.profiles import periodic_kernel_fields, sine_profiles
-from sciml.physics.evolution.unit_interval import BOUNDARIES, Boundary, interval_grid, whole_period
+from sciml.physics.evolution.unit_interval import (
+    BOUNDARIES,
+    BoundaryKind,
+    interval_grid,
+    whole_period,
+)
 from sciml.solvers import Solution
 from sciml.solvers.solution import Policy
+from sciml.typed_arguments import typed
 
 
 class Heat:
@@ -59,7 +65,7 @@ class Heat:
         self,
         points: int = 64,
         *,
-        boundary: Boundary = "periodic",
+        boundary: BoundaryKind = "periodic",
         time_count: int = 33,
         horizon: float = 1.0,
         diffusivity: float = 0.01,

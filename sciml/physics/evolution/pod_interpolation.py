@@ -13,8 +13,8 @@ import math
 import torch
 from torch import Tensor
 
-from sciml.arguments import typed
 from sciml.errors import InvalidArgument
+from sciml.typed_arguments import typed
 
 LENGTHS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)  # of the kernel, in median distances
 
@@ -29,6 +29,14 @@ def pod_modes(solutions: Tensor, rank: int) -> tuple[Tensor, Tensor]:
 
     Raises:
         InvalidArgument: For more modes than solutions, or solutions that are not finite.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.evolution import pod_modes
+        >>> solutions = torch.rand(10, 2).double() @ torch.rand(2, 50).double()  # rank 2
+        >>> modes, values = pod_modes(solutions, rank=2)
+        >>> tuple(modes.shape), bool((values[2:] < 1e-10 * values[0]).all())
+        ((2, 50), True)
     """
     if solutions.dim() < 2 or solutions.dtype not in (torch.float32, torch.float64):
         raise InvalidArgument(

@@ -9,17 +9,17 @@ from torch import Tensor
 
 from sciml.errors import InvalidArgument
 
-Boundary = Literal["periodic", "dirichlet"]
+BoundaryKind = Literal["periodic", "dirichlet"]
 BOUNDARIES = ("periodic", "dirichlet")
 
 
-def interval_grid(points: int, boundary: Boundary) -> Tensor:
+def interval_grid(points: int, boundary: BoundaryKind) -> Tensor:
     """Return j / points: j below `points` where periodic, up to `points` with zero ends."""
     last = points + (boundary == "dirichlet")
     return torch.arange(last, dtype=torch.float64) / points
 
 
-def whole_period(u: Tensor, boundary: Boundary) -> tuple[Tensor, float]:
+def whole_period(u: Tensor, boundary: BoundaryKind) -> tuple[Tensor, float]:
     """Return a full period of u `(..., m)` and its length: 1, or 2 for the odd continuation.
 
     Equations that x -> -x, u -> -u leaves as they are keep the continuation odd, so its solution

@@ -21,7 +21,7 @@ import math
 import torch
 from torch import Tensor
 
-from sciml.arguments import count, generator, takes, typed
+from sciml.arguments import count, generator, takes
 from sciml.physics.checks import check_choice, check_positive
 from sciml.physics.evolution.evolution_problem import (
     check_cells,
@@ -35,9 +35,15 @@ from sciml.physics.evolution.spectral_steps import (
     integrating_factor_rk4,
     spectral_solution,
 )
-from sciml.physics.evolution.unit_interval import BOUNDARIES, Boundary, interval_grid, whole_period
+from sciml.physics.evolution.unit_interval import (
+    BOUNDARIES,
+    BoundaryKind,
+    interval_grid,
+    whole_period,
+)
 from sciml.solvers import Solution
 from sciml.solvers.solution import Policy
+from sciml.typed_arguments import typed
 
 REACH = 9.0  # standard deviations of the heat kernel beyond which weights are below 1e-17
 
@@ -74,7 +80,7 @@ class Burgers:
         self,
         points: int = 256,
         *,
-        boundary: Boundary = "periodic",
+        boundary: BoundaryKind = "periodic",
         time_count: int = 101,
         horizon: float = 1.0,
         viscosity: float = 0.01,

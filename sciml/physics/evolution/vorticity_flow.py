@@ -19,7 +19,7 @@ import math
 import torch
 from torch import Tensor
 
-from sciml.arguments import count, generator, takes, typed
+from sciml.arguments import count, generator, takes
 from sciml.errors import InvalidArgument
 from sciml.physics.checks import check_number, check_positive
 from sciml.physics.evolution.evolution_problem import check_inputs, no_solution, stored_times
@@ -32,6 +32,7 @@ from sciml.physics.evolution.spectral_steps import (
 from sciml.physics.steady.periodic import Advection, Periodic
 from sciml.solvers import Solution
 from sciml.solvers.solution import Policy
+from sciml.typed_arguments import typed
 
 
 class VorticityNavierStokes:

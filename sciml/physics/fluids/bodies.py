@@ -35,7 +35,7 @@ def all_closed(opening: Sequence[Tensor]) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Ball:
+class MovingBall:
     """A disk or a ball that moves; lengths in units of the flow.
 
     Args:
@@ -48,8 +48,8 @@ class Ball:
 
     Example:
         >>> import torch
-        >>> from sciml.physics.fluids import Ball
-        >>> ball = Ball(centre=lambda t: (0.5 + t, 0.5), velocity=lambda t: (1.0, 0.0), radius=0.2)
+        >>> from sciml.physics.fluids import MovingBall
+        >>> ball = MovingBall(lambda t: (0.5 + t, 0.5), velocity=lambda t: (1.0, 0.0), radius=0.2)
         >>> at = [torch.tensor([1.0]), torch.tensor([0.5])]
         >>> [round(ball.distance(at, time).item(), 3) for time in (0.0, 0.5)]
         [0.3, -0.2]
@@ -81,8 +81,8 @@ class Ball:
 
 
 @takes(centre=some, radius=number)
-def standing(centre: Sequence[float], radius: float) -> Ball:
+def standing(centre: Sequence[float], radius: float) -> MovingBall:
     """Return a ball at rest."""
     if not all(math.isfinite(c) for c in centre):
         raise InvalidArgument(f"centre={centre}", "finite coordinates")
-    return Ball(lambda time: centre, lambda time: (0.0,) * len(centre), radius)
+    return MovingBall(lambda time: centre, lambda time: (0.0,) * len(centre), radius)

@@ -1,4 +1,4 @@
-"""Incompressible flow in time steps: smoke, a wake, a liquid with a free surface; 2-D and 3-D.
+"""Time steps of incompressible flow in two and three dimensions, the same for every scene.
 
     1. scalars and velocity are carried along (MacCormack)
     2. forces act: buoyancy, gravity, viscosity (explicit, in substeps that are stable)
@@ -6,9 +6,8 @@
     4. pressure takes the divergence away (`PressureSystem.project`)
     5. beyond the surface of a liquid, the velocity is carried on
 
-A `Flow` says what is special about a scene; `step` is the same for all. Axis 1 points up. Values
-inside bodies are those of the body, so a fluid beside it feels its motion (no slip). The sides of
-the grid slip.
+A `Flow` says what is special about a scene (`flow_scenes`). Axis 1 points up. Values inside bodies
+are those of the body, so a fluid beside it feels its motion (no slip). The sides of the grid slip.
 
 Source: Bridson, Fluid Simulation for Computer Graphics, 2nd ed. 2015, chapters 2 to 6 and 8.
 """
@@ -26,15 +25,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from sciml.arguments import counts, number, some, typed
+from sciml.arguments import counts, number, some
 from sciml.errors import ConvergenceError, InvalidArgument, InvalidType, NumericalWarning
 from sciml.physics.fluids.advection import advect, advect_velocity
-from sciml.physics.fluids.bodies import Ball, all_closed
-from sciml.physics.fluids.pressure_system import Cell, PressureSystem, pressure_system
+from sciml.physics.fluids.bodies import MovingBall, all_closed
+from sciml.physics.fluids.pressure_assembly import pressure_system
+from sciml.physics.fluids.pressure_projection import Cell, PressureSystem, Projection
 from sciml.physics.fluids.staggered import Velocity, extrapolated, points
-from sciml.physics.fluids.surface import redistance, same_volume, volume
 from sciml.shapes import as_array
-from sciml.solvers import Solution
 from sciml.solvers.linear import Stencil, high, low
 from sciml.solvers.solution import Policy
 
@@ -55,6 +53,14 @@ class FlowState:
         fields: Cell scalars by name, `(B, *grid)`: `density` of smoke, `level_set` of a liquid;
             and `volume` `(B,)`, what a liquid began with, in cells.
         time: Seconds since the start.
+
+    Example:
+        >>> from sciml.physics.fluids import SmokeFlow
+        >>> state = SmokeFlow(shape=(8, 12), spacing=0.1).start(batch=2)
+        >>> [tuple(u.shape) for u in state.velocity], tuple(state.pressure.shape)
+        ([(2, 9, 12), (2, 8, 13)], (2, 8, 12))
+        >>> sorted(state.fields), state.time
+        (['density'], 0.0)
     """
 
     velocity: Velocity
@@ -75,12 +81,26 @@ class Flow(ABC):
 
     Raises:
         InvalidArgument: For a grid, a width or a viscosity that cannot be.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.fluids import Flow
+        >>> class Vortex(Flow):  # in a closed box, without viscosity
+        ...     def start(self, batch=1, dtype=torch.float64):
+        ...         state = self.at_rest(batch, dtype, {})
+        ...         state.velocity[0][:, 1:-1, :4] = 1.0
+        ...         return state
+        >>> flow = Vortex(shape=(8, 8), spacing=0.125)
+        >>> tuple(flow.start().velocity[0].shape)
+        (1, 9, 8)
+        >>> flow.system(flow.start()).stencil.singular.tolist()  # pressure up to a constant
+        [True]
     """
 
     shape: tuple[int, ...]
     spacing: float
     viscosity: float | Tensor = 0.0
-    body: Ball | None = None
+    body: MovingBall | None = None
 
     def __post_init__(self) -> None:
         """Check the grid."""
@@ -292,171 +312,3 @@ class Flow(ABC):
             # nothing flows through walls in the air either
             out.append(torch.where(~beside & (system.opening[a] > 0), new, u))
         return tuple(out)
-
-
-@dataclass(frozen=True, eq=False)
-class Projection:
-    """How the pressure of a step was found.
-
-    Attributes:
-        system: Matrices.
-        solution: Of the solve.
-        provisional: Velocity before it.
-        velocity: After it, before it is carried on beyond a surface.
-        wall: Velocity of the solid.
-    """
-
-    system: PressureSystem
-    solution: Solution
-    provisional: Velocity
-    velocity: Velocity
-    wall: Velocity
-
-    def divergence(self) -> Tensor:
-        """Return the net outward flux of every fluid cell over h, `(B, *grid)`, per second."""
-        return self.system.divergence(self.velocity, self.wall) / self.system.scale
-
-    def left(self) -> Tensor:
-        """Return the 2-norm of the divergence after the projection over that before, `(B,)`."""
-        norms = [
-            self.system.divergence(u, self.wall).flatten(1).norm(dim=1)
-            for u in (self.velocity, self.provisional)
-        ]
-        return norms[0] / norms[1].masked_fill(norms[1] == 0, 1.0)
-
-
-@typed
-@dataclass(frozen=True, kw_only=True)
-class SmokeFlow(Flow):
-    """Smoke that rises from a source at the bottom; the top is open.
-
-    Args:
-        buoyancy: Upward acceleration of pure smoke.
-        source: Centre of the source.
-        source_radius: Its radius.
-    """
-
-    buoyancy: float = 4.0
-    source: tuple[float, ...] = (0.5, 0.1)
-    source_radius: float = 0.09
-
-    @property
-    def walls(self) -> list[tuple[Cell, Cell]]:
-        """Return a box that is open at the top."""
-        return [(SOLID, AIR if a == 1 else SOLID) for a in range(len(self.shape))]
-
-    def start(self, batch: int = 1, dtype: torch.dtype = torch.float64) -> FlowState:
-        """Return air at rest with smoke in the source."""
-        rest = self.at_rest(batch, dtype, {})
-        smoke = self.fed(torch.zeros_like(rest.pressure))
-        return replace(rest, fields={"density": smoke})
-
-    def fed(self, density: Tensor) -> Tensor:
-        """Return the density with that of the source, 1, in it."""
-        square = sum(
-            (x - c).square() for x, c in zip(self.centres(density), self.source, strict=True)
-        )
-        inside = (0.5 - (square.sqrt() - self.source_radius) / self.spacing).clamp(0, 1)
-        return density.maximum(inside)
-
-    def transported(self, state: FlowState, dt: float) -> dict[str, Tensor]:
-        """Return the smoke a time step later; none inside the body."""
-        density = self.fed(super().transported(state, dt)["density"])
-        if self.body is not None:
-            distance = self.body.distance(self.centres(density), state.time + dt)
-            density = density * (0.5 + distance / self.spacing).clamp(0, 1)
-        return {"density": density}
-
-    def forced(self, velocity: Velocity, fields: dict[str, Tensor], dt: float) -> Velocity:
-        """Return the velocity after buoyancy."""
-        smoke, up = fields["density"], 1 - len(velocity)
-        mean = (low(smoke, up) + high(smoke, up)) / 2
-        lift = torch.cat([smoke.narrow(up, 0, 1), mean, smoke.narrow(up, -1, 1)], up)
-        return (velocity[0], velocity[1] + dt * self.buoyancy * lift, *velocity[2:])
-
-
-@typed
-@dataclass(frozen=True, kw_only=True)
-class WakeFlow(Flow):
-    """A stream of speed `inflow` along axis 0 around a body; it leaves through an open end.
-
-    Args:
-        inflow: Speed.
-        kick: Size of a disturbance behind the body at the start, which wakes the instability.
-    """
-
-    inflow: float = 1.0
-    kick: float = 0.1
-
-    @property
-    def walls(self) -> list[tuple[Cell, Cell]]:
-        """Return a channel."""
-        return [(SOLID, AIR if a == 0 else SOLID) for a in range(len(self.shape))]
-
-    def start(self, batch: int = 1, dtype: torch.dtype = torch.float64) -> FlowState:
-        """Return the stream with a disturbance behind the body."""
-        rest = self.at_rest(batch, dtype, {})
-        across = rest.velocity[1]
-        if self.body is not None:
-            place = [x * self.spacing for x in points(self.shape, 1, like=across)]
-            r = self.body.radius
-            behind = [c + 2 * r * (a == 0) for a, c in enumerate(self.body.centre(0.0))]
-            square = sum((x - c).square() for x, c in zip(place, behind, strict=True))
-            across = across + self.kick * self.inflow * torch.exp(-square / (2 * r**2))
-        stream = torch.full_like(rest.velocity[0], self.inflow)
-        return replace(rest, velocity=(stream, across, *rest.velocity[2:]))
-
-    def wall_velocity(self, time: float, like: FlowState) -> Velocity:
-        """Return the inflow at the low end, and the body's velocity elsewhere."""
-        wall = super().wall_velocity(time, like)
-        first = wall[0].clone()
-        first.narrow(-len(self.shape), 0, 1).fill_(self.inflow)
-        return (first, *wall[1:])
-
-
-@typed
-@dataclass(frozen=True, kw_only=True)
-class LiquidFlow(Flow):
-    """A liquid in a closed box with air above it, which has no pressure.
-
-    Args:
-        gravity: Downward acceleration.
-        column: Extent of the liquid at the start, from the low corner of the box.
-        keep_volume: Whether every step restores the volume of the start.
-    """
-
-    gravity: float = 9.81
-    column: tuple[float, ...] = (0.6, 0.4)
-    keep_volume: bool = True
-
-    def start(self, batch: int = 1, dtype: torch.dtype = torch.float64) -> FlowState:
-        """Return the column at rest."""
-        rest = self.at_rest(batch, dtype, {})
-        apart = [
-            (x - c).expand_as(rest.pressure) / self.spacing
-            for x, c in zip(self.centres(rest.pressure), self.column, strict=True)
-        ]
-        level_set = redistance(torch.stack(apart).amax(0), 2 * max(self.shape))
-        return replace(rest, fields={"level_set": level_set, "volume": volume(level_set)})
-
-    def liquid(self, fields: dict[str, Tensor]) -> Tensor:
-        """Return the level set."""
-        return fields["level_set"]
-
-    def transported(self, state: FlowState, dt: float) -> dict[str, Tensor]:
-        """Return the level set a time step later, a distance again, with its volume."""
-        # no MacCormack here: its limiter makes steps in a distance, which redistancing keeps
-        level_set = advect(
-            [state.fields["level_set"]],
-            state.velocity,
-            dt / self.spacing,
-            method="semi_lagrangian",
-        )[0]
-        level_set = redistance(level_set)
-        if self.keep_volume:
-            level_set = same_volume(level_set, state.fields["volume"])
-        return {"level_set": level_set, "volume": state.fields["volume"]}
-
-    def forced(self, velocity: Velocity, fields: dict[str, Tensor], dt: float) -> Velocity:
-        """Return the velocity after gravity."""
-        return (velocity[0], velocity[1] - dt * self.gravity, *velocity[2:])

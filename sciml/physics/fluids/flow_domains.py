@@ -19,10 +19,11 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-from sciml.arguments import typed
 from sciml.errors import InvalidArgument, did_you_mean
 from sciml.physics.fluids.bodies import all_closed, open_share
-from sciml.physics.fluids.pressure_system import Cell, PressureSystem, pressure_system
+from sciml.physics.fluids.pressure_assembly import pressure_system
+from sciml.physics.fluids.pressure_projection import Cell, PressureSystem
+from sciml.typed_arguments import typed
 
 COEFFICIENTS = ("constant", "log_normal", "two_phase", "anisotropic")
 SPREAD = 1.5  # s above

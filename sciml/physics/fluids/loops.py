@@ -17,13 +17,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool1d, avg_pool2d, pad
 
-from sciml.arguments import typed
 from sciml.errors import InvalidArgument
 from sciml.physics.checks import check_positive
 from sciml.physics.fluids.bodies import standing
-from sciml.physics.fluids.flow import FlowState, WakeFlow
+from sciml.physics.fluids.flow import FlowState
+from sciml.physics.fluids.flow_scenes import WakeFlow
 from sciml.physics.fluids.staggered import Velocity, interpolate, points
 from sciml.solvers.linear import FlexibleCG, Multigrid, Stencil
+from sciml.typed_arguments import typed
 
 DTYPE = torch.float64
 

@@ -16,10 +16,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from sciml.arguments import check_alike, count, number, takes, tensor
+from sciml.arguments import count, number, takes, tensor
 from sciml.errors import InvalidArgument
 from sciml.physics.fluids.staggered import on_grid
 from sciml.solvers.linear import high, low
+from sciml.tensor_types import check_alike
 
 WIDTH = 1.0  # half width of the smoothed step, in cells
 FLAT = 1e-3  # least slope that phi0 is divided by
@@ -32,7 +33,15 @@ def liquid_share(level_set: Tensor) -> Tensor:
 
 @takes(level_set=on_grid)
 def volume(level_set: Tensor) -> Tensor:
-    """Return the volume of the liquid in cells, `(B,)`."""
+    """Return the volume of the liquid in cells, `(B,)`.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.fluids import volume
+        >>> x = torch.arange(8.0).reshape(1, 8, 1).expand(1, 8, 8) + 0.5
+        >>> round(volume(x - 4.0).item(), 3)  # half of 64 cells
+        32.0
+    """
     return liquid_share(level_set).flatten(1).sum(1)
 
 

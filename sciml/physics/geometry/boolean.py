@@ -6,13 +6,16 @@ import torch
 from torch import Tensor
 
 from sciml.errors import InvalidArgument
-from sciml.physics.geometry.domain import Boundary, Domain, accepted, length
+from sciml.physics.geometry.domain import Boundary, Domain
+from sciml.physics.geometry.domain_rows import accepted, length
 from sciml.shapes import check_kind
+from sciml.typed_arguments import typed
 
 # Alternating projections towards an edge where two boundaries meet.
 ALTERNATIONS = 8
 
 
+@typed
 class Boolean(Domain):
     """Two batches of domains, combined one by one.
 
@@ -138,7 +141,15 @@ def intersection(first: Domain, second: Domain) -> Boolean:
 
 
 def difference(first: Domain, second: Domain) -> Boolean:
-    """Return the points in `first` but not in `second`, domain by domain."""
+    """Return the points in `first` but not in `second`, domain by domain.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.geometry import Ball, Box, difference
+        >>> plate = difference(Box(), Ball(radius=0.5))
+        >>> plate.inside(torch.tensor([[[0.0, 0.0], [0.8, 0.8]]])).tolist()
+        [[False, True]]
+    """
     return Boolean(first, second, "difference")
 
 

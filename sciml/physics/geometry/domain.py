@@ -1,4 +1,4 @@
-"""What every domain offers: distance, projection, inside test and sampling, B domains at once.
+"""The interface of domains: distance, projection, inside test and sampling, B domains at once.
 
 Two layouts of points, converted by `Domain.columns`:
 
@@ -21,12 +21,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sciml.errors import InvalidArgument
+from sciml.arguments import WHOLE, shown, tensor
+from sciml.errors import InvalidArgument, InvalidType
+from sciml.physics.geometry.domain_rows import accepted, check_draw, length, uniform
 from sciml.physics.geometry.own_domain import check_own
 from sciml.shapes import as_array, check_kind, check_returned
 
-# Rounds of rejection, each twice as large as the one before.
-ROUNDS = 12
 # What subclasses write: columns in, a number per column or columns out.
 CHECKED = {
     "level": "one number per point: a sum over coordinates is over dim 0",
@@ -45,6 +45,15 @@ class Boundary:
         normals: `(B, n, d)` unit outward normals.
         weight: `(B, n)` length or area per point: `(weight * f).sum(1)` estimates the integral
             of f over the boundary.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.geometry import Ball
+        >>> boundary = Ball().sample_boundary(100, torch.Generator().manual_seed(0))
+        >>> tuple(boundary.points.shape), tuple(boundary.normals.shape)
+        ((1, 100, 2), (1, 100, 2))
+        >>> round(boundary.weight.sum().item(), 4)  # the length, 2 pi
+        6.2832
     """
 
     points: Tensor
@@ -58,6 +67,16 @@ class Domain(ABC):
     Args:
         count: B.
         dim: d.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.geometry import Domain, Ellipse
+        >>> domain = Ellipse(axes=(2.0, 1.0))
+        >>> isinstance(domain, Domain), domain.count, domain.dim
+        (True, 1, 2)
+        >>> points = domain.sample_interior(50, torch.Generator().manual_seed(0))
+        >>> bool(domain.inside(points).all()), bool((domain.signed_distance(points) < 0).all())
+        (True, True)
     """
 
     def __init_subclass__(cls, **kwargs) -> None:
@@ -115,6 +134,8 @@ class Domain(ABC):
             InvalidType: If they are no tensor.
         """
         check_kind("points", points, Tensor, "Write torch.tensor(points)")
+        if wanted := tensor(points):
+            raise InvalidType(f"points is {shown(points)}", wanted)
         if points.ndim != 3 or points.shape[0] != self.count or points.shape[2] != self.dim:
             raise InvalidArgument(
                 f"points of shape {tuple(points.shape)}",
@@ -160,7 +181,7 @@ class Domain(ABC):
         self, n: int, generator: torch.Generator, dtype: torch.dtype = torch.float32
     ) -> Tensor:
         """Return `n` points `(B, n, d)`, uniform in each domain, by rejection from its box."""
-        check_draw(n, generator)
+        check_draw(n, generator, dtype)
         low, high = (corner.to(dtype)[:, None] for corner in self.bounds())
 
         def draw(m: int) -> tuple[Tensor, Tensor]:
@@ -177,8 +198,11 @@ class Domain(ABC):
     def select(self, index: Tensor) -> Domain:
         """Return the domains `index (K,)`, in that order, as one batch of K domains."""
         index = as_array("index", index, "numbers of domains")
-        whole = index.ndim == 1 and not index.is_floating_point() and index.dtype != torch.bool
-        if not whole or bool(((index < 0) | (index >= self.count)).any()):
+        if (
+            index.ndim != 1
+            or index.dtype not in WHOLE
+            or bool(((index < 0) | (index >= self.count)).any())
+        ):
             raise InvalidArgument(
                 f"an index of shape {tuple(index.shape)} and type {index.dtype}",
                 f"whole numbers (K,) from 0 to {self.count - 1}",
@@ -216,108 +240,9 @@ def _drawn(method: Callable, kind: type) -> Callable:
 
     @functools.wraps(method)
     def wrapper(self, n, generator, *args, **kwargs):
-        check_draw(n, generator)
+        check_draw(n, generator, *args, **kwargs)
         out = method(self, n, generator, *args, **kwargs)
         check_kind(f"{type(self).__name__}.{method.__name__}()", out, kind)
         return out
 
     return wrapper
-
-
-def length(x: Tensor) -> Tensor:
-    """Return the Euclidean norm `(N,)` of `x (d, N)`.
-
-    Coordinate by coordinate: `torch.linalg.vector_norm` over the first axis takes many times as
-    long.
-    """
-    square = x[0] * x[0]
-    for coordinate in x[1:]:
-        square = torch.addcmul(square, coordinate, coordinate)
-    return square.sqrt_()
-
-
-def check_draw(n: object, generator: object) -> None:
-    """Refuse what is no number of points, and what is no source of random numbers.
-
-    Raises:
-        InvalidArgument: For the number.
-        InvalidType: For the generator.
-    """
-    if not isinstance(n, int) or isinstance(n, bool) or n < 0:
-        raise InvalidArgument(f"{n!r} points", "a whole number, 0 or more")
-    check_kind("generator", generator, torch.Generator, "Write torch.Generator().manual_seed(0)")
-
-
-def uniform(shape: tuple[int, ...], generator: torch.Generator, dtype: torch.dtype) -> Tensor:
-    """Return uniform numbers on `[0, 1)` on the generator's device."""
-    return torch.rand(shape, generator=generator, device=generator.device, dtype=dtype)
-
-
-def accepted(n: int, draw: Callable[[int], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-    """Return the first `n` accepted rows of every domain, and the share accepted.
-
-    Args:
-        n: Rows wanted of each domain.
-        draw: `m -> (rows (B, m, k), accepted (B, m))`.
-
-    Returns:
-        Rows `(B, n, k)` and the share of accepted rows `(B,)`.
-
-    Raises:
-        InvalidArgument: If a domain fills too little of its bounding box.
-    """
-    rows, ok = draw(2 * n + 16)
-    for _ in range(ROUNDS):
-        if int(ok.sum(1).min()) >= n:
-            first = ok.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :n]
-            first = first[..., None].expand(-1, -1, rows.shape[2])
-            return rows.gather(1, first), ok.double().mean(1)
-        more, more_ok = draw(rows.shape[1])
-        rows, ok = torch.cat([rows, more], 1), torch.cat([ok, more_ok], 1)
-    share = float(ok.float().mean(1).min())
-    raise InvalidArgument(
-        f"a domain where {share:.1e} of the candidates are accepted",
-        "domains that are not empty and not thinner than that",
-    )
-
-
-def rows_of(name: str, value, shape: tuple[int | None, ...]) -> Tensor:
-    """Return `value` as a float64 tensor `(B, *shape)`; one domain may leave B out.
-
-    Raises:
-        InvalidArgument: If the shape does not fit (None fits any length) or a number is not
-            finite.
-        InvalidType: If it is no array of numbers.
-    """
-    value = as_array(name, value, dtype=torch.float64)
-    if value.ndim == len(shape):
-        value = value[None]
-    fits = value.ndim == len(shape) + 1 and all(
-        want in (None, have) for want, have in zip(shape, value.shape[1:], strict=True)
-    )
-    if not fits or not bool(value.isfinite().all()):
-        wanted = ", ".join("n" if s is None else str(s) for s in shape)
-        raise InvalidArgument(
-            f"{name} of shape {tuple(value.shape)}", f"finite numbers of shape (B, {wanted})"
-        )
-    return value
-
-
-def batch(**parts: Tensor) -> tuple[Tensor, ...]:
-    """Return the tensors with their first axes expanded to one number of domains.
-
-    Raises:
-        InvalidArgument: If they differ and are not 1.
-    """
-    sizes = {name: len(part) for name, part in parts.items()}
-    count = max(sizes.values())
-    if any(size not in (1, count) for size in sizes.values()):
-        raise InvalidArgument(f"numbers of domains {sizes}", "one number B, or 1")
-    return tuple(part.expand(count, *part.shape[1:]).contiguous() for part in parts.values())
-
-
-def positive(name: str, value: Tensor) -> Tensor:
-    """Return `value`, or refuse numbers that are not positive."""
-    if not bool((value > 0).all()):
-        raise InvalidArgument(f"{name} with minimum {float(value.min()):g}", "positive numbers")
-    return value

@@ -1,4 +1,4 @@
-"""Domains from what people have: pictures and triangulations of the plane."""
+"""Domains from images and from triangulations of the plane."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
 from sciml.errors import InvalidArgument
-from sciml.physics.geometry.domain import rows_of
+from sciml.physics.geometry.domain_rows import rows_of
 from sciml.physics.geometry.grid import SDFGrid
 from sciml.physics.geometry.polygon import Polygon
-from sciml.shapes import as_array
+from sciml.shapes import WHOLE, as_array
 
 BORDER = 2  # cells of background at least around a mask
 ROOM = 0.6  # of the domain's longest side around it: distances are known as far as operators look
@@ -101,9 +101,20 @@ def triangulated_domain(vertices, faces) -> Polygon:
     Raises:
         InvalidArgument: For triangles without area, triangles that overlap or meet in a corner
             only, or that fill several separate domains.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.geometry import triangulated_domain
+        >>> corners = torch.tensor([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]])
+        >>> square = triangulated_domain(corners, torch.tensor([[0, 1, 2], [0, 2, 3]]))
+        >>> square.inside(torch.tensor([[[0.5, 0.5], [1.5, 0.5]]])).tolist()
+        [[True, False]]
     """
-    vertices, faces = rows_of("vertices", vertices, (None, 2))[0], torch.as_tensor(faces)
-    if faces.ndim != 2 or faces.shape[1] != 3 or faces.is_floating_point() or len(faces) == 0:
+    vertices, faces = (
+        rows_of("vertices", vertices, (None, 2))[0],
+        as_array("faces", faces, "whole numbers (F, 3)"),
+    )
+    if faces.ndim != 2 or faces.shape[1] != 3 or faces.dtype not in WHOLE or len(faces) == 0:
         raise InvalidArgument(f"faces of shape {tuple(faces.shape)}", "whole numbers (F, 3)")
     faces = faces.long()
     if int(faces.min()) < 0 or int(faces.max()) >= len(vertices):

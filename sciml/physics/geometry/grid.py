@@ -7,16 +7,11 @@ import itertools
 import torch
 from torch import Tensor
 
+from sciml.arguments import shown, whole
 from sciml.errors import InvalidArgument
-from sciml.physics.geometry.domain import (
-    Boundary,
-    Domain,
-    accepted,
-    batch,
-    length,
-    rows_of,
-    uniform,
-)
+from sciml.physics.geometry.domain import Boundary, Domain
+from sciml.physics.geometry.domain_rows import accepted, batch, length, rows_of, uniform
+from sciml.physics.geometry.multilinear import corners_of, largest_slopes, reduce_corners
 
 # Newton steps of the projection along the gradient.
 STEPS = 8
@@ -45,11 +40,19 @@ class SDFGrid(Domain):
     Raises:
         InvalidArgument: For shapes that do not fit, values that are not finite, a domain that is
             empty or reaches the edge of the grid.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.geometry import Ball, SDFGrid
+        >>> grid = SDFGrid.of(Ball(), nodes=33)
+        >>> round(grid.signed_distance(torch.tensor([[[0.5, 0.0]]])).item(), 1)
+        -0.5
     """
 
     def __init__(self, values, low, high) -> None:
-        low, high = rows_of("low", low, (None,)), rows_of("high", high, (None,))
+        low = rows_of("low", low, (None,))
         dim = low.shape[1]
+        high = rows_of("high", high, (dim,))
         values = rows_of("values", values, (None,) * dim)
         values, self.low, self.high = batch(values=values, low=low, high=high)
         super().__init__(len(values), dim)
@@ -77,6 +80,8 @@ class SDFGrid(Domain):
             nodes: Nodes along every axis.
             margin: Room around the bounding box, in units of the domain's `scale`.
         """
+        if wanted := whole(nodes) or ("" if nodes >= 3 else "at least 3"):
+            raise InvalidArgument(f"nodes={shown(nodes)}", wanted)
         low, high = domain.bounds()
         middle, half = (low + high) / 2, (1 + margin) * domain.scale()[:, None]
         low, high = middle - half, middle + half
@@ -113,10 +118,10 @@ class SDFGrid(Domain):
             for bits in itertools.product((0, 1), repeat=self.dim)
         ]
         if not gradient:
-            return _reduce(found, share)
+            return reduce_corners(found, share)
         out = []
         for axis in range(self.dim):
-            out.append(_reduce(found, share, axis) * per_unit[axis])
+            out.append(reduce_corners(found, share, axis) * per_unit[axis])
         return torch.stack(out)
 
     def level(self, x: Tensor, i: Tensor) -> Tensor:
@@ -256,7 +261,7 @@ class SDFGrid(Domain):
     def cells_inside(self) -> Tensor:
         """Return whether each cell has a node inside, `(B, cells)`, the last axis fastest."""
         grid = self.values.view(-1, *self.sizes)
-        return torch.stack([corner.flatten(1) for corner in _corners(grid)]).amin(0) < 0
+        return torch.stack([corner.flatten(1) for corner in corners_of(grid)]).amin(0) < 0
 
     def _strides(self) -> list[int]:
         strides = [1]
@@ -279,23 +284,9 @@ class SDFGrid(Domain):
 
         Distances have kinks, over which the interpolant may be steeper than 1, mostly deep inside:
         near means values up to half the lowest one. All `(B,)`, gradients at least 1e-6.
-
-        Each component of a gradient is affine in every other coordinate, so that the norm is
-        convex along the axes and largest at the corners of a cell.
         """
         spacing = (self.high - self.low) / self.low.new_tensor([s - 1 for s in self.sizes])
-        slopes = [values.diff(dim=a + 1) for a in range(self.dim)]
-        largest = torch.zeros_like(values[(slice(None), *[slice(1, None)] * self.dim)].flatten(1))
-        for bits in itertools.product((0, 1), repeat=self.dim):
-            square = 0
-            for axis, slope in enumerate(slopes):
-                cut = [
-                    slice(None) if a == axis else slice(bit, size - 1 + bit)
-                    for a, (bit, size) in enumerate(zip(bits, self.sizes, strict=True))
-                ]
-                per_unit = slope[(slice(None), *cut)].flatten(1) / spacing[:, axis, None]
-                square = square + per_unit**2
-            largest = torch.maximum(largest, square)
+        largest = largest_slopes(values, spacing)
         knee = -values.flatten(1).amin(1) / 2
         near = torch.where(self._cells_within(knee), largest, 0.0)
         return (
@@ -307,27 +298,6 @@ class SDFGrid(Domain):
     def _cells_within(self, size: Tensor) -> Tensor:
         """Return whether each cell has values between -size and size, `(B, cells)`."""
         grid = self.values.view(-1, *self.sizes)
-        corners = torch.stack([corner.flatten(1) for corner in _corners(grid)])
+        corners = torch.stack([corner.flatten(1) for corner in corners_of(grid)])
         low, high = corners.amin(0), corners.amax(0)
         return (low < size[:, None]) & (high > -size[:, None])
-
-
-def _reduce(corners: list[Tensor], share: Tensor, axis: int | None = None) -> Tensor:
-    """Interpolate 2^d corner values along one axis after the other; differentiate along `axis`."""
-    for a in range(len(share)):
-        half = len(corners) // 2
-        pairs = zip(corners[:half], corners[half:], strict=True)
-        if a == axis:
-            corners = [upper - lower for lower, upper in pairs]
-        else:
-            corners = [torch.lerp(lower, upper, share[a]) for lower, upper in pairs]
-    return corners[0]
-
-
-def _corners(values: Tensor) -> list[Tensor]:
-    """Return the 2^d corner values of all cells, each `(B, n_1 - 1, ..., n_d - 1)`."""
-    corners = [values]
-    for axis in range(1, values.ndim):
-        n = values.shape[axis]
-        corners = [c.narrow(axis, k, n - 1) for c in corners for k in (0, 1)]
-    return corners

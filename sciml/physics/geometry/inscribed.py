@@ -7,13 +7,16 @@ import math
 import torch
 
 from sciml.errors import InvalidArgument
-from sciml.physics.geometry.curves import Ellipse, Star
+from sciml.physics.geometry.curves import Ellipse
 from sciml.physics.geometry.domain import Domain
 from sciml.physics.geometry.polygon import Polygon
 from sciml.physics.geometry.primitives import Annulus, Ball
+from sciml.physics.geometry.star_domain import Star
 from sciml.shapes import check_kind
+from sciml.typed_arguments import typed
 
 
+@typed
 def inscribed(domain: Ball | Ellipse | Star | Annulus, corners: int = 128) -> Polygon:
     """Return polygons with their corners on smooth curves in the plane.
 
@@ -26,8 +29,15 @@ def inscribed(domain: Ball | Ellipse | Star | Annulus, corners: int = 128) -> Po
 
     Raises:
         InvalidArgument: For other kinds of domains.
+
+    Example:
+        >>> from sciml.physics.geometry import Ball, inscribed
+        >>> tuple(inscribed(Ball(), corners=64).vertices.shape)
+        (1, 64, 2)
     """
     check_kind("domain", domain, Domain)
+    if corners < 3:
+        raise InvalidArgument(f"corners={corners}", "at least 3")
     t = torch.arange(corners, dtype=torch.float64, device=domain.bounds()[0].device)
     t = t * (2 * math.pi / corners)
     if isinstance(domain, Star):

@@ -20,9 +20,10 @@ from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from sciml.errors import InvalidArgument, optional
-from sciml.physics.geometry.domain import Boundary, Domain, length, positive, rows_of, uniform
+from sciml.physics.geometry.domain import Boundary, Domain
+from sciml.physics.geometry.domain_rows import length, positive, rows_of, uniform
 from sciml.physics.geometry.triangles import along_a_curve, closest_triangle, on_triangle, table
-from sciml.shapes import check_kind
+from sciml.shapes import WHOLE, as_array, check_kind
 
 
 class Mesh(Domain):
@@ -151,8 +152,8 @@ def load_mesh(path: str | Path | Sequence[str | Path]) -> Mesh:
 def _solid(vertices, faces) -> tuple[Tensor, Tensor]:
     """Return corners `(F, 3, 3)`, outward, and normals `(F, 7, 3)` of a checked mesh."""
     vertices = rows_of("vertices", vertices, (None, 3))[0]
-    faces = torch.as_tensor(faces)
-    if faces.ndim != 2 or faces.shape[1] != 3 or faces.is_floating_point():
+    faces = as_array("faces", faces, "whole numbers (F, 3)")
+    if faces.ndim != 2 or faces.shape[1] != 3 or faces.dtype not in WHOLE:
         raise InvalidArgument(f"faces of shape {tuple(faces.shape)}", "whole numbers (F, 3)")
     faces = faces.long().to(vertices.device)
     if len(faces) < 4 or int(faces.min()) < 0 or int(faces.max()) >= len(vertices):

@@ -1,4 +1,4 @@
-"""Polygons with reflecting edges: what walk on stars asks about a boundary in two parts.
+"""Polygons with absorbing and reflecting edges, with the queries of walk on stars.
 
 Walks end at the absorbing edges (Dirichlet) and bounce off the reflecting ones (Neumann). A step
 needs the largest radius around x at which the visible part of the domain is star-shaped and free
@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from sciml.errors import InvalidArgument
-from sciml.physics.geometry.domain import Boundary, uniform
+from sciml.physics.geometry.domain import Boundary
+from sciml.physics.geometry.domain_rows import uniform
 from sciml.physics.geometry.polygon import Polygon
 from sciml.physics.geometry.reflecting import Reflecting
 from sciml.shapes import check_kind
@@ -28,8 +29,6 @@ from sciml.shapes import check_kind
 OVERLAP = 1e-4
 # Edges visited together by the walks that are near the circle around them.
 GROUP = 16
-
-
 # Edges, and the row of the table of circles for the one around them.
 Group = tuple[list[int], list[int]]
 

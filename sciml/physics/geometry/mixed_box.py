@@ -7,7 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from sciml.physics.geometry.domain import Boundary, uniform
+from sciml.physics.geometry.domain import Boundary
+from sciml.physics.geometry.domain_rows import uniform
 from sciml.physics.geometry.primitives import Box, sphere_area, unit_vectors
 from sciml.physics.geometry.reflecting import Reflecting
 from sciml.shapes import check_kind

@@ -1,4 +1,4 @@
-"""Domains that users write: what their methods say must agree.
+"""Consistency checks of domains that users write.
 
     level      at most the distance to `nearest`, zero at `nearest`
     gap        positive inside, at most that distance

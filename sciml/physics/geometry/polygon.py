@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from sciml.errors import InvalidArgument
-from sciml.physics.geometry.domain import Boundary, Domain, batch, positive, rows_of, uniform
+from sciml.physics.geometry.domain import Boundary, Domain
+from sciml.physics.geometry.domain_rows import batch, positive, rows_of, uniform
 from sciml.shapes import check_kind
 
 
@@ -74,12 +75,12 @@ class Polygon(Domain):
         """Return points uniform in arc length."""
         edges = self.ends - self.starts
         lengths = torch.linalg.vector_norm(edges, dim=2)
-        k = torch.multinomial(lengths, n, replacement=True, generator=generator)
+        k = torch.multinomial(lengths, max(n, 1), replacement=True, generator=generator)[:, :n]
         index = k[..., None].expand(-1, -1, 2)
         edge = edges.gather(1, index)
         share = uniform((self.count, n, 1), generator, torch.float64)
         normals = torch.stack([edge[..., 1], -edge[..., 0]], 2) / lengths.gather(1, k)[..., None]
-        weight = (lengths.sum(1, keepdim=True) / n).expand(-1, n)
+        weight = (lengths.sum(1, keepdim=True) / max(n, 1)).expand(-1, n)
         points = self.starts.gather(1, index) + share * edge
         return Boundary(points.to(dtype), normals.to(dtype), weight.to(dtype))
 
@@ -133,6 +134,12 @@ def l_shape(side=1.0, notch=0.5, center=(0.0, 0.0)) -> Polygon:
 
     Raises:
         InvalidArgument: For a notch outside (0, 1) or a side that is not positive.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.geometry import l_shape
+        >>> l_shape().inside(torch.tensor([[[-0.5, 0.5], [0.5, 0.5]]])).tolist()
+        [[True, False]]
     """
     side, notch = positive("side", rows_of("side", side, ())), rows_of("notch", notch, ())
     positive("notch", notch), positive("1 - notch", 1 - notch)

@@ -9,15 +9,8 @@ from torch import Tensor
 
 from sciml.errors import InvalidArgument
 from sciml.physics import samplers
-from sciml.physics.geometry.domain import (
-    Boundary,
-    Domain,
-    batch,
-    length,
-    positive,
-    rows_of,
-    uniform,
-)
+from sciml.physics.geometry.domain import Boundary, Domain
+from sciml.physics.geometry.domain_rows import batch, length, positive, rows_of, uniform
 
 
 class Annulus(Domain):
@@ -198,14 +191,15 @@ class Box(Domain):
         """Return points of all faces, in proportion to their areas."""
         side = self.high - self.low
         areas = side.prod(1, keepdim=True) / side
-        face = torch.multinomial(areas, n, replacement=True, generator=generator)[..., None]
+        face = torch.multinomial(areas, max(n, 1), replacement=True, generator=generator)
+        face = face[:, :n, None]
         upper = uniform((self.count, n, 1), generator, dtype) < 0.5
         low, high = self.low.to(dtype)[:, None], self.high.to(dtype)[:, None]
         points = low + uniform((self.count, n, self.dim), generator, dtype) * (high - low)
         ends = torch.where(upper, high.expand_as(points).gather(2, face),
                            low.expand_as(points).gather(2, face))  # fmt: skip
         normals = torch.zeros_like(points).scatter(2, face, torch.where(upper, 1.0, -1.0).to(dtype))
-        weight = (2 * areas.sum(1) / n).to(dtype)[:, None].expand(-1, n)
+        weight = (2 * areas.sum(1) / max(n, 1)).to(dtype)[:, None].expand(-1, n)
         return Boundary(points.scatter(2, face, ends), normals, weight)
 
 

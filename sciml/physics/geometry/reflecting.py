@@ -1,4 +1,4 @@
-"""Domains whose boundary absorbs in one part and reflects in the other: what walk on stars asks."""
+"""Domains whose boundary partly absorbs and partly reflects: the queries of walk on stars."""
 
 from __future__ import annotations
 

@@ -1,11 +1,12 @@
-"""Domains moved and scaled: what units and origins do to them."""
+"""Domains moved and scaled, for data in other units and with another origin."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from sciml.physics.geometry.domain import Boundary, Domain, batch, positive, rows_of
+from sciml.physics.geometry.domain import Boundary, Domain
+from sciml.physics.geometry.domain_rows import batch, positive, rows_of
 from sciml.shapes import check_kind
 
 

@@ -8,6 +8,7 @@ from torch import Tensor
 from sciml.physics.geometry.domain import Boundary, Domain
 from sciml.physics.geometry.grid import BLOCK, SDFGrid
 from sciml.shapes import check_kind
+from sciml.typed_arguments import typed
 
 # The table's overestimate is measured at the cell centres and multiplied by this.
 SLACK = 1.5
@@ -15,6 +16,7 @@ SLACK = 1.5
 NODES = {2: 129, 3: 65}
 
 
+@typed
 class Tabulated(Domain):
     """A domain whose `gap` is looked up in a table; everything else is the domain's own.
 

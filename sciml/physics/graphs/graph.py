@@ -1,4 +1,4 @@
-"""What a generator of graph problems returns, and what it has to be.
+"""The interface of graph tasks: a graph with its answer, and what draws such graphs.
 
 A *task* draws random graphs with exact answers. It is an object with
 

@@ -32,7 +32,7 @@ FLOOR = 1e-6  # smallest coupling kept: four nodes on one circle have none
 
 
 @dataclass(frozen=True)
-class Mesh:
+class DiscMesh:
     """A triangulation.
 
     Attributes:
@@ -46,7 +46,7 @@ class Mesh:
     boundary: np.ndarray
 
 
-def wavy_disc(rng: np.random.Generator, nodes: int, waves: float = 0.2) -> Mesh:
+def wavy_disc(rng: np.random.Generator, nodes: int, waves: float = 0.2) -> DiscMesh:
     """Return a mesh of a star-shaped domain with exactly `nodes` nodes.
 
     Args:
@@ -80,10 +80,10 @@ def wavy_disc(rng: np.random.Generator, nodes: int, waves: float = 0.2) -> Mesh:
     # hollows of the rim: triangles that join three nodes of it
     boundary = np.arange(nodes) < on_rim
     triangles = triangles[~boundary[triangles].all(1)]
-    return Mesh(points, triangles, boundary)
+    return DiscMesh(points, triangles, boundary)
 
 
-def couplings(mesh: Mesh) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def couplings(mesh: DiscMesh) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return edges `(m, 2)`, their couplings w `(m,)`, and lumped areas `(N,)`."""
     p, t = mesh.points, mesh.triangles
     pairs, weights = [], []
@@ -162,7 +162,7 @@ class HeatMesh:
         return heat_graph(mesh, rim, f)
 
 
-def heat_graph(mesh: Mesh, rim: np.ndarray, f: np.ndarray) -> Graph:
+def heat_graph(mesh: DiscMesh, rim: np.ndarray, f: np.ndarray) -> Graph:
     """Return the graph of a mesh with its temperatures.
 
     Args:

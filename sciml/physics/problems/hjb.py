@@ -26,7 +26,11 @@ from torch import Tensor
 from sciml.autodiff import quadratic_form, squared_norm, sum_coordinates
 from sciml.physics.checks import check_choice, check_number, check_positive, check_seed
 from sciml.physics.pde import PDE, Fields, LiftTerms, Points, check_dim, missing
-from sciml.physics.references.quadrature import LogQuadraticReference, Tridiagonal, lqg_value
+from sciml.physics.references.quadrature import (
+    LogQuadraticReference,
+    SymmetricTridiagonal,
+    lqg_value,
+)
 from sciml.physics.samplers import gaussian, uniform
 
 SAMPLING = ("dependence", "evaluation")
@@ -224,7 +228,7 @@ class HJBRosenbrock(TerminalCost):
         a = torch.from_numpy(rng.uniform(0.5, 1.5, dim - 1))
         b = torch.from_numpy(rng.uniform(0.5, 1.5, dim - 1))
         pad = torch.nn.functional.pad
-        self.matrix = Tridiagonal(pad(a, (0, 1)) + pad(a + b, (1, 0)), -a)
+        self.matrix = SymmetricTridiagonal(pad(a, (0, 1)) + pad(a + b, (1, 0)), -a)
         self.trace = float(self.matrix.diagonal.sum())
         self._squared_diagonal = self.matrix.squared_diagonal()
         self.reference = LogQuadraticReference(self.matrix, self.mu)
@@ -286,6 +290,13 @@ class HJBLinear(TerminalCost):
         exponent: c, at least 1.
         final_time: T, positive.
         sampling: Law of the training points, "dependence" or "evaluation".
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics import HJBLinear
+        >>> problem = HJBLinear(dim=3)
+        >>> problem.exact(torch.ones(1, 3), torch.zeros(1, 1)).item()  # sum of x, and T
+        4.0
     """
 
     def __init__(

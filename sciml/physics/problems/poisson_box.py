@@ -35,7 +35,7 @@ from sciml.physics.geometry import Box, Domain
 from sciml.physics.pde import PDE, Fields, Points, with_source
 
 
-class Solution(NamedTuple):
+class ManufacturedSolution(NamedTuple):
     """A function on the unit box; each entry maps x `(N, d)` to `(N,)`.
 
     Attributes:
@@ -64,27 +64,27 @@ def _pair_products(x: Tensor) -> Tensor:
 # Affine parts: a sum of functions of one coordinate is approximated coordinate by coordinate,
 # mean m and slope 12 * integral of f(x) (x - 1/2).
 SOLUTIONS = {
-    "sin_product": Solution(
+    "sin_product": ManufacturedSolution(
         _sin_product,
         lambda x: -(math.pi**2) * x.shape[-1] * _sin_product(x),
         lambda x: torch.full_like(x[:, 0], (2 / math.pi) ** x.shape[-1]),
     ),
-    "cos_sum": Solution(
+    "cos_sum": ManufacturedSolution(
         _cos_sum,
         lambda x: -(math.pi**2) * _cos_sum(x),
         lambda x: -24 / math.pi**2 * (x - 0.5).sum(-1),
     ),
-    "pair_products": Solution(
+    "pair_products": ManufacturedSolution(
         _pair_products,
         lambda x: torch.zeros_like(x[:, 0]),
         lambda x: (x / 2 - 1 / 8).sum(-1),
     ),
-    "squared_norm": Solution(
+    "squared_norm": ManufacturedSolution(
         lambda x: (x * x).sum(-1),
         lambda x: torch.full_like(x[:, 0], 2.0 * x.shape[-1]),
         lambda x: (x - 1 / 6).sum(-1),
     ),
-    "exp_mean": Solution(
+    "exp_mean": ManufacturedSolution(
         lambda x: x.exp().mean(-1),
         lambda x: x.exp().mean(-1),
         lambda x: math.e - 1 + 6 * (3 - math.e) * (x - 0.5).mean(-1),

@@ -1,4 +1,4 @@
-"""What can be reached without solving anything: the yardsticks of an error figure.
+"""Trivial baselines of a problem: errors of predictions that solve nothing.
 
 For a trial solution `u = A n + B` (the problem's hard constraint; A = 1, B = 0 without one)
 
@@ -52,7 +52,7 @@ def affine_error(
     return _error(gram, len(gram) - 1, len(basis), float(reference.double().square().sum()))
 
 
-class Baselines:
+class BaselineFit:
     """Baseline errors of a problem, gathered chunk by chunk.
 
     An affine fit is made where the points determine it twice over, `points >= 2 (d + 1)` (one
@@ -130,7 +130,7 @@ def baseline_errors(
         chunk: Points held at a time; None for about 64 MB of coordinates.
     """
     chunk = chunk or max(1, 2**23 // problem.dim)
-    fit = Baselines(problem, points)
+    fit = BaselineFit(problem, points)
     for first in range(0, points, chunk):
         p = problem.sample_test(min(chunk, points - first), generator)
         fit.update(p, problem.exact(p.x, p.t))
@@ -142,7 +142,7 @@ def skills(error: float, errors: dict[str, float]) -> dict[str, float]:
 
     Args:
         error: Relative L2 error of a solution.
-        errors: Relative L2 errors of the baselines, from `Baselines.errors`.
+        errors: Relative L2 errors of the baselines, from `BaselineFit.errors`.
     """
     result = {}
     if errors.get("constant", 0.0) > 0:

@@ -83,7 +83,7 @@ def _chunks(nodes: int, *tensors: Tensor) -> list[tuple[Tensor, ...]]:
 
 
 @dataclass
-class Tridiagonal:
+class SymmetricTridiagonal:
     """A symmetric positive semi-definite tridiagonal matrix.
 
     Attributes:
@@ -161,7 +161,7 @@ class LogQuadraticReference:
 
     MAX_MOMENTS = 64
 
-    def __init__(self, matrix: Tridiagonal, mu: float) -> None:
+    def __init__(self, matrix: SymmetricTridiagonal, mu: float) -> None:
         if not mu > 0:
             raise InvalidArgument(f"problem.mu={mu}", "a positive number")
         self.matrix, self.mu = matrix, float(mu)

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from sciml.autodiff.directions import Dense, Time
+from sciml.autodiff.directions import DenseDirections, TimeDirection
 from sciml.autodiff.seed import push
 from sciml.physics.pde import PDE, Fields, Points
 from sciml.physics.residual.residual_fields import derive_lift_terms, exact_gradient
@@ -60,13 +60,15 @@ def evaluate_reduced(trial, p: Points) -> Fields:
         laplacian = torch.stack([value for _, value in known], -1)
         terms = problem.lift_terms(p) or derive_lift_terms(problem, p)
 
-    parts = [Dense(directions), Dense(laplacian[None])]
+    parts = [DenseDirections(directions), DenseDirections(laplacian[None])]
     if terms.direction is not None:
         c = terms.direction
         slope = c[:, None] * p.x if c.dim() == 1 else c
-        parts.append(Dense(torch.stack([(slope * g).sum(-1) for g, _ in known], -1)[None]))
+        parts.append(
+            DenseDirections(torch.stack([(slope * g).sum(-1) for g, _ in known], -1)[None])
+        )
     if problem.time_dependent:
-        parts.append(Time())
+        parts.append(TimeDirection())
 
     def network(y, t=None):
         return trial.network_of(None, t, y)

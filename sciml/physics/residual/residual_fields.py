@@ -14,19 +14,25 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from sciml.autodiff.directions import Dense, Part, Radial, Sparse, Time
-from sciml.autodiff.draws import Draw, Operator
+from sciml.autodiff.directions import (
+    DenseDirections,
+    Directions,
+    RadialDirection,
+    SparseDirections,
+    TimeDirection,
+)
+from sciml.autodiff.draws import DifferentialOperator, Draw
 from sciml.autodiff.seed import push
 from sciml.errors import InvalidArgument
 from sciml.physics.pde import PDE, Factor, Fields, LiftTerms, Points
 
 
-def operator_of(problem: PDE, p: Points) -> Operator:
+def operator_of(problem: PDE, p: Points) -> DifferentialOperator:
     """Return the second- or fourth-order operator of a problem at the given points."""
     weights = problem.diffusion(p)
     if isinstance(weights, Factor):
-        return Operator(problem.dim, problem.order, sigma=weights.sigma)
-    return Operator(problem.dim, problem.order, weights=weights)
+        return DifferentialOperator(problem.dim, problem.order, sigma=weights.sigma)
+    return DifferentialOperator(problem.dim, problem.order, weights=weights)
 
 
 def evaluate(
@@ -60,7 +66,7 @@ def evaluate(
     else:
         fields = _closed_form(trial, p, draw, reference, chunk)
     if problem.time_order == 2:
-        fields.dtt = push(trial, p.x, p.t, [Time()], order=2).top[0, :, 0]
+        fields.dtt = push(trial, p.x, p.t, [TimeDirection()], order=2).top[0, :, 0]
     if gradient == "sampled" and draw is not None:
         fields._gradient = lambda: _sampled_gradient(trial, p, draw)
     else:
@@ -71,10 +77,10 @@ def evaluate(
 def _closed_form(trial, p, draw, reference, chunk) -> Fields:
     problem: PDE = trial.problem
     terms = problem.lift_terms(p) or derive_lift_terms(problem, p)
-    extra: list[Part] = [Time()] if problem.time_dependent else []
+    extra: list[Directions] = [TimeDirection()] if problem.time_dependent else []
     if terms.direction is not None and draw is not None:
         radial = terms.direction.dim() == 1
-        extra.append(Radial() if radial else Dense(terms.direction[None]))
+        extra.append(RadialDirection() if radial else DenseDirections(terms.direction[None]))
     n, dn, top = _network(trial.raw, p, problem, draw, reference, extra, chunk)
 
     value = terms.value * n
@@ -102,7 +108,7 @@ def _closed_form(trial, p, draw, reference, chunk) -> Fields:
 
 def _through_jets(trial, p, draw, reference, chunk) -> Fields:
     problem: PDE = trial.problem
-    extra: list[Part] = [Time()] if problem.time_dependent else []
+    extra: list[Directions] = [TimeDirection()] if problem.time_dependent else []
     n, dn, top = _network(trial, p, problem, draw, reference, extra, chunk)
     return Fields(n, top, dn[0] if extra else None)
 
@@ -113,7 +119,7 @@ def _network(function, p, problem, draw, reference, extra, chunk):
     laplacian = float(operator_of(problem, p).is_laplacian)
     chunks = [] if draw is None else draw.chunk(chunk)
 
-    def run(part: Draw | None, rows: list[Part], count: int = 1):
+    def run(part: Draw | None, rows: list[Directions], count: int = 1):
         parts = rows if part is None else [part.part, *rows]
         if not parts:
             return function(p.x, p.t)[:, 0] if p.t is not None else function(p.x)[:, 0], [], None
@@ -179,7 +185,7 @@ def derive_lift_terms(problem: PDE, p: Points) -> LiftTerms:
             "Define lift_terms, or train with module.closed_form=false",
         )
     every = operator.exact(p.x)
-    parts = [every.part, Time()] if problem.time_dependent else [every.part]
+    parts = [every.part, TimeDirection()] if problem.time_dependent else [every.part]
 
     def derivatives(which: int):
         def function(x, t=None):
@@ -205,4 +211,4 @@ def derive_lift_terms(problem: PDE, p: Points) -> LiftTerms:
 def second_derivatives(trial, p: Points, index: Tensor) -> Tensor:
     """Return d_j^2 u `(K, N)` of the network at coordinates `index` `(K,)`, without graph."""
     with torch.no_grad():
-        return push(trial.raw, p.x, p.t, [Sparse(index)], order=2).top[..., 0]
+        return push(trial.raw, p.x, p.t, [SparseDirections(index)], order=2).top[..., 0]

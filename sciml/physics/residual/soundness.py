@@ -1,4 +1,4 @@
-"""What can be found wrong with a problem before it is trained, once, on a handful of points.
+"""Checks of a problem before training, once, on a handful of points.
 
 `returned` compares shapes at every call. Here is what takes values: a residual that does not depend
 on the solution, or on other points of the batch than its own; and declarations that nobody would

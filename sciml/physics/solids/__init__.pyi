@@ -3,27 +3,26 @@ from .bounds import voigt_reuss
 from .cell_pod import PODBasis
 from .cell_snapshots import Snapshots, macro_strains
 from .cells import (
-    Cell,
     DiskCell,
     LaminateCell,
     MeshCell,
     PaperCell,
+    PeriodicCell,
     PlasticDiskCell,
     RandomCell,
 )
 from .composite import Composite, dual_energy
 from .galerkin import GalerkinSolver, Quadrature, empirical_cubature, every_point, random_points
 from .inclusion_cells import inclusion_cell, random_cell, rve1, rve2, rve3
-from .inclusions import Ellipse, gap, random_inclusions
-from .materials import (
+from .inclusions import Ellipse, EllipticInclusion, gap, random_inclusions
+from .material_laws import (
     EQUINO_FIBRE,
     EQUINO_MATRIX,
     J2Plasticity,
     LinearElastic,
-    Material,
-    Response,
     SofteningElastic,
 )
+from .materials import Material, Response
 from .mesh_files import load_cell
 from .quadratic_mesh import QuadraticMesh
 from .rve_mesh import RVEMesh
@@ -31,12 +30,12 @@ from .rve_solver import RVESolution, RVESolver
 from .structures import STRUCTURES, Structure, StructureMesh, cook, l_profile, plate
 
 __all__ = [
-    "Cell",
     "Composite",
     "DiskCell",
     "EQUINO_FIBRE",
     "EQUINO_MATRIX",
     "Ellipse",
+    "EllipticInclusion",
     "GalerkinSolver",
     "J2Plasticity",
     "LaminateCell",
@@ -45,6 +44,7 @@ __all__ = [
     "MeshCell",
     "PODBasis",
     "PaperCell",
+    "PeriodicCell",
     "PlasticDiskCell",
     "QuadraticMesh",
     "Quadrature",

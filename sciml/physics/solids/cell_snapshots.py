@@ -15,19 +15,17 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
-from torch import Tensor
 
-from sciml.arguments import typed
 from sciml.errors import InvalidArgument
 from sciml.physics.solids.cell_pod import PODBasis
-from sciml.physics.solids.cells import Cell
+from sciml.physics.solids.cells import PeriodicCell
+from sciml.physics.solids.materials import TensorOrArray
 from sciml.physics.solids.rve_solver import RVESolution, RVESolver
+from sciml.typed_arguments import typed
 
 SEEDS = {"train": 201, "val": 202, "test": 203, "test_small": 204, "test_isochoric": 205}
-Array = TypeVar("Array", np.ndarray, Tensor)
 LAWS = ("latin_hypercube", "laplace")
 SMALL = 0.1  # of the box: largest norm of the strains of test_small
 RTOL = 1e-12  # of snapshots: what is out of balance grows in the last modes, 1e-9 to 2e-7
@@ -141,7 +139,7 @@ def macro_strains(
     return strain
 
 
-def flattened(strain: Array, share: Array) -> Array:
+def flattened(strain: TensorOrArray, share: TensorOrArray) -> TensorOrArray:
     """Return strains `(P, 3)` of which a share `(P, 1)` of the change of volume is left."""
     lost = (strain[:, :1] + strain[:, 1:2]) * (1 - share) / 2
     strain = strain - lost
@@ -150,7 +148,7 @@ def flattened(strain: Array, share: Array) -> Array:
 
 
 def snapshots(
-    cell: Cell,
+    cell: PeriodicCell,
     solver: RVESolver,
     counts: Mapping[str, int],
     box: float = 0.04,

@@ -9,25 +9,26 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
-from sciml.arguments import typed
 from sciml.errors import InvalidArgument, did_you_mean
 from sciml.physics.solids.block_cells import disk_cell, laminate_cell
 from sciml.physics.solids.inclusion_cells import random_cell, rve1, rve2, rve3
-from sciml.physics.solids.materials import EQUINO_FIBRE, EQUINO_MATRIX, J2Plasticity, Material
+from sciml.physics.solids.material_laws import EQUINO_FIBRE, EQUINO_MATRIX, J2Plasticity
+from sciml.physics.solids.materials import Material
 from sciml.physics.solids.mesh_files import load_cell
 from sciml.physics.solids.rve_mesh import RVEMesh
 from sciml.physics.solids.rve_solver import RVESolver
+from sciml.typed_arguments import typed
 
 PAPER = {"rve1": rve1, "rve2": rve2, "rve3": rve3}
 
 
 @dataclass(frozen=True)
-class Cell(ABC):
+class PeriodicCell(ABC):
     """A periodic cell; phase 0 is the matrix, phase 1 the fibre of arXiv 2504.07976.
 
     Example:
-        >>> from sciml.physics.solids import Cell, square_cell
-        >>> class Homogeneous(Cell):
+        >>> from sciml.physics.solids import PeriodicCell, square_cell
+        >>> class Homogeneous(PeriodicCell):
         ...     def mesh(self):
         ...         return square_cell(2)
         >>> cell = Homogeneous()
@@ -51,7 +52,7 @@ class Cell(ABC):
 
 @typed
 @dataclass(frozen=True)
-class DiskCell(Cell):
+class DiskCell(PeriodicCell):
     """One disk in the middle of the square.
 
     Args:
@@ -104,7 +105,7 @@ class PlasticDiskCell(DiskCell):
 
 @typed
 @dataclass(frozen=True)
-class LaminateCell(Cell):
+class LaminateCell(PeriodicCell):
     """Two layers normal to x, whose homogenised stress is known in closed form.
 
     Args:
@@ -126,7 +127,7 @@ class LaminateCell(Cell):
 
 @typed
 @dataclass(frozen=True)
-class PaperCell(Cell):
+class PaperCell(PeriodicCell):
     """One of the three cells of arXiv 2504.07976.
 
     Args:
@@ -158,7 +159,7 @@ class PaperCell(Cell):
 
 @typed
 @dataclass(frozen=True)
-class RandomCell(Cell):
+class RandomCell(PeriodicCell):
     """Equal disks at random positions that do not overlap.
 
     Args:
@@ -186,7 +187,7 @@ class RandomCell(Cell):
 
 @typed
 @dataclass(frozen=True)
-class MeshCell(Cell):
+class MeshCell(PeriodicCell):
     """A cell whose mesh stands in a file of another program, read by meshio.
 
     Args:

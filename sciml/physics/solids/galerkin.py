@@ -23,13 +23,13 @@ import torch
 from scipy.optimize import nnls
 from torch import Tensor
 
-from sciml.arguments import typed
 from sciml.errors import InvalidArgument
 from sciml.physics.solids.cell_pod import PODBasis
 from sciml.physics.solids.composite import Composite
 from sciml.physics.solids.materials import Material
 from sciml.physics.solids.rve_mesh import RVEMesh
 from sciml.solvers.solution import Status
+from sciml.typed_arguments import typed
 
 HALVINGS = 6
 CUT = 1e-5  # singular values of integrands below this share of the largest are left out
@@ -106,6 +106,16 @@ def empirical_cubature(
         basis: Strain modes.
         stress: `(S, E, Q, 3)` stress snapshots.
         cut: Share of the largest singular value below which combinations are left out.
+
+    Example:
+        >>> import numpy as np
+        >>> from sciml.physics.solids import DiskCell, PODBasis, empirical_cubature
+        >>> solver = DiskCell(2).solver()
+        >>> found = solver.solve([[0.02, 0.0, 0.0], [0.0, 0.02, 0.0], [0.0, 0.0, 0.02]])
+        >>> basis = PODBasis.from_solution(solver.mesh, found, rank=2)
+        >>> few = empirical_cubature(solver.mesh, basis, found.local_stress)
+        >>> len(few.index) < solver.mesh.weights.size / 4, bool((few.weights > 0).all())
+        (True, True)
     """
     points = mesh.weights.size
     root = np.sqrt(mesh.weights.ravel())

@@ -17,12 +17,12 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.spatial import Delaunay, cKDTree
 
-from sciml.arguments import typed
 from sciml.errors import InvalidArgument
 from sciml.physics.checks import check_positive
 from sciml.physics.solids.block_cells import add_midsides
-from sciml.physics.solids.inclusions import Ellipse, check_gaps, random_inclusions
+from sciml.physics.solids.inclusions import EllipticInclusion, check_gaps, random_inclusions
 from sciml.physics.solids.rve_mesh import RVEMesh
+from sciml.typed_arguments import typed
 
 LEAST_GAP = 0.6  # between inclusions, in element sizes
 KEEP_OFF = 0.65  # distance of lattice points from interfaces, in element sizes
@@ -31,7 +31,7 @@ JITTER = 1e-3  # in element sizes: no four points on a circle, so that all copie
 SIZES = (1e-3, 0.2)
 
 
-def inclusion_cell(inclusions: Sequence[Ellipse], size: float = 0.04) -> RVEMesh:
+def inclusion_cell(inclusions: Sequence[EllipticInclusion], size: float = 0.04) -> RVEMesh:
     """Return a T6 mesh of a matrix (phase 0) with inclusions (phase 1).
 
     Args:
@@ -43,14 +43,16 @@ def inclusion_cell(inclusions: Sequence[Ellipse], size: float = 0.04) -> RVEMesh
             included, or `size` is too coarse to follow the interfaces.
 
     Example:
-        >>> from sciml.physics.solids import Ellipse, inclusion_cell
-        >>> inclusion_cell([Ellipse(0.0, 0.0, 0.3)], size=0.1).element.name
+        >>> from sciml.physics.solids import EllipticInclusion, inclusion_cell
+        >>> inclusion_cell([EllipticInclusion(0.0, 0.0, 0.3)], size=0.1).element.name
         'T6'
     """
     inclusions = list(inclusions)
     if not inclusions:
         raise InvalidArgument(
-            "no inclusions", "at least one Ellipse", "Type square_cell() for a homogeneous cell"
+            "no inclusions",
+            "at least one EllipticInclusion",
+            "Type square_cell() for a homogeneous cell",
         )
     if not SIZES[0] <= check_positive("size", size) <= SIZES[1]:
         raise InvalidArgument(f"size={size}", f"a length from {SIZES[0]} to {SIZES[1]}")
@@ -122,7 +124,7 @@ def _bend(
     nodes: np.ndarray,
     sides: np.ndarray,
     owner: np.ndarray,
-    inclusions: list[Ellipse],
+    inclusions: list[EllipticInclusion],
     parameters: list[np.ndarray],
 ) -> None:
     """Move the midside nodes of interfaces onto them, in place.
@@ -158,19 +160,25 @@ def _bend(
 @typed
 def rve1(size: float = 0.024) -> RVEMesh:
     """Return RVE1: circles of radius 0.2959 in the middle and at the corners, 55 % fibre."""
-    return inclusion_cell([Ellipse(0.0, 0.0, 0.2959), Ellipse(0.5, 0.5, 0.2959)], size)
+    return inclusion_cell(
+        [EllipticInclusion(0.0, 0.0, 0.2959), EllipticInclusion(0.5, 0.5, 0.2959)], size
+    )
 
 
 @typed
 def rve2(size: float = 0.03) -> RVEMesh:
     """Return RVE2: one ellipse of semi-axes 0.35 and 0.1754 turned by 30 degrees."""
-    return inclusion_cell([Ellipse(0.0, 0.0, 0.35, 0.1754, 30.0)], size)
+    return inclusion_cell([EllipticInclusion(0.0, 0.0, 0.35, 0.1754, 30.0)], size)
 
 
 @typed
 def rve3(size: float = 0.03) -> RVEMesh:
     """Return RVE3: circles of radius 0.10, 0.10 and 0.15."""
-    circles = Ellipse(-0.25, 0.25, 0.1), Ellipse(0.0, -0.25, 0.1), Ellipse(0.25, 0.15, 0.15)
+    circles = (
+        EllipticInclusion(-0.25, 0.25, 0.1),
+        EllipticInclusion(0.0, -0.25, 0.1),
+        EllipticInclusion(0.25, 0.15, 0.15),
+    )
     return inclusion_cell(circles, size)
 
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.spatial import cKDTree
 
-from sciml.arguments import typed
 from sciml.errors import InvalidArgument
 from sciml.physics.checks import check_number, check_positive, check_seed
 from sciml.physics.solids.block_cells import check_count
+from sciml.typed_arguments import typed
 
 SAMPLES = 720  # points on an ellipse for distances between two
 TRIES = 20_000  # positions per inclusion before a cell counts as full
@@ -20,7 +20,7 @@ TRIES = 20_000  # positions per inclusion before a cell counts as full
 
 @typed
 @dataclass(frozen=True)
-class Ellipse:
+class EllipticInclusion:
     """An inclusion; it repeats with period 1 along x and y.
 
     Args:
@@ -32,8 +32,8 @@ class Ellipse:
 
     Example:
         >>> import numpy as np
-        >>> from sciml.physics.solids import Ellipse
-        >>> fibre = Ellipse(0.5, 0.5, a=0.3, b=0.2, angle=30.0)
+        >>> from sciml.physics.solids import EllipticInclusion
+        >>> fibre = EllipticInclusion(0.5, 0.5, a=0.3, b=0.2, angle=30.0)
         >>> round(fibre.area, 4), fibre.contains(np.array([[0.5, 0.5], [0.0, 0.0]])).tolist()
         (0.1885, [True, False])
     """
@@ -86,7 +86,10 @@ class Ellipse:
         return (local[..., 0] / self.a) ** 2 + (local[..., 1] / self.b) ** 2 < 1
 
 
-def gap(one: Ellipse, other: Ellipse) -> float:
+Ellipse = EllipticInclusion  # its name in version 0.1
+
+
+def gap(one: EllipticInclusion, other: EllipticInclusion) -> float:
     """Return the distance between two inclusions over all periodic copies; 0 if they overlap.
 
     `gap(e, e)` is the distance of an inclusion from its own copies. Circles are exact, ellipses
@@ -110,13 +113,13 @@ def gap(one: Ellipse, other: Ellipse) -> float:
     return float(cKDTree(here).query(there.reshape(-1, 2))[0].min())
 
 
-def _inside(ellipse: Ellipse, points: np.ndarray) -> np.ndarray:
+def _inside(ellipse: EllipticInclusion, points: np.ndarray) -> np.ndarray:
     """Return whether points lie in this one copy of an ellipse around the origin."""
     local = points @ ellipse.rotation
     return (local[..., 0] / ellipse.a) ** 2 + (local[..., 1] / ellipse.b) ** 2 < 1
 
 
-def check_gaps(inclusions: Sequence[Ellipse], least: float) -> None:
+def check_gaps(inclusions: Sequence[EllipticInclusion], least: float) -> None:
     """Refuse inclusions that touch, or come closer than `least`.
 
     Raises:
@@ -144,7 +147,7 @@ def check_gaps(inclusions: Sequence[Ellipse], least: float) -> None:
 @typed
 def random_inclusions(
     fraction: float, count: int = 8, *, apart: float = 0.04, seed: int = 0
-) -> tuple[Ellipse, ...]:
+) -> tuple[EllipticInclusion, ...]:
     """Return equal circles at random positions, `apart` or more from each other.
 
     Positions are drawn one after the other and kept where they fit (random sequential addition,
@@ -158,6 +161,12 @@ def random_inclusions(
 
     Raises:
         InvalidArgument: If the circles do not fit.
+
+    Example:
+        >>> from sciml.physics.solids import random_inclusions
+        >>> disks = random_inclusions(0.3, count=5, seed=1)
+        >>> len(disks), round(sum(disk.area for disk in disks), 3)
+        (5, 0.3)
     """
     if not 0 < fraction < 1:
         raise InvalidArgument(f"fraction={fraction}", "a number between 0 and 1, both left out")
@@ -180,4 +189,4 @@ def random_inclusions(
             "circles that fit beside each other in the cell",
             "Lower fraction or apart, raise count, or try another seed",
         )
-    return tuple(Ellipse(float(x), float(y), radius) for x, y in centres)
+    return tuple(EllipticInclusion(float(x), float(y), radius) for x, y in centres)

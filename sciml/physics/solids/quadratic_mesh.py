@@ -7,8 +7,8 @@ from functools import cached_property
 
 import numpy as np
 
-from sciml.arguments import typed
 from sciml.physics.solids.elements import ELEMENTS, Element
+from sciml.typed_arguments import typed
 
 
 @typed

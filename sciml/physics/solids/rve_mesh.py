@@ -15,10 +15,10 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
-from sciml.arguments import typed
 from sciml.errors import InvalidArgument, InvalidType
 from sciml.physics.solids.elements import ELEMENTS
 from sciml.physics.solids.quadratic_mesh import QuadraticMesh
+from sciml.typed_arguments import typed
 
 SAME_NODE = 1e-6  # distance, in units of the period
 AREA_ERROR = 1e-8

@@ -14,11 +14,11 @@ from functools import cached_property
 
 import numpy as np
 
-from sciml.arguments import typed
 from sciml.errors import InvalidArgument
 from sciml.physics.solids.block_cells import add_midsides, check_count, join_blocks
 from sciml.physics.solids.elements import ELEMENTS, Element
 from sciml.physics.solids.quadratic_mesh import QuadraticMesh
+from sciml.typed_arguments import typed
 
 SAME = 1e-9  # of the size of the structure: nodes on an edge
 _A = 1 / math.sqrt(3)
@@ -179,6 +179,11 @@ def cook(refine: int = 1, force: float = 40.0) -> Structure:
         force: Total upward force on the right edge, per unit of thickness, uniform along it.
 
     Source: Cook, J. Struct. Div. ASCE 100, 1974.
+
+    Example:
+        >>> from sciml.physics.solids import cook
+        >>> cook(refine=1).mesh.elements.shape[1]
+        8
     """
     n = 8 * check_count("refine", refine)
     s, t = np.meshgrid(np.linspace(0, 1, n + 1), np.linspace(0, 1, n + 1), indexing="ij")

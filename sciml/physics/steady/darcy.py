@@ -20,11 +20,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from sciml.arguments import typed
 from sciml.physics.checks import check_choice, check_number, check_positive
 from sciml.physics.steady.periodic import cosine_field
 from sciml.solvers import CG, Operator, Solution, linear_solve
 from sciml.solvers.solution import Policy
+from sciml.typed_arguments import typed
 
 
 @typed

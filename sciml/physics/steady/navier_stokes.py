@@ -22,12 +22,12 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from sciml.arguments import typed
 from sciml.errors import InvalidArgument
 from sciml.physics.checks import check_positive
 from sciml.physics.steady.periodic import Advection, Periodic, multiplied, periodic_field
 from sciml.solvers import GMRES, NewtonKrylov, Operator, Solution, root
 from sciml.solvers.solution import Policy
+from sciml.typed_arguments import typed
 
 
 @typed

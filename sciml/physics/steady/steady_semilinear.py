@@ -15,11 +15,11 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from sciml.arguments import typed
 from sciml.physics.checks import check_positive
 from sciml.physics.steady.periodic import Periodic, multiplied, periodic_field
 from sciml.solvers import CG, NewtonKrylov, Operator, Solution, root
 from sciml.solvers.solution import Policy
+from sciml.typed_arguments import typed
 
 
 class SteadyProblem(Protocol):

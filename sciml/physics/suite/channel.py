@@ -24,7 +24,7 @@ import torch
 from scipy.sparse.linalg import splu
 from torch import Tensor
 
-from sciml.physics.suite.reference_elements import Grid, graded
+from sciml.physics.suite.reference_elements import GradedGrid, graded
 from sciml.physics.systems import On, Rectangle, System, Time
 
 NU = 0.01
@@ -79,7 +79,7 @@ class ChannelLong(System):
 
 
 @functools.cache
-def channel(cells: int = CELLS, steps: int = STEPS) -> tuple[Grid, Grid, tuple]:
+def channel(cells: int = CELLS, steps: int = STEPS) -> tuple[GradedGrid, GradedGrid, tuple]:
     """Return grids of velocity and pressure, and u, v, p at their nodes and 40 times.
 
     Args:
@@ -88,7 +88,7 @@ def channel(cells: int = CELLS, steps: int = STEPS) -> tuple[Grid, Grid, tuple]:
     """
     y = graded((0, 0.5, cells // 2, 3), (0.5, 1, cells // 2, 1 / 3))
     x = graded((0, 1, cells, 2), (1, 2, cells, 1 / 2))
-    g, pressure = Grid(x, y), Grid(x, y, order=1)
+    g, pressure = GradedGrid(x, y), GradedGrid(x, y, order=1)
     n, m, step = len(g.nodes), len(pressure.nodes), 5 / steps
     mass, stiff = g.mass(), NU * g.stiffness()
     gx, gy = g.form(g.dx, pressure.value), g.form(g.dy, pressure.value)

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from sciml.errors import InvalidArgument
 from sciml.physics.checks import check_seed
-from sciml.physics.suite.reference_elements import Grid
+from sciml.physics.suite.reference_elements import GradedGrid
 from sciml.physics.systems import On, Rectangle, System
 
 BLOCKS, SIDE = 5, 4.0
@@ -86,14 +86,14 @@ class Poisson2DBlocks(System):
         grid, values = self.solved()
         return x, {"u": torch.from_numpy(grid.at_points(x.numpy()) @ values)}
 
-    def solved(self, cells: int = CELLS) -> tuple[Grid, np.ndarray]:
+    def solved(self, cells: int = CELLS) -> tuple[GradedGrid, np.ndarray]:
         """Return the grid of the reference and values at its nodes.
 
         Args:
             cells: Along a block.
         """
         breaks = np.linspace(-10, 10, BLOCKS * cells + 1)
-        grid = Grid(breaks, breaks)
+        grid = GradedGrid(breaks, breaks)
         matrix = grid.stiffness()
         for axis in (0, 1):
             for end in (0, -1):

@@ -1,7 +1,7 @@
 """Quadratic finite elements on graded grids of rectangles: where references of the suite come from.
 
-A `Grid` is a product of two sets of break points, from which cells may be left out (a step). Its
-matrices take nodal values to values and derivatives at Gauss points, so forms are products,
+A `GradedGrid` is a product of two sets of break points, from which cells may be left out (a step).
+Its matrices take nodal values to values and derivatives at Gauss points, so forms are products,
 
     (grad u, grad v) = Bx^T W Bx + By^T W By ,      (a u_x, v) = B^T W diag(a) Bx ,
 
@@ -67,7 +67,7 @@ def _points(breaks: np.ndarray, order: int) -> np.ndarray:
     return np.insert(breaks, np.arange(1, len(breaks)), (breaks[1:] + breaks[:-1]) / 2)
 
 
-class Grid:
+class GradedGrid:
     """Cells, nodes and Gauss points.
 
     Args:
@@ -160,8 +160,8 @@ class Grid:
 
 
 def flow(
-    velocity: Grid,
-    pressure: Grid,
+    velocity: GradedGrid,
+    pressure: GradedGrid,
     nu: float,
     fixed: np.ndarray,
     values: Sequence[np.ndarray],

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from sciml.physics.checks import check_positive
-from sciml.physics.suite.reference_elements import Grid, flow, graded
+from sciml.physics.suite.reference_elements import GradedGrid, flow, graded
 from sciml.physics.systems import On, Rectangle, System
 
 NEAR = 0.05  # of the corners of the lid
@@ -140,7 +140,7 @@ def _read(found: tuple, x: Tensor) -> dict[str, Tensor]:
 
 
 @functools.cache
-def cavity(nu: float, cells: int = CELLS) -> tuple[Grid, Grid, tuple[np.ndarray, ...]]:
+def cavity(nu: float, cells: int = CELLS) -> tuple[GradedGrid, GradedGrid, tuple[np.ndarray, ...]]:
     """Return grids of velocity and pressure, and u, v, p at their nodes.
 
     Args:
@@ -148,7 +148,7 @@ def cavity(nu: float, cells: int = CELLS) -> tuple[Grid, Grid, tuple[np.ndarray,
         cells: Per half side.
     """
     x = graded((0, 0.5, cells, 8), (0.5, 1, cells, 1 / 8))
-    velocity, pressure = Grid(x, x), Grid(x, x, order=1)
+    velocity, pressure = GradedGrid(x, x), GradedGrid(x, x, order=1)
     a, b = velocity.nodes.T
     fixed = np.flatnonzero((a == 0) | (a == 1) | (b == 0) | (b == 1))
     lid = np.where(b == 1, 4 * a * (1 - a), 0.0)[fixed]
@@ -156,7 +156,9 @@ def cavity(nu: float, cells: int = CELLS) -> tuple[Grid, Grid, tuple[np.ndarray,
 
 
 @functools.cache
-def step(nu: float, cells: int = CELLS // 2) -> tuple[Grid, Grid, tuple[np.ndarray, ...]]:
+def step(
+    nu: float, cells: int = CELLS // 2
+) -> tuple[GradedGrid, GradedGrid, tuple[np.ndarray, ...]]:
     """Return the same of the step.
 
     Args:
@@ -169,7 +171,7 @@ def step(nu: float, cells: int = CELLS // 2) -> tuple[Grid, Grid, tuple[np.ndarr
     def keep(a, b):
         return (a > 2) | (b < 1)
 
-    velocity, pressure = Grid(x, y, keep), Grid(x, y, keep, order=1)
+    velocity, pressure = GradedGrid(x, y, keep), GradedGrid(x, y, keep, order=1)
     a, b = velocity.nodes.T
     wall = (a == 0) | (b == 0) | (b == 2) | ((a <= 2) & (b == 1)) | ((a == 2) & (b >= 1))
     fixed = np.flatnonzero(wall)

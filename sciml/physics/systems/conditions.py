@@ -15,17 +15,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from sciml.errors import InvalidArgument, did_you_mean
-from sciml.physics.systems.named_shapes import KIND, Part, part
-from sciml.physics.systems.system_fields import Field, call, rows
-from sciml.shapes import as_array
+from sciml.physics.systems.boundary_pieces import KIND, Part, part
+from sciml.physics.systems.named_arguments import call
+from sciml.physics.systems.system_fields import Field, rows
 
 if TYPE_CHECKING:
     from sciml.physics.systems.system import System
@@ -41,6 +39,13 @@ class PointSet:
         x: All variables `(N, D)`.
         normals: Unit outward normals in space `(N, d)`, or None.
         data: Observed values `(N,)` by the name of what was observed.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.systems import PointSet
+        >>> points = PointSet(torch.rand(5, 2)).to(torch.float64)
+        >>> points.x.dtype, tuple(points.x.shape)
+        (torch.float64, (5, 2))
     """
 
     x: Tensor
@@ -80,6 +85,13 @@ class Condition:
 
     Raises:
         InvalidArgument: For a weight that is negative or infinite.
+
+    Example:
+        >>> from sciml.physics.systems import Condition, Disk, On
+        >>> disk = Disk((0.0, 0.0), 1.0)
+        >>> wall = On(disk.boundary, u=0, weight=10.0)
+        >>> isinstance(wall, Condition), sorted(wall.labels())
+        (True, ['boundary'])
     """
 
     def __init__(self, weight: float | None, points: int | None, values: Mapping[str, Any]) -> None:
@@ -144,6 +156,19 @@ class On(Condition):
         weight: Weight of each of its terms.
         points: Points per step.
         values: See the top of this file.
+
+    Example:
+        >>> from sciml.physics.systems import On, Rectangle, System
+        >>> class Plate(System):
+        ...     domain = Rectangle((0, 0), (1, 1))
+        ...     conditions = {
+        ...         "hot": On(domain.left, u=lambda y: y * (1 - y)),
+        ...         "insulated": On(domain.rest, u_n=0),
+        ...     }
+        ...     def residual(self, u):
+        ...         return u.xx + u.yy
+        >>> Plate().term_names
+        ('residual', 'hot', 'insulated')
     """
 
     def __init__(
@@ -212,7 +237,21 @@ class On(Condition):
 
 
 class Initial(On):
-    """A condition at the start of time; `u_t=...` prescribes a velocity."""
+    """A condition at the start of time; `u_t=...` prescribes a velocity.
+
+    Example:
+        >>> from sciml.physics.systems import Initial, Interval, On, System, Time
+        >>> class String(System):
+        ...     domain = Interval(0, 1) * Time(0, 1)
+        ...     conditions = {
+        ...         "start": Initial(u=lambda x: x * (1 - x), u_t=0),
+        ...         "ends": On(domain.boundary, u=0),
+        ...     }
+        ...     def residual(self, u):
+        ...         return u.tt - u.xx
+        >>> String().term_names
+        ('residual', 'start.u', 'start.u_t', 'ends')
+    """
 
     def __init__(self, *, weight: float | None = None, points: int | None = None, **values) -> None:
         super().__init__(part("initial"), weight=weight, points=points, **values)
@@ -229,6 +268,12 @@ class Same(Condition):
         weight: Weight of each of its terms.
         points: Pairs per step.
         orders: Output to the order of the highest derivative that has to agree.
+
+    Example:
+        >>> from sciml.physics.systems import Same
+        >>> ring = Same("x", u=1)  # u and u_x agree at both ends of x
+        >>> ring.orders
+        {'u': 1}
     """
 
     def __init__(
@@ -272,104 +317,22 @@ class Same(Condition):
         return found
 
 
-class Observed(Condition):
-    """Measured values, each divided by its error: residuals of size 1 where the model is right.
-
-    Args:
-        source: Arrays by name, or a file: .npz, or .csv with a line of names. Variables of the
-            domain and one or more outputs; every row is one point.
-        sigma: Standard deviation of the noise, one number or one per output.
-        weight: Weight of each of its terms; 1 by default.
-        points: Rows drawn per step; None for all of them.
-
-    Raises:
-        InvalidArgument: For a file or arrays of another kind.
-    """
-
-    def __init__(
-        self,
-        source: str | Path | Mapping[str, Any],
-        sigma: float | Mapping[str, float] = 1.0,
-        *,
-        weight: float = 1.0,
-        points: int | None = None,
-    ) -> None:
-        super().__init__(weight, points, {})
-        self.title = "the observations" if isinstance(source, Mapping) else str(source)
-        columns = source if isinstance(source, Mapping) else columns_of(Path(source))
-        self.columns = {
-            name: as_array(f"{name} of {self.title}", v, dtype=KIND).reshape(-1)
-            for name, v in columns.items()
-        }
-        sizes = {name: len(v) for name, v in self.columns.items()}
-        if not sizes or len(set(sizes.values())) > 1 or not min(sizes.values()):
-            raise InvalidArgument(
-                f"{self.title} with columns of {sizes} rows", "one number of rows"
-            )
-        bad = [name for name, v in self.columns.items() if not bool(v.isfinite().all())]
-        if bad:
-            raise InvalidArgument(f"{self.title} with {bad[0]} that is not finite", "numbers")
-        self.sigma = sigma
-
-    def check(self, system: System, name: str) -> None:
-        """Refuse other columns, and points outside the domain."""
-        region = system.region
-        title = f"{self.title} of condition '{name}'"
-        for variable in region.variables:
-            if variable not in self.columns:
-                raise InvalidArgument(
-                    f"{title} without a column {variable}",
-                    f"columns {', '.join(region.variables)} and outputs",
-                    did_you_mean(variable, self.columns),
-                )
-        self.seen = [key for key in self.columns if key not in region.variables]
-        if not self.seen:
-            raise InvalidArgument(f"{title} of coordinates alone", f"one of {system.outputs}, too")
-        for key in self.seen:
-            system.quantity(title, key)
-        for key in self.seen if isinstance(self.sigma, Mapping) else ():
-            if key not in self.sigma:
-                raise InvalidArgument(f"{title} without a sigma of {key}", "one for every output")
-        outside = ~region.contains(self.points_of(region.variables))
-        if bool(outside.any()):
-            first = int(outside.nonzero()[0])
-            where = ", ".join(f"{v}={float(self.columns[v][first]):.4g}" for v in region.variables)
-            raise InvalidArgument(
-                f"{title}: {int(outside.sum())} of {len(outside)} points outside the domain, the "
-                f"first at {where}",
-                "points inside",
-                "Look at units and at the order of the columns",
-            )
-
-    def points_of(self, variables: tuple[str, ...]) -> Tensor:
-        """Return the points `(M, D)`."""
-        return torch.stack([self.columns[v] for v in variables], 1)
-
-    def sample(self, system: System, n: int, generator: torch.Generator) -> PointSet:
-        """Return all rows, or as many as asked for."""
-        x = self.points_of(system.region.variables)
-        p = PointSet(x, None, {key: self.columns[key] for key in self.seen})
-        if self.points is not None and self.points < len(x):
-            p = p[
-                torch.randperm(len(x), generator=generator, device=generator.device)[: self.points]
-            ]
-        return p.to(generator.device)
-
-    def residuals(self, system, name, p, known) -> dict[str, Tensor]:
-        """Return misfits in units of the noise."""
-        found = {}
-        for key, value in p.data.items():
-            sigma = self.sigma[key] if isinstance(self.sigma, Mapping) else self.sigma
-            found[key] = (read(system, key, known, name) - value) / sigma
-        return found
-
-
 class At(Condition):
     """A condition at one point.
 
     Args:
         weight: Weight of each of its terms.
         values: All variables of the domain, and values of outputs.
+
+    Example:
+        >>> from sciml.physics.systems import At, Interval, System
+        >>> class Decay(System):
+        ...     domain = Interval(0, 1)
+        ...     conditions = {"start": At(x=0, u=1)}
+        ...     def residual(self, u):
+        ...         return u.x + u
+        >>> Decay().term_names
+        ('residual', 'start')
     """
 
     def __init__(self, *, weight: float | None = None, **values: Any) -> None:
@@ -406,26 +369,3 @@ def named(title: str, result: Any, x: Tensor) -> dict[str, Tensor]:
     if not isinstance(result, Mapping):
         return {"": rows(title, result, x)}
     return {key: rows(f"{title}, '{key}'", value, x) for key, value in result.items()}
-
-
-def columns_of(path: Path) -> dict[str, np.ndarray]:
-    """Return the columns of an .npz or .csv file.
-
-    Raises:
-        InvalidArgument: For a file that is missing, of another kind, or not numbers.
-    """
-    if path.suffix not in (".npz", ".csv") or not path.is_file():
-        raise InvalidArgument(
-            f"observations in {path}" + ("" if path.is_file() else ", which does not exist"),
-            "an .npz file of arrays, or a .csv file with a line of names",
-        )
-    try:
-        if path.suffix == ".npz":
-            with np.load(path) as file:
-                return {key: file[key] for key in file.files}
-        table = np.genfromtxt(path, delimiter=",", names=True, dtype=float)
-        return {key: np.atleast_1d(table[key]) for key in table.dtype.names}
-    except (ValueError, TypeError, OSError) as error:
-        raise InvalidArgument(
-            f"observations in {path}: {error}", "columns of numbers below a line of names"
-        ) from error

@@ -1,4 +1,4 @@
-"""Where two conditions prescribe different values of one output at the same place."""
+"""Finds places where two conditions prescribe different values of one output."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from sciml.physics.systems.conditions import Initial, On
-from sciml.physics.systems.system_fields import call, coordinates, rows
+from sciml.physics.systems.named_arguments import call, coordinates
+from sciml.physics.systems.system_fields import rows
 
 if TYPE_CHECKING:
     from sciml.physics.systems.system import System

@@ -28,15 +28,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sciml.autodiff.multijet import Index
+from sciml.autodiff.multi_indices import MultiIndex
 from sciml.errors import InvalidArgument, InvalidType, did_you_mean
 from sciml.physics.systems.conditions import PointSet
-from sciml.physics.systems.system_fields import Field, call, coordinates, rows
+from sciml.physics.systems.named_arguments import call, coordinates
+from sciml.physics.systems.system_fields import Field, rows
 
 if TYPE_CHECKING:
     from sciml.physics.systems.system import System
 
-Reader = Callable[[str], Callable[[Index], Tensor]]  # output -> multi-index -> rows
+Reader = Callable[[str], Callable[[MultiIndex], Tensor]]  # output -> multi-index -> rows
 
 
 class Integral:
@@ -127,20 +128,20 @@ class Integral:
                 "a name of its own for the variable under the integral",
             )
 
-    def value(self, system: System, p: PointSet, look: Callable[[PointSet], Reader]) -> Tensor:
+    def value(self, system: System, p: PointSet, read_at: Callable[[PointSet], Reader]) -> Tensor:
         """Return the integral at every row `(N,)`.
 
         Args:
             system: The system.
             p: The rows.
-            look: Returns the outputs at the nodes, a set of points `(M, D)`.
+            read_at: Returns the outputs at the nodes, a set of points `(M, D)`.
         """
         places = self._places(system, p)
         n, q = len(p), len(self._at)
         at = places.x.shape[0] // q  # n, or 1 where all rows share their nodes
-        reader, where = look(places), system.region.variables.index(self.variable)
+        reader, where = read_at(places), system.region.variables.index(self.variable)
 
-        def spread(output: str) -> Callable[[Index], Tensor]:
+        def spread(output: str) -> Callable[[MultiIndex], Tensor]:
             read = reader(output)
             if at == n:
                 return read

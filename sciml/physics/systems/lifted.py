@@ -23,11 +23,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from sciml.autodiff.multijet import lattice_of, variables
+from sciml.autodiff.multi_indices import lattice_of
+from sciml.autodiff.multijet import variables
 from sciml.errors import InvalidArgument, did_you_mean
+from sciml.physics.systems.boundary_pieces import Face, Piece, Segment, Sphere
 from sciml.physics.systems.conditions import Initial, On
-from sciml.physics.systems.named_shapes import Cut, Face, Piece, Segment, Sphere
-from sciml.physics.systems.system_fields import call
+from sciml.physics.systems.named_arguments import call
+from sciml.physics.systems.named_shapes import Cut
 
 if TYPE_CHECKING:
     from sciml.physics.systems.system import System
@@ -44,7 +46,7 @@ def meet(*distances):
 
 
 def _tiny(like) -> float:
-    """Return what keeps 0 / 0 from corners, where two distances vanish, and changes nothing else."""
+    """Return what keeps 0 / 0 from corners, where two distances vanish; elsewhere it is lost."""
     return torch.finfo(like.dtype).tiny
 
 

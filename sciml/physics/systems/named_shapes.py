@@ -11,189 +11,25 @@ their own, and pieces that coincide count once.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from sciml.errors import InvalidArgument, SciMLError, did_you_mean
+from sciml.errors import InvalidArgument
 from sciml.physics import geometry
-from sciml.physics.geometry.domain import accepted
+from sciml.physics.geometry.domain_rows import accepted
+from sciml.physics.systems.boundary_pieces import KIND, Face, HasParts, Piece, Segment, Sphere
 
 AXES = ("x", "y", "z")  # beyond three dimensions x1, x2, ...
 PROBE = 1e-7  # distance to both sides of a boundary point, relative to the size of the shape
 LOOKS = 2**16  # points by which the share of a cut piece is found
-KIND = torch.float64
 
 
 def axes_of(dim: int) -> tuple[str, ...]:
     """Return the names of the coordinates in so many dimensions."""
     return AXES[:dim] if dim <= len(AXES) else tuple(f"x{k + 1}" for k in range(dim))
-
-
-class UnknownPart(SciMLError, AttributeError):
-    """A part of a boundary that a shape does not have."""
-
-
-@dataclass(frozen=True)
-class Part:
-    """A choice of labelled pieces of a boundary, as conditions name it.
-
-    Attributes:
-        labels: Labels of the pieces; "boundary" is all of it, "rest" what no other condition of
-            the same system names; "initial" and "final" are the ends of time.
-    """
-
-    labels: frozenset[str]
-
-    def __or__(self, other: Part) -> Part:
-        """Return both parts together."""
-        return Part(self.labels | other.labels)
-
-    def __str__(self) -> str:
-        """Return the labels."""
-        return " | ".join(sorted(self.labels))
-
-
-def part(*labels: str) -> Part:
-    """Return the part with these labels."""
-    return Part(frozenset(labels))
-
-
-class HasParts:
-    """Parts of a boundary as attributes."""
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """Labels of the boundary's pieces."""
-        raise NotImplementedError
-
-    def __getattr__(self, name: str) -> Part:
-        """Return the part of a label.
-
-        Raises:
-            UnknownPart: If there is none, with the nearest label.
-        """
-        if name.startswith("_"):
-            raise AttributeError(name)
-        known = (*self.labels, "boundary", "rest")
-        if name not in known:
-            raise UnknownPart(
-                f"{type(self).__name__}.{name}", "a part of its boundary", did_you_mean(name, known)
-            )
-        return part(name)
-
-
-class Piece:
-    """A simple part of a boundary.
-
-    Args:
-        label: Its name.
-        measure: Length or area; 1 for a point.
-
-    Attributes:
-        point: Whether it is a single point.
-    """
-
-    point = False
-
-    def __init__(self, label: str, measure: float) -> None:
-        self.label, self.measure = label, float(measure)
-
-    def sample(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Return `n` uniform points and unit normals, outwards from the primitive, `(n, d)`."""
-        raise NotImplementedError
-
-    def corners(self) -> list[Tensor]:
-        """Return where it ends in the plane, `(2,)` each; empty where it has no ends."""
-        return []
-
-
-class Face(Piece):
-    """A side of a box; an end of an interval.
-
-    Args:
-        label: Its name.
-        low: Lower corner `(d,)` of the box.
-        high: Upper corner.
-        axis: The axis it is perpendicular to.
-        upper: Whether it is the side at `high`.
-    """
-
-    def __init__(self, label: str, low: Tensor, high: Tensor, axis: int, upper: bool) -> None:
-        side = high - low
-        super().__init__(label, float(side.prod() / side[axis]))
-        self.low, self.side, self.axis, self.upper = low, side, axis, upper
-        self.point = len(low) == 1
-
-    def sample(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Return points and normals."""
-        u = torch.rand(n, len(self.low), generator=generator, dtype=KIND, device=generator.device)
-        u[:, self.axis] = float(self.upper)
-        normals = torch.zeros_like(u)
-        normals[:, self.axis] = 1.0 if self.upper else -1.0
-        return self.low.to(u.device) + u * self.side.to(u.device), normals
-
-    def corners(self) -> list[Tensor]:
-        """Return both ends of a side of a rectangle."""
-        if len(self.low) != 2:
-            return []
-        start = self.low.clone()
-        start[self.axis] += self.side[self.axis] * self.upper
-        end = start.clone()
-        end[1 - self.axis] += self.side[1 - self.axis]
-        return [start, end]
-
-
-class Segment(Piece):
-    """An edge of a polygon that lies to its left.
-
-    Args:
-        label: Its name.
-        start: Where it begins, `(2,)`.
-        end: Where it ends.
-    """
-
-    def __init__(self, label: str, start: Tensor, end: Tensor) -> None:
-        self.start, self.edge = start, end - start
-        super().__init__(label, float(self.edge.norm()))
-        self.normal = torch.stack([self.edge[1], -self.edge[0]]) / self.measure
-
-    def sample(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Return points and normals."""
-        u = torch.rand(n, 1, generator=generator, dtype=KIND, device=generator.device)
-        points = self.start.to(u.device) + u * self.edge.to(u.device)
-        return points, self.normal.to(u.device).expand(n, 2)
-
-    def corners(self) -> list[Tensor]:
-        """Return both ends."""
-        return [self.start, self.start + self.edge]
-
-
-class Sphere(Piece):
-    """The surface of a ball or the edge of a disk.
-
-    Args:
-        label: Its name.
-        center: `(d,)`.
-        radius: Positive.
-    """
-
-    def __init__(self, label: str, center: Tensor, radius: float) -> None:
-        d = len(center)
-        area = 2 * math.pi ** (d / 2) / math.gamma(d / 2) * radius ** (d - 1)
-        super().__init__(label, area)
-        self.center, self.radius = center, radius
-
-    def sample(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Return points and normals."""
-        shape = (n, len(self.center))
-        out = torch.randn(shape, generator=generator, dtype=KIND, device=generator.device)
-        out = out / out.norm(dim=1, keepdim=True)
-        return self.center.to(out.device) + self.radius * out, out
 
 
 class Cut(Piece):
@@ -251,6 +87,15 @@ class Shape(HasParts):
         dim: d.
         axes: Names of the coordinates.
         size: Longest side of the box around it.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.systems import Disk, Rectangle
+        >>> plate = Rectangle((0, 0), (2, 1)) - Disk((1.0, 0.5), 0.2, name="hole")
+        >>> plate.labels
+        ('left', 'right', 'bottom', 'top', 'hole')
+        >>> plate.contains(torch.tensor([[0.1, 0.1], [1.0, 0.5]])).tolist()
+        [True, False]
     """
 
     def __init__(
@@ -340,6 +185,13 @@ class Box(Shape):
         low: Lower corner.
         high: Upper corner.
         name: One label for all sides.
+
+    Example:
+        >>> from sciml.physics.systems import Box
+        >>> Box((0, 0, 0), (1, 2, 3)).labels
+        ('left', 'right', 'bottom', 'top', 'back', 'front')
+        >>> Box((0, 0), (1, 1), name="wall").labels
+        ('wall',)
     """
 
     def __init__(self, low: Sequence[float], high: Sequence[float], name: str = "") -> None:
@@ -362,6 +214,12 @@ class Interval(Box):
     Args:
         low: Left end.
         high: Right end.
+
+    Example:
+        >>> from sciml.physics.systems import Interval, Time
+        >>> rod = Interval(0, 1)
+        >>> rod.labels, (rod * Time(0, 2)).variables
+        (('left', 'right'), ('x', 't'))
     """
 
     def __init__(self, low: float, high: float) -> None:
@@ -375,6 +233,15 @@ class Rectangle(Box):
         low: Lower left corner.
         high: Upper right corner.
         name: One label for all sides.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.systems import Rectangle
+        >>> plate = Rectangle((0, 0), (2, 1))
+        >>> plate.labels
+        ('left', 'right', 'bottom', 'top')
+        >>> tuple(plate.sample(4, torch.Generator().manual_seed(0)).shape)
+        (4, 2)
     """
 
 
@@ -385,6 +252,13 @@ class Ball(Shape):
         center: d numbers.
         radius: Positive.
         name: Label of its surface.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.systems import Ball
+        >>> ball = Ball((0.0, 0.0, 0.0), 2.0, name="surface")
+        >>> ball.labels, ball.level(torch.zeros(1, 3)).tolist()
+        (('surface',), [-2.0])
     """
 
     def __init__(self, center: Sequence[float], radius: float, name: str = "circle") -> None:
@@ -393,7 +267,15 @@ class Ball(Shape):
 
 
 class Disk(Ball):
-    """A ball in the plane, whose edge is called circle unless it has a name."""
+    """A ball in the plane, whose edge is called circle unless it has a name.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.systems import Disk
+        >>> disk = Disk((0.0, 0.0), 1.0)
+        >>> disk.labels, disk.contains(torch.tensor([[0.5, 0.5], [0.8, 0.8]])).tolist()
+        (('circle',), [True, False])
+    """
 
 
 class Polygon(Shape):
@@ -402,6 +284,12 @@ class Polygon(Shape):
     Args:
         corners: `(V, 2)`, either way round; edge k goes from corner k to the next.
         labels: One label per edge.
+
+    Example:
+        >>> from sciml.physics.systems import Polygon
+        >>> wedge = Polygon([[0, 0], [1, 0], [0, 1]], labels=["floor", "slope", "wall"])
+        >>> wedge.labels, wedge.size
+        (('floor', 'slope', 'wall'), 1.0)
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Where a system lives: a shape, an interval of time, ranges of parameters, and products of them.
+"""Domains of systems: a shape, an interval of time, ranges of parameters, and their products.
 
     Interval(-1, 1) * Time(0, 1)                     # x, t
     Time(0, 10)                                      # t: ordinary differential equations
@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from sciml.errors import InvalidArgument, InvalidType
-from sciml.physics.systems.named_shapes import KIND, Box, HasParts, Part, Piece, Shape
+from sciml.physics.systems.boundary_pieces import KIND, HasParts, Part, Piece
+from sciml.physics.systems.named_shapes import Box, Shape
 
 ENDS = {"initial": 0, "final": 1}  # labels of the ends of time
 MOST_DRAWS, EDGE = 64, 1e-9  # of a Sobol sequence; numbers between 0 and 1 keep off the ends
@@ -230,6 +231,11 @@ def Time(start: float, end: float) -> Region:
     Args:
         start: Where initial conditions hold.
         end: Greater than start.
+
+    Example:
+        >>> from sciml.physics.systems import Interval, Time
+        >>> (Interval(0, 1) * Time(0, 2)).variables
+        ('x', 't')
     """
     return Region(time=Range("t", float(start), float(end)))
 

@@ -19,8 +19,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from sciml.autodiff.multijet import Index, MultiJet
+from sciml.autodiff.multi_indices import MultiIndex
+from sciml.autodiff.multijet import MultiJet
 from sciml.errors import InvalidArgument
+from sciml.physics.systems.named_arguments import known_values
 
 if TYPE_CHECKING:
     from sciml.physics.systems.conditions import PointSet
@@ -74,7 +76,7 @@ def fields(
     drawn = dimensions if laps else ()
     size = len(used) + len(drawn)
 
-    def place(index: Index) -> Index:
+    def place(index: MultiIndex) -> MultiIndex:
         return (*(index[k] for k in used), *(0,) * len(drawn))
 
     twice = [tuple(2 * (i == len(used) + j) for i in range(size)) for j in range(len(drawn))]
@@ -82,7 +84,7 @@ def fields(
     jet = evaluate(p, wanted, (*used, *drawn))
     factor = len(system.region.space) / max(len(drawn), 1)
 
-    def read(output: str) -> Callable[[Index], Tensor]:
+    def read(output: str) -> Callable[[MultiIndex], Tensor]:
         column = system.outputs.index(output)
         return lambda index: jet.entry(place(index), column)
 
@@ -90,7 +92,7 @@ def fields(
         column = system.outputs.index(output)
         return lambda: factor * sum(jet.entry(index, column) for index in twice)
 
-    return system.known(p, read, lambda n, q: _inside(system, n, q, evaluate), lap)
+    return known_values(system, p, read, lambda n, q: _inside(system, n, q, evaluate), lap)
 
 
 def _inside(system: System, name: str, nodes: PointSet, evaluate: Callable[..., MultiJet]):

@@ -12,22 +12,21 @@ constants as numbers in a tensor.
 from __future__ import annotations
 
 import functools
-import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from sciml.autodiff.multijet import Index
-from sciml.errors import InvalidArgument, did_you_mean
+from sciml.autodiff.multi_indices import MultiIndex
+from sciml.errors import InvalidArgument
 
 UNARY = ("neg", "abs", "pos")
 BINARY = ("add", "sub", "mul", "truediv", "pow", "lt", "le", "gt", "ge")
 REFLECTED = ("add", "sub", "mul", "truediv", "pow")
 
 
-class Names:
+class DerivativeNames:
     """How derivatives are called: the variables in a row, `lap` and `n`.
 
     Args:
@@ -37,11 +36,11 @@ class Names:
 
     def __init__(self, variables: tuple[str, ...], space: tuple[str, ...]) -> None:
         self.variables, self.space = variables, space
-        self.zero: Index = (0,) * len(variables)
+        self.zero: MultiIndex = (0,) * len(variables)
         self._longest = sorted(variables, key=len, reverse=True)
 
     @functools.cache  # noqa: B019 - lives as long as its system
-    def index(self, text: str) -> Index | None:
+    def index(self, text: str) -> MultiIndex | None:
         """Return the multi-index of "xxt", None for what is no derivative."""
         index = list(self.zero)
         while text:
@@ -52,7 +51,7 @@ class Names:
             text = text[len(name) :]
         return tuple(index)
 
-    def unit(self, variable: str, times: int = 1) -> Index:
+    def unit(self, variable: str, times: int = 1) -> MultiIndex:
         """Return the multi-index of a derivative in one variable."""
         return tuple(times if v == variable else 0 for v in self.variables)
 
@@ -89,10 +88,10 @@ class Field:
     def __init__(
         self,
         name: str,
-        read: Callable[[Index], Tensor],
-        names: Names,
+        read: Callable[[MultiIndex], Tensor],
+        names: DerivativeNames,
         normals: Tensor | None = None,
-        index: Index | None = None,
+        index: MultiIndex | None = None,
         lap: Callable[[], Tensor] | None = None,
     ) -> None:
         self._lap = lap
@@ -104,7 +103,7 @@ class Field:
         """Values `(N,)`."""
         return self._read(self._index)
 
-    def derivative(self, index: Index) -> Field:
+    def derivative(self, index: MultiIndex) -> Field:
         """Return a derivative of this one."""
         total = tuple(a + b for a, b in zip(self._index, index, strict=True))
         return Field(self._name, self._read, self._names, self._normals, total, self._lap)
@@ -177,28 +176,6 @@ class Field:
         return f"{self._name}.{spelt}" if spelt else self._name
 
 
-class Known(dict):
-    """What functions may ask for, by name; a `Later` is computed when it is asked for."""
-
-    def __getitem__(self, name: str) -> Any:
-        """Return what has this name."""
-        value = super().__getitem__(name)
-        if isinstance(value, Later):
-            value = self[name] = value.compute()
-        return value
-
-
-class Later:
-    """A value that is computed if somebody asks for it.
-
-    Args:
-        compute: Returns it.
-    """
-
-    def __init__(self, compute: Callable[[], Any]) -> None:
-        self.compute = compute
-
-
 class InvalidDerivative(InvalidArgument, AttributeError):
     """An attribute that is no derivative of an output."""
 
@@ -217,44 +194,6 @@ def _operator(name: str) -> Callable:
 
 for _name in (*UNARY, *BINARY, *(f"r{name}" for name in REFLECTED)):
     setattr(Field, f"__{_name}__", _operator(_name))
-
-
-@functools.cache
-def asked(function: Callable) -> tuple[tuple[str, bool], ...]:
-    """Return the names of a function's arguments, and whether each may be left out."""
-    kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    return tuple(
-        (p.name, p.default is not p.empty)
-        for p in inspect.signature(function).parameters.values()
-        if p.kind not in kinds
-    )
-
-
-def call(title: str, function: Callable, known: Mapping[str, Any]) -> Any:
-    """Return a user's function of the arguments it asks for by name.
-
-    Args:
-        title: The function as its author knows it.
-        function: What he wrote.
-        known: What there is, by name.
-
-    Raises:
-        InvalidArgument: For a name that there is not.
-    """
-    # bound methods are new objects at every access: their functions are the key
-    names = asked(getattr(function, "__func__", function))
-    names = names[1:] if hasattr(function, "__self__") else names
-    given = {}
-    for name, optional in names:
-        if name in known:
-            given[name] = known[name]
-        elif not optional:
-            raise InvalidArgument(
-                f"{title} asks for an argument '{name}'",
-                "names of coordinates, outputs, normals or unknowns",
-                did_you_mean(name, known),
-            )
-    return function(**given)
 
 
 def rows(title: str, value: Any, x: Tensor) -> Tensor:
@@ -278,16 +217,6 @@ def rows(title: str, value: Any, x: Tensor) -> Tensor:
     if type(value) is Tensor and value.dim() == 0 and value.dtype.is_floating_point:
         return value.expand(len(x))
     return check_returned(title, value, (len(x),), like=x, what="one number per point")
-
-
-def coordinates(x: Tensor, names: Names, normals: Tensor | None) -> dict[str, Tensor]:
-    """Return the columns of points by name, all of space as `position` `(N, d)`, normals nx, ny."""
-    found = dict(zip(names.variables, x.unbind(1), strict=True))
-    found["position"] = x[:, : len(names.space)]
-    if normals is not None:
-        pairs = zip(names.space, normals.unbind(1), strict=True)
-        found |= {f"n{v}": column for v, column in pairs}
-    return found
 
 
 def random_rows(n: int, generator: torch.Generator) -> Tensor:

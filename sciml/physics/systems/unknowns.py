@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from sciml.errors import InvalidArgument
 
+if TYPE_CHECKING:
+    from sciml.physics.systems.system import System
 
-class Constant(nn.Module):
+
+class TrainedConstant(nn.Module):
     """One trained number, kept in its bounds by a change of variable.
 
     Args:
@@ -101,6 +105,27 @@ class Unknown:
         """Return the present value in a system."""
         return self if system is None else system.unknowns[self.name]()
 
-    def make(self) -> Constant:
+    def make(self) -> TrainedConstant:
         """Return the trained number."""
-        return Constant(self.start, self.low, self.high)
+        return TrainedConstant(self.start, self.low, self.high)
+
+
+def unknowns_of(system: System) -> dict[str, TrainedConstant]:
+    """Return the unknown constants of a system's class by name.
+
+    Raises:
+        InvalidArgument: For one that was given to the instance.
+    """
+    found = {}
+    for cls in reversed(type(system).__mro__):
+        for name, value in vars(cls).items():
+            if isinstance(value, Unknown):
+                found[name] = value.make()
+    for name, value in vars(system).items():
+        if isinstance(value, Unknown):
+            raise InvalidArgument(
+                f"self.{name} = Unknown(...) of {type(system).__name__}",
+                "an attribute of the class",
+                f"Write {name} = Unknown(...) below `class {type(system).__name__}(System):`",
+            )
+    return found

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from sciml.physics.elliptic.elliptic_problem import Field
-from sciml.physics.geometry.domain import Domain, length
+from sciml.physics.elliptic.elliptic_problem import ScalarField
+from sciml.physics.geometry.domain import Domain
+from sciml.physics.geometry.domain_rows import length
 from sciml.physics.walks.green import LARGEST_T, harmonic_radius, screened_radius, survival
 from sciml.physics.walks.loop import Walks
 
@@ -36,11 +37,11 @@ class Balls:
 
     domain: Domain
     limit: Tensor
-    boundary: Field
-    source: Field | None = None
+    boundary: ScalarField
+    source: ScalarField | None = None
     rate: Tensor | None = None
-    reduced: Field | None = None
-    diffusion: Field | None = None
+    reduced: ScalarField | None = None
+    diffusion: ScalarField | None = None
 
     @property
     def grows(self) -> bool:

@@ -1,4 +1,4 @@
-"""What walks found, and the running moments it is made from."""
+"""Estimates of walks, and the running moments they are made from."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Estimate:
         return (value - first) * (value - second)
 
 
-class Moments:
+class WalkMoments:
     """Running moments of samples `(S, N)` that arrive in parts, kept in rows of `(6, N)`.
 
     Args:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import Tensor
 
-from sciml.physics.elliptic.elliptic_problem import Field
+from sciml.physics.elliptic.elliptic_problem import ScalarField
 from sciml.physics.geometry.domain import Domain
 from sciml.physics.walks.green import directions
 
@@ -75,8 +75,8 @@ class Walks:
                 getattr(self, name).index_copy_(-1, rows.slot, part)
 
 
-class Rule(Protocol):
-    """How walks of one kind step: `balls.Balls`, `stars.Stars`.
+class WalkRule(Protocol):
+    """How walks of one kind step: `balls.Balls`, `stars.StarRule`.
 
     Attributes:
         domain: B domains.
@@ -91,11 +91,11 @@ class Rule(Protocol):
 
     domain: Domain
     limit: Tensor
-    boundary: Field
-    source: Field | None
+    boundary: ScalarField
+    source: ScalarField | None
     rate: Tensor | None
-    reduced: Field | None
-    diffusion: Field | None
+    reduced: ScalarField | None
+    diffusion: ScalarField | None
     grows: bool
 
     def touches(self, balls: Tangent, size: Tensor) -> Tensor:
@@ -125,7 +125,7 @@ class Rule(Protocol):
 
 
 def walk(
-    rule: Rule,
+    rule: WalkRule,
     walks: Walks,
     max_steps: int,
     generator: torch.Generator,
@@ -154,7 +154,7 @@ def walk(
 
 
 def follow(
-    rule: Rule,
+    rule: WalkRule,
     walks: Walks,
     max_steps: int,
     generator: torch.Generator,

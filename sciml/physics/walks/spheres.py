@@ -32,17 +32,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sciml.arguments import typed
 from sciml.errors import InvalidArgument, NumericalWarning
 from sciml.physics.checks import check_choice, check_number, check_positive
 from sciml.physics.elliptic.elliptic_problem import Dirichlet
 from sciml.physics.geometry import Domain, Reflecting
 from sciml.physics.walks.balls import Balls
-from sciml.physics.walks.estimate import Estimate, Moments
-from sciml.physics.walks.loop import Rule, Walks, walk
+from sciml.physics.walks.estimate import Estimate, WalkMoments
+from sciml.physics.walks.loop import WalkRule, Walks, walk
 from sciml.physics.walks.tangent import Tangent, walk_from
-from sciml.physics.walks.tracking import reduced_screening, tracking_bound
-from sciml.shapes import as_array, check_kind
+from sciml.physics.walks.tracking import constants, reduced_screening, tracking_bound
+from sciml.shapes import check_kind
+from sciml.typed_arguments import typed
 
 # What `loop.walk` returns.
 Found = tuple[Tensor, Tensor, Tensor, float, float]
@@ -72,6 +72,16 @@ class WalkOnSpheres:
 
     Raises:
         InvalidArgument: For settings out of range.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics import Dirichlet, WalkOnSpheres
+        >>> from sciml.physics.geometry import Ball
+        >>> problem = Dirichlet(boundary=lambda x, i: x[0])  # u = x is harmonic
+        >>> point, generator = torch.tensor([[[0.5, 0.0]]]), torch.Generator().manual_seed(0)
+        >>> found = WalkOnSpheres(walks=4000)(Ball(), problem, point, generator)
+        >>> bool((found.mean - 0.5).abs() < 4 * found.standard_error)
+        True
     """
 
     walks: int = 64
@@ -194,13 +204,13 @@ class WalkOnSpheres:
 
     def _moments(
         self,
-        rule: Rule,
+        rule: WalkRule,
         exact: Tensor,
         i: Tensor,
         gradient: Tensor | None,
         generator: torch.Generator,
     ) -> tuple[Tensor, float, float]:
-        """Return the rows of `Moments` `(6, N)`, the largest weight and the farthest landing.
+        """Return the rows of `WalkMoments` `(6, N)`, the largest weight and the farthest landing.
 
         Args:
             rule: How walks step.
@@ -229,7 +239,7 @@ class WalkOnSpheres:
         return out, *most
 
     def _close(
-        self, rule: Rule, exact: Tensor, i: Tensor, generator: torch.Generator
+        self, rule: WalkRule, exact: Tensor, i: Tensor, generator: torch.Generator
     ) -> list[tuple[Follow, Tensor]]:
         """Return other kinds of walks and the points `(n,)` they are for, close to the boundary.
 
@@ -265,7 +275,7 @@ class WalkOnSpheres:
         farthest = 0.0
         for first in range(0, count, group):
             part = slice(first, min(first + group, count))
-            sums = Moments(out[:, part])
+            sums = WalkMoments(out[:, part])
             for k in range(rounds):
                 w = min(most, self.walks - k * most)
                 value, steps, stopped, peak, away = follow(part, w)
@@ -282,7 +292,7 @@ class WalkOnSpheres:
 
     def _rule(
         self, domain: Domain, problem: Dirichlet, generator: torch.Generator, limit: Tensor
-    ) -> Rule:
+    ) -> WalkRule:
         """Return what the loop needs: constants per domain, and the fields to evaluate."""
         if isinstance(domain, Reflecting):
             raise InvalidArgument(
@@ -313,18 +323,3 @@ class WalkOnSpheres:
         if not bool((rate > 0).all()):
             raise InvalidArgument(f"bound={float(rate.min())}", "positive numbers")
         return Balls(**common, rate=rate, reduced=reduced, diffusion=problem.diffusion)
-
-
-def constants(name: str, value: object, domain: Domain, like: Tensor) -> Tensor:
-    """Return one number, or one per domain, as `(B,)`.
-
-    Raises:
-        InvalidType: For what is no number.
-        InvalidArgument: For another number of numbers, or ones that are not finite.
-    """
-    given = as_array(name, value, "a number, one per domain, or a function").to(like)
-    if tuple(given.shape) not in ((), (1,), (domain.count,)) or not bool(given.isfinite().all()):
-        raise InvalidArgument(
-            f"{name} of shape {tuple(given.shape)}", f"a finite number, or {domain.count} of them"
-        )
-    return given.expand(domain.count)

@@ -25,7 +25,7 @@ from torch import Tensor
 from sciml.physics.walks.loop import Walks, follow
 
 if TYPE_CHECKING:
-    from sciml.physics.walks.stars import Stars
+    from sciml.physics.walks.stars import StarRule
 
 # Walks end at this share of the distance that they started from, if that is closer than usual.
 FINER = 0.03
@@ -37,7 +37,7 @@ MOST = 8
 
 
 def walk_apart(
-    rule: Stars, x: Tensor, i: Tensor, most: Tensor, max_steps: int, generator: torch.Generator
+    rule: StarRule, x: Tensor, i: Tensor, most: Tensor, max_steps: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor, Tensor, float, float]:
     """Return what `loop.walk` does, for walks that split.
 

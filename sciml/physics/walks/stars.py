@@ -36,9 +36,9 @@ import torch
 from torch import Tensor
 
 from sciml.errors import InvalidArgument
-from sciml.physics.elliptic.elliptic_problem import Field, check_fields
+from sciml.physics.elliptic.elliptic_problem import ScalarField, check_fields
 from sciml.physics.geometry import Domain, Reflecting
-from sciml.physics.geometry.domain import length
+from sciml.physics.geometry.domain_rows import length
 from sciml.physics.walks.balls import SMALLEST_WEIGHT
 from sciml.physics.walks.estimate import Estimate
 from sciml.physics.walks.green import (
@@ -50,8 +50,10 @@ from sciml.physics.walks.green import (
     survival,
 )
 from sciml.physics.walks.loop import Walks
-from sciml.physics.walks.spheres import Follow, Found, WalkOnSpheres, constants
+from sciml.physics.walks.spheres import Follow, Found, WalkOnSpheres
 from sciml.physics.walks.splitting import walk_apart
+from sciml.physics.walks.tracking import constants
+from sciml.typed_arguments import typed
 
 if TYPE_CHECKING:
     from sciml.physics.walks.tangent import Tangent
@@ -81,9 +83,9 @@ class Mixed:
         (2.0, True)
     """
 
-    boundary: Field
+    boundary: ScalarField
     flux: Flux | None = None
-    source: Field | None = None
+    source: ScalarField | None = None
     screening: float | Tensor | None = None
 
     def __post_init__(self) -> None:
@@ -91,6 +93,7 @@ class Mixed:
         check_fields(self, "boundary", "flux", "source", constant=("screening",))
 
 
+@typed
 @dataclass(frozen=True)
 class WalkOnStars(WalkOnSpheres):
     """Estimates solutions of mixed problems by random walks.
@@ -124,7 +127,7 @@ class WalkOnStars(WalkOnSpheres):
         return super().__call__(domain, problem, points, generator)
 
     def _close(
-        self, rule: Stars, exact: Tensor, i: Tensor, generator: torch.Generator
+        self, rule: StarRule, exact: Tensor, i: Tensor, generator: torch.Generator
     ) -> list[tuple[Follow, Tensor]]:
         """Return walks out of balls that touch the absorbing part; beside walls ones that split."""
         kinds = super()._close(rule, exact, i, generator)
@@ -145,7 +148,7 @@ class WalkOnStars(WalkOnSpheres):
 
     def _rule(
         self, domain: Domain, problem: Mixed, generator: torch.Generator, limit: Tensor
-    ) -> Stars:
+    ) -> StarRule:
         if not isinstance(domain, Reflecting) or not isinstance(problem, Mixed):
             raise InvalidArgument(
                 f"a {type(domain).__name__} with a {type(problem).__name__} problem",
@@ -154,7 +157,7 @@ class WalkOnStars(WalkOnSpheres):
             )
         sigma = problem.screening
         if sigma is None:
-            return Stars(domain, limit, problem)
+            return StarRule(domain, limit, problem)
         if callable(sigma) or domain.dim > 3:
             raise InvalidArgument(
                 f"a screening in {domain.dim}D" + " that varies in space" * callable(sigma),
@@ -163,11 +166,11 @@ class WalkOnStars(WalkOnSpheres):
         rate = constants("screening", sigma, domain, limit)
         if not bool((rate > 0).all()):
             raise InvalidArgument(f"screening={float(rate.min())}", "positive numbers, or None")
-        return Stars(domain, limit, problem, rate)
+        return StarRule(domain, limit, problem, rate)
 
 
 @dataclass(frozen=True)
-class Stars:
+class StarRule:
     """The rule of walk on stars.
 
     Attributes:
@@ -191,12 +194,12 @@ class Stars:
     diffusion = None
 
     @property
-    def boundary(self) -> Field:
+    def boundary(self) -> ScalarField:
         """The data g on the absorbing part."""
         return self.problem.boundary
 
     @property
-    def source(self) -> Field | None:
+    def source(self) -> ScalarField | None:
         """The source f, or None."""
         return self.problem.source
 
@@ -296,7 +299,7 @@ class Stars:
         value = self._ask(self.problem.flux, z, i, normal) * green * size * both
         return torch.where((size > 0) & ~hidden, value, 0.0)
 
-    def _ask(self, field: Field | Flux, x: Tensor, i: Tensor, *normal: Tensor) -> Tensor:
+    def _ask(self, field: ScalarField | Flux, x: Tensor, i: Tensor, *normal: Tensor) -> Tensor:
         """Return a field's values `(N,)` in the type of the walks."""
         kind = self.kind or x.dtype
         return field(x.to(kind), i, *(n.to(kind) for n in normal)).to(x.dtype)

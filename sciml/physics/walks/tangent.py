@@ -33,9 +33,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from sciml.physics.geometry.domain import Domain, length
+from sciml.physics.geometry.domain import Domain
+from sciml.physics.geometry.domain_rows import length
 from sciml.physics.walks.green import directions, harmonic_radius
-from sciml.physics.walks.loop import Rule, Walks, walk
+from sciml.physics.walks.loop import WalkRule, Walks, walk
 
 # A ball is worth it from this many times the distance to the boundary.
 SMALLEST = 1.5
@@ -172,7 +173,7 @@ class Tangent:
 
 
 def walk_from(
-    rule: Rule, start: Tangent, max_steps: int, generator: torch.Generator
+    rule: WalkRule, start: Tangent, max_steps: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor, Tensor, float, float]:
     """Return what `loop.walk` does, for walks whose first step leaves a touching ball.
 

@@ -1,4 +1,4 @@
-"""Delta tracking: the screening that is left of variable coefficients, and a bound of it.
+"""Rates at which walks die: constants, and bounds of variable screening (delta tracking).
 
 See `sciml.physics.walks.spheres` for the equation.
 """
@@ -8,14 +8,18 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sciml.physics.elliptic.elliptic_problem import Field
+from sciml.errors import InvalidArgument
+from sciml.physics.elliptic.elliptic_problem import ScalarField
 from sciml.physics.geometry import Domain
+from sciml.shapes import as_array
 
 # Interior points drawn of each domain to find the bound of delta tracking.
 BOUND_POINTS = 2048
 
 
-def reduced_screening(diffusion: Field | None, screening: float | Field | None = None) -> Field:
+def reduced_screening(
+    diffusion: ScalarField | None, screening: float | ScalarField | None = None
+) -> ScalarField:
     """Return sigma' of the module's docstring, `diffusion` differentiated automatically.
 
     Args:
@@ -45,7 +49,7 @@ def reduced_screening(diffusion: Field | None, screening: float | Field | None =
 
 
 def tracking_bound(
-    domain: Domain, reduced: Field, generator: torch.Generator, dtype: torch.dtype
+    domain: Domain, reduced: ScalarField, generator: torch.Generator, dtype: torch.dtype
 ) -> Tensor:
     """Return a rate `(B,)` for delta tracking: max sigma', and at least max - min.
 
@@ -57,3 +61,18 @@ def tracking_bound(
     # a rate of zero would divide by zero where sigma' vanishes; then nothing is born again anyway
     floor = 1e-3 / domain.scale().to(value) ** 2
     return torch.maximum(torch.maximum(high, high - low), floor)
+
+
+def constants(name: str, value: object, domain: Domain, like: Tensor) -> Tensor:
+    """Return one number, or one per domain, as `(B,)`.
+
+    Raises:
+        InvalidType: For what is no number.
+        InvalidArgument: For another number of numbers, or ones that are not finite.
+    """
+    given = as_array(name, value, "a number, one per domain, or a function").to(like)
+    if tuple(given.shape) not in ((), (1,), (domain.count,)) or not bool(given.isfinite().all()):
+        raise InvalidArgument(
+            f"{name} of shape {tuple(given.shape)}", f"a finite number, or {domain.count} of them"
+        )
+    return given.expand(domain.count)

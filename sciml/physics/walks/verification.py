@@ -1,4 +1,4 @@
-"""How wrong an approximate solution of an elliptic problem is, by walks, with an error bar.
+"""Error of an approximate solution of an elliptic problem, by walks, with a confidence interval.
 
 For points x of random problems, U_a and U_b being means over two independent halves of the walks
 from x, and v the value to be judged,
@@ -17,25 +17,22 @@ reference; walks as in `sciml.physics.walks.spheres`.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
-from scipy.stats import t as student
 from torch import Tensor
 
 from sciml.errors import InvalidArgument
 from sciml.physics.checks import check_number
-from sciml.physics.elliptic.elliptic_problem import Dirichlet, Field
+from sciml.physics.elliptic.elliptic_problem import Dirichlet, ScalarField
 from sciml.physics.geometry import Domain
 from sciml.physics.walks.control_variate import Polynomials, estimate, fitted
 from sciml.physics.walks.estimate import Estimate
 from sciml.physics.walks.spheres import WalkOnSpheres
+from sciml.physics.walks.verified_errors import Verification, WorstPoint, intervals
 
-# The one definition of a relative error here, in print and in records.
-DEFINITION = "root of mean squared error over mean square, over all problems and points together"
 FITTED = 512  # points on every boundary, and inside, that polynomials are fitted to
 DEGREE = {1: 8, 2: 8, 3: 5}
 
@@ -48,7 +45,7 @@ class Problems(Protocol):
 
 
 @dataclass(frozen=True)
-class Given:
+class GivenProblems:
     """B problems on B domains, and nothing else known of them."""
 
     domain: Domain
@@ -57,99 +54,6 @@ class Given:
 
 # (problems, points (B, P, d)) -> values (B, P)
 Predict = Callable[[Problems, Tensor], Tensor]
-
-
-@dataclass(frozen=True)
-class Interval:
-    """An estimate with its confidence interval."""
-
-    value: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        """Return the value with the interval behind it."""
-        return f"{self.value:.3g} ({self.low:.3g} to {self.high:.3g})"
-
-
-@dataclass(frozen=True)
-class Worst:
-    """A point where the value looks worst, walked to again with fresh walks.
-
-    Attributes:
-        problem: Number of the problem.
-        point: Its coordinates.
-        predicted: The value judged.
-        estimate: The walks' mean.
-        standard_error: Of the estimate.
-    """
-
-    problem: int
-    point: tuple[float, ...]
-    predicted: float
-    estimate: float
-    standard_error: float
-
-
-@dataclass(frozen=True)
-class Verification:
-    """What walks say about an approximate solution.
-
-    Attributes:
-        rel_l2: `DEFINITION`: the root of the mean squared error over the mean square of the
-            solution, means over all problems and their points together.
-        rms: Square root of the mean squared error.
-        confidence: Of the intervals.
-        points: `(B, P, d)`, predicted and `estimate.mean` `(B, P)`: what the pictures show.
-        predicted: `(B, P)`.
-        estimate: The walks.
-        squared: `(B,)` unbiased squared error of every problem; may be negative.
-        worst: Points where value and walks differ most, walked to again.
-    """
-
-    rel_l2: Interval
-    rms: Interval
-    confidence: float
-    points: Tensor
-    predicted: Tensor
-    estimate: Estimate
-    squared: Tensor
-    worst: list[Worst]
-
-    def rescaled(self, place: Callable[[Tensor], Tensor], unit: float) -> Verification:
-        """Return the same with points and values in other units.
-
-        Args:
-            place: Of points `(B, P, d)`.
-            unit: What values are multiplied with.
-        """
-        e, u = self.estimate, unit
-        moved = replace(e, mean=e.mean * u, squares=e.squares * u**2, halves=e.halves * u)
-        worst = [
-            Worst(
-                w.problem,
-                tuple(place(torch.tensor([[w.point]], dtype=torch.float64))[0, 0].tolist()),
-                w.predicted * u,
-                w.estimate * u,
-                w.standard_error * u,
-            )
-            for w in self.worst
-        ]
-        return replace(
-            self,
-            rms=Interval(self.rms.value * u, self.rms.low * u, self.rms.high * u),
-            points=place(self.points),
-            predicted=self.predicted * u,
-            estimate=moved,
-            squared=self.squared * u**2,
-            worst=worst,
-        )
-
-    def verdict(self, tolerance: float) -> str:
-        """Return "within", "beyond" or "undecided": where the interval of rel_l2 lies."""
-        if self.rel_l2.high <= tolerance:
-            return "within"
-        return "beyond" if self.rel_l2.low > tolerance else "undecided"
 
 
 def verify(
@@ -276,31 +180,6 @@ def _polynomials(problems: Problems, generator: torch.Generator) -> Polynomials 
     )
 
 
-def intervals(error: Tensor, size: Tensor, confidence: float) -> tuple[Interval, Interval]:
-    """Return the intervals of the root mean square error and of the relative one.
-
-    Args:
-        error: Unbiased squared errors per problem `(B,)`.
-        size: Unbiased squares of the solution per problem `(B,)`.
-        confidence: Of the intervals.
-    """
-    count = len(error)
-    quantile = float(student.ppf(0.5 + confidence / 2, count - 1))
-    mean, scale = float(error.mean()), float(size.mean())
-    half = quantile * float(error.std()) / math.sqrt(count)
-    rms = _root(mean, half)
-    if scale <= 0:
-        return rms, Interval(math.nan, 0.0, math.inf)
-    ratio = mean / scale
-    spread = quantile * float((error - ratio * size).std()) / math.sqrt(count) / scale
-    return rms, _root(ratio, spread)
-
-
-def _root(value: float, half: float) -> Interval:
-    low, middle, high = (math.sqrt(max(v, 0.0)) for v in (value - half, value, value + half))
-    return Interval(middle, low, high)
-
-
 def _inner(domain: Domain, n: int, margin: float, generator: torch.Generator) -> Tensor:
     """Return points `(B, n, d)` uniform in each domain, but for what is near the boundary."""
     if margin == 0:
@@ -322,7 +201,7 @@ def _again(
     generator: torch.Generator,
     count: int,
     psi: Polynomials | None,
-) -> list[Worst]:
+) -> list[WorstPoint]:
     """Walk again from the points that look worst: the first walks would flatter the choice."""
     count = min(count, value.numel())
     if count == 0:
@@ -344,7 +223,7 @@ def _again(
         fresh.standard_error.flatten().tolist(),
         strict=True,
     )
-    found = [Worst(row, tuple(point), *numbers) for row, point, *numbers in listed]
+    found = [WorstPoint(row, tuple(point), *numbers) for row, point, *numbers in listed]
     return sorted(found, key=lambda w: -abs(w.predicted - w.estimate))
 
 
@@ -352,7 +231,7 @@ def _again(
 class _Field:
     """A field of the chosen domains `rows (K,)`."""
 
-    field: Field
+    field: ScalarField
     rows: Tensor
 
     def __call__(self, x: Tensor, i: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sciml.solvers.algebra.linear_operators import Operator
-from sciml.solvers.bookkeeping import Progress, check_tolerances
+from sciml.solvers.bookkeeping import SolverProgress, check_tolerances
 from sciml.solvers.solution import Outcome
 
 
@@ -59,7 +59,7 @@ class Contraction:
         x = torch.zeros_like(b) if x0 is None else x0
         r = b if x0 is None else b - operator.matvec(x)
         scale = layout.norm(b, p)
-        progress = Progress(layout, x, self.rtol, self.atol, self.max_iter, self.every)
+        progress = SolverProgress(layout, x, self.rtol, self.atol, self.max_iter, self.every)
         progress.update(x, layout.norm(r, p), scale)
         products = int(x0 is not None)
         while progress.go_on():

@@ -14,7 +14,7 @@ from sciml.solvers.bookkeeping import check_tolerances, default_tolerance, relat
 from sciml.solvers.layout import Layout
 from sciml.solvers.solution import Outcome, Status
 
-Structure = Literal[
+MatrixStructure = Literal[
     "general", "symmetric", "positive_definite", "lower", "upper", "diagonal", "min_norm"
 ]
 STRUCTURES = (
@@ -55,7 +55,7 @@ class Dense:
         [1.0, 2.0]
     """
 
-    structure: Structure = "general"
+    structure: MatrixStructure = "general"
     rtol: float | None = None
     approximate = False
 

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from sciml.solvers.algebra.krylov import Krylov, divide
 from sciml.solvers.algebra.linear_operators import Operator
-from sciml.solvers.algebra.scaling import Preconditioner, Scaled
-from sciml.solvers.bookkeeping import Progress
+from sciml.solvers.algebra.scaling import Preconditioner, ScaledSystem
+from sciml.solvers.bookkeeping import SolverProgress
 from sciml.solvers.solution import Outcome, Status
 
 
@@ -48,10 +48,10 @@ class GMRES(Krylov):
     def __call__(self, operator: Operator, b: Tensor, x0: Tensor | None = None) -> Outcome:
         """Solve `A x = b`."""
         layout = operator.layout
-        system = Scaled(operator, b, x0, self.atol, self.preconditioner)
+        system = ScaledSystem(operator, b, x0, self.atol, self.preconditioner)
         x, r, scale = system.x, system.r, layout.norm(system.b)
         products = int(x0 is not None)
-        progress = Progress(layout, x, self.rtol, system.atol, self.max_iter, 1)
+        progress = SolverProgress(layout, x, self.rtol, system.atol, self.max_iter, 1)
         small = torch.finfo(b.dtype).eps ** 0.5
         look = self.every or (1 if b.device.type == "cpu" else 8)
         progress.update(x, layout.norm(r), scale)
@@ -74,9 +74,9 @@ class GMRES(Krylov):
 
     def _cycle(
         self,
-        system: Scaled,
+        system: ScaledSystem,
         r: Tensor,
-        progress: Progress,
+        progress: SolverProgress,
         scale: Tensor,
         budget: int,
         look: int,

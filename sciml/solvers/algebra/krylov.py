@@ -20,9 +20,9 @@ from torch import Tensor
 
 from sciml.errors import InvalidArgument
 from sciml.solvers.algebra.linear_operators import Operator, Product
-from sciml.solvers.algebra.scaling import Preconditioner, Scaled
+from sciml.solvers.algebra.scaling import Preconditioner, ScaledSystem
 from sciml.solvers.batch_parts import joined, parts_of_vector
-from sciml.solvers.bookkeeping import CHECK, Progress, check_tolerances
+from sciml.solvers.bookkeeping import CHECK, SolverProgress, check_tolerances
 from sciml.solvers.solution import Outcome, Status
 
 
@@ -96,8 +96,8 @@ class Krylov:
         if self.needs_symmetry:
             _need_symmetric(operator, type(self).__name__)
         # MINRES and CG on the normal equations take no preconditioner
-        system = Scaled(operator, b, x0, self.atol, getattr(self, "preconditioner", None))
-        progress = Progress(
+        system = ScaledSystem(operator, b, x0, self.atol, getattr(self, "preconditioner", None))
+        progress = SolverProgress(
             operator.layout,
             system.x,
             self.rtol,
@@ -110,7 +110,7 @@ class Krylov:
         # the residual of a recurrence may have drifted from the true one
         return system.outcome(progress, products, verify=True, slack=self.slack)
 
-    def _sweep(self, system: Scaled, progress: Progress) -> int:
+    def _sweep(self, system: ScaledSystem, progress: SolverProgress) -> int:
         """Iterate, and return the number of products."""
         raise NotImplementedError
 
@@ -140,7 +140,7 @@ class CG(Krylov):
     preconditioner: Preconditioner | None = None
     needs_symmetry = needs_definite = True
 
-    def _sweep(self, system: Scaled, progress: Progress) -> int:
+    def _sweep(self, system: ScaledSystem, progress: SolverProgress) -> int:
         layout, precondition, x, r = system.layout, system.precondition, system.x, system.r
         z = precondition(r)
         p, rz, scale = z, layout.dot(r, z), layout.norm(system.b)
@@ -180,7 +180,7 @@ class NormalCG(Krylov):
         tensor([[1., 2., 3.]])
     """
 
-    def _sweep(self, system: Scaled, progress: Progress) -> int:
+    def _sweep(self, system: ScaledSystem, progress: SolverProgress) -> int:
         layout, x, r = system.layout, system.x, system.r
         z = system.rmatvec(r)
         p, zz, scale = z, layout.dot(z, z), layout.norm(system.b)
@@ -221,7 +221,7 @@ class MINRES(Krylov):
 
     needs_symmetry = True
 
-    def _sweep(self, system: Scaled, progress: Progress) -> int:
+    def _sweep(self, system: ScaledSystem, progress: SolverProgress) -> int:
         layout, x, r = system.layout, system.x, system.r
         beta = layout.norm(r)
         scale = layout.norm(system.b)
@@ -280,7 +280,7 @@ class BiCGStab(Krylov):
 
     preconditioner: Preconditioner | None = None
 
-    def _sweep(self, system: Scaled, progress: Progress) -> int:
+    def _sweep(self, system: ScaledSystem, progress: SolverProgress) -> int:
         layout, precondition, x, r = system.layout, system.precondition, system.x, system.r
         shadow, p, rho, scale = r, r, layout.dot(r, r), layout.norm(system.b)
         progress.update(x, layout.norm(r), scale)

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from sciml.solvers.algebra.linear_operators import Operator, Product
-from sciml.solvers.bookkeeping import Progress, relative_to, within
-from sciml.solvers.layout import unit_of
+from sciml.solvers.bookkeeping import SolverProgress, relative_to, within
+from sciml.solvers.norms import unit_of
 from sciml.solvers.solution import Outcome, Status
 
 Preconditioner = Callable[[Operator], Product]
@@ -49,7 +49,7 @@ class _Near:
         return scaled
 
 
-class Scaled:
+class ScaledSystem:
     """A scaled system, for solvers that start at zero or at a given point.
 
     Args:
@@ -114,7 +114,7 @@ class Scaled:
         self.x, self.r = torch.where(worse, self.x, start), torch.where(worse, b, r)
 
     def outcome(
-        self, progress: Progress, products: int, *, verify: bool, slack: float = 2
+        self, progress: SolverProgress, products: int, *, verify: bool, slack: float = 2
     ) -> Outcome:
         """Return what was found in the units that came.
 

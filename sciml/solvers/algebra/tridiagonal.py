@@ -19,8 +19,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from sciml.arguments import check_alike, takes, tensor
+from sciml.arguments import takes, tensor
 from sciml.errors import InvalidArgument, InvalidType
+from sciml.tensor_types import check_alike
 
 
 class Tridiagonal:

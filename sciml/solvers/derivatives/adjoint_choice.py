@@ -1,4 +1,4 @@
-"""Which linear solver a derivative takes where the user names none, and what to say if it fails."""
+"""The default linear solver of a derivative, and the advice where it fails."""
 
 from __future__ import annotations
 

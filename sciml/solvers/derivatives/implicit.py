@@ -34,6 +34,7 @@ from sciml.solvers.algebra.linear_operators import Operator
 from sciml.solvers.bookkeeping import check_counts
 from sciml.solvers.compiler import uncompiled
 from sciml.solvers.derivatives.adjoint_choice import cures, default_linear, name_of
+from sciml.solvers.derivatives.derivative_order import guarded
 from sciml.solvers.problem import Problem
 from sciml.solvers.solution import LinearReport, Outcome, Policy, Status, check_policy, settle
 
@@ -42,6 +43,20 @@ class WarmStart:
     """Remembers the last solution of the adjoint equation as the start of the next one.
 
     Give each layer its own. A start that is worse than zero is dropped by the solver.
+
+    Example:
+        >>> import torch
+        >>> from sciml.solvers import GMRES, Implicit, WarmStart, fixed_point
+        >>> c = torch.ones(1, 3, requires_grad=True)
+        >>> rule = Implicit(GMRES(), warm_start=WarmStart())
+        >>> for step in range(2):  # the second backward pass starts at the solution of the first
+        ...     found = fixed_point(
+        ...         lambda x, c: torch.sin(x) / 2 + c, c.detach(), (c,),
+        ...         adjoint=rule, on_failure="raise",
+        ...     )
+        ...     found.value.sum().backward()
+        >>> found.adjoint.outcome.iterations.tolist()
+        [0]
     """
 
     def __init__(self) -> None:
@@ -70,6 +85,19 @@ class Implicit:
 
     Raises:
         InvalidArgument: If `order` is below 1, or above 1 with an approximate derivative.
+
+    Example:
+        >>> import torch
+        >>> from sciml.solvers import Dense, Implicit, root
+        >>> a = torch.tensor([[4.0]], requires_grad=True)
+        >>> rule = Implicit(Dense(), order=2)
+        >>> x = root(
+        ...     lambda x, a: x**2 - a, torch.ones(1, 1), (a,), adjoint=rule, on_failure="raise"
+        ... ).value
+        >>> (slope,) = torch.autograd.grad(x.sum(), a, create_graph=True)
+        >>> (curvature,) = torch.autograd.grad(slope.sum(), a)
+        >>> round(slope.item(), 4), round(curvature.item(), 5)  # of the square root, at 4
+        (0.25, -0.03125)
     """
 
     linear: Any = None
@@ -219,65 +247,6 @@ class _Apply(torch.autograd.Function):
             inverse = replace(inverse, problem=problem, cache=[])
         r = r.expand(size, *r.shape).movedim(0, axis) if r_dim is None else r.movedim(r_dim, axis)
         return _Apply.apply(inverse, transposed, known_zero, r, x, *theta), axis
-
-
-class _Guard(torch.autograd.Function):
-    """Identity in `x` that can be differentiated `left` times; then it raises.
-
-    Its derivatives depend formally on `x` (with derivative zero), so the count goes on where the
-    cotangent is a constant.
-    """
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(left: int, g: Tensor, x: Tensor) -> Tensor:
-        return g.clone()
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
-        ctx.left = inputs[0]
-        ctx.save_for_backward(inputs[2])
-        ctx.save_for_forward(inputs[2])
-
-    @staticmethod
-    @uncompiled
-    def backward(ctx: Any, g: Tensor) -> tuple:
-        if ctx.left == 0:
-            _too_often()
-        (x,) = ctx.saved_tensors
-        down = _Guard.apply(ctx.left - 1, g, x)
-        # a zero that keeps counting, only while a graph is being made
-        zero = (
-            _Guard.apply(ctx.left - 1, torch.zeros_like(x), x) if torch.is_grad_enabled() else None
-        )
-        return None, down, zero
-
-    @staticmethod
-    @uncompiled
-    def jvp(ctx: Any, _left: None, g: Tensor | None, x: Tensor | None) -> Tensor:
-        if ctx.left == 0:
-            _too_often()
-        (point,) = ctx.saved_tensors
-        return _Guard.apply(ctx.left - 1, torch.zeros_like(point) if g is None else g, point)
-
-
-def guarded(x: Tensor, order: int) -> Tensor:
-    """Return `x`, which may then be differentiated `order` times; once more raises."""
-    return _Guard.apply(order, x, x)
-
-
-def final(x: Tensor, cause: Tensor) -> Tensor:
-    """Return `x`, a derivative made from `cause` without a graph; differentiating it raises."""
-    return _Guard.apply(0, x, cause) if torch.is_grad_enabled() else x
-
-
-def _too_often() -> None:
-    raise InvalidArgument(
-        "a derivative of a solution of higher order than was attached",
-        "at most `order` derivatives",
-        "Type adjoint=Implicit(order=2) for second derivatives",
-    )
 
 
 def attach(

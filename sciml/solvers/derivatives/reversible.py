@@ -26,8 +26,8 @@ import torch
 from torch import Tensor
 
 from sciml.errors import InvalidArgument
-from sciml.solvers.bookkeeping import Progress, check_numbers, check_tolerances, relative_to
-from sciml.solvers.derivatives.implicit import final, guarded
+from sciml.solvers.bookkeeping import SolverProgress, check_numbers, check_tolerances, relative_to
+from sciml.solvers.derivatives.derivative_order import final, guarded
 from sciml.solvers.derivatives.unrolled import need_fixed_point, need_solver
 from sciml.solvers.problem import Problem, Task
 from sciml.solvers.solution import LinearReport, Outcome, Policy, Status, settle
@@ -80,7 +80,7 @@ class ReversibleIteration:
     def run(self, task: Task, x: Tensor) -> tuple[Outcome, Tensor, Tensor]:
         """Return the result and the last states y, z in float64."""
         layout, beta = task.layout, self.mixing
-        progress = Progress(layout, x, self.rtol, self.atol, self.max_iter, self.every)
+        progress = SolverProgress(layout, x, self.rtol, self.atol, self.max_iter, self.every)
         y = z = x.double()
         while True:
             narrow = z.to(x.dtype)

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from sciml.errors import InvalidArgument
 from sciml.solvers.bookkeeping import check_counts, check_numbers
-from sciml.solvers.derivatives.implicit import guarded
+from sciml.solvers.derivatives.derivative_order import guarded
 from sciml.solvers.problem import Problem, Task
 from sciml.solvers.solution import LinearReport, Outcome, Policy
 

@@ -7,10 +7,11 @@ from sciml.solvers.linear.conjugate_directions import (
     fixed,
     guarded,
 )
+from sciml.solvers.linear.grid_graph import around, high, low
 from sciml.solvers.linear.incomplete import IncompleteCholesky
 from sciml.solvers.linear.lanczos import ritz_pairs
 from sciml.solvers.linear.multigrid import Multigrid
-from sciml.solvers.linear.stencil import Stencil, around, build_stencil, high, low
+from sciml.solvers.linear.stencil import Stencil, build_stencil
 from sciml.solvers.linear.stencil_preconditioner import Jacobi, StencilPreconditioner
 
 __all__ = [

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sciml.arguments import typed
 from sciml.errors import InvalidArgument, optional
 from sciml.solvers.linear.stencil import Stencil
 from sciml.solvers.linear.stencil_preconditioner import StencilPreconditioner
+from sciml.typed_arguments import typed
 
 KINDS = ("ruge_stuben", "smoothed_aggregation")
 

@@ -35,8 +35,8 @@ from sciml.errors import InvalidArgument
 from sciml.solvers.algebra.krylov import Krylov, divide
 from sciml.solvers.algebra.linear_operators import Product
 from sciml.solvers.algebra.refinement import Cascade
-from sciml.solvers.algebra.scaling import Preconditioner, Scaled
-from sciml.solvers.bookkeeping import CHECK, Progress, check_counts
+from sciml.solvers.algebra.scaling import Preconditioner, ScaledSystem
+from sciml.solvers.bookkeeping import CHECK, SolverProgress, check_counts
 from sciml.solvers.solution import Status
 
 LEAST = 0.9  # factor by which the residual has to fall within the window
@@ -80,7 +80,7 @@ class FlexibleCG(Krylov):
         super().__post_init__()
         check_window(self.window)
 
-    def _sweep(self, system: Scaled, progress: Progress) -> int:
+    def _sweep(self, system: ScaledSystem, progress: SolverProgress) -> int:
         layout, x, r = system.layout, system.x, system.r
         scale, watch = layout.norm(system.b), _Watch(self.window, progress)
         progress.update(x, layout.norm(r), scale)
@@ -149,7 +149,7 @@ class ConjugateDirections(Krylov):
         if self.directions < 0:
             raise InvalidArgument(f"directions={self.directions}", "zero or more", "Type 2")
 
-    def _sweep(self, system: Scaled, progress: Progress) -> int:
+    def _sweep(self, system: ScaledSystem, progress: SolverProgress) -> int:
         layout, x, r = system.layout, system.x, system.r
         scale, watch = layout.norm(system.b), _Watch(self.window, progress)
         kept: list[tuple[Tensor, Tensor, Tensor]] = []
@@ -193,7 +193,7 @@ def check_window(window: int | None) -> None:
 class _Watch:
     """The three tests of the module's text, per problem."""
 
-    def __init__(self, window: int | None, progress: Progress) -> None:
+    def __init__(self, window: int | None, progress: SolverProgress) -> None:
         self.window, self.progress = window, progress
         self.earlier: Tensor | None = None
         self.bent: Tensor | None = None  # curvature was not positive
@@ -206,7 +206,7 @@ class _Watch:
         self.lost = lost if self.lost is None else self.lost | lost
 
     def look(self) -> None:
-        """End problems now and then; after `Progress.update`, so that what is done is done."""
+        """End problems now and then; after `SolverProgress.update`: what is done is done."""
         progress = self.progress
         if progress.step % CHECK == 1:
             # NaN fails both tests and has a status of its own
@@ -257,6 +257,15 @@ def guarded(
         directions: None takes flexible CG, a number K takes `ConjugateDirections`.
         window: Steps in which the residual has to fall by a tenth in the first stage.
         fallback_iter: Largest number of iterations of the second stage.
+
+    Example:
+        >>> import torch
+        >>> from sciml.solvers.linear import Multigrid, Stencil, fixed, guarded
+        >>> faces = torch.ones(1, 15, 16), torch.ones(1, 16, 15)
+        >>> stencil = Stencil(faces, torch.ones(1, 16, 16), torch.ones(1, 16, 16) > 0)
+        >>> solver = guarded(fixed(lambda r: r / 5), Multigrid(stencil))
+        >>> stencil.solve(torch.ones(1, 16, 16), linear=solver, on_failure="raise").status.tolist()
+        [0]
     """
     shared = {"rtol": rtol, "atol": atol}
     if directions is None:

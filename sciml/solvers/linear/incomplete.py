@@ -31,10 +31,10 @@ from scipy.sparse.linalg import splu
 from torch import Tensor
 from torch.nn.functional import pad
 
-from sciml.arguments import typed
 from sciml.errors import InvalidArgument
 from sciml.solvers.linear.stencil import Stencil
 from sciml.solvers.linear.stencil_preconditioner import StencilPreconditioner
+from sciml.typed_arguments import typed
 
 SAFE = 0.25  # of the diagonal, below which e is not trusted
 

@@ -5,7 +5,7 @@
 
 For a consistently ordered matrix the best asymptotic omega is 2 / (1 + sqrt(1 - beta^2)), beta the
 spectral radius of Jacobi's iteration; red-black order has the rate of the usual one. Which omega is
-best for a finite tolerance can be learned: `sciml.solvers.linear.bandits`.
+best for a finite tolerance can be learned: `sciml.solvers.bandits`.
 
 Source: Young, Iterative Solution of Large Linear Systems, 1971.
 """
@@ -15,11 +15,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sciml.arguments import typed
 from sciml.errors import InvalidArgument
 from sciml.solvers.linear.incomplete import IncompleteCholesky
 from sciml.solvers.linear.stencil import Stencil
 from sciml.solvers.solution import Outcome, Status
+from sciml.typed_arguments import typed
 
 EVERY = 8  # sweeps between looks at which problems are done
 

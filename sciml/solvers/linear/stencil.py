@@ -18,39 +18,31 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import numpy as np
 import torch
 from scipy import sparse
 from torch import Tensor
-from torch.nn.functional import pad
 
-from sciml.arguments import booleans, check_alike, shown, takes, tensor, tensors, typed
+from sciml.arguments import booleans, shown, takes, tensor, tensors
 from sciml.errors import InvalidArgument, InvalidType
 from sciml.solvers.algebra.linear_operators import Operator
 from sciml.solvers.derivatives.implicit import Implicit
 from sciml.solvers.entry_points import linear_solve
-from sciml.solvers.layout import Rows, transformed
+from sciml.solvers.layout import Rows
+from sciml.solvers.linear.grid_graph import (
+    add_flows,
+    add_neighbours_,
+    around,
+    check_graph,
+    high,
+    low,
+    singular_components,
+    sparse_matrix,
+    without_means,
+)
+from sciml.solvers.norms import transformed
 from sciml.solvers.solution import Policy, Solution
-
-
-def low(x: Tensor, axis: int) -> Tensor:
-    """Return the cells below the interior faces of an axis, a view."""
-    return x.narrow(axis, 0, x.shape[axis] - 1)
-
-
-def high(x: Tensor, axis: int) -> Tensor:
-    """Return the cells above the interior faces of an axis, a view."""
-    return x.narrow(axis, 1, x.shape[axis] - 1)
-
-
-def around(faces: Sequence[Tensor]) -> Tensor:
-    """Return the sum over the faces of every cell, `(*P, *grid)`."""
-    d = len(faces)
-    total: Tensor | float = 0.0
-    for a, w in enumerate(faces):
-        width = [0, 0] * (d - 1 - a)
-        total = total + pad(w, [*width, 1, 0]) + pad(w, [*width, 0, 1])
-    return total
+from sciml.tensor_types import check_alike
+from sciml.typed_arguments import typed
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,15 +55,17 @@ class Stencil:
         shift: `(*P, *grid)`, s above: zero in the interior, positive beside a fixed value.
         unknown: `(*P, *grid)` booleans, cells that are solved for.
 
+    Raises:
+        InvalidType: If weights are not real floating-point tensors, or `unknown` is not boolean.
+        InvalidArgument: If shapes do not fit each other.
+
     Example:
+        >>> import torch
+        >>> from sciml.solvers.linear import Stencil
         >>> w = torch.ones(1, 15, 16), torch.ones(1, 16, 15)
         >>> box = torch.ones(1, 16, 16, dtype=torch.bool)
         >>> Stencil(w, torch.zeros(1, 16, 16), box).singular  # Neumann walls all around
         tensor([True])
-
-    Raises:
-        InvalidType: If weights are not real floating-point tensors, or `unknown` is not boolean.
-        InvalidArgument: If shapes do not fit each other.
     """
 
     faces: tuple[Tensor, ...]
@@ -123,25 +117,7 @@ class Stencil:
             InvalidArgument: For weights that are negative or not finite, for a face or a shift at
                 a cell that is no unknown, or for an unknown with a zero row.
         """
-        for name, w in (
-            *((f"faces[{a}]", w) for a, w in enumerate(self.faces)),
-            ("shift", self.shift),
-        ):
-            if not bool((w >= 0).all() & w.isfinite().all()):
-                bad = int((~((w >= 0) & w.isfinite())).sum())
-                raise InvalidArgument(
-                    f"{name} with {bad} weights that are negative or not finite",
-                    "weights >= 0: open face over density, and distances to surfaces above zero",
-                )
-        loose = (around(self.faces) + self.shift > 0) & ~self.unknown
-        empty = self.unknown & (self.diagonal == 0)
-        if bool(loose.any()) or bool(empty.any()):
-            raise InvalidArgument(
-                f"{int(loose.sum())} cells that are joined and no unknowns, "
-                f"{int(empty.sum())} unknowns joined to nothing",
-                "faces between unknowns only, and no unknown without a face",
-                "Type build_stencil(...), which drops both",
-            )
+        check_graph(self.faces, self.shift, self.unknown)
         return self
 
     # --- products ---------------------------------------------------------------------------
@@ -152,25 +128,9 @@ class Stencil:
             t.requires_grad for t in (self.shift, *self.faces)
         )
         if recorded or transformed():
-            return self._differentiable(x)
-        out = self.diagonal * x
-        for a, w in enumerate(self.faces):
-            axis = a - self.ndim
-            # in place on fresh memory: two passes per axis and nothing allocated
-            high(out, axis).addcmul_(w, low(x, axis), value=-1)
-            low(out, axis).addcmul_(w, high(x, axis), value=-1)
-        return out
-
-    def _differentiable(self, x: Tensor) -> Tensor:
-        """Return A x without writing in place; the same terms as flows through faces."""
-        shift = torch.where(self.unknown, self.shift, 1.0)
-        out, d = shift * x, self.ndim
-        for a, w in enumerate(self.faces):
-            axis = a - d
-            flow = w * (high(x, axis) - low(x, axis))
-            width = [0, 0] * (d - 1 - a)
-            out = out - pad(flow, [*width, 0, 1]) + pad(flow, [*width, 1, 0])
-        return out
+            # nothing is written in place: the same terms as flows through faces
+            return add_flows(torch.where(self.unknown, self.shift, 1.0) * x, self.faces, x)
+        return add_neighbours_(self.diagonal * x, self.faces, x, -1)
 
     def operator(self, like: Tensor) -> Operator:
         """Return A for the solvers of this package, with its projection if it is singular.
@@ -289,27 +249,7 @@ class Stencil:
     @cached_property
     def _components(self) -> tuple[Tensor, Tensor]:
         """Return labels of singular components `(*P, *grid)`, 0 elsewhere, and their sizes."""
-        count, size = self.problems.numel(), self.grid.numel()
-        number = torch.arange(count * size).reshape(self.shift.shape)
-        ends = [
-            (low(number, a - self.ndim)[w > 0], high(number, a - self.ndim)[w > 0])
-            for a, w in enumerate(w.detach().cpu() for w in self.faces)
-        ]
-        rows, columns = (torch.cat([e[k] for e in ends]).numpy() for k in (0, 1))
-        graph = sparse.coo_array(
-            (np.ones(len(rows), dtype=np.int8), (rows, columns)), shape=(count * size,) * 2
-        )
-        found, label = sparse.csgraph.connected_components(graph, directed=False)
-        label = torch.from_numpy(label).long()
-        unknown = self.unknown.detach().cpu().flatten()
-        fixed = torch.zeros(found, dtype=torch.bool)
-        fixed[label[(self.shift.detach().cpu().flatten() > 0) | ~unknown]] = True
-        # singular components are numbered from 1, everything else is 0
-        new = torch.where(fixed, 0, (~fixed).cumsum(0))
-        label = new[label]
-        sizes = torch.bincount(label, minlength=int(new.max()) + 1 if found else 1)
-        device = self.shift.device
-        return label.reshape(self.shift.shape).to(device), sizes.to(device)
+        return singular_components(self.faces, self.shift, self.unknown)
 
     @cached_property
     def singular(self) -> Tensor:
@@ -322,12 +262,8 @@ class Stencil:
         lead = v.dim() - self.ndim - len(self.problems)
         shared = tuple(v.shape[lead:]) != tuple(self.shift.shape)  # one matrix, many vectors
         lead = v.dim() - self.ndim if shared else lead
-        label = label.flatten()
         flat = v.reshape(*v.shape[:lead], label.numel())
-        sums = flat.new_zeros(*flat.shape[:-1], len(sizes)).index_add(-1, label, flat)
-        means = sums / sizes.clamp_min(1)
-        means = torch.where(torch.arange(len(sizes), device=v.device) == 0, 0.0, means)
-        return (flat - means[..., label]).reshape(v.shape)
+        return without_means(flat, label.flatten(), sizes).reshape(v.shape)
 
     # --- conversions ------------------------------------------------------------------------
     def to(self, *where: Any) -> Stencil:
@@ -359,25 +295,10 @@ class Stencil:
         Args:
             problem: Its place in the flattened batch.
         """
-        d, grid = self.ndim, tuple(self.grid)
-        unknown = self.unknown.reshape(-1, *grid)[problem].cpu().numpy()
-        n = int(unknown.sum())
-        number = np.full(grid, -1, dtype=np.int64)
-        number[unknown] = np.arange(n)
-        diagonal = self.diagonal.detach().reshape(-1, *grid)[problem].cpu().numpy()[unknown]
-        rows, columns, values = [np.arange(n)], [np.arange(n)], [diagonal]
-        for a in range(d):
-            w = self.faces[a].detach()
-            w = w.reshape(-1, *w.shape[-d:])[problem].cpu().numpy()
-            one = np.moveaxis(np.moveaxis(number, a, 0)[:-1], 0, a)
-            two = np.moveaxis(np.moveaxis(number, a, 0)[1:], 0, a)
-            joined = w != 0
-            i, j, w = one[joined], two[joined], w[joined]
-            rows += [i, j]
-            columns += [j, i]
-            values += [-w, -w]
-        entries = np.concatenate(values), (np.concatenate(rows), np.concatenate(columns))
-        return sparse.coo_array(entries, shape=(n, n)).tocsr()
+        d = self.ndim
+        alone = self.map(lambda t: t.detach().reshape(-1, *t.shape[-d:])[problem].cpu())
+        faces = [w.numpy() for w in alone.faces]
+        return sparse_matrix(faces, alone.diagonal.numpy(), alone.unknown.numpy())
 
 
 @takes(faces=tensors, shift=tensor, unknown=booleans)

@@ -10,10 +10,10 @@ import torch
 from scipy.sparse.linalg import LinearOperator
 from torch import Tensor
 
-from sciml.arguments import typed
 from sciml.errors import InvalidArgument
 from sciml.solvers.algebra.linear_operators import Operator, Product
 from sciml.solvers.linear.stencil import Stencil
+from sciml.typed_arguments import typed
 
 
 @typed

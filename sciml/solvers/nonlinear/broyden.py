@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from sciml.errors import InvalidArgument
-from sciml.solvers.bookkeeping import Progress, check_counts, check_tolerances
-from sciml.solvers.layout import unit_of
+from sciml.solvers.bookkeeping import SolverProgress, check_counts, check_tolerances
+from sciml.solvers.norms import unit_of
 from sciml.solvers.problem import Task
 from sciml.solvers.solution import Outcome
 
@@ -69,7 +69,7 @@ class Broyden:
         """Iterate from `x`."""
         layout, m = task.layout, min(self.memory, self.max_iter)
         limits = (self.rtol, self.atol, self.max_iter, self.every)
-        progress = Progress(layout, x, *limits, blind=task.kind != "fixed_point")
+        progress = SolverProgress(layout, x, *limits, blind=task.kind != "fixed_point")
         left, right = x.new_zeros(m, *x.shape), x.new_zeros(m, *x.shape)
         small = torch.finfo(x.dtype).eps
         r = task.residual(x)

@@ -24,10 +24,11 @@ from torch import Tensor
 
 from sciml.errors import InvalidArgument
 from sciml.solvers.algebra.linear_operators import Operator
-from sciml.solvers.bookkeeping import Progress, check_numbers, check_tolerances
+from sciml.solvers.bookkeeping import SolverProgress, check_numbers, check_tolerances
 from sciml.solvers.derivatives.implicit import Implicit
 from sciml.solvers.nonlinear.newton import NewtonKrylov
-from sciml.solvers.ode.initial_value import ODE, integrate
+from sciml.solvers.ode.initial_value import integrate
+from sciml.solvers.ode.ode_method import ODE
 from sciml.solvers.problem import Task
 from sciml.solvers.solution import Outcome
 
@@ -79,7 +80,7 @@ class ResidualFlow:
     def __call__(self, task: Task, x: Tensor) -> Outcome:
         """Integrate from `x`."""
         windows = math.ceil(self.horizon / self.window)
-        progress = Progress(
+        progress = SolverProgress(
             task.layout, x, self.rtol, self.atol, windows, 1, blind=task.kind != "fixed_point"
         )
         r = task.residual(x)

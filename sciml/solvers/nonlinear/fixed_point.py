@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from sciml.errors import InvalidArgument
-from sciml.solvers.bookkeeping import Progress, check_counts, check_numbers, check_tolerances
-from sciml.solvers.layout import unit_of
+from sciml.solvers.bookkeeping import SolverProgress, check_counts, check_numbers, check_tolerances
+from sciml.solvers.norms import unit_of
 from sciml.solvers.problem import Task
 from sciml.solvers.solution import Outcome
 
@@ -57,7 +57,7 @@ class FixedPointIteration:
     def __call__(self, task: Task, x: Tensor) -> Outcome:
         """Iterate from `x`."""
         limits = (self.rtol, self.atol, self.max_iter, self.every)
-        progress = Progress(task.layout, x, *limits, blind=task.kind != "fixed_point")
+        progress = SolverProgress(task.layout, x, *limits, blind=task.kind != "fixed_point")
         r = task.residual(x)
         progress.update(x, task.layout.norm(r), task.scale(x, r))
         while progress.go_on():
@@ -126,7 +126,7 @@ class Anderson:
         """Iterate from `x`."""
         layout, m, beta = task.layout, self.window, self.mixing
         limits = (self.rtol, self.atol, self.max_iter, self.every)
-        progress = Progress(layout, x, *limits, blind=task.kind != "fixed_point")
+        progress = SolverProgress(layout, x, *limits, blind=task.kind != "fixed_point")
         ridge = self.ridge or (1e-12 if x.dtype == torch.float64 else 1e-8)
         r = task.residual(x)
         norm = layout.norm(r)

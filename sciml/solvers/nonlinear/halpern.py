@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from sciml.errors import InvalidArgument
-from sciml.solvers.bookkeeping import Progress, check_tolerances
+from sciml.solvers.bookkeeping import SolverProgress, check_tolerances
 from sciml.solvers.problem import Task
 from sciml.solvers.solution import Outcome
 
@@ -70,7 +70,7 @@ class Halpern:
                 "Type fixed_point(lambda x: x - step * f(x), ...)",
             )
         layout, anchor = task.layout, x
-        progress = Progress(
+        progress = SolverProgress(
             layout, x, self.rtol, self.atol, self.max_iter, self.every, monotone=False
         )
         r = task.residual(x)

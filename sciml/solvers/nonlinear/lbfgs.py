@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from sciml.errors import InvalidArgument
-from sciml.solvers.bookkeeping import Progress, check_tolerances
-from sciml.solvers.layout import Layout, unit_of
+from sciml.solvers.bookkeeping import SolverProgress, check_tolerances
+from sciml.solvers.layout import Layout
+from sciml.solvers.norms import unit_of
 from sciml.solvers.problem import Task
 from sciml.solvers.solution import Outcome, Status
 
@@ -69,7 +70,7 @@ class LBFGS:
             raise InvalidArgument(f"LBFGS on a {task.kind} problem", "minimise or least_squares")
         layout, m = task.layout, self.memory
         limits = (self.rtol, self.atol, self.max_iter, self.every)
-        progress = Progress(layout, x, *limits, monotone=False, blind=True)
+        progress = SolverProgress(layout, x, *limits, monotone=False, blind=True)
         f, g = task.objective(x)
         # inner products of gradients stay in range if the objective is counted in their unit
         unit = unit_of(layout.norm(g))

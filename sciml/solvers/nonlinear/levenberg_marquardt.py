@@ -11,12 +11,13 @@ from torch import Tensor
 
 from sciml.errors import InvalidArgument
 from sciml.solvers.algebra.linear_operators import Linearised
-from sciml.solvers.bookkeeping import Progress, at_rest, check_tolerances
-from sciml.solvers.layout import Rows, norm_of, power_of_two
+from sciml.solvers.bookkeeping import SolverProgress, at_rest, check_tolerances
+from sciml.solvers.layout import Rows
+from sciml.solvers.norms import norm_of, power_of_two
 from sciml.solvers.problem import Task
 from sciml.solvers.solution import Outcome, Status
 
-Factor = Literal["qr", "gram"]
+Factorisation = Literal["qr", "gram"]
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class LevenbergMarquardt:
     max_iter: int = 200
     damping: float = 1e-3
     every: int | None = None
-    factor: Factor = "qr"
+    factor: Factorisation = "qr"
 
     def __post_init__(self) -> None:
         """Check the tolerances and the name of the factorisation."""
@@ -82,7 +83,7 @@ class LevenbergMarquardt:
                 "Type solver=Newton() or solver=LBFGS()",
             )
         layout = task.layout
-        progress = Progress(layout, x, self.rtol, 0.0, self.max_iter, self.every)
+        progress = SolverProgress(layout, x, self.rtol, 0.0, self.max_iter, self.every)
         mu = x.new_full(layout.problems(x), self.damping)
         nu = torch.full_like(mu, 2.0)
         width: Tensor | None = None  # scale of the unknowns
@@ -135,7 +136,7 @@ class LevenbergMarquardt:
 
 
 def _compressed(
-    task: Task, x: Tensor, r: Tensor | None, factor: Factor
+    task: Task, x: Tensor, r: Tensor | None, factor: Factorisation
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return R `(*P, k, n)`, q `(*P, k)` with |R d + q| = |J d + r|, and column norms `(*P, n)`.
 

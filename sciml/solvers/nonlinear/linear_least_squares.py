@@ -9,8 +9,9 @@ from torch import Tensor
 
 from sciml.errors import InvalidArgument
 from sciml.solvers.bookkeeping import check_tolerances, default_tolerance
-from sciml.solvers.layout import Rows, norm_of
+from sciml.solvers.layout import Rows
 from sciml.solvers.nonlinear.levenberg_marquardt import linearised
+from sciml.solvers.norms import norm_of
 from sciml.solvers.problem import Task
 from sciml.solvers.solution import Outcome, Status
 

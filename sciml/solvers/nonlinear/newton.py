@@ -11,7 +11,7 @@ from sciml.solvers.algebra.dense import Dense
 from sciml.solvers.algebra.gmres import GMRES
 from sciml.solvers.algebra.krylov import BiCGStab
 from sciml.solvers.algebra.linear_operators import Product
-from sciml.solvers.bookkeeping import Progress, at_rest, check_tolerances
+from sciml.solvers.bookkeeping import SolverProgress, at_rest, check_tolerances
 from sciml.solvers.layout import Layout
 from sciml.solvers.problem import Task
 from sciml.solvers.solution import Outcome, Status
@@ -69,7 +69,7 @@ class Newton:
     def __call__(self, task: Task, x: Tensor) -> Outcome:
         """Iterate from `x`."""
         layout = task.layout
-        progress = Progress(layout, x, self.rtol, self.atol, self.max_iter, self.every)
+        progress = SolverProgress(layout, x, self.rtol, self.atol, self.max_iter, self.every)
         r = task.residual(x)
         progress.update(x, layout.norm(r), task.scale(x, r))
         operator = None
@@ -129,7 +129,7 @@ class NewtonKrylov:
     def __call__(self, task: Task, x: Tensor) -> Outcome:
         """Iterate from `x`."""
         layout = task.layout
-        progress = Progress(layout, x, self.rtol, self.atol, self.max_iter, self.every)
+        progress = SolverProgress(layout, x, self.rtol, self.atol, self.max_iter, self.every)
         r = task.residual(x)
         norm = layout.norm(r)
         scale = task.scale(x, r)
@@ -163,7 +163,7 @@ class NewtonKrylov:
 
 
 def _advance(
-    task: Task, progress: Progress, x: Tensor, r: Tensor, solved: Outcome
+    task: Task, progress: SolverProgress, x: Tensor, r: Tensor, solved: Outcome
 ) -> tuple[Tensor, Tensor]:
     """Take a step, update the progress, and return the new iterate and residual."""
     layout: Layout = task.layout

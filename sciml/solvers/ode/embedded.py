@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from sciml.solvers.layout import Layout
-from sciml.solvers.ode.ode_field import Field
+from sciml.solvers.ode.ode_field import ODEField
 
 NODES = (0.0, 1 / 5, 3 / 10, 4 / 5, 8 / 9, 1.0, 1.0)
 STAGES = (
@@ -45,7 +45,7 @@ class StepFailure(RuntimeError):
 
 
 def dopri5_step(
-    field: Field, t: Tensor, h: Tensor, z: Tensor, first: Tensor
+    field: ODEField, t: Tensor, h: Tensor, z: Tensor, first: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return the next state, its slope, the error vector, and S `(*P)`.
 
@@ -77,14 +77,14 @@ def root_mean_square(layout: Layout, v: Tensor) -> Tensor:
     return layout.norm(v) / layout.norm(torch.ones_like(v)).clamp_min(1)
 
 
-def step_estimates(field: Field, t: Tensor, h: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+def step_estimates(field: ODEField, t: Tensor, h: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
     """Return `E |h|` and `S`, both `(*P)`, of one step; differentiable like the field."""
     _, _, error, stiffness = dopri5_step(field, t, h, z, field(t, z))
     return root_mean_square(field.layout, error) * h.abs(), stiffness
 
 
 def embedded_path(
-    ode: Any, run: Field, z0: Tensor, t: Tensor, *, checkpointed: bool
+    ode: Any, run: ODEField, z0: Tensor, t: Tensor, *, checkpointed: bool
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Integrate by adaptive Dormand-Prince steps that end at the times.
 
@@ -153,7 +153,7 @@ def _factor(ratio: Tensor, accept: bool) -> Tensor:
 
 @torch.no_grad()
 def _first_step(
-    ode: Any, run: Field, t: Tensor, z: Tensor, slope: Tensor, direction: Tensor
+    ode: Any, run: ODEField, t: Tensor, z: Tensor, slope: Tensor, direction: Tensor
 ) -> Tensor:
     """Return Hairer's first step size, float64."""
     scale = ode.atol + ode.rtol * z.abs()

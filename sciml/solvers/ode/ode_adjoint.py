@@ -33,18 +33,18 @@ from torch import Tensor
 
 from sciml.errors import ConvergenceError, InvalidArgument, NumericalWarning
 from sciml.solvers.ode.embedded import StepFailure
-from sciml.solvers.ode.ode_field import Field
+from sciml.solvers.ode.ode_field import ODEField
 
 DRIFT = 0.05  # relative miss of the retraced state that is warned about
 
 
-def adjoint_path(ode: Any, run: Field, z0: Tensor, t: Tensor) -> Tensor:
+def adjoint_path(ode: Any, run: ODEField, z0: Tensor, t: Tensor) -> Tensor:
     """Return the states at the times `(T, *shape)`, differentiable once."""
     hidden = captured(run, z0, t[0])
     return _Adjoint.apply(ode, run, len(run.leaves), t, z0, *run.leaves, *hidden)
 
 
-def captured(run: Field, z0: Tensor, t: Tensor) -> list[Tensor]:
+def captured(run: ODEField, z0: Tensor, t: Tensor) -> list[Tensor]:
     """Return the leaf tensors the field depends on besides its arguments."""
     before = run.counts.forward
     with torch.enable_grad():
@@ -76,7 +76,7 @@ class _Adjoint(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, ode: Any, run: Field, count: int, t: Tensor, z0: Tensor, *tensors: Tensor
+        ctx: Any, ode: Any, run: ODEField, count: int, t: Tensor, z0: Tensor, *tensors: Tensor
     ) -> Tensor:
         path = ode.path(run, z0, t)
         ctx.ode, ctx.run, ctx.count = ode, run, count
@@ -91,7 +91,7 @@ class _Adjoint(torch.autograd.Function):
                 "gradient='backprop' or 'checkpoint', which can be differentiated again",
             )
         t, path, *tensors = ctx.saved_tensors
-        run: Field = ctx.run
+        run: ODEField = ctx.run
         leaves, hidden = _local(tuple(tensors[: ctx.count])), tensors[ctx.count :]
         wanted = [v for v in (*leaves, *hidden) if v.requires_grad]
         totals = [torch.zeros_like(v) for v in wanted]
@@ -139,7 +139,7 @@ class _Adjoint(torch.autograd.Function):
         return None, None, None, torch.stack(slopes[::-1]) if timed else None, a, *back
 
 
-def _check_drift(run: Field, retraced: Tensor, state: Tensor, later: Tensor) -> None:
+def _check_drift(run: ODEField, retraced: Tensor, state: Tensor, later: Tensor) -> None:
     """Compare a retraced state with what it was, in units of the larger end of the interval."""
     scale = torch.maximum(torch.linalg.vector_norm(state), torch.linalg.vector_norm(later))
     scale = scale.clamp_min(torch.finfo(state.dtype).tiny)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sciml.errors import InvalidArgument
 from sciml.shapes import check_tensor
-from sciml.solvers.layout import Layout, unmixed
+from sciml.solvers.layout import Layout, without_mixing
 from sciml.solvers.solution import Status
 
 NEAR_WORST = 0.1  # problems this close to the largest scaled speed share the blame
@@ -36,7 +36,7 @@ class Evaluations:
     drift: float | Tensor = 0.0
 
 
-class Field:
+class ODEField:
     """`dz/dt` of a batch at `(t, z)`, with its other arguments bound.
 
     Args:
@@ -81,7 +81,9 @@ class Field:
         point = z if hold is None else torch.where(hold, self.start.nan_to_num(0.0, 0.0, 0.0), z)
         kind, dtype, enabled = self.cast
         watch, self.fresh = self.fresh, False
-        watched = unmixed("a field of an ODE", point, self.layout) if watch else nullcontext()
+        watched = (
+            without_mixing("a field of an ODE", point, self.layout) if watch else nullcontext()
+        )
         with torch.autocast(kind, dtype=dtype, enabled=enabled), watched:
             y = self.function((t, point), *leaves)
         check_tensor("a field of an ODE", y, "a tensor of the state's shape")

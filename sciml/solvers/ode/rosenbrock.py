@@ -25,7 +25,7 @@ from sciml.errors import InvalidArgument
 from sciml.shapes import check_call, name_of
 from sciml.solvers.algebra.tridiagonal import Tridiagonal
 from sciml.solvers.bookkeeping import check_counts, check_numbers
-from sciml.solvers.ode.initial_value import checked_times
+from sciml.solvers.ode.ode_method import checked_times
 from sciml.solvers.solution import Outcome, Policy, Solution, Status, check_policy, settle
 
 GAMMA = 0.25

@@ -15,34 +15,22 @@ Found. Comput. Math. 15 (restart); Beck & Teboulle 2003, Oper. Res. Lett. 31 (mi
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from sciml.arguments import (
-    flag,
-    function,
-    in_range,
-    maybe,
-    number,
-    numbers,
-    takes,
-    tensor,
-    whole,
-)
+from sciml.arguments import flag, function, maybe, number, numbers, takes, tensor, whole
 from sciml.errors import InvalidArgument
 from sciml.shapes import check_call, name_of
-from sciml.solvers.bookkeeping import Progress
 from sciml.solvers.layout import Layout
-from sciml.solvers.pipeline import PARTS, Adjoint, layout_for, solve_problem
-from sciml.solvers.problem import Task
-from sciml.solvers.solution import Outcome, Policy, Solution
+from sciml.solvers.optimization.first_order_steps import AcceleratedSteps, MultiplicativeSteps
+from sciml.solvers.pipeline import solve_problem
+from sciml.solvers.solution import Policy, Solution
+from sciml.solvers.solve_arguments import PARTS, Adjoint, layout_for
+from sciml.tensor_types import in_range
 
-Step = float | Tensor | None
-
-
+StepLength = float | Tensor | None
 GIVEN = {"objective": function, "x0": tensor, "step": maybe(numbers), "rtol": maybe(number)}
 GIVEN |= {"max_iter": whole, **PARTS}
 
@@ -55,7 +43,7 @@ def proximal_gradient(
     theta: Sequence[Any] = (),
     *,
     on_failure: Policy,
-    step: Step = None,
+    step: StepLength = None,
     accelerate: bool = True,
     rtol: float | None = None,
     max_iter: int = 5000,
@@ -116,7 +104,7 @@ def projected_gradient(
     theta: Sequence[Any] = (),
     *,
     on_failure: Policy,
-    step: Step = None,
+    step: StepLength = None,
     accelerate: bool = True,
     rtol: float | None = None,
     max_iter: int = 5000,
@@ -142,6 +130,16 @@ def projected_gradient(
     Raises:
         ConvergenceError: Under `raise`, if a problem was not solved.
         InvalidArgument: If shapes do not fit or the step is not positive.
+
+    Example:
+        >>> import torch
+        >>> from sciml.solvers import project_box, projected_gradient
+        >>> found = projected_gradient(
+        ...     lambda x: (x - 2.0).square().sum(-1), lambda x: project_box(x, 0.0, 1.0),
+        ...     torch.zeros(1, 2), on_failure="raise",
+        ... )
+        >>> [round(v, 3) for v in found.value[0].tolist()]
+        [1.0, 1.0]
     """
 
     def prox(v: Tensor, step: Tensor, *theta: Any) -> Tensor:
@@ -169,7 +167,7 @@ def mirror_descent(
     theta: Sequence[Any] = (),
     *,
     on_failure: Policy,
-    step: Step = None,
+    step: StepLength = None,
     rtol: float | None = None,
     max_iter: int = 5000,
     adjoint: Adjoint | None = None,
@@ -195,6 +193,14 @@ def mirror_descent(
     Raises:
         ConvergenceError: Under `raise`, if a problem was not solved.
         InvalidArgument: If `x0` is not inside the simplex.
+
+    Example:
+        >>> import torch
+        >>> from sciml.solvers import mirror_descent
+        >>> cost, start = torch.tensor([0.0, 1.0]), torch.full((1, 2), 0.5)
+        >>> found = mirror_descent(lambda x: (x - cost).square().sum(-1), start, on_failure="raise")
+        >>> [round(v, 2) for v in found.value[0].tolist()]  # on the simplex
+        [0.0, 1.0]
     """
     layout = _checked(objective, x0, theta, layout)
     start = x0.detach()
@@ -216,89 +222,6 @@ def mirror_descent(
     )
 
 
-@dataclass(frozen=True)
-class AcceleratedSteps:
-    """Extrapolated iteration of a map T(x, step, ...) that is non-expansive for short steps.
-
-        y = T_k + (m_k - 1) / m_{k+1} (T_k - T_{k-1}),    m_{k+1} = (1 + sqrt(1 + 4 m_k^2)) / 2.
-
-    Momentum starts anew where it points uphill. For steps up to 1 / L the map is averaged,
-
-        |T x - T y|^2 + |(x - T x) - (y - T y)|^2 / 2 <= |x - y|^2;
-
-    two successive points that break this show a step that is too long, which is halved for that
-    problem (Bauschke & Combettes 2017, Convex Analysis and Monotone Operator Theory, 2nd ed.,
-    propositions 4.35 and 4.44).
-    """
-
-    rtol: float | None = None
-    atol: float = 0.0
-    max_iter: int = 5000
-    accelerate: bool = True
-    every: int | None = None
-
-    def __call__(self, task: Task, x: Tensor) -> Outcome:
-        """Iterate from `x`; the first parameter of the task is the step `(*P)`."""
-        layout, (first, *rest) = task.layout, task.theta
-        progress = Progress(
-            layout, x, self.rtol, self.atol, self.max_iter, self.every, monotone=False
-        )
-        step, momentum = first, torch.ones_like(first)
-        noise = 100 * torch.finfo(x.dtype).eps
-        point, old_point, old_gap, old_image = x, x, x, None
-        while True:
-            task.evaluations += 1
-            image = task.problem.function(point, step, *rest)
-            gap, size = point - image, layout.norm(image)
-            # residuals of different steps are compared at the first one
-            progress.update(image, layout.norm(gap) * (first / step), size)
-            if not progress.go_on():
-                return progress.outcome(task.evaluations)
-            if old_image is None:
-                old_point, old_gap, old_image, point = point, gap, image, image
-                continue
-            moved, change = layout.norm(point - old_point), image - old_image
-            spread = layout.norm(change) ** 2 + 0.5 * layout.norm(gap - old_gap) ** 2
-            too_long = (spread > 1.001 * moved**2) & (moved > noise * size)
-            step = torch.where(too_long, 0.5 * step, step)
-            uphill = layout.dot(gap, change) > 0
-            restart = too_long | uphill
-            momentum = torch.where(restart, 1.0, momentum)
-            following = 0.5 * (1 + (1 + 4 * momentum**2).sqrt())
-            ahead = torch.where(restart, 0.0, (momentum - 1) / following)
-            old_point, old_gap, point = point, gap, image
-            if self.accelerate:
-                point = image + layout.spread(ahead, x) * change
-            momentum, old_image = following, image
-
-
-@dataclass(frozen=True)
-class MultiplicativeSteps:
-    """Plain iteration of a map between simplices, tested by the largest relative growth."""
-
-    rtol: float | None = None
-    atol: float = 0.0
-    max_iter: int = 5000
-    every: int | None = None
-
-    def __call__(self, task: Task, x: Tensor) -> Outcome:
-        """Iterate from `x`."""
-        layout = task.layout
-        progress = Progress(
-            layout, x, self.rtol, self.atol, self.max_iter, self.every, monotone=False
-        )
-        while True:
-            image = x - task.residual(x)
-            # an entry that underflowed has been shrinking for long
-            growth = torch.where(x == 0, 0.0, image / x)
-            growth = (layout.pack(growth).amax(-1) - 1).clamp_min(0) if x.numel() else x.sum(-1)
-            growth = growth.reshape(layout.problems(x))
-            progress.update(image, growth, torch.ones_like(growth))
-            if not progress.go_on():
-                return progress.outcome(task.evaluations)
-            x = image
-
-
 def _slope(objective: Callable, x: Tensor, theta: Sequence[Any], layout: Layout) -> Tensor:
     """Return the gradient in x, differentiable under every transform."""
 
@@ -316,7 +239,7 @@ def _slope(objective: Callable, x: Tensor, theta: Sequence[Any], layout: Layout)
 
 
 def _step_for(
-    objective: Callable, x0: Tensor, theta: Sequence[Any], layout: Layout, step: Step
+    objective: Callable, x0: Tensor, theta: Sequence[Any], layout: Layout, step: StepLength
 ) -> Tensor:
     """Return the step `(*P)`: what was given, or 1 / 1.1 L by power iteration at `x0`."""
     shape = layout.problems(x0)

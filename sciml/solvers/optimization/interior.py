@@ -48,7 +48,7 @@ def largest(v: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Scaled:
+class ScaledProgram:
     """A program whose data are of size one, and the way back.
 
     Rows of A and G have length one, x is measured in the largest right-hand side, the objective in
@@ -67,7 +67,7 @@ class Scaled:
         return x * self.size, y * unit / self.rows_a, z * unit / self.rows_g
 
 
-def scaled(p: Program) -> Scaled:
+def scaled(p: Program) -> ScaledProgram:
     """Return the scaled program."""
     free = p.h == torch.inf
     g, h = p.g.masked_fill(free[..., None], 0.0), p.h.masked_fill(free, 1.0)
@@ -84,7 +84,9 @@ def scaled(p: Program) -> Scaled:
     cost = torch.where(cost > 0, cost, 1.0)
     h = torch.where(free, 1.0, h / size)
     q = p.q * (size**2 / cost)[..., None]
-    return Scaled(Program(q, p.c * size / cost, a, b / size, g, h), size, cost, rows_a, rows_g)
+    return ScaledProgram(
+        Program(q, p.c * size / cost, a, b / size, g, h), size, cost, rows_a, rows_g
+    )
 
 
 def interior(p: Program, max_iter: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:

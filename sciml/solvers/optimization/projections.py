@@ -19,8 +19,9 @@ import math
 import torch
 from torch import Tensor
 
-from sciml.arguments import check_alike, in_range, numbers, takes, tensor
+from sciml.arguments import numbers, takes, tensor
 from sciml.errors import InvalidArgument
+from sciml.tensor_types import check_alike, in_range
 
 Radius = float | Tensor
 
@@ -67,7 +68,10 @@ def project_simplex(x: Tensor, radius: Radius = 1.0) -> Tensor:
         InvalidArgument: If n is 0 or the radius is not positive.
 
     Example:
-        project_simplex(torch.tensor([2.0, 1.0, -1.0]))    # (1, 0, 0)
+        >>> import torch
+        >>> from sciml.solvers import project_simplex
+        >>> [round(v, 2) for v in project_simplex(torch.tensor([1.0, 0.5, -1.0])).tolist()]
+        [0.75, 0.25, 0.0]
     """
     need_entries(x, "the simplex")
     radius = _checked_radius(radius, x)
@@ -86,6 +90,12 @@ def project_l1_ball(x: Tensor, radius: Radius = 1.0) -> Tensor:
 
     Raises:
         InvalidArgument: If the radius is not positive.
+
+    Example:
+        >>> import torch
+        >>> from sciml.solvers import project_l1_ball
+        >>> [round(v, 2) for v in project_l1_ball(torch.tensor([1.5, -1.0])).tolist()]
+        [0.75, -0.25]
     """
     radius = _checked_radius(radius, x)
     if not x.shape[-1]:

@@ -12,9 +12,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sciml.arguments import in_range, numbers, takes, tensor
+from sciml.arguments import numbers, takes, tensor
 from sciml.errors import InvalidArgument
 from sciml.solvers.optimization.projections import fits, need_entries, safe_length
+from sciml.tensor_types import in_range
 
 Weight = float | Tensor
 
@@ -29,6 +30,12 @@ def soft_threshold(x: Tensor, weight: Weight) -> Tensor:
 
     Raises:
         InvalidArgument: If a number is negative or NaN, or the weight widens `x`.
+
+    Example:
+        >>> import torch
+        >>> from sciml.solvers import soft_threshold
+        >>> soft_threshold(torch.tensor([3.0, -0.5]), 1.0).tolist()
+        [2.0, 0.0]
     """
     weight = _checked(weight, x)
     return torch.where(x.abs() > weight, x - x.sgn() * weight, 0.0 * x + 0.0 * weight)

@@ -23,22 +23,16 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from sciml.arguments import check_alike, maybe, number, shown, takes, tensor, whole
+from sciml.arguments import maybe, number, shown, takes, tensor, whole
 from sciml.errors import InvalidArgument, InvalidType
 from sciml.solvers.bookkeeping import check_tolerances, default_tolerance
 from sciml.solvers.entry_points import root
 from sciml.solvers.nonlinear.newton import Newton
-from sciml.solvers.optimization.interior import (
-    Program,
-    interior,
-    largest,
-    scaled,
-    times,
-    why,
-)
-from sciml.solvers.pipeline import PARTS, Adjoint
+from sciml.solvers.optimization.interior import Program, interior, largest, scaled, times, why
 from sciml.solvers.problem import Task
 from sciml.solvers.solution import Outcome, Policy, Solution, Status
+from sciml.solvers.solve_arguments import PARTS, Adjoint
+from sciml.tensor_types import check_alike
 
 CURES = {
     Status.INFEASIBLE: "No point meets all constraints: loosen inequality=(G, h), or move one into "
@@ -114,11 +108,13 @@ def qp(
         InvalidType: If data are no tensors, or of several dtypes.
 
     Example:
-        # nearest point of the simplex to v (B, n)
-        eye, ones = torch.eye(n), torch.ones(1, n)
-        out = qp(eye, -v, equality=(ones, torch.ones(1)),
-                 inequality=(-eye, torch.zeros(n)), on_failure="raise")
-        out.value.x
+        >>> import torch
+        >>> from sciml.solvers import qp
+        >>> quadratic, linear = torch.eye(2)[None], torch.tensor([[-3.0, 0.0]])
+        >>> bound = torch.tensor([[[1.0, 0.0]]]), torch.tensor([[1.0]])  # x_1 <= 1
+        >>> found = qp(quadratic, linear, inequality=bound, on_failure="raise")
+        >>> [round(v, 3) for v in found.value.x[0].tolist()]
+        [1.0, 0.0]
     """
     if max_iter < 1:
         raise InvalidArgument(f"max_iter={max_iter}", "1 or more")

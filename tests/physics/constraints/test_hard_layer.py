@@ -8,7 +8,8 @@ from discrete_cases import burgers_case, periodic, slopes, smooth
 
 from sciml.errors import ConvergenceError, InvalidArgument
 from sciml.physics.constraints import ConstrainedEquation, DarcyConstraint, HardConstraint
-from sciml.physics.constraints.layer import unit_columns
+from sciml.physics.constraints.expert_rows import expert_rows, unit_columns
+from sciml.physics.constraints.expert_solve import solve_experts
 from sciml.physics.steady.darcy import Darcy
 from sciml.solvers import Dense, Implicit, LevenbergMarquardt, Status, least_squares
 
@@ -141,7 +142,7 @@ def unrolled(layer, basis, inputs, steps=40, damping=1e-3):
     drawn = layer.sampler(basis.shape[2:]).draw(None)
     columns = unit_columns(layer.equation.columns(basis, inputs))
     offset = layer.equation.offset(basis, inputs)
-    rows = layer._rows(columns, offset, inputs, drawn)
+    rows = expert_rows(layer.equation, columns, offset, inputs, drawn)
     w = torch.zeros(len(rows[3]), basis.shape[1])
     for _ in range(steps):
         r = layer.rows.rows(w, *rows)
@@ -262,7 +263,8 @@ def test_a_batch_of_experts_equals_separate_solves():
     layer = HardConstraint(equation, experts=3, solver=TIGHT)
     out = layer(basis, inputs)
     sampler = layer.sampler(basis.shape[2:])
-    rows = layer._rows(
+    rows = expert_rows(
+        equation,
         unit_columns(equation.columns(basis, inputs)),
         equation.offset(basis, inputs),
         inputs,
@@ -272,7 +274,15 @@ def test_a_batch_of_experts_equals_separate_solves():
     for p in range(9):
         lists = [[t[p : p + 1] for t in part] for part in rows[:3]]
         one = (*lists, *(t[p : p + 1] for t in rows[3:]))
-        alone = layer.solve_problems(start[p : p + 1], one)[0]
+        alone = solve_experts(
+            layer.rows,
+            start[p : p + 1],
+            one,
+            solver=TIGHT,
+            adjoint=layer.adjoint,
+            on_failure="best",
+            rank=False,
+        )[0]
         torch.testing.assert_close(
             out.weights.flatten(0, 1)[p : p + 1], alone, rtol=1e-12, atol=1e-12
         )

@@ -68,7 +68,10 @@ def test_the_face_is_complete_and_lazy():
     assert out.stdout.strip() == "False"
 
 
-@pytest.mark.parametrize("file", ["burgers", "darcy", "diffusion_sorption", "heat", "vorticity"])
+@pytest.mark.parametrize(
+    "file",
+    ["viscous_burgers", "darcy_snapshots", "diffusion_sorption", "heat_interval", "vorticity_flow"],
+)
 def test_examples_run(file):
     module = importlib.import_module(f"sciml.physics.evolution.{file}")
     found = doctest.testmod(module)

@@ -7,10 +7,10 @@ import torch
 
 from sciml.errors import InvalidArgument
 from sciml.physics.fluids import (
-    Ball,
     Flow,
     FlowState,
     LiquidFlow,
+    MovingBall,
     SmokeFlow,
     WakeFlow,
     points,
@@ -114,7 +114,7 @@ def test_redistancing_makes_a_distance_and_leaves_the_surface():
 
 
 def moving(speed=0.3):
-    return Ball(lambda t: (0.4 + speed * t, 0.5), lambda t: (speed, 0.0), 0.15)
+    return MovingBall(lambda t: (0.4 + speed * t, 0.5), lambda t: (speed, 0.0), 0.15)
 
 
 def test_divergence_is_within_the_tolerance_and_walls_have_their_velocity():

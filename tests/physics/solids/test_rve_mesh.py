@@ -7,7 +7,7 @@ import pytest
 
 from sciml.errors import InvalidArgument
 from sciml.physics.solids import (
-    Ellipse,
+    EllipticInclusion,
     RVEMesh,
     disk_cell,
     gap,
@@ -75,22 +75,28 @@ def test_random_inclusions_keep_apart_over_the_edges():
 
 
 def test_gaps_of_ellipses_count_periodic_copies():
-    flat = Ellipse(0.0, 0.0, 0.4, 0.1)
+    flat = EllipticInclusion(0.0, 0.0, 0.4, 0.1)
     assert gap(flat, flat) == pytest.approx(0.2, abs=1e-6)
-    assert gap(flat, Ellipse(0.0, 0.5, 0.4, 0.1)) == pytest.approx(0.3, abs=1e-4)
-    assert gap(flat, Ellipse(0.5, 0.5, 0.2)) == pytest.approx(
+    assert gap(flat, EllipticInclusion(0.0, 0.5, 0.4, 0.1)) == pytest.approx(0.3, abs=1e-4)
+    assert gap(flat, EllipticInclusion(0.5, 0.5, 0.2)) == pytest.approx(
         min(np.hypot(*(flat.curve(t) - 0.5)) for t in np.linspace(0, 1.6, 9000)) - 0.2, abs=1e-4
     )
-    assert gap(flat, Ellipse(0.1, 0.02, 0.05, 0.04)) == 0.0  # one within the other
-    assert gap(Ellipse(0.1, 0.02, 0.05, 0.04), flat) == 0.0
+    assert gap(flat, EllipticInclusion(0.1, 0.02, 0.05, 0.04)) == 0.0  # one within the other
+    assert gap(EllipticInclusion(0.1, 0.02, 0.05, 0.04), flat) == 0.0
 
 
 @pytest.mark.parametrize(
     ("inclusions", "message"),
     [
-        ([Ellipse(0.0, 0.0, 0.3), Ellipse(0.5, 0.0, 0.25)], "inclusions 0 and 1 touch"),
-        ([Ellipse(-0.4, 0.0, 0.1), Ellipse(0.4, 0.0, 0.1)], "inclusions 0 and 1 touch"),
-        ([Ellipse(0.0, 0.0, 0.49)], "inclusion 0 and its periodic copy are 0.02 apart"),
+        (
+            [EllipticInclusion(0.0, 0.0, 0.3), EllipticInclusion(0.5, 0.0, 0.25)],
+            "inclusions 0 and 1 touch",
+        ),
+        (
+            [EllipticInclusion(-0.4, 0.0, 0.1), EllipticInclusion(0.4, 0.0, 0.1)],
+            "inclusions 0 and 1 touch",
+        ),
+        ([EllipticInclusion(0.0, 0.0, 0.49)], "inclusion 0 and its periodic copy are 0.02 apart"),
         ([], "no inclusions"),
     ],
 )
@@ -144,7 +150,7 @@ def test_broken_meshes_are_refused(change, message):
         lambda: laminate_cell(0.3, rows=1),
         lambda: square_cell(1),
         lambda: rve1(size=0.5),
-        lambda: Ellipse(0.0, 0.0, 0.6),
+        lambda: EllipticInclusion(0.0, 0.0, 0.6),
     ],
 )
 def test_wrong_sizes_are_refused(build):

@@ -7,7 +7,7 @@ from sciml.errors import ConvergenceError, InvalidArgument, NumericalWarning
 from sciml.physics.solids import (
     EQUINO_FIBRE,
     EQUINO_MATRIX,
-    Ellipse,
+    EllipticInclusion,
     J2Plasticity,
     LinearElastic,
     RVESolver,
@@ -178,7 +178,7 @@ def test_bounds_in_the_loewner_order():
 
 def test_translation_of_the_inclusion_changes_nothing():
     found = [
-        RVESolver(inclusion_cell([Ellipse(*centre, 0.3)], size=0.05), PHASES)
+        RVESolver(inclusion_cell([EllipticInclusion(*centre, 0.3)], size=0.05), PHASES)
         .solve(MIXED, tangent=False)
         .stress[0]
         for centre in ((0.0, 0.0), (0.5, 0.31))

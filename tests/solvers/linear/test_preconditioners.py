@@ -17,14 +17,9 @@ from sciml.solvers.linear import (
     build_stencil,
     guarded,
 )
-from sciml.solvers.linear.multigrid import (
-    Level,
-    chebyshev_steps,
-    coarsen,
-    hierarchy,
-    pseudo_inverse,
-    v_cycle,
-)
+from sciml.solvers.linear.coarsening import coarsen, hierarchy
+from sciml.solvers.linear.multigrid import chebyshev_steps
+from sciml.solvers.linear.v_cycle import Level, pseudo_inverse, v_cycle
 
 KINDS = {
     "jacobi": Jacobi,

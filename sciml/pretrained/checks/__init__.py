@@ -1,0 +1,1 @@
+"""Checks of what a model is given: arrays, shapes, ranges of training, distances."""

@@ -1,0 +1,1 @@
+"""Loaded models: predict, roll out, export."""

@@ -1,0 +1,1 @@
+"""Model folders written: weights, description, and the card for people."""

@@ -1,0 +1,126 @@
+"""Arguments checked by their annotations: one decorator for functions and classes."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import sys
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from sciml.arguments import (
+    PREFIXES,
+    Kind,
+    array,
+    checked_function,
+    counts,
+    either,
+    flag,
+    flags,
+    function,
+    generator,
+    made,
+    mapping,
+    maybe,
+    names,
+    numbers,
+    one_of,
+    path,
+    real,
+    several,
+    some,
+    tensor,
+    tensors,
+    text,
+    whole,
+)
+
+
+def typed(target: Any) -> Any:
+    """Return a function, or a class, that refuses arguments of another type than it is written for.
+
+    Numbers, names, choices, tensors, arrays, sequences of them and objects of the house's own
+    classes (not of protocols) are looked at, and None where it may stand. A subclass that has
+    arguments of its own is decorated itself.
+    """
+    function = target.__init__ if isinstance(target, type) else target
+    given = {p.name: str(p.annotation) for p in inspect.signature(function).parameters.values()}
+    known = vars(sys.modules[target.__module__])  # a dataclass's own __init__ has no names
+    kinds = {name: kind for name, text in given.items() if (kind := _written(text, known))}
+    room = target.__module__.removeprefix("sciml.").partition(".")[0]
+    checked = checked_function(function, kinds, PREFIXES.get(room, ""))
+    if not isinstance(target, type):
+        return checked
+    target.__init__ = checked
+    return target
+
+
+def _all(one: Kind) -> Kind:
+    def kind(value: Any) -> str:
+        if not isinstance(value, Sequence) or isinstance(value, str):
+            return f"a list, of {one(None)} each"
+        return next((f"{wanted} in every place" for v in value if (wanted := one(v))), "")
+
+    return kind
+
+
+def _instance(owner: type) -> Kind:
+    return lambda value: "" if isinstance(value, owner) else f"a {owner.__name__}"
+
+
+WRITTEN = {
+    "int": whole,
+    "float": real,
+    "bool": flag,
+    "str": text,
+    "Tensor": tensor,
+    "float | Tensor": numbers,
+    "Sequence[float]": some,
+    "list[float]": some,
+    "tuple[float, ...]": some,
+    "Sequence[bool]": flags,
+    "Sequence[int]": counts,
+    "list[int]": counts,
+    "tuple[int, ...]": counts,
+    "Path": path,
+    "Mapping[str, Any]": mapping,
+    "dict[str, Any]": mapping,
+    "Sequence[Tensor]": tensors,
+    "tuple[Tensor, ...]": tensors,
+    "Callable": function,
+    "torch.Generator": generator,
+    "np.ndarray": array,
+    "torch.dtype": made("is_floating_point", what="a type of numbers, as torch.float64"),
+    "Sequence[str]": names,
+    "tuple[str, ...]": names,
+}
+
+
+def _written(annotation: str, known: Mapping[str, Any]) -> Kind | None:
+    """Return the kind that an annotation says; None for one that needs more than a look."""
+    said = annotation.strip("'")
+    if said.endswith(" | None"):
+        kind = _written(said.removesuffix(" | None"), known)
+        return kind and maybe(kind)
+    if " | " in said and "[" not in re.sub(r"\[[^\[\]|]*\]", "", said) and said not in WRITTEN:
+        kinds = [_written(part, known) for part in said.split(" | ")]
+        return either(*kinds) if all(kinds) else None
+    if said.startswith("Literal["):
+        return one_of(*ast.literal_eval(f"({said[8:-1]},)"))
+    if found := re.fullmatch(r"tuple\[((?:int, )*int|(?:float, )*float)\]", said):
+        parts = found[1].split(", ")
+        one, what = (whole, "whole numbers") if parts[0] == "int" else (real, "numbers")
+        return several(one, len(parts), what)
+    if found := re.fullmatch(r"(?:Sequence|tuple)\[(\w+)(?:, \.\.\.)?\]", said):
+        if said not in WRITTEN and (one := _written(found[1], known)):
+            return _all(one)
+    owner = known.get(said)
+    if typing.get_origin(owner) is typing.Literal:
+        return one_of(*typing.get_args(owner))
+    if typing.get_origin(owner) is Callable:
+        return function
+    if isinstance(owner, type) and owner.__module__.startswith("sciml."):
+        return None if getattr(owner, "_is_protocol", False) else _instance(owner)
+    return WRITTEN.get("Callable" if said.startswith("Callable[") else said)
