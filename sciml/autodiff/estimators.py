@@ -36,14 +36,9 @@ class Exact(nn.Module):
             value and gradient.
 
     Example:
-        >>> import torch
         >>> from sciml.autodiff import Exact
-        >>> from sciml.autodiff.draws import DifferentialOperator
-        >>> from sciml.autodiff.streams import Streams
-        >>> x, laplacian = torch.zeros(1, 5), DifferentialOperator(5)
-        >>> draw = Exact().draw(laplacian, x, Streams(0, 0), "dims")
-        >>> draw.part.num  # all five directions of the Laplacian
-        5
+        >>> Exact(chunk=16).chunk
+        16
     """
 
     algorithm = 3
@@ -90,8 +85,7 @@ class SDGD(nn.Module):
         >>> from sciml.autodiff.draws import DifferentialOperator
         >>> from sciml.autodiff.streams import Streams
         >>> x, laplacian = torch.zeros(1, 100), DifferentialOperator(100)
-        >>> draw = SDGD(num_dims=3).draw(laplacian, x, Streams(0, 0), "dims")
-        >>> draw.part.num
+        >>> SDGD(num_dims=3).draw(laplacian, x, Streams(0, 0), "dims").part.num
         3
     """
 
@@ -233,8 +227,7 @@ class Hutchinson(nn.Module):
         >>> from sciml.autodiff.draws import DifferentialOperator
         >>> from sciml.autodiff.streams import Streams
         >>> x, laplacian = torch.zeros(1, 100), DifferentialOperator(100)
-        >>> draw = Hutchinson(probes=4).draw(laplacian, x, Streams(0, 0), "dims")
-        >>> tuple(draw.part.vectors.shape)
+        >>> tuple(Hutchinson(probes=4).draw(laplacian, x, Streams(0, 0), "dims").part.vectors.shape)
         (4, 1, 100)
     """
 

@@ -99,16 +99,9 @@ class FieldFiles(StepData):
         InvalidArgument: For files that cannot be used, naming key and sample, and what to type.
 
     Example:
-        >>> import tempfile
-        >>> import torch
-        >>> from sciml.data import FieldFiles
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     x, y = torch.rand(2, 20, 8, 8)
-        ...     torch.save({"x": x, "y": y}, f"{folder}/pairs.pt")
-        ...     data = FieldFiles(path=f"{folder}/pairs.pt", batch_size=4)
-        >>> batch = data.batch(0)
-        >>> tuple(batch.inputs["x"].shape), tuple(batch.target.shape)
-        ((4, 8, 8), (4, 1, 8, 8))
+        data = FieldFiles(path="darcy_train_16.pt", test_path=["darcy_test_32.pt"])
+        data.batch(0).inputs["x"].shape   # (16, 16, 16)
+        data.batch(0).target.shape        # (16, 1, 16, 16)
     """
 
     def __init__(

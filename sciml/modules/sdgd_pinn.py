@@ -73,22 +73,6 @@ class SDGDPINN(TrainingMethod):
 
     Raises:
         InvalidArgument: For combinations that cannot be right.
-
-    Example:
-        >>> import torch
-        >>> from sciml.autodiff import SDGD
-        >>> from sciml.data import CollocationData
-        >>> from sciml.modules import SDGDPINN
-        >>> from sciml.networks import MLP
-        >>> from sciml.physics import Poisson
-        >>> problem, network = Poisson(dim=100), MLP(dim=100, width=8, depth=2)
-        >>> module = SDGDPINN(
-        ...     problem=problem, network=network, estimator=SDGD(num_dims=4), inputs=["x"],
-        ...     optimizer=torch.optim.Adam,
-        ... )
-        >>> batch = CollocationData(problem=problem, points=16).batch(0)
-        >>> [term.name for term in module.loss_terms(batch)]
-        ['residual']
     """
 
     def __init__(

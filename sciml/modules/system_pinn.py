@@ -78,19 +78,6 @@ class PINN(TrainingMethod):
     Raises:
         InvalidArgument, InvalidType: For a system that cannot be right, unknown weights, or options
             that make no sense for it.
-
-    Example:
-        >>> import torch
-        >>> from sciml.data import PointData
-        >>> from sciml.modules import PINN
-        >>> from sciml.networks import MLP
-        >>> from sciml.physics.suite import Burgers1D
-        >>> problem = Burgers1D(constraint="soft")
-        >>> network = MLP(dim=0, features=2, width=8, depth=2)
-        >>> module = PINN(problem=problem, network=network, optimizer=torch.optim.Adam)
-        >>> batch = PointData(problem=problem, points=64, condition_points=16).batch(0)
-        >>> [term.name for term in module.double().loss_terms(batch)]
-        ['residual', 'start', 'ends']
     """
 
     def __init__(

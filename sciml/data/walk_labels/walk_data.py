@@ -67,17 +67,6 @@ class WalkData(StepData):
 
     Raises:
         InvalidArgument: For settings that do not fit.
-
-    Example:
-        >>> from sciml.data import WalkData
-        >>> from sciml.physics.elliptic import StarPoisson
-        >>> data = WalkData(
-        ...     StarPoisson(), batch_size=2, pool=2, nodes=12, control=0, table=16,
-        ...     val_count=2, test_count=2,
-        ... )
-        >>> batch = data.batch(0)
-        >>> data.input_names, tuple(batch.target.shape)
-        (['sdf', 'boundary', 'source'], (2, 12, 12))
     """
 
     kind = "regression"

@@ -66,18 +66,6 @@ class ENGD(CurvatureOptimizer):
 
     Raises:
         InvalidArgument, InvalidType: For a value that cannot be used.
-
-    Example:
-        >>> import torch
-        >>> from sciml.optim import ENGD, LossTerm, Objective
-        >>> line, x = torch.nn.Linear(1, 1), torch.linspace(0, 1, 8)[:, None]
-        >>> optimizer = ENGD(line)
-        >>> optimizer.update_curvature(
-        ...     Objective(lambda: [LossTerm("fit", line(x) - (3 * x + 1), 1.0, 8)])
-        ... )
-        >>> optimizer.step()
-        >>> round(line.weight.item(), 2), round(line.bias.item(), 2)  # a linear fit: one step
-        (3.0, 1.0)
     """
 
     own_gradient = True

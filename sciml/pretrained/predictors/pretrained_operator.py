@@ -148,22 +148,7 @@ class PretrainedOperator(nn.Module):
             PretrainedError: If a state is not finite: the roll-out has become unstable.
 
         Example:
-            >>> import tempfile
-            >>> import numpy as np
-            >>> import torch
-            >>> import sciml
-            >>> from sciml.data import FieldFiles
-            >>> from sciml.networks.fields import GridFNO
-            >>> from sciml.pretrained import save_operator
-            >>> with tempfile.TemporaryDirectory() as folder:
-            ...     np.savez(f"{folder}/waves.npz", u=np.random.rand(20, 6, 16))  # 20 runs, 6 times
-            ...     fields = FieldFiles(path=f"{folder}/waves.npz").sizes["fields"]
-            ...     given = {"fields": fields, "width": 4, "modes": 4, "layers": 1, "hidden": 4}
-            ...     network = GridFNO(**given)
-            ...     _ = save_operator(folder, network, arguments=given, ranges={}, name="waves")
-            ...     operator = sciml.load_pretrained(folder)
-            >>> tuple(operator.rollout(10, u=torch.rand(2, 16))["u"].shape)
-            (2, 10, 16)
+            op.rollout(100, u=first)["u"]  # first (N, H) -> (N, 100, H)
         """
         if steps < 1:
             raise InvalidArgument(f"steps={steps}", "a positive number of states")
@@ -284,9 +269,8 @@ class PretrainedOperator(nn.Module):
             >>> from sciml.physics import Dirichlet
             >>> from sciml.physics.geometry import Ellipse
             >>> operator = sciml.load_pretrained("wos_poisson2d")
-            >>> problem = Dirichlet(lambda x, i: x[0])
-            >>> found = operator.verify(Ellipse((1.2, 0.8)), problem, points=32, walks=32)
-            >>> found.rel_l2.value < 0.2
+            >>> domain, problem = Ellipse((1.2, 0.8)), Dirichlet(lambda x, i: x[0])
+            >>> operator.verify(domain, problem, points=32, walks=32).rel_l2.value < 0.2
             True
         """
         sizes = {"points": points, "walks": walks, "confidence": confidence, "seed": seed}

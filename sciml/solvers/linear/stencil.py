@@ -62,9 +62,8 @@ class Stencil:
     Example:
         >>> import torch
         >>> from sciml.solvers.linear import Stencil
-        >>> w = torch.ones(1, 15, 16), torch.ones(1, 16, 15)
-        >>> box = torch.ones(1, 16, 16, dtype=torch.bool)
-        >>> Stencil(w, torch.zeros(1, 16, 16), box).singular  # Neumann walls all around
+        >>> w = torch.ones(1, 15, 16), torch.ones(1, 16, 15)  # Neumann walls all around
+        >>> Stencil(w, torch.zeros(1, 16, 16), torch.ones(1, 16, 16) > 0).singular
         tensor([True])
     """
 
