@@ -40,6 +40,7 @@ def use(*packages: str) -> None:
         ConfigError: If one cannot be found, or is a part of Python.
 
     Example:
+        >>> from sciml.plugins import use
         >>> use("sciml")
         Traceback (most recent call last):
         sciml.errors.ConfigError: plugins=sciml. Expected a package beside sciml.

@@ -31,6 +31,16 @@ class Coordinates:
         parts: Directions.
         frame: Order, number of directions, collapse weights.
         derivatives: f, f', f'', ... up to the order; tensors `(N, d)` or plain numbers.
+
+    Example:
+        >>> import torch
+        >>> from sciml.autodiff import Coordinates, one_hot, seed, squared_norm
+        >>> x = torch.tensor([[1.0, 2.0]])
+        >>> point, _ = seed(x, None, [one_hot(torch.tensor([0, 1]))])
+        >>> isinstance(point, Coordinates), point.is_identity
+        (True, True)
+        >>> squared_norm(point).first[:, 0, 0].tolist()  # d_i |x|^2 = 2 x_i
+        [2.0, 4.0]
     """
 
     __slots__ = ("derivatives", "frame", "parts", "x")

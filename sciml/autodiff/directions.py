@@ -34,6 +34,13 @@ class SparseDirections:
             in one direction: its entries add up.
         coefficient: Entries at those coordinates, broadcastable to `index`; None means 1.
         time: Component of all the directions along t.
+
+    Example:
+        >>> import torch
+        >>> from sciml.autodiff import SparseDirections
+        >>> pair = SparseDirections(torch.tensor([[0, 2]]), torch.tensor([[1.0, -1.0]]))
+        >>> pair.dense(torch.zeros(1, 4))[0, 0].tolist()
+        [1.0, 0.0, -1.0, 0.0]
     """
 
     def __init__(self, index: Tensor, coefficient: Tensor | None = None, time: float = 0.0) -> None:
@@ -107,6 +114,14 @@ class DenseDirections:
 
     Args:
         vectors: `(K, d)` shared by all points, or `(K, N, d)`.
+
+    Example:
+        >>> import torch
+        >>> from sciml.autodiff import DenseDirections, push
+        >>> x, v = torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0, 4.0]])
+        >>> jet = push(lambda x: (x * x).sum(-1, keepdim=True), x, None, [DenseDirections(v)])
+        >>> jet.first[0].tolist(), jet.top[0].tolist()  # 2 x . v and 2 |v|^2
+        ([[22.0]], [[50.0]])
     """
 
     time = 0.0
@@ -142,7 +157,16 @@ class DenseDirections:
 
 
 class RadialDirection:
-    """The single direction v = x, free of charge: its tangent is the value without bias."""
+    """The single direction v = x, free of charge: its tangent is the value without bias.
+
+    Example:
+        >>> import torch
+        >>> from sciml.autodiff import RadialDirection, push
+        >>> x = torch.tensor([[1.0, 2.0]])
+        >>> jet = push(lambda x: (x * x).sum(-1, keepdim=True), x, None, [RadialDirection()])
+        >>> jet.first[0].tolist()  # x . grad |x|^2 = 2 |x|^2
+        [[10.0]]
+    """
 
     time = 0.0
     num = 1
@@ -169,7 +193,16 @@ class RadialDirection:
 
 
 class TimeDirection:
-    """The single direction of time."""
+    """The single direction of time.
+
+    Example:
+        >>> import torch
+        >>> from sciml.autodiff import TimeDirection, push
+        >>> x, t = torch.zeros(1, 2), torch.tensor([[2.0]])
+        >>> jet = push(lambda x, t: t * t, x, t, [TimeDirection()])
+        >>> jet.first[0].tolist(), jet.top[0].tolist()  # 2 t and 2
+        ([[4.0]], [[2.0]])
+    """
 
     time = 1.0
     num = 1

@@ -34,6 +34,11 @@ class Exact(nn.Module):
     Args:
         chunk: Directions held in memory at a time, None for all; more chunks, less memory, same
             value and gradient.
+
+    Example:
+        >>> from sciml.autodiff import Exact
+        >>> Exact(chunk=16).chunk
+        16
     """
 
     algorithm = 3
@@ -73,6 +78,15 @@ class SDGD(nn.Module):
 
     Raises:
         InvalidArgument: For values outside the lists above.
+
+    Example:
+        >>> import torch
+        >>> from sciml.autodiff import SDGD
+        >>> from sciml.autodiff.draws import DifferentialOperator
+        >>> from sciml.autodiff.streams import Streams
+        >>> x, laplacian = torch.zeros(1, 100), DifferentialOperator(100)
+        >>> SDGD(num_dims=3).draw(laplacian, x, Streams(0, 0), "dims").part.num
+        3
     """
 
     def __init__(
@@ -206,6 +220,15 @@ class Hutchinson(nn.Module):
             independent Rademacher probes, polarised, which has less variance.
         unbiased: Whether independent probes supply the residual's value.
         chunk: Probes held in memory at a time; None for all.
+
+    Example:
+        >>> import torch
+        >>> from sciml.autodiff import Hutchinson
+        >>> from sciml.autodiff.draws import DifferentialOperator
+        >>> from sciml.autodiff.streams import Streams
+        >>> x, laplacian = torch.zeros(1, 100), DifferentialOperator(100)
+        >>> tuple(Hutchinson(probes=4).draw(laplacian, x, Streams(0, 0), "dims").part.vectors.shape)
+        (4, 1, 100)
     """
 
     def __init__(

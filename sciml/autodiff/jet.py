@@ -35,6 +35,15 @@ class Jet:
             where all points share a tangent.
         frame: Order, number of directions and collapse weights.
         packed: The tensor `(C, N, h)` of which value and derivatives are views, if there is one.
+
+    Example:
+        >>> import torch
+        >>> from sciml.autodiff import DenseDirections, push
+        >>> x = torch.tensor([[0.0, 0.0]])
+        >>> directions = [DenseDirections(torch.eye(2))]
+        >>> jet = push(lambda x: torch.exp(x.sum(-1, keepdim=True)), x, None, directions, order=3)
+        >>> jet.value.tolist(), tuple(jet.first.shape), tuple(jet.top.shape)
+        ([[1.0]], (2, 1, 1), (2, 1, 1))
     """
 
     __slots__ = ("derivatives", "frame", "packed", "value")

@@ -56,6 +56,13 @@ def laplacian(f: Callable, x: Tensor, t: Tensor | None = None, *, chunk: int | N
 
     Raises:
         InvalidArgument: If x or the output of f is not a matrix.
+
+    Example:
+        >>> import torch
+        >>> from sciml.autodiff import laplacian
+        >>> x = torch.tensor([[1.0, 2.0, 3.0]])
+        >>> laplacian(lambda x: (x**4).sum(-1, keepdim=True), x).item()  # 12 (1 + 4 + 9)
+        168.0
     """
     return trace(f, x, t, chunk=chunk)
 
@@ -86,6 +93,13 @@ def trace(
     Raises:
         InvalidArgument: If both weights and sigma are given, if their shape does not fit x, or if
             x or the output of f is not a matrix.
+
+    Example:
+        >>> import torch
+        >>> from sciml.autodiff import trace
+        >>> x, weights = torch.tensor([[1.0, 2.0]]), torch.tensor([1.0, 10.0])
+        >>> trace(lambda x: (x**2).sum(-1, keepdim=True), x, weights=weights).item()  # 2 (1 + 10)
+        22.0
     """
     if weights is not None and sigma is not None:
         raise InvalidArgument("both weights and sigma", "one of them")
@@ -113,6 +127,13 @@ def bilaplacian(f: Callable, x: Tensor, t: Tensor | None = None, *, chunk: int |
 
     Raises:
         InvalidArgument: If x or the output of f is not a matrix.
+
+    Example:
+        >>> import torch
+        >>> from sciml.autodiff import bilaplacian
+        >>> x = torch.tensor([[1.0, 2.0]], dtype=torch.float64)
+        >>> round(bilaplacian(lambda x: (x**2).sum(-1, keepdim=True) ** 2, x).item(), 6)  # of |x|^4
+        64.0
     """
     _, d = _shape(x)
     return _sum(f, x, t, DifferentialOperator(d, 4).exact(x), 4, chunk, 0.0)
@@ -136,6 +157,14 @@ def directional(
 
     Raises:
         InvalidArgument: For another order, or if shapes do not fit.
+
+    Example:
+        >>> import torch
+        >>> from sciml.autodiff import directional
+        >>> x, v = torch.tensor([[1.0, 2.0]]), torch.tensor([[1.0, 1.0]])
+        >>> found = directional(lambda x: (x**3).sum(-1, keepdim=True), x, v, order=3)
+        >>> [derivative.item() for derivative in found]  # 3 x^2, 6 x and 6, summed over x
+        [15.0, 18.0, 12.0]
     """
     n, d = _shape(x)
     if vectors.dim() not in (2, 3) or tuple(vectors.shape[1:]) not in ((d,), (n, d)):
@@ -164,6 +193,13 @@ def second_mixed(
 
     Raises:
         InvalidArgument: For a coordinate that does not exist.
+
+    Example:
+        >>> import torch
+        >>> from sciml.autodiff import second_mixed
+        >>> x = torch.tensor([[2.0, 3.0]])
+        >>> second_mixed(lambda x: x[:, :1] * x[:, 1:], x, 0, 1).item()
+        1.0
     """
     i, j, single = _pair(x, i, j)
     part = SparseDirections(torch.stack([i, j], 1).repeat(2, 1), _signs(x, len(i), (1, 1), (1, -1)))

@@ -80,6 +80,14 @@ def push(
 
     Raises:
         InvalidArgument: If the function returns anything but one row per point.
+
+    Example:
+        >>> import torch
+        >>> from sciml.autodiff import one_hot, push
+        >>> x = torch.tensor([[1.0, 2.0]])
+        >>> jet = push(lambda x: (x**2).sum(-1, keepdim=True), x, None, [one_hot(torch.arange(2))])
+        >>> jet.first[:, 0, 0].tolist(), jet.top[:, 0, 0].tolist()  # d_i and d_i^2 of |x|^2
+        ([2.0, 4.0], [2.0, 2.0])
     """
     coordinates, time = seed(x, t, parts, weights, order, laplacian)
     out = function(coordinates) if t is None else function(coordinates, time)

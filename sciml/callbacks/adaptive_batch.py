@@ -51,6 +51,12 @@ class AdaptiveBatch(pl.Callback):
 
     Raises:
         InvalidArgument: For numbers out of range.
+
+    Example:
+        >>> from sciml.callbacks import AdaptiveBatch
+        >>> callback = AdaptiveBatch(tolerance=0.5, every=100)  # or callbacks=adaptive_batch
+        >>> callback.tolerance, callback.every
+        (0.5, 100)
     """
 
     def __init__(

@@ -14,6 +14,7 @@ class EMAWeightAveraging(callbacks.EMAWeightAveraging):
     of training: it would test and export the weights of the last step.
 
     Example:
+        >>> from sciml.callbacks import EMAWeightAveraging
         >>> EMAWeightAveraging(decay=0.98).state_key
         'EMAWeightAveraging'
     """

@@ -46,6 +46,12 @@ class RunCheckpoint(Checkpoint):
 
     Attributes:
         stopping: Set, on all ranks alike, if the run ends after the present step.
+
+    Example:
+        >>> from sciml.callbacks import RunCheckpoint
+        >>> callback = RunCheckpoint("runs/mine", {"seed": 0}, every_steps=100, monitor=None)
+        >>> callback.stopping
+        False
     """
 
     def __init__(

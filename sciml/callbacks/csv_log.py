@@ -24,6 +24,18 @@ class CSVLog(Logger):
 
     Args:
         run_dir: The run folder.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from sciml.callbacks import CSVLog
+        >>> with tempfile.TemporaryDirectory() as run:
+        ...     log = CSVLog(run)
+        ...     log.log_metrics({"train/loss": 0.5}, step=1)
+        ...     log.log_metrics({"train/loss": 0.25, "val/loss": 0.3}, step=2)
+        ...     rows = Path(run, "metrics.csv").read_text().splitlines()
+        >>> len(rows), rows[0]
+        (3, 'step,train/loss,val/loss')
     """
 
     def __init__(self, run_dir: str | Path) -> None:

@@ -34,6 +34,12 @@ class CurvatureCallback(pl.Callback):
 
     Args:
         seed: Seed of the probes.
+
+    Example:
+        >>> from sciml.callbacks import CurvatureCallback
+        >>> callback = CurvatureCallback(seed=0)  # goes into Trainer(callbacks=[callback])
+        >>> callback.seed
+        0
     """
 
     def __init__(self, *, seed: int = 0) -> None:

@@ -46,6 +46,12 @@ class ExportPretrained(pl.Callback):
         run_dir: The run folder.
         model: Name of the model configuration.
         config: The resolved configuration: `problem`, `network`, `data` and `seed` are read.
+
+    Example:
+        >>> from sciml.callbacks import ExportPretrained
+        >>> callback = ExportPretrained("runs/mine", "pinn_poisson2d", {"seed": 0})
+        >>> callback.folder.as_posix()
+        'runs/mine/pretrained'
     """
 
     def __init__(self, run_dir: str | Path, model: str, config: Mapping[str, Any]) -> None:

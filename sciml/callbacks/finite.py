@@ -32,6 +32,11 @@ class StopOnNonFinite(pl.Callback):
     Raises:
         TrainingDiverged: From the hooks, naming step, term and last good checkpoint; on all ranks
             together, whichever of them saw it.
+
+    Example:
+        >>> from sciml.callbacks import StopOnNonFinite
+        >>> StopOnNonFinite(every=20).every
+        20
     """
 
     def __init__(self, every: int = 50) -> None:

@@ -31,6 +31,11 @@ class FoldSelection(pl.Callback):
 
     Args:
         monitor: Validation metric of the honest choice, lower is better.
+
+    Example:
+        >>> from sciml.callbacks import FoldSelection
+        >>> FoldSelection(monitor="val/loss").monitor
+        'val/loss'
     """
 
     def __init__(self, monitor: str = "val/loss") -> None:

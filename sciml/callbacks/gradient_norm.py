@@ -29,6 +29,13 @@ class GradientNorm(pl.Callback):
 
     Args:
         run_dir: The run folder.
+
+    Example:
+        >>> import torch
+        >>> from sciml.callbacks import GradientNorm
+        >>> callback = GradientNorm("runs/mine")
+        >>> tuple(callback.norms().shape)  # no step yet
+        (0, 2)
     """
 
     def __init__(self, run_dir: str | Path) -> None:

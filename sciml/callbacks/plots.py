@@ -46,6 +46,11 @@ class Plots(pl.Callback):
         run_dir: The run folder; its `metrics.csv` is read, history of resumed runs included.
         dpi: Resolution.
         pdf: Whether every picture is written as a PDF file as well, for papers.
+
+    Example:
+        >>> from sciml.callbacks import Plots
+        >>> Plots("runs/mine", dpi=200, pdf=True).dpi
+        200
     """
 
     def __init__(self, run_dir: str | Path, dpi: int = 130, pdf: bool = False) -> None:

@@ -75,6 +75,11 @@ class Progress(TQDMProgressBar):
     Args:
         seconds: Least time between two lines when output is not a terminal.
         refresh_seconds: Least time between two redraws in a terminal.
+
+    Example:
+        >>> from sciml.callbacks import Progress
+        >>> Progress(seconds=60.0).seconds  # in a log file a line a minute
+        60.0
     """
 
     BAR_FORMAT = (

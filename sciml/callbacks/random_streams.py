@@ -22,6 +22,12 @@ class RandomStreams(pl.Callback):
 
     sciml's own draws are functions of (seed, rank, step) and need none of this; dropout, data
     loaders and foreign code draw from the global streams of torch, NumPy and Python.
+
+    Example:
+        >>> from sciml.callbacks import RandomStreams
+        >>> callback = RandomStreams()  # Trainer(callbacks=[callback])
+        >>> hasattr(callback, "on_save_checkpoint")
+        True
     """
 
     def __init__(self) -> None:

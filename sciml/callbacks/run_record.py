@@ -42,6 +42,13 @@ class RunRecord(pl.Callback):
         optimizer: Name of the optimizer configuration.
         config: The resolved configuration; `seed` is read, and `reference`: metric name to the
             number a user should expect, shown in the closing table.
+
+    Example:
+        >>> from sciml.callbacks import RunRecord
+        >>> record = RunRecord("runs/mine", "pinn_poisson2d", "adam", {"seed": 3})
+        >>> found = record.as_dict()
+        >>> found["model"], found["optimizer"], found["seed"], found["status"]
+        ('pinn_poisson2d', 'adam', 3, 'running')
     """
 
     def __init__(

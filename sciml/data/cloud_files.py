@@ -48,6 +48,17 @@ class CloudFiles(StepData):
 
     Raises:
         InvalidArgument: If the file is no list of samples, or names are not recognised.
+
+    Example:
+        >>> import tempfile
+        >>> import torch
+        >>> from sciml.data import CloudFiles
+        >>> cloud = lambda: {"x": torch.rand(30, 2), "y": torch.rand(30, 1)}
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     torch.save([cloud() for _ in range(4)], f"{folder}/clouds.pt")
+        ...     data = CloudFiles(path=f"{folder}/clouds.pt", samples=20)
+        >>> {name: tuple(value.shape) for name, value in data.batch(0).inputs.items()}
+        {'x': (1, 20, 2)}
     """
 
     points_differ = True

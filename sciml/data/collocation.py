@@ -56,6 +56,14 @@ class CollocationData(Counted):
 
     Raises:
         InvalidArgument: For sizes that are not positive.
+
+    Example:
+        >>> from sciml.data import CollocationData
+        >>> from sciml.physics import Poisson
+        >>> data = CollocationData(problem=Poisson(dim=10), points=50)
+        >>> batch = data.batch(0)
+        >>> tuple(batch.points.x.shape), tuple(batch.points.source.shape)
+        ((50, 10), (50,))
     """
 
     def __init__(

@@ -6,9 +6,8 @@ Files are read by `sciml.data.files`; what is an input, an output, an axis of ti
 recognised there, and every guess can be typed instead. Batches hold arrays by the names of the file
 and in its layout; targets are channels, as `sciml.networks.fields` has them.
 
-A trajectory (one array as input and output) is learned as one step that is repeated: a sample is a
-random window of `history` known states and `steps` calls of the network behind them, each of which
-answers with `bundle` states. With `task=map` all later states are channels of one answer.
+A trajectory (one array, input and output) is learned as a step that is repeated: samples are random
+windows of `history` states and `steps` calls behind them, which answer with `bundle` states each.
 """
 
 from __future__ import annotations
@@ -67,7 +66,7 @@ class FieldFiles(StepData):
         skip: Samples to leave out by number, or "nan" for all that hold a number that is none.
         subsample: Keep every so many-th point, one number or one per direction.
         subsample_time: Keep every so many-th time.
-        task: "rollout", "map", or "auto": roll-outs for trajectories.
+        task: "rollout", "map" (all later states in one answer), or "auto": trajectories roll out.
         history: States that a step of a roll-out sees.
         bundle: States that it answers with.
         steps: Calls of the network in training, each on what the last one said.
@@ -78,11 +77,8 @@ class FieldFiles(StepData):
             for outputs whose first time is the input.
         periodic: Whether the domain is periodic in all directions; None to look at the data.
         grid: "left", "both" or "cells" (see `sciml.networks.fields.description`); None to look.
-        symmetries: Of "transpose", "flip_x", "flip_y", "shift", "odd", "flip_x_odd" and so on
-            (`sciml.networks.fields.views`): samples are seen through random ones, after a check
-            that the data have them.
-        coarse: Classical solver of the same problem, whose answer is a further input and what the
-            network corrects, see `sciml.networks.fields.coarse_input`; None for none.
+        symmetries: Of `sciml.networks.fields.views`; samples are seen through random ones.
+        coarse: Classical solver whose answer the network sees and corrects, or None.
         batch_size: Samples per step and rank.
         memory: MB up to which a file is kept in memory.
         seed: Of order, windows, noise and views.
@@ -99,9 +95,13 @@ class FieldFiles(StepData):
         InvalidArgument: For files that cannot be used, naming key and sample, and what to type.
 
     Example:
-        >>> data = FieldFiles(path="darcy_train_16.pt", test_path=["darcy_test_32.pt"])
-        >>> data.batch(0).inputs["x"].shape, data.batch(0).target.shape
-        ((16, 16, 16), (16, 1, 16, 16))
+        >>> import tempfile
+        >>> from sciml.data import FieldFiles
+        >>> from sciml.testing.small_files import pairs
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     data = FieldFiles(path=pairs(f"{folder}/pairs.npz"), batch_size=4)
+        >>> tuple(data.batch(0).inputs["x"].shape)
+        (4, 16, 16)
     """
 
     def __init__(

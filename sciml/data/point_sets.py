@@ -36,6 +36,16 @@ class PointData(Counted):
 
     Raises:
         InvalidArgument: For sizes that are not positive.
+
+    Example:
+        >>> from sciml.data import PointData
+        >>> from sciml.physics.suite import Burgers1D
+        >>> data = PointData(problem=Burgers1D(constraint="soft"), points=64, condition_points=16)
+        >>> batch = data.batch(0)
+        >>> tuple(batch.points.x.shape)
+        (64, 2)
+        >>> {name: tuple(points.x.shape) for name, points in batch.conditions.items()}
+        {'start': (16, 2), 'ends': (16, 2)}
     """
 
     def __init__(

@@ -139,6 +139,14 @@ class PressureData(SystemData):
 
     Raises:
         InvalidArgument: For sizes below 4.
+
+    Example:
+        >>> from sciml.data import PressureData
+        >>> from sciml.physics.fluids import RandomDomains
+        >>> data = PressureData(problem=RandomDomains(), train_sizes=(8,), batch_size=2)
+        >>> batch = data.batch(0)
+        >>> {name: tuple(value.shape) for name, value in batch.inputs.items()}
+        {'residual': (2, 8, 8), 'weights': (2, 2, 8, 8), 'shift': (2, 8, 8)}
     """
 
     def __init__(
@@ -196,6 +204,15 @@ class RitzData(SystemData):
 
     Raises:
         InvalidArgument: For settings that cannot be.
+
+    Example:
+        >>> from sciml.data import RitzData
+        >>> from sciml.physics.fluids import RandomDomains
+        >>> data = RitzData(
+        ...     problem=RandomDomains(bodies=0), size=8, lanczos=24, batch_size=3, test_sizes=(8,)
+        ... )
+        >>> tuple(data.batch(0).target.shape)
+        (3, 8, 8)
     """
 
     def __init__(

@@ -49,6 +49,14 @@ class FieldData(StepData):
     Raises:
         InvalidArgument: For sizes that cannot be.
         ConvergenceError: If the problem's solver fails for a field.
+
+    Example:
+        >>> from sciml.data import FieldData
+        >>> from sciml.physics.steady import Semilinear
+        >>> data = FieldData(problem=Semilinear(n=20), train=4, val=2, test=2, hard=2, batch_size=2)
+        >>> batch = data.batch(0)
+        >>> tuple(batch.inputs["field"].shape), tuple(batch.target.shape)
+        ((2, 1, 20, 20), (2, 1, 20, 20))
     """
 
     def __init__(

@@ -96,6 +96,25 @@ class StepData(Counted, ABC):
             "ylabel"; empty where the axes have no meaning.
         points_differ: Whether samples `(B, P, C)` have points of their own, so that scores and the
             best constant are over points.
+
+    Example:
+        >>> import torch
+        >>> from sciml.autodiff.streams import Streams
+        >>> from sciml.data import StepData
+        >>> from sciml.data.batch import Batch
+        >>> class Squares(StepData):  # learns x^2 from fresh numbers in every step
+        ...     def batch(self, step, rank=0, world=1):
+        ...         streams = Streams(self.seed, step, rank, world)
+        ...         x = torch.rand(8, 1, generator=streams.generator("points"))
+        ...         return Batch({"x": x}, x**2, streams, 8 * world)
+        ...     val_chunks = test_chunks = 1
+        ...     def val_chunk(self, index):
+        ...         return self.batch(0)
+        ...     test_chunk = val_chunk
+        >>> data = Squares(seed=1)
+        >>> first, again, next_one = (data.batch(step).target for step in (0, 0, 1))
+        >>> bool((first == again).all()), bool((first == next_one).all())
+        (True, False)
     """
 
     kind: Literal["regression", "classification"] = "regression"

@@ -59,6 +59,16 @@ class SnapshotData(StepData):
     Raises:
         InvalidArgument: For numbers that cannot be used.
         ConvergenceError: If a snapshot cannot be solved.
+
+    Example:
+        >>> from sciml.data import SnapshotData
+        >>> from sciml.physics.solids import DiskCell
+        >>> data = SnapshotData(
+        ...     cell=DiskCell(2), train=6, val=2, test=2, small=2, labels=True, batch_size=4
+        ... )
+        >>> batch = data.batch(0)
+        >>> tuple(batch.inputs["strain"].shape), tuple(batch.target.shape)
+        ((4, 3), (4, 3))
     """
 
     kind = "regression"

@@ -41,6 +41,18 @@ class ConvergentGraphSolver(Supervised):
             further scores per row by name.
         optimizer: As in `Supervised`.
         schedule: As in `Supervised`.
+
+    Example:
+        >>> import torch
+        >>> from sciml.data import GraphData
+        >>> from sciml.modules import ConvergentGraphSolver
+        >>> from sciml.networks import CGS
+        >>> from sciml.physics.graphs import ResistorNetwork
+        >>> data = GraphData(task=ResistorNetwork(), train_sizes=(10, 10), graphs=2)
+        >>> network = CGS(**data.sizes, heads=2, width=4, hidden=4)
+        >>> module = ConvergentGraphSolver(network=network, data=data, optimizer=torch.optim.Adam)
+        >>> tuple(module.predict_batch(data.batch(0).to("cpu", torch.float32)).shape)
+        (20, 1)
     """
 
     def __init__(self, *, network: Any, data: StepData, optimizer: Any, schedule: Any = None):

@@ -77,6 +77,20 @@ class ConjugateDirectionLearner(TrainingMethod):
 
     Raises:
         InvalidArgument: For another kind of network or data, or settings that cannot be.
+
+    Example:
+        >>> import torch
+        >>> from sciml.data import PressureData
+        >>> from sciml.modules import ConjugateDirectionLearner
+        >>> from sciml.networks import DCDM
+        >>> from sciml.physics.fluids import RandomDomains
+        >>> data = PressureData(problem=RandomDomains(), train_sizes=(8,), batch_size=2)
+        >>> network = DCDM(channels=4, full=2, pooled=1, fine=1)
+        >>> module = ConjugateDirectionLearner(
+        ...     network=network, data=data, optimizer=torch.optim.Adam, own_steps=0
+        ... )
+        >>> [term.name for term in module.loss_terms(data.batch(0).to("cpu", torch.float32))]
+        ['direction']
     """
 
     def __init__(

@@ -55,6 +55,17 @@ class DEQClassifier(Supervised):
 
     Raises:
         InvalidArgument: For another kind of network or data, or settings that cannot be.
+
+    Example:
+        >>> import torch
+        >>> from sciml.data import ImageData
+        >>> from sciml.modules import DEQClassifier
+        >>> from sciml.networks import DEQ
+        >>> data = ImageData(source="digits", batch_size=4)
+        >>> network = DEQ(**data.sizes, width=8, head=8, groups=2)
+        >>> module = DEQClassifier(network=network, data=data, optimizer=torch.optim.Adam)
+        >>> [term.name for term in module.loss_terms(data.batch(0).to("cpu", torch.float32))]
+        ['data']
     """
 
     def __init__(

@@ -56,6 +56,18 @@ class EquilibriumOperator(CellLaw):
 
     Raises:
         InvalidArgument: For an unknown norm, or more modes than independent snapshots.
+
+    Example:
+        >>> import torch
+        >>> from sciml.data import SnapshotData
+        >>> from sciml.modules import EquilibriumOperator
+        >>> from sciml.networks import EquiNO
+        >>> from sciml.physics.solids import DiskCell
+        >>> data = SnapshotData(cell=DiskCell(2), train=6, val=2, test=2, small=2, batch_size=4)
+        >>> network = EquiNO(modes=4, width=8, depth=2)
+        >>> module = EquilibriumOperator(network=network, data=data, optimizer=torch.optim.Adam)
+        >>> [term.name for term in module.double().loss_terms(data.batch(0))]
+        ['disagreement']
     """
 
     def __init__(

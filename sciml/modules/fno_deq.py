@@ -47,6 +47,18 @@ class SteadyOperator(Supervised):
 
     Raises:
         InvalidArgument: For another kind of network.
+
+    Example:
+        >>> import torch
+        >>> from sciml.data import FieldData
+        >>> from sciml.modules import SteadyOperator
+        >>> from sciml.networks import FNODEQ
+        >>> from sciml.physics.steady import Semilinear
+        >>> data = FieldData(problem=Semilinear(n=20), train=4, val=2, test=2, hard=2, batch_size=2)
+        >>> network = FNODEQ(width=4, hidden=8, modes=4, contraction=0.8)
+        >>> module = SteadyOperator(network=network, data=data, optimizer=torch.optim.Adam)
+        >>> tuple(module.predict_batch(data.batch(0).to("cpu", torch.float32)).shape)
+        (2, 1, 20, 20)
     """
 
     def __init__(

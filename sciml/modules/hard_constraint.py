@@ -63,6 +63,21 @@ class HardConstraintOperator(Supervised):
 
     Raises:
         InvalidArgument: For another kind of network, and numbers that cannot be.
+
+    Example:
+        >>> import torch
+        >>> from sciml.data import EvolutionData
+        >>> from sciml.modules import HardConstraintOperator
+        >>> from sciml.networks import ConstrainedFNO
+        >>> from sciml.physics.constraints import HardConstraint, HeatConstraint
+        >>> from sciml.physics.evolution import Heat
+        >>> problem = Heat(points=24, time_count=6)
+        >>> data = EvolutionData(problem=problem, train=4, val=1, test=1, references=1)
+        >>> layer = HardConstraint(HeatConstraint(problem))
+        >>> network = ConstrainedFNO(layer, functions=4, width=4, hidden=4, modes=2, blocks=1)
+        >>> module = HardConstraintOperator(network=network, data=data, optimizer=torch.optim.Adam)
+        >>> [term.name for term in module.loss_terms(data.batch(0).to("cpu", torch.float32))]
+        ['residual', 'conditions']
     """
 
     def __init__(

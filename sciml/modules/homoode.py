@@ -55,6 +55,18 @@ class HomoODEClassifier(Supervised):
     Raises:
         InvalidArgument: For a network without a flow, data without classes, or combinations that
             do not work.
+
+    Example:
+        >>> import torch
+        >>> from sciml.data import ImageData
+        >>> from sciml.modules import HomoODEClassifier
+        >>> from sciml.networks import HomoODE
+        >>> from sciml.solvers import ODE
+        >>> data = ImageData(source="digits", batch_size=4)
+        >>> network = HomoODE(**data.sizes, width=8, head=8, groups=2, solver=ODE("rk4", steps=2))
+        >>> module = HomoODEClassifier(network=network, data=data, optimizer=torch.optim.Adam)
+        >>> [term.name for term in module.loss_terms(data.batch(0).to("cpu", torch.float32))]
+        ['data']
     """
 
     def __init__(

@@ -6,16 +6,14 @@ A trial solution u = A n + B with a network n is trained on the residual of a PD
 
 where the sum over d dimensions is estimated from a few directions per step (an estimator of
 `sciml.autodiff.estimators`) pushed through the network as Taylor jets; s is the problem's
-`residual_scale`. Options: unbiased losses (the value of r comes from an independent or exact
-sum, its gradient from the sample), dimensions split over ranks with an all-reduced residual,
-adversarial points, residual-adaptive points, gradient enhancement, soft conditions.
+`residual_scale`. Options: unbiased losses (the value of r from an independent or exact sum), ranks
+that share the dimensions, adversarial and adaptive points, gradient enhancement, soft conditions.
 
 Reference: Hu, Shukla, Karniadakis, Kawaguchi, "Tackling the Curse of Dimensionality with PINNs",
 arXiv 2307.12306 (algorithms 1-3); Hutchinson variant arXiv 2312.14499; jets arXiv 2412.00088;
 adversarial training Wang et al. 2022, arXiv 2206.02016; gradient enhancement Yu et al. 2022,
 arXiv 2111.02801; residual-adaptive points Wu et al. 2023, arXiv 2207.10289 (method RAD).
-Departures: the hard constraint's terms are exact instead of sampled (`closed_form`); training
-points come from the domain of dependence (see `sciml.physics.problems.hjb`).
+Departures: exact terms of the hard constraint (`closed_form`); training points as in `hjb`.
 """
 
 from __future__ import annotations
@@ -54,8 +52,7 @@ class SDGDPINN(TrainingMethod):
         problem: The PDE.
         network: Called as `network(x, t, f)`.
         estimator: Draws directions: `SDGD`, `Hutchinson` or `Exact`.
-        optimizer: Makes the optimizer from the parameters, or from the module where its first
-            argument is called `module`.
+        optimizer: Makes the optimizer from the parameters, or from a `module`, its first argument.
         schedule: Makes the learning-rate schedule from the optimizer, stepped every step.
         inputs: What the network sees: "x", "t", names of the problem's features.
         val_estimator: Estimator of the validation residual; None for `estimator`.
@@ -64,15 +61,24 @@ class SDGDPINN(TrainingMethod):
         adversarial_steps: Sign-gradient ascent steps on the points before each step; 0 for none.
         adversarial_size: Size of one ascent step.
         gradient_enhanced: Weight of mean |grad_x r|^2; 0 for none.
-        adaptive_power: Exponent of |r| in the probability of keeping a candidate point; needs
-            `data.candidates` above 1.
+        adaptive_power: Exponent of |r| in the odds of candidates (`data.candidates` > 1).
         dimension_parallel: Whether ranks share the points and split the dimensions.
         compile: Whether to compile the residual.
-        weights: Weights of loss terms by name ("residual", "slope", the problem's conditions)
-            instead of the ones they have.
+        weights: Weights of terms by name ("residual", "slope", conditions) instead of theirs.
 
     Raises:
         InvalidArgument: For combinations that cannot be right.
+
+    Example:
+        >>> import torch
+        >>> from sciml.autodiff import SDGD
+        >>> from sciml.modules import SDGDPINN
+        >>> from sciml.networks import MLP
+        >>> from sciml.physics import Poisson
+        >>> given = {"problem": Poisson(dim=99), "network": MLP(dim=99, width=8), "inputs": ["x"]}
+        >>> module = SDGDPINN(**given, estimator=SDGD(num_dims=4), optimizer=torch.optim.Adam)
+        >>> tuple(module(torch.rand(5, 99)).shape)
+        (5, 1)
     """
 
     def __init__(

@@ -59,6 +59,21 @@ class SolverInTheLoop(Supervised):
 
     Raises:
         InvalidArgument: For settings that do not fit each other.
+
+    Example:
+        >>> import torch
+        >>> from sciml.data import RolloutData
+        >>> from sciml.modules import SolverInTheLoop
+        >>> from sciml.networks import Corrector
+        >>> from sciml.physics.fluids import ForcedBurgers
+        >>> loop = ForcedBurgers(cells=8, ratio=2, warm_up=2)
+        >>> data = RolloutData(
+        ...     problem=loop, train=2, val=1, test=1, steps=6, window=4, restart=0, batch_size=2
+        ... )
+        >>> network = Corrector(channels=2, external=2, width=4, blocks=1)
+        >>> module = SolverInTheLoop(network=network, data=data, optimizer=torch.optim.Adam)
+        >>> tuple(module.predict_batch(data.batch(0).to("cpu", torch.float32)).shape)
+        (2, 4, 2, 8, 8)
     """
 
     def __init__(

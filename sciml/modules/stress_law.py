@@ -35,6 +35,20 @@ class StressLaw(CellLaw):
 
     Raises:
         InvalidArgument: For data without labels, or another number of modes.
+
+    Example:
+        >>> import torch
+        >>> from sciml.data import SnapshotData
+        >>> from sciml.modules import StressLaw
+        >>> from sciml.networks import EquiNO
+        >>> from sciml.physics.solids import DiskCell
+        >>> data = SnapshotData(
+        ...     cell=DiskCell(2), train=6, val=2, test=2, small=2, labels=True, batch_size=4
+        ... )
+        >>> network = EquiNO(modes=3, width=8, depth=2)
+        >>> module = StressLaw(network=network, data=data, optimizer=torch.optim.Adam)
+        >>> [term.name for term in module.double().loss_terms(data.batch(0))]
+        ['stress', 'tangent']
     """
 
     def __init__(

@@ -39,6 +39,18 @@ class Supervised(TrainingMethod):
 
     Raises:
         InvalidArgument: For an unknown loss.
+
+    Example:
+        >>> import torch
+        >>> from sciml.data import FieldData
+        >>> from sciml.modules import Supervised
+        >>> from sciml.networks import FNO
+        >>> from sciml.physics.steady import Semilinear
+        >>> data = FieldData(problem=Semilinear(n=20), train=4, val=2, test=2, hard=2, batch_size=2)
+        >>> network = FNO(width=4, hidden=8, modes=4, blocks=1)
+        >>> module = Supervised(network=network, data=data, optimizer=torch.optim.Adam)
+        >>> [term.name for term in module.loss_terms(data.batch(0).to("cpu", torch.float32))]
+        ['data']
     """
 
     def __init__(

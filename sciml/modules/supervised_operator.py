@@ -56,6 +56,22 @@ class SupervisedOperator(Supervised):
 
     Raises:
         InvalidArgument: For an unknown loss, or an equation on another grid than the output's.
+
+    Example:
+        >>> import tempfile
+        >>> import numpy as np
+        >>> import torch
+        >>> from sciml.data import FieldFiles
+        >>> from sciml.modules import SupervisedOperator
+        >>> from sciml.networks.fields import GridFNO
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     x, y = np.random.rand(2, 20, 8, 8)
+        ...     np.savez(f"{folder}/pairs.npz", x=x, y=y)
+        ...     data = FieldFiles(path=f"{folder}/pairs.npz", batch_size=4)
+        >>> network = GridFNO(data.sizes["fields"], width=4, modes=4, layers=1, hidden=4)
+        >>> module = SupervisedOperator(network=network, data=data, optimizer=torch.optim.Adam)
+        >>> [term.name for term in module.loss_terms(data.batch(0).to("cpu", torch.float32))]
+        ['data']
     """
 
     def __init__(

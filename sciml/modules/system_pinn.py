@@ -9,9 +9,8 @@ w_i. All derivatives of a set of points come from one pass of Taylor arithmetic
 (`sciml.autodiff.multijet`). Unknown constants are trained along; their standard errors come from
 the Gauss-Newton matrix, see `sciml.modules.identified`.
 
-Reference: Raissi, Perdikaris and Karniadakis 2019, "Physics-informed neural networks", J. Comput.
-Phys. 378. Options have files of their own: `adaptive_points` (kept as long as their batch,
-`data.fixed_for`), `balance`, `causal`, `attention`, `marching`.
+Reference: Raissi, Perdikaris and Karniadakis 2019, J. Comput. Phys. 378. Options have files of
+their own: `adaptive_points` (kept with their batch), `balance`, `causal`, `attention`, `marching`.
 """
 
 from __future__ import annotations
@@ -51,33 +50,34 @@ class PINN(TrainingMethod):
     Args:
         problem: The system.
         network: Called as `network(None, None, f)` with the inputs of `Ansatz`.
-        optimizer: Makes the optimizer from the parameters, or from the module where its first
-            argument is called `module`.
+        optimizer: Makes the optimizer from the parameters, or from a `module`, its first argument.
         schedule: Makes the learning-rate schedule from the optimizer, stepped every step.
         data: The data module, which says how many harmonics of periodic variables there are.
-        adaptive_power: Exponent of the residual in the probability of keeping a candidate point;
-            needs `data.candidates` above 1.
+        adaptive_power: Exponent of the residual in the odds of candidates (`data.candidates` > 1).
         weights: Weights of loss terms by name instead of the ones they have.
-        balance: Rule by which weights of terms follow from the terms: none, gradnorm or ntk, see
-            `sciml.modules.weights.balance`.
+        balance: Rule for weights of terms, none, gradnorm or ntk (`sciml.modules.weights.balance`).
         balance_every: Steps between two updates of these weights.
-        causal: Values of eps of `sciml.modules.weights.causal`, one or a rising ladder; true for
-            the ladder of the paper.
+        causal: One eps or a rising ladder (`sciml.modules.weights.causal`); true for the paper's.
         causal_chunks: Parts of time whose weights differ.
         attention: Whether points have multipliers, see `sciml.modules.weights.attention`.
         attention_decay: gamma of these.
         attention_rate: eta of these.
-        windows: Windows of time that are trained one after the other, see
-            `sciml.modules.marching`.
-        sampled: Dimensions of Laplacians that are drawn in every step, see
-            `sciml.physics.systems.sampled_laplacian`; None for all of them.
-        initial: Weights to begin with: those of the network as it comes, or for all its linear
-            layers those of Glorot and Bengio (2010), normal with variance 2 / (inputs + outputs),
-            and zero biases, under which tanh networks see finer structures from the start.
+        windows: Windows of time, trained one after the other (`sciml.modules.marching`).
+        sampled: Dimensions of Laplacians drawn per step (`sampled_laplacian`); None for all.
+        initial: The network's weights as given, or in linear layers those of Glorot and Bengio
+            (2010), with zero biases, under which tanh networks see finer structures at first.
 
     Raises:
-        InvalidArgument, InvalidType: For a system that cannot be right, unknown weights, or options
-            that make no sense for it.
+        InvalidArgument, InvalidType: For a system, weights or options that cannot be right.
+
+    Example:
+        >>> import torch
+        >>> from sciml.modules import PINN
+        >>> from sciml.networks import MLP
+        >>> from sciml.physics.suite import Wave1D
+        >>> pinn = PINN(problem=Wave1D(), network=MLP(dim=0, features=2), optimizer=torch.optim.SGD)
+        >>> tuple(pinn(torch.rand(5, 2))["u"].shape)
+        (5,)
     """
 
     def __init__(

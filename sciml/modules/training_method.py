@@ -33,6 +33,21 @@ class TrainingMethod(LightningModule):
         last_terms: Detached values of the terms of the newest step, by name.
         needs_backward: False where the optimizer makes its own direction from the terms, and a
             backward pass would be for nothing.
+
+    Example:
+        >>> import torch
+        >>> from sciml.modules import TrainingMethod
+        >>> from sciml.optim import LossTerm
+        >>> class LineFit(TrainingMethod):
+        ...     def __init__(self, **settings):
+        ...         super().__init__(**settings)
+        ...         self.network = torch.nn.Linear(1, 1)
+        ...     def loss_terms(self, batch):
+        ...         x, y = batch
+        ...         return [LossTerm("data", self.network(x) - y, 1.0, len(x))]
+        >>> module = LineFit(optimizer=torch.optim.Adam)
+        >>> [term.name for term in module.loss_terms((torch.rand(8, 1), torch.rand(8, 1)))]
+        ['data']
     """
 
     network: nn.Module

@@ -42,6 +42,18 @@ class VariationalOperator(CellLaw):
 
     Raises:
         InvalidArgument: For an unknown functional or another kind of network.
+
+    Example:
+        >>> import torch
+        >>> from sciml.data import SnapshotData
+        >>> from sciml.modules import VariationalOperator
+        >>> from sciml.networks import VPIONet
+        >>> from sciml.physics.solids import DiskCell
+        >>> data = SnapshotData(cell=DiskCell(2), train=6, val=2, test=2, small=2, batch_size=4)
+        >>> network = VPIONet(len(data.solver.mesh.nodes), modes=4, width=8, depth=2)
+        >>> module = VariationalOperator(network=network, data=data, optimizer=torch.optim.Adam)
+        >>> [term.name for term in module.double().loss_terms(data.batch(0))]
+        ['energy']
     """
 
     def __init__(

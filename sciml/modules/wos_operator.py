@@ -54,6 +54,21 @@ class WalkOperator(Supervised):
 
     Raises:
         InvalidArgument: For unknown names, or a network that takes other inputs than the data have.
+
+    Example:
+        >>> import torch
+        >>> from sciml.data import WalkData
+        >>> from sciml.modules import WalkOperator
+        >>> from sciml.networks import WosFNO
+        >>> from sciml.physics.elliptic import StarPoisson
+        >>> data = WalkData(
+        ...     StarPoisson(), batch_size=2, pool=2, nodes=12, control=0, table=16,
+        ...     val_count=2, test_count=2,
+        ... )
+        >>> network = WosFNO(nodes=12, width=4, modes=3, layers=1, hidden=4)
+        >>> module = WalkOperator(network=network, data=data, optimizer=torch.optim.Adam)
+        >>> [term.name for term in module.loss_terms(data.batch(0).to("cpu", torch.float32))]
+        ['data']
     """
 
     def __init__(

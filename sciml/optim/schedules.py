@@ -27,6 +27,12 @@ class Constant:
 
     Attributes:
         warmup: Steps over which the factor rises linearly from 1/(warmup + 1) to 1.
+
+    Example:
+        >>> from sciml.optim import Constant
+        >>> schedule = Constant(warmup=3)
+        >>> [schedule(step, 100) for step in range(5)]
+        [0.25, 0.5, 0.75, 1.0, 1.0]
     """
 
     warmup: int = 0
@@ -58,7 +64,13 @@ class Constant:
 @typed
 @dataclass(frozen=True, kw_only=True)
 class Linear(Constant):
-    """Linear decay to `final` times the learning rate."""
+    """Linear decay to `final` times the learning rate.
+
+    Example:
+        >>> from sciml.optim import Linear
+        >>> [Linear(final=0.5)(step, 100) for step in (0, 50, 100)]
+        [1.0, 0.75, 0.5]
+    """
 
     final: float = 0.0
 
@@ -70,7 +82,13 @@ class Linear(Constant):
 @typed
 @dataclass(frozen=True, kw_only=True)
 class Cosine(Constant):
-    """Half a cosine from the learning rate to `final` times it."""
+    """Half a cosine from the learning rate to `final` times it.
+
+    Example:
+        >>> from sciml.optim import Cosine
+        >>> [round(Cosine()(step, 100), 3) for step in (0, 25, 50, 100)]
+        [1.0, 0.854, 0.5, 0.0]
+    """
 
     final: float = 0.0
 
@@ -82,7 +100,13 @@ class Cosine(Constant):
 @typed
 @dataclass(frozen=True, kw_only=True)
 class Exponential(Constant):
-    """Geometric decay that ends at `final` times the learning rate."""
+    """Geometric decay that ends at `final` times the learning rate.
+
+    Example:
+        >>> from sciml.optim import Exponential
+        >>> [round(Exponential(final=0.01)(step, 100), 3) for step in (0, 50, 100)]
+        [1.0, 0.1, 0.01]
+    """
 
     final: float = 0.01
 
@@ -111,6 +135,16 @@ class Refined(Constant):
         law: `adam`, for the 1-norm of optimizers that scale every coordinate, or `sgd`, for the
             2-norm.
         smoothing: Width of the running median as a share of the run.
+
+    Example:
+        >>> import tempfile
+        >>> import numpy as np
+        >>> from sciml.optim import Refined
+        >>> with tempfile.TemporaryDirectory() as run:  # as callbacks=gradient_norm writes it
+        ...     np.save(f"{run}/gradient_norm.npy", np.ones((100, 2)))
+        ...     schedule = Refined(gradients=run)
+        >>> [round(schedule(step, 100), 2) for step in (0, 50, 100)]  # constant norms: linear decay
+        [1.0, 0.49, 0.0]
     """
 
     gradients: str | None = None

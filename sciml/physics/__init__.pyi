@@ -3,7 +3,8 @@ from .pde import PDE, Fields, Points
 from .problems.biharmonic import Biharmonic
 from .problems.black_scholes import BlackScholesBarenblatt
 from .problems.evolution_box import Heat, LogFokkerPlanck
-from .problems.hjb import HJBLQG, HJBLinear, HJBRosenbrock
+from .problems.hjb import HJBLQG, HJBRosenbrock
+from .problems.hjb_linear import HJBLinear
 from .problems.poisson_box import PoissonBox
 from .problems.schrodinger import HarmonicOscillator
 from .problems.semilinear import SemilinearHeat, SemilinearSineGordon

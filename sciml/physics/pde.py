@@ -26,6 +26,13 @@ class Points:
         x: Space coordinates `(N, d)`.
         t: Time `(N, 1)`, or None for a static problem.
         source: Right-hand side at the points `(N,)`, or None.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics import Points
+        >>> p = Points(x=torch.rand(8, 3), t=torch.rand(8, 1)).to(torch.float64)
+        >>> tuple(p.x.shape), tuple(p.t.shape), p.source, p.x.dtype
+        ((8, 3), (8, 1), None, torch.float64)
     """
 
     x: Tensor
@@ -59,6 +66,15 @@ class Fields:
         trace: Sum over the second-order part `sum_j a_j d_j^2 u` (the Laplacian unless
             `PDE.diffusion` says otherwise), or the bilaplacian where `PDE.order` is 4; `(N,)`.
             May be a stochastic estimate.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics import Fields, Points, Poisson
+        >>> problem = Poisson(dim=3)
+        >>> p = problem.sample(4, torch.Generator().manual_seed(0))
+        >>> zero = Fields(torch.zeros(4), trace=torch.zeros(4))  # u and its Laplacian
+        >>> bool(torch.equal(problem.residual(zero, p), -p.source))
+        True
     """
 
     def __init__(
@@ -149,6 +165,20 @@ class PDE:
             that sampled components may stand in for it.
         mixes_points: Whether the residual of a point depends on other points of the batch, as an
             integral over the batch does.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics import PDE, Fields, Points
+        >>> class Membrane(PDE):  # Laplacian u = -1 in the unit square
+        ...     def residual(self, u, p):
+        ...         return u.laplacian + 1
+        ...     def sample(self, n, generator):
+        ...         return Points(torch.rand(n, self.dim, generator=generator))
+        ...     def lift(self, x, t):  # u = A n vanishes on the boundary
+        ...         return (x * (1 - x)).prod(1, keepdim=True), None
+        >>> membrane = Membrane(dim=2)
+        >>> tuple(membrane.sample(5, torch.Generator().manual_seed(0)).x.shape)
+        (5, 2)
     """
 
     time_dependent: bool = False

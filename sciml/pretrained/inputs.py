@@ -80,8 +80,16 @@ def operator_inputs(
             or the domain does not lie inside its box.
 
     Example:
-        >>> found = operator_inputs(operator, Polygon([[0, 0], [4, 0], [0, 3]]), problem)
+        >>> import sciml
+        >>> from sciml.physics import Dirichlet
+        >>> from sciml.physics.geometry import Ellipse
+        >>> from sciml.pretrained.inputs import operator_inputs
+        >>> operator = sciml.load_pretrained("wos_poisson2d")
+        >>> far = Ellipse((4.0, 3.6), center=(10.0, 0.0))  # is moved and scaled
+        >>> found = operator_inputs(operator, far, Dirichlet(boundary=lambda x, i: x[0] / 10 - 1))
         >>> u = operator.predict(**found.inputs)["value"]  # at found.points
+        >>> tuple(u.shape), tuple(found.points.shape)
+        ((1, 44, 44), (1, 1936, 2))
     """
     known, arguments = operator.spec["inputs"], operator.spec["arguments"]
     cloud, dim = "points" in known, int(arguments.get("dim", 2))

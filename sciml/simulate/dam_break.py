@@ -23,6 +23,12 @@ class DamBreak(FlowSimulation):
 
     Raises:
         InvalidArgument: For a column that the box does not hold.
+
+    Example:
+        >>> from sciml.simulate import DamBreak
+        >>> scene = DamBreak(grid=16, steps=10)
+        >>> scene.flow().shape  # `scene.run(folder)` simulates, as `sciml simulate dam_break` does
+        (32, 16)
     """
 
     grid: int = setting(64, "cells per metre")

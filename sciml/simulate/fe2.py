@@ -58,6 +58,12 @@ class FE2(Simulation):
 
     Raises:
         InvalidArgument: For settings that do not fit each other.
+
+    Example:
+        >>> from sciml.simulate import FE2
+        >>> run = FE2(case="plate", micro="material", mesh=1)
+        >>> run.structure().name  # `run.run(folder)` solves, as `sciml simulate fe2` does
+        'plate'
     """
 
     case: str = setting("plate", "structure", tuple(STRUCTURES))

@@ -43,6 +43,11 @@ class FlowSimulation(Simulation):
 
     Raises:
         InvalidArgument: For settings that cannot be.
+
+    Example:
+        >>> from sciml.simulate import FlowSimulation, Wake
+        >>> isinstance(Wake(), FlowSimulation), Wake(grid=16).flow().shape
+        (True, (48, 16))
     """
 
     solver: str = setting("multigrid", "pressure solver", NAMES)

@@ -46,7 +46,9 @@ class MacroSolver:
         say: Takes a line per step.
 
     Example:
-        >>> solver = MacroSolver(plate(), OperatorMicro(sciml.load_pretrained("equino_disk")))
+        >>> from sciml.physics.solids import EQUINO_MATRIX, plate
+        >>> from sciml.simulate import MacroSolver, MaterialMicro
+        >>> solver = MacroSolver(plate(), MaterialMicro(EQUINO_MATRIX))  # or an OperatorMicro
         >>> solver.solve().steps[-1].iterations
         4
     """

@@ -24,6 +24,18 @@ class MacroState:
         stress: `(P, 3)`.
         tangent: `(P, 3, 3)`.
         micro: Arrays `(P, ...)` of the micro state by name.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from sciml.physics.solids import EQUINO_MATRIX, plate
+        >>> from sciml.simulate import MacroSolver, MacroState, MaterialMicro
+        >>> state = MacroSolver(plate(), MaterialMicro(EQUINO_MATRIX)).solve().state
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     state.save(Path(folder, "state.npz"))
+        ...     again = MacroState.load_file(Path(folder, "state.npz"))
+        >>> state.load, bool((again.displacement == state.displacement).all())
+        (1.0, True)
     """
 
     load: float
@@ -132,6 +144,13 @@ class MacroSolution:
         complete: Whether the full load was reached.
         seconds: Time of the whole, and of the micro calls.
         calls: Micro calls.
+
+    Example:
+        >>> from sciml.physics.solids import EQUINO_MATRIX, plate
+        >>> from sciml.simulate import MacroSolver, MaterialMicro
+        >>> solution = MacroSolver(plate(), MaterialMicro(EQUINO_MATRIX), steps=2).solve()
+        >>> solution.complete, [step.load for step in solution.steps], solution.failures
+        (True, [0.5, 1.0], [])
     """
 
     state: MacroState

@@ -37,6 +37,15 @@ class MicroResponse(NamedTuple):
         state: At the end of the step, arrays `(P, ...)` by name.
         status: `(P,)`, see `sciml.solvers.Status`.
         nearby: What the one who answered may want to know again when it is asked close by.
+
+    Example:
+        >>> import numpy as np
+        >>> from sciml.physics.solids import EQUINO_MATRIX
+        >>> from sciml.simulate import MaterialMicro
+        >>> micro = MaterialMicro(EQUINO_MATRIX)
+        >>> response = micro.respond(np.array([[0.02, 0.0, 0.0]]), micro.virgin(1))
+        >>> response.stress.shape, response.tangent.shape, response.status.tolist()
+        ((1, 3), (1, 3, 3), [0])
     """
 
     stress: np.ndarray
@@ -51,6 +60,21 @@ class Micro(Protocol):
 
     Attributes:
         box: Strains within [-box, box]^3 are those it was made for; infinite for physics.
+
+    Example:
+        >>> import numpy as np
+        >>> from sciml.simulate import Micro, MicroResponse
+        >>> class Linear:  # plane strain with one modulus for everything
+        ...     box = float("inf")
+        ...     def virgin(self, points):
+        ...         return {}
+        ...     def respond(self, strain, state, near=None):
+        ...         tangent = np.broadcast_to(1000.0 * np.eye(3), (len(strain), 3, 3))
+        ...         solved = np.zeros(len(strain), int)
+        ...         return MicroResponse(1000.0 * strain, tangent, state, solved)
+        >>> micro: Micro = Linear()
+        >>> micro.respond(np.array([[0.01, 0.0, 0.0]]), {}).stress.tolist()
+        [[10.0, 0.0, 0.0]]
     """
 
     box: float
@@ -80,6 +104,14 @@ class OperatorMicro:
 
     Raises:
         InvalidArgument: For a model with other inputs or outputs.
+
+    Example:
+        >>> import numpy as np
+        >>> import sciml
+        >>> from sciml.simulate import OperatorMicro
+        >>> micro = OperatorMicro(sciml.load_pretrained("equino_disk"))
+        >>> micro.respond(np.array([[0.02, 0.0, 0.0]]), micro.virgin(1)).tangent.shape
+        (1, 3, 3)
     """
 
     def __init__(self, model: PretrainedOperator, *, symmetric: bool = False) -> None:
@@ -121,6 +153,14 @@ class CellMicro:
     Args:
         solver: Of the cell.
         workers: Processes that solve cells.
+
+    Example:
+        >>> import numpy as np
+        >>> from sciml.physics.solids import DiskCell
+        >>> from sciml.simulate import CellMicro
+        >>> micro = CellMicro(DiskCell(2).solver())
+        >>> micro.respond(np.array([[0.02, 0.0, 0.0]]), micro.virgin(1)).status.tolist()
+        [0]
     """
 
     def __init__(self, solver: RVESolver, *, workers: int = 1) -> None:
@@ -213,6 +253,15 @@ class MaterialMicro:
 
     Args:
         material: Elastic or with a history.
+
+    Example:
+        >>> import numpy as np
+        >>> from sciml.physics.solids import LinearElastic
+        >>> from sciml.simulate import MaterialMicro
+        >>> micro = MaterialMicro(LinearElastic.from_young(210e3, 0.3))
+        >>> found = micro.respond(np.array([[0.001, 0.0, 0.0]]), micro.virgin(1))
+        >>> found.stress.round().tolist()
+        [[283.0, 121.0, 0.0]]
     """
 
     def __init__(self, material: Material) -> None:

@@ -66,6 +66,18 @@ class PressureSolvers:
         InvalidArgument: For an unknown name, a tolerance that is none, a model that is no
             preconditioner, or one for another dimension.
         PretrainedError: If there is no such model.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.fluids import WakeFlow
+        >>> from sciml.simulate import PressureSolvers
+        >>> solvers = PressureSolvers("multigrid", dim=2)
+        >>> solvers.choose()
+        'multigrid'
+        >>> flow = WakeFlow(shape=(16, 8), spacing=0.125)
+        >>> _, projection = flow.step(flow.start(), 0.05, solvers)
+        >>> projection.solution.status.tolist()
+        [0]
     """
 
     def __init__(

@@ -36,7 +36,20 @@ def setting(default: Any, text: str, choices: Sequence[str] = ()) -> Any:
 
 @dataclass(frozen=True)
 class Simulation(ABC):
-    """Base of all simulations."""
+    """Base of all simulations.
+
+    Example:
+        >>> from dataclasses import dataclass
+        >>> from pathlib import Path
+        >>> from sciml.simulate import Simulation, setting
+        >>> @dataclass(frozen=True)
+        ... class Decay(Simulation):
+        ...     steps: int = setting(10, "time steps")
+        ...     def run(self, folder, say=print):
+        ...         return {"value": 0.5**self.steps}
+        >>> Decay(steps=2).run(Path("results"))
+        {'value': 0.25}
+    """
 
     @abstractmethod
     def run(self, folder: Path, say: Callable[[str], None] = print) -> dict[str, float]:

@@ -27,6 +27,12 @@ class Smoke(FlowSimulation):
 
     Raises:
         InvalidArgument: For settings that cannot be.
+
+    Example:
+        >>> from sciml.simulate import Smoke
+        >>> scene = Smoke(grid=16, steps=10)
+        >>> scene.flow().shape  # `scene.run(folder)` simulates, as `sciml simulate smoke` does
+        (16, 16)
     """
 
     steps: int = setting(300, "time steps")

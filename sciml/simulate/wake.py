@@ -25,6 +25,12 @@ class Wake(FlowSimulation):
 
     Raises:
         InvalidArgument: For settings that cannot be.
+
+    Example:
+        >>> from sciml.simulate import Wake
+        >>> scene = Wake(grid=16, steps=10, reynolds=100.0)
+        >>> scene.flow().shape  # `scene.run(folder)` simulates, as `sciml simulate wake` does
+        (48, 16)
     """
 
     grid: int = setting(64, "cells per unit of length, the height of the channel")

@@ -121,6 +121,8 @@ class TsallisINF(Bandit):
         seed: Of the choices.
 
     Example:
+        >>> import torch
+        >>> from sciml.solvers.bandits import TsallisINF
         >>> bandit = TsallisINF(2)
         >>> for _ in range(300):
         ...     arm = bandit.choose()

@@ -22,6 +22,7 @@ def parts_of(count: int, each: int) -> list[slice]:
     """Return slices of a batch of `count` problems with `each` unknowns, one at least in each.
 
     Example:
+        >>> from sciml.solvers.batch_parts import parts_of
         >>> parts_of(5, 2**18)
         [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
     """

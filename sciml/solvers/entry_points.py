@@ -91,6 +91,15 @@ def root(
     Raises:
         ConvergenceError: Under `raise`, if a problem was not solved.
         InvalidArgument: If shapes do not fit or the layout is ambiguous.
+
+    Example:
+        >>> import torch
+        >>> from sciml.solvers import root
+        >>> a = torch.tensor([[2.0], [9.0]], requires_grad=True)
+        >>> found = root(lambda x, a: x**2 - a, torch.ones(2, 1), (a,), on_failure="raise")
+        >>> found.value.sum().backward()  # the implicit derivative, 1 / (2 sqrt(a))
+        >>> [round(v, 4) for v in a.grad[:, 0].tolist()]
+        [0.3536, 0.1667]
     """
     tags = {"symmetric": symmetric, "positive_definite": positive_definite}
     return solve_problem(
@@ -220,6 +229,16 @@ def linear_solve(
 
     Raises:
         ConvergenceError: Under `raise`, if a problem was not solved.
+
+    Example:
+        >>> import torch
+        >>> from sciml.solvers import CG, linear_solve
+        >>> a, b = torch.tensor([[2.0, -1.0], [-1.0, 2.0]]), torch.tensor([[1.0, 0.0]])
+        >>> found = linear_solve(
+        ...     lambda x: x @ a, b, linear=CG(), on_failure="raise", symmetric=True
+        ... )
+        >>> [round(v, 4) for v in found.value[0].tolist()]
+        [0.6667, 0.3333]
     """
     name = f"'{name_of(product)}', the product of a linear solve,"
     check_call(name, product, "(x, *theta)", b, *theta)

@@ -29,6 +29,14 @@ class Rows:
 
     Args:
         ndim: Number of leading axes that count problems; 0 is one single problem.
+
+    Example:
+        >>> import torch
+        >>> from sciml.solvers import Rows, root
+        >>> a = torch.tensor([[2.0, 9.0], [16.0, 25.0]])
+        >>> found = root(lambda x: x**2 - a, torch.ones(2, 2), layout=Rows(2), on_failure="raise")
+        >>> tuple(found.status.shape)  # two leading axes: four problems of one unknown each
+        (2, 2)
     """
 
     def __init__(self, ndim: int = 1) -> None:
@@ -125,6 +133,17 @@ class Segments:
     Raises:
         InvalidType: If `index` is not a vector of integers.
         InvalidArgument: If an entry lies outside `[0, count)`.
+
+    Example:
+        >>> import torch
+        >>> from sciml.solvers import Segments, root
+        >>> graph = torch.tensor([0, 0, 1])  # nodes 0 and 1 belong to graph 0, node 2 to graph 1
+        >>> a = torch.tensor([[1.0], [4.0], [9.0]])
+        >>> found = root(
+        ...     lambda x: x**2 - a, torch.ones(3, 1), layout=Segments(graph, 2), on_failure="raise"
+        ... )
+        >>> [round(v, 3) for v in found.value[:, 0].tolist()], tuple(found.status.shape)
+        ([1.0, 2.0, 3.0], (2,))
     """
 
     @takes(index=integers, count=count_, per_column=flag)

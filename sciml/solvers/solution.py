@@ -18,7 +18,16 @@ POLICIES = ("raise", "warn", "mask", "best")
 
 
 class Status(IntEnum):
-    """How a problem ended."""
+    """How a problem ended.
+
+    Example:
+        >>> import torch
+        >>> from sciml.solvers import FixedPointIteration, Status, fixed_point
+        >>> few = FixedPointIteration(max_iter=3)
+        >>> found = fixed_point(torch.cos, torch.zeros(1, 1), solver=few, on_failure="best")
+        >>> Status(found.status.item()).name
+        'MAX_ITER'
+    """
 
     RUNNING = -1
     CONVERGED = 0
@@ -66,6 +75,14 @@ class Outcome:
             solvers that were asked to share theirs.
         stage: Of a cascade of solvers: `(*P)` integers, the place of the one that each problem
             ended with; None for a single solver.
+
+    Example:
+        >>> import torch
+        >>> from sciml.solvers import CG, Operator, Rows
+        >>> double = Operator(lambda x: 2 * x, None, torch.zeros(1, 3), Rows(), symmetric=True)
+        >>> outcome = CG()(double, torch.ones(1, 3))
+        >>> outcome.value.tolist(), outcome.iterations.tolist()
+        ([[0.5, 0.5, 0.5]], [1])
     """
 
     value: Tensor
@@ -98,6 +115,14 @@ class Solution:
             calls of the function on the whole batch; `stage`, from a cascade of linear solvers:
             `(*P)`, the place of the one that each problem ended with, above 0 after a fall-back.
         adjoint: The newest linear solve of the derivative, filled by the backward pass.
+
+    Example:
+        >>> import torch
+        >>> from sciml.solvers import root
+        >>> a = torch.tensor([[4.0], [-1.0]])  # the second has no root
+        >>> found = root(lambda x: x**2 - a, torch.ones(2, 1), on_failure="best")
+        >>> found.converged.tolist(), round(found.value[0].item(), 3)
+        ([True, False], 2.0)
     """
 
     value: Any

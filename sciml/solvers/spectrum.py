@@ -47,6 +47,15 @@ def spectral_radius(
 
     Returns:
         `(*P)`; from below, as a rule; NaN where the Jacobian is not finite.
+
+    Example:
+        >>> import torch
+        >>> from sciml.solvers import spectral_radius
+        >>> matrix = torch.diag(torch.tensor([0.9, 0.1]))
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> radius = spectral_radius(lambda x: x @ matrix, torch.zeros(1, 2), generator=generator)
+        >>> round(radius.item(), 2)
+        0.9
     """
     layout, x = layout_for(x, layout), _ready(function, x, theta)
     with torch.autocast(x.device.type, enabled=False):

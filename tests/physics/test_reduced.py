@@ -8,7 +8,8 @@ from sciml.autodiff.streams import Streams
 from sciml.networks.pointwise.mlp import MLP
 from sciml.networks.pointwise.trial import TrialSolution
 from sciml.physics.problems.black_scholes import BlackScholesBarenblatt
-from sciml.physics.problems.hjb import HJBLQG, HJBLinear, HJBRosenbrock
+from sciml.physics.problems.hjb import HJBLQG, HJBRosenbrock
+from sciml.physics.problems.hjb_linear import HJBLinear
 from sciml.physics.problems.schrodinger import HarmonicOscillator
 from sciml.physics.problems.semilinear import SemilinearHeat, SemilinearSineGordon
 from sciml.physics.problems.semilinear_allen_cahn import SemilinearAllenCahn

@@ -13,7 +13,8 @@ from sciml.autodiff import TimeDirection, one_hot, push
 from sciml.errors import InvalidArgument
 from sciml.physics.pde import Fields
 from sciml.physics.problems.black_scholes import BlackScholesBarenblatt
-from sciml.physics.problems.hjb import HJBLQG, HJBLinear, HJBRosenbrock
+from sciml.physics.problems.hjb import HJBLQG, HJBRosenbrock
+from sciml.physics.problems.hjb_linear import HJBLinear
 from sciml.physics.problems.schrodinger import HarmonicOscillator
 from sciml.physics.problems.semilinear import SemilinearHeat, SemilinearSineGordon
 from sciml.physics.problems.semilinear_allen_cahn import SemilinearAllenCahn

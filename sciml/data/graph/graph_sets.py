@@ -42,6 +42,14 @@ class GraphSet(StepData):
 
     Raises:
         InvalidArgument: For an impossible batch size or an empty part.
+
+    Example:
+        >>> from sciml.data import GraphSet
+        >>> from sciml.physics.graphs import Chains
+        >>> data = GraphSet(source=Chains(chains=3, length=10))
+        >>> batch = data.batch(0)
+        >>> {name: tuple(value.shape) for name, value in batch.inputs.items()}
+        {'x': (60, 2), 'edge_index': (2, 54), 'edge_attr': (54, 1), 'batch': (60,)}
     """
 
     def __init__(
@@ -152,6 +160,13 @@ class GraphFolds(GraphSet):
 
     Raises:
         InvalidArgument: For a fold or share that cannot be.
+
+    Example:
+        >>> from sciml.data import GraphFolds
+        >>> from sciml.physics.graphs import MotifSet
+        >>> data = GraphFolds(source=MotifSet(count=40), folds=4, fold=0, batch_size=8)
+        >>> len(data.batch(0).target), data.names
+        (8, ('ring', 'wheel', 'bipartite', 'prism'))
     """
 
     def __init__(

@@ -50,6 +50,14 @@ class GraphData(StepData):
 
     Raises:
         InvalidArgument: For sizes that cannot be, or changes the task does not know.
+
+    Example:
+        >>> from sciml.data import GraphData
+        >>> from sciml.physics.graphs import ResistorNetwork
+        >>> data = GraphData(task=ResistorNetwork(), train_sizes=(10, 10), graphs=4)
+        >>> batch = data.batch(0)
+        >>> tuple(batch.inputs["x"].shape), tuple(batch.target.shape)  # four graphs of ten nodes
+        ((40, 2), (40, 1))
     """
 
     def __init__(

@@ -42,6 +42,18 @@ class TUFolder:
 
     Raises:
         InvalidArgument: If files are missing or do not fit together.
+
+    Example:
+        >>> import tempfile
+        >>> import numpy as np
+        >>> from sciml.data import TUFolder
+        >>> with tempfile.TemporaryDirectory() as root:  # two graphs with an edge each
+        ...     np.savetxt(f"{root}/TINY_A.txt", [[1, 2], [2, 1], [3, 4], [4, 3]], "%d", ", ")
+        ...     np.savetxt(f"{root}/TINY_graph_indicator.txt", [1, 1, 2, 2], "%d")
+        ...     np.savetxt(f"{root}/TINY_graph_labels.txt", [0, 1], "%d")
+        ...     folder = TUFolder(name="TINY", root=root)
+        >>> len(folder.graphs()), folder.names
+        (2, ('0', '1'))
     """
 
     kind, level = "classification", "graph"

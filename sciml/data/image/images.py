@@ -58,6 +58,13 @@ class ImageData(StepData):
 
     Raises:
         InvalidArgument: For files that are missing or damaged, or settings that cannot be.
+
+    Example:
+        >>> from sciml.data import ImageData
+        >>> data = ImageData(source="digits", batch_size=16, shift=1.0)
+        >>> batch = data.batch(0)
+        >>> tuple(batch.inputs["image"].shape), tuple(batch.target.shape), data.sizes["classes"]
+        ((16, 1, 8, 8), (16,), 10)
     """
 
     kind = "classification"

@@ -27,7 +27,14 @@ def open_source(path: str | Path) -> Source:
             it cannot be read.
 
     Example:
-        >>> open_source("darcy_train_16.pt").arrays["x"].rows([3, 0]).shape
+        >>> import tempfile
+        >>> import torch
+        >>> from sciml.data.readers import open_source
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     torch.save({"x": torch.rand(20, 16, 16)}, f"{folder}/darcy.pt")
+        ...     source = open_source(f"{folder}/darcy.pt")
+        ...     shape = source.arrays["x"].rows([3, 0]).shape
+        >>> tuple(shape)
         (2, 16, 16)
     """
     path = Path(path)

@@ -66,6 +66,16 @@ class EvolutionData(StepData):
     Raises:
         InvalidArgument: For sizes that cannot be, and a file that is not of this problem.
         ConvergenceError: If the problem's solver fails.
+
+    Example:
+        >>> from sciml.data import EvolutionData
+        >>> from sciml.physics.evolution import Heat
+        >>> data = EvolutionData(
+        ...     problem=Heat(points=24, time_count=6), train=4, val=1, test=2, references=2,
+        ...     batch_size=2,
+        ... )
+        >>> tuple(data.batch(0).inputs["field"].shape), tuple(data.test_chunk(0).target.shape)
+        ((2, 1, 24), (2, 5, 24))
     """
 
     @takes(problem=made("times", "grids", "channels", what="a problem of sciml.physics.evolution"))

@@ -48,6 +48,16 @@ class Trajectories:
         grids: Coordinates per direction of space.
         count: Samples in the file, read or not.
         attributes: Numbers stored in the file's root by name (`Nu`, `beta`, ...).
+
+    Example:
+        >>> import torch
+        >>> from sciml.data import Trajectories
+        >>> made = Trajectories(
+        ...     layout="tensor", inputs=torch.rand(4, 1, 16), values=torch.rand(4, 5, 16),
+        ...     times=torch.linspace(0, 1, 5), grids=(torch.linspace(0, 1, 16),), count=4,
+        ... )
+        >>> made.layout, tuple(made.values.shape)
+        ('tensor', (4, 5, 16))
     """
 
     layout: Layout

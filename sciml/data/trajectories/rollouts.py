@@ -44,6 +44,16 @@ class RolloutData(StepData):
 
     Raises:
         InvalidArgument: For counts that cannot be.
+
+    Example:
+        >>> from sciml.data import RolloutData
+        >>> from sciml.physics.fluids import ForcedBurgers
+        >>> data = RolloutData(
+        ...     problem=ForcedBurgers(cells=8, ratio=2, warm_up=2),
+        ...     train=2, val=1, test=1, steps=6, window=3, restart=0, batch_size=2,
+        ... )
+        >>> {name: tuple(value.shape) for name, value in data.batch(0).inputs.items()}
+        {'state': (2, 2, 8, 8), 'source': (2, 2, 8, 8), 'external': (2, 3, 2, 8, 8)}
     """
 
     kind = "regression"

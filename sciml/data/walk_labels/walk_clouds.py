@@ -44,6 +44,17 @@ class WalkClouds(WalkData):
 
     Raises:
         InvalidArgument: For settings that do not fit.
+
+    Example:
+        >>> from sciml.data import WalkClouds
+        >>> from sciml.physics.elliptic import StarPoisson
+        >>> data = WalkClouds(
+        ...     StarPoisson(), interior=20, boundary=10, batch_size=2, pool=2, control=0, table=16,
+        ...     val_count=2, test_count=2,
+        ... )
+        >>> batch = data.batch(0)
+        >>> tuple(batch.inputs["points"].shape), tuple(batch.target.shape)
+        ((2, 30, 2), (2, 30))
     """
 
     def __init__(

@@ -1,8 +1,7 @@
 """Elliptic problems whose labels are walks on spheres made in the step that uses them.
 
-Inputs are fields on a grid (`sciml.physics.elliptic.elliptic_grid`), the target what a few walks
-from every node inside the domain found, with the mask of these nodes in `extra`. No solution is
-computed in advance and none is stored: the noise of the labels averages out over the steps.
+Inputs are fields on a grid (`sciml.physics.elliptic.elliptic_grid`); targets, with their mask in
+`extra`, are what a few walks from inner nodes found. Their noise averages out: nothing is stored.
 
     training    domains from a pool, or fresh ones; fields, walks and noise fresh in every step
     validation  two independent halves of walks per node: their product measures the true error
@@ -46,10 +45,8 @@ class WalkData(StepData):
         pool: Domains made once, before the first step; 0 for fresh ones in every step.
         nodes: Points of the grid per axis.
         half: Half the side of the grid's box.
-        walks: Walks per node and step; even numbers start in opposite pairs; 0 for no labels, where
-            the objective needs none.
-        control: Degree of the polynomial that is subtracted, see
-            `sciml.physics.walks.control_variate`; 0 for none.
+        walks: Walks per node and step; even numbers start in opposite pairs; 0 for no labels.
+        control: Degree of the polynomial of `sciml.physics.walks.control_variate`; 0 for none.
         eps: Distance from the boundary at which walks end, of the size of the domain.
         max_steps: Longer walks are projected to the boundary.
         table: Points per axis of the distance tables in which walks move; 0 for exact distances.
@@ -62,11 +59,16 @@ class WalkData(StepData):
         fixed_for: Steps for which a batch stays the same.
 
     Attributes:
-        walked: What the walks of the last training batch did: "seconds" they took, "steps" of a
-            walk, "truncated" share.
+        walked: Of the last training batch: "seconds", mean "steps" of a walk, "truncated" share.
 
     Raises:
         InvalidArgument: For settings that do not fit.
+
+    Example:
+        >>> from sciml.data import WalkData
+        >>> from sciml.physics.elliptic import StarPoisson
+        >>> WalkData(StarPoisson(), pool=2, nodes=12, control=0, table=16).input_names
+        ['sdf', 'boundary', 'source']
     """
 
     kind = "regression"

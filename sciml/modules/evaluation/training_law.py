@@ -33,6 +33,13 @@ class TrainingLaw:
         inner: Least distance from the centre, 0 where there is no hole.
         outer: Greatest distance.
         usual: Distances between which 98 % of the points lie.
+
+    Example:
+        >>> from sciml.modules import TrainingLaw
+        >>> from sciml.physics import PoissonBox
+        >>> law = TrainingLaw(PoissonBox(dim=2))
+        >>> [round(v, 1) for v in law.centre.tolist()]
+        [0.5, 0.5]
     """
 
     def __init__(self, problem: PDE, t: float | None = None) -> None:

@@ -183,9 +183,11 @@ class EquiNO(nn.Module):
     Shapes: strain `(N, 3)`, (exx, eyy, gxy) with engineering shear, to stress `(N, 3)`.
 
     Example:
+        >>> import sciml
         >>> law = sciml.load_pretrained("equino_rve1")
         >>> found = law.predict(strain=[[0.02, 0.0, 0.0]])
-        >>> found["stress"], found["tangent"]  # (1, 3) and (1, 3, 3)
+        >>> tuple(found["stress"].shape), tuple(found["tangent"].shape)
+        ((1, 3), (1, 3, 3))
     """
 
     def __init__(

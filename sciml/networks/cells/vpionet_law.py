@@ -59,6 +59,14 @@ class VPIONet(nn.Module):
         scale: Factor on the sum; 1e-4 as published, which makes the first thousand steps slow.
 
     Shapes: strain `(n, 3)` to displacement `(n, N, 2)`.
+
+    Example:
+        >>> import torch
+        >>> from sciml.networks import VPIONet
+        >>> network = VPIONet(nodes=9, modes=4, width=8, depth=2)
+        >>> network.place(torch.rand(9, 2), torch.zeros(9))
+        >>> tuple(network(torch.zeros(5, 3)).shape)  # displacements at the nodes of 5 cells
+        (5, 9, 2)
     """
 
     def __init__(

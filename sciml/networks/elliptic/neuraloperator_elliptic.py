@@ -60,6 +60,16 @@ class NeuralopGrid(nn.Module):
     Raises:
         InvalidArgument: For a model or option that the library does not have, or refuses.
         MissingPackage: Without the library.
+
+    Example:
+        >>> import torch
+        >>> from sciml.networks import NeuralopGrid
+        >>> small = {"n_modes": [4, 4], "hidden_channels": 4, "n_layers": 1}
+        >>> network = NeuralopGrid(nodes=16, options=small)
+        >>> x = torch.linspace(-1.5, 1.5, 16)
+        >>> disk = (x[:, None] ** 2 + x**2).sqrt()[None] - 1.0  # signed distance
+        >>> tuple(network(disk, torch.zeros(1, 16, 16), torch.ones(1, 16, 16)).shape)
+        (1, 16, 16)
     """
 
     def __init__(
@@ -186,6 +196,16 @@ class NeuralopCloud(nn.Module):
     Raises:
         InvalidArgument: For a model or option that the library does not have, or refuses.
         MissingPackage: Without the library.
+
+    Example:
+        >>> import torch
+        >>> from sciml.networks import NeuralopCloud
+        >>> small = {"fno_n_modes": [4, 4], "fno_hidden_channels": 8, "fno_n_layers": 1}
+        >>> network = NeuralopCloud(nodes=12, options=small)
+        >>> points = torch.rand(1, 30, 2) - 0.5
+        >>> zero = torch.zeros(1, 30)
+        >>> tuple(network(points, zero, zero - 0.1, zero + 1.0).shape)
+        (1, 30)
     """
 
     def __init__(

@@ -84,6 +84,15 @@ class WosFNO(nn.Module):
 
     Raises:
         InvalidArgument: For settings out of range.
+
+    Example:
+        >>> import torch
+        >>> from sciml.networks import WosFNO
+        >>> network = WosFNO(nodes=16, width=4, modes=4, layers=1, hidden=4)
+        >>> x = torch.linspace(-1.5, 1.5, 16)
+        >>> disk = (x[:, None] ** 2 + x**2).sqrt()[None] - 1.0  # signed distance
+        >>> tuple(network(disk, torch.zeros(1, 16, 16), torch.ones(1, 16, 16)).shape)
+        (1, 16, 16)
     """
 
     def __init__(

@@ -59,6 +59,17 @@ class WosGINO(nn.Module):
 
     Raises:
         InvalidArgument: For a grid too small for the splines.
+
+    Example:
+        >>> import torch
+        >>> from sciml.networks import WosGINO
+        >>> network = WosGINO(nodes=12, width=4, modes=3, layers=1, hidden=4)
+        >>> angle = torch.linspace(0, 6.0, 20)
+        >>> rim = torch.stack([angle.cos(), angle.sin()], -1)
+        >>> points = torch.cat([0.5 * rim, rim])[None]
+        >>> distance = torch.cat([torch.full((20,), -0.5), torch.zeros(20)])[None]
+        >>> tuple(network(points, points[..., 0], distance, torch.ones(1, 40)).shape)
+        (1, 40)
     """
 
     def __init__(

@@ -40,6 +40,18 @@ class CloudOperator(nn.Module):
     Raises:
         InvalidArgument: For sizes that cannot be, or what the library refuses.
         MissingPackage: Without the library.
+
+    Example:
+        >>> import torch
+        >>> from sciml.networks.fields import CloudOperator
+        >>> clouds = {
+        ...     "points": "x", "features": [], "widths": [], "output": "y", "dim": 2, "channels": 0,
+        ...     "out_channels": 1, "low": [0.0, 0.0], "high": [1.0, 1.0], "mean": [], "std": [],
+        ...     "out_mean": [0.0], "out_std": [1.0],
+        ... }
+        >>> network = CloudOperator(clouds, nodes=8, radius=0.3, width=4, modes=4, layers=1)
+        >>> tuple(network.infer(x=torch.rand(2, 30, 2))["y"].shape)
+        (2, 30, 1)
     """
 
     def __init__(

@@ -38,6 +38,20 @@ class DeepONet(FieldNetwork):
 
     Raises:
         InvalidArgument: For sizes that cannot be.
+
+    Example:
+        >>> import tempfile
+        >>> import numpy as np
+        >>> import torch
+        >>> from sciml.data import FieldFiles
+        >>> from sciml.networks.fields import DeepONet
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     x, y = np.random.rand(2, 20, 8, 8)
+        ...     np.savez(f"{folder}/pairs.npz", x=x, y=y)
+        ...     data = FieldFiles(path=f"{folder}/pairs.npz")
+        >>> network = DeepONet(data.sizes["fields"], width=8, depth=1, functions=4)
+        >>> tuple(network.infer(x=torch.rand(3, 8, 8))["y"].shape)
+        (3, 8, 8)
     """
 
     def __init__(

@@ -92,6 +92,19 @@ class FieldSet:
             it is an increment of, -1 for none; `solved`, channels of a coarse solve, which `mean`
             and `std` have behind those of the inputs; `history` and `bundle`, states that go in and
             come out of one step of a roll-out, 0 where there are no roll-outs.
+
+    Example:
+        >>> import torch
+        >>> from sciml.networks.fields import FieldSet
+        >>> field = {"axes": ["x", "y"], "sizes": {}}
+        >>> fields = FieldSet({
+        ...     "inputs": [{"name": "a"} | field], "outputs": [{"name": "u"} | field],
+        ...     "size": [16, 16], "grid": ["left", "left"], "periodic": True,
+        ...     "mean": [0.0], "std": [1.0], "out_mean": [0.0], "out_std": [1.0], "scale": [1.0],
+        ... })
+        >>> packed = fields.pack({"a": torch.rand(3, 16, 16)})
+        >>> fields.dim, tuple(packed.shape), sorted(fields.unpack(packed))
+        (2, (3, 1, 16, 16), ['u'])
     """
 
     def __init__(self, plain: Mapping[str, Any]) -> None:

@@ -41,6 +41,20 @@ class GridFNODEQ(FieldNetwork):
 
     Raises:
         InvalidArgument: For numbers that cannot be, or fields that are not in the plane.
+
+    Example:
+        >>> import tempfile
+        >>> import numpy as np
+        >>> import torch
+        >>> from sciml.data import FieldFiles
+        >>> from sciml.networks.fields import GridFNODEQ
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     x, y = np.random.rand(2, 20, 8, 8)
+        ...     np.savez(f"{folder}/pairs.npz", x=x, y=y)
+        ...     data = FieldFiles(path=f"{folder}/pairs.npz")
+        >>> network = GridFNODEQ(data.sizes["fields"], width=4, modes=4, hidden=4)
+        >>> tuple(network.infer(x=torch.rand(3, 8, 8))["y"].shape)
+        (3, 8, 8)
     """
 
     def __init__(

@@ -37,6 +37,25 @@ class FieldNetwork(nn.Module, ABC):
 
     Raises:
         InvalidArgument: If the description does not fit itself.
+
+    Example:
+        >>> import tempfile
+        >>> import numpy as np
+        >>> import torch
+        >>> from sciml.data import FieldFiles
+        >>> from sciml.networks.fields import FieldNetwork
+        >>> class Pointwise(FieldNetwork):
+        ...     def __init__(self, fields):
+        ...         super().__init__(fields)
+        ...         self.mix = torch.nn.Conv2d(self.seen_channels, self.fields.out_channels, 1)
+        ...     def body(self, z):
+        ...         return self.mix(z)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     x, y = np.random.rand(2, 20, 8, 8)
+        ...     np.savez(f"{folder}/pairs.npz", x=x, y=y)
+        ...     data = FieldFiles(path=f"{folder}/pairs.npz")
+        >>> tuple(Pointwise(data.sizes["fields"]).infer(x=torch.rand(3, 8, 8))["y"].shape)
+        (3, 8, 8)
     """
 
     def __init__(

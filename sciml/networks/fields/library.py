@@ -40,6 +40,20 @@ class LibraryOperator(FieldNetwork):
     Raises:
         InvalidArgument: For a model or option that the library does not have, or refuses.
         MissingPackage: Without the library.
+
+    Example:
+        >>> import tempfile
+        >>> import numpy as np
+        >>> import torch
+        >>> from sciml.data import FieldFiles
+        >>> from sciml.networks.fields import LibraryOperator
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     x, y = np.random.rand(2, 20, 8, 8)
+        ...     np.savez(f"{folder}/pairs.npz", x=x, y=y)
+        ...     data = FieldFiles(path=f"{folder}/pairs.npz")
+        >>> network = LibraryOperator(data.sizes["fields"], width=4, modes=4, layers=1)
+        >>> tuple(network.infer(x=torch.rand(3, 8, 8))["y"].shape)
+        (3, 8, 8)
     """
 
     def __init__(

@@ -40,6 +40,20 @@ class UNet(FieldNetwork):
 
     Raises:
         InvalidArgument: For sizes that cannot be, or a grid too small for the levels.
+
+    Example:
+        >>> import tempfile
+        >>> import numpy as np
+        >>> import torch
+        >>> from sciml.data import FieldFiles
+        >>> from sciml.networks.fields import UNet
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     x, y = np.random.rand(2, 20, 8, 8)
+        ...     np.savez(f"{folder}/pairs.npz", x=x, y=y)
+        ...     data = FieldFiles(path=f"{folder}/pairs.npz")
+        >>> network = UNet(data.sizes["fields"], width=4, levels=2)
+        >>> tuple(network.infer(x=torch.rand(3, 8, 8))["y"].shape)
+        (3, 8, 8)
     """
 
     def __init__(

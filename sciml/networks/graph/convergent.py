@@ -80,6 +80,14 @@ class CGS(GraphNetwork):
 
     Raises:
         InvalidArgument: For unknown names and impossible sizes.
+
+    Example:
+        >>> import torch
+        >>> from sciml.networks import CGS
+        >>> network = CGS(node_features=2, edge_features=1, heads=2, width=4, hidden=4)
+        >>> ring = torch.tensor([[0, 1, 2], [1, 2, 0]])
+        >>> tuple(network(torch.rand(3, 2), ring, torch.rand(3, 1)).shape)
+        (3, 1)
     """
 
     def __init__(

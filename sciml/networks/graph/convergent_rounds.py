@@ -90,6 +90,15 @@ class RefinedCGS(CGS):
 
     Raises:
         InvalidArgument: For fewer rounds than one or another parametrisation.
+
+    Example:
+        >>> import torch
+        >>> from sciml.networks import RefinedCGS
+        >>> network = RefinedCGS(node_features=2, edge_features=1, heads=2, rounds=2, width=4)
+        >>> ring = torch.tensor([[0, 1, 2], [1, 2, 0]])
+        >>> x, edge_attr = torch.rand(3, 2), torch.rand(3, 1)
+        >>> len(network.all_rounds(x=x, edge_index=ring, edge_attr=edge_attr))
+        2
     """
 
     def __init__(

@@ -36,6 +36,14 @@ class MessagePassing(GraphNetwork):
         aggregate: `sum` or `mean` of messages.
         decoder: Hidden widths of the decoder.
         settings: Other arguments of `GraphNetwork`.
+
+    Example:
+        >>> import torch
+        >>> from sciml.networks import MessagePassing
+        >>> network = MessagePassing(node_features=2, edge_features=1, width=4, layers=2, hidden=4)
+        >>> ring = torch.tensor([[0, 1, 2], [1, 2, 0]])
+        >>> tuple(network(torch.rand(3, 2), ring, torch.rand(3, 1)).shape)
+        (3, 1)
     """
 
     def __init__(
@@ -112,6 +120,16 @@ class IGNN(GraphNetwork):
 
     Raises:
         InvalidArgument: If `kappa` is not between 0 and 1.
+
+    Example:
+        >>> import torch
+        >>> from sciml.networks import IGNN
+        >>> network = IGNN(node_features=2, edge_features=1, width=4, hidden=4, kappa=0.9)
+        >>> bool(network.contracting_weight().abs().sum(1).max() <= 0.9 + 1e-6)
+        True
+        >>> ring = torch.tensor([[0, 1, 2], [1, 2, 0]])
+        >>> tuple(network(torch.rand(3, 2), ring, torch.rand(3, 1)).shape)
+        (3, 1)
     """
 
     def __init__(

@@ -144,6 +144,14 @@ class DEQ(CellClassifier):
 
     Raises:
         InvalidArgument: For an integrator in place of a solver.
+
+    Example:
+        >>> import torch
+        >>> from sciml.networks import DEQ
+        >>> network = DEQ(image_size=8, classes=3, width=8, head=8, groups=2)
+        >>> found = network.infer(torch.rand(2, 1, 8, 8))
+        >>> sorted(found), tuple(found["value"].shape)
+        (['converged', 'residual', 'value'], (2, 3))
     """
 
     def __init__(
@@ -246,6 +254,13 @@ class UnrolledNetwork(CellClassifier):
         layers: Number of applications.
         tied: Whether all use the same weights; untied ones have `layers` cells, so a smaller
             `width` for an equal number of weights.
+
+    Example:
+        >>> import torch
+        >>> from sciml.networks import UnrolledNetwork
+        >>> network = UnrolledNetwork(image_size=8, classes=3, width=8, head=8, groups=2, layers=3)
+        >>> tuple(network(torch.rand(2, 1, 8, 8)).shape)
+        (2, 3)
     """
 
     def __init__(

@@ -237,6 +237,16 @@ class NeuralODE(FlowClassifier):
     """Flow from the encoded image; with `augment` channels of zeros an augmented Neural ODE.
 
     Arguments, shapes and errors as in `FlowClassifier`.
+
+    Example:
+        >>> import torch
+        >>> from sciml.networks import NeuralODE
+        >>> from sciml.solvers import ODE
+        >>> network = NeuralODE(
+        ...     image_size=8, classes=3, width=8, head=8, groups=2, solver=ODE("rk4", steps=2)
+        ... )
+        >>> tuple(network(torch.rand(2, 1, 8, 8)).shape)
+        (2, 3)
     """
 
 
@@ -244,6 +254,13 @@ class ExplicitNetwork(FlowClassifier):
     """One residual block `z = x + F(x)` of the same size: what the ODE adds is the difference.
 
     Arguments, shapes and errors as in `FlowClassifier`; the solver is one Euler step.
+
+    Example:
+        >>> import torch
+        >>> from sciml.networks import ExplicitNetwork
+        >>> network = ExplicitNetwork(image_size=8, classes=3, width=8, head=8, groups=2)
+        >>> tuple(network(torch.rand(2, 1, 8, 8)).shape)
+        (2, 3)
     """
 
     def solve(self, x: Tensor, mask: Tensor | None, **options: Any) -> Solution:

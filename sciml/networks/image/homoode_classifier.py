@@ -53,6 +53,16 @@ class HomoODE(FlowClassifier):
 
     Raises:
         InvalidArgument: For combinations that are not defined.
+
+    Example:
+        >>> import torch
+        >>> from sciml.networks import HomoODE
+        >>> from sciml.solvers import ODE
+        >>> network = HomoODE(
+        ...     image_size=8, classes=3, width=8, head=8, groups=2, solver=ODE("rk4", steps=2)
+        ... )
+        >>> tuple(network(torch.rand(2, 1, 8, 8)).shape)
+        (2, 3)
     """
 
     def __init__(

@@ -48,6 +48,19 @@ class Ansatz(nn.Module):
 
     Raises:
         InvalidArgument: For modes that are not positive.
+
+    Example:
+        >>> import torch
+        >>> from sciml.networks import MLP, Ansatz
+        >>> from sciml.physics.systems import Interval, On, System, Time
+        >>> class Rod(System):
+        ...     domain = Interval(0, 1) * Time(0, 1)
+        ...     conditions = {"ends": On(domain.boundary, u=0)}
+        ...     def residual(self, u):
+        ...         return u.t - u.xx
+        >>> ansatz = Ansatz(Rod(), MLP(dim=0, features=2, width=8, depth=2))
+        >>> {name: tuple(value.shape) for name, value in ansatz(torch.rand(5, 2)).items()}
+        {'u': (5,)}
     """
 
     def __init__(self, system, network: nn.Module, modes: int = 1) -> None:

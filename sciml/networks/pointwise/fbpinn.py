@@ -53,6 +53,16 @@ class FBPINN(nn.Module):
 
     Raises:
         InvalidArgument: For other inputs, or numbers out of range.
+
+    Example:
+        >>> import torch
+        >>> from sciml.networks import FBPINN
+        >>> network = FBPINN(features=2, parts=[3, 2], width=4, depth=2)
+        >>> f = 2 * torch.rand(5, 2) - 1
+        >>> tuple(network(None, None, f).shape), len(network.windows(f))
+        ((5, 1), 6)
+        >>> round(sum(network.windows(f)).mean().item(), 4)  # the windows add up to one
+        1.0
     """
 
     def __init__(

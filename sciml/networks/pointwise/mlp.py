@@ -34,6 +34,13 @@ class MLP(nn.Module):
         share: Block length of a shared first-layer kernel, 1 for none.
 
     Shapes: x `(N, d)`, t `(N, 1)`, f `(N, m)` to `(N, K)`.
+
+    Example:
+        >>> import torch
+        >>> from sciml.networks import MLP
+        >>> network = MLP(dim=3, time=True, width=16, depth=3)
+        >>> tuple(network(torch.rand(5, 3), torch.rand(5, 1)).shape)
+        (5, 1)
     """
 
     def __init__(
@@ -80,6 +87,13 @@ class ResidualMLP(nn.Module):
         activation: tanh, sin, gelu or silu.
         input_scale: Factor on the coordinates' part of the first layer.
         share: Block length of a shared first-layer kernel, 1 for none.
+
+    Example:
+        >>> import torch
+        >>> from sciml.networks import ResidualMLP
+        >>> network = ResidualMLP(dim=3, outputs=2, width=16, blocks=2)
+        >>> tuple(network(torch.rand(5, 3)).shape)
+        (5, 2)
     """
 
     def __init__(
@@ -131,6 +145,13 @@ class ModifiedMLP(nn.Module):
 
     Reference: Wang, Teng, Perdikaris, SIAM J. Sci. Comput. 43 (2021), arXiv 2001.04536,
     eq. (42)-(46).
+
+    Example:
+        >>> import torch
+        >>> from sciml.networks import ModifiedMLP
+        >>> network = ModifiedMLP(dim=3, width=16, depth=3)
+        >>> tuple(network(torch.rand(5, 3)).shape)
+        (5, 1)
     """
 
     def __init__(
@@ -184,6 +205,13 @@ class FourierMLP(nn.Module):
         activation: tanh, sin, gelu or silu.
 
     Reference: Tancik et al., NeurIPS 2020, arXiv 2006.10739, section 2.
+
+    Example:
+        >>> import torch
+        >>> from sciml.networks import FourierMLP
+        >>> network = FourierMLP(dim=3, width=16, depth=2, frequencies=8, scale=2.0)
+        >>> tuple(network(torch.rand(5, 3)).shape)
+        (5, 1)
     """
 
     def __init__(

@@ -166,6 +166,13 @@ class PairNetwork(nn.Module):
 
     Raises:
         InvalidArgument: For time or features without an MLP to take them.
+
+    Example:
+        >>> import torch
+        >>> from sciml.networks import PairNetwork
+        >>> network = PairNetwork(dim=100, degree=2)
+        >>> tuple(network(torch.rand(5, 100)).shape), sum(p.numel() for p in network.parameters())
+        ((5, 1), 301)
     """
 
     def __init__(

@@ -23,6 +23,13 @@ class PerOutput(nn.Module):
         activation: tanh, sin, gelu or silu.
 
     Shapes: x `(N, d)`, t `(N, 1)`, f `(N, m)` to `(N, K)`.
+
+    Example:
+        >>> import torch
+        >>> from sciml.networks import PerOutput
+        >>> network = PerOutput(dim=2, outputs=3, width=8)
+        >>> tuple(network(torch.rand(5, 2)).shape)
+        (5, 3)
     """
 
     def __init__(

@@ -51,6 +51,13 @@ class TensorNetwork(nn.Module):
 
     Raises:
         InvalidArgument: For an empty interval, no coordinates, time or features.
+
+    Example:
+        >>> import torch
+        >>> from sciml.networks import TensorNetwork
+        >>> network = TensorNetwork(dim=4, rank=2, width=8, depth=2, low=0.0, high=1.0)
+        >>> tuple(network(torch.rand(5, 4)).shape)
+        (5, 1)
     """
 
     def __init__(

@@ -39,6 +39,17 @@ class TimeWindows(nn.Module):
 
     Raises:
         InvalidArgument: For a system without time, or fewer than two windows.
+
+    Example:
+        >>> import torch
+        >>> from sciml.networks import MLP, TimeWindows
+        >>> from sciml.physics.suite import Burgers1D
+        >>> network = TimeWindows(Burgers1D(), MLP(dim=0, features=2, width=8, depth=2), windows=4)
+        >>> network.index
+        0
+        >>> network.advance()  # the first quarter of the time is done
+        >>> network.index, tuple(network(torch.rand(5, 2))["u"].shape)
+        (1, (5,))
     """
 
     def __init__(self, system, network: nn.Module, modes: int = 1, windows: int = 2) -> None:

@@ -106,6 +106,17 @@ class TrialSolution(nn.Module):
     Raises:
         InvalidArgument: If `inputs` names something the problem does not offer, or the problem has
             parameters where nothing would train them.
+
+    Example:
+        >>> import torch
+        >>> from sciml.networks import MLP, TrialSolution
+        >>> from sciml.physics import Poisson
+        >>> u = TrialSolution(Poisson(dim=3), MLP(dim=3, width=8, depth=2), ["x"])
+        >>> boundary = torch.tensor([[1.0, 0.0, 0.0]])
+        >>> tuple(u(torch.rand(5, 3)).shape)
+        (5, 1)
+        >>> abs(u(boundary).item())  # zero whatever the network says
+        0.0
     """
 
     def __init__(self, problem, network: nn.Module, inputs: Sequence[str] = ("x", "t")) -> None:

@@ -41,6 +41,13 @@ class Corrector(nn.Module):
 
     Raises:
         InvalidArgument: For sizes below 1, or scales that do not fit.
+
+    Example:
+        >>> import torch
+        >>> from sciml.networks import Corrector
+        >>> network = Corrector(channels=2, external=2, width=4, blocks=1)
+        >>> tuple(network(torch.rand(3, 2, 8, 8), torch.rand(3, 2, 8, 8)).shape)
+        (3, 2, 8, 8)
     """
 
     def __init__(

@@ -41,6 +41,13 @@ class DCDM(PreconditionerNetwork):
 
     Raises:
         InvalidArgument: For counts that cannot be.
+
+    Example:
+        >>> import torch
+        >>> from sciml.networks import DCDM
+        >>> network = DCDM(dim=2, channels=4, full=2, pooled=1, fine=1)
+        >>> tuple(network.directions(None, torch.rand(3, 8, 8)).shape)
+        (3, 8, 8)
     """
 
     def __init__(

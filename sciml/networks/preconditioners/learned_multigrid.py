@@ -53,6 +53,16 @@ class LearnedMultigrid(PreconditionerNetwork):
 
     Raises:
         InvalidArgument: For counts below 1.
+
+    Example:
+        >>> import torch
+        >>> from sciml.networks import LearnedMultigrid
+        >>> from sciml.solvers.linear import Stencil
+        >>> faces = torch.ones(1, 15, 16), torch.ones(1, 16, 15)
+        >>> stencil = Stencil(faces, torch.ones(1, 16, 16), torch.ones(1, 16, 16) > 0)
+        >>> network = LearnedMultigrid(dim=2, hidden=4)
+        >>> tuple(network.directions(network.prepare(stencil), torch.rand(1, 16, 16)).shape)
+        (1, 16, 16)
     """
 
     def __init__(self, dim: int = 2, hidden: int = 8, degree: int = 2) -> None:

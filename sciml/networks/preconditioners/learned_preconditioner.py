@@ -54,6 +54,20 @@ class PreconditionerNetwork(nn.Module):
 
     Raises:
         InvalidArgument: For another dimension.
+
+    Example:
+        >>> import torch
+        >>> from sciml.networks.preconditioners import PreconditionerNetwork
+        >>> class Diagonal(PreconditionerNetwork):  # a trained factor of Jacobi's preconditioner
+        ...     def __init__(self, dim=2):
+        ...         super().__init__(dim)
+        ...         self.factor = torch.nn.Parameter(torch.ones(()))
+        ...     def prepare(self, stencil):
+        ...         return stencil.diagonal
+        ...     def directions(self, prepared, residual):
+        ...         return self.factor * residual / prepared
+        >>> sorted(Diagonal().schema())
+        ['inputs', 'outputs']
     """
 
     def __init__(self, dim: int) -> None:
@@ -130,12 +144,20 @@ class LearnedPreconditioner(StencilPreconditioner):
         network: Trained.
         stencil: The matrices.
 
-    Example:
-        >>> solver = guarded(LearnedPreconditioner(network, stencil), Multigrid(stencil))
-        >>> x = stencil.solve(b, linear=solver, on_failure="raise").value
-
     Raises:
         InvalidArgument: If the network is one for another dimension.
+
+    Example:
+        >>> import torch
+        >>> from sciml.networks import LearnedMultigrid
+        >>> from sciml.networks.preconditioners import LearnedPreconditioner
+        >>> from sciml.solvers.linear import Multigrid, Stencil, guarded
+        >>> faces = torch.ones(1, 15, 16), torch.ones(1, 16, 15)
+        >>> stencil = Stencil(faces, torch.ones(1, 16, 16), torch.ones(1, 16, 16) > 0)
+        >>> learned = LearnedPreconditioner(LearnedMultigrid(), stencil)  # or sciml.load_pretrained
+        >>> solver = guarded(learned, Multigrid(stencil))
+        >>> stencil.solve(torch.rand(1, 16, 16), linear=solver, on_failure="raise").status.tolist()
+        [0]
     """
 
     def __init__(self, network: PreconditionerNetwork, stencil: Stencil) -> None:

@@ -51,8 +51,11 @@ class BasisFNO(nn.Module):
         InvalidArgument: For numbers that cannot be, and statistics that do not fit the channels.
 
     Example:
-        >>> BasisFNO((16, 32), functions=4, modes=4, time=True)(torch.rand(2, 1, 16, 32)).shape
-        torch.Size([2, 4, 16, 32])
+        >>> import torch
+        >>> from sciml.networks import BasisFNO
+        >>> network = BasisFNO((16, 32), functions=4, modes=4, time=True)
+        >>> tuple(network(torch.rand(2, 1, 16, 32)).shape)
+        (2, 4, 16, 32)
     """
 
     @takes(

@@ -218,6 +218,17 @@ class ConstrainedFNO(ConstrainedOperator):
         solver: As in `ConstrainedOperator`.
         adjoint: Likewise.
         patience: Likewise.
+
+    Example:
+        >>> import torch
+        >>> from sciml.networks import ConstrainedFNO
+        >>> from sciml.physics.constraints import HardConstraint, HeatConstraint
+        >>> from sciml.physics.evolution import Heat
+        >>> problem = Heat(points=32, time_count=6)
+        >>> layer = HardConstraint(HeatConstraint(problem))
+        >>> network = ConstrainedFNO(layer, functions=4, width=4, hidden=4, modes=2, blocks=1)
+        >>> tuple(network(problem.sample(2, torch.Generator().manual_seed(0)).float()).shape)
+        (2, 6, 32)
     """
 
     def __init__(

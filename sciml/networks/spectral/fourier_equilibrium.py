@@ -47,6 +47,14 @@ class FNODEQ(FieldOperator):
 
     Raises:
         InvalidArgument: For a bound or a patience that cannot be.
+
+    Example:
+        >>> import torch
+        >>> from sciml.networks import FNODEQ
+        >>> network = FNODEQ(width=4, hidden=8, modes=4, contraction=0.8)
+        >>> found = network.infer(torch.rand(2, 1, 16, 16))
+        >>> tuple(found["value"].shape), found["converged"].tolist()
+        ((2, 1, 16, 16), [True, True])
     """
 
     def __init__(

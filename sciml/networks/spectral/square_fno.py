@@ -125,6 +125,13 @@ class FNO(FieldOperator):
 
     Raises:
         InvalidArgument: If there are no blocks.
+
+    Example:
+        >>> import torch
+        >>> from sciml.networks import FNO
+        >>> network = FNO(width=4, hidden=8, modes=4, blocks=2)
+        >>> tuple(network(torch.rand(2, 1, 16, 16)).shape)
+        (2, 1, 16, 16)
     """
 
     def __init__(

@@ -59,6 +59,14 @@ class Objective:
         rank, world: This process and their number; 0 and 1 without `torch.distributed`.
         traffic: Numbers sent through `sum` and `gather` so far.
         evaluations: How often `evaluate` has been called.
+
+    Example:
+        >>> import torch
+        >>> from sciml.optim import LossTerm, Objective
+        >>> w = torch.nn.Parameter(torch.tensor([3.0, 1.0]))
+        >>> objective = Objective(lambda: [LossTerm("fit", w - 1, weight=1.0, count=2)])
+        >>> objective.loss().item(), [g.tolist() for g in objective.gradient([w])]
+        (2.0, [[2.0, 0.0]])
     """
 
     @takes(evaluate=function, seed=whole, step=whole, batched=maybe(function))

@@ -43,6 +43,17 @@ class LossTerm:
         target: Class numbers `(n,)` of a categorical term.
         idle: Whether some rows belong to no sample that counts: they are zero, and `count` leaves
             them out. There may then be more rows than `count`.
+
+    Example:
+        >>> import torch
+        >>> from sciml.optim import LossTerm
+        >>> term = LossTerm("boundary", torch.tensor([0.5, -0.5]), weight=10.0, count=2)
+        >>> term.loss().item()  # 10 / 2 * (0.25 + 0.25)
+        2.5
+        >>> logits, classes = torch.zeros(4, 3), torch.tensor([0, 1, 2, 0])
+        >>> term = LossTerm("classes", logits, 1.0, 4, kind="categorical", target=classes)
+        >>> round(term.loss().item(), 4)  # log 3
+        1.0986
     """
 
     name: str

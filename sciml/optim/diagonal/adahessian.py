@@ -58,6 +58,18 @@ class AdaHessian(CurvatureOptimizer):
 
     Raises:
         InvalidArgument, InvalidType: For a value that cannot be used.
+
+    Example:
+        >>> import torch
+        >>> from sciml.optim import AdaHessian, LossTerm, Objective
+        >>> w, stiffness = torch.nn.Parameter(torch.ones(2)), torch.tensor([1.0, 100.0])
+        >>> optimizer = AdaHessian([w], lr=0.1)
+        >>> for step in range(100):  # both directions fall alike, whatever their curvature
+        ...     bowl = Objective(lambda: [LossTerm("bowl", stiffness * w, 1.0, 2)], step=step)
+        ...     optimizer.update_curvature(bowl)
+        ...     optimizer.step()
+        >>> bool(w.abs().max() < 0.05)
+        True
     """
 
     grouped = True

@@ -155,6 +155,18 @@ class SophiaG(Sophia):
 
     For cross entropy and for squared residuals alike; h is never negative, and no derivative is
     taken beyond those a residual itself contains.
+
+    Example:
+        >>> import torch
+        >>> from sciml.optim import LossTerm, Objective, SophiaG
+        >>> w, stiffness = torch.nn.Parameter(torch.ones(2)), torch.tensor([1.0, 100.0])
+        >>> optimizer = SophiaG([w], lr=0.02)
+        >>> for step in range(100):  # both directions fall alike, whatever their curvature
+        ...     bowl = Objective(lambda: [LossTerm("bowl", stiffness * w, 1.0, 2)], step=step)
+        ...     optimizer.update_curvature(bowl)
+        ...     optimizer.step()
+        >>> bool((w[0] - w[1]).abs() < 1e-3), bool(w[0].abs() < 0.25)
+        (True, True)
     """
 
     def probe(self, objective: Objective) -> list[Tensor]:
@@ -163,7 +175,20 @@ class SophiaG(Sophia):
 
 
 class SophiaH(Sophia):
-    """Sophia with Hutchinson's probe of the Hessian; on a PDE residual, third derivatives."""
+    """Sophia with Hutchinson's probe of the Hessian; on a PDE residual, third derivatives.
+
+    Example:
+        >>> import torch
+        >>> from sciml.optim import LossTerm, Objective, SophiaH
+        >>> w, stiffness = torch.nn.Parameter(torch.ones(2)), torch.tensor([1.0, 100.0])
+        >>> optimizer = SophiaH([w], lr=0.02)
+        >>> for step in range(100):  # both directions fall alike, whatever their curvature
+        ...     bowl = Objective(lambda: [LossTerm("bowl", stiffness * w, 1.0, 2)], step=step)
+        ...     optimizer.update_curvature(bowl)
+        ...     optimizer.step()
+        >>> bool((w[0] - w[1]).abs() < 1e-3), bool(w[0].abs() < 0.25)
+        (True, True)
+    """
 
     def probe(self, objective: Objective) -> list[Tensor]:
         """Return z * (H z)."""

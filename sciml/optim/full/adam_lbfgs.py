@@ -56,9 +56,18 @@ class AdamLBFGS(CurvatureOptimizer):
         InvalidArgument, InvalidType: For a value that cannot be used.
 
     Example:
-        >>> optimizer = AdamLBFGS(network, lr=1e-3, adam_steps=1000)
-        >>> optimizer.update_curvature(Objective(lambda: loss_terms(network, batch)))
-        >>> optimizer.step()
+        >>> import torch
+        >>> from sciml.optim import AdamLBFGS, LossTerm, Objective
+        >>> w = torch.nn.Parameter(torch.zeros(2).double())
+        >>> def valley():  # Rosenbrock's
+        ...     rows = torch.stack([1 - w[0], 10 * (w[1] - w[0] ** 2)])
+        ...     return [LossTerm("valley", rows, 1.0, 2)]
+        >>> optimizer = AdamLBFGS([w], lr=1e-2, adam_steps=10)
+        >>> for step in range(31):
+        ...     optimizer.update_curvature(Objective(valley, step=step))
+        ...     optimizer.step()
+        >>> [round(v, 2) for v in w.tolist()]
+        [1.0, 1.0]
     """
 
     own_gradient = True

@@ -57,9 +57,16 @@ class LevenbergMarquardt(ENGD):
         InvalidArgument, InvalidType: For a value that cannot be used.
 
     Example:
-        >>> optimizer = LevenbergMarquardt(network)
-        >>> optimizer.update_curvature(Objective(lambda: loss_terms(network, batch)))
-        >>> optimizer.step()
+        >>> import torch
+        >>> from sciml.optim import LevenbergMarquardt, LossTerm, Objective
+        >>> line, x = torch.nn.Linear(1, 1), torch.linspace(0, 1, 8)[:, None]
+        >>> optimizer = LevenbergMarquardt(line)
+        >>> for step in range(8):
+        ...     fit = Objective(lambda: [LossTerm("fit", line(x) - (3 * x + 1), 1.0, 8)], step=step)
+        ...     optimizer.update_curvature(fit)
+        ...     optimizer.step()
+        >>> round(line.weight.item(), 2), round(line.bias.item(), 2)
+        (3.0, 1.0)
     """
 
     def __init__(

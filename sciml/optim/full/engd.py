@@ -4,23 +4,18 @@ With the scaled residuals r and their Jacobian J (`loss = |r|^2 / 2`) the Gauss-
 
     delta = -(J^T J + lambda)^-1 J^T r = -J^T (J J^T + lambda)^-1 r .
 
-The first system has as many unknowns as parameters, the second as many as residuals; the smaller
-one is solved, in float64, by Cholesky factorisation.
-
-On a nonlinear problem a small lambda asks for steps far beyond where the linearised residuals are
-true, and a search along them finds lengths of 1e-6 for ever. So lambda follows the gain ratio, the
-fall of the loss that a step found over the one that the model promised for the full step,
-
-    |r|^2 / 2 - |r + J delta|^2 / 2 ,
-
-as in the method of Levenberg and Marquardt (`step_size.levenberg_marquardt`): it rises where next
-to nothing of the promise came true, and falls back to `damping` as soon as steps are worth taking.
+The first has as many unknowns as parameters, the second as many as residuals; the smaller one is
+solved, in float64, by Cholesky factorisation. On a nonlinear problem a small lambda asks for steps
+far beyond where the linearised residuals are true, and a search along them finds lengths of 1e-6
+for ever. So lambda follows the gain ratio, the fall of the loss that a step found over the one
+promised, `|r|^2 / 2 - |r + J delta|^2 / 2`, as in the method of Levenberg and Marquardt
+(`step_size.levenberg_marquardt`): it rises where next to nothing of the promise came true, and
+falls back to `damping` as soon as steps are worth taking.
 
 References: ENGD, Mueller and Zeinhofer 2023, arXiv 2302.13163; kernel form (ENGD-W), Guzman-Cordero
-et al. 2025, arXiv 2505.12149; Marquardt 1963, "An algorithm for least-squares estimation of
-nonlinear parameters". Departures: a step that is too long is shortened by the search, and only one
-that achieves next to nothing is taken anew with a larger lambda; the damping is relative to the
-mean diagonal of the system unless asked otherwise, so it does not depend on the weight of the loss.
+et al. 2025, arXiv 2505.12149; Marquardt 1963. Departures: a step that is too long is shortened by
+the search, and only one that achieves next to nothing is taken anew with a larger lambda; the
+damping is relative to the mean diagonal of the system unless asked otherwise.
 """
 
 from __future__ import annotations
@@ -54,18 +49,26 @@ class ENGD(CurvatureOptimizer):
     """Gauss-Newton steps for residual losses, with a line search or a fixed step.
 
     Args:
-        module: Network, whose real parameters are all trained. Parameters alone will do; their
-            Jacobian is then computed without the shortcuts that layers give.
+        module: Network. Parameters alone will do, without the shortcuts that layers give.
         lr: Step length, or the longest step the line search tries.
-        damping: lambda at the start, and the least later; relative to the mean diagonal of the
-            system if `relative`.
-        relative: See `damping`.
+        damping: lambda at the start, and the least later.
+        relative: Whether it is relative to the mean diagonal of the system.
         line_search: Whether to halve the step until the loss of the batch stops falling.
         adapt_every: Steps between adaptations of lambda (Levenberg-Marquardt); 0 for never.
         fallback_lr: Adam's learning rate for complex parameters.
 
     Raises:
         InvalidArgument, InvalidType: For a value that cannot be used.
+
+    Example:
+        >>> import torch
+        >>> from sciml.optim import ENGD, LossTerm, Objective
+        >>> w = torch.nn.Parameter(torch.zeros(2))
+        >>> optimizer = ENGD([w])
+        >>> optimizer.update_curvature(Objective(lambda: [LossTerm("fit", w - 1, 1.0, 2)]))
+        >>> optimizer.step()
+        >>> [round(v, 3) for v in w.tolist()]  # linear residuals: one step
+        [1.0, 1.0]
     """
 
     own_gradient = True

@@ -36,6 +36,18 @@ class SPRING(ENGD):
 
     Raises:
         InvalidArgument, InvalidType: For a value that cannot be used.
+
+    Example:
+        >>> import torch
+        >>> from sciml.optim import SPRING, LossTerm, Objective
+        >>> line, x = torch.nn.Linear(1, 1), torch.linspace(0, 1, 8)[:, None]
+        >>> optimizer = SPRING(line, lr=0.5)
+        >>> for step in range(30):
+        ...     fit = Objective(lambda: [LossTerm("fit", line(x) - (3 * x + 1), 1.0, 8)], step=step)
+        ...     optimizer.update_curvature(fit)
+        ...     optimizer.step()
+        >>> round(line.weight.item(), 2), round(line.bias.item(), 2)
+        (3.0, 1.0)
     """
 
     def __init__(

@@ -58,6 +58,20 @@ class SSBroyden(CurvatureOptimizer):
 
     Raises:
         InvalidArgument, InvalidType: For a value that cannot be used, or too many parameters.
+
+    Example:
+        >>> import torch
+        >>> from sciml.optim import LossTerm, Objective, SSBroyden
+        >>> w = torch.nn.Parameter(torch.zeros(2).double())
+        >>> def valley():  # Rosenbrock's
+        ...     rows = torch.stack([1 - w[0], 10 * (w[1] - w[0] ** 2)])
+        ...     return [LossTerm("valley", rows, 1.0, 2)]
+        >>> optimizer = SSBroyden([w])
+        >>> for step in range(21):
+        ...     optimizer.update_curvature(Objective(valley, step=step))
+        ...     optimizer.step()
+        >>> [round(v, 2) for v in w.tolist()]
+        [1.0, 1.0]
     """
 
     own_gradient = True

@@ -47,6 +47,18 @@ class PolyStep(ZerothOrder):
 
     Raises:
         InvalidArgument, InvalidType: For a value that cannot be used.
+
+    Example:
+        >>> import torch
+        >>> from sciml.optim import LossTerm, Objective, PolyStep
+        >>> w, wanted = torch.nn.Parameter(torch.zeros(2)), torch.tensor([0.5, -0.3])
+        >>> optimizer = PolyStep([w], lr=0.1, subspace=2)
+        >>> for step in range(40):  # losses alone, no gradient
+        ...     fit = Objective(lambda: [LossTerm("fit", w - wanted, 1.0, 2)], step=step)
+        ...     optimizer.update_curvature(fit)
+        ...     optimizer.step()
+        >>> bool((w - wanted).abs().max() < 0.05)
+        True
     """
 
     def __init__(

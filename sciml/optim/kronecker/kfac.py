@@ -83,6 +83,18 @@ class KFAC(CurvatureOptimizer):
 
     Raises:
         InvalidArgument, InvalidType: For a value that cannot be used.
+
+    Example:
+        >>> import torch
+        >>> from sciml.optim import KFAC, LossTerm, Objective
+        >>> line, x = torch.nn.Linear(1, 1), torch.linspace(0, 1, 8)[:, None]
+        >>> optimizer = KFAC(line, step="quadratic", damping=1e-6)
+        >>> for step in range(5):
+        ...     fit = Objective(lambda: [LossTerm("fit", line(x) - (3 * x + 1), 1.0, 8)], step=step)
+        ...     optimizer.update_curvature(fit)
+        ...     optimizer.step()
+        >>> round(line.weight.item(), 2), round(line.bias.item(), 2)
+        (3.0, 1.0)
     """
 
     preconditions = True

@@ -69,6 +69,18 @@ class GaLore(ExactOptimizer):
     Raises:
         InvalidArgument, InvalidType: For a value that cannot be used, or a budget that cannot be
             met.
+
+    Example:
+        >>> import torch
+        >>> from sciml.optim import GaLore
+        >>> matrix, wanted = torch.nn.Parameter(torch.zeros(8, 4)), torch.ones(8, 4)
+        >>> optimizer = GaLore([matrix], lr=0.1, rank=2, update_every=10, scale=1.0)
+        >>> for _ in range(100):
+        ...     optimizer.zero_grad()
+        ...     (matrix - wanted).square().sum().backward()
+        ...     optimizer.step()
+        >>> bool((matrix - wanted).abs().max() < 0.1)
+        True
     """
 
     _more: Mapping[str, Any] = {}  # what a subclass adds to the groups' options

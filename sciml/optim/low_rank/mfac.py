@@ -51,6 +51,18 @@ class MFAC(ExactOptimizer):
 
     Raises:
         InvalidArgument, InvalidType: For a value that cannot be used, or a history over the limit.
+
+    Example:
+        >>> import torch
+        >>> from sciml.optim import MFAC
+        >>> w, wanted = torch.nn.Parameter(torch.zeros(2)), torch.tensor([0.5, -0.25])
+        >>> optimizer = MFAC([w], lr=0.1, momentum=0.0, history=8, damping=1.0)
+        >>> for _ in range(100):
+        ...     optimizer.zero_grad()
+        ...     (w - wanted).square().sum().backward()
+        ...     optimizer.step()
+        >>> [round(v, 2) for v in w.tolist()]
+        [0.5, -0.25]
     """
 
     preconditions = True

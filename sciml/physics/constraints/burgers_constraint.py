@@ -14,6 +14,17 @@ class BurgersConstraint(IntervalEquation):
 
     Args:
         problem: A `sciml.physics.evolution.Burgers`; knows `viscosity`.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.constraints import BurgersConstraint, HardConstraint
+        >>> from sciml.physics.evolution import Burgers
+        >>> problem = Burgers(points=32, time_count=6)
+        >>> layer = HardConstraint(BurgersConstraint(problem))
+        >>> inputs = problem.sample(1, torch.Generator().manual_seed(0))
+        >>> basis = torch.randn(1, 4, 6, 32, generator=torch.Generator().manual_seed(1))
+        >>> tuple(layer(basis, inputs).value.shape)
+        (1, 6, 32)
     """
 
     picard = True

@@ -27,6 +27,18 @@ class Constrained:
         points: Points of every expert.
         split: The blocks.
         adjoint: Newest linear solve of the derivative, filled by the backward pass.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.constraints import HardConstraint, HeatConstraint
+        >>> from sciml.physics.evolution import Heat
+        >>> problem = Heat(points=32, time_count=6)
+        >>> layer = HardConstraint(HeatConstraint(problem), experts=2)
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> inputs = problem.sample(1, generator)
+        >>> found = layer(torch.randn(1, 4, 6, 32, generator=generator), inputs)
+        >>> tuple(found.value.shape), found.converged.tolist(), tuple(found.jump.shape)
+        ((1, 6, 32), [[True, True]], (1,))
     """
 
     value: Tensor

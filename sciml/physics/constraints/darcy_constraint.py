@@ -18,6 +18,15 @@ class DarcyConstraint(ConstrainedEquation):
 
     Args:
         problem: A `sciml.physics.evolution.DarcyFlow`; knows the equation as `steady`.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.constraints import DarcyConstraint
+        >>> from sciml.physics.evolution import DarcyFlow
+        >>> problem = DarcyFlow(cells=16)
+        >>> equation = DarcyConstraint(problem)
+        >>> equation.axes, equation.sizes, equation.linear
+        (('x', 'y'), (16, 16), True)
     """
 
     axes = ("x", "y")

@@ -31,6 +31,17 @@ class ConstrainedEquation(ABC):
         in_channels: Number of input fields, C.
         linear: Whether the formula is affine in its values: one factorisation then solves.
         picard: Whether `frozen` gives a start.
+
+    Example:
+        >>> from sciml.physics.constraints import ConstrainedEquation
+        >>> class Exponential(ConstrainedEquation):  # u_t + u = 0 on 11 times up to 1
+        ...     axes, sizes, periodic, linear = ("t",), (11,), (False,), True
+        ...     def features(self, field, inputs, *, data):
+        ...         return [field, field.diff(dim=-1, append=field[..., -1:]) * 10]
+        ...     def formula(self, values, aux):
+        ...         return values[1] + values[0]
+        >>> Exponential().linear, Exponential().axes
+        (True, ('t',))
     """
 
     axes: tuple[str, ...]

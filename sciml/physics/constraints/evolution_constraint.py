@@ -55,6 +55,13 @@ class EvolutionEquation(ConstrainedEquation):
     Raises:
         InvalidArgument: For an unknown scheme, times that are neither equally spaced nor graded, a
             scheme of three levels on graded ones, or a `t_min` that leaves no row.
+
+    Example:
+        >>> from sciml.physics.constraints import EvolutionEquation, HeatConstraint
+        >>> from sciml.physics.evolution import Heat
+        >>> equation = HeatConstraint(Heat(points=32, time_count=6), initial="lift")
+        >>> isinstance(equation, EvolutionEquation), equation.axes, equation.sizes
+        (True, ('t', 'x'), (6, 32))
     """
 
     @takes(problem=made("times", "grids", "periods", what="a problem of sciml.physics.evolution"))

@@ -37,6 +37,12 @@ class ExpertParallel:
     Raises:
         InvalidArgument: If the experts do not divide among the ranks; from the call, if the ranks
             do not divide into groups.
+
+    Example:
+        >>> from sciml.physics.constraints import ExpertParallel
+        >>> parallel = ExpertParallel(ranks=1, experts=4)
+        >>> parallel.spread  # without a process group experts are solved where their rows are
+        False
     """
 
     def __init__(self, ranks: int, experts: int) -> None:

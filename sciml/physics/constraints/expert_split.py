@@ -46,6 +46,7 @@ class Split:
         InvalidArgument: If a block were empty, or narrower than its two ramps.
 
     Example:
+        >>> from sciml.physics.constraints import Split
         >>> Split((101, 1024), (1, 4)).experts
         4
     """

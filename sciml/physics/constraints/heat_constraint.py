@@ -14,6 +14,17 @@ class HeatConstraint(IntervalEquation):
 
     Args:
         problem: A `sciml.physics.evolution.Heat`; knows `diffusivity`.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.constraints import HardConstraint, HeatConstraint
+        >>> from sciml.physics.evolution import Heat
+        >>> problem = Heat(points=32, time_count=6)
+        >>> layer = HardConstraint(HeatConstraint(problem))
+        >>> inputs = problem.sample(1, torch.Generator().manual_seed(0))
+        >>> basis = torch.randn(1, 4, 6, 32, generator=torch.Generator().manual_seed(1))
+        >>> layer(basis, inputs).status.tolist()
+        [[0]]
     """
 
     linear = True

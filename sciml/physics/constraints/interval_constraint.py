@@ -19,6 +19,13 @@ class IntervalEquation(EvolutionEquation):
     """An equation in one direction of space; arguments as in `EvolutionEquation`.
 
     Where the problem is not periodic its grid holds both ends.
+
+    Example:
+        >>> from sciml.physics.constraints import BurgersConstraint, IntervalEquation
+        >>> from sciml.physics.evolution import Burgers
+        >>> equation = BurgersConstraint(Burgers(points=32, time_count=6))
+        >>> isinstance(equation, IntervalEquation), equation.length
+        (True, 1.0)
     """
 
     @property

@@ -26,6 +26,17 @@ class SoftConstraint:
 
     Raises:
         InvalidArgument: From the call, for more than one function.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.constraints import HeatConstraint, SoftConstraint
+        >>> from sciml.physics.evolution import Heat
+        >>> problem = Heat(points=32, time_count=6)
+        >>> layer = SoftConstraint(HeatConstraint(problem))
+        >>> inputs = problem.sample(1, torch.Generator().manual_seed(0))
+        >>> value = problem.solve(inputs).value
+        >>> tuple(layer.residual(value, inputs).shape)
+        (1, 6, 32)
     """
 
     experts = 1

@@ -35,6 +35,17 @@ class ExpertPoints:
         index: Flat numbers of grid points `(K, m)`.
         scale: Square roots of the weights of their rows `(K, m)`, zero for padding.
         counts: Points that count, of every expert.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.constraints import PointSampler, Split
+        >>> split = Split((8, 16), (1, 2))
+        >>> sampler = PointSampler(split, torch.ones(8, 16), torch.zeros(8, 16, dtype=torch.bool))
+        >>> points = sampler.draw(10, torch.Generator().manual_seed(0))
+        >>> tuple(points.index.shape), points.counts
+        ((2, 10), (10, 10))
+        >>> tuple(points.gather(torch.rand(3, 8, 16), dims=2).shape)
+        (3, 2, 10)
     """
 
     index: Tensor
@@ -58,6 +69,14 @@ class PointSampler:
 
     Raises:
         InvalidArgument: If the equation has no weight anywhere in a block.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.constraints import PointSampler, Split
+        >>> split = Split((8, 16), (1, 2))  # two blocks along the second axis
+        >>> sampler = PointSampler(split, torch.ones(8, 16), torch.zeros(8, 16, dtype=torch.bool))
+        >>> sampler.draw(None).counts  # None takes all points of a block
+        (64, 64)
     """
 
     def __init__(self, split: Split, weight: Tensor, shared: Tensor) -> None:
@@ -136,6 +155,14 @@ class Balance:
     Args:
         experts: Number of experts, K.
         rate: Step of the biases; scores are uniform in [0, 1].
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.constraints import Balance
+        >>> balance = Balance(experts=2, rate=0.01)
+        >>> balance.update([10, 10], torch.tensor([[3, 9]]))  # iterations of either
+        >>> balance.bias.tolist()  # the second expert gets fewer points
+        [[0.01, -0.01]]
     """
 
     @takes(experts=whole, rate=number)

@@ -49,6 +49,14 @@ class DiffusionSorptionConstraint(EvolutionEquation):
         t_min: Time up to which the equation is not imposed.
         ramp: Exponent of the factor t / horizon of the rows.
         condition_weight: Weight of the initial condition against the equation.
+
+    Example:
+        >>> from sciml.physics.constraints import DiffusionSorptionConstraint
+        >>> from sciml.physics.evolution import DiffusionSorption
+        >>> problem = DiffusionSorption(cells=16, time_count=6)
+        >>> equation = DiffusionSorptionConstraint(problem, ramp=1.0)
+        >>> equation.axes, equation.sizes
+        (('t', 'x'), (6, 16))
     """
 
     picard = True

@@ -43,6 +43,14 @@ class VorticityConstraint(EvolutionEquation):
         time_scheme: As in the base class, as all that follow.
         t_min: Time up to which the equation is not imposed.
         ramp: Exponent of the factor t / horizon of the rows.
+
+    Example:
+        >>> from sciml.physics.constraints import VorticityConstraint
+        >>> from sciml.physics.evolution import VorticityNavierStokes
+        >>> problem = VorticityNavierStokes(points=16, time_count=3, horizon=0.5)
+        >>> equation = VorticityConstraint(problem)
+        >>> equation.axes, equation.sizes, equation.periodic
+        (('t', 'x', 'y'), (3, 16, 16), (False, True, True))
     """
 
     picard = True

@@ -70,8 +70,12 @@ class Family(ABC):
 
     Attributes:
         dim: d.
-        coefficients: Names of the coefficients a network has to see beside f and g: "screening",
-            "diffusion".
+        coefficients: Names of those a network sees beside f and g: "screening", "diffusion".
+
+    Example:
+        >>> from sciml.physics.elliptic import Family, StarPoisson
+        >>> isinstance(StarPoisson(), Family), StarPoisson().dim
+        (True, 2)
     """
 
     dim: int = 2
@@ -141,6 +145,11 @@ class StarPoisson(Stars):
 
     f = sum of 2 beta exp(-|x - mu|^2),    mu and beta normal
     g = b0 + sum_k (b_k cos k theta + b_k' sin k theta) / 4, k = 1, 2,    b uniform on [-1, 1]
+
+    Example:
+        >>> from sciml.physics.elliptic import StarPoisson
+        >>> sorted(StarPoisson().test_domains())
+        ['test', 'test_ellipse', 'test_l_shape', 'test_polygon']
     """
 
     def fields(self, domain: Domain, generator: torch.Generator) -> Instances:
@@ -165,6 +174,11 @@ class StarScreened(Stars):
 
     Args:
         screening: Ends of the range of sigma.
+
+    Example:
+        >>> from sciml.physics.elliptic import StarScreened
+        >>> StarScreened(screening=(1.0, 4.0)).coefficients
+        ('screening',)
     """
 
     coefficients = ("screening",)
@@ -209,6 +223,11 @@ class StarDiffusion(Stars):
 
     Args:
         contrast: Largest logarithm of alpha; each instance has its own, uniform below it.
+
+    Example:
+        >>> from sciml.physics.elliptic import StarDiffusion
+        >>> StarDiffusion(contrast=0.5).coefficients
+        ('diffusion',)
     """
 
     coefficients = ("diffusion",)
@@ -251,6 +270,11 @@ class BoxPoisson(Family):
 
     Args:
         side: Ends of the range of half the sides.
+
+    Example:
+        >>> from sciml.physics.elliptic import BoxPoisson
+        >>> sorted(BoxPoisson(side=(0.8, 1.0)).test_domains())
+        ['test', 'test_ball']
     """
 
     dim = 3

@@ -102,6 +102,13 @@ class Dirichlet:
         diffusion: alpha, a positive field, or None for 1.
         reduced: sigma' in closed form; by automatic differentiation of `diffusion` if None.
         bound: s of delta tracking, a number or `(B,)`; found from random points if None.
+
+    Example:
+        >>> from sciml.physics import Dirichlet
+        >>> harmonic = Dirichlet(boundary=lambda x, i: x[0] ** 2 - x[1] ** 2)
+        >>> screened = Dirichlet(boundary=lambda x, i: x[0], screening=2.0)
+        >>> harmonic.screening, screened.screening
+        (None, 2.0)
     """
 
     boundary: ScalarField

@@ -21,6 +21,16 @@ class EvolutionProblem(Protocol):
         grids: One tensor of coordinates per direction of space, `(n_x,)`, `(n_y,)`, ...
         periods: Length of the period of every direction; None where it is not periodic.
         channels: Names of the fields that `sample` returns.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.evolution import EvolutionProblem, Heat
+        >>> problem: EvolutionProblem = Heat(points=32, time_count=5)
+        >>> problem.channels, problem.periods, tuple(problem.times.shape)
+        (('initial',), (1.0,), (5,))
+        >>> inputs = problem.sample(2, torch.Generator().manual_seed(0))
+        >>> tuple(inputs.shape), tuple(problem.solve(inputs).value.shape)
+        ((2, 1, 32), (2, 5, 32))
     """
 
     times: Tensor

@@ -45,6 +45,14 @@ class HeterogeneousDiffusionSorption(DiffusionSorption):
 
     Raises:
         InvalidArgument: For numbers that cannot be.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.evolution import HeterogeneousDiffusionSorption
+        >>> problem = HeterogeneousDiffusionSorption(cells=16, time_count=3)
+        >>> inputs = problem.sample(1, torch.Generator().manual_seed(0))
+        >>> tuple(inputs.shape), tuple(problem.solve(inputs).value.shape)
+        ((1, 3, 16), (1, 3, 16))
     """
 
     channels = ("initial", "dispersion", "porosity")

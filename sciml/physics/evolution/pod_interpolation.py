@@ -29,6 +29,14 @@ def pod_modes(solutions: Tensor, rank: int) -> tuple[Tensor, Tensor]:
 
     Raises:
         InvalidArgument: For more modes than solutions, or solutions that are not finite.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.evolution import pod_modes
+        >>> solutions = torch.rand(10, 2).double() @ torch.rand(2, 50).double()  # rank 2
+        >>> modes, values = pod_modes(solutions, rank=2)
+        >>> tuple(modes.shape), bool((values[2:] < 1e-10 * values[0]).all())
+        ((2, 50), True)
     """
     if solutions.dim() < 2 or solutions.dtype not in (torch.float32, torch.float64):
         raise InvalidArgument(
@@ -68,6 +76,16 @@ class PODRegression:
         InvalidArgument: For more modes than solutions, or other numbers of inputs.
 
     Source: Rasmussen and Williams 2006, sections 4.2 (kernel) and 5.4.2 (leaving one out).
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.evolution import PODRegression
+        >>> amplitude = torch.linspace(0.5, 2.0, 10, dtype=torch.float64)[:, None, None]
+        >>> x = torch.linspace(0, 1, 20, dtype=torch.float64)
+        >>> pod = PODRegression(amplitude, amplitude[:, 0] * torch.sin(torch.pi * x), rank=1)
+        >>> found = pod.predict(torch.tensor([[[1.23]]], dtype=torch.float64))
+        >>> tuple(found.shape), round((found / torch.sin(torch.pi * x))[0, 10].item(), 2)
+        ((1, 20), 1.23)
     """
 
     def __init__(

@@ -43,15 +43,17 @@ def advect(
         method: `maccormack` or `semi_lagrangian`.
         face_axis: Axis of the faces that the fields stand at; None for cell centres.
 
-    Example:
-        >>> u = torch.ones(1, 9, 8), torch.zeros(1, 8, 9)  # one cell to the right
-        >>> f = torch.arange(8.0).reshape(1, 8, 1).expand(1, 8, 8)
-        >>> advect([f], u, 1.0, method="semi_lagrangian")[0][0, :, 0]
-        tensor([0., 0., 1., 2., 3., 4., 5., 6.])
-
     Raises:
         InvalidType: For fields that are no tensors.
         InvalidArgument: For another method, or a velocity that fits no grid or not the fields.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.fluids import advect
+        >>> u = torch.ones(1, 9, 8), torch.zeros(1, 8, 9)  # one cell to the right
+        >>> f = torch.arange(8.0).reshape(1, 8, 1).expand(1, 8, 8)
+        >>> advect([f], u, 1.0, method="semi_lagrangian")[0][0, :, 0].tolist()
+        [0.0, 0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
     """
     if method not in METHODS:
         raise InvalidArgument(f"method={method!r}", " or ".join(METHODS))

@@ -45,6 +45,14 @@ class MovingBall:
 
     Raises:
         InvalidArgument: For a radius that is not positive.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.fluids import MovingBall
+        >>> ball = MovingBall(lambda t: (0.5 + t, 0.5), velocity=lambda t: (1.0, 0.0), radius=0.2)
+        >>> at = [torch.tensor([1.0]), torch.tensor([0.5])]
+        >>> [round(ball.distance(at, time).item(), 3) for time in (0.0, 0.5)]
+        [0.3, -0.2]
     """
 
     centre: Callable[[float], Sequence[float]]

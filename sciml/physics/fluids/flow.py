@@ -53,6 +53,14 @@ class FlowState:
         fields: Cell scalars by name, `(B, *grid)`: `density` of smoke, `level_set` of a liquid;
             and `volume` `(B,)`, what a liquid began with, in cells.
         time: Seconds since the start.
+
+    Example:
+        >>> from sciml.physics.fluids import SmokeFlow
+        >>> state = SmokeFlow(shape=(8, 12), spacing=0.1).start(batch=2)
+        >>> [tuple(u.shape) for u in state.velocity], tuple(state.pressure.shape)
+        ([(2, 9, 12), (2, 8, 13)], (2, 8, 12))
+        >>> sorted(state.fields), state.time
+        (['density'], 0.0)
     """
 
     velocity: Velocity
@@ -73,6 +81,20 @@ class Flow(ABC):
 
     Raises:
         InvalidArgument: For a grid, a width or a viscosity that cannot be.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.fluids import Flow
+        >>> class Vortex(Flow):  # in a closed box, without viscosity
+        ...     def start(self, batch=1, dtype=torch.float64):
+        ...         state = self.at_rest(batch, dtype, {})
+        ...         state.velocity[0][:, 1:-1, :4] = 1.0
+        ...         return state
+        >>> flow = Vortex(shape=(8, 8), spacing=0.125)
+        >>> tuple(flow.start().velocity[0].shape)
+        (1, 9, 8)
+        >>> flow.system(flow.start()).stencil.singular.tolist()  # pressure up to a constant
+        [True]
     """
 
     shape: tuple[int, ...]

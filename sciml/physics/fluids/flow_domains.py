@@ -48,6 +48,13 @@ class RandomDomains:
 
     Raises:
         InvalidArgument: For shares outside [0, 1] or an unknown kind.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.fluids import RandomDomains
+        >>> systems = RandomDomains(bodies=2).draw(3, (16, 16), torch.Generator().manual_seed(0))
+        >>> tuple(systems.stencil.unknown.shape), len(systems.opening)
+        ((3, 16, 16), 2)
     """
 
     bodies: int = 5

@@ -26,6 +26,16 @@ class SmokeFlow(Flow):
         buoyancy: Upward acceleration of pure smoke.
         source: Centre of the source.
         source_radius: Its radius.
+
+    Example:
+        >>> from sciml.physics.fluids import SmokeFlow
+        >>> from sciml.solvers.linear import FlexibleCG, Multigrid
+        >>> flow = SmokeFlow(shape=(8, 16), spacing=0.125, source=(0.5, 0.3), source_radius=0.15)
+        >>> state, _ = flow.step(
+        ...     flow.start(), 0.05, lambda stencil: FlexibleCG(preconditioner=Multigrid(stencil))
+        ... )
+        >>> bool(state.velocity[1].max() > 0), state.time  # the plume begins to rise
+        (True, 0.05)
     """
 
     buoyancy: float = 4.0
@@ -75,6 +85,14 @@ class WakeFlow(Flow):
     Args:
         inflow: Speed.
         kick: Size of a disturbance behind the body at the start, which wakes the instability.
+
+    Example:
+        >>> from sciml.physics.fluids import MovingBall, WakeFlow
+        >>> disk = MovingBall(lambda t: (0.5, 0.5), velocity=lambda t: (0.0, 0.0), radius=0.2)
+        >>> flow = WakeFlow(shape=(32, 16), spacing=0.0625, viscosity=1e-3, body=disk)
+        >>> state = flow.start()
+        >>> tuple(state.velocity[0].shape), state.velocity[0][0, 0, 0].item()
+        ((1, 33, 16), 1.0)
     """
 
     inflow: float = 1.0
@@ -115,6 +133,13 @@ class LiquidFlow(Flow):
         gravity: Downward acceleration.
         column: Extent of the liquid at the start, from the low corner of the box.
         keep_volume: Whether every step restores the volume of the start.
+
+    Example:
+        >>> from sciml.physics.fluids import LiquidFlow
+        >>> flow = LiquidFlow(shape=(16, 16), spacing=0.0625, column=(0.5, 0.5))
+        >>> state = flow.start()
+        >>> sorted(state.fields), round(state.fields["volume"].item())  # a quarter of 256 cells
+        (['level_set', 'volume'], 64)
     """
 
     gravity: float = 9.81

@@ -78,6 +78,15 @@ class ForcedBurgers(Loop):
 
     Raises:
         InvalidArgument: For settings that cannot be, or diffusion that is unstable on a grid.
+
+    Example:
+        >>> from sciml.physics.fluids import ForcedBurgers
+        >>> loop = ForcedBurgers(cells=8, ratio=2, warm_up=2)
+        >>> made = loop.reference(count=2, steps=3, seed=0)
+        >>> tuple(made["states"].shape), tuple(made["external"].shape)
+        ((2, 4, 2, 8, 8), (2, 3, 2, 8, 8))
+        >>> tuple(loop.step(made["states"][:, 0], made["external"][:, 0]).shape)
+        (2, 2, 8, 8)
     """
 
     channels = external = 2
@@ -188,6 +197,13 @@ class DiskWake(Loop):
 
     Raises:
         InvalidArgument: For settings that cannot be.
+
+    Example:
+        >>> from sciml.physics.fluids import DiskWake
+        >>> loop = DiskWake(cells=8, ratio=2, dt=0.05, warm_up=1)
+        >>> made = loop.reference(count=1, steps=1, seed=0)
+        >>> tuple(made["states"].shape), len(loop.unpacked(made["states"][:, 0]))
+        ((1, 2, 2, 17, 9), 2)
     """
 
     channels, external = 2, 1

@@ -60,16 +60,18 @@ def pressure_system(
         least_fraction: Least theta.
         dtype: Of the matrices.
 
-    Example:
-        >>> cells = torch.zeros(1, 8, 8, dtype=torch.long)  # Cell.FLUID
-        >>> open_top = [(Cell.SOLID, Cell.SOLID), (Cell.SOLID, Cell.AIR)]
-        >>> pressure_system(cells, walls=open_top).stencil.diagonal[0, 0]
-        tensor([2., 3., 3., 3., 3., 3., 3., 3.], dtype=torch.float64)
-
     Raises:
         InvalidType: If `cells` are not integers.
         InvalidArgument: For shapes that do not fit, shares outside [0, 1], or a density or a width
             that is not positive.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.fluids import Cell, pressure_system
+        >>> cells = torch.zeros(1, 8, 8, dtype=torch.long)  # Cell.FLUID
+        >>> open_top = [(Cell.SOLID, Cell.SOLID), (Cell.SOLID, Cell.AIR)]
+        >>> pressure_system(cells, walls=open_top).stencil.diagonal[0, 0].tolist()
+        [2.0, 3.0, 3.0, 3.0, 3.0, 3.0, 3.0, 3.0]
     """
     if number(spacing) and some(spacing):
         raise InvalidType(f"spacing={spacing!r}", "a cell width, or one per axis")

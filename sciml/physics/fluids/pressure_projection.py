@@ -43,7 +43,16 @@ from sciml.typed_arguments import typed
 
 
 class Cell(IntEnum):
-    """What a cell holds."""
+    """What a cell holds.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.fluids import Cell, pressure_system
+        >>> cells = torch.full((1, 4, 4), Cell.FLUID)
+        >>> cells[0, 0, 0] = Cell.SOLID
+        >>> int(pressure_system(cells).stencil.unknown.sum())
+        15
+    """
 
     FLUID = 0
     SOLID = 1
@@ -64,6 +73,18 @@ class PressureSystem:
         surface: `(*P, *grid)`, p in the air; None where it is zero.
         known: `(*P, *grid)`, what the pressure of the air adds to right-hand sides; None likewise.
         spacing: Cell widths h_a per axis.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.fluids import pressure_system
+        >>> from sciml.solvers import CG
+        >>> system = pressure_system(torch.zeros(1, 8, 8).long())  # fluid in a closed box
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> shapes = (1, 9, 8), (1, 8, 9)
+        >>> flow = [torch.rand(s, generator=generator, dtype=torch.float64) for s in shapes]
+        >>> flow, _ = system.project(flow, 0.1, linear=CG(), on_failure="raise")
+        >>> bool(system.divergence(flow).abs().max() < 1e-8)
+        True
     """
 
     stencil: Stencil
@@ -200,6 +221,16 @@ class Projection:
         provisional: Velocity before it.
         velocity: After it, before it is carried on beyond a surface.
         wall: Velocity of the solid.
+
+    Example:
+        >>> from sciml.physics.fluids import WakeFlow
+        >>> from sciml.solvers.linear import FlexibleCG, Multigrid
+        >>> flow = WakeFlow(shape=(16, 8), spacing=0.125)
+        >>> state, projection = flow.step(
+        ...     flow.start(), 0.05, lambda stencil: FlexibleCG(preconditioner=Multigrid(stencil))
+        ... )
+        >>> bool(projection.divergence().abs().max() < 1e-6), projection.solution.status.tolist()
+        (True, [0])
     """
 
     system: PressureSystem

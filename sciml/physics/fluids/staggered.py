@@ -112,6 +112,14 @@ def interpolate(
     Raises:
         InvalidArgument: If there is not one array of coordinates per axis of the field, or their
             batch is neither that of the field nor 1.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.fluids import interpolate
+        >>> field = torch.arange(4.0).reshape(1, 4, 1).expand(1, 4, 4)  # centres at i + 1/2
+        >>> at = [torch.tensor([[[2.0]]]), torch.tensor([[[2.0]]])]
+        >>> interpolate(field, at).item()
+        1.5
     """
     d = field.dim() - 1
     if d < 1 or len(at) != d or any(len(x) not in (1, len(field)) for x in at if x.dim()):
@@ -179,7 +187,16 @@ def centred(velocity: Sequence[Tensor]) -> Velocity:
 
 @takes(spacing=number)
 def vorticity(velocity: Sequence[Tensor], spacing: float = 1.0) -> Tensor:
-    """Return the size of the curl at cell centres, `(B, *grid)`; signed in 2-D."""
+    """Return the size of the curl at cell centres, `(B, *grid)`; signed in 2-D.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.fluids import vorticity
+        >>> y = (torch.arange(8.0) + 0.5).reshape(1, 1, 8)
+        >>> shear = y.expand(1, 9, 8), torch.zeros(1, 8, 9)  # u = y
+        >>> vorticity(shear)[0, 4, 4].item()
+        -1.0
+    """
     shape_of(velocity)
     if not spacing > 0:
         raise InvalidArgument(f"spacing={spacing}", "a positive cell width")

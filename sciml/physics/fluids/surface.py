@@ -33,7 +33,15 @@ def liquid_share(level_set: Tensor) -> Tensor:
 
 @takes(level_set=on_grid)
 def volume(level_set: Tensor) -> Tensor:
-    """Return the volume of the liquid in cells, `(B,)`."""
+    """Return the volume of the liquid in cells, `(B,)`.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.fluids import volume
+        >>> x = torch.arange(8.0).reshape(1, 8, 1).expand(1, 8, 8) + 0.5
+        >>> round(volume(x - 4.0).item(), 3)  # half of 64 cells
+        32.0
+    """
     return liquid_share(level_set).flatten(1).sum(1)
 
 

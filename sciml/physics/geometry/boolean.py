@@ -31,6 +31,13 @@ class Boolean(Domain):
 
     Raises:
         InvalidArgument: If numbers or dimensions differ, or `kind` is unknown.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.geometry import Ball, Boolean, Box
+        >>> plate = Boolean(Box(), Ball(radius=0.5), "difference")  # a square with a hole
+        >>> plate.inside(torch.tensor([[[0.0, 0.0], [0.8, 0.8]]])).tolist()
+        [[False, True]]
     """
 
     def __init__(self, first: Domain, second: Domain, kind: str) -> None:
@@ -134,7 +141,15 @@ def intersection(first: Domain, second: Domain) -> Boolean:
 
 
 def difference(first: Domain, second: Domain) -> Boolean:
-    """Return the points in `first` but not in `second`, domain by domain."""
+    """Return the points in `first` but not in `second`, domain by domain.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.geometry import Ball, Box, difference
+        >>> plate = difference(Box(), Ball(radius=0.5))
+        >>> plate.inside(torch.tensor([[[0.0, 0.0], [0.8, 0.8]]])).tolist()
+        [[False, True]]
+    """
     return Boolean(first, second, "difference")
 
 

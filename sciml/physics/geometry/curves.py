@@ -27,6 +27,14 @@ class Ellipse(Domain):
 
     Raises:
         InvalidArgument: For axes that are not positive or shapes that do not fit.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.geometry import Ellipse
+        >>> ellipse = Ellipse(axes=(2.0, 1.0))
+        >>> points = torch.tensor([[[0.0, 0.0], [3.0, 0.0]]])
+        >>> [round(v, 3) for v in ellipse.signed_distance(points)[0].tolist()]
+        [-1.0, 1.0]
     """
 
     def __init__(self, axes=(1.0, 0.5), center=(0.0, 0.0), angle=0.0) -> None:

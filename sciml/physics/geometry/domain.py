@@ -45,6 +45,15 @@ class Boundary:
         normals: `(B, n, d)` unit outward normals.
         weight: `(B, n)` length or area per point: `(weight * f).sum(1)` estimates the integral
             of f over the boundary.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.geometry import Ball
+        >>> boundary = Ball().sample_boundary(100, torch.Generator().manual_seed(0))
+        >>> tuple(boundary.points.shape), tuple(boundary.normals.shape)
+        ((1, 100, 2), (1, 100, 2))
+        >>> round(boundary.weight.sum().item(), 4)  # the length, 2 pi
+        6.2832
     """
 
     points: Tensor
@@ -58,6 +67,16 @@ class Domain(ABC):
     Args:
         count: B.
         dim: d.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.geometry import Domain, Ellipse
+        >>> domain = Ellipse(axes=(2.0, 1.0))
+        >>> isinstance(domain, Domain), domain.count, domain.dim
+        (True, 1, 2)
+        >>> points = domain.sample_interior(50, torch.Generator().manual_seed(0))
+        >>> bool(domain.inside(points).all()), bool((domain.signed_distance(points) < 0).all())
+        (True, True)
     """
 
     def __init_subclass__(cls, **kwargs) -> None:

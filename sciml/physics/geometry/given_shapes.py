@@ -53,7 +53,12 @@ def mask_domain(mask, low, high) -> MaskDomain:
             shapes.
 
     Example:
+        >>> import torch
+        >>> from sciml.physics.geometry import mask_domain
+        >>> x, y = torch.meshgrid(*[torch.linspace(-1.15, 1.15, 24)] * 2, indexing="ij")
         >>> disk = mask_domain(x**2 + y**2 < 1, (-1.2, -1.2), (1.2, 1.2))
+        >>> disk.inside(torch.tensor([[[0.0, 0.5], [1.1, 1.1]]])).tolist()
+        [[True, False]]
     """
     mask = as_array("mask", mask, "an array of 0 and 1").cpu().numpy()
     if mask.dtype != bool and not np.isin(mask, (0, 1)).all():
@@ -96,6 +101,14 @@ def triangulated_domain(vertices, faces) -> Polygon:
     Raises:
         InvalidArgument: For triangles without area, triangles that overlap or meet in a corner
             only, or that fill several separate domains.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.geometry import triangulated_domain
+        >>> corners = torch.tensor([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]])
+        >>> square = triangulated_domain(corners, torch.tensor([[0, 1, 2], [0, 2, 3]]))
+        >>> square.inside(torch.tensor([[[0.5, 0.5], [1.5, 0.5]]])).tolist()
+        [[True, False]]
     """
     vertices, faces = (
         rows_of("vertices", vertices, (None, 2))[0],

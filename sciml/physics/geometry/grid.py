@@ -40,6 +40,13 @@ class SDFGrid(Domain):
     Raises:
         InvalidArgument: For shapes that do not fit, values that are not finite, a domain that is
             empty or reaches the edge of the grid.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.geometry import Ball, SDFGrid
+        >>> grid = SDFGrid.of(Ball(), nodes=33)
+        >>> round(grid.signed_distance(torch.tensor([[[0.5, 0.0]]])).item(), 1)
+        -0.5
     """
 
     def __init__(self, values, low, high) -> None:

@@ -29,6 +29,11 @@ def inscribed(domain: Ball | Ellipse | Star | Annulus, corners: int = 128) -> Po
 
     Raises:
         InvalidArgument: For other kinds of domains.
+
+    Example:
+        >>> from sciml.physics.geometry import Ball, inscribed
+        >>> tuple(inscribed(Ball(), corners=64).vertices.shape)
+        (1, 64, 2)
     """
     check_kind("domain", domain, Domain)
     if corners < 3:

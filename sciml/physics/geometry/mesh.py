@@ -48,6 +48,14 @@ class Mesh(Domain):
         InvalidArgument: If a mesh is not watertight, its triangles turn different ways round, one
             of several shells is inside out, a triangle has no area, or shapes do not fit. Whether
             a shell crosses itself is not checked.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.geometry import Mesh
+        >>> vertices = torch.tensor([[0.0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]])
+        >>> solid = Mesh(vertices, torch.tensor([[0, 2, 1], [0, 1, 3], [0, 3, 2], [1, 2, 3]]))
+        >>> round(solid.signed_distance(torch.tensor([[[0.1, 0.2, 0.3]]])).item(), 3)
+        -0.1
     """
 
     def __init__(self, vertices, faces) -> None:

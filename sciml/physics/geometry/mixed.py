@@ -50,6 +50,14 @@ class MixedPolygon(Reflecting):
         InvalidArgument: If all edges of a polygon reflect, an edge has length zero, or shapes do
             not fit.
         InvalidType: If `neumann` is neither booleans nor a function that returns them.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.geometry import MixedPolygon, Polygon
+        >>> triangle = Polygon([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+        >>> mixed = MixedPolygon(triangle, lambda x, i: x[1] == 0)  # the lower edge reflects
+        >>> mixed.reflects.tolist()
+        [[True, False, False]]
     """
 
     def __init__(self, polygon: Polygon, neumann: Tensor | Callable[[Tensor, Tensor], Tensor]):

@@ -29,6 +29,15 @@ class MixedBox(Reflecting):
     Raises:
         InvalidArgument: If all faces of a box reflect, or shapes do not fit.
         InvalidType: If `neumann` is neither booleans nor a function that returns them.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.geometry import Box, MixedBox
+        >>> walls = torch.tensor([True, True, False, False])  # left and right reflect
+        >>> channel = MixedBox(Box(), walls)
+        >>> x, i = torch.tensor([[0.9], [0.0]]), torch.tensor([0])
+        >>> channel.absorbed(x, i)[0].tolist()  # to the lower or the upper side
+        [1.0]
     """
 
     def __init__(self, box: Box, neumann: Tensor | Callable[[Tensor, Tensor], Tensor]) -> None:

@@ -32,6 +32,13 @@ class Polygon(Domain):
 
     Raises:
         InvalidArgument: For fewer than three corners or an empty polygon.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.geometry import Polygon
+        >>> corner = Polygon([[0, 0], [2, 0], [2, 1], [1, 1], [1, 2], [0, 2]])  # an L
+        >>> corner.inside(torch.tensor([[[0.5, 1.5], [1.5, 1.5]]])).tolist()
+        [[True, False]]
     """
 
     def __init__(self, vertices, holes: Sequence = ()) -> None:
@@ -127,6 +134,12 @@ def l_shape(side=1.0, notch=0.5, center=(0.0, 0.0)) -> Polygon:
 
     Raises:
         InvalidArgument: For a notch outside (0, 1) or a side that is not positive.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.geometry import l_shape
+        >>> l_shape().inside(torch.tensor([[[-0.5, 0.5], [0.5, 0.5]]])).tolist()
+        [[True, False]]
     """
     side, notch = positive("side", rows_of("side", side, ())), rows_of("notch", notch, ())
     positive("notch", notch), positive("1 - notch", 1 - notch)

@@ -23,6 +23,13 @@ class Annulus(Domain):
 
     Raises:
         InvalidArgument: For empty shells or shapes that do not fit.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.geometry import Annulus
+        >>> ring = Annulus(inner=0.5, outer=1.0)
+        >>> ring.signed_distance(torch.tensor([[[0.75, 0.0], [0.0, 0.0]]])).tolist()
+        [[-0.25, 0.5]]
     """
 
     def __init__(self, inner, outer, center=(0.0, 0.0)) -> None:
@@ -75,6 +82,15 @@ class Ball(Domain):
 
     Raises:
         InvalidArgument: For radii that are not positive or shapes that do not fit.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.geometry import Ball
+        >>> balls = Ball(radius=torch.tensor([1.0, 2.0]), center=(0.0, 0.0, 0.0))
+        >>> balls.count, balls.dim
+        (2, 3)
+        >>> balls.signed_distance(torch.zeros(2, 1, 3)).tolist()  # one point in each
+        [[-1.0], [-2.0]]
     """
 
     def __init__(self, radius=1.0, center=(0.0, 0.0)) -> None:
@@ -125,6 +141,13 @@ class Box(Domain):
 
     Raises:
         InvalidArgument: For empty boxes or shapes that do not fit.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.geometry import Box
+        >>> box = Box(low=(0.0, 0.0), high=(2.0, 1.0))
+        >>> box.project(torch.tensor([[[1.0, 0.8]]])).tolist()  # to the closest side
+        [[[1.0, 1.0]]]
     """
 
     def __init__(self, low=(-1.0, -1.0), high=(1.0, 1.0)) -> None:

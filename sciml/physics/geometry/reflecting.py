@@ -22,6 +22,17 @@ class Reflecting(Domain):
 
     Sides are numbered; -1 stands for none. `level`, `nearest` and sampling are those of the whole
     boundary.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.geometry import Box, MixedBox, Reflecting
+        >>> domain = MixedBox(Box(), torch.tensor([True, False, False, False]))
+        >>> isinstance(domain, Reflecting)
+        True
+        >>> x, i = torch.tensor([[0.5], [0.0]]), torch.tensor([0])
+        >>> far, side = domain.hit(x, torch.tensor([[-1.0], [0.0]]), i, torch.tensor([9.0]))
+        >>> far.tolist(), side.tolist()  # a ray to the left is stopped by side 0
+        ([1.5], [0])
     """
 
     @abstractmethod

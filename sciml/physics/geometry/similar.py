@@ -23,6 +23,14 @@ class Similar(Domain):
 
     Raises:
         InvalidArgument: For sizes that are not positive or shapes that do not fit.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.geometry import Ball, Similar
+        >>> far = Ball(radius=2.0, center=(100.0, 0.0))
+        >>> near = Similar(far, center=(100.0, 0.0), size=2.0)  # a unit disk around the origin
+        >>> [corner.tolist() for corner in near.bounds()]
+        [[[-1.0, -1.0]], [[1.0, 1.0]]]
     """
 
     def __init__(self, domain: Domain, center, size) -> None:

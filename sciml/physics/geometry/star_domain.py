@@ -40,6 +40,13 @@ class Star(Domain):
 
     Raises:
         InvalidArgument: If a radius is not positive everywhere, or shapes do not fit.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.geometry import Star
+        >>> star = Star(cosine=(0.2, 0.0))  # r = 1 + 0.2 cos(4 theta)
+        >>> star.inside(torch.tensor([[[1.1, 0.0], [0.8, 0.8]]])).tolist()
+        [[True, False]]
     """
 
     def __init__(
@@ -186,6 +193,12 @@ def star_family(count: int, generator: torch.Generator, spread: float = 0.2) -> 
 
     Raises:
         InvalidArgument: For a spread of 0.5 or more.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.geometry import star_family
+        >>> star_family(10, torch.Generator().manual_seed(0)).count
+        10
     """
     check_draw(count, generator)
     check_number("spread", spread)

@@ -32,6 +32,13 @@ class Tabulated(Domain):
 
     Attributes:
         slack: `(B,)` what is subtracted from the interpolated distance.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.geometry import Star, Tabulated
+        >>> table = Tabulated(Star(cosine=(0.2, 0.0)), nodes=33)
+        >>> bool(table.slack < 0.05), table.inside(torch.tensor([[[1.1, 0.0]]])).tolist()
+        (True, [[True]])
     """
 
     def __init__(self, domain: Domain, nodes: int | None = None) -> None:

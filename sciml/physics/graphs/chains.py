@@ -36,6 +36,13 @@ class Chains:
 
     Raises:
         InvalidArgument: For sizes or shares that cannot be.
+
+    Example:
+        >>> from sciml.physics.graphs import Chains
+        >>> chains = Chains(classes=2, chains=3, length=10)
+        >>> parts = chains.parts()
+        >>> sorted(parts), len(parts["train"]), tuple(parts["train"][0].x.shape)
+        (['test', 'train', 'val'], 6, (10, 2))
     """
 
     classes: int = 2

@@ -35,6 +35,18 @@ class Graph:
         target: `(N, m)` values or `(N,)` classes of nodes; `(1, m)` or `(1,)` of the graph.
         weight: `(N,)` weight of nodes in loss and scores; None for 1. Known nodes get 0.
         extra: Further node tensors `(N, ...)` by name, for scores of a task's own.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.graphs import Graph
+        >>> triangle = Graph(
+        ...     x=torch.ones(3, 1),
+        ...     edge_index=torch.tensor([[0, 1, 2], [1, 2, 0]]),  # one way round
+        ...     edge_attr=torch.ones(3, 1),
+        ...     target=torch.zeros(3, 1),
+        ... )
+        >>> tuple(triangle.x.shape), tuple(triangle.edge_index.shape)
+        ((3, 1), (2, 3))
     """
 
     x: Tensor
@@ -46,7 +58,23 @@ class Graph:
 
 
 class GraphTask(Protocol):
-    """Draws random graphs with exact answers, see the top of this file."""
+    """Draws random graphs with exact answers, see the top of this file.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.graphs import Graph, GraphTask
+        >>> class Degrees:  # of the nodes of a ring
+        ...     kind, level = "regression", "node"
+        ...     sizes = {"node_features": 1, "edge_features": 1, "outputs": 1}
+        ...     def draw(self, generator, size):
+        ...         i = torch.arange(size)
+        ...         around = torch.stack([torch.cat([i - 1, i + 1]) % size, torch.cat([i, i])])
+        ...         one = torch.ones(size, 1)
+        ...         return Graph(one, around, torch.ones(2 * size, 1), target=2 * one)
+        >>> task: GraphTask = Degrees()
+        >>> task.draw(torch.Generator(), 5).target[:, 0].tolist()
+        [2.0, 2.0, 2.0, 2.0, 2.0]
+    """
 
     kind: Literal["regression", "classification"]
     level: Literal["node", "graph"]

@@ -115,6 +115,14 @@ class HeatMesh:
 
     Raises:
         InvalidArgument: For numbers that cannot be.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.graphs import HeatMesh
+        >>> plate = HeatMesh()
+        >>> mesh = plate.draw(torch.Generator().manual_seed(0), 60)
+        >>> tuple(mesh.x.shape), tuple(mesh.target.shape), plate.sizes["edge_features"]
+        ((60, 3), (60, 1), 2)
     """
 
     kind, level, unit = "regression", "node", "K"

@@ -128,6 +128,12 @@ class MotifSet:
         smallest: Nodes of the smallest.
         largest: Nodes of the largest.
         seed: Names the set; not the seed of a run.
+
+    Example:
+        >>> from sciml.physics.graphs import MotifSet
+        >>> motifs = MotifSet(count=8)
+        >>> len(motifs.graphs()), motifs.names
+        (8, ('ring', 'wheel', 'bipartite', 'prism'))
     """
 
     task: MotifGraphs = MotifGraphs()
@@ -170,6 +176,12 @@ class Atlas:
 
     Raises:
         InvalidArgument: For an unknown property.
+
+    Example:
+        >>> from sciml.physics.graphs import Atlas
+        >>> atlas = Atlas(label="bipartite")
+        >>> atlas.names, len(atlas.graphs())
+        (('not bipartite', 'bipartite'), 995)
     """
 
     label: str = "planar"

@@ -148,6 +148,15 @@ class PorousNetwork:
 
     Raises:
         InvalidArgument: If `sigma` is negative or `side` not positive.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.graphs import PorousNetwork
+        >>> pores = PorousNetwork(sigma=0.3).draw(torch.Generator().manual_seed(0), 60)
+        >>> tuple(pores.x.shape), pores.edge_attr.shape[1]
+        ((60, 2), 3)
+        >>> bool((pores.target >= 0).all() and (pores.target <= 1).all())  # outlet to inlet
+        True
     """
 
     kind, level, unit = "regression", "node", "1"

@@ -55,6 +55,15 @@ class ResistorNetwork:
 
     Raises:
         InvalidArgument: For numbers that cannot be.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.graphs import ResistorNetwork
+        >>> circuit = ResistorNetwork(degree=4.0).draw(torch.Generator().manual_seed(0), 30)
+        >>> tuple(circuit.x.shape), tuple(circuit.target.shape)
+        ((30, 2), (30, 1))
+        >>> int((circuit.weight == 0).sum())  # the ground does not count
+        1
     """
 
     kind, level, unit = "regression", "node", "V"

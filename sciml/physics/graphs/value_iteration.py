@@ -147,6 +147,13 @@ class GraphValueIteration:
 
     Raises:
         InvalidArgument: For an impossible discount or number of actions.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.graphs import GraphValueIteration
+        >>> process = GraphValueIteration(actions=3).draw(torch.Generator().manual_seed(0), 20)
+        >>> tuple(process.edge_index.shape), tuple(process.target.shape)  # 3 actions in 20 states
+        ((2, 60), (20, 1))
     """
 
     actions: int | Sequence[int] = (5, 9)

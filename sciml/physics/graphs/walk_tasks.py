@@ -68,6 +68,13 @@ class PageRank(_RandomWalks):
 
     Raises:
         InvalidArgument: For numbers out of range.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.graphs import PageRank
+        >>> web = PageRank(damping=0.85).draw(torch.Generator().manual_seed(0), 30)
+        >>> round(web.target.mean().item(), 4)  # ranks times nodes: 1 on average
+        1.0
     """
 
     sizes = {
@@ -115,6 +122,15 @@ class HittingProbability(_RandomWalks):
 
     Raises:
         InvalidArgument: For numbers out of range.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.graphs import HittingProbability
+        >>> walk = HittingProbability().draw(torch.Generator().manual_seed(0), 30)
+        >>> int((walk.weight == 0).sum())  # one goal and one trap
+        2
+        >>> bool((walk.target >= 0).all() and (walk.target <= 1).all())
+        True
     """
 
     sizes = {"node_features": 2, "edge_features": 1, "outputs": 1, "edge_log": [0]}

@@ -47,6 +47,14 @@ class Biharmonic(PDE):
 
     Raises:
         InvalidArgument: For a dimension below 3, a bad seed or a negative weight.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics import Biharmonic
+        >>> problem = Biharmonic(dim=4)
+        >>> p = problem.sample(8, torch.Generator().manual_seed(0))
+        >>> problem.order, tuple(p.x.shape), tuple(problem.exact(p.x).shape)
+        (4, (8, 4), (8,))
     """
 
     order = 4

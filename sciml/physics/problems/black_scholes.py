@@ -34,6 +34,14 @@ class BlackScholesBarenblatt(PDE):
         volatility: sigma, positive.
         rate: r, any number.
         final_time: T, positive.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics import BlackScholesBarenblatt
+        >>> problem = BlackScholesBarenblatt(dim=2, volatility=0.4, rate=0.05)
+        >>> x, t = torch.ones(1, 2), torch.zeros(1, 1)
+        >>> round(problem.exact(x, t).item(), 4)  # exp(0.05 + 0.16) |x|^2
+        2.4674
     """
 
     time_dependent = True

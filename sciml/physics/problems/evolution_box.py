@@ -105,6 +105,14 @@ class Heat(EvolutionInBox):
 
     Raises:
         InvalidArgument: For an unknown solution, or a number that is not positive.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics import Heat
+        >>> problem = Heat(dim=2, solution="sin_product", conductivity=0.1)
+        >>> x, t = torch.full((1, 2), 0.5), torch.tensor([[0.5]])
+        >>> round(problem.exact(x, t).item(), 4)  # exp(-0.1 pi^2)
+        0.3727
     """
 
     def __init__(
@@ -152,6 +160,14 @@ class LogFokkerPlanck(EvolutionInBox):
 
     Raises:
         InvalidArgument: For a number that is not positive.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics import LogFokkerPlanck
+        >>> problem = LogFokkerPlanck(dim=3)
+        >>> p = problem.sample_test(8, torch.Generator().manual_seed(0))
+        >>> sorted(problem.conditions), tuple(problem.exact(p.x, p.t).shape)
+        (['boundary', 'initial'], (8,))
     """
 
     def __init__(

@@ -23,8 +23,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sciml.autodiff import quadratic_form, squared_norm, sum_coordinates
-from sciml.physics.checks import check_choice, check_number, check_positive, check_seed
+from sciml.autodiff import quadratic_form, squared_norm
+from sciml.physics.checks import check_choice, check_positive, check_seed
 from sciml.physics.pde import PDE, Fields, LiftTerms, Points, check_dim, missing
 from sciml.physics.references.quadrature import (
     LogQuadraticReference,
@@ -136,6 +136,13 @@ class HJBLQG(TerminalCost):
         mu: Weight of |grad u|^2, positive.
         final_time: T, positive.
         sampling: Law of the training points, "dependence" or "evaluation".
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics import HJBLQG
+        >>> problem = HJBLQG(dim=10)
+        >>> round(problem.exact(torch.zeros(1, 10), torch.zeros(1, 1)).item(), 3)
+        2.157
     """
 
     reference_accuracy = 1e-12
@@ -191,6 +198,14 @@ class HJBRosenbrock(TerminalCost):
         mu: Weight of |grad u|^2, positive.
         final_time: T, positive.
         sampling: Law of the training points, "dependence" or "evaluation".
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics import HJBRosenbrock
+        >>> problem = HJBRosenbrock(dim=4)
+        >>> p = problem.sample_test(5, torch.Generator().manual_seed(0))
+        >>> problem.feature_names, sorted(problem.baselines(p))
+        (('terminal', 'radius', 'second_moment'), ['closed_form', 'terminal'])
     """
 
     feature_names = (*TerminalCost.feature_names, "second_moment")
@@ -262,48 +277,3 @@ class HJBRosenbrock(TerminalCost):
         form = (p.x * self.matrix.matvec(p.x)).sum(-1)
         closed = torch.log1p(form + 2.0 * self.trace * self.to_go(p.t))
         return super().baselines(p) | {"closed_form": closed}
-
-
-class HJBLinear(TerminalCost):
-    """Linear cost: u_t + Lap u - (1/d) sum |d_i u|^c = -2, g = sum x_i, u = sum x_i + T - t.
-
-    A check of the machinery rather than of accuracy: the network has to become the constant T.
-    Its trivial baseline is therefore g plus the best constant.
-
-    Args:
-        dim: Number of space dimensions d.
-        exponent: c, at least 1.
-        final_time: T, positive.
-        sampling: Law of the training points, "dependence" or "evaluation".
-    """
-
-    def __init__(
-        self,
-        *,
-        dim: int,
-        exponent: float = 1.75,
-        final_time: float = 1.0,
-        sampling: str = "dependence",
-    ) -> None:
-        super().__init__(dim=dim, final_time=final_time, sampling=sampling)
-        self.exponent = check_number("problem.exponent", exponent, least=1)
-
-    def terminal(self, x):
-        """Return g = sum x_i `(N, 1)`."""
-        return sum_coordinates(x)
-
-    def terminal_gradient(self, x: Tensor) -> Tensor:
-        """Return grad g = (1, ..., 1) `(N, d)`."""
-        return torch.ones_like(x)
-
-    def residual(self, u: Fields, p: Points) -> Tensor:
-        """Return u_t + Lap u - (1/d) sum |d_i u|^c + 2 `(N,)`."""
-        return u.dt + u.trace - u.grad.abs().pow(self.exponent).mean(-1) + 2.0
-
-    def exact(self, x: Tensor, t: Tensor) -> Tensor:
-        """Return sum x_i + T - t `(N,)`."""
-        return x.double().sum(-1) + self.to_go(t.double())
-
-    def constant_basis(self, p: Points) -> tuple[Tensor, Tensor]:
-        """Return (1, g)."""
-        return torch.ones_like(p.x[:, 0]), p.x.sum(-1)

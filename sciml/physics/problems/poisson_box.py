@@ -103,6 +103,14 @@ class PoissonBox(PDE):
     Raises:
         InvalidArgument: For an unknown solution, an odd dimension where pairs are needed, or a
             weight that is not positive.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics import PoissonBox
+        >>> problem = PoissonBox(dim=2, solution="sin_product")
+        >>> centre = torch.full((1, 2), 0.5)
+        >>> round(problem.exact(centre).item(), 4), round(problem.source(centre).item(), 4)
+        (1.0, -19.7392)
     """
 
     def __init__(

@@ -45,6 +45,13 @@ class HarmonicOscillator(PDE):
         dim: Number of space dimensions d.
         form: "log" for w = -log psi, "wave" for psi.
         origin_weight: Weight of the soft condition at the origin that fixes the constant.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics import HarmonicOscillator
+        >>> problem = HarmonicOscillator(dim=2, form="wave")
+        >>> round(problem.exact(torch.ones(1, 2)).item(), 4)  # exp(-|x|^2 / 2)
+        0.3679
     """
 
     feature_names = ("radius",)

@@ -201,7 +201,15 @@ class SemilinearProblem(PDE):
 
 
 class SemilinearHeat(SemilinearProblem):
-    """F = (1 - u^2) / (1 + u^2), g = 5 / (10 + 2 |x|^2); see `SemilinearProblem`."""
+    """F = (1 - u^2) / (1 + u^2), g = 5 / (10 + 2 |x|^2); see `SemilinearProblem`.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics import SemilinearHeat
+        >>> problem = SemilinearHeat(dim=10)
+        >>> problem.terminal(torch.zeros(1, 10)).item(), problem.reaction(torch.tensor(0.0)).item()
+        (0.5, 1.0)
+    """
 
     def reaction(self, u):
         """Return F(u)."""
@@ -222,6 +230,13 @@ class SemilinearSineGordon(SemilinearProblem):
         final_time: T, positive.
         constraint: "soft" or "hard".
         rescaled: Whether the unknown is d u rather than u.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics import SemilinearSineGordon
+        >>> problem = SemilinearSineGordon(dim=10, rescaled=False)
+        >>> round(problem.reaction(torch.tensor(0.5)).item(), 4)  # sin u
+        0.4794
     """
 
     def __init__(

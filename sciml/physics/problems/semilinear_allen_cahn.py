@@ -34,6 +34,13 @@ class SemilinearAllenCahn(SemilinearProblem):
         final_time: T, positive.
         constraint: "soft" or "hard"; "hard" needs smooth terminal data.
         terminal_data: "arctan_max" or "rational".
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics import SemilinearAllenCahn
+        >>> problem = SemilinearAllenCahn(dim=100)
+        >>> problem.reaction(torch.tensor(0.5)).item(), problem.reference_value
+        (0.375, 1.0451)
     """
 
     def __init__(

@@ -144,7 +144,19 @@ class BallProblem(PDE):
 
 
 class Poisson(BallProblem):
-    """`Laplacian u = f`; see `BallProblem` for the arguments."""
+    """`Laplacian u = f`; see `BallProblem` for the arguments.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics import Poisson
+        >>> problem = Poisson(dim=5)
+        >>> p = problem.sample(8, torch.Generator().manual_seed(0))
+        >>> tuple(p.x.shape), tuple(p.source.shape)
+        ((8, 5), (8,))
+        >>> boundary = torch.tensor([[1.0, 0.0, 0.0, 0.0, 0.0]])
+        >>> abs(problem.exact(boundary, None).item())
+        0.0
+    """
 
     def reaction(self, u: Tensor) -> Tensor:
         """Return 0."""
@@ -157,7 +169,17 @@ class Poisson(BallProblem):
 
 
 class AllenCahn(BallProblem):
-    """`Laplacian u + u - u^3 = f`; see `BallProblem` for the arguments."""
+    """`Laplacian u + u - u^3 = f`; see `BallProblem` for the arguments.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics import AllenCahn
+        >>> problem = AllenCahn(dim=5)
+        >>> problem.reaction(torch.tensor(0.5)).item()  # u - u^3
+        0.375
+        >>> tuple(problem.sample(8, torch.Generator().manual_seed(0)).x.shape)
+        (8, 5)
+    """
 
     def reaction(self, u: Tensor) -> Tensor:
         """Return `u - u^3`."""
@@ -165,7 +187,17 @@ class AllenCahn(BallProblem):
 
 
 class SineGordon(BallProblem):
-    """`Laplacian u + sin u = f`; see `BallProblem` for the arguments."""
+    """`Laplacian u + sin u = f`; see `BallProblem` for the arguments.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics import SineGordon
+        >>> problem = SineGordon(dim=5)
+        >>> round(problem.reaction(torch.tensor(0.5)).item(), 4)  # sin u
+        0.4794
+        >>> tuple(problem.sample(8, torch.Generator().manual_seed(0)).x.shape)
+        (8, 5)
+    """
 
     def reaction(self, u: Tensor) -> Tensor:
         """Return `sin u`."""

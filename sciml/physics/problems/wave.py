@@ -33,6 +33,14 @@ class Wave(PDE):
         dim: Number of space dimensions d.
         final_time: T, positive.
         sampling: Law of the training points, "dependence" or "evaluation".
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics import Wave
+        >>> problem = Wave(dim=2)
+        >>> x, t = torch.full((1, 2), 0.5), torch.tensor([[1.0]])
+        >>> round(problem.exact(x, t).item(), 4)  # cosh(1) (2 sinh(0.5))
+        1.6082
     """
 
     time_dependent = True

@@ -76,6 +76,12 @@ def disk_cell(n: int = 8, radius: float = 0.3) -> RVEMesh:
 
     Raises:
         InvalidArgument: If `n` is odd or below 2, or `radius` not between 0 and 0.45.
+
+    Example:
+        >>> from sciml.physics.solids import disk_cell
+        >>> cell = disk_cell(4, radius=0.3)
+        >>> [round(float(share), 2) for share in cell.phase_fractions()]
+        [0.72, 0.28]
     """
     check_count("n", n, 2, 2)
     if not 0 < radius <= 0.45:
@@ -115,6 +121,11 @@ def laminate_cell(
         fraction: Between 0 and 1, both left out.
         columns: Elements across each layer.
         rows: Elements along the layers, at least 2.
+
+    Example:
+        >>> from sciml.physics.solids import laminate_cell
+        >>> [round(float(share), 2) for share in laminate_cell(0.3).phase_fractions()]
+        [0.7, 0.3]
     """
     if not 0 < fraction < 1:
         raise InvalidArgument(f"fraction={fraction}", "a number between 0 and 1, both left out")

@@ -19,6 +19,14 @@ def voigt_reuss(fractions: np.ndarray, tangents: np.ndarray) -> tuple[np.ndarray
 
     Raises:
         InvalidArgument: If the shapes disagree, or the fractions do not sum to 1.
+
+    Example:
+        >>> import numpy as np
+        >>> from sciml.physics.solids import voigt_reuss
+        >>> soft, stiff = np.eye(3), 3 * np.eye(3)
+        >>> upper, lower = voigt_reuss(np.array([0.5, 0.5]), np.array([soft, stiff]))
+        >>> float(upper[0, 0]), round(float(lower[0, 0]), 4)
+        (2.0, 1.5)
     """
     fractions, tangents = np.asarray(fractions, float), np.asarray(tangents, float)
     if tangents.ndim != 3 or fractions.shape != tangents.shape[:1]:

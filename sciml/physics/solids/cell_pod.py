@@ -36,6 +36,16 @@ class PODBasis:
         strain_values: `(S,)` singular values of all S strain snapshots.
         stress_values: `(S,)` those of the stress snapshots.
         weights: `(E, Q)` quadrature weights.
+
+    Example:
+        >>> from sciml.physics.solids import DiskCell, PODBasis
+        >>> solver = DiskCell(2).solver()
+        >>> solution = solver.solve([[0.02, 0.0, 0.0], [0.0, 0.02, 0.0], [0.0, 0.0, 0.02]])
+        >>> basis = PODBasis.from_solution(solver.mesh, solution, rank=2)
+        >>> basis.strain.shape, basis.mean_stress.shape
+        ((2, 28, 9, 3), (2, 3))
+        >>> basis.stress_coefficients(solution.local_stress).shape
+        (3, 2)
     """
 
     displacement: np.ndarray

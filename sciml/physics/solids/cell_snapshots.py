@@ -45,6 +45,16 @@ class Snapshots:
         local_strain: `(P, E, Q, 3)`.
         local_stress: `(P, E, Q, 3)`.
         stress: `(P, 3)` homogenised stresses.
+
+    Example:
+        >>> import numpy as np
+        >>> from sciml.physics.solids import DiskCell, Snapshots
+        >>> solver = DiskCell(2).solver()
+        >>> strain = np.array([[0.02, 0.0, 0.0], [0.0, 0.0, 0.02]])
+        >>> found = solver.solve(strain)
+        >>> snapshots = Snapshots.of(solver, strain, found.displacement, found.tangent)
+        >>> snapshots.stress.shape, snapshots.basis(solver, rank=2).strain.shape
+        ((2, 3), (2, 28, 9, 3))
     """
 
     strain: np.ndarray

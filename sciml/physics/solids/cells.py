@@ -24,7 +24,17 @@ PAPER = {"rve1": rve1, "rve2": rve2, "rve3": rve3}
 
 @dataclass(frozen=True)
 class PeriodicCell(ABC):
-    """A periodic cell; phase 0 is the matrix, phase 1 the fibre of arXiv 2504.07976."""
+    """A periodic cell; phase 0 is the matrix, phase 1 the fibre of arXiv 2504.07976.
+
+    Example:
+        >>> from sciml.physics.solids import PeriodicCell, square_cell
+        >>> class Homogeneous(PeriodicCell):
+        ...     def mesh(self):
+        ...         return square_cell(2)
+        >>> cell = Homogeneous()
+        >>> cell.mesh().dofs
+        22
+    """
 
     @abstractmethod
     def mesh(self) -> RVEMesh:
@@ -50,6 +60,7 @@ class DiskCell(PeriodicCell):
         radius: Radius of the disk, at most 0.45.
 
     Example:
+        >>> from sciml.physics.solids import DiskCell
         >>> DiskCell(4).mesh().dofs
         670
     """
@@ -72,6 +83,13 @@ class PlasticDiskCell(DiskCell):
         radius: As in `DiskCell`.
         yield_stress: Of the matrix under uniaxial load, N/mm^2.
         hardening: Slope of its yield stress over the equivalent plastic strain, N/mm^2.
+
+    Example:
+        >>> from sciml.physics.solids import PlasticDiskCell
+        >>> cell = PlasticDiskCell(2, yield_stress=20.0)
+        >>> found = cell.solver().solve([[0.02, 0.0, 0.0]])
+        >>> cell.materials[0].internal, bool(found.state[..., 3].max() > 0)  # it has yielded
+        (4, True)
     """
 
     yield_stress: float = 20.0
@@ -92,6 +110,12 @@ class LaminateCell(PeriodicCell):
 
     Args:
         fraction: Share of the fibre.
+
+    Example:
+        >>> from sciml.physics.solids import LaminateCell
+        >>> solver = LaminateCell(fraction=0.3).solver()
+        >>> solver.solve([[0.02, 0.0, 0.0]]).stress.shape, solver.mesh.phase.tolist()
+        ((1, 3), [0, 0, 0, 0, 1, 1, 1, 1])
     """
 
     fraction: float = 0.3
@@ -109,6 +133,12 @@ class PaperCell(PeriodicCell):
     Args:
         name: rve1, rve2 or rve3.
         size: Sides of the elements; None for about as many unknowns as the paper's mesh.
+
+    Example:
+        >>> from sciml.physics.solids import PaperCell
+        >>> mesh = PaperCell("rve1", size=0.1).mesh()  # coarser than the paper's
+        >>> sorted(set(mesh.phase.tolist())), mesh.elements.shape[1]
+        ([0, 1], 6)
     """
 
     name: str = "rve1"
@@ -137,6 +167,12 @@ class RandomCell(PeriodicCell):
         count: Number of disks.
         size: Sides of the elements.
         layout: Seed of the positions.
+
+    Example:
+        >>> from sciml.physics.solids import RandomCell
+        >>> mesh = RandomCell(fraction=0.3, count=3, size=0.1).mesh()
+        >>> round(float(mesh.weights[mesh.phase == 1].sum()), 1)  # the share of the disks
+        0.3
     """
 
     fraction: float = 0.3
@@ -158,6 +194,11 @@ class MeshCell(PeriodicCell):
         file: The file.
         phase: As in `load_cell`.
         period: As in `load_cell`.
+
+    Example:
+        >>> from sciml.physics.solids import MeshCell
+        >>> MeshCell("composite.msh", period=1.0).file  # `mesh()` reads it with meshio
+        'composite.msh'
     """
 
     file: str

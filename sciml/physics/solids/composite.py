@@ -41,6 +41,13 @@ class Composite:
 
     Raises:
         InvalidArgument: If phases are not sorted or have no material, or a material has a history.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.solids import EQUINO_FIBRE, EQUINO_MATRIX, Composite
+        >>> points = Composite([EQUINO_MATRIX, EQUINO_FIBRE], torch.tensor([0, 0, 1]))
+        >>> tuple(points.stress(torch.full((3, 3), 0.01)).shape), tuple(points.moduli()[0].shape)
+        ((3, 3), (3,))
     """
 
     def __init__(self, materials: Sequence[Material], phase: Tensor) -> None:

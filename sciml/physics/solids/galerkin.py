@@ -41,6 +41,15 @@ class Quadrature(NamedTuple):
     Attributes:
         index: `(M,)` numbers of points in the flattened `(E, Q)`, ascending.
         weights: `(M,)` positive.
+
+    Example:
+        >>> from sciml.physics.solids import DiskCell, Quadrature, every_point, random_points
+        >>> mesh = DiskCell(2).mesh()
+        >>> few = random_points(mesh, 5)
+        >>> isinstance(few, Quadrature), len(few.index)
+        (True, 5)
+        >>> round(float(every_point(mesh).weights.sum()), 4)  # the area of the cell
+        1.0
     """
 
     index: np.ndarray
@@ -97,6 +106,16 @@ def empirical_cubature(
         basis: Strain modes.
         stress: `(S, E, Q, 3)` stress snapshots.
         cut: Share of the largest singular value below which combinations are left out.
+
+    Example:
+        >>> import numpy as np
+        >>> from sciml.physics.solids import DiskCell, PODBasis, empirical_cubature
+        >>> solver = DiskCell(2).solver()
+        >>> found = solver.solve([[0.02, 0.0, 0.0], [0.0, 0.02, 0.0], [0.0, 0.0, 0.02]])
+        >>> basis = PODBasis.from_solution(solver.mesh, found, rank=2)
+        >>> few = empirical_cubature(solver.mesh, basis, found.local_stress)
+        >>> len(few.index) < solver.mesh.weights.size / 4, bool((few.weights > 0).all())
+        (True, True)
     """
     points = mesh.weights.size
     root = np.sqrt(mesh.weights.ravel())
@@ -128,8 +147,14 @@ class GalerkinSolver:
         max_iter: Newton steps.
 
     Example:
-        >>> solver = GalerkinSolver(mesh, materials, PODBasis.from_solution(mesh, snapshots))
-        >>> solver.solve(torch.tensor([[0.02, 0.0, 0.0]])).stress
+        >>> import torch
+        >>> from sciml.physics.solids import DiskCell, GalerkinSolver, PODBasis
+        >>> cell = DiskCell(2)
+        >>> strains = [[0.02, 0.0, 0.0], [0.0, 0.02, 0.0], [0.0, 0.0, 0.02]]
+        >>> basis = PODBasis.from_solution(cell.mesh(), cell.solver().solve(strains), rank=3)
+        >>> solver = GalerkinSolver(cell.mesh(), cell.materials, basis)
+        >>> tuple(solver.solve(torch.tensor([[0.02, 0.0, 0.0]]).double()).stress.shape)
+        (1, 3)
     """
 
     def __init__(

@@ -43,6 +43,7 @@ def inclusion_cell(inclusions: Sequence[EllipticInclusion], size: float = 0.04) 
             included, or `size` is too coarse to follow the interfaces.
 
     Example:
+        >>> from sciml.physics.solids import EllipticInclusion, inclusion_cell
         >>> inclusion_cell([EllipticInclusion(0.0, 0.0, 0.3)], size=0.1).element.name
         'T6'
     """

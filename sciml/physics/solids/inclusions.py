@@ -29,6 +29,13 @@ class EllipticInclusion:
         a: First semi-axis, below 0.5.
         b: Second semi-axis; None makes a circle.
         angle: Direction of the first semi-axis from x, in degrees.
+
+    Example:
+        >>> import numpy as np
+        >>> from sciml.physics.solids import EllipticInclusion
+        >>> fibre = EllipticInclusion(0.5, 0.5, a=0.3, b=0.2, angle=30.0)
+        >>> round(fibre.area, 4), fibre.contains(np.array([[0.5, 0.5], [0.0, 0.0]])).tolist()
+        (0.1885, [True, False])
     """
 
     x: float
@@ -154,6 +161,12 @@ def random_inclusions(
 
     Raises:
         InvalidArgument: If the circles do not fit.
+
+    Example:
+        >>> from sciml.physics.solids import random_inclusions
+        >>> disks = random_inclusions(0.3, count=5, seed=1)
+        >>> len(disks), round(sum(disk.area for disk in disks), 3)
+        (5, 0.3)
     """
     if not 0 < fraction < 1:
         raise InvalidArgument(f"fraction={fraction}", "a number between 0 and 1, both left out")

@@ -31,7 +31,8 @@ class LinearElastic(Material):
         shear: G.
 
     Example:
-        >>> LinearElastic.from_young(73000.0, 0.22).shear.__round__(4)
+        >>> from sciml.physics.solids import LinearElastic
+        >>> round(LinearElastic.from_young(73000.0, 0.22).shear, 4)
         29918.0328
     """
 
@@ -69,6 +70,14 @@ class SofteningElastic(Material):
         bulk: K.
         a1: Deviatoric stress that is approached, in the unit of the stress.
         a2: Strain at which half of it is reached.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.solids import SofteningElastic
+        >>> matrix = SofteningElastic(bulk=5000.0, a1=80.0, a2=0.02)
+        >>> shear = torch.tensor([[0.0, 0.0, 0.01], [0.0, 0.0, 0.1]], dtype=torch.float64)
+        >>> [round(s, 2) for s in matrix.stress(shear)[:, 2].tolist()]  # not ten times as much
+        [14.78, 44.1]
     """
 
     bulk: float
@@ -107,6 +116,14 @@ class J2Plasticity(Material):
         shear: G.
         yield_stress: Initial yield stress under uniaxial load.
         hardening: Slope of the yield stress over alpha; 0 is perfect plasticity.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.solids import J2Plasticity
+        >>> metal = J2Plasticity(bulk=160e3, shear=80e3, yield_stress=200.0, hardening=1000.0)
+        >>> step = metal.response(torch.tensor([[0.0, 0.0, 0.01]], dtype=torch.float64))
+        >>> round(step.stress[0, 2].item(), 1), round(step.state[0, 3].item(), 5)
+        (118.3, 0.00492)
     """
 
     bulk: float

@@ -54,6 +54,13 @@ class Response(NamedTuple):
         stress: `(..., 3)`.
         tangent: `(..., 3, 3)`, the exact derivative of `stress` with respect to the strain.
         state: `(..., internal)` internal variables at the end of the step.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.solids import EQUINO_MATRIX
+        >>> response = EQUINO_MATRIX.response(torch.tensor([[0.02, 0.0, 0.0]]))
+        >>> tuple(response.stress.shape), tuple(response.tangent.shape), tuple(response.state.shape)
+        ((1, 3), (1, 3, 3), (1, 0))
     """
 
     stress: Tensor
@@ -118,6 +125,15 @@ class Material(ABC):
     Attributes:
         bulk: K, in the unit of the stress.
         internal: Internal variables per point; 0 for elastic laws.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.solids import LinearElastic, Material
+        >>> steel = LinearElastic.from_young(210e3, 0.3)
+        >>> isinstance(steel, Material), steel.internal
+        (True, 0)
+        >>> [round(s) for s in steel.stress(torch.tensor([0.001, 0.0, 0.0]).double()).tolist()]
+        [283, 121, 0]
     """
 
     bulk: float

@@ -45,7 +45,18 @@ def load_cell(
         MissingPackage: If meshio is not installed.
 
     Example:
-        >>> solver = RVESolver(load_cell("cell.msh"), (EQUINO_MATRIX, EQUINO_FIBRE))
+        >>> import tempfile
+        >>> import meshio
+        >>> import numpy as np
+        >>> from sciml.physics.solids import disk_cell, load_cell
+        >>> mesh = disk_cell(2)
+        >>> points, cells = np.pad(mesh.nodes, ((0, 0), (0, 1))), [("quad8", mesh.elements)]
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     file = f"{folder}/cell.vtu"
+        ...     meshio.write_points_cells(file, points, cells, cell_data={"phase": [mesh.phase]})
+        ...     read = load_cell(file)
+        >>> read.dofs == mesh.dofs, read.element.name
+        (True, 'Q8')
     """
     found = _read(path)
     kind, elements = _elements(path, found)

@@ -19,6 +19,12 @@ class QuadraticMesh:
     Args:
         nodes: `(N, 2)` coordinates.
         elements: `(E, k)` node numbers, counter-clockwise, corners first.
+
+    Example:
+        >>> from sciml.physics.solids import plate
+        >>> mesh = plate().mesh
+        >>> mesh.nodes.shape[1], mesh.elements.shape[1], mesh.strain(0 * mesh.nodes).shape[1:]
+        (2, 8, (4, 3))
     """
 
     nodes: np.ndarray

@@ -43,6 +43,7 @@ class RVEMesh(QuadraticMesh):
             than 1, edges without a periodic partner, or other phase fractions than stated.
 
     Example:
+        >>> from sciml.physics.solids import disk_cell
         >>> disk_cell(4).dofs
         670
     """

@@ -42,6 +42,12 @@ class RVESolution:
         relative: `(P,)` the same over the norm of the forces that should balance.
         slope: `(P, dofs, 3)` K^-1 L, less the derivative of the unknowns with respect to the macro
             strain; NaN like `tangent`.
+
+    Example:
+        >>> from sciml.physics.solids import DiskCell
+        >>> found = DiskCell(2).solver().solve([[0.02, 0.0, 0.0], [0.0, 0.0, 0.02]])
+        >>> found.converged.tolist(), found.stress.shape, found.tangent.shape
+        ([True, True], (2, 3), (2, 3, 3))
     """
 
     stress: np.ndarray
@@ -76,9 +82,10 @@ class RVESolver(DiscreteCell):
         InvalidArgument: If there is not one material per phase, or a number is out of range.
 
     Example:
+        >>> from sciml.physics.solids import EQUINO_FIBRE, EQUINO_MATRIX, RVESolver, disk_cell
         >>> solver = RVESolver(disk_cell(8), (EQUINO_MATRIX, EQUINO_FIBRE))
-        >>> solver.solve([[0.02, 0.0, 0.0]]).stress[0, :2].round(1)
-        array([144. , 121.4])
+        >>> solver.solve([[0.02, 0.0, 0.0]]).stress[0, :2].round(1).tolist()
+        [144.0, 121.4]
     """
 
     def __init__(

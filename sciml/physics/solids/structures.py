@@ -37,6 +37,15 @@ class StructureMesh(QuadraticMesh):
     Args:
         nodes: `(N, 2)` coordinates.
         elements: `(E, 8)` node numbers, counter-clockwise, corners first.
+
+    Example:
+        >>> from sciml.physics.solids import plate
+        >>> mesh = plate().mesh
+        >>> float(mesh.size), mesh.elements.shape[1]
+        (100.0, 8)
+        >>> left = mesh.where(lambda x, y: abs(x))  # the nodes of the edge x = 0
+        >>> bool((mesh.nodes[left, 0] == 0).all())
+        True
     """
 
     @property
@@ -53,7 +62,11 @@ class StructureMesh(QuadraticMesh):
         """Return the numbers of the nodes `(n,)` for which a function of x and y is below 0.
 
         Example:
-            >>> mesh.where(lambda x, y: abs(x))  # the nodes of the edge x = 0
+            >>> from sciml.physics.solids import plate
+            >>> mesh = plate().mesh
+            >>> left = mesh.where(lambda x, y: abs(x))  # the nodes of the edge x = 0
+            >>> bool((mesh.nodes[left, 0] == 0).all())
+            True
         """
         return np.flatnonzero(inside(*self.nodes.T) < SAME * self.size)
 
@@ -68,6 +81,12 @@ class Structure:
         held: `(h,)` numbers of prescribed unknowns; those of node i are 2i (x) and 2i + 1 (y).
         values: `(h,)` displacements prescribed there.
         forces: `(2N,)` nodal forces.
+
+    Example:
+        >>> from sciml.physics.solids import cook
+        >>> panel = cook(force=40.0)
+        >>> panel.name, round(float(panel.forces.sum()), 4)
+        ('cook', 40.0)
     """
 
     name: str
@@ -160,6 +179,11 @@ def cook(refine: int = 1, force: float = 40.0) -> Structure:
         force: Total upward force on the right edge, per unit of thickness, uniform along it.
 
     Source: Cook, J. Struct. Div. ASCE 100, 1974.
+
+    Example:
+        >>> from sciml.physics.solids import cook
+        >>> cook(refine=1).mesh.elements.shape[1]
+        8
     """
     n = 8 * check_count("refine", refine)
     s, t = np.meshgrid(np.linspace(0, 1, n + 1), np.linspace(0, 1, n + 1), indexing="ij")

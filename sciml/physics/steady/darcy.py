@@ -41,6 +41,15 @@ class Darcy:
         high: Larger one.
         harder: Factor on tau for hard media.
         harder_contrast: Factor on the logarithm of the contrast of hard media.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.steady import Darcy
+        >>> darcy = Darcy(n=16)
+        >>> a = darcy.draw(2, torch.Generator().manual_seed(0))
+        >>> u = darcy.solve(a).value
+        >>> tuple(u.shape), bool(darcy.residual(u, a).abs().max() < 1e-6)
+        ((2, 16, 16), True)
     """
 
     periodic = False

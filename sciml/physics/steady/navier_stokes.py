@@ -46,6 +46,15 @@ class SteadyNavierStokes:
 
     Raises:
         InvalidArgument: If `steps` is below 1 or the hard viscosity the larger one.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.steady import SteadyNavierStokes
+        >>> flow = SteadyNavierStokes(n=16)
+        >>> force = flow.draw(1, torch.Generator().manual_seed(0))
+        >>> found = flow.solve(force)
+        >>> tuple(found.value.shape), found.status.tolist()
+        ((1, 16, 16), [0])
     """
 
     periodic = True

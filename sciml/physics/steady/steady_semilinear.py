@@ -28,6 +28,15 @@ class SteadyProblem(Protocol):
     Attributes:
         n: Points or cells per side of the grid.
         periodic: Whether the square is periodic; else u = 0 on its boundary.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.steady import Semilinear, SteadyProblem
+        >>> problem: SteadyProblem = Semilinear(n=20)
+        >>> problem.n, problem.periodic
+        (20, True)
+        >>> tuple(problem.draw(3, torch.Generator().manual_seed(0)).shape)
+        (3, 20, 20)
     """
 
     n: int
@@ -58,6 +67,15 @@ class Semilinear:
         harder: Factor on the amplitude of hard forcings.
         length: Side of the square. A side of 2 pi is d / 4 pi^2 on the unit square: the solution
             then nearly is the root of u + u^3 = f at every point.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.steady import Semilinear
+        >>> problem = Semilinear(n=20)
+        >>> f = problem.draw(2, torch.Generator().manual_seed(0))
+        >>> u = problem.solve(f).value
+        >>> tuple(u.shape), bool(problem.residual(u, f).abs().max() < 1e-6)
+        ((2, 20, 20), True)
     """
 
     periodic = True

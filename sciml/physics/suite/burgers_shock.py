@@ -37,6 +37,16 @@ class Burgers1D(System):
     Args:
         constraint: "hard" builds initial and boundary values into the ansatz, "soft" makes terms
             of them.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.suite import Burgers1D
+        >>> burgers = Burgers1D()
+        >>> burgers.region.variables, burgers.term_names
+        (('x', 't'), ('residual',))
+        >>> x, t = torch.tensor([-0.5]).double(), torch.tensor([0.5]).double()
+        >>> round(burgers.exact(x, t).item(), 4)
+        0.5928
     """
 
     domain = Interval(-1, 1) * Time(0, 1)

@@ -32,7 +32,16 @@ CELLS, STEPS, MOMENTS = 16, 1000, 40  # of the reference: across the channel, in
 
 
 class ChannelLong(System):
-    """Flow through a channel whose inflow swings and turns round."""
+    """Flow through a channel whose inflow swings and turns round.
+
+    Example:
+        >>> from sciml.physics.suite import ChannelLong
+        >>> channel = ChannelLong()
+        >>> channel.outputs, channel.region.variables
+        (('u', 'v', 'p'), ('x', 'y', 't'))
+        >>> channel.term_names
+        ('x-momentum', 'y-momentum', 'continuity', 'outflow.u', 'outflow.v')
+    """
 
     outputs = ("u", "v", "p")
     domain = Rectangle((0, 0), (2, 1)) * Time(0, 5)

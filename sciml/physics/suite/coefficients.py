@@ -58,7 +58,18 @@ class Coefficient(System):
 
 
 class PoissonCoefficient(Coefficient):
-    """An unknown coefficient of Poisson's equation from 50 x 50 noisy readings."""
+    """An unknown coefficient of Poisson's equation from 50 x 50 noisy readings.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.suite import PoissonCoefficient
+        >>> inverse = PoissonCoefficient()
+        >>> inverse.outputs, inverse.term_names
+        (('u', 'a'), ('equation', 'smoothness', 'readings'))
+        >>> centre = torch.tensor([0.5], dtype=torch.float64)
+        >>> {name: round(value.item(), 4) for name, value in inverse.exact(centre, centre).items()}
+        {'u': 1.0, 'a': 0.5}
+    """
 
     domain = Rectangle((0, 0), (1, 1))
 
@@ -101,7 +112,18 @@ class PoissonCoefficient(Coefficient):
 
 
 class HeatCoefficient(Coefficient):
-    """An unknown coefficient of the heat equation from 2500 noisy readings."""
+    """An unknown coefficient of the heat equation from 2500 noisy readings.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.suite import HeatCoefficient
+        >>> inverse = HeatCoefficient(sigma=0.1)
+        >>> inverse.outputs, inverse.region.variables
+        (('u', 'a'), ('x', 'y', 't'))
+        >>> p = torch.tensor([0.25], dtype=torch.float64)
+        >>> {name: round(value.item(), 4) for name, value in inverse.exact(p, p, 0 * p).items()}
+        {'u': 0.5, 'a': 2.5}
+    """
 
     domain = Rectangle((-1, -1), (1, 1)) * Time(0, 1)
 

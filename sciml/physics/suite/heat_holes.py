@@ -51,7 +51,14 @@ def _domain():
 
 
 class Heat2DHoles(System):
-    """Heat in a rectangle with seventeen holes, each with a Robin condition."""
+    """Heat in a rectangle with seventeen holes, each with a Robin condition.
+
+    Example:
+        >>> from sciml.physics.suite import Heat2DHoles
+        >>> plate = Heat2DHoles()
+        >>> plate.region.variables, plate.term_names
+        (('x', 'y', 's'), ('residual', 'large', 'small', 'outside', 'symmetry'))
+    """
 
     domain = _domain()
     conditions = {

@@ -50,6 +50,15 @@ class Heat2DVarying(System):
 
     Args:
         seed: Seed of the coefficient.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.suite import Heat2DVarying
+        >>> heat = Heat2DVarying(seed=0)
+        >>> heat.region.variables, heat.term_names
+        (('x', 'y', 't'), ('residual',))
+        >>> tuple(heat.coefficient(torch.rand(5), torch.rand(5)).shape)
+        (5,)
     """
 
     domain = Rectangle((0, 0), (1, 1)) * Time(0, 5)
@@ -83,6 +92,12 @@ class Heat2DLong(System):
 
     Args:
         final_time: To which it is solved.
+
+    Example:
+        >>> from sciml.physics.suite import Heat2DLong
+        >>> heat = Heat2DLong(final_time=10.0)
+        >>> heat.region.variables, heat.region.high.tolist()
+        (('x', 'y', 't'), [1.0, 1.0, 10.0])
     """
 
     reference_accuracy = 5e-3

@@ -17,7 +17,17 @@ from sciml.physics.systems import Ball, Box, On, System, Time
 
 
 class PoissonND(System):
-    """Poisson's equation in the unit cube in five dimensions."""
+    """Poisson's equation in the unit cube in five dimensions.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.suite import PoissonND
+        >>> problem = PoissonND()
+        >>> problem.region.variables, problem.term_names
+        (('x1', 'x2', 'x3', 'x4', 'x5'), ('residual', 'surface'))
+        >>> round(problem.exact(*torch.full((5, 1), 1.0, dtype=torch.float64)).item(), 4)
+        5.0
+    """
 
     domain = Box((0,) * 5, (1,) * 5, name="surface")
 
@@ -35,7 +45,17 @@ class PoissonND(System):
 
 
 class HeatND(System):
-    """The heat equation in the unit ball in five dimensions, with initial data in the ansatz."""
+    """The heat equation in the unit ball in five dimensions, with initial data in the ansatz.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.suite import HeatND
+        >>> problem = HeatND()
+        >>> problem.region.variables, problem.term_names
+        (('x1', 'x2', 'x3', 'x4', 'x5', 't'), ('residual', 'surface'))
+        >>> round(problem.exact(*torch.zeros(6, 1, dtype=torch.float64)).item(), 4)
+        1.0
+    """
 
     domain = Ball((0.0,) * 5, 1.0, name="surface") * Time(0, 1)
 

@@ -77,6 +77,12 @@ class KuramotoSivashinsky(System):
 
     Args:
         final_time: To which it is solved.
+
+    Example:
+        >>> from sciml.physics.suite import KuramotoSivashinsky
+        >>> chaos = KuramotoSivashinsky(final_time=0.1)
+        >>> chaos.region.variables, chaos.periodic, chaos.term_names
+        (('x', 't'), ('x',), ('residual',))
     """
 
     periodic = ("x",)
@@ -139,6 +145,12 @@ class GrayScott(System):
 
     Args:
         final_time: To which it is solved.
+
+    Example:
+        >>> from sciml.physics.suite import GrayScott
+        >>> pattern = GrayScott()
+        >>> pattern.outputs, pattern.region.variables, pattern.term_names
+        (('u', 'v'), ('x', 'y', 't'), ('u', 'v'))
     """
 
     outputs = ("u", "v")

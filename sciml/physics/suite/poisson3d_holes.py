@@ -35,7 +35,14 @@ def _domain():
 
 
 class Poisson3DHoles(System):
-    """A screened Poisson equation in a cube with four balls cut out."""
+    """A screened Poisson equation in a cube with four balls cut out.
+
+    Example:
+        >>> from sciml.physics.suite import Poisson3DHoles
+        >>> cube = Poisson3DHoles()
+        >>> cube.region.variables, cube.term_names
+        (('x', 'y', 'z'), ('residual', 'surface'))
+    """
 
     domain = _domain()
     conditions = {"surface": On(domain.surface, u_n=0)}

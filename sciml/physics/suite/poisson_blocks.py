@@ -36,6 +36,13 @@ class Poisson2DBlocks(System):
     Args:
         seed: Seed of the coefficients.
         tables: Folder with the benchmark's tables instead.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.suite import Poisson2DBlocks
+        >>> blocks = Poisson2DBlocks(seed=0)
+        >>> blocks.term_names, tuple(blocks.source(torch.rand(5), torch.rand(5)).shape)
+        (('residual', 'boundary'), (5,))
     """
 
     domain = Rectangle((-10, -10), (10, 10))

@@ -45,6 +45,13 @@ class PoissonBoltzmann2D(System):
 
     Args:
         constraint: "hard" builds boundary values into the ansatz, "soft" makes terms of them.
+
+    Example:
+        >>> from sciml.physics.suite import PoissonBoltzmann2D
+        >>> PoissonBoltzmann2D(constraint="soft").term_names
+        ('residual', 'outside', 'disks')
+        >>> PoissonBoltzmann2D(constraint="hard").term_names  # boundary values are built in
+        ('residual',)
     """
 
     domain = _domain()

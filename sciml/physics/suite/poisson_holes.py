@@ -41,6 +41,16 @@ class Poisson2DHoles(System):
 
     Args:
         constraint: "hard" builds boundary values into the ansatz, "soft" makes terms of them.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.suite import Poisson2DHoles
+        >>> holes = Poisson2DHoles(constraint="soft")
+        >>> holes.term_names
+        ('residual', 'outside', 'holes')
+        >>> x = torch.zeros(1, dtype=torch.float64)
+        >>> round(holes.exact(x, x).item(), 3)
+        0.234
     """
 
     domain = _domain()

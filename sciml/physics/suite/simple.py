@@ -18,7 +18,16 @@ TAU = 0.15  # of the mask of wave1d
 
 
 class Wave1D(System):
-    """A string in its first and fourth mode: u_tt = 4 u_xx on the unit square, at rest first."""
+    """A string in its first and fourth mode: u_tt = 4 u_xx on the unit square, at rest first.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.suite import Wave1D
+        >>> string = Wave1D()
+        >>> x, t = torch.tensor([0.5]).double(), torch.tensor([0.0]).double()
+        >>> string.term_names, round(string.exact(x, t).item(), 4)
+        (('residual',), 1.0)
+    """
 
     domain = Interval(0, 1) * Time(0, 1)
 
@@ -38,7 +47,18 @@ class Wave1D(System):
 
 
 class Heat2DMultiscale(System):
-    """Heat that spreads at two rates: u_t = u_xx / (500 pi)^2 + u_yy / pi^2, u = 0 on the sides."""
+    """Heat that spreads at two rates: u_t = u_xx / (500 pi)^2 + u_yy / pi^2, u = 0 on the sides.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.suite import Heat2DMultiscale
+        >>> plate = Heat2DMultiscale()
+        >>> plate.region.variables, plate.term_names
+        (('x', 'y', 't'), ('residual',))
+        >>> x, y = torch.tensor([0.025]).double(), torch.tensor([0.5]).double()
+        >>> round(plate.exact(x, y, 0 * y).item(), 4)
+        1.0
+    """
 
     domain = Rectangle((0, 0), (1, 1)) * Time(0, 5)
 
@@ -63,6 +83,14 @@ class Helmholtz2D(System):
     Args:
         a1: Half waves along x.
         a2: Half waves along y.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.suite import Helmholtz2D
+        >>> wave = Helmholtz2D(a1=1, a2=2)
+        >>> x = torch.tensor([0.5], dtype=torch.float64)
+        >>> wave.term_names, round(wave.exact(x, x / 2).item(), 4)
+        (('residual',), 1.0)
     """
 
     domain = Rectangle((-1, -1), (1, 1))
@@ -95,6 +123,18 @@ class Kovasznay(System):
         reynolds: Reynolds number.
 
     Reference: Kovasznay 1948, "Laminar flow behind a two-dimensional grid".
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.suite import Kovasznay
+        >>> flow = Kovasznay(reynolds=20.0)
+        >>> flow.outputs
+        ('u', 'v', 'p')
+        >>> flow.term_names
+        ('x-momentum', 'y-momentum', 'continuity', 'sides.u', 'sides.v', 'outflow')
+        >>> o = torch.zeros(1, dtype=torch.float64)
+        >>> {name: round(value.item(), 3) for name, value in flow.exact(o, o + 0.25).items()}
+        {'u': 1.0, 'v': -0.288, 'p': 0.0}
     """
 
     outputs = ("u", "v", "p")

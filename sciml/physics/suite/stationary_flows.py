@@ -41,6 +41,12 @@ class Cavity(System):
 
     Args:
         reynolds: Reynolds number.
+
+    Example:
+        >>> from sciml.physics.suite import Cavity
+        >>> cavity = Cavity(reynolds=100.0)
+        >>> cavity.outputs, cavity.gauge, cavity.term_names
+        (('u', 'v', 'p'), ('p',), ('x-momentum', 'y-momentum', 'continuity'))
     """
 
     outputs = ("u", "v", "p")
@@ -79,6 +85,12 @@ class StepFlow(System):
 
     Args:
         reynolds: Reynolds number.
+
+    Example:
+        >>> from sciml.physics.suite import StepFlow
+        >>> step = StepFlow(reynolds=100.0)
+        >>> step.outputs, step.term_names[:3]
+        (('u', 'v', 'p'), ('x-momentum', 'y-momentum', 'continuity'))
     """
 
     outputs = ("u", "v", "p")

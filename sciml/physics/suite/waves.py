@@ -47,6 +47,13 @@ class Wave2DVarying(System):
 
     Args:
         seed: Seed of the medium.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.suite import Wave2DVarying
+        >>> wave = Wave2DVarying(seed=0)
+        >>> wave.region.variables, tuple(wave.medium(torch.rand(5), torch.rand(5)).shape)
+        (('x', 'y', 't'), (5,))
     """
 
     domain = Rectangle((-1, -1), (1, 1)) * Time(0, 5)
@@ -124,6 +131,14 @@ class Wave2DLong(System):
 
     Args:
         final_time: To which it is solved.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.suite import Wave2DLong
+        >>> wave = Wave2DLong(final_time=10.0)
+        >>> p = torch.full((1,), 0.5, dtype=torch.float64)
+        >>> wave.region.variables, round(wave.exact(p, p, 0 * p).item(), 4)
+        (('x', 'y', 't'), 1.0)
     """
 
     def __init__(self, *, final_time: float = 100.0) -> None:

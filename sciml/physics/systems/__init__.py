@@ -10,10 +10,11 @@ integrals       terms with an integral of outputs, by quadrature
 unknowns        constants that data tell
 """
 
-from sciml.physics.systems.conditions import At, Condition, Initial, On, PointSet, Same
+from sciml.physics.systems.conditions import Condition, Initial, On, PointSet
 from sciml.physics.systems.integrals import Integral
 from sciml.physics.systems.named_shapes import Ball, Box, Disk, Interval, Polygon, Rectangle, Shape
 from sciml.physics.systems.observations import Observed
+from sciml.physics.systems.point_conditions import At, Same
 from sciml.physics.systems.region import Range, Region, Time
 from sciml.physics.systems.system import System
 from sciml.physics.systems.system_fields import Field

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from sciml.errors import InvalidArgument, did_you_mean
-from sciml.physics.systems.boundary_pieces import KIND, Part, part
+from sciml.physics.systems.boundary_pieces import Part, part
 from sciml.physics.systems.named_arguments import call
 from sciml.physics.systems.system_fields import Field, rows
 
@@ -39,6 +39,13 @@ class PointSet:
         x: All variables `(N, D)`.
         normals: Unit outward normals in space `(N, d)`, or None.
         data: Observed values `(N,)` by the name of what was observed.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.systems import PointSet
+        >>> points = PointSet(torch.rand(5, 2)).to(torch.float64)
+        >>> points.x.dtype, tuple(points.x.shape)
+        (torch.float64, (5, 2))
     """
 
     x: Tensor
@@ -78,6 +85,13 @@ class Condition:
 
     Raises:
         InvalidArgument: For a weight that is negative or infinite.
+
+    Example:
+        >>> from sciml.physics.systems import Condition, Disk, On
+        >>> disk = Disk((0.0, 0.0), 1.0)
+        >>> wall = On(disk.boundary, u=0, weight=10.0)
+        >>> isinstance(wall, Condition), sorted(wall.labels())
+        (True, ['boundary'])
     """
 
     def __init__(self, weight: float | None, points: int | None, values: Mapping[str, Any]) -> None:
@@ -142,6 +156,19 @@ class On(Condition):
         weight: Weight of each of its terms.
         points: Points per step.
         values: See the top of this file.
+
+    Example:
+        >>> from sciml.physics.systems import On, Rectangle, System
+        >>> class Plate(System):
+        ...     domain = Rectangle((0, 0), (1, 1))
+        ...     conditions = {
+        ...         "hot": On(domain.left, u=lambda y: y * (1 - y)),
+        ...         "insulated": On(domain.rest, u_n=0),
+        ...     }
+        ...     def residual(self, u):
+        ...         return u.xx + u.yy
+        >>> Plate().term_names
+        ('residual', 'hot', 'insulated')
     """
 
     def __init__(
@@ -210,96 +237,24 @@ class On(Condition):
 
 
 class Initial(On):
-    """A condition at the start of time; `u_t=...` prescribes a velocity."""
+    """A condition at the start of time; `u_t=...` prescribes a velocity.
+
+    Example:
+        >>> from sciml.physics.systems import Initial, Interval, On, System, Time
+        >>> class String(System):
+        ...     domain = Interval(0, 1) * Time(0, 1)
+        ...     conditions = {
+        ...         "start": Initial(u=lambda x: x * (1 - x), u_t=0),
+        ...         "ends": On(domain.boundary, u=0),
+        ...     }
+        ...     def residual(self, u):
+        ...         return u.tt - u.xx
+        >>> String().term_names
+        ('residual', 'start.u', 'start.u_t', 'ends')
+    """
 
     def __init__(self, *, weight: float | None = None, points: int | None = None, **values) -> None:
         super().__init__(part("initial"), weight=weight, points=points, **values)
-
-
-class Same(Condition):
-    """A periodic condition: outputs agree at both ends of a variable, with some derivatives.
-
-    It relates two points each, so optimizers that need the Jacobian row by row take the general
-    route. `System.periodic` builds periodicity into the network instead.
-
-    Args:
-        variable: The variable whose ends meet.
-        weight: Weight of each of its terms.
-        points: Pairs per step.
-        orders: Output to the order of the highest derivative that has to agree.
-    """
-
-    def __init__(
-        self,
-        variable: str,
-        *,
-        weight: float | None = None,
-        points: int | None = None,
-        **orders: int,
-    ) -> None:
-        super().__init__(weight, points, {})
-        self.variable, self.orders = variable, orders
-
-    def check(self, system: System, name: str) -> None:
-        """Refuse variables and outputs that there are not."""
-        if self.variable not in system.region.variables:
-            raise InvalidArgument(
-                f"condition '{name}' in {self.variable}",
-                "a variable of the domain",
-                did_you_mean(self.variable, system.region.variables),
-            )
-        for key in self.orders:
-            system.quantity(f"condition '{name}'", key)
-
-    def sample(self, system: System, n: int, generator: torch.Generator) -> PointSet:
-        """Return points in pairs: those at the low end, then those at the high end."""
-        region = system.region
-        low = region.sample(n, generator)
-        at, high = region.variables.index(self.variable), low.clone()
-        low[:, at], high[:, at] = region.low[at], region.high[at]
-        return PointSet(torch.cat([low, high]))
-
-    def residuals(self, system, name, p, known) -> dict[str, Tensor]:
-        """Return differences `(N / 2,)`."""
-        found = {}
-        for output, order in self.orders.items():
-            for k in range(order + 1):
-                key = f"{output}_{self.variable * k}" if k else output
-                low, high = read(system, key, known, name).chunk(2)
-                found[key] = high - low
-        return found
-
-
-class At(Condition):
-    """A condition at one point.
-
-    Args:
-        weight: Weight of each of its terms.
-        values: All variables of the domain, and values of outputs.
-    """
-
-    def __init__(self, *, weight: float | None = None, **values: Any) -> None:
-        super().__init__(weight, None, values)
-        self._given = dict(values)
-
-    def check(self, system: System, name: str) -> None:
-        """Take the coordinates out of the values."""
-        variables = system.region.variables
-        missing = [v for v in variables if v not in self._given]
-        if missing:
-            raise InvalidArgument(
-                f"condition '{name}' at a point without {missing[0]}",
-                f"{', '.join(f'{v}=...' for v in variables)} and an output",
-            )
-        self.values = {k: v for k, v in self._given.items() if k not in variables}
-        self.x = torch.tensor([[float(self._given[v]) for v in variables]], dtype=KIND)
-        super().check(system, name)
-        if not bool(system.region.contains(self.x)):
-            raise InvalidArgument(f"condition '{name}' at {self._given}", "a point of the domain")
-
-    def sample(self, system: System, n: int, generator: torch.Generator) -> PointSet:
-        """Return the point."""
-        return PointSet(self.x.to(generator.device))
 
 
 def named(title: str, result: Any, x: Tensor) -> dict[str, Tensor]:

@@ -55,6 +55,17 @@ class Integral:
 
     Raises:
         InvalidArgument, InvalidType: For an integrand that is no function, or sizes below one.
+
+    Example:
+        >>> from sciml.physics.systems import At, Integral, Interval, System
+        >>> class Volterra(System):  # u' = - integral of u from 0 to x
+        ...     domain = Interval(0, 1)
+        ...     conditions = {"start": At(x=0, u=1)}
+        ...     memory = Integral(lambda u: u, "x", 0.0, lambda x: x)
+        ...     def residual(self, u, memory):
+        ...         return u.x + memory
+        >>> sorted(Volterra().integrals)
+        ['memory']
     """
 
     def __init__(

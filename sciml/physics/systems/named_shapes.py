@@ -87,6 +87,15 @@ class Shape(HasParts):
         dim: d.
         axes: Names of the coordinates.
         size: Longest side of the box around it.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.systems import Disk, Rectangle
+        >>> plate = Rectangle((0, 0), (2, 1)) - Disk((1.0, 0.5), 0.2, name="hole")
+        >>> plate.labels
+        ('left', 'right', 'bottom', 'top', 'hole')
+        >>> plate.contains(torch.tensor([[0.1, 0.1], [1.0, 0.5]])).tolist()
+        [True, False]
     """
 
     def __init__(
@@ -176,6 +185,13 @@ class Box(Shape):
         low: Lower corner.
         high: Upper corner.
         name: One label for all sides.
+
+    Example:
+        >>> from sciml.physics.systems import Box
+        >>> Box((0, 0, 0), (1, 2, 3)).labels
+        ('left', 'right', 'bottom', 'top', 'back', 'front')
+        >>> Box((0, 0), (1, 1), name="wall").labels
+        ('wall',)
     """
 
     def __init__(self, low: Sequence[float], high: Sequence[float], name: str = "") -> None:
@@ -198,6 +214,12 @@ class Interval(Box):
     Args:
         low: Left end.
         high: Right end.
+
+    Example:
+        >>> from sciml.physics.systems import Interval, Time
+        >>> rod = Interval(0, 1)
+        >>> rod.labels, (rod * Time(0, 2)).variables
+        (('left', 'right'), ('x', 't'))
     """
 
     def __init__(self, low: float, high: float) -> None:
@@ -211,6 +233,15 @@ class Rectangle(Box):
         low: Lower left corner.
         high: Upper right corner.
         name: One label for all sides.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.systems import Rectangle
+        >>> plate = Rectangle((0, 0), (2, 1))
+        >>> plate.labels
+        ('left', 'right', 'bottom', 'top')
+        >>> tuple(plate.sample(4, torch.Generator().manual_seed(0)).shape)
+        (4, 2)
     """
 
 
@@ -221,6 +252,13 @@ class Ball(Shape):
         center: d numbers.
         radius: Positive.
         name: Label of its surface.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.systems import Ball
+        >>> ball = Ball((0.0, 0.0, 0.0), 2.0, name="surface")
+        >>> ball.labels, ball.level(torch.zeros(1, 3)).tolist()
+        (('surface',), [-2.0])
     """
 
     def __init__(self, center: Sequence[float], radius: float, name: str = "circle") -> None:
@@ -229,7 +267,15 @@ class Ball(Shape):
 
 
 class Disk(Ball):
-    """A ball in the plane, whose edge is called circle unless it has a name."""
+    """A ball in the plane, whose edge is called circle unless it has a name.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.systems import Disk
+        >>> disk = Disk((0.0, 0.0), 1.0)
+        >>> disk.labels, disk.contains(torch.tensor([[0.5, 0.5], [0.8, 0.8]])).tolist()
+        (('circle',), [True, False])
+    """
 
 
 class Polygon(Shape):
@@ -238,6 +284,12 @@ class Polygon(Shape):
     Args:
         corners: `(V, 2)`, either way round; edge k goes from corner k to the next.
         labels: One label per edge.
+
+    Example:
+        >>> from sciml.physics.systems import Polygon
+        >>> wedge = Polygon([[0, 0], [1, 0], [0, 1]], labels=["floor", "slope", "wall"])
+        >>> wedge.labels, wedge.size
+        (('floor', 'slope', 'wall'), 1.0)
     """
 
     def __init__(

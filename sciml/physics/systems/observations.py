@@ -34,6 +34,13 @@ class Observed(Condition):
 
     Raises:
         InvalidArgument: For a file or arrays of another kind.
+
+    Example:
+        >>> from sciml.physics.systems import Observed
+        >>> readings = {"x": [0.1, 0.5, 0.9], "u": [1.0, 1.2, 0.9]}
+        >>> observed = Observed(readings, sigma=0.05)
+        >>> observed.points_of(("x",)).flatten().tolist()
+        [0.1, 0.5, 0.9]
     """
 
     def __init__(

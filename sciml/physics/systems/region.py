@@ -33,6 +33,12 @@ class Range:
         name: Its name in equations.
         low: Least value.
         high: Greatest value.
+
+    Example:
+        >>> from sciml.physics.systems import Interval, Range, Time
+        >>> region = Interval(0, 1) * Time(0, 1) * Range("nu", 0.01, 0.1)  # one network for all nu
+        >>> region.variables
+        ('x', 't', 'nu')
     """
 
     name: str
@@ -66,6 +72,17 @@ class Region(HasParts):
     Attributes:
         variables: Names of the columns of points.
         low, high: Corners `(D,)` of the box around it.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.systems import Disk, Time
+        >>> region = Disk((0.0, 0.0), 1.0) * Time(0, 2)
+        >>> region.variables, region.low.tolist(), region.high.tolist()
+        (('x', 'y', 't'), [-1.0, -1.0, 0.0], [1.0, 1.0, 2.0])
+        >>> region.labels
+        ('circle', 'initial', 'final')
+        >>> tuple(region.sample(10, torch.Generator().manual_seed(0)).shape)
+        (10, 3)
     """
 
     def __init__(
@@ -214,6 +231,11 @@ def Time(start: float, end: float) -> Region:
     Args:
         start: Where initial conditions hold.
         end: Greater than start.
+
+    Example:
+        >>> from sciml.physics.systems import Interval, Time
+        >>> (Interval(0, 1) * Time(0, 2)).variables
+        ('x', 't')
     """
     return Region(time=Range("t", float(start), float(end)))
 

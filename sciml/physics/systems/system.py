@@ -64,6 +64,18 @@ class System:
         gauge: Outputs that the system determines up to a constant, a pressure say: errors are
             measured without their mean.
         reference_accuracy: Relative accuracy of `exact` or `reference`.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.systems import On, Rectangle, System
+        >>> class Membrane(System):
+        ...     domain = Rectangle((0, 0), (1, 1))
+        ...     conditions = {"rim": On(domain.boundary, u=0)}
+        ...     def residual(self, u):
+        ...         return u.xx + u.yy + 1
+        >>> membrane = Membrane()
+        >>> membrane.term_names, sorted(membrane.needs["equations"])
+        (('residual', 'rim'), [(0, 0), (0, 2), (2, 0)])
     """
 
     outputs: tuple[str, ...] = ("u",)

@@ -71,6 +71,16 @@ class Field:
         index: The derivative that this is.
         lap: Returns an estimate of the Laplacian of the output `(N,)`; None for the sum over all
             variables of space.
+
+    Example:
+        >>> from sciml.physics.systems import Interval, On, System
+        >>> class Rod(System):
+        ...     domain = Interval(0, 1)
+        ...     conditions = {"ends": On(domain.boundary, u=0)}
+        ...     def residual(self, u, x):  # u is a Field, and so is its derivative u.xx
+        ...         return u.xx + u * u - x
+        >>> sorted(Rod().needs["equations"])  # what of u the equation reads: u and u_xx
+        [(0,), (2,)]
     """
 
     __slots__ = ("_index", "_lap", "_name", "_names", "_normals", "_read")

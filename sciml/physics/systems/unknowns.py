@@ -64,6 +64,17 @@ class Unknown:
 
     Raises:
         InvalidArgument: If it does not start between its bounds.
+
+    Example:
+        >>> from sciml.physics.systems import Interval, Observed, System, Time, Unknown
+        >>> class Rod(System):  # which diffusivity explains the readings?
+        ...     domain = Interval(0, 1) * Time(0, 1)
+        ...     kappa = Unknown(0.5, positive=True)
+        ...     conditions = {"seen": Observed({"x": [0.5], "t": [0.1], "u": [0.3]}, sigma=0.01)}
+        ...     def residual(self, u):
+        ...         return u.t - self.kappa * u.xx
+        >>> round(Rod().unknowns["kappa"]().item(), 3)
+        0.5
     """
 
     def __init__(

@@ -56,6 +56,18 @@ def estimate_gradients(
 
     Raises:
         InvalidArgument: For other equations, an odd number of walks, or points on the boundary.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics import Dirichlet, WalkOnSpheres
+        >>> from sciml.physics.geometry import Ball
+        >>> from sciml.physics.walks import estimate_gradients
+        >>> problem, point = Dirichlet(boundary=lambda x, i: x[0]), torch.zeros(1, 1, 2)
+        >>> engine, generator = WalkOnSpheres(walks=2000), torch.Generator().manual_seed(0)
+        >>> mean, error = estimate_gradients(engine, Ball(), problem, point, generator)
+        >>> wanted = torch.tensor([1.0, 0.0])  # u = x
+        >>> bool(((mean[0, 0] - wanted).abs() < 5 * error[0, 0] + 1e-6).all())
+        True
     """
     if problem.screening is not None or problem.diffusion is not None:
         raise InvalidArgument("a screening or a diffusion", "Laplacian u = -f")

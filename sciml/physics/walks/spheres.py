@@ -72,6 +72,11 @@ class WalkOnSpheres:
 
     Raises:
         InvalidArgument: For settings out of range.
+
+    Example:
+        >>> from sciml.physics import WalkOnSpheres
+        >>> WalkOnSpheres(walks=16, antithetic=True).eps
+        0.001
     """
 
     walks: int = 64

@@ -75,6 +75,11 @@ class Mixed:
         source: f, or None for 0.
         screening: sigma, a number or `(B,)` of constants, positive, in two or three dimensions;
             None for 0.
+
+    Example:
+        >>> from sciml.physics.walks import Mixed
+        >>> Mixed(boundary=lambda x, i: x[1], screening=2.0).screening
+        2.0
     """
 
     boundary: ScalarField
@@ -96,9 +101,12 @@ class WalkOnStars(WalkOnSpheres):
     with a wall near split as they get away (`sciml.physics.walks.splitting`).
 
     Example:
-        >>> domain = MixedPolygon(l_shape(), neumann=lambda x, i: x[0] > 0)
-        >>> problem = Mixed(boundary=lambda x, i: x[1], flux=lambda x, i, n: n[1])
-        >>> WalkOnStars(walks=256)(domain, problem, points, generator).mean
+        >>> import torch
+        >>> from sciml.physics import geometry, walks
+        >>> channel = geometry.MixedBox(geometry.Box(), torch.tensor([True, True, False, False]))
+        >>> problem, generator = walks.Mixed(lambda x, i: x[1]), torch.Generator().manual_seed(0)
+        >>> walks.WalkOnStars(walks=4)(channel, problem, torch.zeros(1, 1, 2), generator).walks
+        4
     """
 
     def __call__(

@@ -29,7 +29,13 @@ SHIPPED = Path(__file__).parents[1] / "models"
 
 
 def list_pretrained() -> list[str]:
-    """Return the names of the models shipped with the package, sorted."""
+    """Return the names of the models shipped with the package, sorted.
+
+    Example:
+        >>> import sciml
+        >>> "wos_poisson2d" in sciml.list_pretrained()
+        True
+    """
     return sorted(path.parent.name for path in SHIPPED.glob("*/model.json"))
 
 
@@ -57,8 +63,10 @@ def load_pretrained(
             names a class outside the table, or the weights do not match it.
 
     Example:
-        >>> model = sciml.load_pretrained("runs/pinn_hjb/2026-01-31_12-00-00")
-        >>> model.predict(x, t)["value"]  # x (N, d), t (N, 1) -> (N,)
+        >>> import sciml
+        >>> operator = sciml.load_pretrained("equino_rve1")  # or the folder of a run
+        >>> tuple(operator.predict(strain=[[0.02, 0.0, 0.0]])["stress"].shape)
+        (1, 3)
     """
     remote = str(path_or_name).startswith(hub.PREFIX)
     if revision is not None and not remote:

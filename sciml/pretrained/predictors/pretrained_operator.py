@@ -49,6 +49,15 @@ class PretrainedOperator(nn.Module):
     Attributes:
         network: The network, with gradients in its inputs but none in its weights.
         spec: The content of `model.json`.
+
+    Example:
+        >>> import sciml
+        >>> law = sciml.load_pretrained("equino_rve1")
+        >>> found = law.predict(strain=[[0.02, 0.0, 0.0]])
+        >>> tuple(found["stress"].shape), tuple(found["tangent"].shape)
+        ((1, 3), (1, 3, 3))
+        >>> sorted(law.spec["inputs"])
+        ['strain']
     """
 
     def __init__(self, network: nn.Module, spec: Mapping) -> None:
@@ -139,7 +148,7 @@ class PretrainedOperator(nn.Module):
             PretrainedError: If a state is not finite: the roll-out has become unstable.
 
         Example:
-            >>> op.rollout(100, u=first)["u"]  # first (N, H) -> (N, 100, H)
+            op.rollout(100, u=first)["u"]  # first (N, H) -> (N, 100, H)
         """
         if steps < 1:
             raise InvalidArgument(f"steps={steps}", "a positive number of states")
@@ -217,8 +226,14 @@ class PretrainedOperator(nn.Module):
                 walks that make sure would take.
 
         Example:
-            >>> disk = Ball(1.0, (0.0, 0.0))
-            >>> u = operator.solve(disk, Dirichlet(lambda x, i: x[0]), points, walks=64)
+            >>> import sciml
+            >>> from sciml.physics import Dirichlet
+            >>> from sciml.physics.geometry import Ball
+            >>> operator = sciml.load_pretrained("wos_poisson2d")
+            >>> problem, points = Dirichlet(lambda x, i: x[0]), [[[0.5, 0.0], [0.0, 0.0]]]
+            >>> u = operator.solve(Ball(1.0, (0.0, 0.0)), problem, points)["value"]  # u = x
+            >>> [abs(round(v, 1)) for v in u[0].tolist()]
+            [0.5, 0.0]
         """
         return elliptic.solve(self.network, self.spec, domain, problem, points, walks, seed)
 
@@ -250,7 +265,13 @@ class PretrainedOperator(nn.Module):
             InvalidArgument: As `solve` does, and for more than one domain.
 
         Example:
-            >>> operator.verify(Ellipse((1.2, 0.8)), problem).rel_l2
+            >>> import sciml
+            >>> from sciml.physics import Dirichlet
+            >>> from sciml.physics.geometry import Ellipse
+            >>> operator = sciml.load_pretrained("wos_poisson2d")
+            >>> domain, problem = Ellipse((1.2, 0.8)), Dirichlet(lambda x, i: x[0])
+            >>> operator.verify(domain, problem, points=32, walks=32).rel_l2.value < 0.2
+            True
         """
         sizes = {"points": points, "walks": walks, "confidence": confidence, "seed": seed}
         return elliptic.verify_own(self.network, self.spec, domain, problem, **sizes)

@@ -26,6 +26,26 @@ class PretrainedPINN(nn.Module):
         spec: The content of `model.json`.
         dim: Number of space dimensions d.
         time_dependent: Whether `predict` wants a time.
+
+    Example:
+        >>> import tempfile
+        >>> import torch
+        >>> from sciml.networks import MLP, TrialSolution
+        >>> from sciml.physics import Poisson
+        >>> from sciml.pretrained import load_pretrained, save_pretrained, training_ranges
+        >>> sizes = {"dim": 3, "width": 8, "depth": 2}
+        >>> solution = TrialSolution(Poisson(dim=3), MLP(**sizes), ["x"])
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = save_pretrained(
+        ...         f"{folder}/mine", solution, name="mine",
+        ...         ranges=training_ranges(torch.rand(64, 3)),
+        ...         problem={"class": "Poisson", "arguments": {"dim": 3}},
+        ...         network={"class": "MLP", "arguments": sizes},
+        ...     )
+        ...     model = load_pretrained(f"{folder}/mine")
+        >>> found = model.predict(torch.full((5, 3), 0.5))
+        >>> {name: tuple(value.shape) for name, value in found.items()}
+        {'value': (5,), 'gradient': (5, 3)}
     """
 
     def __init__(self, solution: nn.Module, spec: Mapping) -> None:

@@ -31,6 +31,14 @@ class Contraction:
 
     Raises:
         InvalidArgument: For tolerances that cannot work.
+
+    Example:
+        >>> import torch
+        >>> from sciml.solvers import Contraction, linear_solve
+        >>> m, b = torch.tensor([[0.1, 0.2], [0.3, 0.1]]), torch.ones(1, 2)  # row sums below 1
+        >>> found = linear_solve(lambda x: x - x @ m.T, b, linear=Contraction(), on_failure="raise")
+        >>> [round(v, 4) for v in found.value[0].tolist()]
+        [1.4667, 1.6]
     """
 
     rtol: float | None = None

@@ -45,6 +45,14 @@ class Dense:
 
     Raises:
         InvalidArgument: If `structure` is unknown, or the tolerance is always or never met.
+
+    Example:
+        >>> import torch
+        >>> from sciml.solvers import Dense, linear_solve
+        >>> a, b = torch.tensor([[3.0, 1.0], [0.0, 2.0]]), torch.tensor([[5.0, 4.0]])
+        >>> found = linear_solve(lambda x: x @ a.T, b, linear=Dense(), on_failure="raise")
+        >>> [round(v, 4) for v in found.value[0].tolist()]
+        [1.0, 2.0]
     """
 
     structure: MatrixStructure = "general"
@@ -169,6 +177,16 @@ class LaggedFactor:
 
     Args:
         refresh: Uses after which a new factor is made.
+
+    Example:
+        >>> import torch
+        >>> from sciml.solvers import GMRES, LaggedFactor, linear_solve
+        >>> a, b = torch.tensor([4.0, 5.0, 6.0]), torch.ones(1, 3)
+        >>> solver = GMRES(preconditioner=LaggedFactor(refresh=10))
+        >>> for growth in (1.0, 1.001):  # the second matrix is solved with the factor of the first
+        ...     found = linear_solve(lambda x: growth * a * x, b, linear=solver, on_failure="raise")
+        >>> found.iterations.tolist()
+        [1]
     """
 
     def __init__(self, refresh: int = 50) -> None:

@@ -32,6 +32,14 @@ class GMRES(Krylov):
         every: Products between looks at the device; None chooses.
         preconditioner: Applied from the right, so residuals stay true ones.
         restart: Products per cycle; memory is `restart + 1` unknowns.
+
+    Example:
+        >>> import torch
+        >>> from sciml.solvers import GMRES, linear_solve
+        >>> a, b = torch.tensor([[2.0, -1.0], [1.0, 2.0]]), torch.tensor([[0.0, 5.0]])
+        >>> found = linear_solve(lambda x: x @ a.T, b, linear=GMRES(), on_failure="raise")
+        >>> [round(v, 4) for v in found.value[0].tolist()]
+        [1.0, 2.0]
     """
 
     preconditioner: Preconditioner | None = None

@@ -128,6 +128,13 @@ class CG(Krylov):
 
     Raises:
         InvalidArgument: From the call, if A is not declared symmetric.
+
+    Example:
+        >>> import torch
+        >>> from sciml.solvers import CG, linear_solve
+        >>> b, doubled = torch.ones(1, 3), lambda x: 2 * x
+        >>> linear_solve(doubled, b, linear=CG(), on_failure="raise", symmetric=True).value
+        tensor([[0.5000, 0.5000, 0.5000]])
     """
 
     preconditioner: Preconditioner | None = None
@@ -164,6 +171,13 @@ class NormalCG(Krylov):
 
     The condition number is squared: right up to about 1e6 in float64, useless beyond. The stop is
     on |b - A x|; a singular but consistent system gives the solution of minimum norm from zero.
+
+    Example:
+        >>> import torch
+        >>> from sciml.solvers import NormalCG, linear_solve
+        >>> b, turned = torch.tensor([[3.0, 1.0, 2.0]]), lambda x: x.roll(1, 1)
+        >>> linear_solve(turned, b, linear=NormalCG(), on_failure="raise").value
+        tensor([[1., 2., 3.]])
     """
 
     def _sweep(self, system: ScaledSystem, progress: SolverProgress) -> int:
@@ -196,6 +210,13 @@ class MINRES(Krylov):
 
     Raises:
         InvalidArgument: From the call, if A is not declared symmetric.
+
+    Example:
+        >>> import torch
+        >>> from sciml.solvers import MINRES, linear_solve
+        >>> b, flipped = torch.ones(1, 2), lambda x: x.flip(1)  # eigenvalues 1 and -1
+        >>> linear_solve(flipped, b, linear=MINRES(), on_failure="raise", symmetric=True).value
+        tensor([[1., 1.]])
     """
 
     needs_symmetry = True
@@ -249,6 +270,12 @@ class BiCGStab(Krylov):
         max_iter: Largest number of iterations.
         every: Iterations between looks at the device; None chooses.
         preconditioner: Applied from the right, so residuals stay true ones.
+
+    Example:
+        >>> import torch
+        >>> from sciml.solvers import BiCGStab, linear_solve
+        >>> linear_solve(torch.neg, torch.ones(1, 3), linear=BiCGStab(), on_failure="raise").value
+        tensor([[-1., -1., -1.]])
     """
 
     preconditioner: Preconditioner | None = None

@@ -36,6 +36,16 @@ class Operator:
         part: Returns the operator of a slice of the leading axis, which then has to count problems;
             Krylov solvers solve large batches part by part, see `sciml.solvers.batch_parts`.
         places: Of a part, the slice of the matrices that it has; None if it has all of them.
+
+    Example:
+        >>> import torch
+        >>> from sciml.solvers import Dense, Operator, Rows
+        >>> matrix = torch.tensor([[2.0, 1.0], [0.0, 4.0]])
+        >>> a = Operator(lambda x: x @ matrix.T, lambda x: x @ matrix, torch.zeros(1, 2), Rows())
+        >>> a.T.dense()[0].tolist()
+        [[2.0, 0.0], [1.0, 4.0]]
+        >>> Dense()(a, torch.tensor([[3.0, 4.0]])).value.tolist()
+        [[1.0, 1.0]]
     """
 
     def __init__(

@@ -46,6 +46,19 @@ class Refinement:
     Raises:
         InvalidArgument: For a tolerance that is always or never met; from the call, if the forward
             solver left no inverse.
+
+    Example:
+        >>> import torch
+        >>> from sciml.solvers import Implicit, Newton, Refinement, root
+        >>> a = torch.tensor([[2.0], [9.0]], requires_grad=True)
+        >>> rule = Implicit(Refinement())  # takes the factor of Newton's last step
+        >>> found = root(
+        ...     lambda x, a: x**2 - a, torch.ones(2, 1), (a,),
+        ...     solver=Newton(), adjoint=rule, on_failure="raise",
+        ... )
+        >>> found.value.sum().backward()
+        >>> [round(v, 4) for v in a.grad[:, 0].tolist()]  # 1 / (2 sqrt(a))
+        [0.3536, 0.1667]
     """
 
     rtol: float | None = None
@@ -104,6 +117,15 @@ class Cascade:
         solvers: Cheapest first.
         resume: Whether a solver starts where the one before it stopped, not at `x0`. The status of
             a problem is that of its last solver, iterations are those of all.
+
+    Example:
+        >>> import torch
+        >>> from sciml.solvers import GMRES, Cascade, Dense, linear_solve
+        >>> a, b = torch.linspace(1.0, 1000.0, 50), torch.ones(1, 50)
+        >>> cascade = Cascade((GMRES(max_iter=5), Dense()))
+        >>> found = linear_solve(lambda x: a * x, b, linear=cascade, on_failure="raise")
+        >>> found.stats["stage"].tolist()  # five products were too few: the direct solver took over
+        [1]
     """
 
     solvers: tuple[Any, ...]

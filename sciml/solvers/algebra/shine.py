@@ -21,7 +21,21 @@ from sciml.solvers.solution import Outcome
 
 @dataclass(frozen=True)
 class ForwardInverse:
-    """Preconditioner for Krylov solvers: the inverse the forward solver built."""
+    """Preconditioner for Krylov solvers: the inverse the forward solver built.
+
+    Example:
+        >>> import torch
+        >>> from sciml.solvers import GMRES, Broyden, ForwardInverse, Implicit, fixed_point
+        >>> c = torch.tensor([[1.0, 2.0]], requires_grad=True)
+        >>> rule = Implicit(GMRES(preconditioner=ForwardInverse()))
+        >>> found = fixed_point(
+        ...     lambda x, c: 0.5 * torch.cos(x) + c, torch.zeros(1, 2), (c,),
+        ...     solver=Broyden(share=True), adjoint=rule, on_failure="raise",
+        ... )
+        >>> found.value.sum().backward()
+        >>> [round(v, 3) for v in c.grad[0].tolist()]  # 1 / (1 + sin(x) / 2)
+        [0.683, 0.676]
+    """
 
     def __call__(self, operator: Operator) -> Product:
         """Return the product with it, or with its transpose for a transposed operator.
@@ -56,6 +70,18 @@ class SharedInverse:
         fallback: Largest ratio |H^T b| / |b|.
         refine: Richardson steps `x <- x + (b - A x)` afterwards; with a contraction each removes
             part of the bias.
+
+    Example:
+        >>> import torch
+        >>> from sciml.solvers import Broyden, Implicit, SharedInverse, fixed_point
+        >>> c = torch.tensor([[1.0]], requires_grad=True)
+        >>> found = fixed_point(
+        ...     lambda x, c: 0.5 * torch.cos(x) + c, torch.zeros(1, 1), (c,),
+        ...     solver=Broyden(share=True), adjoint=Implicit(SharedInverse()), on_failure="raise",
+        ... )
+        >>> found.value.sum().backward()
+        >>> round(c.grad.item(), 2)  # in one dimension the secant is all there is
+        0.68
     """
 
     fallback: float = 1.3

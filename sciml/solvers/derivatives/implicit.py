@@ -43,6 +43,20 @@ class WarmStart:
     """Remembers the last solution of the adjoint equation as the start of the next one.
 
     Give each layer its own. A start that is worse than zero is dropped by the solver.
+
+    Example:
+        >>> import torch
+        >>> from sciml.solvers import GMRES, Implicit, WarmStart, fixed_point
+        >>> c = torch.ones(1, 3, requires_grad=True)
+        >>> rule = Implicit(GMRES(), warm_start=WarmStart())
+        >>> for step in range(2):  # the second backward pass starts at the solution of the first
+        ...     found = fixed_point(
+        ...         lambda x, c: torch.sin(x) / 2 + c, c.detach(), (c,),
+        ...         adjoint=rule, on_failure="raise",
+        ...     )
+        ...     found.value.sum().backward()
+        >>> found.adjoint.outcome.iterations.tolist()
+        [0]
     """
 
     def __init__(self) -> None:
@@ -71,6 +85,19 @@ class Implicit:
 
     Raises:
         InvalidArgument: If `order` is below 1, or above 1 with an approximate derivative.
+
+    Example:
+        >>> import torch
+        >>> from sciml.solvers import Dense, Implicit, root
+        >>> a = torch.tensor([[4.0]], requires_grad=True)
+        >>> rule = Implicit(Dense(), order=2)
+        >>> x = root(
+        ...     lambda x, a: x**2 - a, torch.ones(1, 1), (a,), adjoint=rule, on_failure="raise"
+        ... ).value
+        >>> (slope,) = torch.autograd.grad(x.sum(), a, create_graph=True)
+        >>> (curvature,) = torch.autograd.grad(slope.sum(), a)
+        >>> round(slope.item(), 4), round(curvature.item(), 5)  # of the square root, at 4
+        (0.25, -0.03125)
     """
 
     linear: Any = None

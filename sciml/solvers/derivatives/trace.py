@@ -27,6 +27,16 @@ class Trace:
 
     Raises:
         InvalidArgument: If a number is negative.
+
+    Example:
+        >>> import torch
+        >>> from sciml.solvers import FixedPointIteration, Trace, fixed_point
+        >>> trace = Trace(FixedPointIteration(), at=[0, 1, 2])
+        >>> found = fixed_point(
+        ...     lambda x: 0.5 * x + 1.0, torch.zeros(1, 1), solver=trace, on_failure="raise"
+        ... )
+        >>> [state.item() for state in trace.states]
+        [0.0, 1.0, 1.5]
     """
 
     @takes(solver=made("__call__", what="a solver, as Newton()"), at=counts)

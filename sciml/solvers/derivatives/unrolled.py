@@ -38,6 +38,18 @@ class Phantom:
 
     Raises:
         InvalidArgument: For no steps, or from the solve, for anything but a fixed point.
+
+    Example:
+        >>> import torch
+        >>> from sciml.solvers import Phantom, fixed_point
+        >>> c = torch.tensor([[1.0]], requires_grad=True)
+        >>> found = fixed_point(
+        ...     lambda x, c: 0.5 * x + c, torch.zeros(1, 1), (c,),
+        ...     adjoint=Phantom(steps=3, damping=1.0), on_failure="raise",
+        ... )
+        >>> found.value.sum().backward()
+        >>> round(found.value.item(), 4), round(c.grad.item(), 4)  # 1 + 1/2 + 1/4; exact is 2
+        (2.0, 1.75)
     """
 
     steps: int = 5
@@ -85,6 +97,18 @@ class Backprop:
 
     Raises:
         InvalidArgument: From the solve, with a solver whose loop cannot be recorded.
+
+    Example:
+        >>> import torch
+        >>> from sciml.solvers import Backprop, FixedPointIteration, fixed_point
+        >>> c = torch.tensor([[1.0]], requires_grad=True)
+        >>> found = fixed_point(
+        ...     lambda x, c: 0.5 * x + c, torch.zeros(1, 1), (c,),
+        ...     solver=FixedPointIteration(), adjoint=Backprop(), on_failure="raise",
+        ... )
+        >>> found.value.sum().backward()
+        >>> round(c.grad.item(), 3)
+        2.0
     """
 
     on_failure: Policy | None = None

@@ -27,6 +27,16 @@ class AlgebraicMultigrid(StencilPreconditioner):
     Raises:
         MissingPackage: Without PyAMG.
         InvalidArgument: For another kind, or matrices on another device.
+
+    Example:
+        >>> import torch
+        >>> from sciml.solvers.linear import AlgebraicMultigrid, FlexibleCG, Stencil
+        >>> faces = torch.ones(1, 15, 16), torch.ones(1, 16, 15)
+        >>> stencil = Stencil(faces, torch.ones(1, 16, 16) * 0.01, torch.ones(1, 16, 16) > 0)
+        >>> solver = FlexibleCG(preconditioner=AlgebraicMultigrid(stencil))  # needs pyamg
+        >>> b = torch.linspace(-1, 1, 16).expand(1, 16, 16)
+        >>> bool(stencil.solve(b, linear=solver, on_failure="raise").iterations < 10)
+        True
     """
 
     def __init__(

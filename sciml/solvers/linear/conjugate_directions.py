@@ -58,6 +58,16 @@ class FlexibleCG(Krylov):
 
     Raises:
         InvalidArgument: From the call, if A is not declared symmetric.
+
+    Example:
+        >>> import torch
+        >>> from sciml.solvers.linear import FlexibleCG, Multigrid, Stencil
+        >>> faces = torch.ones(1, 31, 32), torch.ones(1, 32, 31)
+        >>> stencil = Stencil(faces, torch.ones(1, 32, 32) * 0.01, torch.ones(1, 32, 32) > 0)
+        >>> solver = FlexibleCG(preconditioner=Multigrid(stencil))
+        >>> b = torch.linspace(-1, 1, 32).expand(1, 32, 32)
+        >>> stencil.solve(b, linear=solver, on_failure="raise").status.tolist()
+        [0]
     """
 
     preconditioner: Preconditioner | None = None
@@ -113,6 +123,16 @@ class ConjugateDirections(Krylov):
 
     Raises:
         InvalidArgument: From the call, if A is not declared symmetric.
+
+    Example:
+        >>> import torch
+        >>> from sciml.solvers.linear import ConjugateDirections, Stencil, fixed
+        >>> faces = torch.ones(1, 7, 8), torch.ones(1, 8, 7)
+        >>> stencil = Stencil(faces, torch.ones(1, 8, 8), torch.ones(1, 8, 8) > 0)
+        >>> solver = ConjugateDirections(preconditioner=fixed(torch.tanh), directions=2)
+        >>> b = torch.linspace(-1, 1, 8).expand(1, 8, 8)
+        >>> stencil.solve(b, linear=solver, on_failure="raise").status.tolist()
+        [0]
     """
 
     preconditioner: Preconditioner | None = None
@@ -204,6 +224,7 @@ def fixed(product: Product) -> Preconditioner:
     """Return a preconditioner that is one function, whatever operator is solved.
 
     Example:
+        >>> from sciml.solvers.linear import FlexibleCG, fixed
         >>> FlexibleCG(preconditioner=fixed(lambda r: r / 4)).window is None
         True
     """
@@ -236,6 +257,15 @@ def guarded(
         directions: None takes flexible CG, a number K takes `ConjugateDirections`.
         window: Steps in which the residual has to fall by a tenth in the first stage.
         fallback_iter: Largest number of iterations of the second stage.
+
+    Example:
+        >>> import torch
+        >>> from sciml.solvers.linear import Multigrid, Stencil, fixed, guarded
+        >>> faces = torch.ones(1, 15, 16), torch.ones(1, 16, 15)
+        >>> stencil = Stencil(faces, torch.ones(1, 16, 16), torch.ones(1, 16, 16) > 0)
+        >>> solver = guarded(fixed(lambda r: r / 5), Multigrid(stencil))
+        >>> stencil.solve(torch.ones(1, 16, 16), linear=solver, on_failure="raise").status.tolist()
+        [0]
     """
     shared = {"rtol": rtol, "atol": atol}
     if directions is None:

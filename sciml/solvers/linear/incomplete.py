@@ -87,6 +87,16 @@ class IncompleteCholesky(StencilPreconditioner):
 
     Raises:
         InvalidArgument: For tau outside [0, 1], or SciPy with matrices on another device.
+
+    Example:
+        >>> import torch
+        >>> from sciml.solvers.linear import FlexibleCG, IncompleteCholesky, Stencil
+        >>> faces = torch.ones(1, 15, 16), torch.ones(1, 16, 15)
+        >>> stencil = Stencil(faces, torch.ones(1, 16, 16) * 0.01, torch.ones(1, 16, 16) > 0)
+        >>> solver = FlexibleCG(preconditioner=IncompleteCholesky(stencil))
+        >>> b = torch.linspace(-1, 1, 16).expand(1, 16, 16)
+        >>> bool(stencil.solve(b, linear=solver, on_failure="raise").iterations < 20)
+        True
     """
 
     def __init__(

@@ -33,6 +33,14 @@ def ritz_pairs(product: Product, start: Tensor, steps: int) -> tuple[Tensor, Ten
 
     Raises:
         InvalidArgument: If the start is zero or not finite, or `steps` below 1.
+
+    Example:
+        >>> import torch
+        >>> from sciml.solvers.linear import ritz_pairs
+        >>> eigenvalues = torch.tensor([1.0, 2.0, 5.0], dtype=torch.float64)
+        >>> values, vectors = ritz_pairs(lambda x: eigenvalues * x, torch.ones(3).double(), 3)
+        >>> [round(v, 4) for v in values.tolist()], tuple(vectors.shape)
+        ([1.0, 2.0, 5.0], (3, 3))
     """
     check_counts(steps=steps)
     norm = torch.linalg.vector_norm(start)

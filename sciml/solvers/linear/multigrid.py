@@ -37,14 +37,16 @@ class Multigrid(StencilPreconditioner):
         ratio: The smoother is made for eigenvalues of D^-1 A from 2 / ratio to 2.
         dtype: In which it computes, that of the stencil by default; float32 is twice as fast.
 
+    Raises:
+        InvalidArgument: If `degree` is below 1 or `ratio` not above 1.
+
     Example:
+        >>> import torch
+        >>> from sciml.solvers.linear import Multigrid, Stencil
         >>> faces = torch.ones(1, 31, 32), torch.ones(1, 32, 31)
         >>> s = Stencil(faces, torch.ones(1, 32, 32) * 0.01, torch.ones(1, 32, 32) > 0)
         >>> Multigrid(s).grids
         [[(32, 32), (16, 16), (8, 8)]]
-
-    Raises:
-        InvalidArgument: If `degree` is below 1 or `ratio` not above 1.
     """
 
     def __init__(

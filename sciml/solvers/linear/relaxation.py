@@ -108,14 +108,17 @@ class SSOR(IncompleteCholesky):
         omega: In (0, 2).
         solves: As in `IncompleteCholesky`.
 
-    Example:
-        >>> faces = torch.ones(1, 7, 8), torch.ones(1, 8, 7)
-        >>> s = Stencil(faces, torch.ones(1, 8, 8), torch.ones(1, 8, 8) > 0)
-        >>> SSOR(s, omega=1.5).apply(torch.ones(1, 8, 8)).shape
-        torch.Size([1, 8, 8])
-
     Raises:
         InvalidArgument: For omega outside (0, 2).
+
+    Example:
+        >>> import torch
+        >>> from sciml.solvers.linear import Stencil
+        >>> from sciml.solvers.linear.relaxation import SSOR
+        >>> faces = torch.ones(1, 7, 8), torch.ones(1, 8, 7)
+        >>> s = Stencil(faces, torch.ones(1, 8, 8), torch.ones(1, 8, 8) > 0)
+        >>> tuple(SSOR(s, omega=1.5).apply(torch.ones(1, 8, 8)).shape)
+        (1, 8, 8)
     """
 
     def __init__(self, stencil: Stencil, *, omega: float = 1.5, solves: str = "auto") -> None:

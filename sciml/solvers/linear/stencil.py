@@ -55,15 +55,16 @@ class Stencil:
         shift: `(*P, *grid)`, s above: zero in the interior, positive beside a fixed value.
         unknown: `(*P, *grid)` booleans, cells that are solved for.
 
-    Example:
-        >>> w = torch.ones(1, 15, 16), torch.ones(1, 16, 15)
-        >>> box = torch.ones(1, 16, 16, dtype=torch.bool)
-        >>> Stencil(w, torch.zeros(1, 16, 16), box).singular  # Neumann walls all around
-        tensor([True])
-
     Raises:
         InvalidType: If weights are not real floating-point tensors, or `unknown` is not boolean.
         InvalidArgument: If shapes do not fit each other.
+
+    Example:
+        >>> import torch
+        >>> from sciml.solvers.linear import Stencil
+        >>> w = torch.ones(1, 15, 16), torch.ones(1, 16, 15)  # Neumann walls all around
+        >>> Stencil(w, torch.zeros(1, 16, 16), torch.ones(1, 16, 16) > 0).singular
+        tensor([True])
     """
 
     faces: tuple[Tensor, ...]

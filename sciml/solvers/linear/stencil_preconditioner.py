@@ -28,6 +28,19 @@ class StencilPreconditioner(ABC):
         stencil: The matrices; no gradient goes through a preconditioner.
         dtype: In which it computes, that of the stencil by default. Vectors are brought to norm 1
             before and come back in their own dtype and size, so float32 serves a float64 solve.
+
+    Example:
+        >>> import torch
+        >>> from sciml.solvers.linear import Stencil, StencilPreconditioner
+        >>> class Half(StencilPreconditioner):
+        ...     def product(self, r):  # whatever the matrix
+        ...         return r / 2
+        ...     def _keep(self, places):  # nothing is stored beside the stencil
+        ...         pass
+        >>> faces = torch.ones(1, 3, 4), torch.ones(1, 4, 3)
+        >>> stencil = Stencil(faces, torch.ones(1, 4, 4), torch.ones(1, 4, 4) > 0)
+        >>> Half(stencil).apply(torch.ones(1, 4, 4))[0, 0].tolist()
+        [0.5, 0.5, 0.5, 0.5]
     """
 
     def __init__(self, stencil: Stencil, dtype: torch.dtype | None = None) -> None:
@@ -89,7 +102,16 @@ class StencilPreconditioner(ABC):
             problem: Its place in the flattened batch.
 
         Example:
-            >>> x, _ = scipy.sparse.linalg.cg(stencil.to_csr(), b, M=Multigrid(stencil).to_scipy())
+            >>> import scipy
+            >>> import torch
+            >>> from sciml.solvers.linear import Multigrid, Stencil
+            >>> faces = torch.ones(1, 7, 8), torch.ones(1, 8, 7)
+            >>> s = Stencil(faces, torch.ones(1, 8, 8), torch.ones(1, 8, 8) > 0)
+            >>> b = s.to_csr() @ torch.ones(64).numpy()
+            >>> cycle = Multigrid(s).to_scipy()
+            >>> x, code = scipy.sparse.linalg.cg(s.to_csr(), b, M=cycle, rtol=1e-8)
+            >>> code, round(float(x.mean()), 4)
+            (0, 1.0)
         """
         grid = tuple(self.stencil.grid)
         where = self.stencil.unknown.reshape(-1, *grid)[problem].cpu()
@@ -116,6 +138,14 @@ class Jacobi(StencilPreconditioner):
     Args:
         stencil: The matrices.
         dtype: As in `StencilPreconditioner`.
+
+    Example:
+        >>> import torch
+        >>> from sciml.solvers.linear import Jacobi, Stencil
+        >>> faces = torch.ones(1, 3, 4), torch.ones(1, 4, 3)
+        >>> stencil = Stencil(faces, torch.ones(1, 4, 4), torch.ones(1, 4, 4) > 0)
+        >>> [round(v, 4) for v in Jacobi(stencil).apply(torch.ones(1, 4, 4))[0, 1].tolist()]
+        [0.25, 0.2, 0.2, 0.25]
     """
 
     def __init__(self, stencil: Stencil, dtype: torch.dtype | None = None) -> None:

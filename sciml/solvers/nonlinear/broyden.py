@@ -41,6 +41,13 @@ class Broyden:
 
     Raises:
         InvalidArgument: If `memory` is below 1, or tolerances cannot work.
+
+    Example:
+        >>> import torch
+        >>> from sciml.solvers import Broyden, fixed_point
+        >>> found = fixed_point(torch.cos, torch.zeros(1, 3), solver=Broyden(), on_failure="raise")
+        >>> [round(v, 3) for v in found.value[0].tolist()]
+        [0.739, 0.739, 0.739]
     """
 
     rtol: float | None = None

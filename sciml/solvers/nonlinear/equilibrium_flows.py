@@ -51,6 +51,15 @@ class ResidualFlow:
 
     Raises:
         InvalidArgument: If a time is not positive and finite, or tolerances cannot work.
+
+    Example:
+        >>> import torch
+        >>> from sciml.solvers import ResidualFlow, fixed_point
+        >>> found = fixed_point(  # plain iteration would diverge: the slope is -2
+        ...     lambda x: 3.0 - 2 * x, torch.zeros(1, 1), solver=ResidualFlow(), on_failure="raise"
+        ... )
+        >>> round(found.value.item(), 3)
+        1.0
     """
 
     ode: ODE = field(default_factory=lambda: ODE("rk4", steps=2))
@@ -106,6 +115,14 @@ class HomotopyPath:
 
     Raises:
         InvalidArgument: For an unknown kind.
+
+    Example:
+        >>> import torch
+        >>> from sciml.solvers import HomotopyPath, root
+        >>> solver, start = HomotopyPath(), torch.zeros(1, 1)
+        >>> found = root(lambda x: x**3 + x - 10, start, solver=solver, on_failure="raise")
+        >>> round(found.value.item(), 3)
+        2.0
     """
 
     ode: ODE = field(default_factory=ODE)

@@ -38,7 +38,14 @@ class Halpern:
         InvalidArgument: For tolerances that are always met or never.
 
     Example:
-        fixed_point(rotate, x0, solver=Halpern(rtol=1e-2), on_failure="raise")
+        >>> import torch
+        >>> from sciml.solvers import Halpern, fixed_point
+        >>> def rotate(x):  # plain iteration circles around (1, 0) for ever
+        ...     return torch.stack([1.0 - x[:, 1], x[:, 0] - 1.0], dim=1)
+        >>> start = torch.zeros(1, 2)
+        >>> found = fixed_point(rotate, start, solver=Halpern(rtol=1e-2), on_failure="raise")
+        >>> [round(v, 1) for v in found.value[0].tolist()]
+        [1.0, 0.0]
     """
 
     rtol: float | None = 1e-3

@@ -38,6 +38,16 @@ class LBFGS:
 
     Raises:
         InvalidArgument: For tolerances that cannot work.
+
+    Example:
+        >>> import torch
+        >>> from sciml.solvers import LBFGS, minimise
+        >>> def rosenbrock(x):
+        ...     return (1 - x[:, 0]) ** 2 + 100 * (x[:, 1] - x[:, 0] ** 2) ** 2
+        >>> start = torch.zeros(1, 2, dtype=torch.float64)
+        >>> found = minimise(rosenbrock, start, solver=LBFGS(), on_failure="raise")
+        >>> [round(v, 4) for v in found.value[0].tolist()]
+        [1.0, 1.0]
     """
 
     rtol: float | None = None

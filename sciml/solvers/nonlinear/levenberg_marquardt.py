@@ -42,6 +42,19 @@ class LevenbergMarquardt:
 
     Raises:
         InvalidArgument: For tolerances that cannot work and an unknown `factor`.
+
+    Example:
+        >>> import torch
+        >>> from sciml.solvers import LevenbergMarquardt, least_squares
+        >>> t = torch.tensor([0.0, 1.0, 2.0], dtype=torch.float64)
+        >>> data = 2.0 * torch.exp(-0.5 * t)
+        >>> found = least_squares(
+        ...     lambda p: p[:, :1] * torch.exp(-p[:, 1:] * t) - data,
+        ...     torch.ones(1, 2, dtype=torch.float64),
+        ...     solver=LevenbergMarquardt(), on_failure="raise",
+        ... )
+        >>> [round(v, 4) for v in found.value[0].tolist()]
+        [2.0, 0.5]
     """
 
     rtol: float | None = None

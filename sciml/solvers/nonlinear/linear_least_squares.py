@@ -31,6 +31,19 @@ class LinearLeastSquares:
 
     Raises:
         InvalidArgument: For a tolerance that cannot work.
+
+    Example:
+        >>> import torch
+        >>> from sciml.solvers import LinearLeastSquares, least_squares
+        >>> x = torch.tensor([0.0, 1.0, 2.0], dtype=torch.float64)
+        >>> y = torch.tensor([1.0, 3.0, 4.0], dtype=torch.float64)
+        >>> found = least_squares(  # a straight line through three points
+        ...     lambda p: p[:, :1] + p[:, 1:] * x - y,
+        ...     torch.zeros(1, 2, dtype=torch.float64),
+        ...     solver=LinearLeastSquares(), on_failure="raise",
+        ... )
+        >>> [round(v, 4) for v in found.value[0].tolist()]
+        [1.1667, 1.5]
     """
 
     rtol: float | None = None

@@ -45,6 +45,14 @@ class Newton:
 
     Raises:
         InvalidArgument: For tolerances that cannot work.
+
+    Example:
+        >>> import torch
+        >>> from sciml.solvers import Newton, root
+        >>> a = torch.tensor([[2.0], [9.0]])
+        >>> found = root(lambda x: x**2 - a, torch.ones(2, 1), solver=Newton(), on_failure="raise")
+        >>> [round(v, 4) for v in found.value[:, 0].tolist()]
+        [1.4142, 3.0]
     """
 
     rtol: float | None = None
@@ -94,6 +102,17 @@ class NewtonKrylov:
 
     Raises:
         InvalidArgument: For tolerances that cannot work.
+
+    Example:
+        >>> import torch
+        >>> from sciml.solvers import NewtonKrylov, root
+        >>> def residual(u):  # -u'' + u^3 = 1 with u = 0 at both ends, 15 points
+        ...     padded = torch.nn.functional.pad(u, (1, 1))
+        ...     return 256 * (2 * u - padded[:, :-2] - padded[:, 2:]) + u**3 - 1.0
+        >>> start = torch.zeros(1, 15, dtype=torch.float64)
+        >>> found = root(residual, start, solver=NewtonKrylov(), on_failure="raise")
+        >>> round(found.value.max().item(), 4)
+        0.1248
     """
 
     rtol: float | None = None

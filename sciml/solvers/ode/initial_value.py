@@ -97,6 +97,14 @@ def integrate(
         InvalidType: If times are no numbers.
         InvalidArgument: For combinations that do not work, times out of order, or times that the
             state's dtype, in which the field gets them, cannot tell apart.
+
+    Example:
+        >>> import torch
+        >>> from sciml.solvers import integrate
+        >>> z0 = torch.ones(1, 1, dtype=torch.float64)
+        >>> found = integrate(lambda t, z: -z, z0, times=(0.0, 1.0), on_failure="raise")
+        >>> round(found.value.item(), 2)  # exp(-1)
+        0.37
     """
     ode = ode or ODE()
     check_policy(on_failure)

@@ -49,6 +49,15 @@ class ODE:
     Raises:
         InvalidType: For numbers of the wrong type.
         InvalidArgument: For an unknown method, or numbers that cannot work.
+
+    Example:
+        >>> import torch
+        >>> from sciml.solvers import ODE, integrate
+        >>> found = integrate(
+        ...     lambda t, z: -z, torch.ones(1, 1), ode=ODE("rk4", steps=20), on_failure="raise"
+        ... )
+        >>> round(found.value.item(), 4)  # exp(-1)
+        0.3679
     """
 
     method: str = "dopri5"

@@ -130,6 +130,16 @@ def projected_gradient(
     Raises:
         ConvergenceError: Under `raise`, if a problem was not solved.
         InvalidArgument: If shapes do not fit or the step is not positive.
+
+    Example:
+        >>> import torch
+        >>> from sciml.solvers import project_box, projected_gradient
+        >>> found = projected_gradient(
+        ...     lambda x: (x - 2.0).square().sum(-1), lambda x: project_box(x, 0.0, 1.0),
+        ...     torch.zeros(1, 2), on_failure="raise",
+        ... )
+        >>> [round(v, 3) for v in found.value[0].tolist()]
+        [1.0, 1.0]
     """
 
     def prox(v: Tensor, step: Tensor, *theta: Any) -> Tensor:
@@ -183,6 +193,14 @@ def mirror_descent(
     Raises:
         ConvergenceError: Under `raise`, if a problem was not solved.
         InvalidArgument: If `x0` is not inside the simplex.
+
+    Example:
+        >>> import torch
+        >>> from sciml.solvers import mirror_descent
+        >>> cost, start = torch.tensor([0.0, 1.0]), torch.full((1, 2), 0.5)
+        >>> found = mirror_descent(lambda x: (x - cost).square().sum(-1), start, on_failure="raise")
+        >>> [round(v, 2) for v in found.value[0].tolist()]  # on the simplex
+        [0.0, 1.0]
     """
     layout = _checked(objective, x0, theta, layout)
     start = x0.detach()

@@ -68,7 +68,10 @@ def project_simplex(x: Tensor, radius: Radius = 1.0) -> Tensor:
         InvalidArgument: If n is 0 or the radius is not positive.
 
     Example:
-        project_simplex(torch.tensor([2.0, 1.0, -1.0]))    # (1, 0, 0)
+        >>> import torch
+        >>> from sciml.solvers import project_simplex
+        >>> [round(v, 2) for v in project_simplex(torch.tensor([1.0, 0.5, -1.0])).tolist()]
+        [0.75, 0.25, 0.0]
     """
     need_entries(x, "the simplex")
     radius = _checked_radius(radius, x)
@@ -87,6 +90,12 @@ def project_l1_ball(x: Tensor, radius: Radius = 1.0) -> Tensor:
 
     Raises:
         InvalidArgument: If the radius is not positive.
+
+    Example:
+        >>> import torch
+        >>> from sciml.solvers import project_l1_ball
+        >>> [round(v, 2) for v in project_l1_ball(torch.tensor([1.5, -1.0])).tolist()]
+        [0.75, -0.25]
     """
     radius = _checked_radius(radius, x)
     if not x.shape[-1]:

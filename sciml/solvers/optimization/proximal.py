@@ -30,6 +30,12 @@ def soft_threshold(x: Tensor, weight: Weight) -> Tensor:
 
     Raises:
         InvalidArgument: If a number is negative or NaN, or the weight widens `x`.
+
+    Example:
+        >>> import torch
+        >>> from sciml.solvers import soft_threshold
+        >>> soft_threshold(torch.tensor([3.0, -0.5]), 1.0).tolist()
+        [2.0, 0.0]
     """
     weight = _checked(weight, x)
     return torch.where(x.abs() > weight, x - x.sgn() * weight, 0.0 * x + 0.0 * weight)

@@ -53,6 +53,15 @@ class QPPoint(NamedTuple):
         x: `(B, n)`.
         equality: y `(B, m)`, of `A x = b`.
         inequality: z `(B, p)`, of `G x <= h`, not negative.
+
+    Example:
+        >>> import torch
+        >>> from sciml.solvers import qp
+        >>> quadratic, linear = torch.eye(2)[None], torch.tensor([[-3.0, 0.0]])
+        >>> bound = torch.tensor([[[1.0, 0.0]]]), torch.tensor([[1.0]])  # x_1 <= 1
+        >>> point = qp(quadratic, linear, inequality=bound, on_failure="raise").value
+        >>> [round(v, 3) for v in point.x[0].tolist()], round(point.inequality.item(), 3)
+        ([1.0, 0.0], 2.0)
     """
 
     x: Tensor
@@ -99,11 +108,13 @@ def qp(
         InvalidType: If data are no tensors, or of several dtypes.
 
     Example:
-        # nearest point of the simplex to v (B, n)
-        eye, ones = torch.eye(n), torch.ones(1, n)
-        out = qp(eye, -v, equality=(ones, torch.ones(1)),
-                 inequality=(-eye, torch.zeros(n)), on_failure="raise")
-        out.value.x
+        >>> import torch
+        >>> from sciml.solvers import qp
+        >>> quadratic, linear = torch.eye(2)[None], torch.tensor([[-3.0, 0.0]])
+        >>> bound = torch.tensor([[[1.0, 0.0]]]), torch.tensor([[1.0]])  # x_1 <= 1
+        >>> found = qp(quadratic, linear, inequality=bound, on_failure="raise")
+        >>> [round(v, 3) for v in found.value.x[0].tolist()]
+        [1.0, 0.0]
     """
     if max_iter < 1:
         raise InvalidArgument(f"max_iter={max_iter}", "1 or more")
