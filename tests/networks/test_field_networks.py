@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from sciml.errors import InvalidArgument
-from sciml.networks.fields import DeepONet, FieldNetwork, Fields, GridFNO, GridFNODEQ, UNet
+from sciml.networks.fields import DeepONet, FieldNetwork, FieldSet, GridFNO, GridFNODEQ, UNet
 from sciml.networks.fields.coarse_input import coarse_solve
 from sciml.networks.fields.description import from_channels, to_channels
 from sciml.networks.fields.field_interpolation import interpolated
@@ -70,12 +70,12 @@ def test_channels_are_times_first_then_channels_and_space_in_order():
 
 
 def test_numbers_are_spread_over_the_grid_and_outputs_come_back_by_name():
-    fields, inputs = Fields(described()), given()
+    fields, inputs = FieldSet(described()), given()
     packed = fields.pack(inputs)
     assert packed.shape == (3, 4, 8, 6) and (fields.in_channels, fields.out_channels) == (4, 4)
     assert torch.equal(packed[:, :2], inputs["a"].permute(0, 3, 1, 2))
     assert torch.equal(packed[:, 2:], inputs["q"][:, :, None, None].expand(3, 2, 8, 6))
-    one = Fields({**described(), "inputs": described()["inputs"][:1], "mean": [0.0] * 2,
+    one = FieldSet({**described(), "inputs": described()["inputs"][:1], "mean": [0.0] * 2,
                   "std": [1.0] * 2})  # fmt: skip
     assert torch.equal(one.inputs_of(packed[:, :2])["a"], inputs["a"])
     value = torch.randn(3, 4, 8, 6)
@@ -85,18 +85,18 @@ def test_numbers_are_spread_over_the_grid_and_outputs_come_back_by_name():
     with pytest.raises(InvalidArgument, match="inputs on different grids"):
         two = described()
         two["inputs"][1] = {"name": "q", "axes": ["x", "y", "c"], "sizes": {"c": 2}}
-        Fields(two).pack({"a": inputs["a"], "q": torch.randn(3, 8, 5, 2)})
+        FieldSet(two).pack({"a": inputs["a"], "q": torch.randn(3, 8, 5, 2)})
 
 
 def test_schemas_name_shapes_and_units():
-    schema = Fields(described()).schema()
+    schema = FieldSet(described()).schema()
     assert schema["inputs"]["a"]["shape"] == ["N", "H", "W", 2]
     assert schema["inputs"]["a"]["unit"] == "m" and schema["inputs"]["q"]["shape"] == ["N", 2]
     assert schema["outputs"]["v"]["shape"] == ["N", 3, "H", "W"]
     assert schema["outputs"]["u"]["unit"] == "K" and schema["outputs"]["v"]["unit"] == "1"
     for key, said in (("mean", "one per channel, 4"), ("scale", "one per channel, 4")):
         with pytest.raises(InvalidArgument, match=said):
-            Fields(described(**{key: [1.0]}))
+            FieldSet(described(**{key: [1.0]}))
 
 
 # --- around the body ----------------------------------------------------------------------------
@@ -224,7 +224,7 @@ def test_a_network_that_stays_on_its_grid_sees_it_at_any_resolution():
 # --- views --------------------------------------------------------------------------------------
 def test_views_are_undone_and_move_points_where_they_say():
     for kind, periodic in (("left", True), ("both", False), ("cells", False)):
-        fields = Fields(described(size=(6, 6), grid=kind, periodic=periodic))
+        fields = FieldSet(described(size=(6, 6), grid=kind, periodic=periodic))
         value = torch.randn(2, 3, 6, 6)
         for name in ("transpose", "flip_x", "flip_y", "odd", "flip_x_odd", "shift"):
             seen = view(value, name, fields, True)
@@ -243,7 +243,7 @@ def test_views_are_undone_and_move_points_where_they_say():
 
 
 def test_inputs_on_open_left_grids_take_the_missing_end_from_their_neighbour():
-    fields = Fields(described(size=(5, 5), grid="left"))
+    fields = FieldSet(described(size=(5, 5), grid="left"))
     value = torch.arange(5.0)[None, None, :, None].expand(1, 1, 5, 5)
     seen = view(value, "flip_x", fields, False)[0, 0, :, 0]
     assert seen.tolist() == [4.0, 4.0, 3.0, 2.0, 1.0]

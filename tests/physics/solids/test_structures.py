@@ -8,7 +8,7 @@ import pytest
 from sciml.errors import InvalidArgument
 from sciml.physics.solids import PaperCell, cook, l_profile, plate
 from sciml.physics.solids.cells import DiskCell, LaminateCell, PlasticDiskCell, RandomCell
-from sciml.physics.solids.materials import EQUINO_FIBRE, EQUINO_MATRIX
+from sciml.physics.solids.material_laws import EQUINO_FIBRE, EQUINO_MATRIX
 
 
 def area_and_centre(mesh):
