@@ -113,6 +113,6 @@ def test_what_does_not_fit_is_told(tmp_path, capsys):
     for words in (["--chunk", "0"], ["--samples", "0"], ["--rollout", "0"], ["--correct", "-1"]):
         assert predict(model, path, *words) == 2
         assert f"{words[0]}: {words[1]} is not usable" in capsys.readouterr().err
-    for walks, code in (("1", 2), ("0", 0)):
+    for walks, code in (("1", 2), ("0", 0), ("2", 0)):
         assert predict(model, path, "--correct", walks) == code
         assert ("at least 2 walks" in capsys.readouterr().err) == (code == 2)
