@@ -43,7 +43,9 @@ class ConvergentGraphSolver(Supervised):
         schedule: As in `Supervised`.
     """
 
-    def __init__(self, *, network: Any, data: StepData, optimizer: Any, schedule: Any = None):
+    def __init__(
+        self, *, network: Any, data: StepData, optimizer: Any, schedule: Any = None
+    ) -> None:
         super().__init__(network=network, data=data, optimizer=optimizer, schedule=schedule)
         self.measures = getattr(getattr(data, "task", None), "measures", None)
         self.solution: Solution | None = None

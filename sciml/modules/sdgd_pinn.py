@@ -21,7 +21,7 @@ points come from the domain of dependence (see `sciml.physics.problems.hjb`).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
@@ -209,7 +209,13 @@ class SDGDPINN(TrainingMethod):
             check_trained(loss, self.problem, self.trial)
         return loss
 
-    def optimizer_step(self, epoch, batch_idx, optimizer, optimizer_closure=None) -> None:
+    def optimizer_step(
+        self,
+        epoch: int,
+        batch_idx: int,
+        optimizer: Any,
+        optimizer_closure: Callable[[], Any] | None = None,
+    ) -> None:
         """Take a step, then let an importance-sampling estimator look at what it drew.
 
         Not in `on_train_batch_end`: the checkpoint of the step is written before that hook, and a

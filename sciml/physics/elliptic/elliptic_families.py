@@ -25,6 +25,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -77,7 +78,7 @@ class Family(ABC):
     dim: int = 2
     coefficients: tuple[str, ...] = ()
 
-    def __init_subclass__(cls, **kwargs) -> None:
+    def __init_subclass__(cls, **kwargs: Any) -> None:
         """Put the check of arguments around the two laws that the class defines."""
         super().__init_subclass__(**kwargs)
         domain = made("bounds", "nearest", what="a domain of sciml.physics.geometry")

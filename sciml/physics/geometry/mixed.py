@@ -52,7 +52,9 @@ class MixedPolygon(Reflecting):
         InvalidType: If `neumann` is neither booleans nor a function that returns them.
     """
 
-    def __init__(self, polygon: Polygon, neumann: Tensor | Callable[[Tensor, Tensor], Tensor]):
+    def __init__(
+        self, polygon: Polygon, neumann: Tensor | Callable[[Tensor, Tensor], Tensor]
+    ) -> None:
         check_kind("polygon", polygon, Polygon)
         super().__init__(polygon.count, 2)
         self.polygon = polygon

@@ -200,7 +200,9 @@ class On(Condition):
             return PointSet(torch.cat(found))
         return PointSet(*system.region.sample_part(system.pieces(self), n, generator))
 
-    def residuals(self, system, name, p, known) -> dict[str, Tensor]:
+    def residuals(
+        self, system: System, name: str, p: PointSet, known: Mapping[str, Any]
+    ) -> dict[str, Tensor]:
         """Return what is prescribed and what the operator says."""
         found = super().residuals(system, name, p, known)
         if self.operator is not None:
@@ -212,7 +214,9 @@ class On(Condition):
 class Initial(On):
     """A condition at the start of time; `u_t=...` prescribes a velocity."""
 
-    def __init__(self, *, weight: float | None = None, points: int | None = None, **values) -> None:
+    def __init__(
+        self, *, weight: float | None = None, points: int | None = None, **values: Any
+    ) -> None:
         super().__init__(part("initial"), weight=weight, points=points, **values)
 
 
@@ -259,7 +263,9 @@ class Same(Condition):
         low[:, at], high[:, at] = region.low[at], region.high[at]
         return PointSet(torch.cat([low, high]))
 
-    def residuals(self, system, name, p, known) -> dict[str, Tensor]:
+    def residuals(
+        self, system: System, name: str, p: PointSet, known: Mapping[str, Any]
+    ) -> dict[str, Tensor]:
         """Return differences `(N / 2,)`."""
         found = {}
         for output, order in self.orders.items():
