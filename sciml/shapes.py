@@ -12,6 +12,7 @@ mean of its own.
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -219,7 +220,13 @@ class no_outer_products(TorchFunctionMode):
         super().__exit__(*error)
         self.eager.__exit__(*error)
 
-    def __torch_function__(self, function, types, args=(), kwargs=None):
+    def __torch_function__(
+        self,
+        function: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
         """Compare shapes before what works entry by entry, and after everything else."""
         kwargs = kwargs or {}
         out = self._watched(function, args, kwargs)
@@ -235,7 +242,9 @@ class no_outer_products(TorchFunctionMode):
             return any(self._known(part) for part in value)
         return isinstance(value, Tensor) and value in self.computed
 
-    def _watched(self, function, args, kwargs):
+    def _watched(
+        self, function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> Any:
         if getattr(function, "__name__", "").strip("_") in ENTRYWISE:
             self._compare(function, args)  # before (N, N) takes the memory of large N
             return function(*args, **kwargs)
@@ -244,7 +253,7 @@ class no_outer_products(TorchFunctionMode):
             self._compare(function, args)
         return out
 
-    def _compare(self, function, args) -> None:
+    def _compare(self, function: Callable[..., Any], args: Sequence[Any]) -> None:
         n = self.n
         # whole numbers are places, and the tensor they pick from has an axis of its own
         tensors = [a for a in args if isinstance(a, Tensor) and a.dtype not in WHOLE]

@@ -8,7 +8,7 @@ import re
 import sys
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from sciml.arguments import (
     PREFIXES,
@@ -37,8 +37,10 @@ from sciml.arguments import (
     whole,
 )
 
+Target = TypeVar("Target", bound=Callable[..., Any])
 
-def typed(target: Any) -> Any:
+
+def typed(target: Target) -> Target:
     """Return a function, or a class, that refuses arguments of another type than it is written for.
 
     Numbers, names, choices, tensors, arrays, sequences of them and objects of the house's own

@@ -8,6 +8,7 @@ from sciml.autodiff.coordinate_functions import (
     sum_coordinates,
 )
 from sciml.autodiff.coordinates import Coordinates
+from sciml.autodiff.differentiable import Differentiable
 from sciml.autodiff.directions import (
     DenseDirections,
     RadialDirection,
@@ -32,6 +33,7 @@ __all__ = [
     "SDGD",
     "Coordinates",
     "DenseDirections",
+    "Differentiable",
     "Exact",
     "Hutchinson",
     "Jet",

@@ -7,6 +7,7 @@ Their derivatives along directions are contractions, so that nothing of the size
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING, overload
 
 import torch
 from torch import Tensor
@@ -16,8 +17,21 @@ from sciml.autodiff.directions import RadialDirection, squared_length
 from sciml.autodiff.jet import Jet
 from sciml.errors import InvalidArgument
 
+if TYPE_CHECKING:
+    from sciml.autodiff.differentiable import Carrying, Differentiable
 
-def linear_map(x, forward: Callable[[Tensor], Tensor], columns: Callable[[Tensor], Tensor]):
+
+@overload
+def linear_map(
+    x: Tensor, forward: Callable[[Tensor], Tensor], columns: Callable[[Tensor], Tensor]
+) -> Tensor: ...
+@overload
+def linear_map(
+    x: Carrying, forward: Callable[[Tensor], Tensor], columns: Callable[[Tensor], Tensor]
+) -> Jet: ...
+def linear_map(
+    x: Differentiable, forward: Callable[[Tensor], Tensor], columns: Callable[[Tensor], Tensor]
+) -> Differentiable:
     """Apply a linear map of x that is not a plain matrix product.
 
     Args:
@@ -31,7 +45,11 @@ def linear_map(x, forward: Callable[[Tensor], Tensor], columns: Callable[[Tensor
     return x.map_linear(forward, columns) if isinstance(x, Coordinates) else forward(x)
 
 
-def squared_norm(x):
+@overload
+def squared_norm(x: Tensor) -> Tensor: ...
+@overload
+def squared_norm(x: Carrying) -> Jet: ...
+def squared_norm(x: Differentiable) -> Differentiable:
     """Return |x|^2 `(N, 1)` of a tensor or of coordinates."""
     if not isinstance(x, Coordinates) or not x.is_identity:
         return (x * x).sum(-1, keepdim=True)
@@ -52,12 +70,22 @@ def squared_norm(x):
     return Jet(value, orders, frame)
 
 
-def sum_coordinates(x):
+@overload
+def sum_coordinates(x: Tensor) -> Tensor: ...
+@overload
+def sum_coordinates(x: Carrying) -> Jet: ...
+def sum_coordinates(x: Differentiable) -> Differentiable:
     """Return the sum of all coordinates `(N, 1)` of a tensor or of coordinates."""
     return x.sum(-1, keepdim=True)
 
 
-def quadratic_form(x, matvec: Callable[[Tensor], Tensor], diagonal: Tensor):
+@overload
+def quadratic_form(x: Tensor, matvec: Callable[[Tensor], Tensor], diagonal: Tensor) -> Tensor: ...
+@overload
+def quadratic_form(x: Carrying, matvec: Callable[[Tensor], Tensor], diagonal: Tensor) -> Jet: ...
+def quadratic_form(
+    x: Differentiable, matvec: Callable[[Tensor], Tensor], diagonal: Tensor
+) -> Differentiable:
     """Return x . A x `(N, 1)` for a symmetric matrix that is never formed.
 
     Args:
@@ -87,7 +115,11 @@ def quadratic_form(x, matvec: Callable[[Tensor], Tensor], diagonal: Tensor):
     return Jet((x.x * y).sum(-1, keepdim=True), orders, frame)
 
 
-def max_coordinate(x):
+@overload
+def max_coordinate(x: Tensor) -> Tensor: ...
+@overload
+def max_coordinate(x: Carrying) -> Jet: ...
+def max_coordinate(x: Differentiable) -> Differentiable:
     """Return the largest coordinate `(N, 1)`; differentiable where the maximum is unique."""
     if not isinstance(x, Coordinates):
         return x.amax(-1, keepdim=True)

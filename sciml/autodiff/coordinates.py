@@ -7,7 +7,8 @@ is built only if an operation leaves no other way, and then says so once in the 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -136,7 +137,13 @@ class Coordinates:
         return Jet(self.derivatives[0], rows, self.frame)
 
     @classmethod
-    def __torch_function__(cls, function, types, args=(), kwargs=None):
+    def __torch_function__(
+        cls,
+        function: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
         """Differentiate a torch function that was called with coordinates."""
         kwargs = kwargs or {}
         if function is F.linear:
@@ -157,7 +164,7 @@ class Coordinates:
         return elementwise.method(self, name)
 
     # --- operators --------------------------------------------------------------------------
-    def __add__(self, other):
+    def __add__(self, other: Any) -> Coordinates | Jet:
         """Add coordinates, a constant tensor or a number."""
         if isinstance(other, Jet):
             return self.expand_tangents() + other
@@ -168,19 +175,19 @@ class Coordinates:
 
     __radd__ = __add__
 
-    def __neg__(self):
+    def __neg__(self) -> Coordinates:
         """Negate."""
         return self * -1.0
 
-    def __sub__(self, other):
+    def __sub__(self, other: Any) -> Coordinates | Jet:
         """Subtract coordinates, a constant tensor or a number."""
         return self + (-other)
 
-    def __rsub__(self, other):
+    def __rsub__(self, other: Any) -> Coordinates | Jet:
         """Subtract from a constant tensor or a number."""
         return -self + other
 
-    def __mul__(self, other):
+    def __mul__(self, other: Any) -> Coordinates | Jet:
         """Multiply by coordinates, a jet `(N, 1)`, a constant tensor or a number."""
         if isinstance(other, Jet):
             return self.expand_tangents() * other
@@ -192,17 +199,17 @@ class Coordinates:
 
     __rmul__ = __mul__
 
-    def __truediv__(self, other):
+    def __truediv__(self, other: Any) -> Coordinates | Jet:
         """Divide by coordinates, a constant tensor or a number."""
         if isinstance(other, Coordinates):
             return self * other.apply(elementwise.reciprocal)
         return self * (1 / other)  # of a jet too: its product writes the coordinates out
 
-    def __rtruediv__(self, other):
+    def __rtruediv__(self, other: Tensor | float) -> Coordinates:
         """Divide a constant tensor or a number."""
         return self.apply(elementwise.reciprocal) * other
 
-    def __pow__(self, exponent: float):
+    def __pow__(self, exponent: float) -> Coordinates:
         """Raise to a fixed power."""
         if exponent == 2:
             return self.apply(elementwise.square)
@@ -212,14 +219,14 @@ class Coordinates:
         """Multiply by a constant matrix `(d, h)`."""
         return self.map_linear(lambda y: y @ matrix, lambda i: matrix[i])
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: Any) -> Jet:
         """Select coordinates: `x[..., index]` or `x[:, index]`."""
         every = torch.arange(self.x.shape[1], device=self.x.device)
         chosen = every[index[-1] if isinstance(index, tuple) else index].reshape(-1)
         return select(self, chosen)
 
 
-def _identity(terms):
+def _identity(terms: Any) -> Any:
     return terms
 
 

@@ -32,8 +32,7 @@ class Exact(nn.Module):
     """All terms of the operator: d directions per point, the forward Laplacian.
 
     Args:
-        chunk: Directions held in memory at a time, None for all; more chunks, less memory, same
-            value and gradient.
+        chunk: Directions in memory at a time, None for all; value and gradient are the same.
 
     Example:
         >>> from sciml.autodiff import Exact
@@ -182,7 +181,9 @@ class SDGD(nn.Module):
         size = second.abs().mean(1).to(self.scores)
         self.scores[draw.index] = 0.9 * self.scores[draw.index] + 0.1 * size
 
-    def _by_importance(self, operator, like, streams, purpose, k) -> Draw:
+    def _by_importance(
+        self, operator: DifferentialOperator, like: Tensor, streams: Streams, purpose: str, k: int
+    ) -> Draw:
         # Half of the mass stays uniform: no weight exceeds 2 d / K however wrong a score is.
         p = 0.5 * self.scores / self.scores.sum() + 0.5 / len(self.scores)
         generator = streams.generator(purpose)

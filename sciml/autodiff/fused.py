@@ -12,6 +12,7 @@ import ctypes
 import os
 from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -89,7 +90,7 @@ class Affine(torch.autograd.Function):
     """`(a, W, b) -> a W^T`, b added to the first channel: a `(C, N, m)` to `(C, N, h)`."""
 
     @staticmethod
-    def forward(ctx, a: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    def forward(ctx: Any, a: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Return all channels after the layer."""
         keep_freed_memory()
         ctx.save_for_backward(a, weight)
@@ -99,7 +100,7 @@ class Affine(torch.autograd.Function):
         return y
 
     @staticmethod
-    def backward(ctx, g: Tensor) -> tuple:
+    def backward(ctx: Any, g: Tensor) -> tuple:
         """Return the gradients."""
         a, weight = ctx.saved_tensors
         product = differentiable_multiply if torch.is_grad_enabled() else multiply
@@ -123,7 +124,7 @@ class Activation(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, y: Tensor, weights: Tensor, rule: Callable) -> Tensor:
+    def forward(ctx: Any, y: Tensor, weights: Tensor, rule: Callable) -> Tensor:
         """Return the packed result, for y `(K + 2, N, h)` and collapse weights `(K,)`."""
         keep_freed_memory()
         first, top = y[1:-1], y[-1]
@@ -140,7 +141,7 @@ class Activation(torch.autograd.Function):
         return out
 
     @staticmethod
-    def backward(ctx, g: Tensor) -> tuple:
+    def backward(ctx: Any, g: Tensor) -> tuple:
         """Return the gradient of y."""
         y, weights, f1, f2, f3, square = ctx.saved_tensors
         if torch.is_grad_enabled():  # to be differentiated again: from the input alone
@@ -171,7 +172,7 @@ class FirstActivation(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, z: Tensor, weights: Tensor, rule: Callable, *blocks: Tensor) -> Tensor:
+    def forward(ctx: Any, z: Tensor, weights: Tensor, rule: Callable, *blocks: Tensor) -> Tensor:
         """Return the packed result `(K + 2, N, h)` for a value z `(N, h)`, K directions in all."""
         keep_freed_memory()
         f = rule(z, 3)
@@ -189,7 +190,7 @@ class FirstActivation(torch.autograd.Function):
         return out
 
     @staticmethod
-    def backward(ctx, g: Tensor) -> tuple:
+    def backward(ctx: Any, g: Tensor) -> tuple:
         """Return the gradients of z and of the blocks."""
         z, weights, f1, f2, f3, square, *blocks = ctx.saved_tensors
         needed = ctx.needs_input_grad[3:]

@@ -8,6 +8,8 @@ the few columns in place.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -27,12 +29,12 @@ class LinearWithColumns(torch.autograd.Function):
         return multiply(x, weight), weight.t()[index]
 
     @staticmethod
-    def setup_context(ctx, inputs: tuple, output: tuple) -> None:
+    def setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
         """Keep what the gradient needs."""
         ctx.save_for_backward(*inputs)
 
     @staticmethod
-    def backward(ctx, product: Tensor, columns: Tensor) -> tuple:
+    def backward(ctx: Any, product: Tensor, columns: Tensor) -> tuple:
         """Return the gradients of x and W; plain tensor code, so it can be differentiated again."""
         x, weight, index = ctx.saved_tensors
         times = differentiable_multiply if torch.is_grad_enabled() else multiply

@@ -14,7 +14,8 @@ Reference: STDE (arXiv 2412.00088) for jets as estimators; arXiv 2505.13644 for 
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -111,7 +112,13 @@ class Jet:
         )
 
     @classmethod
-    def __torch_function__(cls, function, types, args=(), kwargs=None):
+    def __torch_function__(
+        cls,
+        function: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
         """Differentiate a torch function that was called with jets."""
         kwargs = kwargs or {}
         if any(hasattr(t, "expand_tangents") for t in types):
@@ -127,49 +134,49 @@ class Jet:
         return elementwise.method(self, name)
 
     # --- operators --------------------------------------------------------------------------
-    def __add__(self, other):
+    def __add__(self, other: Any) -> Jet:
         """Add a jet, tensor or number."""
         return add(self, other)
 
     __radd__ = __add__
 
-    def __neg__(self):
+    def __neg__(self) -> Jet:
         """Negate."""
         return mul(self, -1.0)
 
-    def __sub__(self, other):
+    def __sub__(self, other: Any) -> Jet:
         """Subtract a jet, tensor or number."""
         return add(self, -other)
 
-    def __rsub__(self, other):
+    def __rsub__(self, other: Any) -> Jet:
         """Subtract from a tensor or number."""
         return add(-self, other)
 
-    def __mul__(self, other):
+    def __mul__(self, other: Any) -> Jet:
         """Multiply by a jet, tensor or number."""
         return mul(self, other)
 
     __rmul__ = __mul__
 
-    def __truediv__(self, other):
+    def __truediv__(self, other: Any) -> Jet:
         """Divide by a jet, tensor or number."""
         return div(self, other)
 
-    def __rtruediv__(self, other):
+    def __rtruediv__(self, other: Any) -> Jet:
         """Divide a tensor or number."""
         return mul(self.apply(elementwise.reciprocal), other)
 
-    def __pow__(self, exponent: float):
+    def __pow__(self, exponent: float) -> Jet:
         """Raise to a fixed power."""
         if exponent == 2:
             return mul(self, self)
         return self.apply(lambda z, order: elementwise.power(z, order, exponent))
 
-    def __matmul__(self, matrix: Tensor):
+    def __matmul__(self, matrix: Tensor) -> Jet:
         """Multiply by a constant matrix from the right."""
         return linear(self, matrix.t())
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: Any) -> Jet:
         """Select along the last axis: `jet[..., index]` or `jet[:, index]`."""
         if not isinstance(index, tuple) or len(index) != 2 or index[0] not in (..., slice(None)):
             raise InvalidArgument(
@@ -177,11 +184,11 @@ class Jet:
             )
         return self.map_linear(lambda z: z[..., index[1]])
 
-    def sum(self, dim: int = -1, keepdim: bool = False):
+    def sum(self, dim: int = -1, keepdim: bool = False) -> Jet:
         """Sum over the last axis."""
         return self.map_linear(lambda z: z.sum(_last(dim), keepdim=keepdim))
 
-    def mean(self, dim: int = -1, keepdim: bool = False):
+    def mean(self, dim: int = -1, keepdim: bool = False) -> Jet:
         """Average over the last axis."""
         return self.map_linear(lambda z: z.mean(_last(dim), keepdim=keepdim))
 
@@ -207,12 +214,12 @@ def unpack(packed: Tensor, frame: Frame) -> Jet:
     return Jet(value[0], derivatives, frame, packed)
 
 
-def _jet(z):
+def _jet(z: Any) -> Any:
     """Return coordinates written out as a jet; anything else unchanged."""
     return z.expand_tangents() if hasattr(z, "expand_tangents") else z
 
 
-def add(a, b, *, alpha: float = 1) -> Jet:
+def add(a: Any, b: Any, *, alpha: float = 1) -> Jet:
     """Return `a + alpha b`; tensors and numbers are constants."""
     a, b = _jet(a), _jet(b) if alpha == 1 else alpha * _jet(b)
     if isinstance(a, Jet) and isinstance(b, Jet):
@@ -226,12 +233,12 @@ def add(a, b, *, alpha: float = 1) -> Jet:
     return Jet(value, [z.expand(*z.shape[:-1], h) for z in jet.derivatives], jet.frame)
 
 
-def sub(a, b, *, alpha: float = 1) -> Jet:
+def sub(a: Any, b: Any, *, alpha: float = 1) -> Jet:
     """Return `a - alpha b`."""
     return add(a, b, alpha=-alpha)
 
 
-def mul(a, b) -> Jet:
+def mul(a: Any, b: Any) -> Jet:
     """Return the product; tensors and numbers are constants."""
     a, b = _jet(a), _jet(b)
     if isinstance(a, Jet) and isinstance(b, Jet):
@@ -241,7 +248,7 @@ def mul(a, b) -> Jet:
     return jet.map_linear(lambda z: z * constant)
 
 
-def div(a, b) -> Jet:
+def div(a: Any, b: Any) -> Jet:
     """Return the quotient."""
     b = _jet(b)
     if isinstance(b, Jet):
@@ -249,7 +256,7 @@ def div(a, b) -> Jet:
     return mul(a, 1 / b)
 
 
-def cat(tensors, dim: int = 0) -> Jet:
+def cat(tensors: Sequence[Jet | Tensor], dim: int = 0) -> Jet:
     """Join along the last axis; plain tensors are constants."""
     frame = next(j.frame for j in tensors if isinstance(j, Jet))
     if dim not in (-1, 1):

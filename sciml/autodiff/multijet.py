@@ -17,7 +17,8 @@ Reference: Griewank and Walther, "Evaluating Derivatives", 2nd edition (2008), c
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -97,7 +98,13 @@ class MultiJet:
         return self.like(compose_channels(self.packed, lattice, rule))
 
     @classmethod
-    def __torch_function__(cls, function, types, args=(), kwargs=None):
+    def __torch_function__(
+        cls,
+        function: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
         """Differentiate a torch function that was called with jets.
 
         Raises:
@@ -121,47 +128,47 @@ class MultiJet:
         return elementwise.method(self, name)
 
     # --- operators --------------------------------------------------------------------------
-    def __add__(self, other):
+    def __add__(self, other: Any) -> MultiJet:
         """Add a jet, tensor or number."""
         return _add(self, other)
 
     __radd__ = __add__
 
-    def __neg__(self):
+    def __neg__(self) -> MultiJet:
         """Negate."""
         return self.like(-self.packed)
 
-    def __sub__(self, other):
+    def __sub__(self, other: Any) -> MultiJet:
         """Subtract a jet, tensor or number."""
         return _add(self, -other)
 
-    def __rsub__(self, other):
+    def __rsub__(self, other: Any) -> MultiJet:
         """Subtract from a tensor or number."""
         return _add(-self, other)
 
-    def __mul__(self, other):
+    def __mul__(self, other: Any) -> MultiJet:
         """Multiply by a jet, tensor or number."""
         return _multiply(self, other)
 
     __rmul__ = __mul__
 
-    def __truediv__(self, other):
+    def __truediv__(self, other: Any) -> MultiJet:
         """Divide by a jet, tensor or number."""
         if isinstance(other, MultiJet):
             return _multiply(self, other.apply(elementwise.reciprocal))
         return _multiply(self, 1 / other)
 
-    def __rtruediv__(self, other):
+    def __rtruediv__(self, other: Any) -> MultiJet:
         """Divide a tensor or number."""
         return _multiply(self.apply(elementwise.reciprocal), other)
 
-    def __pow__(self, exponent: float):
+    def __pow__(self, exponent: float) -> MultiJet:
         """Raise to a fixed power."""
         if exponent == 2:
             return _multiply(self, self)
         return self.apply(lambda z, order: elementwise.power(z, order, exponent))
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: Any) -> MultiJet:
         """Select along the last axis: `jet[..., index]` or `jet[:, index]`."""
         if not isinstance(index, tuple) or len(index) != 2 or index[0] not in (..., slice(None)):
             raise InvalidArgument(
@@ -169,7 +176,7 @@ class MultiJet:
             )
         return self.like(self.packed[..., index[1]])
 
-    def sum(self, dim: int = -1, keepdim: bool = False):
+    def sum(self, dim: int = -1, keepdim: bool = False) -> MultiJet:
         """Sum over the last axis."""
         if dim not in (-1, 1):
             raise InvalidArgument(f"a sum of a jet over dim={dim}", "the feature axis, dim=-1")
@@ -206,7 +213,7 @@ def _linear(jet: MultiJet, weight: Tensor, bias: Tensor | None = None) -> MultiJ
     return jet.like(out) if bias is None else _add(jet.like(out), bias)
 
 
-def _add(a, b, *, alpha: float = 1) -> MultiJet:
+def _add(a: Any, b: Any, *, alpha: float = 1) -> MultiJet:
     b = b if alpha == 1 else alpha * b
     if isinstance(a, MultiJet) and isinstance(b, MultiJet):
         return a.like(a.packed + b.packed)
@@ -216,7 +223,7 @@ def _add(a, b, *, alpha: float = 1) -> MultiJet:
     return jet.like(torch.cat([value, rest]))
 
 
-def _multiply(a, b) -> MultiJet:
+def _multiply(a: Any, b: Any) -> MultiJet:
     if not (isinstance(a, MultiJet) and isinstance(b, MultiJet)):
         jet, other = (a, b) if isinstance(a, MultiJet) else (b, a)
         return jet.like(jet.packed * other)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -59,7 +60,7 @@ class Composition(torch.autograd.Function):
     """`compose_channels` with its backward pass in closed form."""
 
     @staticmethod
-    def forward(ctx, packed: Tensor, lattice: Lattice, rule: Callable) -> Tensor:
+    def forward(ctx: Any, packed: Tensor, lattice: Lattice, rule: Callable) -> Tensor:
         """Return the channels of f(u); keep those of f'(u)."""
         fused.keep_freed_memory()
         u = packed.unbind()
@@ -80,7 +81,7 @@ class Composition(torch.autograd.Function):
         return out
 
     @staticmethod
-    def backward(ctx, g: Tensor) -> tuple:
+    def backward(ctx: Any, g: Tensor) -> tuple:
         """Return the gradient of the channels of u, a transposed product with the kept slope."""
         packed, *slope = ctx.saved_tensors
         if torch.is_grad_enabled():  # to be differentiated again: from the input alone
@@ -118,7 +119,7 @@ class Tanh(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, packed: Tensor, lattice: Lattice) -> Tensor:
+    def forward(ctx: Any, packed: Tensor, lattice: Lattice) -> Tensor:
         """Return the channels of y; keep those of its slope s."""
         fused.keep_freed_memory()
         out, slope = torch.empty_like(packed), torch.empty_like(packed)
@@ -142,7 +143,7 @@ class Tanh(torch.autograd.Function):
         return out
 
     @staticmethod
-    def backward(ctx, g: Tensor) -> tuple:
+    def backward(ctx: Any, g: Tensor) -> tuple:
         """Return the gradient of the channels of u, a transposed product with the kept slope."""
         packed, slope = ctx.saved_tensors
         s = slope.unbind()

@@ -41,7 +41,9 @@ CoordinateIndex = int | Tensor
 
 
 @typed
-def laplacian(f: Callable, x: Tensor, t: Tensor | None = None, *, chunk: int | None = None):
+def laplacian(
+    f: Callable, x: Tensor, t: Tensor | None = None, *, chunk: int | None = None
+) -> Tensor:
     """Return the Laplacian in x.
 
     Args:
@@ -113,7 +115,9 @@ def trace(
 
 
 @typed
-def bilaplacian(f: Callable, x: Tensor, t: Tensor | None = None, *, chunk: int | None = None):
+def bilaplacian(
+    f: Callable, x: Tensor, t: Tensor | None = None, *, chunk: int | None = None
+) -> Tensor:
     """Return the Laplacian of the Laplacian in x, from 2 d (d + 1) directional derivatives.
 
     Args:
@@ -255,7 +259,15 @@ def d_x_d_t(f: Callable, x: Tensor, t: Tensor, i: CoordinateIndex) -> Tensor:
     return _squeezed((plus - minus) / 4, single)
 
 
-def _sum(f, x, t, draw: Draw, order: int, chunk: int | None, share: float) -> Tensor:
+def _sum(
+    f: Callable,
+    x: Tensor,
+    t: Tensor | None,
+    draw: Draw,
+    order: int,
+    chunk: int | None,
+    share: float,
+) -> Tensor:
     """Return the weighted sum over all directions of a draw, `(N, h)`."""
     pieces = draw.chunk(chunk)
 

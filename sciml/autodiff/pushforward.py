@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,7 +25,7 @@ def announce(name: str, text: str) -> None:
         logger.info("%s %s", name, text)
 
 
-def push_through(function: Callable, args: tuple, kwargs: dict, jet_type: type):
+def push_through(function: Callable, args: tuple, kwargs: dict, jet_type: type) -> Any:
     """Return the jet of `function(*args, **kwargs)` where some arguments are jets.
 
     Args:

@@ -119,11 +119,13 @@ class AdaptiveBatch(pl.Callback):
             setattr(data, name, value)
         self.sizes = {"points": data.points, "condition_points": data.condition_points}
 
-    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
         """Wait for the batch that the training step works on, where a test is due."""
         self._waiting, self._batch = trainer.global_step % self.every == 0, None
 
-    def teardown(self, trainer, pl_module, stage) -> None:
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Leave the module as it was."""
         if self._see in getattr(pl_module, "watchers", []):
             pl_module.watchers.remove(self._see)
@@ -133,7 +135,9 @@ class AdaptiveBatch(pl.Callback):
         if self._waiting and self._batch is None:
             self._batch = batch
 
-    def on_before_optimizer_step(self, trainer, pl_module, optimizer) -> None:
+    def on_before_optimizer_step(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: torch.optim.Optimizer
+    ) -> None:
         """Test with the gradient of the step, before the parameters change."""
         if not self._waiting or self._batch is None:
             return

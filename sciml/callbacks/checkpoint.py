@@ -78,7 +78,9 @@ class RunCheckpoint(Checkpoint):
         except NotImplementedError:  # weights in pieces over several files
             return
 
-    def on_save_checkpoint(self, trainer, pl_module, checkpoint: dict[str, Any]) -> None:
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
         """Write down which run this is, on what it ran, and the best value so far."""
         checkpoint[KEY] = {
             "version": sciml.__version__,
@@ -104,12 +106,21 @@ class RunCheckpoint(Checkpoint):
         if trainer.global_step == 0:
             self._draft(trainer)
 
-    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
         """Name the draft: the step it was taken after has been logged and validated."""
         if trainer.global_step > 0:  # the beginning gets its name when a step has shown it is one
             self._publish(trainer)
 
-    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
         """Save when it is time."""
         self._publish(trainer)
         if trainer.global_step == self._step:
@@ -139,7 +150,9 @@ class RunCheckpoint(Checkpoint):
         if self._waiting and self._saved_step == trainer.global_step:
             self._draft(trainer)
 
-    def on_exception(self, trainer, pl_module, exception: BaseException) -> None:
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
         """Name the draft if SIGTERM ended the run, which is looked at between two steps.
 
         Not if it ended a validation: that would not be repeated.

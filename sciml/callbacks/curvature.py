@@ -95,12 +95,16 @@ class CurvatureCallback(pl.Callback):
         while self._undo:
             self._undo.pop()()
 
-    def on_exception(self, trainer, pl_module, exception) -> None:
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
         """Leave the module as it was."""
         self.teardown(trainer, pl_module, "fit")
 
     # --- one step -------------------------------------------------------------------------------
-    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
         """Start recording on steps where curvature is due."""
         if self.optimizer is None:
             return
@@ -113,7 +117,9 @@ class CurvatureCallback(pl.Callback):
             self._capture = Capture(self.optimizer.layers)
             self._capture.__enter__()
 
-    def on_before_backward(self, trainer, pl_module, loss: torch.Tensor) -> None:
+    def on_before_backward(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: torch.Tensor
+    ) -> None:
         """Let the optimizer look at the terms while their graph is alive.
 
         Raises:
@@ -144,7 +150,14 @@ class CurvatureCallback(pl.Callback):
         self.optimizer.update_curvature(self._objective)
         self._seconds["curvature"] += time.perf_counter() - start
 
-    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
         """Drop terms and graph, and log what the optimizer has to say."""
         if self.optimizer is None:
             return

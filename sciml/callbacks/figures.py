@@ -7,9 +7,13 @@ What the report holds is listed in `sciml.callbacks.plots`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 INK, SECOND, MUTED = "#0072B2", "#D55E00", "#7f7f7f"
 # Okabe and Ito's colours, told apart with any kind of colour vision, and line styles beside them.
@@ -20,7 +24,7 @@ FEWER = 0.7  # decades up to which its ticks are as far apart as a linear axis w
 MARKS = 30  # points of a curve up to which they are marked
 
 
-def plot_fields(figure, report: Mapping[str, Any]) -> bool:
+def plot_fields(figure: Figure, report: Mapping[str, Any]) -> bool:
     """Draw inputs, reference, prediction and error, one row per sample; NaN stays empty."""
     rows = report.get("fields") or []
     if not rows:
@@ -70,7 +74,15 @@ def plot_fields(figure, report: Mapping[str, Any]) -> bool:
     return True
 
 
-def _field(figure, axis, row, field, title: str, colours: dict, extend: str) -> None:
+def _field(
+    figure: Figure,
+    axis: Axes,
+    row: Mapping[str, Any],
+    field: np.ndarray,
+    title: str,
+    colours: dict,
+    extend: str,
+) -> None:
     """Draw one panel with named axes and the outline of the domain."""
     from matplotlib.ticker import MaxNLocator
 
@@ -100,7 +112,7 @@ def _field(figure, axis, row, field, title: str, colours: dict, extend: str) -> 
     figure.colorbar(image, ax=axis, fraction=0.046, extend=extend)
 
 
-def plot_confusion(figure, report: Mapping[str, Any]) -> bool:
+def plot_confusion(figure: Figure, report: Mapping[str, Any]) -> bool:
     """Draw how often each class was taken for which."""
     if "confusion" not in report:
         return False
@@ -126,7 +138,7 @@ def plot_confusion(figure, report: Mapping[str, Any]) -> bool:
     return True
 
 
-def plot_curve(figure, name: str, curve: Mapping[str, Any]) -> bool:
+def plot_curve(figure: Figure, name: str, curve: Mapping[str, Any]) -> bool:
     """Draw curves over one axis."""
     figure.set_size_inches(7.0, 4.4)
     axis = figure.subplots()
@@ -146,7 +158,7 @@ def plot_curve(figure, name: str, curve: Mapping[str, Any]) -> bool:
     return True
 
 
-def label(axis, title: str, x: str, y: str, log_scale: bool = True) -> None:
+def label(axis: Axes, title: str, x: str, y: str, log_scale: bool = True) -> None:
     """Give an axis its title, names and grid."""
     axis.set_title(title, fontsize=11)
     axis.set_xlabel(x)
@@ -157,12 +169,12 @@ def label(axis, title: str, x: str, y: str, log_scale: bool = True) -> None:
     bare(axis)
 
 
-def bare(axis) -> None:
+def bare(axis: Axes) -> None:
     """Take away the frame's top and right side."""
     axis.spines[["top", "right"]].set_visible(False)
 
 
-def readable(figure) -> None:
+def readable(figure: Figure) -> None:
     """Give logarithmic axes of few decades plain numbers that do not touch."""
     from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import lightning.pytorch as pl
 import torch
@@ -50,11 +51,20 @@ class StopOnNonFinite(pl.Callback):
         """Start with an empty ring."""
         self._ring, self._steps = None, []
 
-    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
         """Note the step this batch belongs to; afterwards it may or may not have been counted."""
         self._step = trainer.global_step
 
-    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
         """Keep the losses of this step; look at them when it is time."""
         loss = outputs["loss"] if isinstance(outputs, dict) else outputs
         if loss is None:
@@ -77,7 +87,9 @@ class StopOnNonFinite(pl.Callback):
         """Look at the steps since the last look."""
         self.check(trainer)
 
-    def on_save_checkpoint(self, trainer, pl_module, checkpoint) -> None:
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
         """Refuse to write a state that is not finite (raising here comes before the file)."""
         if trainer.state.fn == "fit":
             self.check(trainer)

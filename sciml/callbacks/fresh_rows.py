@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import lightning.pytorch as pl
 
 
@@ -12,7 +14,9 @@ class FreshRows(pl.Callback):
     holds a number of another, and a resumed run, which does not know it, writes other rows.
     """
 
-    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
         """Forget the values of the step before; epochs keep what they add up."""
         for result in trainer._results.values():  # Lightning has no public word for them
             if result.meta.on_step and not result.meta.on_epoch:

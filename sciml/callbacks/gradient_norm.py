@@ -42,7 +42,9 @@ class GradientNorm(pl.Callback):
         self.path = Path(run_dir) / FILE
         self._rows: list[Tensor] = []
 
-    def on_before_optimizer_step(self, trainer, pl_module, optimizer) -> None:
+    def on_before_optimizer_step(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: torch.optim.Optimizer
+    ) -> None:
         """Measure once per step; a line search comes here several times."""
         if sum(map(len, self._rows)) > trainer.global_step:
             return
@@ -62,7 +64,9 @@ class GradientNorm(pl.Callback):
         self._rows = [joined]
         return joined.cpu()
 
-    def on_save_checkpoint(self, trainer, pl_module, checkpoint: dict[str, Any]) -> None:
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
         """Bring the file up to date."""
         self._write(trainer)
 

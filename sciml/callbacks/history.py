@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import lightning.pytorch as pl
 
@@ -24,7 +25,14 @@ class History(pl.Callback):
         self._before = int(self.rows[-1]["step"]) if self.rows else 0
         self.phases.append((self._before, phase))
 
-    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
         """Keep what this step logged, when it is time."""
         step = trainer.global_step
         if step % max(1, trainer.log_every_n_steps) and step != trainer.max_steps:

@@ -62,7 +62,9 @@ class Plots(pl.Callback):
         if trainer.is_global_zero and stage in ("fit", "test"):
             self._draw(trainer, getattr(pl_module, "test_report", None))
 
-    def on_exception(self, trainer, pl_module, exception: BaseException) -> None:
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
         """Draw the losses of a run that failed: they usually show why."""
         if trainer.is_global_zero:
             self._draw(trainer, None)

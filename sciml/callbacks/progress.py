@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from typing import Any
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import TQDMProgressBar
@@ -114,7 +115,14 @@ class Progress(TQDMProgressBar):
     def on_train_epoch_start(self, trainer: pl.Trainer, *_: object) -> None:
         """Keep the one bar: it counts steps of the run, not batches of an epoch."""
 
-    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
         """Count points, log the rate with the other metrics, redraw or print when it is time."""
         self.clock.add(points_in(batch, trainer.world_size))
         self.unit = getattr(batch, "unit", "points")

@@ -33,7 +33,9 @@ class RandomStreams(pl.Callback):
     def __init__(self) -> None:
         self._restored: list[Mapping[str, Any]] | None = None
 
-    def on_save_checkpoint(self, trainer, pl_module, checkpoint: dict[str, Any]) -> None:
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
         """Add the streams of all ranks."""
         states: list[Any] = [random_states()]
         if trainer.world_size > 1:
@@ -41,7 +43,9 @@ class RandomStreams(pl.Callback):
             torch.distributed.all_gather_object(states, random_states())
         checkpoint[KEY] = states
 
-    def on_load_checkpoint(self, trainer, pl_module, checkpoint: dict[str, Any]) -> None:
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
         """Keep the streams until training starts: setting up a run draws from them."""
         self._restored = checkpoint.get(KEY) if trainer.state.fn == "fit" else None
 

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from torch import Tensor
 
 from sciml.callbacks.figures import COLOURS, INK, MUTED, SECOND, STYLES, bare, label
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 NOT_A_LOSS = ("_per_s", "lr", "grad_norm", "gradient_noise", "rel_l2", "skill", "dimensions",
               "points", "seconds", "walk_")  # fmt: skip
@@ -36,7 +41,7 @@ def read_history(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     return history
 
 
-def plot_losses(figure, path: Path, report: Mapping[str, Any]) -> bool:
+def plot_losses(figure: Figure, path: Path, report: Mapping[str, Any]) -> bool:
     """Draw losses per term and, where it was measured on the way, the error against baselines."""
     history = read_history(path)
     losses = {
@@ -82,7 +87,7 @@ def plot_losses(figure, path: Path, report: Mapping[str, Any]) -> bool:
     return True
 
 
-def plot_unknowns(figure, path: Path) -> bool:
+def plot_unknowns(figure: Figure, path: Path) -> bool:
     """Draw the unknown constants of an equation over the steps, as the data tell them."""
     history = read_history(path)
     found = {n.removeprefix("unknown/"): c for n, c in history.items() if n.startswith("unknown/")}
@@ -98,7 +103,7 @@ def plot_unknowns(figure, path: Path) -> bool:
     return True
 
 
-def plot_ray(figure, report: Mapping[str, Any]) -> bool:
+def plot_ray(figure: Figure, report: Mapping[str, Any]) -> bool:
     """Draw solution and absolute error along the report's ray."""
     ray = report.get("ray")
     if not ray:
@@ -125,7 +130,7 @@ def plot_ray(figure, report: Mapping[str, Any]) -> bool:
     return True
 
 
-def plot_scatter(figure, report: Mapping[str, Any]) -> bool:
+def plot_scatter(figure: Figure, report: Mapping[str, Any]) -> bool:
     """Draw predicted against reference values, and the error beside every baseline's."""
     if "prediction" not in report or "reference" not in report:
         return False
@@ -169,7 +174,7 @@ def plot_scatter(figure, report: Mapping[str, Any]) -> bool:
 
 
 def _curve(
-    axis,
+    axis: Axes,
     steps: np.ndarray,
     values: np.ndarray,
     name: str,
@@ -192,7 +197,7 @@ def _curve(
     axis.plot(steps, middle, linewidth=linewidth, color=color, linestyle=linestyle, label=title)
 
 
-def _baseline_lines(axis, report: Mapping[str, Any]) -> None:
+def _baseline_lines(axis: Axes, report: Mapping[str, Any]) -> None:
     for name, value in report.get("baselines", {}).items():
         axis.axhline(float(value), color=MUTED, linewidth=1.0, linestyle="--")
         axis.annotate(
@@ -211,7 +216,7 @@ def _in_unit(report: Mapping[str, Any]) -> str:
     return f" [{report['unit']}]" if report.get("unit") else " [-]"
 
 
-def flat_array(values) -> np.ndarray:
+def flat_array(values: Tensor | Sequence[float] | np.ndarray) -> np.ndarray:
     """Return a tensor or sequence as a flat float64 array."""
     values = values.detach().cpu().double().numpy() if hasattr(values, "detach") else values
     return np.asarray(values, dtype=float).reshape(-1)

@@ -88,7 +88,9 @@ class RunRecord(pl.Callback):
         """Take over the time spent before the interruption."""
         self._seconds.update({k: float(v) for k, v in state_dict["seconds"].items()})
 
-    def on_load_checkpoint(self, trainer, pl_module, checkpoint: dict[str, Any]) -> None:
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
         """Take over what the last step left, should there be no other to make."""
         self.steps = int(checkpoint["global_step"])
         self.metrics.update(checkpoint.get(KEY) or {})
@@ -104,12 +106,21 @@ class RunRecord(pl.Callback):
             self._seconds = {**self._seconds, stage: self.seconds[stage]}
             del self._since[stage]
 
-    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
         """Begin, if another record was in the way."""
         if not self.begun:
             self.begin()
 
-    def on_save_checkpoint(self, trainer, pl_module, checkpoint: dict[str, Any]) -> None:
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
         """Write how far the run has come: should it be killed, it goes on from here."""
         self.steps = trainer.global_step
         self.metrics.update({k: float(v) for k, v in trainer.callback_metrics.items()})
@@ -126,7 +137,9 @@ class RunRecord(pl.Callback):
         self._stop_clock(stage)
         self._collect(trainer, pl_module)
 
-    def on_exception(self, trainer, pl_module, exception: BaseException) -> None:
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
         """Write the record of a run that did not end by itself."""
         for stage in list(self._since):
             self._stop_clock(stage)

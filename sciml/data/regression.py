@@ -12,7 +12,7 @@ Reference: Batlle et al. 2024, arXiv 2304.13202 (kernel methods for operator lea
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -70,7 +70,9 @@ def kernel_ridge(x: Tensor, y: Tensor) -> Model:
     return _fitted(x, y, blur, linear, length, ridge)
 
 
-def _tried(x: Tensor, y: Tensor, cut: int, blur: int, linear: bool):
+def _tried(
+    x: Tensor, y: Tensor, cut: int, blur: int, linear: bool
+) -> Iterator[tuple[float, float, float]]:
     mean = modal(x[:cut], y[:cut]) if linear else None
     a, b = _features(x, blur), y.flatten(1)
     shift = mean(x).flatten(1) if mean else b[:cut].mean(0)

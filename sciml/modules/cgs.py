@@ -55,7 +55,9 @@ class ConvergentGraphSolver(Supervised):
         (20, 1)
     """
 
-    def __init__(self, *, network: Any, data: StepData, optimizer: Any, schedule: Any = None):
+    def __init__(
+        self, *, network: Any, data: StepData, optimizer: Any, schedule: Any = None
+    ) -> None:
         super().__init__(network=network, data=data, optimizer=optimizer, schedule=schedule)
         self.measures = getattr(getattr(data, "task", None), "measures", None)
         self.solution: Solution | None = None

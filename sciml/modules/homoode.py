@@ -24,6 +24,7 @@ Sources: arXiv 2310.09583; regularisation arXiv 2105.03918 and PMLR 202 (local v
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
@@ -171,7 +172,13 @@ class HomoODEClassifier(Supervised):
             self.log("ode/nfe_bwd", float(evaluations(self._flow).backward))
 
     # --- the start ------------------------------------------------------------------------------
-    def optimizer_step(self, epoch, batch_idx, optimizer, optimizer_closure=None) -> None:
+    def optimizer_step(
+        self,
+        epoch: int,
+        batch_idx: int,
+        optimizer: Any,
+        optimizer_closure: Callable[[], Any] | None = None,
+    ) -> None:
         """Take a step, then now and then one of the start.
 
         Not in `on_train_batch_end`: the checkpoint of the step is written before that hook.

@@ -14,9 +14,11 @@ Reference: Seber and Wild 2003, "Nonlinear Regression", section 2.1; the sandwic
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from sciml.optim.curvature.capture import affine_layers
 from sciml.optim.curvature.jacobian import jacobian_of
@@ -25,6 +27,7 @@ from sciml.physics.systems import Observed
 
 if TYPE_CHECKING:
     from sciml.modules.system_pinn import PINN
+    from sciml.optim.curvature.terms import LossTerm
 
 CUT = 1e-12
 LARGEST = 6000  # parameters; the matrix is dense
@@ -81,10 +84,10 @@ def standard_errors(module: PINN) -> dict[str, float]:
 class _Alone(Objective):
     """An objective of this process alone: every rank computes the same."""
 
-    def __init__(self, evaluate) -> None:
+    def __init__(self, evaluate: Callable[[], Sequence[LossTerm]]) -> None:
         super().__init__(evaluate)
         self.world, self.rank = 1, 0
 
-    def sum(self, values):
+    def sum(self, values: Sequence[Tensor]) -> list[Tensor]:
         """Return the values themselves."""
         return list(values)

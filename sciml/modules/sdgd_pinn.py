@@ -19,13 +19,13 @@ Departures: exact terms of the hard constraint (`closed_form`); training points 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from sciml.autodiff.draws import DifferentialOperator, Draw
+from sciml.autodiff.draws import Draw
 from sciml.autodiff.estimators import Exact
 from sciml.data.collocation import CollocationBatch
 from sciml.errors import InvalidArgument
@@ -123,9 +123,8 @@ class SDGDPINN(TrainingMethod):
             self.trial.standardise(sample.x, sample.t)
         self.estimator = estimator
         self.val_estimator = val_estimator or estimator
-        for e in {self.estimator, self.val_estimator}:
-            if hasattr(e, "prepare"):
-                e.prepare(problem.dim)
+        for e in filter(lambda e: hasattr(e, "prepare"), {estimator, self.val_estimator}):
+            e.prepare(problem.dim)
         if dimension_parallel and estimator.algorithm != 3:
             raise InvalidArgument(
                 f"module.dimension_parallel with algorithm {estimator.algorithm}",
@@ -182,8 +181,7 @@ class SDGDPINN(TrainingMethod):
             terms = self._interior_terms(batch)
         for name, weight in self.problem.conditions.items():
             q = batch.conditions[name]
-            u = self.fields(q, None)
-            value = self.problem.condition_residual(name, u, q)
+            value = self.problem.condition_residual(name, self.fields(q, None), q)
             weight = self.weights.get(name, weight)
             # points in pairs have one row per pair; rows of all ranks stand in the same relation
             count = batch.counts[name] * len(value) // len(q)
@@ -200,9 +198,8 @@ class SDGDPINN(TrainingMethod):
         count = batch.counts["interior"]
         terms = [LossTerm("residual", r, self.weights.get("residual", 1.0), count)]
         if self.gradient_enhanced:
-            slope = self._slope(r, p)
             weight = self.weights.get("slope", self.gradient_enhanced)
-            terms.append(LossTerm("slope", slope, weight, count))
+            terms.append(LossTerm("slope", self._slope(r, p), weight, count))
         return terms
 
     def training_step(self, batch: CollocationBatch, batch_idx: int) -> Tensor:
@@ -215,7 +212,13 @@ class SDGDPINN(TrainingMethod):
             check_trained(loss, self.problem, self.trial)
         return loss
 
-    def optimizer_step(self, epoch, batch_idx, optimizer, optimizer_closure=None) -> None:
+    def optimizer_step(
+        self,
+        epoch: int,
+        batch_idx: int,
+        optimizer: Any,
+        optimizer_closure: Callable[[], Any] | None = None,
+    ) -> None:
         """Take a step, then let an importance-sampling estimator look at what it drew.
 
         Not in `on_train_batch_end`: the checkpoint of the step is written before that hook, and a
@@ -225,8 +228,7 @@ class SDGDPINN(TrainingMethod):
         if getattr(self.estimator, "selection", None) == "importance":
             batch = self._seen
             p = batch.points[: batch.counts["interior"] // batch.streams.world]
-            operator = operator_of(self.problem, p)
-            draw = self.estimator.draw(operator, p.x, batch.streams, "dims")
+            draw = self._draw(p, batch, "dims")
             self.estimator.observe(draw, second_derivatives(self.trial, p, draw.index))
 
     # --- points -----------------------------------------------------------------------------
@@ -250,9 +252,8 @@ class SDGDPINN(TrainingMethod):
         x = p.x.detach().requires_grad_()
         t = None if p.t is None else p.t.detach().requires_grad_()
         q = Points(x, t, p.source)
-        leaves = [x] if t is None else [x, t]
         r = self.residual(q, draw)
-        slopes = list(torch.autograd.grad(r.square().sum(), leaves))
+        slopes = list(torch.autograd.grad(r.square().sum(), [x] if t is None else [x, t]))
         # The points carry only the value of the source: r contains -s f.
         source = self.problem.residual_scale * self.problem.source_gradient(q)
         slopes[0] = slopes[0] - 2 * r.detach()[:, None] * source
@@ -266,19 +267,18 @@ class SDGDPINN(TrainingMethod):
     def _slope(self, r: Tensor, p: Points) -> Tensor:
         """Return grad_x r `(N, d)`; the points carry only the value of the source."""
         (slope,) = torch.autograd.grad(r.sum(), p.x, create_graph=True)
-        slope = self._over_ranks(slope)
-        return slope - self.problem.residual_scale * self.problem.source_gradient(p)
+        known = self.problem.residual_scale * self.problem.source_gradient(p)
+        return self._over_ranks(slope) - known
 
     # --- evaluation -------------------------------------------------------------------------
     def validation_step(self, batch: CollocationBatch, batch_idx: int) -> None:
         """Log the root mean square residual at fixed points, without reference solution."""
         p = batch.points
-        operator: DifferentialOperator = operator_of(self.problem, p)
+        operator = operator_of(self.problem, p)
         draw = self.val_estimator.draw(operator, p.x, batch.streams, "validation")
         with torch.no_grad():
             r = self.residual(p, draw)
-        value = r.square().mean().sqrt()
-        self.log("val/residual", value, sync_dist=True, batch_size=len(p))
+        self.log("val/residual", r.square().mean().sqrt(), sync_dist=True, batch_size=len(p))
 
     def on_test_start(self) -> None:
         """Start an empty report."""

@@ -19,7 +19,7 @@ import copy
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -266,7 +266,7 @@ class PINN(TrainingMethod):
         chosen = p.cache["chosen"]
         return CollocationBatch(chosen, batch.conditions, batch.streams, batch.counts)
 
-    def _load_from_state_dict(self, state_dict, prefix, *args) -> None:
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         """Take over how many points were kept."""
         if f"{prefix}kept" in state_dict:
             self.kept = torch.empty_like(state_dict[f"{prefix}kept"], device=self.device)

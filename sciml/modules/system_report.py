@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -71,7 +73,13 @@ class SystemReport:
         first = next(iter(reference))
         self.shown = {"reference": reference[first], "prediction": prediction[first]}
 
-    def _pictures(self, module, x, reference, prediction) -> list[dict]:
+    def _pictures(
+        self,
+        module: PINN,
+        x: Tensor,
+        reference: Mapping[str, Tensor],
+        prediction: Mapping[str, Tensor],
+    ) -> list[dict]:
         """Return every output over a region of two variables, or in space at the last time."""
         region = self.problem.region
         if len(region.variables) not in (2, 3):
@@ -99,7 +107,7 @@ class SystemReport:
         extent = [float(v) for v in (low[0], high[0], low[1], high[1])]
         when = "" if flat else f" at {region.variables[2]} = {float(high[2]):g}"
 
-        def shown(value: Tensor):
+        def shown(value: Tensor) -> np.ndarray:
             return value.masked_fill(outside, torch.nan).view(GRID, GRID).numpy()
 
         return [

@@ -155,7 +155,7 @@ class Routed(torch.optim.Optimizer):
         self.param_groups = [group for part in self.parts for group in part.param_groups]
 
     @torch.no_grad()
-    def step(self, closure=None):
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Take one step of each; the closure is called once."""
         loss = None
         if closure is not None:

@@ -31,7 +31,9 @@ def inner(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
     return sum((x.double() * y.double()).sum() for x, y in zip(a, b, strict=True))
 
 
-def kl_factor(direction: Sequence[Tensor], gradient: Sequence[Tensor], lr: float, kappa: float):
+def kl_factor(
+    direction: Sequence[Tensor], gradient: Sequence[Tensor], lr: float, kappa: float
+) -> Tensor:
     """Return the factor nu of the KL clip."""
     size = inner(direction, gradient).abs() * lr**2
     return (kappa / size.clamp_min(1e-300)).sqrt().clamp_max(1.0)

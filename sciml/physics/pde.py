@@ -10,12 +10,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from sciml.errors import InvalidArgument, did_you_mean
 from sciml.physics.returned import CHECKS, checked
+
+if TYPE_CHECKING:
+    from sciml.autodiff.differentiable import Differentiable
 
 
 @dataclass
@@ -192,7 +196,7 @@ class PDE:
     squared_gradient_only: bool = False
     mixes_points: bool = False
 
-    def __init_subclass__(cls, **kwargs) -> None:
+    def __init_subclass__(cls, **kwargs: Any) -> None:
         """Put the check of what it returns around every method that the class defines."""
         super().__init_subclass__(**kwargs)
         for name in CHECKS:
@@ -223,7 +227,9 @@ class PDE:
         return self.sample(n, generator).to(torch.float64)
 
     # --- data -------------------------------------------------------------------------------
-    def lift(self, x, t):
+    def lift(
+        self, x: Differentiable, t: Differentiable | None
+    ) -> tuple[Differentiable | None, Differentiable | None]:
         """Return (A, B), each `(N, 1)`, of the hard constraint `u = A n + B`; None for none."""
         return None, None
 
@@ -231,7 +237,7 @@ class PDE:
         """Return closed forms for `lift`, or None to have them computed by differentiation."""
         return None
 
-    def feature(self, name: str, x, t):
+    def feature(self, name: str, x: Differentiable, t: Differentiable | None) -> Differentiable:
         """Return known data `(N, 1)` that a network may take as an input."""
         raise InvalidArgument(
             f"feature '{name}' of {type(self).__name__}",

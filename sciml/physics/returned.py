@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -22,12 +22,12 @@ PER_POINT = "one number per point"
 COLUMN = "a column, one number per point"
 
 
-def residual(title: str, out: Any, problem, /, u, p) -> None:
+def residual(title: str, out: Any, problem: Any, /, u: Any, p: Any) -> None:
     """R `(N,)`."""
     check_returned(title, out, (len(p),), like=p.x, what=PER_POINT)
 
 
-def condition_residual(title: str, out: Any, problem, /, name: str, u, p) -> None:
+def condition_residual(title: str, out: Any, problem: Any, /, name: str, u: Any, p: Any) -> None:
     """`(M,)` or `(M, m)` where the N points come in M groups of equal size, mostly M = N."""
     title, n = f"{title} of '{name}'", len(p)
     wanted = f"a tensor ({n},) or ({n}, m), one row per point or per pair of points"
@@ -46,24 +46,24 @@ def _not_rows(shape: tuple[int, ...]) -> str:
     return "Write p.t[:, 0] for p.t and p.x[:, 0] for p.x[:, :1]: (N,) and (N, 1) broadcast"
 
 
-def values(title: str, out: Any, problem, /, x: Tensor, t: Tensor | None = None) -> None:
+def values(title: str, out: Any, problem: Any, /, x: Tensor, t: Tensor | None = None) -> None:
     """A function of points `(N,)`: exact."""
     check_returned(title, out, (len(x),), like=x, what=PER_POINT)
 
 
-def source(title: str, out: Any, problem, /, x: Tensor) -> None:
+def source(title: str, out: Any, problem: Any, /, x: Tensor) -> None:
     """`(N,)` or None."""
     if out is not None:
         check_returned(title, out, (len(x),), like=x, what=PER_POINT)
 
 
-def source_gradient(title: str, out: Any, problem, /, p) -> None:
+def source_gradient(title: str, out: Any, problem: Any, /, p: Any) -> None:
     """`(N, d)` or 0.0."""
     if not isinstance(out, float):
         check_returned(title, out, tuple(p.x.shape), like=p.x, what="the gradient at every point")
 
 
-def lift(title: str, out: Any, problem, /, x, t) -> None:
+def lift(title: str, out: Any, problem: Any, /, x: Any, t: Any) -> None:
     """Two of: None, a column `(N, 1)`. Also for jets."""
     if not isinstance(out, tuple | list) or len(out) != 2:
         raise InvalidType(
@@ -77,12 +77,12 @@ def lift(title: str, out: Any, problem, /, x, t) -> None:
             check_returned(f"{title} for {letter}", part, (x.shape[0], 1), what=what)
 
 
-def feature(title: str, out: Any, problem, /, name: str, x, t) -> None:
+def feature(title: str, out: Any, problem: Any, /, name: str, x: Any, t: Any) -> None:
     """A column `(N, 1)`. Also for jets."""
     check_returned(f"{title} of '{name}'", out, (x.shape[0], 1), what=COLUMN)
 
 
-def diffusion(title: str, out: Any, problem, /, p) -> None:
+def diffusion(title: str, out: Any, problem: Any, /, p: Any) -> None:
     """None, `(d,)`, `(N, d)`, or a Factor of `(d, m)` or `(N, d, m)`."""
     if out is None:
         return
@@ -100,7 +100,7 @@ def diffusion(title: str, out: Any, problem, /, p) -> None:
         raise InvalidArgument(f"{title} returned shape {shape}", wanted, hint)
 
 
-def lift_terms(title: str, out: Any, problem, /, p) -> None:
+def lift_terms(title: str, out: Any, problem: Any, /, p: Any) -> None:
     """None, or numbers per point; `direction` also `(N, d)`."""
     if out is None:
         return
@@ -112,19 +112,19 @@ def lift_terms(title: str, out: Any, problem, /, p) -> None:
         check_returned(f"{title}.{field}", part, (n,), like=p.x, what=PER_POINT)
 
 
-def baselines(title: str, out: Any, problem, /, p) -> None:
+def baselines(title: str, out: Any, problem: Any, /, p: Any) -> None:
     """Numbers per point, by name."""
     for key, part in out.items():
         check_returned(f"{title}['{key}']", part, (len(p),), like=p.x, what=PER_POINT)
 
 
-def constant_basis(title: str, out: Any, problem, /, p) -> None:
+def constant_basis(title: str, out: Any, problem: Any, /, p: Any) -> None:
     """Two tensors `(N,)`."""
     for part in out:
         check_returned(title, part, (len(p),), like=p.x, what=PER_POINT)
 
 
-def sample(title: str, out: Any, problem, /, n: int, generator) -> None:
+def sample(title: str, out: Any, problem: Any, /, n: int, generator: torch.Generator) -> None:
     """Exactly n points."""
     points(title, out, problem)
     if len(out) != n:
@@ -135,14 +135,16 @@ def sample(title: str, out: Any, problem, /, n: int, generator) -> None:
         )
 
 
-def sample_test(title: str, out: Any, problem, /, n: int, generator) -> None:
+def sample_test(title: str, out: Any, problem: Any, /, n: int, generator: torch.Generator) -> None:
     """Points, at least one; a reference may be known at few."""
     points(title, out, problem)
     if not len(out):
         raise InvalidArgument(f"{title} returned no points", "at least one")
 
 
-def sample_condition(title: str, out: Any, problem, /, name: str, n: int, generator) -> None:
+def sample_condition(
+    title: str, out: Any, problem: Any, /, name: str, n: int, generator: torch.Generator
+) -> None:
     """Points, at least one; a condition may have fewer than asked for."""
     title = f"{title} of '{name}'"
     points(title, out, problem)
@@ -150,12 +152,12 @@ def sample_condition(title: str, out: Any, problem, /, name: str, n: int, genera
         raise InvalidArgument(f"{title} returned no points", "at least one")
 
 
-def moved(title: str, out: Any, problem, /, p) -> None:
+def moved(title: str, out: Any, problem: Any, /, p: Any) -> None:
     """As many points as came."""
     points(title, out, problem)
 
 
-def points(title: str, out: Any, problem) -> None:
+def points(title: str, out: Any, problem: Any) -> None:
     """Refuse points that a network would misread."""
     if not all(hasattr(out, part) for part in ("x", "t", "source")):
         raise InvalidType(f"{title} returned {_described(out)}", "Points", "Write Points(x, t)")
@@ -223,7 +225,7 @@ def checked(method: Callable, name: str) -> Callable:
     check = CHECKS[name]
 
     @functools.wraps(method)
-    def wrapper(self, *args, **kwargs):
+    def wrapper(self: Any, *args: Any, **kwargs: Any) -> Any:
         title = f"{type(self).__name__}.{name}()"
         if name not in (called := vars(self).setdefault("_called", set())):
             check_call(title, method, f"(self, {ARGUMENTS[name]})", self, *args, **kwargs)
@@ -240,7 +242,7 @@ def checked(method: Callable, name: str) -> Callable:
     return wrapper
 
 
-def _first(problem, name: str, args, kwargs) -> bool:
+def _first(problem: Any, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
     """Return whether this is a method's first call with two points, and take note of it."""
     if torch.compiler.is_compiling():
         return False

@@ -11,6 +11,7 @@ for f and size^2 sigma for sigma, and boundary values, alpha and u stay what the
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -132,7 +133,7 @@ def operator_inputs(
     closest = domain.project(points)
     distance = torch.linalg.vector_norm(points - closest, dim=2) / size[:, None]
 
-    def values(field, at: Tensor, factor: Tensor | None = None) -> Tensor:
+    def values(field: Any, at: Tensor, factor: Tensor | None = None) -> Tensor:
         x, i = domain.columns(at)
         if field is None:
             found = x.new_zeros(at.shape[:2])

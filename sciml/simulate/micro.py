@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -210,7 +210,7 @@ class CellMicro:
         moved = -np.einsum("pdi,pi->pd", nearby["slope"][rows], change)
         return np.stack([self.solver.displacement(np.nan_to_num(part)) for part in moved])
 
-    def _solved(self, strain: np.ndarray, history: np.ndarray, start: np.ndarray):
+    def _solved(self, strain: np.ndarray, history: np.ndarray, start: np.ndarray) -> Any:
         return self.solver.solve(
             strain, state=history, start=start, workers=self.workers, on_failure="best"
         )

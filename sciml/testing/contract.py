@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 
@@ -235,7 +235,7 @@ class ModuleContract:
     rank_kinds: ClassVar[Sequence[str]] = ("difference", "joined")
     rank_tolerance: ClassVar[float] = 1e-4
 
-    def pytest_generate_tests(self, metafunc) -> None:
+    def pytest_generate_tests(self, metafunc: Any) -> None:
         """Cross the checks with the cases, and one of them with the optimizers."""
         import pytest
 
@@ -272,40 +272,42 @@ class ModuleContract:
             some = [pytest.param(n, marks=m) for n, m in zip(every, marks, strict=True)]
             metafunc.parametrize("optimizer", some)
 
-    def test_builds_from_its_config(self, words, tmp_path):
+    def test_builds_from_its_config(self, words: list[str], tmp_path: Path) -> None:
         """See `builds`."""
         builds(words, tmp_path)
 
-    def test_gradient_reaches_every_parameter(self, words, tmp_path):
+    def test_gradient_reaches_every_parameter(self, words: list[str], tmp_path: Path) -> None:
         """See `gradient_reaches_every_parameter`."""
         gradient_reaches_every_parameter(words, tmp_path, self.unused)
 
-    def test_overfits_one_batch(self, words, tmp_path):
+    def test_overfits_one_batch(self, words: list[str], tmp_path: Path) -> None:
         """See `overfits_one_batch`."""
         overfits_one_batch(words, tmp_path, *self.overfit)
 
-    def test_predicts_the_same_after_loading(self, words, tmp_path):
+    def test_predicts_the_same_after_loading(self, words: list[str], tmp_path: Path) -> None:
         """See `predicts_the_same_after_loading`."""
         predicts_the_same_after_loading(words, tmp_path)
 
-    def test_resume_equals_uninterrupted(self, words, tmp_path):
+    def test_resume_equals_uninterrupted(self, words: list[str], tmp_path: Path) -> None:
         """See `resumes_bit_identical`."""
         resumes_bit_identical(words, tmp_path)
 
-    def test_steps_on_an_accelerator(self, words, case, tmp_path):
+    def test_steps_on_an_accelerator(self, words: list[str], case: str, tmp_path: Path) -> None:
         """See `steps_on_an_accelerator`."""
         allowed = self.waits.get(case, 0)
         steps_on_an_accelerator(words, tmp_path, allowed, self.accelerator_tolerance)
 
-    def test_predicts_on_an_accelerator(self, words, case, tmp_path):
+    def test_predicts_on_an_accelerator(self, words: list[str], case: str, tmp_path: Path) -> None:
         """See `predicts_on_an_accelerator`."""
         predicts_on_an_accelerator(words, tmp_path, self.accelerator_tolerance)
 
-    def test_runs_with_every_optimizer_or_is_refused(self, words, optimizer, tmp_path):
+    def test_runs_with_every_optimizer_or_is_refused(
+        self, words: list[str], optimizer: str, tmp_path: Path
+    ) -> None:
         """See `runs_or_is_refused`."""
         runs_or_is_refused(words, tmp_path, optimizer)
 
-    def test_two_ranks_equal_one_process(self, on_two_ranks):
+    def test_two_ranks_equal_one_process(self, on_two_ranks: str) -> None:
         """See `sciml.testing.ranks`: different points per rank, one global mean."""
         asked = self.cases if self.rank_cases is None else self.rank_cases
         asked = tuple((n, tuple(self.cases[n])) for n in asked)

@@ -44,7 +44,7 @@ class PretendTensor(Tensor):
     held: Tensor
 
     @staticmethod
-    def __new__(cls, held: Tensor) -> PretendTensor:
+    def __new__(cls: type[PretendTensor], held: Tensor) -> PretendTensor:
         """Wrap CPU data."""
         out = torch.Tensor._make_wrapper_subclass(
             cls,

@@ -99,7 +99,14 @@ class Losses(pl.Callback):
     def __init__(self) -> None:
         self.values: list[float] = []
 
-    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
         """Keep the loss."""
         self.values.append(float(outputs["loss"]))
 
@@ -110,7 +117,7 @@ class Gradients(pl.Callback):
     def __init__(self) -> None:
         self.missing: list[str] | None = None
 
-    def on_after_backward(self, trainer, pl_module) -> None:
+    def on_after_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Look at the gradients."""
         if self.missing is None:
             self.missing = [
@@ -134,7 +141,9 @@ class KillAt(pl.Callback):
     def __init__(self, step: int) -> None:
         self.step = step
 
-    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
         """End the run when it is time."""
         if trainer.global_step == self.step:
             raise Killed(f"at step {self.step}")

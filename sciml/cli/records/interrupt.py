@@ -11,6 +11,7 @@ import logging
 import os
 import signal
 import subprocess
+from typing import Any
 
 import lightning.pytorch as pl
 
@@ -73,7 +74,14 @@ class Stop(pl.Callback):
         if self._several:
             signal.signal(signal.SIGTERM, self._handle)  # Lightning gives it back at the end
 
-    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
         """Tell Lightning on all ranks after the same step."""
         if self._several and trainer.strategy.reduce_boolean_decision(self.asked, all=False):
             trainer._signal_connector.received_sigterm = True  # it has no public word for it
@@ -85,7 +93,9 @@ class Stop(pl.Callback):
         """Lightning looks no longer."""
         self.stepping = False
 
-    def on_exception(self, trainer, pl_module, exception: BaseException) -> None:
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
         """Lightning looks no longer."""
         self.stepping = False
 

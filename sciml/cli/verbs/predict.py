@@ -8,6 +8,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 import torch
@@ -266,7 +267,14 @@ def device_of(name: str) -> torch.device:
 def show_warnings(verb: str) -> Iterator[None]:
     """Show warnings as lines of a verb while it runs."""
 
-    def show(message, category, filename, lineno, file=None, line=None) -> None:
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
         print(f"{verb}: warning: {message}", file=sys.stderr)
 
     with warnings.catch_warnings():

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy.io import netcdf_file
@@ -52,5 +54,5 @@ def _text(value: object) -> str:
     return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
 
-def _copied(data: np.ndarray):
+def _copied(data: np.ndarray) -> Callable[[Any], np.ndarray]:
     return lambda index: np.array(data[index])

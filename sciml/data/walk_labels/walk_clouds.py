@@ -112,7 +112,12 @@ class WalkClouds(WalkData):
         return self._cloud(instances, streams, self.batch_size * world, self.walks)
 
     def _cloud(
-        self, instances: Instances, streams: Streams, count: int, walks: int | None, part="test"
+        self,
+        instances: Instances,
+        streams: Streams,
+        count: int,
+        walks: int | None,
+        part: str = "test",
     ) -> Batch:
         """Return a cloud; with exact values and no boundary points where `walks` is None."""
         domain, problem = instances.domain, instances.problem

@@ -15,6 +15,7 @@ steps depend on the size of the loss is not slowed down; residuals are those of 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -97,7 +98,7 @@ class ResidualAttention(RowWeights):
         before = torch.zeros_like(share) if fresh else self.decay * self.multipliers.to(share)
         self.coming = share if fresh else before + self.rate * share
 
-    def _load_from_state_dict(self, state_dict, prefix, *args) -> None:
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         """Take over how many points there were."""
         for name in ("multipliers", "coming"):
             if f"{prefix}{name}" in state_dict:

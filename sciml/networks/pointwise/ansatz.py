@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -22,8 +23,11 @@ from sciml.errors import InvalidArgument
 from sciml.shapes import check_returned
 from sciml.typed_arguments import typed
 
+if TYPE_CHECKING:
+    from sciml.autodiff.differentiable import Differentiable
 
-def network_sizes(system, modes: int = 1) -> dict[str, int | bool]:
+
+def network_sizes(system: Any, modes: int = 1) -> dict[str, int | bool]:
     """Return what the constructor of a network is told: inputs come as features, one per column.
 
     Args:
@@ -63,7 +67,7 @@ class Ansatz(nn.Module):
         {'u': (5,)}
     """
 
-    def __init__(self, system, network: nn.Module, modes: int = 1) -> None:
+    def __init__(self, system: Any, network: nn.Module, modes: int = 1) -> None:
         super().__init__()
         if modes < 1:
             raise InvalidArgument(f"module.modes={modes}", "a positive integer")
@@ -85,7 +89,7 @@ class Ansatz(nn.Module):
         found = self._constrained(raw, x)
         return {name: found[:, k] for k, name in enumerate(self.system.outputs)}
 
-    def jet(self, p, wanted: frozenset, along: tuple[int, ...] | None = None) -> MultiJet:
+    def jet(self, p: Any, wanted: frozenset, along: tuple[int, ...] | None = None) -> MultiJet:
         """Return the outputs `(N, K)` with derivatives.
 
         Args:
@@ -115,7 +119,7 @@ class Ansatz(nn.Module):
             return masks * raw + lift
         return self._constrained(raw, x)
 
-    def inputs(self, x):
+    def inputs(self, x: Differentiable) -> Differentiable:
         """Return what the network sees `(N, m)` of points `(N, D)`, tensor or jet."""
         scaled = (x - self.middle.to(x.dtype)) * self.scale.to(x.dtype)
         if not self.system.periodic:
@@ -148,7 +152,7 @@ class Ansatz(nn.Module):
         return self(torch.stack([coordinates[v] for v in self.system.region.variables], 1))
 
     # --- constraints ------------------------------------------------------------------------
-    def _constrained(self, raw, x):
+    def _constrained(self, raw: Differentiable, x: Differentiable) -> Differentiable:
         """Return `hard` of raw outputs `(N, K)` and points `(N, D)`, tensors or jets."""
         system = self.system
         if system.transform is None:

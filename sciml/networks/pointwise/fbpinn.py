@@ -20,7 +20,7 @@ no compact support.
 from __future__ import annotations
 
 import itertools
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -28,6 +28,9 @@ from torch import nn
 from sciml.errors import InvalidArgument
 from sciml.networks.pointwise.mlp import MLP
 from sciml.typed_arguments import typed
+
+if TYPE_CHECKING:
+    from sciml.autodiff.differentiable import Differentiable
 
 FADE = 10.0  # widths of the logistic function from 0.7 % to 99.3 %
 REMEMBERED = 8  # sets of points whose windows are kept
@@ -106,7 +109,12 @@ class FBPINN(nn.Module):
         self.register_buffer("scale", torch.tensor([n / (1 + overlap) for n in several]))
         self._known: list[tuple[Any, list]] = []
 
-    def forward(self, x, t=None, f=None):
+    def forward(
+        self,
+        x: Differentiable | None,
+        t: Differentiable | None = None,
+        f: Differentiable | None = None,
+    ) -> Differentiable:
         """Return `(N, K)`."""
         total = None
         for k, window in enumerate(self.windows(f)):
@@ -115,7 +123,7 @@ class FBPINN(nn.Module):
             total = part if total is None else total + part
         return total
 
-    def windows(self, f) -> list:
+    def windows(self, f: Differentiable) -> list:
         """Return the windows `(N, 1)` at the inputs, tensors or jets; None for a single one."""
         for seen, windows in self._known:
             if seen is f:
@@ -132,7 +140,7 @@ class FBPINN(nn.Module):
             self._known = [(f, made), *self._known[: REMEMBERED - 1]]
         return made
 
-    def _along(self, z, n: int) -> list | None:
+    def _along(self, z: Differentiable, n: int) -> list | None:
         """Return the normalised windows along one input."""
         if n == 1:
             return None

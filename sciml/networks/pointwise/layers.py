@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +12,9 @@ from torch import Tensor, nn
 from sciml.autodiff import linear_map
 from sciml.errors import InvalidArgument, did_you_mean
 from sciml.networks.sizes import check_sizes
+
+if TYPE_CHECKING:
+    from sciml.autodiff.differentiable import Differentiable
 
 ACTIVATIONS = {
     "tanh": torch.tanh,
@@ -19,7 +24,7 @@ ACTIVATIONS = {
 }
 
 
-def activation_function(name: str):
+def activation_function(name: str) -> Callable[..., Any]:
     """Return a smooth activation by name.
 
     Raises:
@@ -76,7 +81,12 @@ class InputLayer(nn.Module):
         self.t = nn.Linear(1, width, bias=dim == 0) if time else None
         self.f = nn.Linear(features, width, bias=dim == 0 and not time) if features else None
 
-    def forward(self, x, t=None, f=None):
+    def forward(
+        self,
+        x: Differentiable | None,
+        t: Differentiable | None = None,
+        f: Differentiable | None = None,
+    ) -> Differentiable:
         """Return pre-activations `(N, h)`."""
         terms = []
         if self.x is not None:
@@ -89,7 +99,7 @@ class InputLayer(nn.Module):
             terms.append(self.f(f))
         return sum(terms[1:], terms[0])
 
-    def _shared(self, x):
+    def _shared(self, x: Differentiable) -> Differentiable:
         size, b = self.x.in_features * self.share, self.share
 
         def forward(y: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ Common arguments: `dim`, `time`, `features` say which inputs the network has (se
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -16,6 +17,9 @@ from sciml.errors import InvalidArgument
 from sciml.networks.pointwise.layers import InputLayer, activation_function
 from sciml.networks.sizes import check_sizes
 from sciml.typed_arguments import typed
+
+if TYPE_CHECKING:
+    from sciml.autodiff.differentiable import Differentiable
 
 
 @typed
@@ -65,7 +69,12 @@ class MLP(nn.Module):
         self.output = nn.Linear(width, outputs)
         self.activation = activation_function(activation)
 
-    def forward(self, x, t=None, f=None):
+    def forward(
+        self,
+        x: Differentiable | None,
+        t: Differentiable | None = None,
+        f: Differentiable | None = None,
+    ) -> Differentiable:
         """Return `(N, K)`."""
         z = self.activation(self.input(x, t, f))
         for layer in self.hidden:
@@ -119,7 +128,12 @@ class ResidualMLP(nn.Module):
         self.output = nn.Linear(width, outputs)
         self.activation = activation_function(activation)
 
-    def forward(self, x, t=None, f=None):
+    def forward(
+        self,
+        x: Differentiable | None,
+        t: Differentiable | None = None,
+        f: Differentiable | None = None,
+    ) -> Differentiable:
         """Return `(N, K)`."""
         z = self.activation(self.input(x, t, f))
         for first, second in zip(self.first, self.second, strict=True):
@@ -177,7 +191,12 @@ class ModifiedMLP(nn.Module):
         self.activation = activation_function(activation)
         self.width = width
 
-    def forward(self, x, t=None, f=None):
+    def forward(
+        self,
+        x: Differentiable | None,
+        t: Differentiable | None = None,
+        f: Differentiable | None = None,
+    ) -> Differentiable:
         """Return `(N, K)`."""
         w = self.width
         all_three = self.activation(self.input(x, t, f))
@@ -255,7 +274,12 @@ class FourierMLP(nn.Module):
             activation=activation,
         )
 
-    def forward(self, x, t=None, f=None):
+    def forward(
+        self,
+        x: Differentiable | None,
+        t: Differentiable | None = None,
+        f: Differentiable | None = None,
+    ) -> Differentiable:
         """Return `(N, K)`."""
         phase = self.input(x, t, f)
         return self.mlp(None, None, torch.cat([torch.sin(phase), torch.cos(phase)], dim=-1))

@@ -9,6 +9,7 @@ costs O(d): it is delivered exactly, whatever directions were sampled for the re
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,10 @@ from sciml.errors import InvalidArgument
 from sciml.networks.pointwise.mlp import MLP
 from sciml.networks.sizes import check_sizes
 from sciml.typed_arguments import typed
+
+if TYPE_CHECKING:
+    from sciml.autodiff.differentiable import Differentiable
+    from sciml.autodiff.directions import Directions
 
 
 class PairSum(nn.Module):
@@ -44,7 +49,7 @@ class PairSum(nn.Module):
         self.weight = nn.Parameter(torch.zeros(len(self.exponents), dim))
         self.dim = dim
 
-    def forward(self, x):
+    def forward(self, x: Differentiable | None) -> Differentiable:
         """Return `(N, 1)`."""
         if isinstance(x, Coordinates):
             return self._jet(x)
@@ -121,7 +126,7 @@ class PairSum(nn.Module):
         top = torch.cat([r.expand(-1, n) for r in rows])[..., None]
         return Jet(value, [first, frame.collapse(top)], frame)
 
-    def _first(self, part, x: Tensor, by_degree: Tensor) -> Tensor:
+    def _first(self, part: Directions, x: Tensor, by_degree: Tensor) -> Tensor:
         """Return first derivatives `(K, N)`, forming the whole gradient only where it is needed."""
         if isinstance(part, RadialDirection):  # monomials are homogeneous: x . grad = degree
             degree = torch.arange(1, by_degree.shape[1] + 1, device=x.device)
@@ -207,7 +212,12 @@ class PairNetwork(nn.Module):
                 activation=activation,
             )
 
-    def forward(self, x, t=None, f=None):
+    def forward(
+        self,
+        x: Differentiable | None,
+        t: Differentiable | None = None,
+        f: Differentiable | None = None,
+    ) -> Differentiable:
         """Return `(N, 1)`."""
         n = self.pairs(x) + self.bias
         return n if self.mlp is None else n + self.mlp(x, t, f)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import nn
 
 from sciml.networks.pointwise.mlp import MLP
 from sciml.typed_arguments import typed
+
+if TYPE_CHECKING:
+    from sciml.autodiff.differentiable import Differentiable
 
 
 @typed
@@ -47,6 +52,11 @@ class PerOutput(nn.Module):
         sizes = {"dim": dim, "time": time, "features": features, "width": width, "depth": depth}
         self.parts = nn.ModuleList(MLP(**sizes, activation=activation) for _ in range(outputs))
 
-    def forward(self, x, t=None, f=None):
+    def forward(
+        self,
+        x: Differentiable | None,
+        t: Differentiable | None = None,
+        f: Differentiable | None = None,
+    ) -> Differentiable:
         """Return `(N, K)`."""
         return torch.cat([part(x, t, f) for part in self.parts], -1)

@@ -13,6 +13,9 @@ arXiv 2207.02754, section 2.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 
@@ -22,8 +25,11 @@ from sciml.networks.pointwise.layers import activation_function
 from sciml.networks.sizes import check_sizes
 from sciml.typed_arguments import typed
 
+if TYPE_CHECKING:
+    from sciml.autodiff.differentiable import Differentiable
 
-def _linear(z, function):
+
+def _linear(z: Differentiable, function: Callable[[Tensor], Tensor]) -> Differentiable:
     """Apply a linear function `(*, h) -> (*, m)` to a tensor or a jet."""
     return z.map_linear(function) if isinstance(z, Jet) else function(z)
 
@@ -99,7 +105,12 @@ class TensorNetwork(nn.Module):
         with torch.no_grad():
             self.biases[-1].add_(1.0)
 
-    def forward(self, x, t=None, f=None):
+    def forward(
+        self,
+        x: Differentiable | None,
+        t: Differentiable | None = None,
+        f: Differentiable | None = None,
+    ) -> Differentiable:
         """Return u `(N, 1)`."""
         z = self._factors(x)
         count = self.dim
@@ -112,7 +123,7 @@ class TensorNetwork(nn.Module):
             z, count = product, count - half
         return z.sum(-1, keepdim=True)
 
-    def _factors(self, x):
+    def _factors(self, x: Differentiable) -> Differentiable:
         """Return all w(x_i) phi_{i,k}(x_i), `(N, d r)`, coordinate by coordinate."""
         z = self._first(x) + self._bias(0)
         for i in range(1, len(self.weights)):
@@ -120,7 +131,7 @@ class TensorNetwork(nn.Module):
         inside = (x - self.low) * (self.high - x) * (4.0 / (self.high - self.low) ** 2)
         return z * linear_map(inside, self._repeat, self._repeat_columns)
 
-    def _first(self, x):
+    def _first(self, x: Differentiable) -> Differentiable:
         rows = self.weights[0].expand(self.dim, 1, -1)[:, 0]  # (d, h)
 
         def forward(y: Tensor) -> Tensor:
@@ -133,7 +144,7 @@ class TensorNetwork(nn.Module):
 
         return linear_map(x, forward, columns)
 
-    def _block(self, weight: Tensor):
+    def _block(self, weight: Tensor) -> Callable[[Tensor], Tensor]:
         """Return the map that applies one matrix per coordinate, `(*, d h) -> (*, d m)`."""
         weight = weight.expand(self.dim, -1, -1)
 

@@ -12,6 +12,7 @@ physics informed neural networks", arXiv 2007.04542, section 3.3; Krishnapriyan 
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -52,7 +53,7 @@ class TimeWindows(nn.Module):
         (1, (5,))
     """
 
-    def __init__(self, system, network: nn.Module, modes: int = 1, windows: int = 2) -> None:
+    def __init__(self, system: Any, network: nn.Module, modes: int = 1, windows: int = 2) -> None:
         super().__init__()
         if not isinstance(windows, int) or windows < 2:
             raise InvalidArgument(f"module.windows={windows}", "an integer of at least 2")
@@ -77,7 +78,7 @@ class TimeWindows(nn.Module):
 
     # --- as an ansatz -----------------------------------------------------------------------
     @property
-    def system(self):
+    def system(self) -> Any:
         """The system."""
         return self.live.system
 
@@ -112,7 +113,7 @@ class TimeWindows(nn.Module):
                 made.setdefault(name, x.new_zeros(len(x)))[mine] = value.to(x)
         return made or self.live(x)
 
-    def jet(self, p, wanted: frozenset, along: tuple[int, ...] | None = None) -> MultiJet:
+    def jet(self, p: Any, wanted: frozenset, along: tuple[int, ...] | None = None) -> MultiJet:
         """Return the outputs of the present window with derivatives, see `Ansatz.jet`."""
         return self.live.jet(p, wanted, along)
 
@@ -153,7 +154,7 @@ class TimeWindows(nn.Module):
         ansatz.middle[self.column] = self.start + (k + 0.5) * self.length
         ansatz.scale[self.column] = 2 / self.length
 
-    def _load_from_state_dict(self, *args) -> None:
+    def _load_from_state_dict(self, *args: Any) -> None:
         """Read the number of the window again."""
         self._number = None
         super()._load_from_state_dict(*args)

@@ -9,6 +9,7 @@ so this file depends on no particular equation.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -17,10 +18,13 @@ from sciml.errors import InvalidArgument, did_you_mean
 from sciml.shapes import check_returned
 from sciml.typed_arguments import typed
 
+if TYPE_CHECKING:
+    from sciml.autodiff.differentiable import Differentiable
+
 COORDINATES = ("x", "t")
 
 
-def check_inputs(inputs: Sequence[str], problem) -> tuple[str, ...]:
+def check_inputs(inputs: Sequence[str], problem: Any) -> tuple[str, ...]:
     """Return `inputs` as a tuple after comparing it with what the problem offers.
 
     Args:
@@ -45,7 +49,7 @@ def check_inputs(inputs: Sequence[str], problem) -> tuple[str, ...]:
     return inputs
 
 
-def unknowns_of(problem) -> tuple[nn.ParameterDict, nn.ModuleDict]:
+def unknowns_of(problem: Any) -> tuple[nn.ParameterDict, nn.ModuleDict]:
     """Return what a problem wants trained beside the network: its parameters and its modules.
 
     The tensors are the problem's own: it sees every step, and so do optimizer and checkpoint.
@@ -84,7 +88,7 @@ def unknowns_of(problem) -> tuple[nn.ParameterDict, nn.ModuleDict]:
     return parameters, modules
 
 
-def _trainable(value) -> bool:
+def _trainable(value: object) -> bool:
     return isinstance(value, nn.Module) or (isinstance(value, Tensor) and value.requires_grad)
 
 
@@ -119,7 +123,9 @@ class TrialSolution(nn.Module):
         0.0
     """
 
-    def __init__(self, problem, network: nn.Module, inputs: Sequence[str] = ("x", "t")) -> None:
+    def __init__(
+        self, problem: Any, network: nn.Module, inputs: Sequence[str] = ("x", "t")
+    ) -> None:
         super().__init__()
         self.problem = problem
         self.network = network
@@ -145,7 +151,9 @@ class TrialSolution(nn.Module):
             self.feature_shift[i] = values.mean()
             self.feature_scale[i] = spread if spread > 0 else 1.0
 
-    def network_of(self, x, t, f):
+    def network_of(
+        self, x: Differentiable | None, t: Differentiable | None, f: Differentiable | None
+    ) -> Differentiable:
         """Return the network's output `(N, 1)` for coordinates, time and raw features `(N, m)`.
 
         Raises:
@@ -161,14 +169,14 @@ class TrialSolution(nn.Module):
         title = f"network ({type(self.network).__name__})"
         return check_returned(title, n, (rows, 1), what="the unknown u of one equation per point")
 
-    def raw(self, x, t=None):
+    def raw(self, x: Differentiable, t: Differentiable | None = None) -> Differentiable:
         """Return the network's output n `(N, 1)` at x `(N, d)` and t `(N, 1)`."""
         columns = [self.problem.feature(name, x, t) for name in self.features]
         if len(columns) > 1:
             columns = [torch.cat(columns, dim=-1)]
         return self.network_of(x, t, columns[0] if columns else None)
 
-    def forward(self, x, t=None):
+    def forward(self, x: Differentiable, t: Differentiable | None = None) -> Differentiable:
         """Return the solution u `(N, 1)` at x `(N, d)` and t `(N, 1)` or None."""
         n = self.raw(x, t)
         a, b = self.problem.lift(x, t)

@@ -18,8 +18,9 @@ Reference for slots: Eschenhagen et al. 2023, arXiv 2311.00636; Dangel et al. 20
 from __future__ import annotations
 
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -31,6 +32,9 @@ from sciml.autodiff.coordinates import Coordinates
 from sciml.autodiff.jet import Jet, unpack
 from sciml.autodiff.multijet import MultiJet
 from sciml.errors import InvalidArgument
+
+if TYPE_CHECKING:
+    from sciml.autodiff.differentiable import Differentiable
 
 CONVOLUTIONS = {F.conv1d: 1, F.conv2d: 2, F.conv3d: 3}
 
@@ -101,12 +105,18 @@ class Capture(TorchFunctionMode):
         self._open = True
         return super().__enter__()
 
-    def __exit__(self, *details) -> None:
+    def __exit__(self, *details: Any) -> None:
         """Stop recording; backward passes of the graph no longer leave uses."""
         self._open = False
         super().__exit__(*details)
 
-    def __torch_function__(self, function, types, args=(), kwargs=None):
+    def __torch_function__(
+        self,
+        function: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
         """Record uses of registered weights; leave everything else alone."""
         kwargs = kwargs or {}
         weight = _weight(function, args, kwargs)
@@ -120,7 +130,9 @@ class Capture(TorchFunctionMode):
         return self._convolution(name, function, *args, **kwargs)
 
     # --- kinds of use -------------------------------------------------------------------------
-    def _linear(self, name: str, input, weight: Tensor, bias: Tensor | None = None):
+    def _linear(
+        self, name: str, input: Differentiable, weight: Tensor, bias: Tensor | None = None
+    ) -> Differentiable:
         if isinstance(input, Coordinates) and input.x.requires_grad:
             input = input.write_out()  # a reverse pass down to x will use the weight again
         if isinstance(input, Coordinates):
@@ -152,7 +164,9 @@ class Capture(TorchFunctionMode):
         ones[0] = 1.0
         self.uses.append(JetUse(name, known.detach(), handle, False, ones))
 
-    def _convolution(self, name: str, function, input: Tensor, *args, **kwargs):
+    def _convolution(
+        self, name: str, function: Callable[..., Tensor], input: Tensor, *args: Any, **kwargs: Any
+    ) -> Tensor:
         layer = self.layers[name]
         handle = function(input, *args, **kwargs)
         with torch.no_grad():
@@ -173,7 +187,15 @@ class _Affine(torch.autograd.Function):
     """`x W^T + b`, which tells the capture where its backward pass uses W."""
 
     @staticmethod
-    def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor | None, capture, name, jet) -> Tensor:
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        capture: Capture,
+        name: str,
+        jet: bool,
+    ) -> Tensor:
         ctx.save_for_backward(x, weight)
         # Weak: the capture holds handles, whose graph holds this context; nothing collects that.
         ctx.capture, ctx.name, ctx.jet = weakref.ref(capture), name, jet
@@ -186,7 +208,7 @@ class _Affine(torch.autograd.Function):
         return y
 
     @staticmethod
-    def backward(ctx, g: Tensor) -> tuple:
+    def backward(ctx: Any, g: Tensor) -> tuple:
         x, weight = ctx.saved_tensors
         again = torch.is_grad_enabled()
         times = fused.differentiable_multiply if again else fused.multiply
@@ -205,7 +227,9 @@ class _Affine(torch.autograd.Function):
         return for_x, for_weight, for_bias, None, None, None
 
 
-def _weight(function, args, kwargs) -> Tensor | None:
+def _weight(
+    function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> Tensor | None:
     if function is not F.linear and function not in CONVOLUTIONS:
         return None
     return kwargs["weight"] if "weight" in kwargs else args[1]
@@ -235,7 +259,7 @@ def patches(x: Tensor, layer: nn.Module) -> Tensor:
     return x.permute(*positions, 0, 1, *kernel).reshape(-1, n, c * _product(layer.kernel_size))
 
 
-def _product(sizes) -> int:
+def _product(sizes: Iterable[int]) -> int:
     out = 1
     for size in sizes:
         out *= size

@@ -11,12 +11,12 @@ result does not depend on the number of ranks.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 from sciml.arguments import function, maybe, takes, whole
 from sciml.autodiff.streams import Streams
@@ -98,7 +98,7 @@ class Objective:
                 self._given = list(self._evaluate())
         return list(self._given)
 
-    def captured(self, layers) -> tuple[list[LossTerm], list]:
+    def captured(self, layers: Mapping[str, nn.Module]) -> tuple[list[LossTerm], list]:
         """Return terms and the recorded uses of `layers` in them (`capture`)."""
         if self._uses is None:
             self.evaluations += 1
@@ -189,7 +189,9 @@ class Objective:
         self._given = self._uses = None
 
     # --- ranks ------------------------------------------------------------------------------
-    def generator(self, purpose: str, *, common: bool = False, device="cpu") -> torch.Generator:
+    def generator(
+        self, purpose: str, *, common: bool = False, device: str | torch.device = "cpu"
+    ) -> torch.Generator:
         """Return a generator for probes; ranks draw different numbers unless `common`."""
         streams = Streams(self.seed, self.step, self.rank, self.world, device)
         return streams.generator(purpose, common=common)

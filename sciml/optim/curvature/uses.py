@@ -9,12 +9,13 @@ are compared with ordinary reverse passes, the second with random weights of the
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from sciml.errors import InvalidArgument
+from sciml.optim.curvature.capture import Use
 from sciml.optim.curvature.objective import Objective
 from sciml.optim.curvature.per_sample import Slots, slot_pieces, weighted_sum
 from sciml.optim.curvature.terms import LossTerm
@@ -82,7 +83,11 @@ def mixing_terms(
 
 
 def _compared(
-    term: LossTerm, uses, layers: Mapping[str, nn.Module], generator, tolerance: float
+    term: LossTerm,
+    uses: Sequence[Use],
+    layers: Mapping[str, nn.Module],
+    generator: torch.Generator,
+    tolerance: float,
 ) -> Tensor:
     """Return booleans `(1 + layers,)`: whether samples mix; which layers are used elsewhere."""
     output = term.outputs

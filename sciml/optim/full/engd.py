@@ -41,8 +41,7 @@ from sciml.optim.step_size import GROWTH, LOW, levenberg_marquardt
 
 # A warning after so many steps in a row that lower the loss by less than this share each.
 STALLED_STEPS, STALLED_SHARE = 20, 1e-5
-# Values of lambda tried in one step.
-ATTEMPTS = 4
+ATTEMPTS = 4  # values of lambda tried in one step
 
 
 class ENGD(CurvatureOptimizer):

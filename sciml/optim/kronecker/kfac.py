@@ -32,7 +32,7 @@ from sciml.optim.curvature.terms import total_loss
 from sciml.optim.curvature.uses import UseCheck
 from sciml.optim.kronecker import kronecker_sums
 from sciml.optim.kronecker.factors import FEW_OUTPUTS, CurvatureKind
-from sciml.optim.kronecker.kfac_steps import STEP_RULES
+from sciml.optim.kronecker.kfac_steps import STEP_RULES, Vector
 from sciml.optim.kronecker.layer_curvature import KroneckerPreconditioner, split_joined, treatable
 from sciml.optim.option_ranges import (
     NOT_NEGATIVE,
@@ -264,7 +264,7 @@ class KFAC(CurvatureOptimizer):
         joined = self.preconditioner.divide(self.memory, given)
         return [d for name, layer in self.layers.items() for d in split_joined(layer, joined[name])]
 
-    def _adapt(self, change, gradient, objective, jacobian) -> None:
+    def _adapt(self, change: Vector, gradient: Vector, objective: Objective, jacobian: Any) -> None:
         damping = self.memory["damping"]
         (image,) = objective.sum([jacobian.times(change).square().sum()])
         model = step_size.inner(gradient, change)

@@ -85,11 +85,11 @@ def searched_step(
     found, loss = 0, present
     for tried in [kept, direction] if optimizer.momentum else [kept]:
 
-        def place(length: float, along=tried) -> None:
+        def place(length: float, along: Vector = tried) -> None:
             for p, s, d in zip(optimizer.treated, start, along, strict=True):
                 torch.add(s, d, alpha=length, out=p)
 
-        def loss_at(exponent: int, place=place) -> float:
+        def loss_at(exponent: int, place: Callable[[float], None] = place) -> float:
             place(_lr(optimizer) * 2.0**exponent)
             return float(objective.loss())
 

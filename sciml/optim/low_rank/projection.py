@@ -206,7 +206,11 @@ def account_of(
 
 
 def total_account(
-    parameters: Iterable[Tensor], rank: int, side: str, history: int = 0, history_dtype=None
+    parameters: Iterable[Tensor],
+    rank: int,
+    side: str,
+    history: int = 0,
+    history_dtype: torch.dtype | None = None,
 ) -> Account:
     """Return the state bytes of all parameters; arguments as in `account_of`."""
     accounts = (account_of(p, rank, side, history, history_dtype) for p in parameters)

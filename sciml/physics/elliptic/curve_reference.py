@@ -47,7 +47,11 @@ class Nodes:
 
 
 def curve_reference(
-    domain: Domain, boundary: ScalarField, points: Tensor, source=None, nodes: int | None = None
+    domain: Domain,
+    boundary: ScalarField,
+    points: Tensor,
+    source: ScalarField | None = None,
+    nodes: int | None = None,
 ) -> Tensor:
     """Return the solutions `(B, P)` at `points (B, P, 2)` in float64.
 

@@ -25,6 +25,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -55,8 +56,7 @@ class Instances:
     """B problems with their solutions.
 
     Attributes:
-        domain: B domains.
-        problem: Their equation.
+        domain, problem: B domains, and their equation.
         solution: `points (B, P, d) -> (B, P)`, exact, in float64.
     """
 
@@ -81,12 +81,12 @@ class Family(ABC):
     dim: int = 2
     coefficients: tuple[str, ...] = ()
 
-    def __init_subclass__(cls, **kwargs) -> None:
+    def __init_subclass__(cls, **kwargs: Any) -> None:
         """Put the check of arguments around the two laws that the class defines."""
         super().__init_subclass__(**kwargs)
         domain = made("bounds", "nearest", what="a domain of sciml.physics.geometry")
+        check = takes(count=count, domain=domain, generator=generator)
         for name in {"domains", "fields"} & vars(cls).keys():
-            check = takes(count=count, domain=domain, generator=generator)
             setattr(cls, name, check(vars(cls)[name]))
 
     @abstractmethod

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -38,7 +39,7 @@ class CheckedField:
         check_call(name, function, f"({', '.join(called)})", *called)
         self._watched = False
 
-    def __getattr__(self, name: str):
+    def __getattr__(self, name: str) -> Any:
         """Return what the function carries beside its values, such as closed forms."""
         if name.startswith("__") or name == "function":  # while it is being unpickled
             raise AttributeError(name)

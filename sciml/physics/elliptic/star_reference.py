@@ -22,7 +22,7 @@ from torch import Tensor
 from sciml.physics.elliptic.curve_reference import curve_reference
 from sciml.physics.elliptic.elliptic_problem import ScalarField
 from sciml.physics.geometry import Star
-from sciml.physics.geometry.domain_rows import rows_of
+from sciml.physics.geometry.domain_rows import Numbers, rows_of
 
 EULER = 0.5772156649015329
 
@@ -38,7 +38,7 @@ class Gaussians:
         InvalidArgument: If shapes do not fit.
     """
 
-    def __init__(self, amplitude, center) -> None:
+    def __init__(self, amplitude: Numbers, center: Numbers) -> None:
         self.amplitude = rows_of("amplitude", amplitude, (None,))
         self.center = rows_of("center", center, (self.amplitude.shape[1], None))
 

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from sciml.physics.geometry.domain import Boundary, Domain
 from sciml.physics.geometry.domain_rows import batch, length, positive, rows_of, uniform
+
+if TYPE_CHECKING:
+    from sciml.physics.geometry.domain_rows import Numbers
 
 # Nodes of the arc-length table; its error falls with their square.
 NODES = 4096
@@ -37,7 +42,9 @@ class Ellipse(Domain):
         [-1.0, 1.0]
     """
 
-    def __init__(self, axes=(1.0, 0.5), center=(0.0, 0.0), angle=0.0) -> None:
+    def __init__(
+        self, axes: Numbers = (1.0, 0.5), center: Numbers = (0.0, 0.0), angle: Numbers = 0.0
+    ) -> None:
         self.axes, self.center, self.angle = batch(
             axes=positive("axes", rows_of("axes", axes, (2,))),
             center=rows_of("center", center, (2,)),
@@ -123,7 +130,9 @@ class Ellipse(Domain):
         )
 
 
-def arc_length(speed, count: int, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def arc_length(
+    speed: Callable[[Tensor], Tensor], count: int, n: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
     """Return angles `(B, n)` uniform in arc length, and the length per point `(B, n)`.
 
     Args:

@@ -17,6 +17,7 @@ import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -79,7 +80,7 @@ class Domain(ABC):
         (True, True)
     """
 
-    def __init_subclass__(cls, **kwargs) -> None:
+    def __init_subclass__(cls, **kwargs: Any) -> None:
         """Put the check of the shape around what the class defines."""
         super().__init_subclass__(**kwargs)
         for name in CHECKED:
@@ -224,7 +225,7 @@ def _checked(method: Callable, name: str) -> Callable:
     columns = name in ("nearest", "land")
 
     @functools.wraps(method)
-    def wrapper(self, x: Tensor, i: Tensor) -> Tensor:
+    def wrapper(self: Domain, x: Tensor, i: Tensor) -> Tensor:
         out = method(self, x, i)
         shape = x.shape if columns else x.shape[1:]
         if not isinstance(out, Tensor) or out.shape != shape or not out.is_floating_point():
@@ -239,7 +240,7 @@ def _drawn(method: Callable, kind: type) -> Callable:
     """Return a method that draws points, with a check of what it is asked for and returns."""
 
     @functools.wraps(method)
-    def wrapper(self, n, generator, *args, **kwargs):
+    def wrapper(self: Domain, n: int, generator: torch.Generator, *args: Any, **kwargs: Any) -> Any:
         check_draw(n, generator, *args, **kwargs)
         out = method(self, n, generator, *args, **kwargs)
         check_kind(f"{type(self).__name__}.{method.__name__}()", out, kind)

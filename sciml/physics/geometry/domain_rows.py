@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from sciml.arguments import shown
 from sciml.errors import InvalidArgument, InvalidType
 from sciml.shapes import as_array, check_kind
+
+# what becomes a tensor: a number, lists of numbers, arrays
+Numbers: TypeAlias = float | Sequence[Any] | np.ndarray | Tensor
 
 # Rounds of rejection, each twice as large as the one before.
 ROUNDS = 12
@@ -75,7 +80,7 @@ def accepted(n: int, draw: Callable[[int], tuple[Tensor, Tensor]]) -> tuple[Tens
     )
 
 
-def rows_of(name: str, value, shape: tuple[int | None, ...]) -> Tensor:
+def rows_of(name: str, value: Numbers, shape: tuple[int | None, ...]) -> Tensor:
     """Return `value` as a float64 tensor `(B, *shape)`; one domain may leave B out.
 
     Raises:

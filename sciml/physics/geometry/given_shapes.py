@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
 from scipy.ndimage import distance_transform_edt
@@ -12,6 +14,9 @@ from sciml.physics.geometry.domain_rows import rows_of
 from sciml.physics.geometry.grid import SDFGrid
 from sciml.physics.geometry.polygon import Polygon
 from sciml.shapes import WHOLE, as_array
+
+if TYPE_CHECKING:
+    from sciml.physics.geometry.domain_rows import Numbers
 
 BORDER = 2  # cells of background at least around a mask
 ROOM = 0.6  # of the domain's longest side around it: distances are known as far as operators look
@@ -27,7 +32,7 @@ class MaskDomain(SDFGrid):
         box: Corners `(2, d)` of the cells that are inside.
     """
 
-    def __init__(self, values, low, high, box: Tensor) -> None:
+    def __init__(self, values: Numbers, low: Numbers, high: Numbers, box: Tensor) -> None:
         super().__init__(values, low, high)
         self.first, self.last = box[:1].clone(), box[1:].clone()
 
@@ -36,7 +41,7 @@ class MaskDomain(SDFGrid):
         return self.first, self.last
 
 
-def mask_domain(mask, low, high) -> MaskDomain:
+def mask_domain(mask: Numbers, low: Numbers, high: Numbers) -> MaskDomain:
     """Return the domain that a mask shows: the cells where it is true.
 
     Distances are those to the middle between the closest cells of both kinds, off by less than a
@@ -91,7 +96,7 @@ def mask_domain(mask, low, high) -> MaskDomain:
     return MaskDomain(distance, start, end, box)
 
 
-def triangulated_domain(vertices, faces) -> Polygon:
+def triangulated_domain(vertices: Numbers, faces: Numbers) -> Polygon:
     """Return the polygon that triangles of the plane fill, with its holes.
 
     Args:

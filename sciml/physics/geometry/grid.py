@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -12,6 +13,9 @@ from sciml.errors import InvalidArgument
 from sciml.physics.geometry.domain import Boundary, Domain
 from sciml.physics.geometry.domain_rows import accepted, batch, length, rows_of, uniform
 from sciml.physics.geometry.multilinear import corners_of, largest_slopes, reduce_corners
+
+if TYPE_CHECKING:
+    from sciml.physics.geometry.domain_rows import Numbers
 
 # Newton steps of the projection along the gradient.
 STEPS = 8
@@ -49,7 +53,7 @@ class SDFGrid(Domain):
         -0.5
     """
 
-    def __init__(self, values, low, high) -> None:
+    def __init__(self, values: Numbers, low: Numbers, high: Numbers) -> None:
         low = rows_of("low", low, (None,))
         dim = low.shape[1]
         high = rows_of("high", high, (dim,))

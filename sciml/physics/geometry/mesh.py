@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -24,6 +25,9 @@ from sciml.physics.geometry.domain import Boundary, Domain
 from sciml.physics.geometry.domain_rows import length, positive, rows_of, uniform
 from sciml.physics.geometry.triangles import along_a_curve, closest_triangle, on_triangle, table
 from sciml.shapes import WHOLE, as_array, check_kind
+
+if TYPE_CHECKING:
+    from sciml.physics.geometry.domain_rows import Numbers
 
 
 class Mesh(Domain):
@@ -58,7 +62,7 @@ class Mesh(Domain):
         -0.1
     """
 
-    def __init__(self, vertices, faces) -> None:
+    def __init__(self, vertices: Numbers, faces: Numbers) -> None:
         if not isinstance(vertices, list | tuple) or not all(map(torch.is_tensor, vertices)):
             vertices, faces = [vertices], [faces]
         if not vertices or len(vertices) != len(faces):
@@ -149,7 +153,7 @@ def load_mesh(path: str | Path | Sequence[str | Path]) -> Mesh:
     return Mesh(vertices, faces)
 
 
-def _solid(vertices, faces) -> tuple[Tensor, Tensor]:
+def _solid(vertices: Numbers, faces: Numbers) -> tuple[Tensor, Tensor]:
     """Return corners `(F, 3, 3)`, outward, and normals `(F, 7, 3)` of a checked mesh."""
     vertices = rows_of("vertices", vertices, (None, 3))[0]
     faces = as_array("faces", faces, "whole numbers (F, 3)")

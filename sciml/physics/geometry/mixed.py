@@ -60,7 +60,9 @@ class MixedPolygon(Reflecting):
         [[True, False, False]]
     """
 
-    def __init__(self, polygon: Polygon, neumann: Tensor | Callable[[Tensor, Tensor], Tensor]):
+    def __init__(
+        self, polygon: Polygon, neumann: Tensor | Callable[[Tensor, Tensor], Tensor]
+    ) -> None:
         check_kind("polygon", polygon, Polygon)
         super().__init__(polygon.count, 2)
         self.polygon = polygon

@@ -11,17 +11,22 @@ exact: what is off by less than a hundredth of the domain's size passes.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
 from sciml.errors import InvalidArgument, InvalidType
 from sciml.shapes import check_returned
 
+if TYPE_CHECKING:
+    from sciml.physics.geometry.domain import Domain
+
 MOST = 256  # points looked at
 NEAR = 1e-2  # in units of the domain's size
 
 
-def check_own(domain, x: Tensor, i: Tensor) -> bool:
+def check_own(domain: Domain, x: Tensor, i: Tensor) -> bool:
     """Refuse a domain whose methods contradict each other.
 
     Args:
@@ -57,7 +62,7 @@ def check_own(domain, x: Tensor, i: Tensor) -> bool:
     return True
 
 
-def _bounds(domain, name: str) -> tuple[Tensor, Tensor]:
+def _bounds(domain: Domain, name: str) -> tuple[Tensor, Tensor]:
     corners = domain.bounds()
     if not isinstance(corners, tuple) or len(corners) != 2:
         raise InvalidType(

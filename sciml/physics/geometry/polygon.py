@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -11,6 +12,9 @@ from sciml.errors import InvalidArgument
 from sciml.physics.geometry.domain import Boundary, Domain
 from sciml.physics.geometry.domain_rows import batch, positive, rows_of, uniform
 from sciml.shapes import check_kind
+
+if TYPE_CHECKING:
+    from sciml.physics.geometry.domain_rows import Numbers
 
 
 class Polygon(Domain):
@@ -41,7 +45,7 @@ class Polygon(Domain):
         [[True, False]]
     """
 
-    def __init__(self, vertices, holes: Sequence = ()) -> None:
+    def __init__(self, vertices: Numbers, holes: Sequence = ()) -> None:
         check_kind("holes", holes, (Sequence, Tensor), "Write holes=[corners]")
         loops = [_loop(vertices, 1.0), *(_loop(hole, -1.0) for hole in holes)]
         loops = batch(**{f"loop {k}": corners for k, corners in enumerate(loops)})
@@ -111,7 +115,7 @@ class Polygon(Domain):
         return best, on, inside
 
 
-def _loop(vertices, sign: float) -> Tensor:
+def _loop(vertices: Numbers, sign: float) -> Tensor:
     """Return corners `(B, V, 2)`, counter-clockwise for sign 1, clockwise for -1."""
     vertices = rows_of("vertices", vertices, (None, 2))
     if vertices.shape[1] < 3:
@@ -122,7 +126,7 @@ def _loop(vertices, sign: float) -> Tensor:
     return torch.where(sign * area[:, None, None] > 0, vertices, vertices.flip(1))
 
 
-def l_shape(side=1.0, notch=0.5, center=(0.0, 0.0)) -> Polygon:
+def l_shape(side: Numbers = 1.0, notch: Numbers = 0.5, center: Numbers = (0.0, 0.0)) -> Polygon:
     """Return squares `|x|, |y| < side` without their corner `x, y > side (1 - 2 notch)`.
 
     The re-entrant corner of the usual L-shape, `notch` 0.5, lies at the centre.

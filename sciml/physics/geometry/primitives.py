@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -11,6 +12,9 @@ from sciml.errors import InvalidArgument
 from sciml.physics import samplers
 from sciml.physics.geometry.domain import Boundary, Domain
 from sciml.physics.geometry.domain_rows import batch, length, positive, rows_of, uniform
+
+if TYPE_CHECKING:
+    from sciml.physics.geometry.domain_rows import Numbers
 
 
 class Annulus(Domain):
@@ -32,7 +36,7 @@ class Annulus(Domain):
         [[-0.25, 0.5]]
     """
 
-    def __init__(self, inner, outer, center=(0.0, 0.0)) -> None:
+    def __init__(self, inner: Numbers, outer: Numbers, center: Numbers = (0.0, 0.0)) -> None:
         self.inner, self.outer, self.center = batch(
             inner=positive("inner", rows_of("inner", inner, ())),
             outer=rows_of("outer", outer, ()),
@@ -93,7 +97,7 @@ class Ball(Domain):
         [[-1.0], [-2.0]]
     """
 
-    def __init__(self, radius=1.0, center=(0.0, 0.0)) -> None:
+    def __init__(self, radius: Numbers = 1.0, center: Numbers = (0.0, 0.0)) -> None:
         self.radius, self.center = batch(
             radius=positive("radius", rows_of("radius", radius, ())),
             center=rows_of("center", center, (None,)),
@@ -150,7 +154,7 @@ class Box(Domain):
         [[[1.0, 1.0]]]
     """
 
-    def __init__(self, low=(-1.0, -1.0), high=(1.0, 1.0)) -> None:
+    def __init__(self, low: Numbers = (-1.0, -1.0), high: Numbers = (1.0, 1.0)) -> None:
         low, high = rows_of("low", low, (None,)), rows_of("high", high, (None,))
         if low.shape[1] != high.shape[1]:
             raise InvalidArgument(

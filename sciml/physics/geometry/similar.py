@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
 from sciml.physics.geometry.domain import Boundary, Domain
 from sciml.physics.geometry.domain_rows import batch, positive, rows_of
 from sciml.shapes import check_kind
+
+if TYPE_CHECKING:
+    from sciml.physics.geometry.domain_rows import Numbers
 
 
 class Similar(Domain):
@@ -33,7 +38,7 @@ class Similar(Domain):
         [[[-1.0, -1.0]], [[1.0, 1.0]]]
     """
 
-    def __init__(self, domain: Domain, center, size) -> None:
+    def __init__(self, domain: Domain, center: Numbers, size: Numbers) -> None:
         check_kind("domain", domain, Domain)
         kind = {"dtype": torch.float64, "device": domain.bounds()[0].device}
         self.domain = domain

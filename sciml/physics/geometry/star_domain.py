@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -14,6 +15,9 @@ from sciml.physics.checks import check_number
 from sciml.physics.geometry.curves import NODES, arc_length
 from sciml.physics.geometry.domain import Boundary, Domain
 from sciml.physics.geometry.domain_rows import batch, check_draw, positive, rows_of, uniform
+
+if TYPE_CHECKING:
+    from sciml.physics.geometry.domain_rows import Numbers
 
 # Newton steps of projections, in float64.
 STAR_STEPS = 6
@@ -50,7 +54,12 @@ class Star(Domain):
     """
 
     def __init__(
-        self, cosine, orders: Sequence[int] = (4, 8), sine=None, mean=1.0, center=(0.0, 0.0)
+        self,
+        cosine: Numbers,
+        orders: Sequence[int] = (4, 8),
+        sine: Numbers | None = None,
+        mean: Numbers = 1.0,
+        center: Numbers = (0.0, 0.0),
     ) -> None:
         if wanted := counts(orders):
             raise InvalidType(f"orders is {shown(orders)}", wanted)

@@ -23,6 +23,8 @@ condition on the normal derivative.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
@@ -32,6 +34,9 @@ from sciml.physics.checks import check_positive
 from sciml.physics.pde import PDE, Fields, Points, with_source
 from sciml.physics.problems.many_body import ThreeBody
 from sciml.physics.problems.unit_ball import EXACT_BLOCK
+
+if TYPE_CHECKING:
+    from sciml.autodiff.differentiable import Differentiable
 
 
 class Biharmonic(PDE):
@@ -133,12 +138,14 @@ class Biharmonic(PDE):
         radius = torch.linalg.vector_norm(p.x, dim=1)
         return (u.grad * p.x).sum(1) / radius - p.source
 
-    def lift(self, x, t):
+    def lift(
+        self, x: Differentiable, t: Differentiable | None
+    ) -> tuple[Differentiable | None, Differentiable | None]:
         """Return ((1 - |x|^2) (4 - |x|^2), None): the ansatz vanishes on both spheres."""
         rho = squared_norm(x)
         return (1 - rho) * (4 - rho), None
 
-    def feature(self, name: str, x, t):
+    def feature(self, name: str, x: Differentiable, t: Differentiable | None) -> Differentiable:
         """Return "radius" |x|^2 `(N, 1)`."""
         if name != "radius":
             return super().feature(name, x, t)

@@ -15,6 +15,8 @@ arXiv 2307.12306.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
@@ -22,6 +24,9 @@ from sciml.autodiff import squared_norm
 from sciml.physics.checks import check_number, check_positive
 from sciml.physics.pde import PDE, Fields, LiftTerms, Points
 from sciml.physics.samplers import gaussian, uniform
+
+if TYPE_CHECKING:
+    from sciml.autodiff.differentiable import Differentiable
 
 
 class BlackScholesBarenblatt(PDE):
@@ -85,7 +90,9 @@ class BlackScholesBarenblatt(PDE):
         """Return `n` points along the price paths, float64."""
         return self._draw(n, generator, torch.float64)
 
-    def lift(self, x, t):
+    def lift(
+        self, x: Differentiable, t: Differentiable | None
+    ) -> tuple[Differentiable | None, Differentiable | None]:
         """Return A = (T - t) |x|^2 and B = |x|^2."""
         g = squared_norm(x)
         return (self.final_time - t) * g, g
@@ -103,7 +110,7 @@ class BlackScholesBarenblatt(PDE):
             offset_trace=variance * g,
         )
 
-    def feature(self, name: str, x, t):
+    def feature(self, name: str, x: Differentiable, t: Differentiable | None) -> Differentiable:
         """Return "terminal" |x|^2 or "radius" |x|^2 / d, each `(N, 1)`."""
         if name == "terminal":
             return squared_norm(x)

@@ -19,6 +19,8 @@ the deterministic references are in `sciml.physics.references.quadrature`.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -32,6 +34,9 @@ from sciml.physics.references.quadrature import (
     lqg_value,
 )
 from sciml.physics.samplers import gaussian, uniform
+
+if TYPE_CHECKING:
+    from sciml.autodiff.differentiable import Differentiable
 
 SAMPLING = ("dependence", "evaluation")
 
@@ -60,7 +65,7 @@ class TerminalCost(PDE):
         self.final_time = check_positive("problem.final_time", final_time)
         self.sampling = check_choice("problem.sampling", sampling, SAMPLING)
 
-    def terminal(self, x):
+    def terminal(self, x: Differentiable) -> Differentiable:
         """Return the terminal cost g(x) `(N, 1)`; tensors or coordinates."""
         raise missing(self, "terminal")
 
@@ -89,7 +94,9 @@ class TerminalCost(PDE):
         t = uniform(n, generator, high=self.final_time, dtype=torch.float64)
         return Points(gaussian(n, self.dim, generator, dtype=torch.float64), t)
 
-    def lift(self, x, t):
+    def lift(
+        self, x: Differentiable, t: Differentiable | None
+    ) -> tuple[Differentiable | None, Differentiable | None]:
         """Return A = 1 - t/T and B = g(x)."""
         return 1.0 - t / self.final_time, self.terminal(x)
 
@@ -103,7 +110,7 @@ class TerminalCost(PDE):
             offset_trace=self.terminal_laplacian(p.x),
         )
 
-    def feature(self, name: str, x, t):
+    def feature(self, name: str, x: Differentiable, t: Differentiable | None) -> Differentiable:
         """Return "terminal" g(x) or "radius" |x|^2 / d, each `(N, 1)`."""
         if name == "terminal":
             return self.terminal(x)
@@ -159,7 +166,7 @@ class HJBLQG(TerminalCost):
         super().__init__(dim=dim, final_time=final_time, sampling=sampling)
         self.mu = check_positive("problem.mu", mu)
 
-    def terminal(self, x):
+    def terminal(self, x: Differentiable) -> Differentiable:
         """Return g = log((1 + |x|^2) / 2) `(N, 1)`."""
         return torch.log(0.5 + 0.5 * squared_norm(x))
 
@@ -233,11 +240,11 @@ class HJBRosenbrock(TerminalCost):
         self._squared_diagonal = self.matrix.squared_diagonal()
         self.reference = LogQuadraticReference(self.matrix, self.mu)
 
-    def terminal(self, x):
+    def terminal(self, x: Differentiable) -> Differentiable:
         """Return g = log(1 + x.A x) `(N, 1)`."""
         return torch.log1p(quadratic_form(x, self.matrix.matvec, self.matrix.diagonal))
 
-    def feature(self, name: str, x, t):
+    def feature(self, name: str, x: Differentiable, t: Differentiable | None) -> Differentiable:
         """Return also "second_moment" x.A^2 x / tr A^2, next after x.A x in how u sees x."""
         if name != "second_moment":
             return super().feature(name, x, t)

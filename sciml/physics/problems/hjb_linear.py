@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
@@ -9,6 +11,9 @@ from sciml.autodiff import sum_coordinates
 from sciml.physics.checks import check_number
 from sciml.physics.pde import Fields, Points
 from sciml.physics.problems.hjb import TerminalCost
+
+if TYPE_CHECKING:
+    from sciml.autodiff.differentiable import Differentiable
 
 
 class HJBLinear(TerminalCost):
@@ -42,7 +47,7 @@ class HJBLinear(TerminalCost):
         super().__init__(dim=dim, final_time=final_time, sampling=sampling)
         self.exponent = check_number("problem.exponent", exponent, least=1)
 
-    def terminal(self, x):
+    def terminal(self, x: Differentiable) -> Differentiable:
         """Return g = sum x_i `(N, 1)`."""
         return sum_coordinates(x)
 

@@ -23,6 +23,7 @@ Reference: Wang, Jin, Xie 2022, arXiv 2207.02754, section 5.1; Hu et al. 2023, a
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -34,6 +35,9 @@ from sciml.physics.checks import check_choice, check_number
 from sciml.physics.pde import PDE, Fields, Points
 from sciml.physics.samplers import gaussian
 from sciml.shapes import check_returned
+
+if TYPE_CHECKING:
+    from sciml.autodiff.differentiable import Differentiable
 
 
 class HarmonicOscillator(PDE):
@@ -91,7 +95,7 @@ class HarmonicOscillator(PDE):
         """Return w(0), or psi(0) - 1, `(N,)`."""
         return u.value if self.form == "log" else u.value - 1.0
 
-    def feature(self, name: str, x, t):
+    def feature(self, name: str, x: Differentiable, t: Differentiable | None) -> Differentiable:
         """Return "radius" |x|^2 / d `(N, 1)`."""
         return squared_norm(x) / self.dim if name == "radius" else super().feature(name, x, t)
 

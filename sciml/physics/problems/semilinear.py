@@ -22,6 +22,7 @@ Jentzen 2017, arXiv 1706.04702 (the rational terminal data).
 from __future__ import annotations
 
 from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -32,6 +33,9 @@ from sciml.physics.checks import check_choice, check_positive
 from sciml.physics.pde import PDE, Fields, LiftTerms, Points, missing
 from sciml.physics.references.radial_parabolic import RadialSolution
 from sciml.physics.samplers import gaussian, uniform
+
+if TYPE_CHECKING:
+    from sciml.autodiff.differentiable import Differentiable
 
 CHUNK = 8192
 
@@ -61,11 +65,11 @@ class SemilinearProblem(PDE):
             self.conditions = {"terminal": 20.0, "terminal_gradient": 1.0}
 
     # --- the equation -----------------------------------------------------------------------
-    def reaction(self, u):
+    def reaction(self, u: Any) -> Any:
         """Return F(u) of the unscaled solution; tensors or NumPy arrays."""
         raise missing(self, "reaction")
 
-    def reaction_prime(self, u):
+    def reaction_prime(self, u: Any) -> Any:
         """Return F'(u)."""
         raise missing(self, "reaction_prime")
 
@@ -74,7 +78,7 @@ class SemilinearProblem(PDE):
         return u.dt + u.trace + self.scale * self.reaction(u.value / self.scale)
 
     # --- terminal data ----------------------------------------------------------------------
-    def terminal(self, x):
+    def terminal(self, x: Differentiable) -> Differentiable:
         """Return scale g `(N, 1)`; tensors or coordinates."""
         return self.scale * 5.0 / (10.0 + 2.0 * squared_norm(x))
 
@@ -88,7 +92,9 @@ class SemilinearProblem(PDE):
         whole = 10.0 + 2.0 * rho
         return self.scale * (160.0 * rho / whole - 20.0 * self.dim) / whole.square()
 
-    def lift(self, x, t):
+    def lift(
+        self, x: Differentiable, t: Differentiable | None
+    ) -> tuple[Differentiable | None, Differentiable | None]:
         """Return (1 - t/T, g) for the hard constraint, else (None, None)."""
         if self.constraint == "soft":
             return None, None
@@ -106,7 +112,7 @@ class SemilinearProblem(PDE):
             offset_trace=self.terminal_laplacian(p.x),
         )
 
-    def feature(self, name: str, x, t):
+    def feature(self, name: str, x: Differentiable, t: Differentiable | None) -> Differentiable:
         """Return "terminal" (g, scaled as the unknown) or "radius" |x|^2 / d, each `(N, 1)`."""
         if name == "terminal" and name in self.feature_names:
             return self.terminal(x)
@@ -211,11 +217,11 @@ class SemilinearHeat(SemilinearProblem):
         (0.5, 1.0)
     """
 
-    def reaction(self, u):
+    def reaction(self, u: Any) -> Any:
         """Return F(u)."""
         return (1.0 - u * u) / (1.0 + u * u)
 
-    def reaction_prime(self, u):
+    def reaction_prime(self, u: Any) -> Any:
         """Return F'(u)."""
         return -4.0 * u / (1.0 + u * u) ** 2
 
@@ -252,10 +258,10 @@ class SemilinearSineGordon(SemilinearProblem):
         # without rescaling the residual is of order 1/d
         self.residual_scale = 1.0 if rescaled else float(dim)
 
-    def reaction(self, u):
+    def reaction(self, u: Any) -> Any:
         """Return F(u)."""
         return np.sin(u) if isinstance(u, np.ndarray) else torch.sin(u)
 
-    def reaction_prime(self, u):
+    def reaction_prime(self, u: Any) -> Any:
         """Return F'(u)."""
         return np.cos(u) if isinstance(u, np.ndarray) else torch.cos(u)

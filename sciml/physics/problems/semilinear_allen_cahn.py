@@ -7,6 +7,8 @@ to about three digits. For the rational g the equation is one-dimensional, see
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import torch
 from torch import Tensor
 
@@ -16,6 +18,9 @@ from sciml.physics.checks import check_choice
 from sciml.physics.pde import Points
 from sciml.physics.problems.semilinear import SemilinearProblem
 from sciml.physics.references.quadrature import mean_arctan_max
+
+if TYPE_CHECKING:
+    from sciml.autodiff.differentiable import Differentiable
 
 # u(0, 0) for g = arctan(max x_i), T = 0.3; multilevel Picard, about three digits
 ALLEN_CAHN_PUBLISHED = {10: 0.89060, 100: 1.04510, 1000: 1.09100, 10000: 1.11402}
@@ -69,15 +74,15 @@ class SemilinearAllenCahn(SemilinearProblem):
     def _kinked(self) -> bool:
         return self.terminal_data == "arctan_max"
 
-    def reaction(self, u):
+    def reaction(self, u: Any) -> Any:
         """Return F(u)."""
         return u - u * u * u
 
-    def reaction_prime(self, u):
+    def reaction_prime(self, u: Any) -> Any:
         """Return F'(u)."""
         return 1.0 - 3.0 * u * u
 
-    def terminal(self, x):
+    def terminal(self, x: Differentiable) -> Differentiable:
         """Return g `(N, 1)`; tensors or coordinates."""
         return torch.atan(max_coordinate(x)) if self._kinked else super().terminal(x)
 

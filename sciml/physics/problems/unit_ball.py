@@ -17,6 +17,8 @@ its chain rule factors.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
@@ -28,6 +30,9 @@ from sciml.physics.elliptic.elliptic_problem import Dirichlet
 from sciml.physics.geometry import Ball, Domain
 from sciml.physics.pde import PDE, Fields, LiftTerms, Points, missing, with_source
 from sciml.physics.problems.many_body import TwoBody, many_body
+
+if TYPE_CHECKING:
+    from sciml.autodiff.differentiable import Differentiable
 
 # elements of float64 work space for `exact`: about 32 MB per temporary
 EXACT_BLOCK = 2**22
@@ -104,7 +109,9 @@ class BallProblem(PDE):
         x = samplers.ball(n, self.dim, generator, dtype=torch.float64)
         return with_source(Points(x), self.source(x))
 
-    def lift(self, x, t):
+    def lift(
+        self, x: Differentiable, t: Differentiable | None
+    ) -> tuple[Differentiable | None, Differentiable | None]:
         """Return (1 - |x|^2, None): the ansatz vanishes on the sphere."""
         return 1 - squared_norm(x), None
 
@@ -113,7 +120,7 @@ class BallProblem(PDE):
         one = torch.ones_like(p.x[:, 0])
         return LiftTerms(value=envelope(p.x), trace=-2 * self.dim * one, direction=-2 * one)
 
-    def feature(self, name: str, x, t):
+    def feature(self, name: str, x: Differentiable, t: Differentiable | None) -> Differentiable:
         """Return "radius" |x|^2 `(N, 1)`."""
         if name != "radius":
             return super().feature(name, x, t)

@@ -15,6 +15,7 @@ arXiv 2412.00088 (problem and trial solution).
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -22,6 +23,9 @@ from torch import Tensor
 from sciml.physics.checks import check_choice, check_positive
 from sciml.physics.pde import PDE, Fields, LiftTerms, Points
 from sciml.physics.samplers import box, sphere, uniform
+
+if TYPE_CHECKING:
+    from sciml.autodiff.differentiable import Differentiable
 
 
 class Wave(PDE):
@@ -58,7 +62,7 @@ class Wave(PDE):
         """Return u_tt - Lap u `(N,)`."""
         return u.dtt - u.trace
 
-    def initial(self, x):
+    def initial(self, x: Differentiable) -> Differentiable:
         """Return sum_i sinh x_i `(N, 1)`; tensors or coordinates."""
         return torch.sinh(x).sum(-1, keepdim=True)
 
@@ -76,7 +80,9 @@ class Wave(PDE):
         x = box(n, self.dim, generator, -1.0, 1.0, torch.float64)
         return Points(x, uniform(n, generator, high=self.final_time, dtype=torch.float64))
 
-    def lift(self, x, t):
+    def lift(
+        self, x: Differentiable, t: Differentiable | None
+    ) -> tuple[Differentiable | None, Differentiable | None]:
         """Return A = t^2 and B = sum_i sinh x_i."""
         return t * t, self.initial(x)
 
@@ -85,7 +91,7 @@ class Wave(PDE):
         t, b = p.t[:, 0], self.initial(p.x)[:, 0]
         return LiftTerms(value=t.square(), dt=2.0 * t, offset=b, offset_trace=b)
 
-    def feature(self, name: str, x, t):
+    def feature(self, name: str, x: Differentiable, t: Differentiable | None) -> Differentiable:
         """Return "initial", sum_i sinh x_i `(N, 1)`."""
         return self.initial(x) if name == "initial" else super().feature(name, x, t)
 

@@ -13,6 +13,7 @@ directions.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -22,6 +23,9 @@ from sciml.autodiff.seed import push
 from sciml.physics.pde import PDE, Fields, Points
 from sciml.physics.residual.residual_fields import derive_lift_terms, exact_gradient
 from sciml.shapes import check_returned
+
+if TYPE_CHECKING:
+    from sciml.autodiff.differentiable import Differentiable
 
 
 def reducible(problem: PDE, inputs: Sequence[str]) -> bool:
@@ -42,7 +46,7 @@ def reducible(problem: PDE, inputs: Sequence[str]) -> bool:
     )
 
 
-def evaluate_reduced(trial, p: Points) -> Fields:
+def evaluate_reduced(trial: Any, p: Points) -> Fields:
     """Return u and its exact derivatives at the points.
 
     Args:
@@ -70,7 +74,7 @@ def evaluate_reduced(trial, p: Points) -> Fields:
     if problem.time_dependent:
         parts.append(TimeDirection())
 
-    def network(y, t=None):
+    def network(y: Differentiable, t: Differentiable | None = None) -> Differentiable:
         return trial.network_of(None, t, y)
 
     jet = push(network, f, p.t, parts, weights, 2)

@@ -10,6 +10,9 @@ pass carries the sampled directions, the time direction and the direction a grad
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
@@ -26,6 +29,9 @@ from sciml.autodiff.seed import push
 from sciml.errors import InvalidArgument
 from sciml.physics.pde import PDE, Factor, Fields, LiftTerms, Points
 
+if TYPE_CHECKING:
+    from sciml.autodiff.differentiable import Differentiable
+
 
 def operator_of(problem: PDE, p: Points) -> DifferentialOperator:
     """Return the second- or fourth-order operator of a problem at the given points."""
@@ -36,7 +42,7 @@ def operator_of(problem: PDE, p: Points) -> DifferentialOperator:
 
 
 def evaluate(
-    trial,
+    trial: Any,
     p: Points,
     draw: Draw | None,
     reference: Draw | None = None,
@@ -74,7 +80,9 @@ def evaluate(
     return fields
 
 
-def _closed_form(trial, p, draw, reference, chunk) -> Fields:
+def _closed_form(
+    trial: Any, p: Points, draw: Draw | None, reference: Draw | None, chunk: int | None
+) -> Fields:
     problem: PDE = trial.problem
     terms = problem.lift_terms(p) or derive_lift_terms(problem, p)
     extra: list[Directions] = [TimeDirection()] if problem.time_dependent else []
@@ -106,20 +114,32 @@ def _closed_form(trial, p, draw, reference, chunk) -> Fields:
     return Fields(value, trace, dt)
 
 
-def _through_jets(trial, p, draw, reference, chunk) -> Fields:
+def _through_jets(
+    trial: Any, p: Points, draw: Draw | None, reference: Draw | None, chunk: int | None
+) -> Fields:
     problem: PDE = trial.problem
     extra: list[Directions] = [TimeDirection()] if problem.time_dependent else []
     n, dn, top = _network(trial, p, problem, draw, reference, extra, chunk)
     return Fields(n, top, dn[0] if extra else None)
 
 
-def _network(function, p, problem, draw, reference, extra, chunk):
+def _network(
+    function: Callable[..., Any],
+    p: Points,
+    problem: PDE,
+    draw: Draw | None,
+    reference: Draw | None,
+    extra: list[Directions],
+    chunk: int | None,
+) -> tuple[Tensor, Sequence[Tensor], Tensor | None]:
     """Return value `(N,)`, first derivatives along `extra`, and the estimated operator `(N,)`."""
     order = problem.order
     laplacian = float(operator_of(problem, p).is_laplacian)
     chunks = [] if draw is None else draw.chunk(chunk)
 
-    def run(part: Draw | None, rows: list[Directions], count: int = 1):
+    def run(
+        part: Draw | None, rows: list[Directions], count: int = 1
+    ) -> tuple[Tensor, Sequence[Tensor], Tensor | None]:
         parts = rows if part is None else [part.part, *rows]
         if not parts:
             return function(p.x, p.t)[:, 0] if p.t is not None else function(p.x)[:, 0], [], None
@@ -145,7 +165,7 @@ def _network(function, p, problem, draw, reference, extra, chunk):
     return value, first, top
 
 
-def exact_gradient(trial, p: Points) -> Tensor:
+def exact_gradient(trial: Any, p: Points) -> Tensor:
     """Return the space gradient of u `(N, d)` by one reverse pass, differentiable if needed.
 
     Raises:
@@ -165,7 +185,7 @@ def exact_gradient(trial, p: Points) -> Tensor:
     return grad
 
 
-def _sampled_gradient(trial, p: Points, draw: Draw) -> Tensor:
+def _sampled_gradient(trial: Any, p: Points, draw: Draw) -> Tensor:
     """Return `sqrt(w_k) d_k u` `(N, K)`: its squared norm is unbiased for |grad u|^2."""
     jet = push(trial, p.x, p.t, [draw.part], order=1)
     root = draw.weights.sqrt()
@@ -187,8 +207,8 @@ def derive_lift_terms(problem: PDE, p: Points) -> LiftTerms:
     every = operator.exact(p.x)
     parts = [every.part, TimeDirection()] if problem.time_dependent else [every.part]
 
-    def derivatives(which: int):
-        def function(x, t=None):
+    def derivatives(which: int) -> tuple[Tensor, Tensor, Tensor]:
+        def function(x: Differentiable, t: Differentiable | None = None) -> Differentiable | None:
             return problem.lift(x, t)[which]
 
         full = push(function, p.x, p.t, parts, every.weights)
@@ -208,7 +228,7 @@ def derive_lift_terms(problem: PDE, p: Points) -> LiftTerms:
     return terms
 
 
-def second_derivatives(trial, p: Points, index: Tensor) -> Tensor:
+def second_derivatives(trial: Any, p: Points, index: Tensor) -> Tensor:
     """Return d_j^2 u `(K, N)` of the network at coordinates `index` `(K,)`, without graph."""
     with torch.no_grad():
         return push(trial.raw, p.x, p.t, [SparseDirections(index)], order=2).top[..., 0]

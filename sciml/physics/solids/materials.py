@@ -25,7 +25,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import wraps
-from typing import ClassVar, NamedTuple, TypeVar
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -91,7 +91,7 @@ def shares_arrays(method: Callable) -> Callable:
     """Let a method written for tensors answer NumPy arrays in NumPy arrays, without a copy."""
 
     @wraps(method)
-    def call(self: Material, strain: TensorOrArray, state: TensorOrArray | None = None):
+    def call(self: Material, strain: TensorOrArray, state: TensorOrArray | None = None) -> Any:
         arrays = isinstance(strain, np.ndarray)
         strain = as_tensor("strain", strain, 3)
         if state is None:

@@ -15,6 +15,7 @@ Reference for the random media: Li et al. 2021, arXiv 2010.08895 (section 5.2).
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -122,7 +123,7 @@ class Darcy:
         """
         root = a.detach().rsqrt() if self.kind == "log_normal" else 1.0
 
-        def precondition(operator: Operator):
+        def precondition(operator: Operator) -> Callable[[Tensor], Tensor]:
             return lambda v: root * self.inverse_laplacian(root * v)
 
         return linear_solve(

@@ -17,6 +17,7 @@ as preconditioner, for g growing in steps.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -116,7 +117,7 @@ class SteadyNavierStokes:
             on_failure: See `sciml.solvers.root`; applies to the last size of g.
         """
 
-        def precondition(operator: Operator):
+        def precondition(operator: Operator) -> Callable[[Tensor], Tensor]:
             inverse = 1 / self._symbol(operator.like)
             return lambda v: multiplied(inverse, v)
 

@@ -11,6 +11,7 @@ nodes, the solve is as wrong as that: `data.coarse` gives it to a network that l
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -171,7 +172,7 @@ def _product(u: Tensor, faces: tuple[Tensor, Tensor], intervals: int) -> Tensor:
     return out * intervals**2
 
 
-def _fast_solver(operator: Operator):
+def _fast_solver(operator: Operator) -> Callable[[Tensor], Tensor]:
     """Return the inverse of the operator with a = 1, by sine transforms."""
     m = operator.like.shape[-1]
     k = torch.arange(1, m + 1, dtype=operator.like.dtype, device=operator.like.device)

@@ -10,6 +10,7 @@ the Euler-Lagrange equation of a strictly convex energy: exactly one solution fo
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
@@ -115,7 +116,7 @@ class Semilinear:
             on_failure: See `sciml.solvers.root`.
         """
 
-        def precondition(operator: Operator):
+        def precondition(operator: Operator) -> Callable[[Tensor], Tensor]:
             # the Jacobian with 3 u^2 replaced by its mean over the square
             cube = 3 * operator.like.square().mean((-2, -1))[..., None, None]
             inverse = 1 / (1 + cube + self.diffusion * self.grid.squares(operator.like))

@@ -16,6 +16,7 @@ equation", Computers and Fluids 14.
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -23,10 +24,14 @@ from torch import Tensor
 
 from sciml.physics.systems import Initial, Interval, On, System, Time
 
+if TYPE_CHECKING:
+    from sciml.autodiff.differentiable import Differentiable
+    from sciml.physics.systems.system_fields import Field
+
 NODES = 200  # of the quadrature: with 100 the values are the same to 1e-11
 
 
-def start(x):
+def start(x: Differentiable) -> Differentiable:
     """Return u(0, x)."""
     return -torch.sin(math.pi * x)
 
@@ -60,15 +65,15 @@ class Burgers1D(System):
         else:
             self.conditions = {"start": Initial(u=start), "ends": On(self.domain.boundary, u=0)}
 
-    def residual(self, u) -> Tensor:
+    def residual(self, u: Field) -> Tensor:
         """Return u_t + u u_x - nu u_xx."""
         return u.t + u * u.x - self.nu * u.xx
 
-    def built_in(self, u, x, t):
+    def built_in(self, u: Differentiable, x: Differentiable, t: Differentiable) -> Differentiable:
         """Return the ansatz with exact data."""
         return start(x) + t * (1 - x**2) * u
 
-    def exact(self, x, t) -> Tensor:
+    def exact(self, x: Tensor, t: Tensor) -> Tensor:
         """Return the Cole-Hopf formula."""
         z, w = np.polynomial.hermite.hermgauss(NODES)
         z, w = (torch.as_tensor(v, dtype=torch.float64, device=x.device) for v in (z, w))

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import functools
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy.sparse as sp
@@ -26,6 +27,10 @@ from torch import Tensor
 
 from sciml.physics.suite.reference_elements import GradedGrid, graded
 from sciml.physics.systems import On, Rectangle, System, Time
+
+if TYPE_CHECKING:
+    from sciml.autodiff.differentiable import Differentiable
+    from sciml.physics.systems.system_fields import Field
 
 NU = 0.01
 CELLS, STEPS, MOMENTS = 16, 1000, 40  # of the reference: across the channel, in time, kept
@@ -48,7 +53,9 @@ class ChannelLong(System):
     conditions = {"outflow": On(domain.right, lambda u, v, p: {"u": NU * u.x - p, "v": NU * v.x})}
     reference_accuracy = 1e-2
 
-    def residual(self, u, v, p, x, y, t) -> dict[str, Tensor]:
+    def residual(
+        self, u: Field, v: Field, p: Field, x: Tensor, y: Tensor, t: Tensor
+    ) -> dict[str, Tensor]:
         """Return the equations over the size of u_t."""
         g = -torch.sin(math.pi * x) * torch.sin(math.pi * y) * torch.sin(math.pi * t)
         return {
@@ -57,7 +64,15 @@ class ChannelLong(System):
             "continuity": u.x + v.y,
         }
 
-    def hard(self, u, v, p, x, y, t):
+    def hard(
+        self,
+        u: Differentiable,
+        v: Differentiable,
+        p: Differentiable,
+        x: Differentiable,
+        y: Differentiable,
+        t: Differentiable,
+    ) -> Differentiable:
         """Return velocities that start at rest, stick to the walls and enter as prescribed.
 
         The pressure, which accelerates the whole channel, is of the size of 30.
@@ -67,7 +82,7 @@ class ChannelLong(System):
         mask = walls * x / (x + 0.5) * share
         return {"u": torch.sin(math.pi * y) * swing + mask * u, "v": mask * v, "p": 30 * p}
 
-    def reference(self, generator: torch.Generator):
+    def reference(self, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the finite element solution at 500 places and 40 times."""
         places = self.region.sample(500, generator)[:, :2]
         velocity, pressure, found = channel()

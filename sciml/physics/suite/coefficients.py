@@ -17,12 +17,17 @@ problem are 3.0e-2, 9.7e-3 and 4.0e-2, for 0, 5e-5 and 1e-3 of the second 2.7e-2
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from sciml.physics.checks import check_number, check_positive, check_seed
 from sciml.physics.systems import Observed, Rectangle, System, Time
+
+if TYPE_CHECKING:
+    from sciml.autodiff.differentiable import Differentiable
+    from sciml.physics.systems.system_fields import Field
 
 PHYSICS = 1e4  # weight of the equation
 
@@ -80,11 +85,11 @@ class PoissonCoefficient(Coefficient):
         return {"x": x.reshape(-1), "y": y.reshape(-1)}
 
     @staticmethod
-    def coefficient(x, y):
+    def coefficient(x: Any, y: Any) -> Any:
         """Return a; tensors, jets or numbers."""
         return 1 / (1 + x**2 + y**2 + (x - 1) ** 2 + (y - 1) ** 2)
 
-    def source(self, x, y) -> Tensor:
+    def source(self, x: Any, y: Any) -> Tensor:
         """Return - div(a grad u) of the solution."""
         a, sin, cos = self.coefficient(x, y), torch.sin, torch.cos
         slope = (4 * x - 2) * cos(math.pi * x) * sin(math.pi * y)
@@ -92,12 +97,14 @@ class PoissonCoefficient(Coefficient):
         u = sin(math.pi * x) * sin(math.pi * y)
         return a**2 * math.pi * slope + 2 * math.pi**2 * a * u
 
-    def residual(self, u, a, x, y) -> dict[str, Tensor]:
+    def residual(self, u: Field, a: Field, x: Tensor, y: Tensor) -> dict[str, Tensor]:
         """Return the equation over the size of its terms, and what smoothness punishes."""
         flux = a * u.lap + a.x * u.x + a.y * u.y
         return {"equation": (flux + self.source(x, y)) / 10, "smoothness": a.lap}
 
-    def hard(self, u, a, x, y):
+    def hard(
+        self, u: Differentiable, a: Differentiable, x: Differentiable, y: Differentiable
+    ) -> Differentiable:
         """Return zero on the boundary for u, the known values there for a."""
         c, mask = self.coefficient, x * (1 - x) * y * (1 - y)
         sides = (1 - x) * c(0.0, y) + x * c(1.0, y) + (1 - y) * c(x, 0.0) + y * c(x, 1.0)
@@ -105,7 +112,7 @@ class PoissonCoefficient(Coefficient):
         corners = corners + x * ((1 - y) * c(1.0, 0.0) + y * c(1.0, 1.0))
         return {"u": 16 * mask * u, "a": sides - corners + 16 * mask * a}
 
-    def exact(self, x, y) -> dict[str, Tensor]:
+    def exact(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
         """Return the solution."""
         u = torch.sin(math.pi * x) * torch.sin(math.pi * y)
         return {"u": u, "a": self.coefficient(x, y)}
@@ -135,7 +142,7 @@ class HeatCoefficient(Coefficient):
         x = self.region.sample(2500, generator)
         return dict(zip("xyt", x.unbind(1), strict=True))
 
-    def residual(self, u, a, x, y, t) -> dict[str, Tensor]:
+    def residual(self, u: Field, a: Field, x: Tensor, y: Tensor, t: Tensor) -> dict[str, Tensor]:
         """Return the equation over the size of its terms, that a stands still, and smoothness."""
         s = torch.sin(math.pi * x) * torch.sin(math.pi * y)
         cx, cy = torch.cos(math.pi * x), torch.cos(math.pi * y)
@@ -148,12 +155,19 @@ class HeatCoefficient(Coefficient):
             "smoothness": a.lap,
         }
 
-    def hard(self, u, a, x, y, t):
+    def hard(
+        self,
+        u: Differentiable,
+        a: Differentiable,
+        x: Differentiable,
+        y: Differentiable,
+        t: Differentiable,
+    ) -> Differentiable:
         """Return zero on the boundary for u, the known values there for a."""
         mask = (1 - x**2) * (1 - y**2)
         return {"u": mask * u, "a": 2 + mask * a}
 
-    def exact(self, x, y, t) -> dict[str, Tensor]:
+    def exact(self, x: Tensor, y: Tensor, t: Tensor) -> dict[str, Tensor]:
         """Return the solution."""
         s = torch.sin(math.pi * x) * torch.sin(math.pi * y)
         return {"u": torch.exp(-t) * s, "a": 2 + s}

@@ -24,6 +24,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -31,6 +32,11 @@ from scipy.special import kv
 from torch import Tensor
 
 from sciml.physics.systems import Disk, On, Range, Rectangle, System
+
+if TYPE_CHECKING:
+    from sciml.autodiff.differentiable import Differentiable
+    from sciml.physics.systems.named_shapes import Shape
+    from sciml.physics.systems.system_fields import Field
 
 HALF = (8.0, 12.0)
 # centre and radius of one of each set of mirror images, and what flows in
@@ -43,7 +49,7 @@ EARLY = 0.3  # s below which conditions count less
 PLACES, MOMENTS = 500, 12  # of the reference
 
 
-def _domain():
+def _domain() -> Shape:
     shape = Rectangle((0, 0), HALF)
     for center, radius, given in HOLES:
         shape = shape - Disk(center, radius, name="large" if given == 5 else "small")
@@ -69,15 +75,17 @@ class Heat2DHoles(System):
     }
     reference_accuracy = 1e-5
 
-    def residual(self, u, s) -> Tensor:
+    def residual(self, u: Field, s: Tensor) -> Tensor:
         """Return u_s - 2 s Lap u."""
         return u.s - 2 * s * u.lap
 
-    def hard(self, u, x, y, s):
+    def hard(
+        self, u: Differentiable, x: Differentiable, y: Differentiable, s: Differentiable
+    ) -> Differentiable:
         """Return zero at the start."""
         return 2 * s * u
 
-    def reference(self, generator: torch.Generator):
+    def reference(self, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the solution at random places, at 20 times each."""
         x = self.region.sample(PLACES, generator)[:, :2]
         t = torch.linspace(0, 3, MOMENTS + 1, dtype=torch.float64)[1:]

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import functools
 import math
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -26,6 +27,10 @@ from torch import Tensor
 
 from sciml.physics.checks import check_positive, check_seed
 from sciml.physics.systems import Rectangle, System, Time
+
+if TYPE_CHECKING:
+    from sciml.autodiff.differentiable import Differentiable
+    from sciml.physics.systems.system_fields import Field
 
 TABLE = 256  # points of the coefficient along each axis
 CELLS, STEP = 128, 0.0125  # of the first reference
@@ -73,16 +78,18 @@ class Heat2DVarying(System):
         i, j = ((v * (TABLE - 1)).round().long().clamp(0, TABLE - 1) for v in (x, y))
         return self.table.to(x)[i, j]
 
-    def residual(self, u, x, y, t) -> Tensor:
+    def residual(self, u: Field, x: Tensor, y: Tensor, t: Tensor) -> Tensor:
         """Return the equation over a and over the size of Lap u."""
         shape = torch.sin(math.pi * x) * torch.sin(5 * math.pi * y) * torch.sin(math.pi * t)
         return ((u.t - 200 * shape) / self.coefficient(x, y) - u.lap) / 200
 
-    def hard(self, u, x, y, t):
+    def hard(
+        self, u: Differentiable, x: Differentiable, y: Differentiable, t: Differentiable
+    ) -> Differentiable:
         """Return the ansatz."""
         return (1 - torch.exp(-5 * t)) * (16 * x * (1 - x) * y * (1 - y)) * u
 
-    def reference(self, generator: torch.Generator):
+    def reference(self, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the solution of finite differences at 1000 nodes and 20 times."""
         return _chosen(varying(self.seed), 5.0, generator)
 
@@ -106,29 +113,33 @@ class Heat2DLong(System):
         self.final_time = check_positive("problem.final_time", final_time)
         self.domain = Rectangle((0, 0), (1, 1)) * Time(0, self.final_time)
 
-    def residual(self, u, x, y, t) -> Tensor:
+    def residual(self, u: Field, x: Tensor, y: Tensor, t: Tensor) -> Tensor:
         """Return the equation over a rate of 5."""
         return u.t / 5 - u.lap / 5000 - torch.sin(u**2) * swing(x, y, t)
 
-    def hard(self, u, x, y, t):
+    def hard(
+        self, u: Differentiable, x: Differentiable, y: Differentiable, t: Differentiable
+    ) -> Differentiable:
         """Return the ansatz."""
         start = torch.sin(4 * math.pi * x) * torch.sin(3 * math.pi * y)
         mask, share = 16 * x * (1 - x) * y * (1 - y), t / (t + 0.5)
         return (1 - share) * start + share * mask * u
 
-    def reference(self, generator: torch.Generator):
+    def reference(self, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the sine series at 1000 nodes and at equal times."""
         return _chosen(long(self.final_time), self.final_time, generator)
 
 
-def swing(x, y, t):
+def swing(x: Any, y: Any, t: Any) -> Any:
     """Return the source of heat2d_long without its saturation."""
     m = np if isinstance(x, np.ndarray) else torch
     shape = m.sin(4 * math.pi * x) * m.sin(2 * math.pi * y)
     return (1 + 2 * m.sin(math.pi / 4 * t)) * shape
 
 
-def _chosen(values: np.ndarray, final_time: float, generator: torch.Generator):
+def _chosen(
+    values: np.ndarray, final_time: float, generator: torch.Generator
+) -> tuple[Tensor, dict[str, Tensor]]:
     """Return points and values at 1000 inner nodes of `(T, n, n)` values at equal times."""
     n = values.shape[1]
     where = torch.randint(n, (1000, 2), generator=generator)
@@ -183,7 +194,7 @@ def long(final_time: float, sines: int = SINES, step: float = SPLIT) -> np.ndarr
     step, found = final_time / moments / every, []
     half = np.exp(-1e-3 * np.pi**2 * (k[:, None] ** 2 + k**2) * step / 2)
 
-    def rate(u, t):
+    def rate(u: np.ndarray, t: float) -> np.ndarray:
         return np.sin(u * u) * shape * (1 + 2 * math.sin(math.pi / 4 * t))
 
     for n in range(every * moments):

@@ -9,11 +9,16 @@ derivative given on its surface,  u = exp(r^2/2 + t)
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from sciml.physics.systems import Ball, Box, On, System, Time
+
+if TYPE_CHECKING:
+    from sciml.autodiff.differentiable import Differentiable
+    from sciml.physics.systems.system_fields import Field
 
 
 class PoissonND(System):
@@ -35,11 +40,13 @@ class PoissonND(System):
         """Return the values on the surface."""
         return {"surface": On(self.domain.surface, u=self.exact)}
 
-    def residual(self, u, x1, x2, x3, x4, x5) -> Tensor:
+    def residual(
+        self, u: Field, x1: Tensor, x2: Tensor, x3: Tensor, x4: Tensor, x5: Tensor
+    ) -> Tensor:
         """Return the equation over the size of its source."""
         return u.lap * (4 / math.pi**2) / 5 + self.exact(x1, x2, x3, x4, x5) / 5
 
-    def exact(self, x1, x2, x3, x4, x5) -> Tensor:
+    def exact(self, x1: Tensor, x2: Tensor, x3: Tensor, x4: Tensor, x5: Tensor) -> Tensor:
         """Return the solution."""
         return sum(torch.sin(math.pi / 2 * x) for x in (x1, x2, x3, x4, x5))
 
@@ -63,15 +70,28 @@ class HeatND(System):
         """Return the normal derivative, which equals the solution at r = 1."""
         return {"surface": On(self.domain.surface, u_n=self.exact)}
 
-    def residual(self, u, x1, x2, x3, x4, x5, t) -> Tensor:
+    def residual(
+        self, u: Field, x1: Tensor, x2: Tensor, x3: Tensor, x4: Tensor, x5: Tensor, t: Tensor
+    ) -> Tensor:
         """Return the equation."""
         square = x1**2 + x2**2 + x3**2 + x4**2 + x5**2
         return u.t - (u.lap - square * torch.exp(square / 2 + t)) / 5
 
-    def hard(self, u, x1, x2, x3, x4, x5, t):
+    def hard(
+        self,
+        u: Differentiable,
+        x1: Differentiable,
+        x2: Differentiable,
+        x3: Differentiable,
+        x4: Differentiable,
+        x5: Differentiable,
+        t: Differentiable,
+    ) -> Differentiable:
         """Return the ansatz."""
         return self.exact(x1, x2, x3, x4, x5, 0.0 * t) + t * u
 
-    def exact(self, x1, x2, x3, x4, x5, t) -> Tensor:
+    def exact(
+        self, x1: Tensor, x2: Tensor, x3: Tensor, x4: Tensor, x5: Tensor, t: Tensor
+    ) -> Tensor:
         """Return the solution."""
         return torch.exp((x1**2 + x2**2 + x3**2 + x4**2 + x5**2) / 2 + t)

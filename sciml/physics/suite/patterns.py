@@ -20,6 +20,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -27,6 +28,10 @@ from torch import Tensor
 
 from sciml.physics.checks import check_positive
 from sciml.physics.systems import Interval, Rectangle, System, Time
+
+if TYPE_CHECKING:
+    from sciml.autodiff.differentiable import Differentiable
+    from sciml.physics.systems.system_fields import Field
 
 
 def etdrk4(
@@ -51,7 +56,7 @@ def etdrk4(
     z = step * linear[..., None] + roots
     full, half = np.exp(step * linear), np.exp(step * linear / 2)
 
-    def mean(values):
+    def mean(values: np.ndarray) -> np.ndarray:
         return step * values.mean(-1).real
 
     q = mean((np.exp(z / 2) - 1) / z)
@@ -94,15 +99,15 @@ class KuramotoSivashinsky(System):
         self.final_time = check_positive("problem.final_time", final_time)
         self.domain = Interval(0, 2 * math.pi) * Time(0, self.final_time)
 
-    def residual(self, u) -> Tensor:
+    def residual(self, u: Field) -> Tensor:
         """Return the equation over the size of its terms."""
         return (u.t + self.a * u * u.x + self.b * u.xx + self.c * u.xxxx) / 10
 
-    def hard(self, u, x, t):
+    def hard(self, u: Differentiable, x: Differentiable, t: Differentiable) -> Differentiable:
         """Return the ansatz."""
         return torch.cos(x) * (1 + torch.sin(x)) + t / self.final_time * u
 
-    def reference(self, generator: torch.Generator):
+    def reference(self, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the Fourier series at random places and 20 times each."""
         coefficients = chaos(self.final_time, self.modes, self.saved)
         places = torch.rand(20_000 // self.saved, generator=generator, dtype=torch.float64)
@@ -129,7 +134,7 @@ def chaos(final_time: float, modes: int, saved: int, refine: int = 1) -> np.ndar
     x, k = 2 * np.pi * np.arange(modes) / modes, np.arange(modes // 2 + 1)
     smooth = k < modes / 3
 
-    def nonlinear(v):
+    def nonlinear(v: np.ndarray) -> np.ndarray:
         u = np.fft.irfft(v, modes)
         return -0.5j * cls.a * k * np.fft.rfft(u * u) * smooth
 
@@ -162,7 +167,7 @@ class GrayScott(System):
         self.final_time = check_positive("problem.final_time", final_time)
         self.domain = Rectangle((-1, -1), (1, 1)) * Time(0, self.final_time)
 
-    def residual(self, u, v) -> dict[str, Tensor]:
+    def residual(self, u: Field, v: Field) -> dict[str, Tensor]:
         """Return both equations over a rate of 0.1."""
         reaction = u * v**2
         return {
@@ -170,13 +175,20 @@ class GrayScott(System):
             "v": 10 * (v.t - 5e-6 * v.lap + 0.1 * v - reaction),
         }
 
-    def hard(self, u, v, x, y, t):
+    def hard(
+        self,
+        u: Differentiable,
+        v: Differentiable,
+        x: Differentiable,
+        y: Differentiable,
+        t: Differentiable,
+    ) -> Differentiable:
         """Return the ansatz, which has left its start after about twenty units of time."""
         a, b = _bumps(x, y)
         share = t / (t + 20.0)
         return {"u": 1 - a + share * u, "v": b + share * v}
 
-    def reference(self, generator: torch.Generator):
+    def reference(self, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the Fourier series on its grid, thinned, at equal times."""
         values = pattern(self.final_time, self.modes, self.saved)
         n, s = self.modes, torch.linspace(0, self.final_time, self.saved + 1).double()[1:]
@@ -186,7 +198,7 @@ class GrayScott(System):
         return points[:, [1, 2, 0]], {"u": found[:, 0].reshape(-1), "v": found[:, 1].reshape(-1)}
 
 
-def _bumps(x, y):
+def _bumps(x: Any, y: Any) -> Any:
     exp = np.exp if isinstance(x, np.ndarray) else torch.exp
     first = exp(-80 * ((x + 0.05) ** 2 + (y + 0.02) ** 2))
     return first, exp(-80 * ((x - 0.05) ** 2 + (y - 0.02) ** 2))
@@ -208,7 +220,7 @@ def pattern(final_time: float, modes: int, saved: int, refine: int = 1) -> np.nd
     k = k + (np.pi * np.arange(modes // 2 + 1)) ** 2
     linear = np.stack([-1e-5 * k - 0.04, -5e-6 * k - 0.1])
 
-    def nonlinear(w):
+    def nonlinear(w: np.ndarray) -> np.ndarray:
         u, v = np.fft.irfft2(w, (modes, modes))
         reaction = u * v * v
         found = np.fft.rfft2(np.stack([-reaction, reaction]))

@@ -13,6 +13,7 @@ twice the present size, so a third of that is left.
 from __future__ import annotations
 
 import functools
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -22,12 +23,16 @@ from torch import Tensor
 
 from sciml.physics.systems import Ball, Box, On, System
 
+if TYPE_CHECKING:
+    from sciml.physics.systems.named_shapes import Shape
+    from sciml.physics.systems.system_fields import Field
+
 BALLS = ((0.4, 0.3, 0.6, 0.2), (0.6, 0.7, 0.6, 0.2), (0.2, 0.8, 0.7, 0.1), (0.6, 0.2, 0.3, 0.1))
 CELLS = (40, 160, 80)  # of the reference along x, y and z
 LOOKS = 6  # points along each axis of a cut cell by which its share is found
 
 
-def _domain():
+def _domain() -> Shape:
     shape = Box((0, 0, 0), (1, 1, 1), name="surface")
     for *center, radius in BALLS:
         shape = shape - Ball(center, radius, name="surface")
@@ -48,19 +53,19 @@ class Poisson3DHoles(System):
     conditions = {"surface": On(domain.surface, u_n=0)}
     reference_accuracy = 2e-3
 
-    def residual(self, u, x, y, z) -> Tensor:
+    def residual(self, u: Field, x: Tensor, y: Tensor, z: Tensor) -> Tensor:
         """Return the equation over the size of f."""
         k2 = torch.where(z < 0.5, 64.0, 100.0)
         return (k2 * u - u.lap - source(x, y, z)) / 30
 
-    def reference(self, generator: torch.Generator):
+    def reference(self, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the finite volume solution at 20 000 whole cells."""
         places, values = solution()
         chosen = torch.randperm(len(places), generator=generator)[:20_000].numpy()
         return torch.from_numpy(places[chosen]), {"u": torch.from_numpy(values[chosen])}
 
 
-def source(x, y, z):
+def source(x: Any, y: Any, z: Any) -> Any:
     """Return f; tensors or arrays."""
     m = np if isinstance(x, np.ndarray) else torch
     square = x**2 + y**2 + z**2
@@ -89,7 +94,7 @@ def solution(cells: tuple[int, int, int] = CELLS) -> tuple[np.ndarray, np.ndarra
     lines = [((np.arange(n)[:, None] + fine) / n).ravel() for n in cells]
     edges = [np.arange(1, n) / n for n in cells]
 
-    def share(x, y, z, per):
+    def share(x: np.ndarray, y: np.ndarray, z: np.ndarray, per: int) -> np.ndarray:
         """Return shares of boxes or faces, `per` points along each axis."""
         inside = _outside(x[:, None, None], y[:, None], z).astype(np.float32)
         for axis, p in enumerate(per):

@@ -15,6 +15,7 @@ reference is quadratic finite elements whose cells end where blocks do.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -25,6 +26,9 @@ from sciml.errors import InvalidArgument
 from sciml.physics.checks import check_seed
 from sciml.physics.suite.reference_elements import GradedGrid
 from sciml.physics.systems import On, Rectangle, System
+
+if TYPE_CHECKING:
+    from sciml.physics.systems.system_fields import Field
 
 BLOCKS, SIDE = 5, 4.0
 CELLS = 10  # of the reference, along a block
@@ -76,11 +80,11 @@ class Poisson2DBlocks(System):
         r, s = (p - b for p, b in zip(places, blocks, strict=True))
         return c + d * torch.sin(np.pi * r) * torch.sin(np.pi * s)
 
-    def residual(self, u, x, y) -> Tensor:
+    def residual(self, u: Field, x: Tensor, y: Tensor) -> Tensor:
         """Return Lap u + f / a over the size of f / a."""
         return (u.lap + self.source(x, y)) / self.size
 
-    def reference(self, generator: torch.Generator):
+    def reference(self, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the finite element solution at 20 000 points."""
         x = self.region.sample(20_000, generator)
         grid, values = self.solved()

@@ -19,6 +19,7 @@ the residual counts less within `NEAR` of them.
 from __future__ import annotations
 
 import functools
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -27,13 +28,17 @@ from torch import Tensor
 
 from sciml.physics.systems import Disk, On, Rectangle, System
 
+if TYPE_CHECKING:
+    from sciml.physics.systems.named_shapes import Shape
+    from sciml.physics.systems.system_fields import Field
+
 DISKS = ((0.5, 0.5, 0.2), (0.4, -0.4, 0.4), (-0.2, -0.7, 0.1), (-0.6, 0.5, 0.3))
 K, OUTSIDE, INSIDE = 8.0, 0.2, 1.0
 NEAR = 0.1  # of the corners
 REGULAR, POLES, SINES = 24, 30, 600  # terms of the series
 
 
-def _domain():
+def _domain() -> Shape:
     shape = Rectangle((-1, -1), (1, 1), name="outside")
     for x, y, radius in DISKS:
         shape = shape - Disk((x, y), radius, name="disks")
@@ -62,18 +67,18 @@ class PoissonBoltzmann2D(System):
         self.constraint = constraint
         self.hard_conditions = ("outside", "disks") if constraint == "hard" else ()
 
-    def residual(self, u, x, y) -> Tensor:
+    def residual(self, u: Field, x: Tensor, y: Tensor) -> Tensor:
         """Return the equation over the size of f, less of it at the corners."""
         square = (1 - x.abs()) ** 2 + (1 - y.abs()) ** 2
         return square / (square + NEAR**2) * (-u.lap + K**2 * u - source(x, y)) / 170
 
-    def exact(self, x, y) -> Tensor:
+    def exact(self, x: Tensor, y: Tensor) -> Tensor:
         """Return the series."""
         a, b = (c.detach().double().cpu().numpy() for c in (x, y))
         return torch.from_numpy(_known(a, b) + _basis(a, b) @ series()[0]).to(x.device)
 
 
-def source(x, y):
+def source(x: Any, y: Any) -> Any:
     """Return f; tensors, jets or arrays."""
     sin = np.sin if isinstance(x, np.ndarray) else torch.sin
     return 10 * (17 + x**2 + y**2) * sin(np.pi * x) * sin(4 * np.pi * y)
@@ -112,7 +117,7 @@ def _known(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return found
 
 
-def _ratio(a, x, sign: int):
+def _ratio(a: Any, x: Any, sign: int) -> Any:
     """Return cosh(a x) / cosh(a), or of sinh for sign = -1, without overflow."""
     total = np.exp(a * (x - 1)) + sign * np.exp(-a * (x + 1))
     return total / (1 + sign * np.exp(-2 * a))

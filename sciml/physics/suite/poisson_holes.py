@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -24,12 +25,16 @@ from torch import Tensor
 
 from sciml.physics.systems import Disk, On, Rectangle, System
 
+if TYPE_CHECKING:
+    from sciml.physics.systems.named_shapes import Shape
+    from sciml.physics.systems.system_fields import Field
+
 CENTERS = tuple(itertools.product((-0.3, 0.3), repeat=2))
 RADIUS = 0.1
 DEGREE, POLES = 80, 24  # of the series: the misfit on the boundary is 1.4e-10
 
 
-def _domain():
+def _domain() -> Shape:
     shape = Rectangle((-0.5, -0.5), (0.5, 0.5), name="outside")
     for center in CENTERS:
         shape = shape - Disk(center, RADIUS, name="holes")
@@ -61,11 +66,11 @@ class Poisson2DHoles(System):
         self.constraint = constraint
         self.hard_conditions = ("outside", "holes") if constraint == "hard" else ()
 
-    def residual(self, u) -> Tensor:
+    def residual(self, u: Field) -> Tensor:
         """Return the Laplacian."""
         return u.lap
 
-    def exact(self, x, y) -> Tensor:
+    def exact(self, x: Tensor, y: Tensor) -> Tensor:
         """Return the series."""
         z = torch.complex(x.double(), y.double()).cpu().numpy()
         return torch.from_numpy(_basis(z) @ series()[0]).to(x.device)

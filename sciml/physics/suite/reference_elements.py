@@ -109,15 +109,17 @@ class GradedGrid:
         nodes = np.stack(np.meshgrid(*points, indexing="ij"), -1).reshape(-1, 2)
         self.nodes = nodes[self.used]
 
-    def form(self, left: sp.csr_matrix, right: sp.csr_matrix, factor=1.0) -> sp.csr_matrix:
+    def form(
+        self, left: sp.csr_matrix, right: sp.csr_matrix, factor: float | np.ndarray = 1.0
+    ) -> sp.csr_matrix:
         """Return the matrix of the integral of factor times both functions."""
         return (left.T @ sp.diags(self.weight * factor) @ right).tocsr()
 
-    def stiffness(self, factor=1.0) -> sp.csr_matrix:
+    def stiffness(self, factor: float | np.ndarray = 1.0) -> sp.csr_matrix:
         """Return the matrix of the integral of factor times the product of gradients."""
         return self.form(self.dx, self.dx, factor) + self.form(self.dy, self.dy, factor)
 
-    def mass(self, factor=1.0) -> sp.csr_matrix:
+    def mass(self, factor: float | np.ndarray = 1.0) -> sp.csr_matrix:
         """Return the matrix of the integral of factor times the product of values."""
         return self.form(self.value, self.value, factor)
 

@@ -7,12 +7,17 @@ alone the network has to be small where time is late, and training stops far awa
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from sciml.errors import InvalidArgument
 from sciml.physics.systems import Interval, On, Rectangle, System, Time
+
+if TYPE_CHECKING:
+    from sciml.autodiff.differentiable import Differentiable
+    from sciml.physics.systems.system_fields import Field
 
 TAU = 0.15  # of the mask of wave1d
 
@@ -31,16 +36,16 @@ class Wave1D(System):
 
     domain = Interval(0, 1) * Time(0, 1)
 
-    def residual(self, u) -> Tensor:
+    def residual(self, u: Field) -> Tensor:
         """Return u_tt - 4 u_xx, over the size of u_tt."""
         return (u.tt - 4 * u.xx) / (4 * math.pi**2)
 
-    def hard(self, u, x, t):
+    def hard(self, u: Differentiable, x: Differentiable, t: Differentiable) -> Differentiable:
         """Return the ansatz."""
         start = torch.sin(math.pi * x) + 0.5 * torch.sin(4 * math.pi * x)
         return start + t**2 / (t**2 + TAU**2) * (4 * x * (1 - x)) * u
 
-    def exact(self, x, t) -> Tensor:
+    def exact(self, x: Tensor, t: Tensor) -> Tensor:
         """Return the solution."""
         first = torch.sin(math.pi * x) * torch.cos(2 * math.pi * t)
         return first + 0.5 * torch.sin(4 * math.pi * x) * torch.cos(8 * math.pi * t)
@@ -62,16 +67,18 @@ class Heat2DMultiscale(System):
 
     domain = Rectangle((0, 0), (1, 1)) * Time(0, 5)
 
-    def residual(self, u) -> Tensor:
+    def residual(self, u: Field) -> Tensor:
         """Return zero for the solution."""
         return u.t - u.xx / (500 * math.pi) ** 2 - u.yy / math.pi**2
 
-    def hard(self, u, x, y, t):
+    def hard(
+        self, u: Differentiable, x: Differentiable, y: Differentiable, t: Differentiable
+    ) -> Differentiable:
         """Return the ansatz."""
         start = torch.sin(20 * math.pi * x) * torch.sin(math.pi * y)
         return start + (1 - torch.exp(-t)) * (16 * x * (1 - x) * y * (1 - y)) * u
 
-    def exact(self, x, y, t) -> Tensor:
+    def exact(self, x: Tensor, y: Tensor, t: Tensor) -> Tensor:
         """Return the solution."""
         start = torch.sin(20 * math.pi * x) * torch.sin(math.pi * y)
         return start * torch.exp(-((20 / 500) ** 2 + 1) * t)
@@ -101,15 +108,15 @@ class Helmholtz2D(System):
         self.a1, self.a2 = a1, a2
         self.factor = 1 - (a1**2 + a2**2) * math.pi**2
 
-    def residual(self, u, x, y) -> Tensor:
+    def residual(self, u: Field, x: Tensor, y: Tensor) -> Tensor:
         """Return Lap u + u - f, over the size of f."""
         return (u.lap + u) / self.factor - self.exact(x, y)
 
-    def hard(self, u, x, y):
+    def hard(self, u: Differentiable, x: Differentiable, y: Differentiable) -> Differentiable:
         """Return the ansatz."""
         return (1 - x**2) * (1 - y**2) * u
 
-    def exact(self, x, y) -> Tensor:
+    def exact(self, x: Tensor, y: Tensor) -> Tensor:
         """Return the solution."""
         return torch.sin(self.a1 * math.pi * x) * torch.sin(self.a2 * math.pi * y)
 
@@ -150,7 +157,7 @@ class Kovasznay(System):
         sides = On(self.domain.boundary, u=u, v=v)
         return {"sides": sides, "outflow": On(self.domain.right, p=p)}
 
-    def residual(self, u, v, p) -> dict[str, Tensor]:
+    def residual(self, u: Field, v: Field, p: Field) -> dict[str, Tensor]:
         """Return momentum and mass."""
         return {
             "x-momentum": u * u.x + v * u.y + p.x - self.nu * u.lap,
@@ -158,7 +165,7 @@ class Kovasznay(System):
             "continuity": u.x + v.y,
         }
 
-    def exact(self, x, y) -> dict[str, Tensor]:
+    def exact(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
         """Return the solution."""
         e, phase = torch.exp(self.decay * x), 2 * math.pi * y
         return {

@@ -14,6 +14,7 @@ the step has nu u_x = p and v_x = 0 there, the natural ones of the equations as 
 from __future__ import annotations
 
 import functools
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -23,11 +24,15 @@ from sciml.physics.checks import check_positive
 from sciml.physics.suite.reference_elements import GradedGrid, flow, graded
 from sciml.physics.systems import On, Rectangle, System
 
+if TYPE_CHECKING:
+    from sciml.autodiff.differentiable import Differentiable
+    from sciml.physics.systems.system_fields import Field
+
 NEAR = 0.05  # of the corners of the lid
 CELLS = 20  # of the references, per unit
 
 
-def momentum_and_mass(u, v, p, nu: float) -> dict[str, Tensor]:
+def momentum_and_mass(u: Field, v: Field, p: Field, nu: float) -> dict[str, Tensor]:
     """Return the stationary Navier-Stokes equations."""
     return {
         "x-momentum": u * u.x + v * u.y + p.x - nu * u.lap,
@@ -57,7 +62,7 @@ class Cavity(System):
     def __init__(self, *, reynolds: float = 100.0) -> None:
         self.nu = 1 / check_positive("problem.reynolds", reynolds)
 
-    def residual(self, u, v, p, x, y) -> dict[str, Tensor]:
+    def residual(self, u: Field, v: Field, p: Field, x: Tensor, y: Tensor) -> dict[str, Tensor]:
         """Return the equations, less of them at the corners of the lid."""
         share = 1.0
         for corner in (0.0, 1.0):
@@ -66,12 +71,19 @@ class Cavity(System):
         found = momentum_and_mass(u, v, p, self.nu)
         return {name: share * value for name, value in found.items()}
 
-    def hard(self, u, v, p, x, y):
+    def hard(
+        self,
+        u: Differentiable,
+        v: Differentiable,
+        p: Differentiable,
+        x: Differentiable,
+        y: Differentiable,
+    ) -> Differentiable:
         """Return velocities as they are on the walls."""
         mask = 16 * x * (1 - x) * y * (1 - y)
         return {"u": 4 * x * (1 - x) * y**2 + mask * u, "v": mask * v}
 
-    def reference(self, generator: torch.Generator):
+    def reference(self, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the finite element solution at 20 000 points away from the lid's corners."""
         x = self.region.sample(20_000, generator)
         away = torch.ones(len(x), dtype=torch.bool)
@@ -108,21 +120,28 @@ class StepFlow(System):
             "outflow": On(self.domain.right, lambda u, v, p: {"u": nu * u.x - p, "v": nu * v.x}),
         }
 
-    def residual(self, u, v, p, x, y) -> dict[str, Tensor]:
+    def residual(self, u: Field, v: Field, p: Field, x: Tensor, y: Tensor) -> dict[str, Tensor]:
         """Return the equations, less of them at the corner, where the pressure is unbounded."""
         square = (x - 2) ** 2 + (y - 1) ** 2
         share = square / (square + NEAR**2)
         found = momentum_and_mass(u, v, p, self.nu)
         return {name: share * value for name, value in found.items()}
 
-    def hard(self, u, v, p, x, y):
+    def hard(
+        self,
+        u: Differentiable,
+        v: Differentiable,
+        p: Differentiable,
+        x: Differentiable,
+        y: Differentiable,
+    ) -> Differentiable:
         """Return velocities that vanish on walls and step, by an R-function of its two sides."""
         a, b = x - 2, 1 - y
         step = a + b + torch.sqrt(a**2 + b**2)
         mask = y * (2 - y) * step / (1 + step)
         return {"u": 4 * mask * u, "v": 4 * mask * v}
 
-    def reference(self, generator: torch.Generator):
+    def reference(self, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the finite element solution at 20 000 points."""
         x = self.region.sample(20_000, generator)
         return x, _read(step(self.nu), x)
@@ -168,7 +187,7 @@ def step(
     x = graded((0, 2, 2 * cells, 1 / 10), (2, 4, 2 * cells, 10))
     y = graded((0, 1, cells + cells // 2, 1 / 6), (1, 2, cells, 6))
 
-    def keep(a, b):
+    def keep(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         return (a > 2) | (b < 1)
 
     velocity, pressure = GradedGrid(x, y, keep), GradedGrid(x, y, keep, order=1)

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import functools
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -25,6 +26,10 @@ from torch import Tensor
 
 from sciml.physics.checks import check_positive, check_seed
 from sciml.physics.systems import On, Rectangle, System, Time
+
+if TYPE_CHECKING:
+    from sciml.autodiff.differentiable import Differentiable
+    from sciml.physics.systems.system_fields import Field
 
 TABLE, CELLS = 256, 256  # points of the medium along each axis; cells of the reference
 MOMENTS = 20
@@ -73,16 +78,18 @@ class Wave2DVarying(System):
         low = (1 - s) * table[i, j] + s * table[i, j + 1]
         return (1 - r) * low + r * ((1 - s) * table[i + 1, j] + s * table[i + 1, j + 1])
 
-    def residual(self, u, x, y) -> Tensor:
+    def residual(self, u: Field, x: Tensor, y: Tensor) -> Tensor:
         """Return the equation over the size of Lap u at the start."""
         return (u.lap - u.tt / self.medium(x, y)) / 10
 
-    def hard(self, u, x, y, t):
+    def hard(
+        self, u: Differentiable, x: Differentiable, y: Differentiable, t: Differentiable
+    ) -> Differentiable:
         """Return the ansatz."""
         start = torch.exp(-((x + 0.5) ** 2 + y**2) * (1 / 0.18))
         return start + t**2 / (t**2 + TAU**2) * u
 
-    def reference(self, generator: torch.Generator):
+    def reference(self, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the solution of differences at 1000 nodes and 20 times."""
         values = varying(self.seed)
         n = values.shape[1]
@@ -145,16 +152,18 @@ class Wave2DLong(System):
         self.final_time = check_positive("problem.final_time", final_time)
         self.domain = Rectangle((0, 0), (1, 1)) * Time(0, self.final_time)
 
-    def residual(self, u) -> Tensor:
+    def residual(self, u: Field) -> Tensor:
         """Return the equation over the size of u_tt."""
         return (u.tt - u.xx - 2 * u.yy) / (17 * math.pi**2)
 
-    def hard(self, u, x, y, t):
+    def hard(
+        self, u: Differentiable, x: Differentiable, y: Differentiable, t: Differentiable
+    ) -> Differentiable:
         """Return the ansatz."""
         start = self.exact(x, y, 0.0 * t)
         return start + t**2 / (t**2 + TAU**2) * (16 * x * (1 - x) * y * (1 - y)) * u
 
-    def exact(self, x, y, t) -> Tensor:
+    def exact(self, x: Tensor, y: Tensor, t: Tensor) -> Tensor:
         """Return the solution."""
         sin, cos = torch.sin, torch.cos
         first = sin(math.pi * x) * sin(math.pi * y) * cos(math.sqrt(3) * math.pi * t)

@@ -227,7 +227,9 @@ class On(Condition):
             return PointSet(torch.cat(found))
         return PointSet(*system.region.sample_part(system.pieces(self), n, generator))
 
-    def residuals(self, system, name, p, known) -> dict[str, Tensor]:
+    def residuals(
+        self, system: System, name: str, p: PointSet, known: Mapping[str, Any]
+    ) -> dict[str, Tensor]:
         """Return what is prescribed and what the operator says."""
         found = super().residuals(system, name, p, known)
         if self.operator is not None:
@@ -253,7 +255,9 @@ class Initial(On):
         ('residual', 'start.u', 'start.u_t', 'ends')
     """
 
-    def __init__(self, *, weight: float | None = None, points: int | None = None, **values) -> None:
+    def __init__(
+        self, *, weight: float | None = None, points: int | None = None, **values: Any
+    ) -> None:
         super().__init__(part("initial"), weight=weight, points=points, **values)
 
 

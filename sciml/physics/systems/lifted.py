@@ -18,10 +18,11 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from sciml.autodiff.multi_indices import lattice_of
 from sciml.autodiff.multijet import variables
@@ -32,12 +33,14 @@ from sciml.physics.systems.named_arguments import call
 from sciml.physics.systems.named_shapes import Cut
 
 if TYPE_CHECKING:
+    from sciml.autodiff.differentiable import Differentiable
+    from sciml.autodiff.multijet import MultiJet
     from sciml.physics.systems.system import System
 
 LOOK, NEAR = 2000, 1e-9
 
 
-def meet(*distances):
+def meet(*distances: Any) -> Any:
     """Return `1 / sum_i 1/phi_i`, without poles where some are zero; tensors or jets."""
     if len(distances) == 1:
         return distances[0]
@@ -45,12 +48,12 @@ def meet(*distances):
     return _product(distances) / (_sum(rest) + _tiny(distances[0]))
 
 
-def _tiny(like) -> float:
+def _tiny(like: Differentiable) -> float:
     """Return what keeps 0 / 0 from corners, where two distances vanish; elsewhere it is lost."""
     return torch.finfo(like.dtype).tiny
 
 
-def _product(factors):
+def _product(factors: Sequence[Any]) -> Any:
     return functools.reduce(operator.mul, factors)
 
 
@@ -78,7 +81,7 @@ def distance(piece: Piece, space: Mapping[str, Any], inside: bool = True) -> Any
     raise InvalidArgument(f"a {type(piece).__name__} in a hard condition", "sides and spheres")
 
 
-def _sum(parts):
+def _sum(parts: Sequence[Any]) -> Any:
     return functools.reduce(operator.add, parts)
 
 
@@ -162,10 +165,12 @@ class Lifted:
         return bool(((x - primitive.center).norm(dim=1) < primitive.radius).all())
 
     @functools.cached_property
-    def _inside(self):
+    def _inside(self) -> Tensor:
         return self.system.region.sample(LOOK, torch.Generator().manual_seed(0))
 
-    def _mask(self, named: Mapping[str, On], phi: Mapping[str, Any], known: Mapping[str, Any]):
+    def _mask(
+        self, named: Mapping[str, On], phi: Mapping[str, Any], known: Mapping[str, Any]
+    ) -> Any:
         pieces = [p for on in named.values() for p in self._pieces(on)]
         boundary = [phi[n] for n, on in named.items() if not isinstance(on, Initial)]
         start = [phi[n] for n, on in named.items() if isinstance(on, Initial)]
@@ -209,7 +214,7 @@ class Lifted:
         lifts = self({**known, **outputs})
         ones = self({**known, **{name: zero + 1.0 for name in outputs}})
 
-        def largest(jet) -> float:
+        def largest(jet: MultiJet) -> float:
             return float(sum(jet.derivative(a) for a in second).abs().max())
 
         for name, lift in lifts.items():

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -156,7 +157,7 @@ class Shape(HasParts):
         """Return what lies in both."""
         return _combined(self, other, "intersection")
 
-    def __mul__(self, other) -> object:
+    def __mul__(self, other: Any) -> object:
         """Return the product with a time interval or a range of a parameter."""
         from sciml.physics.systems.region import Region
 

@@ -112,7 +112,9 @@ class Observed(Condition):
             ]
         return p.to(generator.device)
 
-    def residuals(self, system, name, p, known) -> dict[str, Tensor]:
+    def residuals(
+        self, system: System, name: str, p: PointSet, known: Mapping[str, Any]
+    ) -> dict[str, Tensor]:
         """Return misfits in units of the noise."""
         found = {}
         for key, value in p.data.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -64,7 +65,9 @@ class Same(Condition):
         low[:, at], high[:, at] = region.low[at], region.high[at]
         return PointSet(torch.cat([low, high]))
 
-    def residuals(self, system, name, p, known) -> dict[str, Tensor]:
+    def residuals(
+        self, system: System, name: str, p: PointSet, known: Mapping[str, Any]
+    ) -> dict[str, Tensor]:
         """Return differences `(N / 2,)`."""
         found = {}
         for output, order in self.orders.items():

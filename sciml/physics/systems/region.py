@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -56,7 +57,7 @@ class Range:
         if not self.name.isidentifier() or "_" in self.name:
             raise InvalidArgument(f"a variable called {self.name!r}", "letters and digits")
 
-    def __mul__(self, other) -> Region:
+    def __mul__(self, other: Any) -> Region:
         """Return the product with a further range."""
         return Region.of(self) * other
 
@@ -121,7 +122,7 @@ class Region(HasParts):
             "Write for instance Interval(-1, 1) * Time(0, 1)",
         )
 
-    def __mul__(self, other) -> Region:
+    def __mul__(self, other: Any) -> Region:
         """Return the product with a further factor."""
         other = Region.of(other)
         for name in ("shape", "time"):

@@ -26,6 +26,7 @@ from sciml.physics.systems.named_arguments import known_values
 
 if TYPE_CHECKING:
     from sciml.physics.systems.conditions import PointSet
+    from sciml.physics.systems.integrals import Reader
     from sciml.physics.systems.system import System
 
 
@@ -95,7 +96,9 @@ def fields(
     return known_values(system, p, read, lambda n, q: _inside(system, n, q, evaluate), lap)
 
 
-def _inside(system: System, name: str, nodes: PointSet, evaluate: Callable[..., MultiJet]):
+def _inside(
+    system: System, name: str, nodes: PointSet, evaluate: Callable[..., MultiJet]
+) -> Reader:
     """Return the outputs at the nodes of an integral, where nothing is sampled."""
     jet = evaluate(nodes, system.inner_needs[name])
     return lambda output: lambda i: jet.entry(i, system.outputs.index(output))

@@ -18,10 +18,10 @@ computes these and no others, and mistakes are found before training.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -44,6 +44,9 @@ from sciml.physics.systems.system_reading import (
     read_system,
 )
 from sciml.physics.systems.unknowns import TrainedConstant, unknowns_of
+
+# one, several, or by name
+Residuals: TypeAlias = Field | Tensor | Sequence[Field | Tensor] | Mapping[str, Field | Tensor]
 
 
 class System:
@@ -90,7 +93,7 @@ class System:
     reference_accuracy: float = 1e-12
 
     # --- what a subclass says ---------------------------------------------------------------
-    def residual(self, *fields: Field) -> Tensor | Mapping[str, Tensor]:
+    def residual(self, *fields: Any, **values: Any) -> Residuals:
         """Return the residuals `(N,)`, zero for the solution: one, a tuple, or by name."""
         raise InvalidArgument(
             f"{type(self).__name__} does not define residual()",

@@ -12,7 +12,7 @@ constants as numbers in a tensor.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -20,10 +20,6 @@ from torch import Tensor
 
 from sciml.autodiff.multi_indices import MultiIndex
 from sciml.errors import InvalidArgument
-
-UNARY = ("neg", "abs", "pos")
-BINARY = ("add", "sub", "mul", "truediv", "pow", "lt", "le", "gt", "ge")
-REFLECTED = ("add", "sub", "mul", "truediv", "pow")
 
 
 class DerivativeNames:
@@ -54,6 +50,16 @@ class DerivativeNames:
     def unit(self, variable: str, times: int = 1) -> MultiIndex:
         """Return the multi-index of a derivative in one variable."""
         return tuple(times if v == variable else 0 for v in self.variables)
+
+
+def _unary(name: str) -> Callable[[Field], Tensor]:
+    method = getattr(Tensor, name)
+    return lambda self: method(self.value)
+
+
+def _binary(name: str) -> Callable[[Field, Any], Tensor]:
+    method = getattr(Tensor, name)
+    return lambda self, other: method(self.value, values(other))
 
 
 class Field:
@@ -161,12 +167,36 @@ class Field:
             )
         raise AttributeError(name)
 
+    __neg__ = _unary("__neg__")
+    __abs__ = _unary("__abs__")
+    __pos__ = _unary("__pos__")
+    __add__ = _binary("__add__")
+    __sub__ = _binary("__sub__")
+    __mul__ = _binary("__mul__")
+    __truediv__ = _binary("__truediv__")
+    __pow__ = _binary("__pow__")
+    __radd__ = _binary("__radd__")
+    __rsub__ = _binary("__rsub__")
+    __rmul__ = _binary("__rmul__")
+    __rtruediv__ = _binary("__rtruediv__")
+    __rpow__ = _binary("__rpow__")
+    __lt__ = _binary("__lt__")
+    __le__ = _binary("__le__")
+    __gt__ = _binary("__gt__")
+    __ge__ = _binary("__ge__")
+
     def __getitem__(self, index: Any) -> Tensor:
         """Return a selection of the values."""
         return self.value[index]
 
     @classmethod
-    def __torch_function__(cls, function, types, args=(), kwargs=None):
+    def __torch_function__(
+        cls,
+        function: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
         """Call a torch function with the values."""
         return function(*map(values, args), **{k: values(v) for k, v in (kwargs or {}).items()})
 
@@ -185,15 +215,6 @@ def values(part: Any) -> Any:
     if isinstance(part, Field):
         return part.value
     return type(part)(map(values, part)) if isinstance(part, list | tuple) else part
-
-
-def _operator(name: str) -> Callable:
-    method = getattr(Tensor, f"__{name}__")
-    return lambda self, *others: method(self.value, *map(values, others))
-
-
-for _name in (*UNARY, *BINARY, *(f"r{name}" for name in REFLECTED)):
-    setattr(Field, f"__{_name}__", _operator(_name))
 
 
 def rows(title: str, value: Any, x: Tensor) -> Tensor:

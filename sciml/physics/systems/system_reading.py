@@ -65,7 +65,7 @@ def read_system(system: System) -> Reading:
         p = system.sample_of(name, COUNT, generator)
         seen = touched[name] = set()
 
-        def read(k: str, p: PointSet = p, seen: set = seen):
+        def read(k: str, p: PointSet = p, seen: set = seen) -> Callable[[MultiIndex], Tensor]:
             return _stand_in(k, len(p), seen, generator)
 
         def read_at(integral: str, nodes: PointSet, seen: set = seen) -> Reader:
@@ -119,7 +119,7 @@ def read_laplacians(system: System) -> Mapping[str, tuple[frozenset[MultiIndex],
         seen: set[tuple[str, MultiIndex]] = set()
         laps: list[str] = []
 
-        def read(k: str, p: PointSet = p, seen: set = seen):
+        def read(k: str, p: PointSet = p, seen: set = seen) -> Callable[[MultiIndex], Tensor]:
             return _stand_in(k, len(p), seen, generator)
 
         def lap(k: str, p: PointSet = p, laps: list = laps) -> Callable[[], Tensor]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
 import torch
 from torch import Tensor, nn
@@ -101,7 +101,13 @@ class Unknown:
         """Learn the name of the attribute."""
         self.name = name
 
-    def __get__(self, system: object, owner: type) -> Unknown | Tensor:
+    @overload
+    def __get__(self, system: None, owner: type) -> Unknown: ...
+
+    @overload
+    def __get__(self, system: System, owner: type) -> Tensor: ...
+
+    def __get__(self, system: System | None, owner: type) -> Unknown | Tensor:
         """Return the present value in a system."""
         return self if system is None else system.unknowns[self.name]()
 

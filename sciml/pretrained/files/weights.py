@@ -7,8 +7,9 @@ their names are listed in `model.json`.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import safetensors.torch
 import torch
@@ -49,7 +50,13 @@ class Bounded(TorchFunctionMode):
         super().__init__()
         self.most, self.said, self.made, self.count = most, said, 0, 0
 
-    def __torch_function__(self, func, types, args=(), kwargs=None):
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
         """Call `func`, after counting what it would make."""
         kwargs = kwargs or {}
         if func in FACTORIES:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -75,7 +75,7 @@ class PretrainedOperator(nn.Module):
 
     @takes(chunk=maybe(whole), correct=whole, seed=whole)
     def predict(
-        self, *values, chunk: int | None = None, correct: int = 0, seed: int = 0, **inputs
+        self, *values: Any, chunk: int | None = None, correct: int = 0, seed: int = 0, **inputs: Any
     ) -> dict[str, Tensor]:
         """Return the outputs in physical units.
 
@@ -130,7 +130,7 @@ class PretrainedOperator(nn.Module):
         return {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
 
     @takes(steps=whole)
-    def rollout(self, steps: int, *values, **inputs) -> dict[str, Tensor]:
+    def rollout(self, steps: int, *values: Any, **inputs: Any) -> dict[str, Tensor]:
         """Return the next states of a trajectory, each predicted from those before.
 
         Args:
@@ -169,7 +169,7 @@ class PretrainedOperator(nn.Module):
         check_finite(found)
         return {key: value.to(device) for key, value in found.items()}
 
-    def export(self, *values, **inputs) -> torch.export.ExportedProgram:
+    def export(self, *values: Any, **inputs: Any) -> torch.export.ExportedProgram:
         """Return the operator as a program of torch alone; see `exported`.
 
         Args:

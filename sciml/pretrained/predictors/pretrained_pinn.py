@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -134,7 +135,7 @@ class PretrainedPINN(nn.Module):
             (slope,) = torch.autograd.grad(value.sum(), x, create_graph=asked)
             return {"value": value if asked else value.detach(), "gradient": slope}
 
-    def _check_points(self, x, t) -> tuple[Tensor, Tensor | None]:
+    def _check_points(self, x: Any, t: Any) -> tuple[Tensor, Tensor | None]:
         x = real_tensor("x", x)
         if x.ndim != 2 or x.shape[1] != self.dim or not len(x):
             raise InvalidArgument(
