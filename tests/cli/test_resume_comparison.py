@@ -7,12 +7,11 @@ import pytest
 import torch
 
 from sciml.cli.memory import beyond_memory
+from sciml.cli.records.read_checkpoint import Checkpoint, remarks
 from sciml.cli.records.resume import (
-    Checkpoint,
     continues,
     fits,
     flat,
-    remarks,
     same,
     same_training,
     take_over,
