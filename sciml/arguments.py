@@ -26,7 +26,11 @@ from sciml.errors import InvalidArgument, InvalidType, did_you_mean
 WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
 # Groups of the command line whose keys are the arguments of a room's classes.
-PREFIXES = {"networks": "network.", "data": "data."}
+PREFIXES = {
+    "sciml.networks.": "network.",
+    "sciml.data.": "data.",
+    "sciml.optim.schedules": "schedule.",
+}
 
 Kind = Callable[[Any], str]  # what was expected, empty for what is of the kind
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -58,7 +62,8 @@ def checked_function(function: Function, kinds: Mapping[str, Kind], prefix: str)
                 options = getattr(kinds[name], "options", ())
                 if isinstance(value, str) and options:
                     close = did_you_mean(value, map(str, options)).partition("Available")[0]
-                    raise InvalidArgument(f"{prefix}{name}={value!r:.60}", wanted, close.strip())
+                    said = value if prefix else repr(value)  # as it would be typed
+                    raise InvalidArgument(f"{prefix}{name}={said:.60}", wanted, close.strip())
                 if isinstance(value, float) and value != value:
                     raise InvalidArgument(f"{prefix}{name}=nan", wanted)
                 raise InvalidType(f"{prefix}{name} is {shown(value)}", wanted)
@@ -126,7 +131,7 @@ def real(value: Any) -> str:
 
 def numbers(value: Any) -> str:
     """Accept a number or a tensor of real ones."""
-    plain = isinstance(value, Real) and not isinstance(value, bool) and value == value
+    plain = isinstance(value, Real) and not isinstance(value, bool)
     return "" if plain or not tensor(value) else "a number, or a tensor of real ones"
 
 

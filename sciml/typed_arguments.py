@@ -49,8 +49,8 @@ def typed(target: Any) -> Any:
     given = {p.name: str(p.annotation) for p in inspect.signature(function).parameters.values()}
     known = vars(sys.modules[target.__module__])  # a dataclass's own __init__ has no names
     kinds = {name: kind for name, text in given.items() if (kind := _written(text, known))}
-    room = target.__module__.removeprefix("sciml.").partition(".")[0]
-    checked = checked_function(function, kinds, PREFIXES.get(room, ""))
+    key = next((k for place, k in PREFIXES.items() if target.__module__.startswith(place)), "")
+    checked = checked_function(function, kinds, key)
     if not isinstance(target, type):
         return checked
     target.__init__ = checked

@@ -116,6 +116,18 @@ def test_laws_of_problems(family):
         only_ours(label, call)
 
 
+def test_terms_of_a_loss():
+    good = {"name": "a", "residual": torch.ones(2), "weight": 1.0, "count": 2, "idle": False}
+    for label, call in spoilt(optim.LossTerm, good):
+        only_ours(label, call)
+    for name in ("name", "weight", "count", "idle"):
+        with pytest.raises(InvalidType, match=f"LossTerm.{name}"):
+            optim.LossTerm(**{**good, name: [["a"]]})
+    given = {"evaluate": lambda: [optim.LossTerm(**good)], "seed": 0, "step": 0}
+    for label, call in spoilt(optim.Objective, given):
+        only_ours(label, call)
+
+
 def test_gradients_of_walks():
     given = {
         "engine": walks.WalkOnSpheres(walks=4),

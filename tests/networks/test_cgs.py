@@ -441,7 +441,7 @@ def test_wrong_settings_are_refused():
             network(**wrong)
     with pytest.raises(InvalidArgument, match="linear"):
         network(linear="lu")(**inputs())
-    with pytest.raises(InvalidArgument, match="network.direction='both'. Expected 'in', 'out'"):
+    with pytest.raises(InvalidArgument, match="network.direction=both. Expected 'in', 'out'"):
         network(direction="both")(**inputs())
 
 

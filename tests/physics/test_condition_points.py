@@ -8,6 +8,7 @@ import torch
 from sciml.errors import InvalidArgument
 from sciml.physics.geometry.domain import accepted
 from sciml.physics.systems import Initial, Interval, On, Rectangle, Same, System, Time
+from sciml.physics.systems.named_arguments import known_values
 
 PI = math.pi
 
@@ -46,7 +47,7 @@ def fields(system, p, function):
 
         return derivative
 
-    return system.known(p, read)
+    return known_values(system, p, read)
 
 
 def test_pairs_are_opposite_points_and_differ_by_what_the_function_does():

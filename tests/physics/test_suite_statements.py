@@ -26,6 +26,7 @@ from sciml.physics.suite import (
 )
 from sciml.physics.suite.reference_elements import GradedGrid
 from sciml.physics.systems import System
+from sciml.physics.systems.named_arguments import call, known_values
 
 PI = math.pi
 
@@ -85,7 +86,7 @@ def stated(system: System):
 
         return derivative
 
-    found = system.equations(p, system.known(p, read))
+    found = system.equations(p, known_values(system, p, read))
     return found, {k: Plain(v, at) for k, v in values.items()}, at
 
 
@@ -219,7 +220,7 @@ def ansatz(system: System, x: torch.Tensor, seed: int = 0) -> dict[str, torch.Te
     known = dict(zip(system.region.variables, x.unbind(1), strict=True))
     for name in system.outputs:
         known[name] = torch.randn(len(x), generator=generator(seed), dtype=torch.float64)
-    made = system.ask("hard", system.hard, known)
+    made = call("hard", system.hard, known)
     return made if isinstance(made, dict) else {system.outputs[0]: made}
 
 

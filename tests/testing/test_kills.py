@@ -54,7 +54,7 @@ def test_what_tells_the_time_is_not_compared(tmp_path):
     names = ("train/samples_per_s", "train/walk_share", "curvature/share")
     names += ("data/share_of_time_reading", "train/grad_norm")
     (tmp_path / "metrics.csv").write_text(",".join(("step", *names)) + "\n0,1,2,3,4,5\n")
-    assert kills.rows(tmp_path) == [{"step": "0", "train/grad_norm": "5"}]
+    assert finished_runs.rows(tmp_path) == [{"step": "0", "train/grad_norm": "5"}]
 
 
 def test_moments_are_spread_over_the_whole_run():

@@ -171,7 +171,7 @@ def remarks(path: Path, content: Mapping[str, Any]) -> list[str]:
             f"{path} holds no random streams: dropout and whatever else draws from them goes on "
             "with other numbers than an uninterrupted run would have"
         )
-    folder, steps = path.absolute().parent, content["global_step"]
+    folder, steps = path.absolute().parent, content.get("global_step", 0)
     if folder.name == "checkpoints" and steps and not (folder.parent / "metrics.csv").exists():
         found.append(f"{folder.parent} has no metrics.csv: no rows of the first {steps} steps")
     return found

@@ -18,6 +18,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from sciml.arguments import function, maybe, takes, whole
 from sciml.autodiff.streams import Streams
 from sciml.optim.curvature.capture import Capture
 from sciml.optim.curvature.terms import LossTerm, total_loss
@@ -60,6 +61,7 @@ class Objective:
         evaluations: How often `evaluate` has been called.
     """
 
+    @takes(evaluate=function, seed=whole, step=whole, batched=maybe(function))
     def __init__(
         self,
         evaluate: Callable[[], Sequence[LossTerm]],

@@ -19,8 +19,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sciml.errors import InvalidArgument
+from sciml.arguments import either, flag, real, shown, tensor, text, whole
+from sciml.errors import InvalidArgument, InvalidType
 from sciml.shapes import check_tensor
+
+KINDS = {"name": text, "weight": either(real, tensor), "count": whole, "idle": flag}
 
 
 @dataclass
@@ -54,9 +57,13 @@ class LossTerm:
         """Check that the parts fit.
 
         Raises:
+            InvalidType: For a name, weight or count that is none.
             InvalidArgument: For an unknown kind, a weight per sample, logits without targets,
                 residuals that are no tensor with one row per sample, or more rows than samples.
         """
+        for field, kind in KINDS.items():
+            if wanted := kind(getattr(self, field)):
+                raise InvalidType(f"LossTerm.{field} is {shown(getattr(self, field))}", wanted)
         title = f"the residual of the loss term '{self.name}'"
         check_tensor(title, self.residual, "a tensor (n,) or (n, m), one row per sample", "is")
         if not self.residual.dim():

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sciml.arguments import maybe, numbers, shown
+from sciml.arguments import either, maybe, real, shown, tensor
 from sciml.errors import InvalidArgument, InvalidType
 from sciml.shapes import check_call, check_returned, no_outer_products
 
 # f(x, i): x (d, N) coordinates first, i (N,) the domain of each column; returns (N,).
 ScalarField = Callable[[Tensor, Tensor], Tensor]
+
+CONSTANT = maybe(either(real, tensor))  # what stands where a field may be a constant
 
 
 class CheckedField:
@@ -76,7 +78,7 @@ def check_fields(problem: object, *names: str, constant: Sequence[str] = ()) -> 
         if callable(field):
             if not isinstance(field, CheckedField):
                 object.__setattr__(problem, name, CheckedField(title, field))
-        elif name in constant and (wanted := maybe(numbers)(field)):
+        elif name in constant and (wanted := CONSTANT(field)):
             raise InvalidType(f"{title} is {shown(field)}", f"a function of points, {wanted}")
         elif name in names and (field is not None or name == "boundary"):
             raise InvalidType(
@@ -124,5 +126,5 @@ class Dirichlet:
             )
         fields = ("boundary", "source", "diffusion", "reduced")
         check_fields(self, *fields, constant=("screening",))
-        if wanted := maybe(numbers)(self.bound):
+        if wanted := CONSTANT(self.bound):
             raise InvalidType(f"Dirichlet.bound is {shown(self.bound)}", wanted)
