@@ -6,11 +6,10 @@ With the scaled residuals r and their Jacobian J (`loss = |r|^2 / 2`) the Gauss-
 
 The first has as many unknowns as parameters, the second as many as residuals; the smaller one is
 solved, in float64, by Cholesky factorisation. On a nonlinear problem a small lambda asks for steps
-far beyond where the linearised residuals are true, and a search along them finds lengths of 1e-6
-for ever. So lambda follows the gain ratio, the fall of the loss that a step found over the one
-promised, `|r|^2 / 2 - |r + J delta|^2 / 2`, as in the method of Levenberg and Marquardt
-(`step_size.levenberg_marquardt`): it rises where next to nothing of the promise came true, and
-falls back to `damping` as soon as steps are worth taking.
+far beyond where the linearised residuals are true, and a search along them finds lengths of 1e-6.
+So lambda follows the gain ratio, the fall of the loss that a step found over the one promised,
+`|r|^2 / 2 - |r + J delta|^2 / 2`, as in `step_size.levenberg_marquardt`: it rises where next to
+nothing of the promise came true, and falls back to `damping` once steps are worth taking.
 
 References: ENGD, Mueller and Zeinhofer 2023, arXiv 2302.13163; kernel form (ENGD-W), Guzman-Cordero
 et al. 2025, arXiv 2505.12149; Marquardt 1963. Departures: a step that is too long is shortened by
