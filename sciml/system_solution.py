@@ -39,7 +39,10 @@ class SystemSolution:
     """
 
     def __init__(
-        self, module: PINN, network: dict | None = None, history: Sequence[dict] = ()
+        self,
+        module: PINN,
+        network: dict[str, Any] | None = None,
+        history: Sequence[dict[str, Any]] = (),
     ) -> None:
         self.module, self.network, self.history = module, network, list(history)
         self.problem = module.problem

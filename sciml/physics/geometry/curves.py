@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from sciml.physics.geometry.domain import Boundary, Domain
-from sciml.physics.geometry.domain_rows import batch, length, positive, rows_of, uniform
-
-if TYPE_CHECKING:
-    from sciml.physics.geometry.domain_rows import Numbers
+from sciml.physics.geometry.domain_rows import Numbers, batch, length, positive, rows_of, uniform
 
 # Nodes of the arc-length table; its error falls with their square.
 NODES = 4096

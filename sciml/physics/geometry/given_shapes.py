@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import torch
 from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
 from sciml.errors import InvalidArgument
-from sciml.physics.geometry.domain_rows import rows_of
+from sciml.physics.geometry.domain_rows import Numbers, rows_of
 from sciml.physics.geometry.grid import SDFGrid
 from sciml.physics.geometry.polygon import Polygon
 from sciml.shapes import WHOLE, as_array
-
-if TYPE_CHECKING:
-    from sciml.physics.geometry.domain_rows import Numbers
 
 BORDER = 2  # cells of background at least around a mask
 ROOM = 0.6  # of the domain's longest side around it: distances are known as far as operators look

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -11,11 +10,8 @@ from torch import Tensor
 from sciml.arguments import shown, whole
 from sciml.errors import InvalidArgument
 from sciml.physics.geometry.domain import Boundary, Domain
-from sciml.physics.geometry.domain_rows import accepted, batch, length, rows_of, uniform
+from sciml.physics.geometry.domain_rows import Numbers, accepted, batch, length, rows_of, uniform
 from sciml.physics.geometry.multilinear import corners_of, largest_slopes, reduce_corners
-
-if TYPE_CHECKING:
-    from sciml.physics.geometry.domain_rows import Numbers
 
 # Newton steps of the projection along the gradient.
 STEPS = 8

@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -22,12 +21,9 @@ from torch import Tensor
 
 from sciml.errors import InvalidArgument, optional
 from sciml.physics.geometry.domain import Boundary, Domain
-from sciml.physics.geometry.domain_rows import length, positive, rows_of, uniform
+from sciml.physics.geometry.domain_rows import Numbers, length, positive, rows_of, uniform
 from sciml.physics.geometry.triangles import along_a_curve, closest_triangle, on_triangle, table
 from sciml.shapes import WHOLE, as_array, check_kind
-
-if TYPE_CHECKING:
-    from sciml.physics.geometry.domain_rows import Numbers
 
 
 class Mesh(Domain):

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from sciml.errors import InvalidArgument
 from sciml.physics.geometry.domain import Boundary, Domain
-from sciml.physics.geometry.domain_rows import batch, positive, rows_of, uniform
+from sciml.physics.geometry.domain_rows import Numbers, batch, positive, rows_of, uniform
 from sciml.shapes import check_kind
-
-if TYPE_CHECKING:
-    from sciml.physics.geometry.domain_rows import Numbers
 
 
 class Polygon(Domain):

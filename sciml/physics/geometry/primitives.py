@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -11,10 +10,7 @@ from torch import Tensor
 from sciml.errors import InvalidArgument
 from sciml.physics import samplers
 from sciml.physics.geometry.domain import Boundary, Domain
-from sciml.physics.geometry.domain_rows import batch, length, positive, rows_of, uniform
-
-if TYPE_CHECKING:
-    from sciml.physics.geometry.domain_rows import Numbers
+from sciml.physics.geometry.domain_rows import Numbers, batch, length, positive, rows_of, uniform
 
 
 class Annulus(Domain):

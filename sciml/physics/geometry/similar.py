@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 
 from sciml.physics.geometry.domain import Boundary, Domain
-from sciml.physics.geometry.domain_rows import batch, positive, rows_of
+from sciml.physics.geometry.domain_rows import Numbers, batch, positive, rows_of
 from sciml.shapes import check_kind
-
-if TYPE_CHECKING:
-    from sciml.physics.geometry.domain_rows import Numbers
 
 
 class Similar(Domain):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -14,10 +13,14 @@ from sciml.errors import InvalidArgument, InvalidType
 from sciml.physics.checks import check_number
 from sciml.physics.geometry.curves import NODES, arc_length
 from sciml.physics.geometry.domain import Boundary, Domain
-from sciml.physics.geometry.domain_rows import batch, check_draw, positive, rows_of, uniform
-
-if TYPE_CHECKING:
-    from sciml.physics.geometry.domain_rows import Numbers
+from sciml.physics.geometry.domain_rows import (
+    Numbers,
+    batch,
+    check_draw,
+    positive,
+    rows_of,
+    uniform,
+)
 
 # Newton steps of projections, in float64.
 STAR_STEPS = 6

@@ -60,7 +60,7 @@ class PretrainedOperator(nn.Module):
         ['strain']
     """
 
-    def __init__(self, network: nn.Module, spec: Mapping) -> None:
+    def __init__(self, network: nn.Module, spec: Mapping[str, Any]) -> None:
         super().__init__()
         self.network, self.spec = network.eval().requires_grad_(False), spec
 

@@ -49,7 +49,7 @@ class PretrainedPINN(nn.Module):
         {'value': (5,), 'gradient': (5, 3)}
     """
 
-    def __init__(self, solution: nn.Module, spec: Mapping) -> None:
+    def __init__(self, solution: nn.Module, spec: Mapping[str, Any]) -> None:
         super().__init__()
         self.solution, self.spec = solution.eval().requires_grad_(False), spec
         self.dim: int = solution.problem.dim

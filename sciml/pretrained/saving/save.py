@@ -9,6 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -48,15 +49,15 @@ def save_pretrained(
     folder: str | Path,
     solution: TrialSolution,
     *,
-    problem: Mapping,
-    network: Mapping,
+    problem: Mapping[str, Any],
+    network: Mapping[str, Any],
     ranges: Mapping[str, tuple[float, float]],
     name: str,
     description: str = "",
     metrics: Mapping[str, float] | None = None,
-    data: Mapping | None = None,
+    data: Mapping[str, Any] | None = None,
     units: Mapping[str, str] | None = None,
-    joint: Mapping | None = None,
+    joint: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write a trained solution as a pretrained folder, replacing an earlier one as a whole.
 
@@ -117,12 +118,12 @@ def save_operator(
     folder: str | Path,
     network: nn.Module,
     *,
-    arguments: Mapping,
+    arguments: Mapping[str, Any],
     ranges: Mapping[str, tuple[float, float]],
     name: str,
     description: str = "",
     metrics: Mapping[str, float] | None = None,
-    data: Mapping | None = None,
+    data: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write a trained network with a `schema` as a pretrained folder, replacing an earlier one.
 
@@ -165,7 +166,7 @@ def save_operator(
     return write(folder, spec, network)
 
 
-def write(folder: str | Path, spec: dict, model: nn.Module) -> Path:
+def write(folder: str | Path, spec: dict[str, Any], model: nn.Module) -> Path:
     """Write description, weights and card as a whole, after loading them once."""
     target = Path(folder)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -214,7 +215,7 @@ def _check_round_trip(folder: Path, model: nn.Module) -> None:
             raise PretrainedError(f"'{name}' changed between saving and loading", "equal tensors")
 
 
-def _plain_json(spec: Mapping) -> str:
+def _plain_json(spec: Mapping[str, Any]) -> str:
     try:
         return json.dumps(spec, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
     except (TypeError, ValueError) as error:
