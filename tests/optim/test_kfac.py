@@ -189,7 +189,7 @@ def test_factors_of_a_laplacian_are_those_of_a_loop_over_samples(dim):
     module, batch = pinn(problem, points=4)
     optimizer = KFAC(module.trial)
     optimizer.update_curvature(Objective(lambda: module.loss_terms(batch)))
-    optimizer.preconditioner.refresh(optimizer.memory, Objective(list), 0, True)
+    optimizer.preconditioner.refresh(optimizer.memory, Objective(lambda: []), 0, True)
     layers = list(optimizer.layers.items())
     sums = {name: [0.0, 0.0] for name, _ in layers}
     for x in batch.points.x:
