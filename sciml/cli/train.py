@@ -27,7 +27,7 @@ EXAMPLES = """\
   python train.py model=fno data.path=FILE                         # your own; --inspect shows it"""
 
 # Options of Hydra that show or redirect configurations; such a call is Hydra's business alone.
-HYDRA_ONLY = ("-c", "--cfg", "-i", "--info", "-hh", "--hydra-help", "-s", "--shell-completion")
+HYDRA_ONLY = ("-c", "--cfg", "-i", "--info", "-hh", "--hydra-help", "-sc", "--shell-completion")
 HYDRA_ONLY += ("-cn", "--config-name", "-cp", "--config-path", "-cd", "--config-dir", "--resolve")
 
 
