@@ -88,3 +88,17 @@ def test_sizes_that_a_constructor_only_stores_are_checked(name, argument, value)
     build("operator", {"class": name, "arguments": good})
     with pytest.raises(PretrainedError, match=f"{argument}="):
         build("operator", {"class": name, "arguments": {**good, argument: value}})
+
+
+SYSTEMS = [
+    name for name, home in CLASSES["part"].items() if home.startswith("sciml.physics.suite:")
+]
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_systems_are_built_from_their_names(name):
+    """Also those whose class has no constructor of its own."""
+    system = build("part", {"class": name, "arguments": {}})
+    assert type(system).__name__ == name and system.outputs
+    with pytest.raises(PretrainedError, match="an argument of that class"):
+        build("part", {"class": name, "arguments": {"no_such_argument": 1}})

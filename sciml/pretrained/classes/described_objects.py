@@ -22,7 +22,8 @@ def _check_types(cls: type, arguments: dict) -> None:
     Raises:
         PretrainedError: Naming the argument.
     """
-    hints = cls.__init__.__annotations__  # as written: nothing is evaluated where a file is read
+    # as written: nothing is evaluated where a file is read; a class without arguments has none
+    hints = getattr(cls.__init__, "__annotations__", {})
     for name, value in arguments.items():
         options = [PLAIN.get(option) for option in str(hints.get(name)).split(" | ")]
         if name not in hints or None in options:
