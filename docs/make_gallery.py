@@ -106,7 +106,7 @@ def trained(name: str, seconds: int, files: Path) -> dict | None:
         files: Where public files lie.
     """
     first = (ROOT / "configs" / "model" / f"{name}.yaml").read_text().splitlines()[1]
-    typed = [w for w in first.split("train.py ")[1].split() if "=FILE" not in w]
+    typed = [w for w in first.split("train.py ")[1].split() if "=FILE" not in w and ".py:" not in w]
     typed += FILES.get(name, ())
     found = [re.sub(r"^data\.path=", f"data.path={files}/", word) for word in typed]
     clock = f"00:{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
