@@ -53,7 +53,7 @@ def _run(name: str, cls: type[Simulation], words: Sequence[str]) -> int:
     if len(chosen) > 1 or "" in chosen:
         raise ConfigError(f"{OUT}={' and '.join(chosen)}", "one folder")
     wanted = read(cls, [word for word in words if not word.startswith(f"{OUT}=")])
-    stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f")[:-3]  # two may start in one second
     folder = Path(chosen[0]) if chosen else Path("runs") / f"simulate_{name}" / stamp
     resumed = bool(getattr(wanted, "resume", False))
     if folder.exists() and not folder.is_dir():
