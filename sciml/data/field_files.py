@@ -77,7 +77,7 @@ class FieldFiles(StepData):
             for outputs whose first time is the input.
         periodic: Whether the domain is periodic in all directions; None to look at the data.
         grid: "left", "both" or "cells" (see `sciml.networks.fields.description`); None to look.
-        symmetries: Of `sciml.networks.fields.views`; samples are seen through random ones.
+        symmetries: "transpose", "flip_x", "shift", "odd", ... (`fields.views`); checked and drawn.
         coarse: Classical solver whose answer the network sees and corrects, or None.
         batch_size: Samples per step and rank.
         memory: MB up to which a file is kept in memory.

@@ -13,7 +13,7 @@ Reference: Hu, Shukla, Karniadakis, Kawaguchi, "Tackling the Curse of Dimensiona
 arXiv 2307.12306 (algorithms 1-3); Hutchinson variant arXiv 2312.14499; jets arXiv 2412.00088;
 adversarial training Wang et al. 2022, arXiv 2206.02016; gradient enhancement Yu et al. 2022,
 arXiv 2111.02801; residual-adaptive points Wu et al. 2023, arXiv 2207.10289 (method RAD).
-Departures: exact terms of the hard constraint (`closed_form`); training points as in `hjb`.
+Departures: exact terms of the hard constraint (`closed_form`); points of the domain of dependence.
 """
 
 from __future__ import annotations
