@@ -187,18 +187,31 @@ class Copy:
             sys.dont_write_bytecode = True
             for name in [n for n in sys.modules if n.partition(".")[0] == "sciml"]:
                 del sys.modules[name]  # ours, of the checkout
-            code = int(
-                _pytest(["-x", "-q", "-p", "no:cacheprovider", *tests], _First(report, seconds))
-            )
+            watcher = _First(report, seconds, tests)
+            code = int(_pytest(["-x", "-q", "-p", "no:cacheprovider", *tests], watcher))
         finally:
             os._exit(code)
 
 
 class _First:
-    """A pytest plugin that writes down the first test that fails, and ends when time is over."""
+    """A pytest plugin that writes down the first test that fails, and ends when time is over.
 
-    def __init__(self, report: Path, seconds: float) -> None:
+    Tests run in the order of the addresses: pytest itself would merge a test with its file.
+    """
+
+    def __init__(self, report: Path, seconds: float, order: Sequence[str]) -> None:
         self.report, self.end = report, time.process_time() + seconds
+        self.order = {address: place for place, address in enumerate(order)}
+
+    def pytest_collection_modifyitems(self, items: list[Any]) -> None:
+        last = len(self.order)
+
+        def place(item: Any) -> int:
+            name = item.nodeid.partition("[")[0]
+            names = (item.nodeid, name, name.partition("::")[0])
+            return min(self.order.get(n, last) for n in names)
+
+        items.sort(key=place)
 
     def pytest_runtest_logreport(self, report: Any) -> None:
         if report.failed and not self.report.exists():

@@ -1,6 +1,8 @@
 """Small wrong changes: each is made, applies once, and leaves alone what only speaks."""
 
 import ast
+import subprocess
+import sys
 
 import pytest
 
@@ -81,6 +83,25 @@ def test_tests_that_name_what_is_changed_come_first():
     change = next(c for c in changes(path) if c.line > 100)
     found = mutants.chosen(change)
     assert found and all(place.startswith("tests/solvers/") for place in found)
+
+
+def test_they_run_in_that_order(tmp_path):
+    """pytest merges a test with its file, and would run the file from its top."""
+    file = tmp_path / "test_some.py"
+    file.write_text("".join(f"def test_{k}():\n    assert False\n\n\n" for k in "abc"))
+    other = tmp_path / "test_other.py"
+    other.write_text("def test_d():\n    pass\n")
+    report = tmp_path / "report.txt"
+    order = ["test_other.py", "test_some.py::test_b", "test_some.py"]
+    script = (
+        "from sciml.testing.mutants import _First, _pytest; from pathlib import Path; "
+        f"order = {order!r}; _pytest(['-x', *order], _First(Path('report.txt'), 60.0, order))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert report.read_text() == "test_some.py::test_b", done.stdout
+    assert "1 failed, 1 passed" in done.stdout
 
 
 def test_tables_count_by_room():
