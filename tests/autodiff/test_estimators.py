@@ -355,6 +355,28 @@ def test_unusable_arguments_are_named(make, words):
         make()
 
 
+@pytest.mark.parametrize(
+    "options",
+    [{"dims": "per_point"}, {"selection": "swept"}, {"selection": "importance"},
+     {"ranks": "disjoint"}],
+)  # fmt: skip
+def test_pairs_of_dimensions_are_drawn_one_way_alone(options):
+    """The bilaplacian has d^2 terms: what is made for d of them is refused, not half done."""
+    x, streams = torch.randn(N, D), Streams(0, 0)
+    estimator = SDGD(num_dims=2, **options)
+    estimator.prepare(D)
+    with pytest.raises(InvalidArgument, match="for pairs of dimensions"):
+        estimator.draw(DifferentialOperator(D, 4), x, streams, "dims")
+    estimator.draw(DifferentialOperator(D, 2), x, streams, "dims")
+
+
+def test_probes_needed_serve_the_worst_point():
+    """Rows of one second derivative among many need all terms, equal ones need one."""
+    alike, alone = torch.ones(6), torch.tensor([1.0, 0, 0, 0, 0, 0])
+    assert probes_needed(torch.stack([alike, alone]), 1e-9) == 6
+    assert probes_needed(torch.stack([alike, alike]), 1e-9) == 1
+
+
 # --- indices ----------------------------------------------------------------------------------
 @pytest.mark.parametrize(("d", "k"), [(5, 2), (5, 5), (40, 12), (40, 3), (10_000, 4), (1, 1)])
 def test_distinct_has_no_repetition(d, k):

@@ -24,6 +24,7 @@ from sciml.autodiff import (
     squared_norm,
     trace,
 )
+from sciml.autodiff.directions import squared_length
 from sciml.errors import InvalidArgument
 
 D, N = 4, 3
@@ -218,3 +219,25 @@ def test_the_default_dtype_and_the_layout_of_points_do_not_matter():
     for a, b in zip(found, expected, strict=True):
         assert a.dtype == torch.float32
         assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("wrong", [[1, -1, 2], [1, D, 2], [-1], [D]])
+def test_one_coordinate_of_many_that_does_not_exist_is_told(wrong):
+    net, x = Net(), torch.randn(N, D)
+    index = torch.tensor(wrong)
+    for operator in (mixed, second_mixed):
+        with pytest.raises(InvalidArgument, match=f"integers from 0 to {D - 1}"):
+            operator(net, x, index, torch.zeros_like(index))
+        with pytest.raises(InvalidArgument, match=f"integers from 0 to {D - 1}"):
+            operator(net, x, torch.zeros_like(index), index)
+
+
+@pytest.mark.parametrize("graph", [False, True])
+def test_squared_length_is_a_number_per_point_with_second_derivatives(graph):
+    x = torch.randn(N, D)
+    x[0] = 0.0
+    found = squared_length(x.requires_grad_(graph))
+    torch.testing.assert_close(found, (x**2).sum(1), rtol=1e-13, atol=1e-13)
+    if graph:  # two on the diagonal, at the origin as well
+        second = vmap(hessian(lambda y: squared_length(y[None])[0]))(x.detach())
+        assert torch.equal(second, 2 * torch.eye(D).expand(N, D, D))
