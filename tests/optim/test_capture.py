@@ -234,3 +234,15 @@ def test_tokens_are_slots():
     torch.testing.assert_close(
         jacobian.dense(), naive_jacobian(terms(), parameters), rtol=1e-12, atol=1e-11
     )
+
+
+def test_calls_inside_transforms_leave_no_use_and_are_right():
+    layer, x = nn.Linear(3, 2), torch.randn(N, 3)
+    with Capture({"layer": layer}) as capture:
+        mapped = torch.func.vmap(layer)(x)
+        slopes = torch.func.vmap(torch.func.jacrev(layer))(x)
+        assert capture.uses == []
+        plain = layer(x)
+        assert len(capture.uses) == 1
+    torch.testing.assert_close(mapped, plain, rtol=1e-6, atol=1e-6)
+    assert torch.equal(slopes.detach(), layer.weight.detach().expand(N, 2, 3))

@@ -23,7 +23,10 @@ def test_work_ends_at_the_next_look_after_the_last_problem(every):
         return torch.ones_like(x)
 
     out = fixed_point(
-        landed, torch.zeros(3, 2), solver=FixedPointIteration(max_iter=100, every=every), on_failure="raise"
+        landed,
+        torch.zeros(3, 2),
+        solver=FixedPointIteration(max_iter=100, every=every),
+        on_failure="raise",
     )
     assert bool((out.status == Status.CONVERGED).all())
     assert int(out.iterations.max()) <= 2
