@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from sciml.errors import ConvergenceError
-from sciml.solvers import Newton, FixedPointIteration, Status, fixed_point, qp, root
+from sciml.solvers import FixedPointIteration, Newton, Status, fixed_point, qp, root
 from sciml.solvers.bookkeeping import SolverProgress, default_tolerance
 
 
