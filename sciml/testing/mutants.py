@@ -71,14 +71,16 @@ def chosen(change: Change, wide: bool = False) -> list[str]:
         words = set(re.findall(r"\w+", text))
         hits = [sum(text.count(name) for name in names) for names in (owner, tops)]
         if owner & words:
-            close += [f"{place}::{name}" for name in _tests_that_name(text, owner)]
+            close += [(-n, f"{place}::{name}") for name, n in _tests_that_name(text, owner)]
         if known & words:
             files.append((-hits[0], -hits[1], place))
     ordered = [place for *_, place in sorted(files)]
     if wide:
         rest = sorted((ROOT / "tests" / room).rglob("test_*.py"))
         ordered += [f.relative_to(ROOT).as_posix() for f in rest]
-    return list(dict.fromkeys([*close, *(ordered if wide else ordered[:FILES])]))
+    # a test that names class and method before those that name the class alone
+    named = [address for _, address in sorted(close, key=lambda pair: pair[0])]
+    return list(dict.fromkeys([*named, *(ordered if wide else ordered[:FILES])]))
 
 
 def _defined(tree: ast.Module) -> list[tuple[str, int, int]]:
@@ -90,15 +92,15 @@ def _defined(tree: ast.Module) -> list[tuple[str, int, int]]:
     return [row for row in rows if not row[0].startswith("_")]
 
 
-def _tests_that_name(text: str, names: set[str]) -> list[str]:
-    """Return the test functions of a file in whose text one of the names stands."""
+def _tests_that_name(text: str, names: set[str]) -> list[tuple[str, int]]:
+    """Return the test functions of a file in whose text names stand, and how many do."""
     lines = text.splitlines()
     found = []
     for node in ast.parse(text).body:
         if isinstance(node, ast.FunctionDef) and node.name.startswith("test"):
             body = "\n".join(lines[node.lineno - 1 : node.end_lineno])
-            if names & set(re.findall(r"\w+", body)):
-                found.append(node.name)
+            if number := len(names & set(re.findall(r"\w+", body))):
+                found.append((node.name, number))
     return found
 
 

@@ -10,7 +10,8 @@ from sciml.testing import runs
 
 MLP = "sciml.networks.pointwise.mlp.MLP"
 KINDS = {
-    "TrialSolution": ["model=pinn_poisson2d", "network.width=8", "network.depth=2", "data.points=16"],
+    "TrialSolution": ["model=pinn_poisson2d", "network.width=8", "network.depth=2",
+                      "data.points=16"],
     "Ansatz": ["model=pinn_burgers1d", "network.width=4", "network.depth=2",
                "data.points=32"],
     "DEQ": ["model=deq_digits", "network.width=8"],
@@ -19,6 +20,7 @@ KINDS = {
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_of_run_leaves_its_class(tmp_path, kind):
+    """Written at `teardown` of the fit."""
     run = runs.prepare(KINDS[kind], tmp_path, trainer={"max_steps": 1, "limit_val_batches": 0})
     config = runs.compose(KINDS[kind])
     runs.fit(run, ExportPretrained(tmp_path, config["model"], config))

@@ -126,6 +126,7 @@ def test_shares_add_up_and_nothing_gets_none() -> None:
 
 
 def test_conditions_built_in_hold_and_their_masks_are_distances() -> None:
+    """`Lifted`: two conditions with other values, each on its own part."""
     problem = Poisson2DHoles()
     assert problem.terms == {} and set(problem.every_condition) == {"outside", "holes"}
 

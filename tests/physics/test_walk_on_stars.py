@@ -290,6 +290,20 @@ def test_starts_a_little_outside_a_wall_are_put_on_it():
     assert_close(estimate, points[..., 0], 2e-3)
 
 
+def test_starts_inside_stay_where_they_are():
+    """`StarRule.begin` moves those alone that lie a little outside."""
+    domain, out = MixedPolygon(SQUARE, right), 1e-9
+    points = at((0.2, 0.3), (1 + out, 0.4), (-0.9, 0.0), (0.1, -1 - out))
+    rule = StarRule(domain, 1e-3 * domain.scale(), WAVE[0])
+    x, i = domain.columns(points)
+    walks = Walks.start(x, i, 1)
+    rule.begin(walks)
+    wanted = at((0.2, 0.3), (1.0, 0.4), (-0.9, 0.0), (0.1, -1.0))[0].T
+    torch.testing.assert_close(walks.x, wanted, rtol=0, atol=1e-12)
+    assert walks.normal[:, 1].tolist() == [-1.0, 0.0] or walks.normal[:, 1].tolist() == [1.0, 0.0]
+    assert bool((walks.normal[:, [0, 2]] == 0).all())
+
+
 def test_pairs_keep_the_mean_and_reduce_the_variance():
     domain = MixedPolygon(SQUARE, right)
     points = at((0.0, 0.0)).expand(1, 200, 2)

@@ -34,7 +34,7 @@ def test_work_ends_at_the_next_look_after_the_last_problem(every):
 
 
 def test_a_failure_tells_the_longest_iteration_and_the_worst_residual():
-    """The first problem is solved by the start; the second has no root."""
+    """`settle`: the first problem is solved by the start; the second has no root."""
     start = torch.tensor([[1.0], [0.5]], dtype=torch.float64)
     target = torch.tensor([[1.0], [-1.0]], dtype=torch.float64)
     with pytest.raises(ConvergenceError) as told:
@@ -48,7 +48,7 @@ def test_a_failure_tells_the_longest_iteration_and_the_worst_residual():
 
 
 def test_endless_and_contradictory_programs_are_told_apart():
-    """min c x with bounds that lie far from zero: |x| <= 5 on one side, or x <= -1 and x >= 1."""
+    """`interior` and `why`: min c x with bounds that lie far from zero, on one side or both."""
     flat = torch.zeros(1, 1)
     one = torch.ones(1, 1)
     for bound in (-5.0, -1.0, 1.0, 5.0):  # x <= bound, and x falls for ever
