@@ -254,6 +254,7 @@ def measure_solver(factor: str, iterations: int, repeats: int) -> dict:
             solver=solver,
             jacobian=made.jacobian,
             hessian=made.hessian,
+            gradient=made.gradient,
         )
 
     exact, before = reset(), current()

@@ -142,6 +142,7 @@ def least_squares(
     layout: Layout | None = None,
     jacobian: Callable[..., Tensor] | None = None,
     hessian: Callable[..., Tensor] | None = None,
+    gradient: Callable[..., Tensor] | None = None,
 ) -> Solution:
     """Minimise `|function(x, *theta)|^2 / 2` per problem; arguments and errors as in `root`.
 
@@ -149,13 +150,14 @@ def least_squares(
     `LevenbergMarquardt()` by default; the derivative uses the exact Hessian unless
     `Implicit(hessian="gauss_newton")` asks for the approximation.
 
-    `jacobian(x, *theta)` and `hessian(x, *theta)` return dr/dx `(B, m, n)` and the second
-    derivative of the objective `(B, n, n)` by formulas, where these are cheaper than automatic
-    differentiation (`sciml.solvers.nonlinear.pointwise_least_squares`); they are trusted.
+    `jacobian(x, *theta)`, `hessian(x, *theta)` and `gradient(x, *theta)` return dr/dx `(B, m, n)`,
+    the second derivative of the objective `(B, n, n)` and its first, `J^T r` with derivatives, by
+    formulas where these are cheaper than automatic differentiation
+    (`sciml.solvers.nonlinear.pointwise_least_squares`); they are trusted.
     """
     tags = {"symmetric": True, "positive_definite": False}
     solver = solver or LevenbergMarquardt()
-    formulas = {"jacobian": jacobian, "hessian": hessian}
+    formulas = {"jacobian": jacobian, "hessian": hessian, "gradient": gradient}
     return solve_problem(
         "least_squares", function, x0, theta, on_failure, solver, adjoint, layout, tags, formulas
     )

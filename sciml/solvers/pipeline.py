@@ -41,7 +41,7 @@ def solve_problem(
 ) -> Solution:
     """Solve, report, and attach the derivative; arguments and errors as in `solve.root`.
 
-    `tags` are the structure of dF/dx; `formulas` are `product`, `jacobian`, `hessian` of `Problem`.
+    `tags` are the structure of dF/dx; `formulas` are those of `Problem`.
     """
     check_policy(on_failure)
     if not isinstance(x0, Tensor):

@@ -41,6 +41,8 @@ class Problem:
         jacobian: Of a least-squares problem with `Rows`: `jacobian(x, *theta)` returns dr/dx
             `(*P, m, n)` where a formula is cheaper than differentiation.
         hessian: `hessian(x, *theta)` returns dF/dx `(*P, n, n)`, likewise.
+        gradient: `gradient(x, *theta)` returns F of a least-squares problem, `J^T r`, likewise;
+            it has derivatives in x and theta.
         project: Where F is affine with a singular symmetric matrix: the orthogonal projection onto
             its range, see `Operator`.
         part: Where F is affine: returns the operator of a slice of the batch, see `Operator`.
@@ -54,6 +56,7 @@ class Problem:
     product: Callable[..., Tensor] | None = None
     jacobian: Callable[..., Tensor] | None = None
     hessian: Callable[..., Tensor] | None = None
+    gradient: Callable[..., Tensor] | None = None
     project: Product | None = None
     part: Callable[[slice], Operator] | None = None
 
@@ -65,6 +68,8 @@ class Problem:
             return x - self.function(x, *theta)
         if self.kind == "minimise":
             return torch.func.grad(lambda y: self.function(y, *theta).sum())(x)
+        if self.gradient is not None:
+            return self.gradient(x, *theta)
         rows, pull = torch.func.vjp(lambda y: self.function(y, *theta), x)
         return pull(rows)[0]
 
@@ -74,7 +79,7 @@ class Problem:
         def wider(f: Callable[..., Tensor]) -> Callable[..., Tensor]:
             return torch.vmap(f, in_dims=(0, *in_dims), randomness=randomness)
 
-        names = ("function", "product", "jacobian", "hessian")
+        names = ("function", "product", "jacobian", "hessian", "gradient")
         known = {name: getattr(self, name) for name in names}
         known = {name: None if f is None else wider(f) for name, f in known.items()}
         project = None if self.project is None else torch.vmap(self.project)

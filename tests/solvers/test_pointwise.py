@@ -76,6 +76,7 @@ def test_solution_and_gradient_equal_those_without_formulas(factor):
         solver=solver,
         jacobian=made.jacobian,
         hessian=made.hessian,
+        gradient=made.gradient,
     )
     torch.testing.assert_close(fast.value, plain.value, rtol=1e-9, atol=1e-10)
     leaves = [*features, target]
@@ -97,6 +98,7 @@ def solved(args, features=None, **settings):
         adjoint=rule,
         jacobian=made.jacobian,
         hessian=made.hessian,
+        gradient=made.gradient,
     ).value
 
 

@@ -68,6 +68,7 @@ def solve_experts(
         adjoint=adjoint,
         jacobian=form.jacobian,
         hessian=form.hessian,
+        gradient=form.gradient,
     )
     with torch.no_grad():
         fixed, value = detached(rows), solution.value.detach()

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from sciml.arguments import shown
 from sciml.errors import InvalidArgument
+from sciml.solvers.nonlinear.pointwise_gradient import pointwise_gradient, times
 
 # formula(values, aux) -> residual, all `(*P, m)`: values[q] are the v_q
 Formula = Callable[[Sequence[Tensor], Sequence[Tensor]], Tensor]
@@ -31,9 +32,9 @@ Formula = Callable[[Sequence[Tensor], Sequence[Tensor]], Tensor]
 
 @dataclass(frozen=True)
 class PointwiseRows:
-    """Rows, Jacobian and Hessian of such a least-squares problem, to hand to `least_squares`.
+    """Rows, gradient, Jacobian and Hessian of such a problem, to hand to `least_squares`.
 
-    All three methods take `(w, features, offsets, aux, scale, matrix, target)`:
+    All methods take `(w, features, offsets, aux, scale, matrix, target)`:
 
         w         `(*P, n)`
         features  sequence of T_q, `(*P, m, n)`
@@ -115,16 +116,33 @@ class PointwiseRows:
         values = [times(t, w) + o for t, o in zip(features, offsets, strict=True)]
         residual, _, bends = self._differentiated(values, aux, second=True)
         force = scale.square() * residual
-        for left, row in zip(features, bends, strict=True):
-            # sum over p first: one product of (n, m) and (m, n) per q
-            parts = [
-                (force * e)[..., None] * t
-                for e, t in zip(row, features, strict=True)
-                if e is not None
-            ]
-            if parts:
-                out = out + left.mT @ sum(parts)
-        return (out + out.mT) / 2
+        half = rows[..., : features[0].shape[-2], :]  # rows have served, their memory has not
+        for q, left in enumerate(features):
+            # e_qp = e_pq: half of the square is summed, and its transpose added
+            pairs = [(p, e) for p, e in enumerate(bends[q]) if p >= q and e is not None]
+            if not pairs:
+                continue
+            half.zero_()
+            for p, e in pairs:
+                half.addcmul_((force * e)[..., None], features[p], value=0.5 if p == q else 1.0)
+            product = left.mT @ half
+            out = out + product + product.mT
+        return out
+
+    def gradient(
+        self,
+        w: Tensor,
+        features: Sequence[Tensor],
+        offsets: Sequence[Tensor],
+        aux: Sequence[Tensor],
+        scale: Tensor,
+        matrix: Tensor,
+        target: Tensor,
+    ) -> Tensor:
+        """Return `J^T r` `(*P, n)`, the gradient of |r|^2 / 2, differentiable in everything."""
+        out = pointwise_gradient(self._residual, w, features, offsets, aux, scale)
+        out = out + times(matrix.mT, times(matrix, w) - target)
+        return out + self.ridge * w if self.ridge else out
 
     def _residual(self, values: Sequence[Tensor], aux: Sequence[Tensor]) -> Tensor:
         out = self.formula(values, aux)
@@ -147,11 +165,6 @@ class PointwiseRows:
             bends = [_grad(c, at, graph=False) for c in slopes] if second else []
         detach = [None if c is None else c.detach() for c in slopes]
         return rho.detach(), detach, bends
-
-
-def times(matrix: Tensor, w: Tensor) -> Tensor:
-    """Return `T w` `(*P, m)` for T `(*P, m, n)` and w `(*P, n)`."""
-    return (matrix @ w[..., None])[..., 0]
 
 
 def _grad(y: Tensor | None, at: list[Tensor], *, graph: bool) -> list[Tensor | None]:
