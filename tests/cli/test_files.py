@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from sciml.cli.verbs import export_data, predict
+from sciml.cli.verbs.point_files import read_points
 from sciml.cli.verification import verify
+from sciml.errors import InvalidArgument
 from sciml.networks.elliptic.wos_fno import WosFNO
 from sciml.pretrained import save_operator
 
@@ -171,3 +173,57 @@ def test_arguments_of_export_data(words, said, tmp_path, capsys):
     assert export_data.main(["data=star_poisson", f"out={out}", *words]) == 2
     error = capsys.readouterr().err
     assert said in error and "Traceback" not in error and not out.exists()
+
+
+# What lies just above the largest number that an option takes, and below the smallest.
+BEYOND = {
+    "--tolerance": ("0", "1.001e6"),
+    "--problems": ("0", "1000001"),
+    "--points": ("0", "1000001"),
+    "--walks": ("1", "10000001"),
+    "--eps": ("0", "0.1001"),
+    "--margin": ("-0.001", "1.001"),
+    "--confidence": ("0", "0.9999995"),
+    "--worst": ("-1", "1000001"),
+    "--seed": ("-1", str(2**63)),
+    "--workers": ("0", "1025"),
+}
+
+
+@pytest.mark.parametrize("option", BEYOND)
+def test_both_ends_of_the_numbers_of_verify(model, option, capsys):
+    for value in BEYOND[option]:
+        assert verify.main([str(model), f"{option}={value}"]) == 2
+        error = capsys.readouterr().err
+        assert option in error and value in error and "is not usable. Expected a" in error
+
+
+@pytest.mark.parametrize("timed", [True, False])
+def test_read_points_returns_the_arrays_of_a_file(tmp_path, timed):
+    x, t = np.arange(6.0).reshape(3, 2) / 7, np.array([[0.1], [0.2], [0.3]])
+    held = {"x": x, "t": t} if timed else {"x": x}
+    np.savez(tmp_path / "p.npz", **held)
+    table = np.column_stack(list(held.values()))
+    np.savetxt(tmp_path / "p.csv", table, fmt="%.17g", delimiter=",")
+    for name in ("p.npz", "p.csv"):
+        found, times = read_points(tmp_path / name, timed, 2)
+        np.testing.assert_array_equal(found.numpy(), x)
+        if timed:
+            np.testing.assert_array_equal(times.numpy(), t)
+        else:
+            assert times is None
+    np.savez(tmp_path / "one.npz", x=x, t=0.5)
+    assert read_points(tmp_path / "one.npz", True, 2)[1].tolist() == [0.5]
+
+
+def test_read_points_names_what_it_does_not_know(tmp_path):
+    x = np.zeros((3, 2))
+    for held, timed, said in (
+        ({"x": x, "y": x, "a": x}, False, "holds a, y as well"),
+        ({"y": x}, True, "holds y.*and an array t.*, t=t"),
+        ({"y": x}, False, r"holds y.*shape \(N, 2\)\. Write it with numpy.savez\(path, x=x\)"),
+        ({}, False, "holds nothing"),
+    ):
+        np.savez(tmp_path / "p.npz", **held)
+        with pytest.raises(InvalidArgument, match=said):
+            read_points(tmp_path / "p.npz", timed, 2)

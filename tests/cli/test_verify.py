@@ -2,6 +2,7 @@
 
 import math
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import torch
 from sciml.autodiff.streams import Streams
 from sciml.cli.main import main
 from sciml.cli.verbs.point_files import _read_csv
+from sciml.cli.verification import verify as verb
 from sciml.cli.verification.verify_law import report
 from sciml.errors import InvalidArgument
 from sciml.networks.elliptic.wos_fno import WosFNO
@@ -66,8 +68,12 @@ def test_the_interval_covers_the_error_of_a_solution(tmp_path, name, options):
 def test_the_verb_reports_and_decides(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     folder = str(save(tmp_path / "m"))
-    assert main(["verify", folder, *SMALL, "--tolerance", "10"]) == 0
+    clock = iter([100.0, 102.5])
+    with monkeypatch.context() as patch:
+        patch.setattr(verb, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+        assert main(["verify", folder, *SMALL, "--tolerance", "10"]) == 0
     out = capsys.readouterr().out
+    assert "walks, 2.5 s; picture: verification.png" in out
     value, low, high = map(
         float, re.search(r"relative L2 error +(\S+) \((\S+) to (\S+)\)", out).groups()
     )

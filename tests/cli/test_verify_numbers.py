@@ -174,6 +174,29 @@ def test_the_picture_of_a_law(saved, tmp_path):
     assert len(saved[-1].axes[0].lines) == 2
 
 
+def test_random_strains_of_a_law_fill_its_box(saved, tmp_path, monkeypatch, capsys):
+    """`run` draws three strains per problem, evenly from -box to box, and says what it took."""
+    drawn = {}
+
+    def judge(model, strain, workers):
+        drawn.update(strain=strain, workers=workers)
+        return replace(law(), strain=strain[:3])
+
+    clock = iter([100.0, 102.5])
+    monkeypatch.setattr(verify_law, "verify_law", judge)
+    monkeypatch.setattr(verify_law, "time", argparse.Namespace(perf_counter=lambda: next(clock)))
+    spec = {"name": "law", "metrics": {}}
+    model = argparse.Namespace(network=argparse.Namespace(box=torch.tensor(0.02)), spec=spec)
+    given = {"seed": 7, "problems": 2000, "workers": 3, "worst": 0, "tolerance": None}
+    assert verify_law.run(model, argparse.Namespace(**given), tmp_path / "p.png") == 0
+    said = capsys.readouterr().out
+    assert f"2000 strains, 2.5 s; picture: {tmp_path / 'p.png'}" in said and drawn["workers"] == 3
+    share = np.random.Generator(np.random.PCG64(7)).random((2000, 3))
+    np.testing.assert_allclose(drawn["strain"], 0.02 * (2 * share - 1), rtol=1e-6, atol=1e-9)
+    assert np.allclose(drawn["strain"].min(0), -0.02, rtol=0.01, atol=0)
+    assert np.allclose(drawn["strain"].max(0), 0.02, rtol=0.01, atol=0)
+
+
 # --- operators with a constraint ----------------------------------------------------------------
 def horizons():
     t = torch.tensor

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 import torch
 from scipy.integrate import quad, solve_ivp
+from torch.optim.lr_scheduler import LambdaLR
 
 from sciml.data.point_sets import PointData
 from sciml.errors import InvalidArgument
+from sciml.modules.marching import repeated
 from sciml.modules.system_pinn import PINN
 from sciml.modules.weights.attention import ResidualAttention
 from sciml.modules.weights.causal import CausalWeights
@@ -237,9 +239,27 @@ def test_weights_of_rows_are_refused_where_they_mean_nothing() -> None:
         module_of(Advection(), causal=[1.0, 0.1])
     with pytest.raises(InvalidArgument, match="redrawn every 10 steps.*data.fixed_for=100000"):
         ResidualAttention(("residual",), 10)
+    assert CausalWeights(Advection(), 1.0, chunks=2).weights.tolist() == [1.0, 1.0]
+    for chunks in (1, 0, -3, 2.0):
+        with pytest.raises(InvalidArgument, match=f"causal_chunks={chunks}.*at least 2"):
+            CausalWeights(Advection(), 1.0, chunks=chunks)
+    for ladder in ([], [0.0, 1.0], [1.0, 1.0], [1.0, math.inf], -1.0, [math.nan]):
+        with pytest.raises(InvalidArgument, match="positive numbers that rise"):
+            CausalWeights(Advection(), ladder)
 
 
 # --- windows of time ------------------------------------------------------------------------------
+@pytest.mark.parametrize(("windows", "steps"), [(3, 12), (1, 12), (5, 7), (3, 0), (3, -1)])
+def test_repeated_schedules_run_through_in_every_window(windows: int, steps: int) -> None:
+    """Without a number of steps a schedule stays as it is."""
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=2.0)
+    schedule = LambdaLR(optimizer, lambda step: 1 / (1 + step))
+    repeated(schedule, windows, steps)
+    for step in range(max(steps, 4)):
+        share = windows * step / steps % 1 * steps if steps > 0 else step
+        assert schedule.lr_lambdas[0](step) == pytest.approx(1 / (1 + share), rel=1e-12)
+
+
 class Pendulum(System):
     """u' = v, v' = -sin u - v / 10."""
 

@@ -79,3 +79,21 @@ def test_fields_are_kept_for_the_picture():
 def test_an_empty_score_has_no_metrics():
     assert Regression().metrics("test") == {} and Classification().metrics("test") == {}
     assert Regression().figures() == {} and Classification().figures() == {}
+
+
+def test_scores_keep_no_graph():
+    """What is added may require gradients: sums, scatter and fields are plain numbers."""
+    target = torch.randn(4, 1, 4, 6, dtype=torch.float64, requires_grad=True)
+    inputs = {"a": torch.randn(4, 1, 4, 6, dtype=torch.float64, requires_grad=True)}
+    weight = torch.ones(4, dtype=torch.float64, requires_grad=True)
+    score = Regression()
+    score.add(target * 2, target, weight=weight, inputs=inputs)
+    assert not any(value.requires_grad for value in (*score.sums.values(), *score.pairs))
+    shown = score.figures()["fields"]
+    np.testing.assert_array_equal(shown[1]["inputs"]["a"], inputs["a"][1, 0].detach())
+    assert score.metrics("t")["t/rel_l2"] == pytest.approx(1)
+    logits = torch.randn(5, 3, requires_grad=True)
+    labels = logits.argmax(1)
+    count = Classification()
+    count.add(logits, labels, weight=torch.ones(5, requires_grad=True))
+    assert count.metrics("t")["t/accuracy"] == 1

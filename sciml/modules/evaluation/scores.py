@@ -53,10 +53,10 @@ class Regression:
             return
         keep = SHOWN - len(self.fields)
         if target.dim() >= 3 and keep > 0:
-            shown = torch.stack([target, prediction], 1)[:keep].detach().cpu().double()
+            shown = torch.stack([target, prediction], 1)[:keep].cpu().double()
             shown = shown.reshape(len(shown), 2, -1, *target.shape[-2:])[:, :, 0].numpy()
             beside = {
-                name: value[:keep].detach().cpu().double().reshape(len(shown), *target.shape[-2:])
+                name: value[:keep].cpu().double().reshape(len(shown), *target.shape[-2:])
                 for name, value in (inputs or {}).items()
                 if value.numel() == len(target) * shown[0, 0].size
                 and value.shape[-2:] == target.shape[-2:]
@@ -65,16 +65,16 @@ class Regression:
                 row = {"reference": reference, "prediction": found}
                 row["inputs"] = {name: value[k].numpy() for name, value in beside.items()}
                 self.fields.append(row)
-        u = target.detach().cpu().double().reshape(n, -1)
-        e = prediction.detach().cpu().double().reshape(n, -1) - u
-        w = torch.ones(n, dtype=u.dtype) if weight is None else weight.detach().cpu().double()
+        u = target.cpu().double().reshape(n, -1)
+        e = prediction.cpu().double().reshape(n, -1) - u
+        w = torch.ones(n, dtype=u.dtype) if weight is None else weight.cpu().double()
         used = w > 0
         if sum(len(p) for p in self.pairs) < SCATTER:
             every = max(1, int(used.sum()) * u.shape[1] // SCATTER)
             flat = torch.stack([u[used].flatten(), (u + e)[used].flatten()], 1)
             self.pairs.append(flat[::every][:SCATTER])
         e2, u2 = w * e.square().sum(1), w * u.square().sum(1)
-        i = torch.arange(n) if index is None else index.detach().cpu()
+        i = torch.arange(n) if index is None else index.cpu()
         instances = int(i.max()) + 1
         per = torch.zeros(3, instances, dtype=u.dtype).index_add_(1, i, torch.stack([e2, u2, w]))
         counted = (per[2] > 0) & (per[1] > 0)  # no relative error where the target vanishes
@@ -171,9 +171,9 @@ class Classification:
             index: Not used.
             weight: Rows with weight 0 are left out.
         """
-        logits, labels = prediction.detach().cpu().double(), target.detach().cpu()
+        logits, labels = prediction.cpu().double(), target.cpu()
         if weight is not None:
-            used = weight.detach().cpu() > 0
+            used = weight.cpu() > 0
             logits, labels = logits[used], labels[used]
         classes = logits.shape[1]
         pairs = labels * classes + logits.argmax(1)

@@ -190,9 +190,9 @@ class ConstrainedOperator(nn.Module):
         }
 
     def _levels(self, times: Tensor) -> int:
-        wanted = self.equation.level_times(len(times))
-        step = float(wanted[1]) if len(wanted) > 1 else 1.0
-        if float((times.double().cpu() - wanted).abs().max()) > 1e-3 * step:
+        wanted = self.equation.level_times(max(2, len(times)))
+        slack = 1e-3 * float(wanted[1])
+        if len(times) < 2 or float((times.double().cpu() - wanted).abs().max()) > slack:
             raise InvalidArgument(
                 f"times from {float(times[0]):.4g} to {float(times[-1]):.4g}",
                 f"{', '.join(f'{t:.4g}' for t in wanted[:3].tolist())}, ...: the times that the "

@@ -111,9 +111,11 @@ def place(
     def moved(field: object, factor: Tensor, kind: type = MovedField) -> object:
         if callable(field):
             return kind(field, frame, factor, far)
-        return (
-            None if field is None else torch.as_tensor(field).to(factor).expand_as(factor) * factor
-        )
+        if field is None:
+            return None
+        # a number in float64 at once: as a tensor of its own it would be rounded to float32
+        value = torch.as_tensor(field, dtype=factor.dtype, device=factor.device)
+        return value.expand_as(factor) * factor
 
     square = size**2
     alpha = problem.diffusion if "diffusion" in inputs else None

@@ -1,0 +1,33 @@
+"""Words of a command line, one by one: which are usable, and what is said about the others."""
+
+import pytest
+
+from sciml.cli import paths
+from sciml.cli.typed.typed_words import FOLLOWING, NEEDED, check_word, parsed_words
+
+USABLE = ["model=toy", "~schedule", "schedule=null", "seed=1,2", "hydra.run.dir=x"]
+USABLE += [f"{key}=null" for key in FOLLOWING]
+# word: what is said of it
+REFUSED = {f"{key}=mine": f"{key} follows from model" for key in FOLLOWING}
+REFUSED |= {f"~{key}": f"Type the keys, or {key}=null" for key in FOLLOWING}
+REFUSED |= {f"~{key}": f"Type {key}=NAME." for key in NEEDED}
+REFUSED |= {f"+{key}=a": f"Type {key}=NAME." for key in NEEDED}
+REFUSED |= {
+    "+schedule=step": "Type schedule=NAME, or schedule=null for none.",
+    "++schedule=step": "Type schedule=NAME, or schedule=null for none.",
+    "model@there=toy": "moves a group to another place",
+    "hydra.job.chdir=true": "hydra.job.chdir cannot be set here",
+    "~hydra.run.dir": "cannot be removed",
+    "hydra.run.dir=[a]": "takes a word or a number",
+    "seed=range(100000)": "more than 10000 runs",
+    "seed=range(0)": "names no values",
+}
+
+
+@pytest.mark.parametrize("word", [*USABLE, *REFUSED])
+def test_check_word(word):
+    findings = []
+    usable = check_word(parsed_words([word])[0], paths.config_dir(), findings)
+    assert usable == (word in USABLE) == (not findings)
+    if word in REFUSED:
+        assert len(findings) == 1 and REFUSED[word] in findings[0]
