@@ -120,7 +120,6 @@ def same(folder: Path, seed: int, epochs: int) -> dict[str, float]:
     words = [
         "model=tfno", "network.model=FNO", "network.modes=8", "optimizer=adamw",
         "+network.options.projection_channel_ratio=2", "module.loss=h1", "module.squared=false",
-        "module.centred=true",
         "optimizer.lr=5e-3",
         "optimizer.weight_decay=1e-4", "schedule.warmup=0", "data.batch_size=16",
         f"trainer.max_steps={epochs * 63}",

@@ -7,9 +7,7 @@
 With `squared=False` the first two are means of the norms themselves, which the test reports and the
 neuraloperator library trains: samples with large errors have no more weight than others. Rows of
 such a loss are divided by the root of their norm, held constant (iteratively reweighted least
-squares), so that its value is half of the mean and its gradient that of the whole. With `centred`
-a sample's error is relative to |(u - m) / s|, m the mean of each output over training: fields that
-lie far from zero all have nearly the same |u|, and those that hardly differ from m count more.
+squares), so that its value is half of the mean and its gradient that of the whole.
 
 s is the size of each output, so that a pressure in Pa does not hide a velocity in m/s. In a
 roll-out of several calls the loss is over all of them; with `pushforward` over the last one alone,
@@ -50,7 +48,6 @@ class SupervisedOperator(Supervised):
         schedule: As in `Supervised`.
         loss: See the top of this file.
         squared: Whether the relative error of a sample counts by its square.
-        centred: Whether it is relative to the distance from the training mean, not from zero.
         pushforward: Whether only the last call of a roll-out is trained.
         baselines: Whether the test compares with regressions.
         equation: Of `sciml.physics.constraints`, on the grid of the output, whose first axis is
@@ -86,7 +83,6 @@ class SupervisedOperator(Supervised):
         schedule: Any = None,
         loss: Literal["relative", "h1", "mse"] = "relative",
         squared: bool = True,
-        centred: bool = False,
         pushforward: bool = False,
         baselines: bool = True,
         equation: Any = None,
@@ -95,9 +91,8 @@ class SupervisedOperator(Supervised):
         super().__init__(network=network, data=data, optimizer=optimizer, schedule=schedule)
         if loss not in ("relative", "h1", "mse"):
             raise InvalidArgument(f"module.loss={loss}", "relative, h1 or mse")
-        for name, given in (("squared=false", not squared), ("centred=true", centred)):
-            if loss == "mse" and given:
-                raise InvalidArgument(f"module.loss=mse with module.{name}", "a relative loss")
+        if loss == "mse" and not squared:
+            raise InvalidArgument("module.loss=mse with module.squared=false", "a relative loss")
         if not isinstance(network, FieldNetwork):
             raise InvalidArgument(
                 f"network={type(network).__name__} for files of fields",
@@ -105,20 +100,10 @@ class SupervisedOperator(Supervised):
                 "Type network=field_fno, or model=fno, model=unet, ...",
             )
         self.loss, self.squared = loss, squared
-        self.pushforward, self.baselines, self.centred = pushforward, baselines, centred
+        self.pushforward, self.baselines = pushforward, baselines
         self.files, self.fields = data, network.fields
         scale = torch.tensor(data.sizes["fields"]["scale"], dtype=torch.float64)
         self.register_buffer("scale", scale.float().reshape(-1, *[1] * self.fields.dim))
-        if centred and any(b >= 0 for b in self.fields.base):
-            raise InvalidArgument(
-                "module.centred=true for outputs that are learned as changes of an input",
-                "outputs with a mean of their own",
-                "Leave it out, or type data.increment=false",
-            )
-        mean = torch.tensor(data.sizes["fields"]["out_mean"], dtype=torch.float64)
-        self.register_buffer(
-            "mean", mean.float().reshape(-1, *[1] * self.fields.dim), persistent=False
-        )
         self.report = OperatorReport(network, data, self.weighed, baselines)
         self.physics, self.equation = float(physics), equation
         self._check_equation()
@@ -197,8 +182,6 @@ class SupervisedOperator(Supervised):
             prediction, target, calls = prediction[:, -last:], target[:, -last:], 1
         scale = self.scale.repeat(calls, *[1] * self.fields.dim)
         error, size = (prediction - target) / scale, target / scale
-        if self.centred:
-            size = size - self.mean.repeat(calls, *[1] * self.fields.dim) / scale
         rows = error.flatten(1)
         if self.loss == "h1":
             rows = torch.cat([rows, *_slopes(error)], 1)

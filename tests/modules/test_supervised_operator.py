@@ -332,35 +332,3 @@ def test_norms_instead_of_squares_have_the_gradient_of_the_mean_norm(loss, tmp_p
     assert float(exact.detach()) == 0.0
     with pytest.raises(InvalidArgument, match="module.squared=false.*relative loss"):
         runs.prepare([*words[:-1], "module.loss=mse", "module.squared=false"], tmp_path)
-
-
-@pytest.mark.parametrize("loss", ["relative", "h1"])
-def test_centred_errors_are_those_of_normalised_fields(loss, tmp_path):
-    """Mean and size taken off first, as the neuraloperator library trains: the same number."""
-    path = small.pairs(tmp_path / "a.npz")
-    words = ["model=fno", f"data.path={path}", *TINY, f"module.loss={loss}"]
-    module = runs.prepare([*words, "module.centred=true"], tmp_path).module
-    data = module.files
-    batch = data.batch(0).to("cpu", torch.float32)
-    guess = 0.9 * batch.target + 0.2
-    found = module.data_term(guess, batch).loss()
-    plain = torch.stack([data.rows[[i]]["y"] for i in data.chosen["train"]]).double()
-    mean, std = float(plain.mean()), float(plain.std())
-    error, size = ((v - m) / std for v, m in ((guess - batch.target, 0), (batch.target, mean)))
-    parts = [[v.flatten(1)] for v in (error, size)]
-    if loss == "h1":
-        for rows, v in zip(parts, (error, size), strict=True):
-            rows += [(v.diff(dim=k) * v.shape[k]).flatten(1) for k in range(2, v.dim())]
-    above, below = (torch.cat(rows, 1).square().sum(1) for rows in parts)
-    torch.testing.assert_close(float(found), float((above / below).mean()), rtol=2e-5, atol=0.0)
-    with pytest.raises(InvalidArgument, match="module.centred=true.*relative loss"):
-        runs.prepare([*words[:-1], "module.loss=mse", "module.centred=true"], tmp_path)
-
-
-def test_changes_of_an_input_have_no_mean_to_be_centred_at(tmp_path):
-    u = small.smooth(20, 5, 16)
-    np.savez(tmp_path / "a.npz", x=u[:, 0], y=u)
-    words = ["model=fno", f"data.path={tmp_path / 'a.npz'}", *TINY, "module.centred=true"]
-    with pytest.raises(InvalidArgument, match="learned as changes"):
-        runs.prepare(words, tmp_path)
-    runs.prepare([*words, "data.increment=false"], tmp_path)
