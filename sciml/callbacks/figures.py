@@ -154,6 +154,8 @@ def plot_curve(figure: Figure, name: str, curve: Mapping[str, Any]) -> bool:
         axis.set_xscale("log")
     if "y" in scale:
         axis.set_yscale("log")
+    if "ticks" in curve:
+        axis.set_xticks(x, curve["ticks"])
     axis.legend(frameon=False, fontsize=9)
     return True
 
