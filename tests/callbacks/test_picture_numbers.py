@@ -217,6 +217,10 @@ def test_space_has_one_scale_and_the_domain_its_outline():
     space = drawn(plot_fields, {"fields": [{**row, "xlabel": "x", "ylabel": "y"}]}).axes[0]
     time = drawn(plot_fields, {"fields": [{**row, "xlabel": "x", "ylabel": "t"}]}).axes[0]
     assert (space.get_aspect(), time.get_aspect()) == (1.0, "auto")
+    cloud = {"title": "", "reference": field[0], "prediction": field[0], "points": np.eye(3, 2)}
+    for name, aspect in (("y", 1.0), ("t", "auto")):
+        row_of_points = {**cloud, "xlabel": "x", "ylabel": name}
+        assert drawn(plot_fields, {"fields": [row_of_points]}).axes[0].get_aspect() == aspect
     assert not space.collections
     inside = drawn(plot_fields, {"fields": [{**row, "outline": level}]}).axes[0]
     (path,) = inside.collections[0].get_paths()
