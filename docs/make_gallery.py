@@ -26,7 +26,7 @@ PICTURES = ROOT / "docs" / "pictures" / "gallery"
 WIDTH, COLORS = 640, 200  # pixels, and entries of the palette: 10 to 40 kB a picture
 # The first that a run has: what was computed, before how well it was learned.
 KINDS = ("fields", "ray", "error_over_time", "confusion", "iterations", "scatter", "losses")
-SCORES = ("test/rel_l2", "test/accuracy", "test/iterations/mean", "test/loss")
+SCORES = ("test/rel_l2", "test/accuracy", "test/iterations", "test/loss")
 
 GROUPS = {
     "Problems of one unknown, up to many dimensions": """
