@@ -23,10 +23,10 @@ from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
 PICTURES = ROOT / "docs" / "pictures" / "gallery"
-WIDTH, COLORS = 640, 48  # pixels, and entries of the palette: 10 to 40 kB a picture
+WIDTH, COLORS = 640, 200  # pixels, and entries of the palette: 10 to 40 kB a picture
 # The first that a run has: what was computed, before how well it was learned.
 KINDS = ("fields", "ray", "error_over_time", "confusion", "iterations", "scatter", "losses")
-SCORES = ("test/rel_l2", "test/accuracy", "test/iterations/mean", "test/loss")
+SCORES = ("test/rel_l2", "test/accuracy", "test/iterations", "test/loss")
 
 GROUPS = {
     "Problems of one unknown, up to many dimensions": """
@@ -140,7 +140,8 @@ def shrink(source: Path, target: Path) -> None:
     with Image.open(source) as image:
         image = image.convert("RGB")
         image.thumbnail((WIDTH, 2 * WIDTH), Image.Resampling.LANCZOS)
-        image.quantize(COLORS).save(target, optimize=True)
+        # an octree: median cut gives rare colours, the ends of a scale, those of other pixels
+        image.quantize(COLORS, Image.Quantize.FASTOCTREE).save(target, optimize=True)
 
 
 def page(rows: dict[str, dict]) -> str:

@@ -4,6 +4,7 @@ import importlib.util
 import json
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 ROOT = Path(__file__).parents[1]
@@ -31,3 +32,17 @@ def test_pictures_are_small_and_belong_to_rows():
     for name, path in found.items():
         assert path.stat().st_size < 80_000, name
         assert Image.open(path).width <= gallery.WIDTH, name
+
+
+def test_a_small_picture_keeps_its_colours(tmp_path):
+    """A few pixels of the ends of a scale have no colour of other pixels."""
+    from matplotlib import colormaps
+
+    values = np.linspace(0, 1, 300) ** 4  # most of it dark, the bright end rare
+    colours = np.full((200, 600, 3), 255, np.uint8)
+    colours[20:150, :300] = 255 * colormaps["viridis"](values)[:, :3]
+    colours[20:150, 300:] = 255 * colormaps["RdBu_r"](values)[:, :3]
+    Image.fromarray(colours).save(tmp_path / "large.png")
+    gallery.shrink(tmp_path / "large.png", tmp_path / "small.png")
+    small = np.asarray(Image.open(tmp_path / "small.png").convert("RGB"), int)
+    assert np.abs(small - colours).max() < 40

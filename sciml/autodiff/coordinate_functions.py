@@ -41,6 +41,13 @@ def linear_map(
 
     Returns:
         Tensor or jet `(N, h)`.
+
+    Example:
+        >>> import torch
+        >>> from sciml.autodiff import linear_map
+        >>> a = torch.tensor([[1.0, 2.0], [0.0, 1.0]])
+        >>> linear_map(torch.tensor([[3.0, 1.0]]), lambda x: x @ a, lambda i: a[i])
+        tensor([[3., 7.]])
     """
     return x.map_linear(forward, columns) if isinstance(x, Coordinates) else forward(x)
 
@@ -50,7 +57,14 @@ def squared_norm(x: Tensor) -> Tensor: ...
 @overload
 def squared_norm(x: Carrying) -> Jet: ...
 def squared_norm(x: Differentiable) -> Differentiable:
-    """Return |x|^2 `(N, 1)` of a tensor or of coordinates."""
+    """Return |x|^2 `(N, 1)` of a tensor or of coordinates.
+
+    Example:
+        >>> import torch
+        >>> from sciml.autodiff import squared_norm
+        >>> squared_norm(torch.tensor([[3.0, 4.0]]))
+        tensor([[25.]])
+    """
     if not isinstance(x, Coordinates) or not x.is_identity:
         return (x * x).sum(-1, keepdim=True)
     # Along v: 2 x.v, then 2 |v|^2. Nothing of the size of x is formed.
@@ -75,7 +89,14 @@ def sum_coordinates(x: Tensor) -> Tensor: ...
 @overload
 def sum_coordinates(x: Carrying) -> Jet: ...
 def sum_coordinates(x: Differentiable) -> Differentiable:
-    """Return the sum of all coordinates `(N, 1)` of a tensor or of coordinates."""
+    """Return the sum of all coordinates `(N, 1)` of a tensor or of coordinates.
+
+    Example:
+        >>> import torch
+        >>> from sciml.autodiff import sum_coordinates
+        >>> sum_coordinates(torch.tensor([[1.0, 2.0, 4.0]]))
+        tensor([[7.]])
+    """
     return x.sum(-1, keepdim=True)
 
 
@@ -92,6 +113,13 @@ def quadratic_form(
         x: Tensor `(N, d)` or `Coordinates`.
         matvec: Product with A, `(M, d) -> (M, d)`.
         diagonal: Diagonal of A `(d,)`, enough for one-hot directions.
+
+    Example:
+        >>> import torch
+        >>> from sciml.autodiff import quadratic_form
+        >>> a = torch.tensor([1.0, 10.0])
+        >>> quadratic_form(torch.tensor([[2.0, 1.0]]), lambda x: a * x, a)
+        tensor([[14.]])
     """
     if not isinstance(x, Coordinates):
         return (x * matvec(x)).sum(-1, keepdim=True)
@@ -120,7 +148,14 @@ def max_coordinate(x: Tensor) -> Tensor: ...
 @overload
 def max_coordinate(x: Carrying) -> Jet: ...
 def max_coordinate(x: Differentiable) -> Differentiable:
-    """Return the largest coordinate `(N, 1)`; differentiable where the maximum is unique."""
+    """Return the largest coordinate `(N, 1)`; differentiable where the maximum is unique.
+
+    Example:
+        >>> import torch
+        >>> from sciml.autodiff import max_coordinate
+        >>> max_coordinate(torch.tensor([[1.0, 4.0, 2.0]]))
+        tensor([[4.]])
+    """
     if not isinstance(x, Coordinates):
         return x.amax(-1, keepdim=True)
     _check_identity(x, "max_coordinate")

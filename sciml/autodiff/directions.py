@@ -245,5 +245,12 @@ def _merged(index: Tensor, coefficient: Tensor | None) -> Tensor:
 
 
 def one_hot(index: Tensor) -> SparseDirections:
-    """Return coordinate directions: `index` `(K,)` shared, or `(N, K)` one set per point."""
+    """Return coordinate directions: `index` `(K,)` shared, or `(N, K)` one set per point.
+
+    Example:
+        >>> import torch
+        >>> from sciml.autodiff import one_hot
+        >>> type(one_hot(torch.tensor([0, 2]))).__name__
+        'SparseDirections'
+    """
     return SparseDirections(index if index.dim() == 1 else index[..., None])

@@ -229,6 +229,13 @@ def mixed(
 
     Raises:
         InvalidArgument: For a coordinate that does not exist.
+
+    Example:
+        >>> import torch
+        >>> from sciml.autodiff import mixed
+        >>> x = torch.tensor([[2.0, 3.0]], dtype=torch.float64)
+        >>> mixed(lambda x: x[..., :1] ** 2 * x[..., 1:], x, 0, 1).round()  # d_x^2 d_y (x^2 y)
+        tensor([[2.]], dtype=torch.float64)
     """
     i, j, single = _pair(x, i, j)
     index = torch.stack([i, j], 1).repeat(3, 1)

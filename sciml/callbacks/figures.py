@@ -86,19 +86,20 @@ def _field(
     """Draw one panel with named axes and the outline of the domain."""
     from matplotlib.ticker import MaxNLocator
 
+    # lengths of space have one scale; time has a scale of its own
+    timed = any(str(row.get(key, ""))[:2] in ("t", "t^") for key in ("xlabel", "ylabel"))
     if "points" in row:
         at = np.asarray(row["points"])
         image = axis.scatter(*at.T, c=field, s=6, **colours)
-        axis.set_aspect("equal")
+        axis.set_aspect("auto" if timed else "equal")
         if "boundary_points" in row:
             edge = np.asarray(row["boundary_points"])
             axis.scatter(*edge.T, color="black", s=1, linewidths=0)
     else:
         extent = row.get("extent")
         image = axis.imshow(field, origin="lower", extent=extent, aspect="auto", **colours)
-        names = (str(row.get(key, "")) for key in ("xlabel", "ylabel"))
-        if extent is None or not any(name[:2] in ("t", "t^") for name in names):
-            axis.set_aspect("equal")  # lengths of space; time has a scale of its own
+        if extent is None or not timed:
+            axis.set_aspect("equal")
         if "outline" in row:
             level = np.asarray(row["outline"], float)
             if level.min() < 0 < level.max():
@@ -154,6 +155,8 @@ def plot_curve(figure: Figure, name: str, curve: Mapping[str, Any]) -> bool:
         axis.set_xscale("log")
     if "y" in scale:
         axis.set_yscale("log")
+    if "ticks" in curve:
+        axis.set_xticks(x, curve["ticks"])
     axis.legend(frameon=False, fontsize=9)
     return True
 

@@ -15,7 +15,8 @@ The data come from `metrics.csv` and from `module.test_report`, a dictionary wit
                 reference}, "extent" (left, right, bottom, top), "xlabel", "ylabel", "outline"
                 (H, W) negative in the domain, "boundary_points" (M, 2)
     confusion   (C, C) counts, true classes down, predicted ones across; `names` of the classes
-    curves      {file: {"x" (M,), "y" {name: (M,)}, "xlabel", "ylabel", "log" "", "y" or "xy"}}
+    curves      {file: {"x" (M,), "y" {name: (M,)}, "xlabel", "ylabel", "log" "", "y" or "xy",
+                "ticks": names of the M places, where x only counts them (optional)}}
 
 Entries that are missing leave out their picture. A picture that cannot be made is a warning in the
 log, never the end of a run.

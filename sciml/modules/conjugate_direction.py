@@ -237,7 +237,8 @@ class ConjugateDirectionLearner(TrainingMethod):
             curves["iterations"] = {
                 "x": list(range(1, len(parts) + 1)),
                 "y": y,
-                "xlabel": "test set, small to large",
+                "ticks": [part.replace("_", " ") for part in parts],
+                "xlabel": "test set, by cells per axis",
                 "ylabel": f"iterations to {self.rtol:g}",
                 "log": "y",
             }

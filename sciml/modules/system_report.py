@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -91,11 +90,8 @@ class SystemReport:
                 return []
             if region.time is not None:
                 labels = {"xlabel": region.variables[0], "ylabel": "t"}
-            return [
-                {"title": name, "points": x.numpy(), **labels,
-                 "reference": reference[name].numpy(), "prediction": prediction[name].numpy()}
-                for name in reference
-            ]  # fmt: skip
+            rows = [self._row(name, reference[name], prediction[name]) for name in reference]
+            return [{"title": "", "points": x.numpy(), **labels, **row} for row in rows]
         low, high = region.low, region.high
         a, b = (torch.linspace(float(low[k]), float(high[k]), GRID, dtype=x.dtype) for k in (0, 1))
         grid = torch.stack(torch.meshgrid(a, b, indexing="xy"), -1).reshape(-1, 2)
@@ -105,16 +101,20 @@ class SystemReport:
         wanted = self.problem.solution(grid)
         outside = ~region.contains(grid)
         extent = [float(v) for v in (low[0], high[0], low[1], high[1])]
-        when = "" if flat else f" at {region.variables[2]} = {float(high[2]):g}"
+        when = "" if flat else f"{region.variables[2]} = {float(high[2]):g}"
 
-        def shown(value: Tensor) -> np.ndarray:
-            return value.masked_fill(outside, torch.nan).view(GRID, GRID).numpy()
+        def on_grid(value: Tensor) -> Tensor:
+            return value.masked_fill(outside, torch.nan).view(GRID, GRID)
 
-        return [
-            {"title": name + when, "reference": shown(wanted[name]),
-             "prediction": shown(found[name]), "extent": extent, **labels}
-            for name in wanted
-        ]  # fmt: skip
+        rows = [self._row(name, on_grid(wanted[name]), on_grid(found[name])) for name in wanted]
+        return [{"title": when, "extent": extent, **labels, **row} for row in rows]
+
+    def _row(self, name: str, reference: Tensor, prediction: Tensor) -> dict:
+        """Return both fields of an output, with equal means where it is known up to a constant."""
+        if name in self.problem.gauge:
+            prediction = prediction - (prediction - reference).nanmean()
+        pair = {"reference": reference.numpy(), "prediction": prediction.numpy()}
+        return {"symbol": name, **pair}
 
     def as_dict(self) -> dict:
         """Return what tables and plots show, see `sciml.callbacks.plots`."""

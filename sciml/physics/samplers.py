@@ -22,7 +22,15 @@ def uniform(
     high: float = 1.0,
     dtype: torch.dtype = torch.float32,
 ) -> Tensor:
-    """Return `(n, 1)` values uniform on `[low, high)`: times, radii."""
+    """Return `(n, 1)` values uniform on `[low, high)`: times, radii.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.samplers import uniform
+        >>> t = uniform(100, torch.Generator().manual_seed(0), high=0.5)
+        >>> t.shape, bool((t < 0.5).all())
+        (torch.Size([100, 1]), True)
+    """
     value = torch.rand(n, 1, generator=generator, device=generator.device, dtype=dtype)
     return value.mul_(high - low).add_(low)
 
@@ -42,6 +50,13 @@ def gaussian(
         generator: Source of randomness.
         variance: One number, or `(n, 1)` for a variance per point.
         dtype: Floating point type of the result.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.samplers import gaussian
+        >>> x = gaussian(10000, 2, torch.Generator().manual_seed(0), variance=4.0)
+        >>> round(float(x.std()), 1)
+        2.0
     """
     x = torch.randn(n, dim, generator=generator, device=generator.device, dtype=dtype)
     scale = variance.sqrt().to(x) if isinstance(variance, Tensor) else math.sqrt(variance)
@@ -63,6 +78,13 @@ def sphere(
         generator: Source of randomness.
         radius: One number, or `(n, 1)` for a radius per point.
         dtype: Floating point type of the result.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.samplers import sphere
+        >>> x = sphere(100, 3, torch.Generator().manual_seed(0), radius=2.0)
+        >>> bool(((x.norm(dim=1) - 2).abs() < 1e-5).all())
+        True
     """
     x = torch.randn(n, dim, generator=generator, device=generator.device, dtype=dtype)
     # one pass reads, one pass scales: normalising first and multiplying later would cost a third
@@ -92,6 +114,13 @@ def annulus(
 
     Raises:
         InvalidArgument: For an empty shell or an unknown law.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.samplers import annulus
+        >>> x = annulus(100, 3, 1.0, 2.0, torch.Generator().manual_seed(0))
+        >>> x.shape, bool((x.norm(dim=1) > 0.999).all())
+        (torch.Size([100, 3]), True)
     """
     if not 0 <= inner < outer:
         raise InvalidArgument(f"inner={inner}, outer={outer}", "0 <= inner < outer")
@@ -115,7 +144,15 @@ def ball(
     law: str = "radius",
     dtype: torch.dtype = torch.float32,
 ) -> Tensor:
-    """Return `(n, dim)` points with `|x| <= radius`; see `annulus` for `law`."""
+    """Return `(n, dim)` points with `|x| <= radius`; see `annulus` for `law`.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.samplers import ball
+        >>> x = ball(100, 3, torch.Generator().manual_seed(0), radius=2.0)
+        >>> x.shape, bool((x.norm(dim=1) < 2.001).all())
+        (torch.Size([100, 3]), True)
+    """
     return annulus(n, dim, 0.0, radius, generator, law, dtype)
 
 
@@ -127,7 +164,15 @@ def box(
     high: float = 1.0,
     dtype: torch.dtype = torch.float32,
 ) -> Tensor:
-    """Return `(n, dim)` points uniform in `[low, high)^dim`."""
+    """Return `(n, dim)` points uniform in `[low, high)^dim`.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.samplers import box
+        >>> x = box(100, 2, torch.Generator().manual_seed(0), low=-1.0)
+        >>> x.shape, bool((x.abs() <= 1).all())
+        (torch.Size([100, 2]), True)
+    """
     x = torch.rand(n, dim, generator=generator, device=generator.device, dtype=dtype)
     return x.mul_(high - low).add_(low)
 
@@ -140,7 +185,15 @@ def box_boundary(
     high: float = 1.0,
     dtype: torch.dtype = torch.float32,
 ) -> Tensor:
-    """Return `(n, dim)` points uniform on the surface of the box `[low, high]^dim`."""
+    """Return `(n, dim)` points uniform on the surface of the box `[low, high]^dim`.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.samplers import box_boundary
+        >>> x = box_boundary(100, 2, torch.Generator().manual_seed(0))
+        >>> bool(((x == 0) | (x == 1)).any(dim=1).all())  # one coordinate at an end
+        True
+    """
     device = generator.device
     x = box(n, dim, generator, low, high, dtype)
     axis = torch.randint(dim, (n, 1), generator=generator, device=device)
@@ -163,6 +216,13 @@ def brownian(
         dim: Number of coordinates.
         generator: Source of randomness.
         diffusion: Factor of W; sqrt(2) for the generator "Laplacian".
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.samplers import brownian
+        >>> x = brownian(1.0, torch.zeros(3, 1), 2, torch.Generator().manual_seed(0))
+        >>> x.tolist()  # no time has passed
+        [[1.0, 1.0], [1.0, 1.0], [1.0, 1.0]]
     """
     step = gaussian(t.shape[0], dim, generator, diffusion**2 * t, t.dtype)
     return step.add_(x0)
@@ -190,6 +250,13 @@ def brownian_paths(
 
     Returns:
         x `(paths, steps + 1, dim)` and the times `(steps + 1,)`.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.samplers import brownian_paths
+        >>> x, t = brownian_paths(5, 4, 2, 1.0, torch.Generator().manual_seed(0))
+        >>> x.shape, t.tolist()
+        (torch.Size([5, 5, 2]), [0.0, 0.25, 0.5, 0.75, 1.0])
     """
     dt = final_time / steps
     step = gaussian(paths * steps, dim, generator, diffusion**2 * dt, dtype)

@@ -15,12 +15,12 @@ from sciml.solvers.derivatives.trace import Trace
 from sciml.solvers.derivatives.unrolled import Backprop, Phantom
 from sciml.solvers.entry_points import (
     fixed_point,
-    implicit_derivative,
     least_squares,
     linear_solve,
     minimise,
     root,
 )
+from sciml.solvers.given_solution import implicit_derivative
 from sciml.solvers.layout import Rows, Segments
 from sciml.solvers.nonlinear.broyden import Broyden
 from sciml.solvers.nonlinear.equilibrium_flows import HomotopyPath, ResidualFlow

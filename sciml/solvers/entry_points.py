@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from sciml.arguments import function as function_
-from sciml.arguments import made, maybe, takes, tensor, text
+from sciml.arguments import made, maybe, takes, tensor
 from sciml.errors import InvalidArgument
 from sciml.shapes import check_call, check_returned, name_of
 from sciml.solvers.algebra.dense import Dense
@@ -34,10 +34,10 @@ from sciml.solvers.nonlinear.fixed_point import Anderson
 from sciml.solvers.nonlinear.lbfgs import LBFGS
 from sciml.solvers.nonlinear.levenberg_marquardt import LevenbergMarquardt
 from sciml.solvers.nonlinear.newton import Newton
-from sciml.solvers.pipeline import attached, solve_problem
-from sciml.solvers.problem import Problem, ProblemKind, Task
-from sciml.solvers.solution import CURES, LinearReport, Outcome, Policy, Solution, Status
-from sciml.solvers.solve_arguments import PARTS, Adjoint, Solver, checked, flat_theta, layout_for
+from sciml.solvers.pipeline import solve_problem
+from sciml.solvers.problem import Task
+from sciml.solvers.solution import CURES, Outcome, Policy, Solution, Status
+from sciml.solvers.solve_arguments import PARTS, Adjoint, Solver
 
 
 def _solver(value: Any) -> str:
@@ -122,6 +122,14 @@ def fixed_point(
     """Solve `x = function(x, *theta)`; arguments, returns and errors as in `root`.
 
     The solver is `Anderson()` by default; residuals are `x - function(x)`.
+
+    Example:
+        >>> import torch
+        >>> from sciml.solvers import fixed_point
+        >>> x0 = torch.zeros(1, 1, dtype=torch.float64)
+        >>> found = fixed_point(torch.cos, x0, on_failure="raise")
+        >>> round(found.value.item(), 5)
+        0.73909
     """
     tags = {"symmetric": symmetric, "positive_definite": False}
     solver = solver or Anderson()
@@ -154,6 +162,16 @@ def least_squares(
     the second derivative of the objective `(B, n, n)` and its first, `J^T r` with derivatives, by
     formulas where these are cheaper than automatic differentiation
     (`sciml.solvers.nonlinear.pointwise_least_squares`); they are trusted.
+
+    Example:
+        >>> import torch
+        >>> from sciml.solvers import least_squares
+        >>> s = torch.tensor([0.0, 1.0, 2.0], dtype=torch.float64)
+        >>> x0 = torch.zeros(1, 2, dtype=torch.float64)
+        >>> line = lambda x: x[:, :1] + x[:, 1:] * s - (1 + 2 * s)  # residuals of a line
+        >>> found = least_squares(line, x0, on_failure="raise")
+        >>> [round(v, 5) for v in found.value[0].tolist()]
+        [1.0, 2.0]
     """
     tags = {"symmetric": True, "positive_definite": False}
     solver = solver or LevenbergMarquardt()
@@ -181,6 +199,15 @@ def minimise(
     saddle or a maximum counts too, and a start on one stays there; test the Hessian, or start
     beside it. The solver is `LBFGS()` by default. `positive_definite` declares the
     Hessian at the minimum so, for a Cholesky factor or CG in the derivative.
+
+    Example:
+        >>> import torch
+        >>> from sciml.solvers import minimise
+        >>> x0 = torch.zeros(1, 2, dtype=torch.float64)
+        >>> goal = torch.tensor([1.0, 3.0], dtype=torch.float64)
+        >>> found = minimise(lambda x: (x - goal).square().sum(-1), x0, on_failure="raise")
+        >>> [round(v, 5) for v in found.value[0].tolist()]
+        [1.0, 3.0]
     """
     tags = {"symmetric": True, "positive_definite": positive_definite}
     solver = solver or LBFGS()
@@ -292,25 +319,3 @@ def linear_solve(
         },
         {"product": linear_part},
     )
-
-
-@takes(function=function_, x=tensor, kind=text, **PARTS)
-def implicit_derivative(
-    function: Callable[..., Tensor],
-    x: Tensor,
-    theta: Sequence[Any] = (),
-    *,
-    kind: ProblemKind = "root",
-    adjoint: Adjoint | None = None,
-    layout: Layout | None = None,
-) -> Tensor:
-    """Return `x`, a solution found elsewhere, with its derivative in theta.
-
-    Nothing is tested: the derivative is as wrong as `x` is. Arguments as in `root`.
-    """
-    check_call(f"'{name_of(function)}'", function, "(x, *theta)", x, *theta)
-    layout = layout_for(x, layout)
-    bound, leaves = flat_theta(function, theta)
-    tags = {"symmetric": kind in ("least_squares", "minimise"), "positive_definite": False}
-    problem = Problem(kind, checked(kind, bound, layout, name_of(function)), layout, **tags)
-    return attached(problem, x, leaves, adjoint or Implicit(), None, LinearReport())

@@ -77,6 +77,15 @@ def spectral_norm(
     """Return the largest singular value of the Jacobian in x, per problem, from below.
 
     Below 1 the map contracts near x. Arguments as in `spectral_radius`.
+
+    Example:
+        >>> import torch
+        >>> from sciml.solvers import spectral_norm
+        >>> a = torch.tensor([0.5, 3.0], dtype=torch.float64)
+        >>> x = torch.zeros(1, 2, dtype=torch.float64)
+        >>> g = torch.Generator().manual_seed(0)
+        >>> round(spectral_norm(lambda x: a * x, x, generator=g).item(), 5)
+        3.0
     """
     layout, x = layout_for(x, layout), _ready(function, x, theta)
     with torch.autocast(x.device.type, enabled=False):
@@ -142,6 +151,13 @@ def jacobian_rows(
         x: Where; a solution, usually.
         theta: Further arguments.
         probe: v, shape of x.
+
+    Example:
+        >>> import torch
+        >>> from sciml.solvers import jacobian_rows
+        >>> x, v = torch.tensor([[2.0, 3.0]]), torch.ones(1, 2)
+        >>> jacobian_rows(lambda x: x * x, x, (), v).tolist()
+        [[4.0, 6.0]]
     """
     check_call(f"'{name_of(function)}'", function, "(x, *theta)", x, *theta)
     check_alike(x=x, probe=probe)

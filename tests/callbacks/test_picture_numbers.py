@@ -217,6 +217,10 @@ def test_space_has_one_scale_and_the_domain_its_outline():
     space = drawn(plot_fields, {"fields": [{**row, "xlabel": "x", "ylabel": "y"}]}).axes[0]
     time = drawn(plot_fields, {"fields": [{**row, "xlabel": "x", "ylabel": "t"}]}).axes[0]
     assert (space.get_aspect(), time.get_aspect()) == (1.0, "auto")
+    cloud = {"title": "", "reference": field[0], "prediction": field[0], "points": np.eye(3, 2)}
+    for name, aspect in (("y", 1.0), ("t", "auto")):
+        row_of_points = {**cloud, "xlabel": "x", "ylabel": name}
+        assert drawn(plot_fields, {"fields": [row_of_points]}).axes[0].get_aspect() == aspect
     assert not space.collections
     inside = drawn(plot_fields, {"fields": [{**row, "outline": level}]}).axes[0]
     (path,) = inside.collections[0].get_paths()
@@ -251,6 +255,10 @@ def test_a_curve_has_the_scales_that_it_asks_for():
         assert (axis.get_xscale(), axis.get_yscale()) == both
     assert (axis.get_title(), axis.get_xlabel(), axis.get_ylabel()) == ("some curve", "n", "e")
     assert axis.lines[0].get_label() == "the error" and axis.lines[0].get_marker() == "o"
+    named = {"x": [1, 2], "y": {"e": [3.0, 2.0]}, "ticks": ["test", "test 128"], "log": "y"}
+    axis = drawn(plot_curve, "c", named).axes[0]
+    assert [text.get_text() for text in axis.get_xticklabels()] == ["test", "test 128"]
+    assert axis.get_xticks().tolist() == [1, 2]
     long = {"x": range(31), "y": {"e": range(31)}}
     assert drawn(plot_curve, "c", long).axes[0].lines[0].get_marker() in ("None", None, "")
 

@@ -137,7 +137,8 @@ def test_validation_counts_iterations_and_the_test_compares_sizes(tmp_path):
         assert found[f"{part}/iterations"] < found[f"{part}/iterations_cg"]
         assert math.isfinite(found[f"{part}/iterations_multigrid"])
     curve = run.module.test_report["curves"]["iterations"]
-    assert curve["x"] == [1, 2] and set(curve["y"]) == {"LearnedMultigrid", "cg", "multigrid"}
+    assert curve["x"] == [1, 2] and curve["ticks"] == ["test", "test 24"]
+    assert set(curve["y"]) == {"LearnedMultigrid", "cg", "multigrid"}
 
 
 def test_wrong_combinations_are_refused(tmp_path):

@@ -11,7 +11,6 @@ from __future__ import annotations
 import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy import ndimage
 from torch import Tensor
 
 from sciml.errors import InvalidArgument
@@ -197,6 +196,8 @@ def features(sdf: Tensor, half: float) -> dict[str, Tensor]:
         bounding box, and `slender`, their ratio; `components` and `holes`, their numbers; `thin`,
         the share of the domain that no ball inside of `THIN` spacings in radius reaches.
     """
+    from scipy import ndimage  # a tenth of a second, which loading a model does not need
+
     h, values = _spacing(sdf, half), sdf.detach().cpu().double().numpy()
     inside = values < 0
     count, dim = len(values), values.ndim - 1
@@ -228,6 +229,8 @@ def features(sdf: Tensor, half: float) -> dict[str, Tensor]:
 
 def _components(mask: np.ndarray, join: np.ndarray) -> np.ndarray:
     """Return the number of components of every sample: labels are given in order."""
+    from scipy import ndimage
+
     labels, _ = ndimage.label(mask, join)
     last = np.maximum.accumulate(labels.reshape(len(mask), -1).max(1))
     return np.diff(last, prepend=0)

@@ -22,7 +22,6 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import torch
-from scipy.special import pdtrc
 from torch import Tensor
 
 from sciml.errors import PretrainedError
@@ -208,8 +207,12 @@ def rare(joint: Joint, x: Tensor, t: Tensor | None = None) -> Tensor:
     if t is None:
         return torch.zeros_like(time, dtype=torch.bool)
     found = joint.rare(rows, time)
-    count = int(found.sum())
-    by_chance = pdtrc(count - 1, joint.share * len(rows)) if count else 1.0  # Poisson
+    count = found.sum()
+    if not count:
+        return found
+    # Poisson's law: as many or more. The incomplete gamma function is its sum (DLMF 8.4.10).
+    expected = torch.tensor(joint.share * len(rows), dtype=torch.float64, device=count.device)
+    by_chance = torch.special.gammainc(count.double(), expected)
     return found if by_chance < LEVEL else torch.zeros_like(found)
 
 

@@ -26,6 +26,12 @@ def training_ranges(x: Tensor, t: Tensor | None = None) -> dict[str, tuple[float
 
     Returns:
         `x.norm` and `x.coordinate`, and `t.value` where there is a time: (least, greatest).
+
+    Example:
+        >>> import torch
+        >>> from sciml.pretrained import training_ranges
+        >>> training_ranges(torch.tensor([[3.0, 4.0], [0.0, 1.0]]))
+        {'x.norm': (1.0, 5.0), 'x.coordinate': (0.0, 4.0)}
     """
     if x.dim() != 2 or not x.numel():
         raise InvalidArgument(f"x of shape {tuple(x.shape)}", "points (N, d), at least one")

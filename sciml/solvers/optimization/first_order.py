@@ -80,6 +80,19 @@ def proximal_gradient(
             lambda v, step, y: soft_threshold(v, 0.1 * step),
             torch.zeros(1, 8), (y,), on_failure="raise",
         )
+
+    Example:
+        >>> import torch
+        >>> from sciml.solvers import project_nonnegative, proximal_gradient
+        >>> goal = torch.tensor([[1.0, -2.0]], dtype=torch.float64)
+        >>> found = proximal_gradient(
+        ...     lambda x: (x - goal).square().sum(-1) / 2,
+        ...     lambda v, step: project_nonnegative(v),
+        ...     torch.zeros_like(goal),
+        ...     on_failure="raise",
+        ... )
+        >>> [round(v, 6) for v in found.value[0].tolist()]
+        [1.0, 0.0]
     """
     layout = _checked(objective, x0, theta, layout)
     check_call(f"'{name_of(prox)}', the proximal map,", prox, "(v, step, *theta)", x0, step, *theta)

@@ -37,6 +37,12 @@ def project_box(x: Tensor, lower: float | Tensor, upper: float | Tensor) -> Tens
 
     Raises:
         InvalidArgument: If numbers are in the wrong order, or a bound does not broadcast to `x`.
+
+    Example:
+        >>> import torch
+        >>> from sciml.solvers import project_box
+        >>> project_box(torch.tensor([-1.0, 0.5, 3.0]), 0.0, 1.0).tolist()
+        [0.0, 0.5, 1.0]
     """
     if not isinstance(lower, Tensor) and not isinstance(upper, Tensor):
         if not lower <= upper:
@@ -52,7 +58,14 @@ def project_box(x: Tensor, lower: float | Tensor, upper: float | Tensor) -> Tens
 
 @takes(x=tensor)
 def project_nonnegative(x: Tensor) -> Tensor:
-    """Return the positive part, entry by entry."""
+    """Return the positive part, entry by entry.
+
+    Example:
+        >>> import torch
+        >>> from sciml.solvers import project_nonnegative
+        >>> project_nonnegative(torch.tensor([-1.0, 2.0])).tolist()
+        [0.0, 2.0]
+    """
     return torch.relu(x)
 
 
@@ -111,6 +124,12 @@ def project_l2_ball(x: Tensor, radius: Radius = 1.0) -> Tensor:
 
     Raises:
         InvalidArgument: If the radius is not positive.
+
+    Example:
+        >>> import torch
+        >>> from sciml.solvers import project_l2_ball
+        >>> project_l2_ball(torch.tensor([[0.0, 5.0]]), 2.0).tolist()
+        [[0.0, 2.0]]
     """
     radius = _checked_radius(radius, x)
     length = safe_length(x)
@@ -125,6 +144,12 @@ def project_second_order_cone(x: Tensor) -> Tensor:
 
     Raises:
         InvalidArgument: If there is no first entry.
+
+    Example:
+        >>> import torch
+        >>> from sciml.solvers import project_second_order_cone
+        >>> project_second_order_cone(torch.tensor([[0.0, 2.0]])).tolist()
+        [[1.0, 1.0]]
     """
     need_entries(x, "the second-order cone")
     height, rest = x[..., :1], x[..., 1:]
@@ -151,6 +176,14 @@ def project_affine(x: Tensor, matrix: Tensor, rhs: Tensor) -> Tensor:
     Raises:
         InvalidArgument: If shapes do not fit.
         InvalidType: If the three are of several dtypes or on several devices.
+
+    Example:
+        >>> import torch
+        >>> from sciml.solvers import project_affine
+        >>> x = torch.zeros(2, dtype=torch.float64)
+        >>> a, b = torch.ones(1, 2, dtype=torch.float64), torch.ones(1, dtype=torch.float64)
+        >>> [round(v, 9) for v in project_affine(x, a, b).tolist()]  # on x + y = 1
+        [0.5, 0.5]
     """
     m, n = matrix.shape[-2:] if matrix.dim() > 1 else (0, 0)
     if not x.dim() or not rhs.dim() or n != x.shape[-1] or rhs.shape[-1] != m or m > n:

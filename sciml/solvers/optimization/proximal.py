@@ -53,6 +53,13 @@ def group_soft_threshold(x: Tensor, weight: Weight) -> Tensor:
 
     Raises:
         InvalidArgument: As in `soft_threshold`.
+
+    Example:
+        >>> import torch
+        >>> from sciml.solvers import group_soft_threshold
+        >>> found = group_soft_threshold(torch.tensor([[0.0, 5.0]]), 1.0)  # shorter by the weight
+        >>> [round(v, 6) for v in found[0].tolist()]
+        [0.0, 4.0]
     """
     if not x.dim():
         need_entries(x, "a group")
@@ -69,6 +76,12 @@ def prox_elastic_net(x: Tensor, l1: Weight, l2: Weight) -> Tensor:
 
     Raises:
         InvalidArgument: As in `soft_threshold`.
+
+    Example:
+        >>> import torch
+        >>> from sciml.solvers import prox_elastic_net
+        >>> prox_elastic_net(torch.tensor([5.0, 0.5]), 1.0, 1.0).tolist()  # (5 - 1) / (1 + 1)
+        [2.0, 0.0]
     """
     return soft_threshold(x, l1) / (1 + _checked(l2, x))
 
