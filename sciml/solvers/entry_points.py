@@ -160,8 +160,7 @@ def least_squares(
 
     `jacobian(x, *theta)`, `hessian(x, *theta)` and `gradient(x, *theta)` return dr/dx `(B, m, n)`,
     the second derivative of the objective `(B, n, n)` and its first, `J^T r` with derivatives, by
-    formulas where these are cheaper than automatic differentiation
-    (`sciml.solvers.nonlinear.pointwise_least_squares`); they are trusted.
+    formulas, which are trusted; see `sciml.solvers.nonlinear.pointwise_least_squares`.
 
     Example:
         >>> import torch
