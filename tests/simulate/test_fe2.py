@@ -80,7 +80,7 @@ def test_a_load_that_is_taken_off_leaves_what_has_yielded(tmp_path, capsys):
         (("fe2", "cases=plate"), "case"),
         (("fe2", "steps=two"), "int"),
         (("fe2", "steps=0"), "at least 1"),
-        (("fe2", "target=nan"), "finite number"),
+        (("fe2", "target=nan"), "target=nan. Expected a number"),
         (("fe2", "target=0"), "resume=true"),
         (("fe2", "plate"), "key=value"),
         (("fe2", "case=plate", "case=cook"), "twice"),
