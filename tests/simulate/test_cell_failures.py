@@ -1,12 +1,16 @@
 """Finite-element cells that do not converge inside a structure: said where, kept, continued."""
 
+import json
+
 import numpy as np
 import pytest
 
+from sciml.cli.main import main
 from sciml.errors import NumericalWarning
 from sciml.physics.solids import DiskCell, RVESolver, Structure, StructureMesh
 from sciml.physics.solids.block_cells import add_midsides, join_blocks
 from sciml.simulate import CellMicro, MacroSolver, MacroState
+from sciml.simulate.fe2 import FE2
 from sciml.solvers.solution import Status
 
 
@@ -47,3 +51,29 @@ def test_a_cell_that_does_not_converge_is_named_and_the_run_goes_on_from_before(
     np.testing.assert_allclose(
         ended.state.displacement, whole.state.displacement, rtol=0, atol=1e-8
     )
+
+
+def test_the_command_line_says_where_it_ended_and_goes_on(tmp_path, monkeypatch, capsys):
+    """Exit code 1, the reason in metrics.json, the state beside it; then resume=true."""
+
+    def structure(self):
+        return bar()
+
+    def answerer(hurry):
+        return lambda self: (cells(hurry), DiskCell(2))
+
+    monkeypatch.setattr(FE2, "structure", structure)
+    monkeypatch.setattr(FE2, "answerer", answerer(5))
+    out = tmp_path / "out"
+    words = ["simulate", "fe2", "micro=rve", "steps=4", f"out={out}"]
+    assert main([*words, "cuts=0"]) == 1
+    said = capsys.readouterr()
+    assert "in element 0, point 1" in said.err + said.out
+    record = json.loads((out / "metrics.json").read_text())
+    assert record["status"] == "failed" and record["metrics"]["load"] == 0.5
+    assert "step 3 (load 0.75) failed in iteration 1 in element 0" in record["failures"][0]
+    assert MacroState.load_file(out / "state.npz").load == 0.5
+    monkeypatch.setattr(FE2, "answerer", answerer(20))
+    assert main([*words, "resume=true"]) == 0
+    assert "continued from load 0.5" in capsys.readouterr().out
+    assert json.loads((out / "metrics.json").read_text())["metrics"]["load"] == 1.0

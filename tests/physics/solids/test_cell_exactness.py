@@ -1,4 +1,4 @@
-"""Cells against formulas written here, at any strain and fraction; modes of the default recipe."""
+"""Cells and their modes against formulas written here, at any strain, fraction and output."""
 
 import numpy as np
 import pytest
@@ -87,12 +87,11 @@ def test_a_shifted_inclusion_changes_a_ten_thousandth():
     assert all(np.abs(other - first).max() > 1e-9 for other in others)
 
 
-@pytest.mark.slow  # 100 snapshots of 448 elements
-def test_modes_of_the_default_recipe_are_in_equilibrium_and_periodic():
-    """Any outputs of the branches, with forces and periods summed up element by element here."""
-    cell = DiskCell(8)
+def test_any_outputs_are_in_equilibrium_and_periodic():
+    """24 modes one by one and mixed; forces and periods summed up element by element here."""
+    cell = DiskCell(4)
     solver = cell.solver(rtol=RTOL)
-    known = snapshots(cell, solver, {"train": 100}, 0.04, isochoric=True)["train"]
+    known = snapshots(cell, solver, {"train": 40}, 0.04, isochoric=True)["train"]
     basis, mesh = known.basis(solver, 24), solver.mesh
     dofs = 2 * mesh.glued[mesh.elements][..., None] + np.arange(2)
     rows = dofs.reshape(len(dofs), -1).ravel()
@@ -110,5 +109,5 @@ def test_modes_of_the_default_recipe_are_in_equilibrium_and_periodic():
         for axis in range(2):
             pair = [np.flatnonzero(mesh.nodes[:, axis] == side) for side in (-0.5, 0.5)]
             low, high = (edge[np.argsort(mesh.nodes[edge, 1 - axis])] for edge in pair)
-            assert len(low) == len(high) == 33
+            assert len(low) == len(high) == 9
             assert np.abs(w[low] - w[high]).max() <= 1e-12 * np.abs(w).max()
