@@ -5,7 +5,8 @@
     sciml simulate fe2 case=cook micro=galerkin cell=disk size=4 modes=16
 
 Files: `metrics.json`, `steps.csv`, `contours.png`, `convergence.png`, `state.npz` (the last
-converged state, from which `resume=true` goes on) and, with `vtu=true`, `structure.vtu`.
+converged state, from which `resume=true` goes on, to the full load or back to `target`) and, with
+`vtu=true`, `structure.vtu`.
 
 Source: Eivazi et al., arXiv 2504.07976 (the operator in FE2); Feyel, Comput. Methods Appl. Mech.
 Eng. 192, 2003 (FE2).
@@ -76,7 +77,8 @@ class FE2(Simulation):
     snapshots: int = setting(100, "micro=galerkin: cells solved first, up to 4 % strain")
     mesh: int = setting(1, "refinement of the structure; elements grow with its square")
     load: float | None = setting(None, "displacement or force at full load; null for the case's")
-    steps: int = setting(1, "load steps")
+    steps: int = setting(1, "load steps, from nothing to the full load")
+    target: float = setting(1.0, "share of the full load to end at; with resume=true also less")
     rtol: float = setting(1e-8, "forces out of balance over reactions")
     max_iter: int = setting(12, "Newton steps per load step")
     cuts: int = setting(3, "how often in a row a failed step is halved")
@@ -92,10 +94,15 @@ class FE2(Simulation):
             check_count(name, getattr(self, name))
         check_count("cuts", self.cuts, 0)
         check_positive("rtol", self.rtol)
+        check_number("target", self.target)
         if self.load is not None:
             check_number("load", self.load)
         if self.size is not None:
             check_positive("size", self.size)
+        if self.target == 0 and not self.resume:
+            raise InvalidArgument(
+                "target=0 without resume=true", "a load to go to", "Unloading needs a loaded state"
+            )
         if self.reference and self.micro != "equino":
             raise InvalidArgument(
                 f"reference=true with micro={self.micro}", "an operator to be compared with FE2"
@@ -129,7 +136,7 @@ class FE2(Simulation):
         points = structure.mesh.weights.size
         say(f"{self.case}: {len(structure.mesh.elements)} elements, {points} points; {self.micro}")
         solution = self._solver(structure, micro, say).solve(
-            state, after_step=lambda found: found.save(folder / STATE)
+            state, target=self.target, after_step=lambda found: found.save(folder / STATE)
         )
         metrics = summary(solution, points)
         if self.reference and solution.complete:
@@ -207,12 +214,12 @@ class FE2(Simulation):
         """Return errors and speed-up against full FE2 with the cell that the operator learned."""
         say("full FE2, cells warm-started from the iteration before:")
         micro = CellMicro(cell.solver(), workers=self.workers)
-        full = self._solver(structure, micro, say).solve()
+        full = self._solver(structure, micro, say).solve(target=self.target)
         if not full.complete:
             return {}
         # once more, without what a first call costs
         began = time.perf_counter()
-        again = self._solver(structure, self.answerer()[0], None).solve()
+        again = self._solver(structure, self.answerer()[0], None).solve(target=self.target)
         seconds = time.perf_counter() - began
         u, s = full.state.displacement, full.state.stress
         more = max(a.iterations for a in own.steps) - max(b.iterations for b in full.steps)
@@ -265,6 +272,7 @@ def summary(solution: MacroSolution, points: int) -> dict[str, float]:
     """Return what a solve was like."""
     steps = solution.steps
     return {
+        "complete": float(solution.complete),
         "load": solution.state.load,
         "points": float(points),
         "steps": float(len(steps)),

@@ -3,8 +3,9 @@
 At load lambda, with R(u) = int B^T shat(B u) dV - lambda f on the free unknowns and u prescribed on
 the held ones,
 
-    K du = -R,    K = int B^T Chat B dV,    until  |R_free| <= rtol max(|R_held|, |lambda f|).
+    K du = -R,    K = int B^T Chat B dV,    until  |R_free| <= rtol max(|R_held|, |lambda f|),
 
+or rtol times |R_held| before the step, if that is more: an unloading may end where all vanish.
 The first iteration of a step starts from the tangent of the last converged one and applies the new
 prescribed displacements; since Chat is the derivative of shat, the iterations that follow converge
 quadratically. A step that fails, because of a cell or of Newton's method, is tried again at half
@@ -13,6 +14,7 @@ its size a few times; the state of the last converged step is what is kept, and 
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
 from collections.abc import Callable
@@ -20,7 +22,7 @@ from collections.abc import Callable
 import numpy as np
 
 from sciml.errors import InvalidArgument, NumericalWarning, RangeWarning
-from sciml.physics.checks import check_positive
+from sciml.physics.checks import check_number, check_positive
 from sciml.physics.solids.assembly import Assembly, factorised
 from sciml.physics.solids.block_cells import check_count
 from sciml.physics.solids.structures import Structure
@@ -119,24 +121,28 @@ class MacroSolver:
         self,
         state: MacroState | None = None,
         *,
+        target: float = 1.0,
         after_step: Callable[[MacroState], None] | None = None,
     ) -> MacroSolution:
-        """Go on from a state to the full load.
+        """Go on from a state to the full load, or to a share of it.
 
         Args:
             state: Where to start; without load if None.
+            target: Share of the full load at which to end. Below the load of `state` it unloads;
+                what a law with a history has learned on the way is kept.
             after_step: Called with every converged state, to keep it.
 
         Raises:
             InvalidArgument: If the state is of another structure.
         """
         began = time.perf_counter()
+        target = check_number("target", target)
         solution = MacroSolution(self.start() if state is None else self._checked(state))
         size, cut = 1 / self.steps, 0
-        while solution.state.load < 1 - END:
-            load = min(solution.state.load + size, 1.0)
-            if 1 - load < END:
-                load = 1.0
+        while abs(left := target - solution.state.load) > END:
+            load = solution.state.load + math.copysign(size, left)
+            if abs(left) < size + END:
+                load = target
             found = self._step(solution, load, len(solution.steps) + 1)
             if isinstance(found, Failure):
                 solution.failures.append(found)
@@ -151,7 +157,7 @@ class MacroSolver:
             self._tell(step, len(solution.steps))
             if after_step is not None:
                 after_step(solution.state)
-        solution.complete = solution.state.load >= 1 - END
+        solution.complete = abs(target - solution.state.load) <= END
         solution.seconds["all"] = time.perf_counter() - began
         if not solution.complete:
             warnings.warn(
@@ -191,6 +197,7 @@ class MacroSolver:
         pushed = np.einsum("pij,pj->pi", answer.tangent, self.strain(change))
         force = self.internal(answer.stress + pushed) - outer
         residuals: list[float] = []
+        before = float(np.linalg.norm(self.internal(state.stress)[held]))
         for iteration in range(1, self.max_iter + 1):
             factor = factorised(self._assembly.matrix(self.stiffness(answer.tangent)))
             if factor is None:
@@ -209,7 +216,7 @@ class MacroSolver:
             if len(bad):
                 return self._micro_failure(number, load, iteration, strain, answer, bad)
             force = self.internal(answer.stress) - outer
-            scale = max(np.linalg.norm(force[held]), np.linalg.norm(outer))
+            scale = max(np.linalg.norm(force[held]), np.linalg.norm(outer), before)
             out = float(np.linalg.norm(force[free]))
             residuals.append(float(out / scale) if scale > 0 else out)
             if not np.isfinite(out):

@@ -141,7 +141,7 @@ class MacroSolution:
         state: The last converged state.
         steps: Converged steps.
         failures: Steps that failed, and were cut or ended the run.
-        complete: Whether the full load was reached.
+        complete: Whether the load that was asked for was reached.
         seconds: Time of the whole, and of the micro calls.
         calls: Micro calls.
 

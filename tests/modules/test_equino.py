@@ -55,6 +55,17 @@ def test_any_branch_is_in_equilibrium_and_periodic(tmp_path):
     assert np.allclose(mean, module.network(strains()).detach(), rtol=1e-10, atol=1e-9)
 
 
+@pytest.mark.slow  # a hundred snapshots of 448 elements: 15 s
+def test_the_last_mode_of_the_default_recipe_is_in_equilibrium_too(tmp_path):
+    """What snapshots are out of balance is divided by singular values over seven decades."""
+    run = runs.prepare(["model=equino_disk", "data.val=1", "data.test=1", "data.small=1"], tmp_path)
+    solver, modes = run.data.solver, run.module.stress_modes.numpy()
+    assert len(modes) == 24
+    for mode in modes:
+        force, scale = solver.balance(mode.reshape(*solver.mesh.weights.shape, 3))
+        assert np.linalg.norm(force) <= 1e-9 * scale
+
+
 @pytest.mark.parametrize("norm", ["energy", "plain"])
 def test_the_loss_is_the_disagreement(tmp_path, norm):
     module, data = prepared(tmp_path, "model=equino_disk", f"module.norm={norm}", "data.points=30")
@@ -125,3 +136,45 @@ def test_labels_and_networks_that_do_not_fit_are_refused(tmp_path):
         )
     with pytest.raises(InvalidArgument, match="rank=13|modes"):
         runs.prepare(["model=equino_disk", *SMALL, "network.modes=13"], tmp_path)
+
+
+def test_the_linear_part_of_the_displacement_is_the_cell_at_rest(tmp_path):
+    """Without its branch the operator has the stiffness of the small cell, strain by strain."""
+    module, data = prepared(tmp_path, "model=vpionet_disk")
+    torch.nn.init.zeros_(module.network.branch.output.weight)
+    rest = data.solver.solve(np.zeros((1, 3))).tangent[0]  # condensed by the finite-element solver
+    strain = 1e-6 * torch.eye(3, dtype=torch.float64)
+    stress, tangent = module.homogenised(strain)
+    assert np.allclose(stress.detach() / 1e-6, rest, rtol=1e-4, atol=0.1)
+    none = torch.zeros(1, 3, dtype=torch.float64)
+    assert np.allclose(module.homogenised(none)[1][0].detach(), rest, rtol=1e-9, atol=1e-6)
+    exact = data.solver.solve(strain.numpy()).displacement
+    found = module.local_fields(strain)["displacement"].detach().numpy()
+    assert np.abs(found - exact).max() <= 1e-4 * np.abs(exact).max()
+    assert torch.equal(module.local_strain(strain), -module.local_strain(-strain))
+
+
+PUBLISHED = {
+    "network": {"modes": 16, "width": 64, "depth": 4},
+    "optimizer": {"lr": 1e-3, "adam_steps": 1000, "history": 50},
+    "data": {"train": 100, "warm_batch": 10, "warm_steps": 1000, "points": None},
+    "trainer": {"max_steps": 51000},
+}
+
+
+@pytest.mark.parametrize("name", ["equino_disk", "equino_rve1", "equino_rve2", "equino_rve3"])
+def test_the_scale_of_the_paper_is_the_published_operator(name, tmp_path):
+    """Section by section as published: sizes, sampling, loss and search."""
+    words = [f"model={name}", "scale=paper"]
+    config = runs.compose(words)
+    for group, keys in PUBLISHED.items():
+        assert {key: config[group].get(key) for key in keys} == keys
+    if name == "equino_disk":
+        small = ["data.cell.n=2", "data.train=20", "data.val=2", "data.test=2", "data.small=1"]
+        run = runs.prepare([*words, *small], tmp_path)
+        own, other = run.module.network.branch, run.module.displacement
+        assert sum(p.numel() for b in (own, other) for p in b.parameters()) == 2 * 13776
+        assert not (own.linear or own.anchor or own.odd)
+        assert run.module.norm == "plain" and len(run.data.quadrature.index) == 28 * 9
+        strain = run.data.batch(0).inputs["strain"]
+        assert strain.shape == (10, 3) and run.data.batch(1000).inputs["strain"].shape == (100, 3)

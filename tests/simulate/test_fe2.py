@@ -45,9 +45,31 @@ def test_an_interrupted_path_with_history_goes_on(tmp_path, capsys):
     MacroSolver(made.structure(), made.answerer()[0], steps=4).solve(after_step=states.append)
     states[1].save(part / "state.npz")
     assert simulate(*words, "steps=4", "resume=true", f"out={part}") == 0
+    assert json.loads((part / "metrics.json").read_text())["metrics"]["complete"] == 1.0
     assert "continued from load 0.5" in capsys.readouterr().out
     ends = [MacroState.load_file(tmp_path / n / "state.npz") for n in ("whole", "part")]
     np.testing.assert_allclose(ends[0].stress, ends[1].stress, rtol=1e-9, atol=1e-9)
+
+
+def test_a_load_that_is_taken_off_leaves_what_has_yielded(tmp_path, capsys):
+    """Up and down in one go each, and broken on both ways: the same end, with forces reversed."""
+    from sciml.simulate import MacroState
+
+    words = ["fe2", "case=l_profile", "micro=material", "cell=plastic_disk", "load=6", "steps=4"]
+    once, often = tmp_path / "once", tmp_path / "often"
+    for target, resume in ((1, "false"), (0, "true")):
+        assert simulate(*words, f"target={target}", f"resume={resume}", f"out={once}") == 0
+    assert "load 0.75, " in capsys.readouterr().out
+    for target, resume in ((0.5, "false"), (1, "true"), (0.75, "true"), (0, "true")):
+        assert simulate(*words, f"target={target}", f"resume={resume}", f"out={often}") == 0
+    ends = [MacroState.load_file(folder / "state.npz") for folder in (once, often)]
+    assert ends[0].load == ends[1].load == 0
+    for name in ("displacement", "stress", "strain"):
+        assert np.array_equal(*(getattr(end, name) for end in ends))
+    assert np.array_equal(*(end.micro["history"] for end in ends))
+    assert np.abs(ends[0].stress).max() > 5  # of a yield stress of 20: what stays without a load
+    rows = (once / "steps.csv").read_text().splitlines()
+    assert float(rows[1].split(",")[5]) * float(rows[-1].split(",")[5]) < 0  # it is pushed back
 
 
 @pytest.mark.parametrize(
@@ -58,6 +80,8 @@ def test_an_interrupted_path_with_history_goes_on(tmp_path, capsys):
         (("fe2", "cases=plate"), "case"),
         (("fe2", "steps=two"), "int"),
         (("fe2", "steps=0"), "at least 1"),
+        (("fe2", "target=nan"), "target=nan. Expected a number"),
+        (("fe2", "target=0"), "resume=true"),
         (("fe2", "plate"), "key=value"),
         (("fe2", "case=plate", "case=cook"), "twice"),
         (("fe2", "vtu=maybe"), "bool"),

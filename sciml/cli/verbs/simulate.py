@@ -78,7 +78,7 @@ def _run(name: str, cls: type[Simulation], words: Sequence[str]) -> int:
     for key, value in metrics.items():
         print(f"  {key:<{width}}  {value:.6g}")
     print(f"files: {folder}")
-    return 0 if metrics.get("load", 1.0) >= 1.0 else 1
+    return 0 if metrics.get("complete", 1.0) >= 1.0 else 1
 
 
 def simulation(name: str) -> type[Simulation]:

@@ -1,16 +1,18 @@
 """Variational physics-informed operator network (VPIONet): displacement of a cell by coordinates.
 
-    w(x; ehat) = scale * sum_k b_k(ehat) t_k(x, m),      u = D^T ehat + w,
+    w(x; ehat) = X(x) ehat + scale * sum_k b_k(ehat) t_k(x, m),      u = D^T ehat + w,
 
-b the branch, t a trunk on periodic features of the coordinates and on m, the material at x (-1 in
+X ehat the fluctuation of the linear cell at rest (one linear system, three right-hand sides), b the
+branch, t a trunk on periodic features of the coordinates and on m, the material at x (-1 in
 the matrix, 1 in the fibre, 0 between),
 
     tanh(A1 cos(2 pi x + p1) + c1) + tanh(A2 cos(2 pi y + p2) + c2) + tanh(A3 m + c3),
 
 so that w is periodic whatever the weights are. The nodes of the mesh are part of the network.
 
-Source: Eivazi et al., arXiv 2504.07976. Departure: the branch vanishes at zero strain
-(`network.anchor`).
+Source: Eivazi et al., arXiv 2504.07976. Departures: the linear part X, without which network and
+search have to find a nearly rigid fibre in a soft matrix first (`network.linear`), the odd part of
+the branch (`network.odd`), and its vanishing at zero strain (`network.anchor`).
 """
 
 from __future__ import annotations
@@ -56,7 +58,9 @@ class VPIONet(nn.Module):
         depth: Their hidden layers.
         box: Strains of training lie in [-box, box]^3.
         anchor: No fluctuation at zero strain.
-        scale: Factor on the sum; 1e-4 as published, which makes the first thousand steps slow.
+        scale: Factor on the sum; 1e-4 as published.
+        linear: Whether there is a linear part, which `place` takes.
+        odd: Minus the fluctuation at minus the strain, which includes `anchor`.
 
     Shapes: strain `(n, 3)` to displacement `(n, N, 2)`.
 
@@ -78,20 +82,25 @@ class VPIONet(nn.Module):
         box: float = 0.04,
         anchor: bool = True,
         scale: float = 1e-3,
+        linear: bool = False,
+        odd: bool = False,
     ) -> None:
         super().__init__()
         check_sizes(nodes=nodes, width=width)
-        self.branch = Branch(modes, width, depth, box, linear=False, anchor=anchor)
+        self.branch = Branch(modes, width, depth, box, linear=False, anchor=anchor, odd=odd)
         self.features = PeriodicFeatures(width)
         self.hidden = nn.ModuleList(nn.Linear(width, width) for _ in range(depth))
         self.output = nn.Linear(width, 2 * modes)
         self.box, self.factor = float(box), float(scale)
         self.register_buffer("points", torch.zeros(nodes, 2))
         self.register_buffer("material", torch.zeros(nodes))
+        self.register_buffer("skip", torch.zeros(3, nodes, 2) if linear else None)
 
-    def place(self, points: Tensor, material: Tensor) -> None:
-        """Set the nodes `(N, 2)` and the material `(N,)` there."""
+    def place(self, points: Tensor, material: Tensor, skip: Tensor | None = None) -> None:
+        """Set the nodes `(N, 2)`, the material `(N,)` there and, with `linear`, X `(3, N, 2)`."""
         self.points, self.material = points, material
+        if self.skip is not None and skip is not None:
+            self.skip = skip
 
     def trunk(self) -> Tensor:
         """Return the modes at the nodes `(r, N, 2)`; constant parts are taken out."""
@@ -103,7 +112,8 @@ class VPIONet(nn.Module):
 
     def fluctuation(self, strain: Tensor) -> Tensor:
         """Return w `(n, N, 2)`."""
-        return torch.tensordot(self.branch(strain), self.trunk(), 1)
+        w = torch.tensordot(self.branch(strain), self.trunk(), 1)
+        return w if self.skip is None else w + torch.tensordot(strain, self.skip, 1)
 
     def forward(self, strain: Tensor) -> Tensor:
         """Return the displacement u `(n, N, 2)`."""
