@@ -144,6 +144,10 @@ EQUATIONS = {
         (u.lap + u.value) / (1 - 17 * PI**2) - sin(x) * torch.sin(4 * PI * y)
     ),
     "Burgers1D": lambda s, u, x, t: u.t + u.value * u.x - 0.01 / PI * u.xx,
+    "Burgers2D": lambda s, u, v, x, y, t: {
+        "u": (u.t + u.value * u.x + v.value * u.y - 1e-3 * u.lap) / 10,
+        "v": (v.t + u.value * v.x + v.value * v.y - 1e-3 * v.lap) / 10,
+    },
     "Kovasznay": lambda s, u, v, p, x, y: flow(u, v, p, 1 / 20),
     "Cavity": lambda s, u, v, p, x, y: {
         k: r * near(x, y, [(0, 1), (1, 1)]) for k, r in flow(u, v, p, 0.01).items()
