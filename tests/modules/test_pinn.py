@@ -213,6 +213,29 @@ def test_waves_are_inputs_beside_the_variable_with_right_derivatives() -> None:
     torch.testing.assert_close(found, first[:, 1] + second[:, 0], rtol=1e-9, atol=1e-10)
 
 
+@pytest.mark.parametrize("even", [True, False])
+def test_points_inside_can_end_before_the_time_does(even) -> None:
+    class Late(System):
+        domain = Interval(0, 2) * Time(1, 5)
+        conditions = {"sides": On(domain.boundary, u=0)}
+
+        def residual(self, u):
+            return u.t - u.xx
+
+    def drawn(until: float | None) -> PointData:
+        return PointData(problem=Late(), points=400, even=even, until=until)
+
+    whole, early = (drawn(until).batch(3).points.x for until in (None, 2.0))
+    torch.testing.assert_close(early[:, 0], whole[:, 0], rtol=0, atol=0)
+    torch.testing.assert_close(early[:, 1], 1 + (whole[:, 1] - 1) / 4, rtol=1e-12, atol=0)
+    assert float(early[:, 1].max()) == pytest.approx(2, abs=0.02)
+    ends = drawn(2.0).batch(3).conditions["sides"].x[:, 1]
+    assert float(ends.max()) > 4.5  # conditions keep their times
+    for until in (1.0, 5.1):
+        with pytest.raises(InvalidArgument, match=r"data.until=.*a time in \(1, 5\]"):
+            drawn(until)
+
+
 def fitted(module: PINN, data: PointData, steps: int) -> float:
     optimizer = LevenbergMarquardt(module.network)
     for step in range(steps):

@@ -31,7 +31,7 @@ def module_of(waves: int) -> PINN:
 
 def test_a_single_wave_swings_with_its_frequency_in_every_output() -> None:
     module = module_of(1)
-    assert module.network.network.phase.weight.item() == 6.0  # the middle of (0, 12)
+    assert module.network.network.phase.weight.item() == 0.5  # the middle of (0, 12)
     omega = 6.0 / 2  # half of the time is 2
     x = torch.rand(7, 3, generator=torch.Generator().manual_seed(0)).double() * 0.9
     later = x + torch.tensor([0, 0, 2 * math.pi / omega], dtype=torch.float64)
@@ -49,7 +49,7 @@ def test_a_single_wave_swings_with_its_frequency_in_every_output() -> None:
 def test_jets_of_several_waves_equal_nested_gradients() -> None:
     module = module_of(3)
     starts = module.network.network.phase.weight.flatten().tolist()
-    assert starts == pytest.approx([2.0, 6.0, 10.0])
+    assert starts == pytest.approx([2 / 12, 6 / 12, 10 / 12])
     p = Strings().sample(6, torch.Generator().manual_seed(0))
     x = p.x.clone().requires_grad_()
 

@@ -82,8 +82,8 @@ class StandingWaves(nn.Module):
         )
         self.phase = nn.Linear(1, waves, bias=False)
         with torch.no_grad():
-            self.phase.weight.copy_((torch.arange(1, waves + 1)[:, None] - 0.5) * highest / waves)
-        self.outputs, self.waves = outputs, waves
+            self.phase.weight.copy_((torch.arange(1, waves + 1)[:, None] - 0.5) / waves)
+        self.outputs, self.waves, self.highest = outputs, waves, highest
 
     def forward(
         self,
@@ -92,7 +92,8 @@ class StandingWaves(nn.Module):
         f: Differentiable | None = None,
     ) -> Differentiable:
         """Return `(N, K)`."""
-        phase = self.phase(f[..., -1:] + 1)
+        # the weights are shares of the highest: steps that damp all weights alike can move them
+        phase = self.phase((f[..., -1:] + 1) * self.highest)
         swing = torch.cat([torch.cos(phase), torch.sin(phase)], dim=-1)
         shapes = self.space(None, None, f[..., :-1])
         m = 2 * self.waves
