@@ -6,8 +6,9 @@
 
 The reference is a finite volume method on cells that are flat in y, where f is roughest. Cells and
 faces cut by a ball count with the share that is left of them, and nothing flows through the ball.
-Its error is of second order in the cells: halving all of them changes the solution by 5.4e-3 from
-twice the present size, so a third of that is left.
+Its error falls with the cells: halving all of them changes the solution by 3.2e-3 from twice the
+present size, so a third of that is left. Trilinear elements on cut cells, which share nothing with it
+but the geometry, are 2.9e-3 away on cells of twice the size.
 """
 
 from __future__ import annotations
@@ -130,9 +131,10 @@ def solution(cells: tuple[int, int, int] = CELLS) -> tuple[np.ndarray, np.ndarra
     x, y, z = (v.ravel() for v in np.meshgrid(*middle, indexing="ij"))
     flat = volume.ravel().astype(float)
     k2 = np.where(z < 0.5, 64.0, 100.0)
+    used = flat > 1e-3
+    w = w * (used[i] & used[j])  # nothing flows into cells that are left out
     flow = np.bincount(i, w, n) + np.bincount(j, w, n)
     diagonal = flow + flat * k2
-    used = flat > 1e-3
     matrix = sp.csr_matrix((-w, (i, j)), (n, n))
     matrix = (matrix + matrix.T + sp.diags(diagonal))[used][:, used]
     jacobi = sp.diags(1 / matrix.diagonal())
