@@ -7,8 +7,8 @@
 The reference is a finite volume method on cells that are flat in y, where f is roughest. Cells and
 faces cut by a ball count with the share that is left of them, and nothing flows through the ball.
 Its error falls with the cells: halving all of them changes the solution by 3.2e-3 from twice the
-present size, so a third of that is left. Trilinear elements on cut cells, which share nothing with it
-but the geometry, are 2.9e-3 away on cells of twice the size.
+present size, so a third of that is left. Trilinear elements on cut cells, an independent method,
+are 2.9e-3 away on cells of twice the size.
 """
 
 from __future__ import annotations
