@@ -34,7 +34,8 @@ GROUPS = {
         pinn_biharmonic pinn_hjb pinn_hjb_linear pinn_hjb_rosenbrock pinn_bsb pinn_semilinear_heat
         pinn_schrodinger pinn_wave""",
     "Systems, shapes, data and unknowns": """
-        pinn_burgers1d pinn_poisson2d_holes pinn_poisson_boltzmann2d pinn_poisson3d_holes
+        pinn_burgers1d pinn_burgers2d pinn_poisson2d_holes pinn_poisson_boltzmann2d
+        pinn_poisson3d_holes
         pinn_poisson2d_blocks pinn_heat2d_varying pinn_heat2d_multiscale pinn_heat2d_holes
         pinn_heat2d_long pinn_cavity pinn_step_flow pinn_channel_long pinn_wave1d
         pinn_wave2d_varying pinn_wave2d_long pinn_gray_scott pinn_kuramoto_sivashinsky

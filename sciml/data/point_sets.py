@@ -32,10 +32,12 @@ class PointData(Counted):
         modes: Harmonics of periodic variables that the network sees.
         even: Whether points inside come from a Sobol sequence, a new one for every batch, instead
             of independently of each other.
+        until: Time up to which points inside are drawn, for networks that carry on in time what
+            holds there, such as `StandingWaves`; of windows the same share. None for all times.
         seed: Seed of all points.
 
     Raises:
-        InvalidArgument: For sizes that are not positive.
+        InvalidArgument: For sizes that are not positive, or `until` outside the time there is.
 
     Example:
         >>> from sciml.data import PointData
@@ -59,6 +61,7 @@ class PointData(Counted):
         fixed_for: int = 1,
         modes: int = 1,
         even: bool = True,
+        until: float | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -69,7 +72,11 @@ class PointData(Counted):
                 raise InvalidArgument(f"data.{name}={value}", "a positive integer")
         self.problem, self.points, self.condition_points = problem, points, condition_points
         self.val_points, self.candidates, self.fixed_for = val_points, candidates, fixed_for
-        self.modes, self.even, self.seed = modes, even, seed
+        self.modes, self.even, self.until, self.seed = modes, even, until, seed
+        time = problem.region.time
+        if until is not None and (time is None or not time.low < until <= time.high):
+            wanted = f"a time in ({time.low:g}, {time.high:g}]" if time else "null without time"
+            raise InvalidArgument(f"data.until={until}", wanted)
         self._kept: tuple[tuple, CollocationBatch] | None = None
 
     @property
@@ -128,8 +135,14 @@ class PointData(Counted):
 
     def _inside(self, n: int, generator: torch.Generator) -> PointSet:
         if self.even:
-            return PointSet(self.problem.region.sample_evenly(n, generator))
-        return self.problem.sample(n, generator)
+            p = PointSet(self.problem.region.sample_evenly(n, generator))
+        else:
+            p = self.problem.sample(n, generator)
+        if self.until is not None:
+            time, column = self.problem.region.time, len(self.problem.region.space)
+            share = (self.until - time.low) / (time.high - time.low)
+            p.x[:, column] = time.low + share * (p.x[:, column] - time.low)
+        return p
 
     def val_batch(self, rank: int = 0, world: int = 1) -> CollocationBatch:
         """Return this rank's validation points, the same at every validation."""

@@ -14,6 +14,7 @@ from .pointwise.fbpinn import FBPINN
 from .pointwise.mlp import MLP, FourierMLP, ModifiedMLP, ResidualMLP
 from .pointwise.pairs import PairNetwork
 from .pointwise.per_output import PerOutput
+from .pointwise.standing import StandingWaves
 from .pointwise.tensor import TensorNetwork
 from .pointwise.time_windows import TimeWindows
 from .pointwise.trial import TrialSolution
@@ -51,6 +52,7 @@ __all__ = [
     "PairNetwork",
     "RefinedCGS",
     "ResidualMLP",
+    "StandingWaves",
     "TensorNetwork",
     "TimeWindows",
     "TrialSolution",

@@ -185,6 +185,57 @@ def test_periodic_inputs_make_outputs_periodic_with_all_derivatives() -> None:
     torch.testing.assert_close(here, there, rtol=1e-9, atol=1e-10)
 
 
+def test_waves_are_inputs_beside_the_variable_with_right_derivatives() -> None:
+    class Driven(System):
+        domain = Interval(-1, 3) * Time(0, 2)
+        waves = {"x": (2.0, 5.0), "t": (math.pi,)}
+
+        def residual(self, u):
+            return u.t + u.xx
+
+    system = Driven()
+    sizes = network_sizes(system)
+    assert sizes["features"] == 2 + 4 + 2
+    torch.manual_seed(0)
+    network = MLP(**sizes, width=6, depth=3)
+    module = PINN(problem=system, network=network, optimizer=torch.optim.Adam).double()
+    p = system.sample(5, torch.Generator().manual_seed(0))
+    at = p.x.clone().requires_grad_()
+    x, t = at[:, :1], at[:, 1:]
+    columns = [(x - 1) / 2, *(f(w * x) for w in (2.0, 5.0) for f in (torch.cos, torch.sin))]
+    columns += [t - 1, torch.cos(math.pi * t), torch.sin(math.pi * t)]
+    inputs = torch.cat(columns, 1)
+    torch.testing.assert_close(module.network.inputs(p.x), inputs.detach(), rtol=1e-12, atol=1e-12)
+    u = network(None, None, inputs)
+    (first,) = torch.autograd.grad(u.sum(), at, create_graph=True)
+    (second,) = torch.autograd.grad(first[:, 0].sum(), at)
+    found = module.residuals("equations", p)["residual"]
+    torch.testing.assert_close(found, first[:, 1] + second[:, 0], rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize("even", [True, False])
+def test_points_inside_can_end_before_the_time_does(even) -> None:
+    class Late(System):
+        domain = Interval(0, 2) * Time(1, 5)
+        conditions = {"sides": On(domain.boundary, u=0)}
+
+        def residual(self, u):
+            return u.t - u.xx
+
+    def drawn(until: float | None) -> PointData:
+        return PointData(problem=Late(), points=400, even=even, until=until)
+
+    whole, early = (drawn(until).batch(3).points.x for until in (None, 2.0))
+    torch.testing.assert_close(early[:, 0], whole[:, 0], rtol=0, atol=0)
+    torch.testing.assert_close(early[:, 1], 1 + (whole[:, 1] - 1) / 4, rtol=1e-12, atol=0)
+    assert float(early[:, 1].max()) == pytest.approx(2, abs=0.02)
+    ends = drawn(2.0).batch(3).conditions["sides"].x[:, 1]
+    assert float(ends.max()) > 4.5  # conditions keep their times
+    for until in (1.0, 5.1):
+        with pytest.raises(InvalidArgument, match=r"data.until=.*a time in \(1, 5\]"):
+            drawn(until)
+
+
 def fitted(module: PINN, data: PointData, steps: int) -> float:
     optimizer = LevenbergMarquardt(module.network)
     for step in range(steps):

@@ -14,12 +14,14 @@ from scipy.sparse.linalg import splu
 from sciml.autodiff.multi_indices import lattice_of
 from sciml.autodiff.multijet import variables
 from sciml.physics.suite import (
+    Burgers2D,
     Cavity,
     HeatND,
     KuramotoSivashinsky,
     Poisson2DBlocks,
     PoissonBoltzmann2D,
     PoissonND,
+    burgers_plane,
     channel,
     heat_holes,
     heat_square,
@@ -154,6 +156,40 @@ def test_chaos_agrees_with_another_integrator() -> None:
     found = solve_ivp(rate, (0, 0.1), np.cos(x) * (1 + np.sin(x)), "BDF", rtol=1e-8, atol=1e-9)
     ours = patterns.chaos(0.1, 256, 4)[-1][: n // 2 + 1] * n / 256
     assert relative(np.fft.irfft(ours, n), found.y[:, -1]) < 1e-5
+
+
+def test_burgers_equations_in_the_plane_agree_with_another_integrator() -> None:
+    n, nu, final = 64, 0.02, 0.1
+    waves = 2 * np.pi * np.fft.fftfreq(n, 1 / n)
+    k = np.stack(np.meshgrid(waves, waves, indexing="ij"))
+    places = np.arange(n) / n
+    x, y = (torch.from_numpy(v.reshape(-1, 1)) for v in np.meshgrid(places, places, indexing="ij"))
+    problem = Burgers2D(seed=2, viscosity=nu)
+    start = problem.start(x, y)
+    start = np.stack([start[name].numpy().reshape(n, n) for name in "uv"])
+
+    def rate(t, w):
+        w = w.reshape(2, n, n)
+        spectrum = np.fft.fft2(w)
+        slopes = np.fft.ifft2(1j * k[:, None] * spectrum).real  # axis, component
+        diffusion = np.fft.ifft2(-(k**2).sum(0) * spectrum).real
+        return (nu * diffusion - np.einsum("a...,ac...->c...", w, slopes)).ravel()
+
+    found = solve_ivp(rate, (0, final), start.ravel(), "DOP853", rtol=1e-9, atol=1e-9)
+    wanted = found.y[:, -1].reshape(2, n, n)
+    assert relative(start, wanted) > 0.3  # there is something to find
+    chosen = np.arange(3, n, 16)
+    ours = burgers_plane.velocity(2, final, places[chosen], nu, 128)
+    assert relative(ours, wanted[:, chosen[:, None], chosen]) < 1e-6
+
+
+def test_burgers_equations_keep_their_mean_and_sums_are_exact_at_the_viscosity_said() -> None:
+    drift = burgers_plane.start_waves(0)[3]
+    places = (np.arange(64) + 0.25) / 64
+    early = burgers_plane.velocity(0, 0.1, places, 0.01, 192)
+    np.testing.assert_allclose(early.mean((1, 2)), drift, rtol=0, atol=1e-3)
+    few, many = (burgers_plane.velocity(0, 0.1, places[::16], 1e-3, n) for n in (384, 500))
+    np.testing.assert_allclose(few, many, rtol=0, atol=1e-10)
 
 
 @pytest.mark.parametrize("system", [PoissonND(), HeatND()], ids=lambda s: type(s).__name__)

@@ -15,6 +15,7 @@ from scipy.integrate import solve_ivp
 
 from sciml.physics import suite
 from sciml.physics.suite import (
+    burgers_plane,
     channel,
     heat_holes,
     heat_square,
@@ -144,6 +145,10 @@ EQUATIONS = {
         (u.lap + u.value) / (1 - 17 * PI**2) - sin(x) * torch.sin(4 * PI * y)
     ),
     "Burgers1D": lambda s, u, x, t: u.t + u.value * u.x - 0.01 / PI * u.xx,
+    "Burgers2D": lambda s, u, v, x, y, t: {
+        "u": (u.t + u.value * u.x + v.value * u.y - 1e-3 * u.lap) / 10,
+        "v": (v.t + u.value * v.x + v.value * v.y - 1e-3 * v.lap) / 10,
+    },
     "Kovasznay": lambda s, u, v, p, x, y: flow(u, v, p, 1 / 20),
     "Cavity": lambda s, u, v, p, x, y: {
         k: r * near(x, y, [(0, 1), (1, 1)]) for k, r in flow(u, v, p, 0.01).items()
@@ -233,7 +238,6 @@ STARTS = {
     "Heat2DMultiscale": lambda x, y: sin(20 * x, y),
     "Burgers1D": lambda x: -sin(x),
     "Wave2DVarying": lambda x, y: torch.exp(-((x + 0.5) ** 2 + y**2) / 0.18),
-    "Wave2DLong": lambda x, y: sin(x, y) + sin(3 * x, 2 * y),
     "Heat2DVarying": lambda x, y: 0 * x,
     "Heat2DLong": lambda x, y: sin(4 * x, 3 * y),
     "KuramotoSivashinsky": lambda x: torch.cos(x) * (1 + torch.sin(x)),
@@ -475,6 +479,36 @@ def test_two_standing_waves_solve_their_equation() -> None:
     u = Plain(system.exact(**at), at)
     torch.testing.assert_close(u.tt, u.xx + 2 * u.yy, rtol=1e-9, atol=1e-8)
     assert float(u.value.detach().std()) > 0.3 and system.region.high[2] == 3.0
+    start = system.every_condition["start"]
+    x, y, _ = start.sample(system, 30, generator()).x.unbind(1)
+    wanted = sin(x, y) + sin(3 * x, 2 * y)
+    torch.testing.assert_close(start.values["u"](x, y), wanted, rtol=0, atol=1e-12)
+    assert start.values["u_t"] == 0
+
+
+def test_burgers_fields_start_as_a_drift_and_a_gradient_with_period_one() -> None:
+    system = suite.Burgers2D(seed=4)
+    waves, sines, cosines, drift = burgers_plane.start_waves(4)
+    assert len(waves) == 24  # half of 7 x 7 pairs without the mean
+    at = {v: torch.rand(30, 1, generator=generator(k)).double() for k, v in enumerate("xy")}
+    at = {v: c.requires_grad_() for v, c in at.items()}
+    phase = torch.cat(list(at.values()), 1) @ torch.from_numpy(waves).T
+    potential = torch.sin(phase) @ torch.from_numpy(sines)
+    potential = Plain(potential + torch.cos(phase) @ torch.from_numpy(cosines), at)
+    hard = system.hard(u=at["x"] * 7, v=at["y"] * 5, **at, t=torch.zeros(30, 1).double())
+    moved = system.start(at["x"] + 1, at["y"] - 2)
+    for axis, (name, variable) in enumerate(zip("uv", "xy", strict=True)):
+        wanted = getattr(potential, variable) + drift[axis]
+        torch.testing.assert_close(hard[name], wanted, rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(moved[name], wanted, rtol=1e-9, atol=1e-9)
+    late = [system.hard(u=k, v=k, **at, t=1.0)["u"] for k in (1.0, 0.0)]
+    share = torch.full((30, 1), 1 / 1.1, dtype=torch.float64)
+    torch.testing.assert_close(late[0] - late[1], share, rtol=0, atol=1e-9)
+    nodes = torch.arange(128).double() / 128
+    x, y = (v.reshape(-1, 1) for v in torch.meshgrid(nodes, nodes, indexing="ij"))
+    slopes = [system.start(x, y)[name] - drift[axis] for axis, name in enumerate("uv")]
+    largest = float(torch.cat(slopes).abs().max())
+    assert largest == pytest.approx(burgers_plane.SPEED, rel=1e-9)
 
 
 def test_holes_carry_their_data() -> None:

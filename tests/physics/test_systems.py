@@ -402,6 +402,11 @@ BAD = {
         "asks for an argument 'z'.*Available: position, u, x",
     ),
     "period of no variable": ({"periodic": ("y",)}, "periodic = .*variables of the domain"),
+    "waves of no variable": ({"waves": {"y": (1.0,)}}, "waves of 'y' in Mine.*not periodic"),
+    "waves of a period": (
+        {"periodic": ("x",), "waves": {"x": (1.0,)}},
+        "waves of 'x' in Mine.*not periodic",
+    ),
     "same in no variable": ({"conditions": {"a": Same("t", u=0)}}, "condition 'a' in t"),
     "no domain": ({"domain": None}, "Mine without domain"),
     "outside point": ({"conditions": {"a": At(x=3, u=0)}}, "condition 'a' at .* a point of the"),

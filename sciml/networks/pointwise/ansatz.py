@@ -4,7 +4,8 @@
 
 Inputs are the variables scaled to [-1, 1] over the domain; a periodic one enters by cosines and
 sines of its first `modes` harmonics, which makes every output periodic with all derivatives
-(Dong and Ni 2021, arXiv 2007.07442). `hard` is the system's own, see `System.hard`. All of it works
+(Dong and Ni 2021, arXiv 2007.07442). One of `waves` enters as it is and by cosines and sines of its
+angular frequencies. `hard` is the system's own, see `System.hard`. All of it works
 on tensors and on jets alike. The system is used by its methods only.
 """
 
@@ -31,10 +32,11 @@ def network_sizes(system: Any, modes: int = 1) -> dict[str, int | bool]:
     """Return what the constructor of a network is told: inputs come as features, one per column.
 
     Args:
-        system: Has `region.variables`, `periodic` and `outputs`.
+        system: Has `region.variables`, `periodic`, `waves` and `outputs`.
         modes: Harmonics of a periodic variable.
     """
     features = sum(2 * modes if v in system.periodic else 1 for v in system.region.variables)
+    features += sum(2 * len(frequencies) for frequencies in system.waves.values())
     return {"dim": 0, "time": False, "features": features, "outputs": len(system.outputs)}
 
 
@@ -122,13 +124,16 @@ class Ansatz(nn.Module):
     def inputs(self, x: Differentiable) -> Differentiable:
         """Return what the network sees `(N, m)` of points `(N, D)`, tensor or jet."""
         scaled = (x - self.middle.to(x.dtype)) * self.scale.to(x.dtype)
-        if not self.system.periodic:
+        if not self.system.periodic and not self.system.waves:
             return scaled
         columns = []
         for k, variable in enumerate(self.system.region.variables):
             column = scaled[:, k : k + 1]
             if variable not in self.system.periodic:
                 columns.append(column)
+                for frequency in self.system.waves.get(variable, ()):
+                    phase = frequency * x[:, k : k + 1]
+                    columns += [torch.cos(phase), torch.sin(phase)]
                 continue
             for mode in range(1, self.modes + 1):
                 phase = (mode * math.pi) * column

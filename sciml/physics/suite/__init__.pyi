@@ -1,3 +1,4 @@
+from .burgers_plane import Burgers2D
 from .burgers_shock import Burgers1D
 from .channel import ChannelLong
 from .coefficients import HeatCoefficient, PoissonCoefficient
@@ -15,6 +16,7 @@ from .waves import Wave2DLong, Wave2DVarying
 
 __all__ = [
     "Burgers1D",
+    "Burgers2D",
     "Cavity",
     "ChannelLong",
     "GrayScott",

@@ -6,13 +6,15 @@
 
 The reference is a finite volume method on cells that are flat in y, where f is roughest. Cells and
 faces cut by a ball count with the share that is left of them, and nothing flows through the ball.
-Its error is of second order in the cells: halving all of them changes the solution by 5.4e-3 from
-twice the present size, so a third of that is left.
+Its error falls with the cells: halving all of them changes the solution by 3.2e-3 from twice the
+present size, so a third of that is left. Trilinear elements on cut cells, an independent method,
+are 2.9e-3 away on cells of twice the size.
 """
 
 from __future__ import annotations
 
 import functools
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -51,6 +53,7 @@ class Poisson3DHoles(System):
 
     domain = _domain()
     conditions = {"surface": On(domain.surface, u_n=0)}
+    waves = {"x": (math.pi,), "y": (10 * math.pi,), "z": (5 * math.pi,)}  # of f
     reference_accuracy = 2e-3
 
     def residual(self, u: Field, x: Tensor, y: Tensor, z: Tensor) -> Tensor:
@@ -128,9 +131,10 @@ def solution(cells: tuple[int, int, int] = CELLS) -> tuple[np.ndarray, np.ndarra
     x, y, z = (v.ravel() for v in np.meshgrid(*middle, indexing="ij"))
     flat = volume.ravel().astype(float)
     k2 = np.where(z < 0.5, 64.0, 100.0)
+    used = flat > 1e-3
+    w = w * (used[i] & used[j])  # nothing flows into cells that are left out
     flow = np.bincount(i, w, n) + np.bincount(j, w, n)
     diagonal = flow + flat * k2
-    used = flat > 1e-3
     matrix = sp.csr_matrix((-w, (i, j)), (n, n))
     matrix = (matrix + matrix.T + sp.diags(diagonal))[used][:, used]
     jacobi = sp.diags(1 / matrix.diagonal())

@@ -61,8 +61,9 @@ class System:
         conditions: Conditions by name, or a method that returns them.
         hard_conditions: Names of conditions to build into the ansatz from the shape, see
             `sciml.physics.systems.lifted`; the others are terms of the loss.
-        periodic: Variables in which all outputs are periodic over the domain; built into the
-            network's inputs.
+        periodic: Variables in which all outputs are periodic; built into the network's inputs.
+        waves: Angular frequencies by variable, a source's say: sines and cosines of them are
+            inputs of the network beside the variable.
         weights: Weights of equations by name; 1 where nothing is said.
         gauge: Outputs that the system determines up to a constant, a pressure say: errors are
             measured without their mean.
@@ -88,6 +89,7 @@ class System:
     )
     hard_conditions: tuple[str, ...] = ()
     periodic: tuple[str, ...] = ()
+    waves: Mapping[str, tuple[float, ...]] = MappingProxyType({})
     weights: Mapping[str, float] = MappingProxyType({})
     gauge: tuple[str, ...] = ()
     reference_accuracy: float = 1e-12

@@ -157,6 +157,14 @@ def check_names(system: System) -> None:
                 "variables of the domain",
                 did_you_mean(variable, system.region.variables),
             )
+    for variable in system.waves:
+        open_ = [v for v in system.region.variables if v not in system.periodic]
+        if variable not in open_:
+            raise InvalidArgument(
+                f"waves of '{variable}' in {title}",
+                "variables of the domain that are not periodic",
+                did_you_mean(variable, open_),
+            )
     if EQUATIONS in system.every_condition:
         raise InvalidArgument(f"a condition called '{EQUATIONS}'", "another name")
 

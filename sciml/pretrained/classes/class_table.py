@@ -49,6 +49,7 @@ CLASSES: dict[str, dict[str, str]] = {
         "PairNetwork": "sciml.networks:PairNetwork",
         "PerOutput": "sciml.networks:PerOutput",
         "ResidualMLP": "sciml.networks:ResidualMLP",
+        "StandingWaves": "sciml.networks:StandingWaves",
         "TensorNetwork": "sciml.networks:TensorNetwork",
     },
     # Networks with a `schema` of their own, see `sciml.pretrained.predictors.pretrained_operator`.
@@ -107,7 +108,9 @@ CLASSES: dict[str, dict[str, str]] = {
         "ModifiedMLP": "sciml.networks:ModifiedMLP",
         "PerOutput": "sciml.networks:PerOutput",
         "ResidualMLP": "sciml.networks:ResidualMLP",
+        "StandingWaves": "sciml.networks:StandingWaves",
         "Burgers1D": "sciml.physics.suite:Burgers1D",
+        "Burgers2D": "sciml.physics.suite:Burgers2D",
         "Cavity": "sciml.physics.suite:Cavity",
         "ChannelLong": "sciml.physics.suite:ChannelLong",
         "GrayScott": "sciml.physics.suite:GrayScott",
