@@ -115,7 +115,8 @@ def solve(
             seconds equally.
         sampled: Dimensions of Laplacians that are drawn in every step; all by default.
         seed: Seed of weights and points.
-        run_dir: Where a run folder is left as by the command line; None for nothing on disk.
+        run_dir: Where a run folder is left as by the command line, new or empty; with several
+            optimizers one folder each inside. None for nothing on disk.
         progress: Whether to show progress.
 
     Returns:
@@ -148,6 +149,11 @@ def solve(
             f"windows={windows} with the optimizers {phases} one after the other",
             "one optimizer, which starts anew in every window",
         )
+    if run_dir is not None and Path(run_dir).is_dir() and any(Path(run_dir).iterdir()):
+        raise InvalidArgument(
+            f"run_dir={str(run_dir)!r}, which holds files", "a new or empty folder",
+            "Take another name, or remove what is there",
+        )  # fmt: skip
     said = [f"{key}={value}" for key, value in own.items() if value is not None]
     if not module_given:
         said.append(f"network={network}")
@@ -170,7 +176,9 @@ def solve(
                 config["logger"] = {}
                 config["trainer"] |= {"enable_checkpointing": False, "val_check_interval": None}
                 config["trainer"]["limit_val_batches"] = 0
-            config["trainer"]["enable_progress_bar"] = progress and run_dir is None
+            if not progress:  # Lightning refuses a bar that it is told to leave out
+                config["callbacks"].pop("progress", None)
+            config["trainer"]["enable_progress_bar"] = progress
             pl.seed_everything(seed, workers=True, verbose=False)
             run = build.build(config, folder, parts)
             history.start(phase)
