@@ -33,6 +33,7 @@ from sciml.solvers import (
     minimise,
     root,
 )
+from sciml.solvers.norms import unit_of
 
 EXPONENTS = (-30, -20, -8, 0, 8, 20, 30)
 WIDE = {torch.float32: (*EXPONENTS, -36, 36), torch.float64: (*EXPONENTS, -200, -280, 200, 280)}
@@ -403,3 +404,18 @@ def test_an_objective_of_nan_with_a_gradient_of_zero_is_no_minimum():
     x = torch.ones(1, 1, dtype=torch.float64)
     found = minimise(lambda x: (0 * x).sum(-1) + float("nan"), x, on_failure="best")
     assert found.status.tolist() == [Status.NONFINITE]
+
+
+def test_units_are_found_inside_transforms_without_a_look_at_values():
+    """`unit_of`: the same powers of two, one for each size, and for none that is near enough."""
+    far = torch.tensor([1e-300, 1.0, 0.0, 1e300, math.inf])
+    found = torch.vmap(unit_of)(far)
+    assert torch.equal(found, unit_of(far))
+    assert found[1:3].tolist() == [1.0, 1.0]
+    assert found[4] == 1.0
+    for k in (0, 3):
+        assert 0.5 <= float(far[k] * found[k]) <= 2.0
+        assert math.frexp(float(found[k]))[0] == 0.5  # a power of two
+    near = torch.tensor([0.1, 7.0])
+    assert unit_of(near) is None
+    assert torch.equal(torch.vmap(unit_of)(near), torch.ones(2))
