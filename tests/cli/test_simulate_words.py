@@ -15,6 +15,7 @@ class Still(Simulation):
     """Nothing moves."""
 
     load: float = setting(-1.0, "share of the load that was reached; below 0 for none")
+    target: float = setting(1.0, "share that was asked for")
     resume: bool = setting(False, "go on")
 
     def run(self, folder, say=print):
@@ -24,7 +25,9 @@ class Still(Simulation):
         if self.load > 1.5:
             raise KeyboardInterrupt
         figures = {"a": 1234567.891, "longer_name": 0.000123456}
-        return figures if self.load < 0 else {"load": self.load}
+        if self.load < 0:
+            return figures
+        return {"load": self.load, "complete": float(self.load == self.target)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,9 +53,13 @@ def call(tmp_path, monkeypatch, capsys):
     return run
 
 
-@pytest.mark.parametrize(("load", "code"), [(-1.0, 0), (1.0, 0), (0.999, 1), (0.0, 1)])
-def test_a_structure_that_did_not_bear_its_load_is_told_by_the_exit_code(call, load, code):
-    assert call("still", f"load={load}", "out=x")[0] == code
+@pytest.mark.parametrize(
+    ("load", "target", "code"),
+    [(-1.0, 1.0, 0), (1.0, 1.0, 0), (0.999, 1.0, 1), (0.0, 1.0, 1), (0.0, 0.0, 0)],
+)
+def test_a_structure_that_did_not_bear_its_load_is_told_by_the_exit_code(call, load, target, code):
+    """Taken off again, it has borne what was asked."""
+    assert call("still", f"load={load}", f"target={target}", "out=x")[0] == code
 
 
 def test_figures_stand_in_columns_and_files_where_they_were_asked_for(call, tmp_path):
