@@ -149,9 +149,11 @@ def solve(
             f"windows={windows} with the optimizers {phases} one after the other",
             "one optimizer, which starts anew in every window",
         )
-    if run_dir is not None and Path(run_dir).is_dir() and any(Path(run_dir).iterdir()):
+    taken = run_dir is not None and Path(run_dir).exists()
+    if taken and (not Path(run_dir).is_dir() or any(Path(run_dir).iterdir())):
+        kind = "which holds files" if Path(run_dir).is_dir() else "which is a file"
         raise InvalidArgument(
-            f"run_dir={str(run_dir)!r}, which holds files", "a new or empty folder",
+            f"run_dir={str(run_dir)!r}, {kind}", "a new or empty folder",
             "Take another name, or remove what is there",
         )  # fmt: skip
     said = [f"{key}={value}" for key, value in own.items() if value is not None]

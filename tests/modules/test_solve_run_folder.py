@@ -25,6 +25,8 @@ def test_a_run_folder_has_pictures_and_a_record(tmp_path, progress):
     with pytest.raises(InvalidArgument, match="which holds files.*another name"):
         solve(Kovasznay(), run_dir=folder, **SMALL)
     assert (folder / "metrics.json").read_bytes() == before
+    with pytest.raises(InvalidArgument, match="which is a file"):
+        solve(Kovasznay(), run_dir=folder / "metrics.json", **SMALL)
 
 
 def test_phases_have_a_folder_each(tmp_path):

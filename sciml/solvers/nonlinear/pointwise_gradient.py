@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+# formula(values, aux) -> residual, all `(*P, m)`: values[q] are the v_q
 Formula = Callable[[Sequence[Tensor], Sequence[Tensor]], Tensor]
 
 

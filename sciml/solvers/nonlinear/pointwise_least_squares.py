@@ -16,7 +16,7 @@ is that of reading the features a few times; pairs (q, p) without curvature cost
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -24,10 +24,7 @@ from torch import Tensor
 
 from sciml.arguments import shown
 from sciml.errors import InvalidArgument
-from sciml.solvers.nonlinear.pointwise_gradient import pointwise_gradient, times
-
-# formula(values, aux) -> residual, all `(*P, m)`: values[q] are the v_q
-Formula = Callable[[Sequence[Tensor], Sequence[Tensor]], Tensor]
+from sciml.solvers.nonlinear.pointwise_gradient import Formula, pointwise_gradient, times
 
 
 @dataclass(frozen=True)
@@ -127,7 +124,7 @@ class PointwiseRows:
                 half.addcmul_((force * e)[..., None], features[p], value=0.5 if p == q else 1.0)
             product = left.mT @ half
             out = out + product + product.mT
-        return out
+        return (out + out.mT) / 2  # products of matrices round otherwise beside the diagonal
 
     def gradient(
         self,
