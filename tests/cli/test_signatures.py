@@ -1,13 +1,14 @@
 """Arguments read from source are those that the interpreter sees."""
 
 import re
+import subprocess
 import sys
 
 import pytest
 
 from sciml.cli import paths
 from sciml.cli.targets import resolving
-from sciml.cli.typed.signatures import named_arguments
+from sciml.cli.typed.signatures import misfit, named_arguments
 
 FILES = sorted(paths.config_dir().rglob("*.yaml"))
 TARGETS = {name for f in FILES for name in re.findall(r"_target_: ([\w.]+)", f.read_text())}
@@ -87,3 +88,53 @@ def test_what_the_text_does_not_settle_is_left_open(name, wanted, tmp_path, monk
     assert found == wanted
     assert "made_for_signatures" not in sys.modules
     assert named_arguments("no.such.module.X") is None
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "wanted"),
+    [
+        ("a", "x", "a whole number"),
+        ("a", 2.5, None),  # numbers are told apart by the class
+        ("a", "${seed}", None),
+        ("b", "x", "a number, or None"),
+        ("c", "yes", "True or False"),
+        ("d", "lefd", "'left', 'right'"),
+        ("d", "left", None),
+        ("e", "x", "a whole number, or a list of whole numbers"),
+        ("f", "x", None),
+        ("g", "x", None),
+        ("h", "x", None),
+    ],
+)
+def test_words_where_numbers_are_wanted_are_told_from_the_text(
+    name, value, wanted, tmp_path, monkeypatch
+):
+    (tmp_path / "made_for_values.py").write_text(
+        "class Made:\n"
+        "    def __init__(self, a: int, b: float | None, c: bool, d: Literal['left', 'right'],\n"
+        "                 e: int | Sequence[int], f: str | int, g: Strange, h): ...\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    found = misfit("made_for_values.Made", name, value)
+    assert (found and found[0]) == wanted
+    assert "made_for_values" not in sys.modules
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("network.modes=a", "network.modes is 'a'. Expected a whole number"),
+        ("network.width=wide", "network.width is 'wide'. Expected a whole number."),
+        ("module.squared=perhaps", "module.squared is 'perhaps'. Expected True or False."),
+    ],
+)
+def test_a_word_for_a_number_is_refused_before_torch_is_imported(word, said):
+    program = (
+        "import sys; from sciml.cli.train import main\n"
+        f"code = main(['model=fno', {word!r}])\n"
+        "assert 'torch' not in sys.modules\n"
+        "sys.exit(code)"
+    )
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert ran.returncode == 2, ran.stderr
+    assert said in ran.stderr

@@ -1,7 +1,8 @@
-"""Names of a constructor's arguments, read from its source without importing it.
+"""Arguments of a constructor and their annotations, read from its source without importing it.
 
-Whether a key exists is asked before anything else, and importing what a run needs costs seconds.
-What the text does not settle (decorators, names made at run time) is left to the import.
+Whether a key exists, and whether a value can be one of its kind, is asked before anything else, and
+importing what a run needs costs seconds. What the text does not settle (decorators, names made at
+run time, annotations of other types than numbers and words) is left to the import.
 """
 
 from __future__ import annotations
@@ -11,9 +12,16 @@ import functools
 import importlib.util
 import sys
 from pathlib import Path
+from typing import Any
 
 Names = tuple[frozenset[str], bool]  # the names, and whether any other is taken too
+Written = tuple[dict[str, str], bool]  # the same, with the text of every annotation
 STEPS = 8  # imports and base classes to follow
+# Annotations that no word fits, and what they are called.
+NUMBERS = {"int": "a whole number", "float": "a number", "bool": "True or False"}
+NUMBERS |= {f"{kind}[int]": "a list of whole numbers" for kind in ("Sequence", "list")}
+NUMBERS |= {f"{kind}[float]": "a list of numbers" for kind in ("Sequence", "list")}
+NUMBERS |= {"tuple[int, ...]": "a list of whole numbers", "tuple[float, ...]": "a list of numbers"}
 
 
 def named_arguments(target: str) -> Names | None:
@@ -25,11 +33,43 @@ def named_arguments(target: str) -> Names | None:
     Returns:
         None where the source does not say.
     """
+    found = _written(target)
+    return found and (frozenset(found[0]), found[1])
+
+
+def misfit(target: str, name: str, value: Any) -> tuple[str, tuple[str, ...]] | None:
+    """Return what an argument takes, where a value is certainly none of it.
+
+    Args:
+        target: Dotted path of a class.
+        name: Of the argument.
+        value: What was typed for it.
+
+    Returns:
+        What was expected, and the words to choose from, if any. None where the value may do:
+        numbers are not told apart here, and annotations of other types are not looked at.
+    """
+    found = _written(target)
+    said = (found[0].get(name, "") if found else "").strip("'")
+    if not said or not isinstance(value, str) or "${" in value:
+        return None
+    if said.startswith("Literal[") and said.endswith("]"):
+        options = ast.literal_eval(f"({said[8:-1]},)")
+        words = tuple(map(str, options))
+        return None if value in options else (", ".join(map(repr, options)), words)
+    kinds = said.split(" | ")
+    if set(kinds) - {*NUMBERS, "None"}:
+        return None
+    wanted = [NUMBERS.get(kind, kind) for kind in kinds]
+    return ", or ".join(wanted), ()
+
+
+def _written(target: str) -> Written | None:
     module, _, name = target.rpartition(".")
     return _of(module, name, STEPS)
 
 
-def _of(module: str, name: str, steps: int) -> Names | None:
+def _of(module: str, name: str, steps: int) -> Written | None:
     tree = _tree(module)
     for node in tree.body if tree is not None and steps else ():
         if isinstance(node, ast.ClassDef) and node.name == name:
@@ -42,7 +82,7 @@ def _of(module: str, name: str, steps: int) -> Names | None:
     return None
 
 
-def _of_class(module: str, node: ast.ClassDef, steps: int) -> Names | None:
+def _of_class(module: str, node: ast.ClassDef, steps: int) -> Written | None:
     decorators = [ast.unparse(decorator) for decorator in node.decorator_list]
     data = any("dataclass" in decorator for decorator in decorators)
     # `sciml.arguments.typed` leaves the names as they are
@@ -61,16 +101,20 @@ def _of_class(module: str, node: ast.ClassDef, steps: int) -> Names | None:
     fields = [f for f in node.body if isinstance(f, ast.AnnAssign)]
     if any("field(" in ast.unparse(f) and "init=" in ast.unparse(f) for f in fields):
         return None
-    names = {ast.unparse(f.target) for f in fields if "ClassVar" not in ast.unparse(f.annotation)}
-    return frozenset(names).union(*(base[0] for base in bases if base)), False
+    own = {ast.unparse(f.target): ast.unparse(f.annotation) for f in fields}
+    found: dict[str, str] = {}
+    for base in reversed(bases):
+        found |= base[0] if base else {}
+    return found | {name: said for name, said in own.items() if "ClassVar" not in said}, False
 
 
-def _of_function(function: ast.FunctionDef) -> Names | None:
+def _of_function(function: ast.FunctionDef) -> Written | None:
     if any("overload" in ast.unparse(d) for d in function.decorator_list):
         return None
     taken = function.args
-    named = [a.arg for a in (*taken.posonlyargs, *taken.args, *taken.kwonlyargs)]
-    return frozenset(named[1:]), taken.kwarg is not None
+    named = [*taken.posonlyargs, *taken.args, *taken.kwonlyargs][1:]
+    said = {a.arg: ast.unparse(a.annotation) if a.annotation else "" for a in named}
+    return said, taken.kwarg is not None
 
 
 @functools.cache

@@ -9,8 +9,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from sciml.cli.targets import preflight
 from sciml.cli.typed.replaced_choices import COLLECTIONS, named_arguments
+from sciml.cli.typed.signatures import misfit
 from sciml.cli.typed.typed_words import HYDRA_GROUPS, HYDRA_KEYS, UNUSABLE
-from sciml.errors import nearest
+from sciml.errors import InvalidArgument, InvalidType, did_you_mean, nearest
 
 
 def check_key(override: Override, base: DictConfig, findings: list[str]) -> str | None:
@@ -36,6 +37,9 @@ def check_key(override: Override, base: DictConfig, findings: list[str]) -> str 
         )
         return None
     if known:
+        if (wrong := _wrong_value(override, base)) is not None:
+            findings.append(wrong)
+            return None
         open_table = isinstance(override.value(), dict) and _is_open(base, key)
         return "++" + word.lstrip("+") if open_table else word
     if override.is_add() and root in COLLECTIONS and root in base and key.count("."):
@@ -56,6 +60,25 @@ def check_key(override: Override, base: DictConfig, findings: list[str]) -> str 
         return None
     findings.append(_nowhere(key, parent, base))
     return None
+
+
+def _wrong_value(override: Override, base: DictConfig) -> str | None:
+    """Return the message for a word where a class takes numbers, or another word; None for none."""
+    key = override.key_or_group
+    head, _, last = key.rpartition(".")
+    node = OmegaConf.select(base, head, default=None) if head else None
+    target = node.get("_target_") if isinstance(node, DictConfig) else None
+    if not isinstance(target, str) or override.is_sweep_override():
+        return None
+    value = override.value()
+    found = misfit(target, last, value)
+    if found is None:
+        return None
+    wanted, options = found
+    if not options:
+        return str(InvalidType(f"{key} is {str(value)!r:.60}", wanted)).rstrip(".") + "."
+    hint = did_you_mean(value, options).partition("Available")[0].strip()
+    return str(InvalidArgument(f"{key}={value:.60}", wanted, hint))
 
 
 def _is_open(base: DictConfig, key: str) -> bool:

@@ -245,6 +245,11 @@ def counts_of(
     Raises:
         InvalidArgument: For another name, a name without such axes, or counts whose product is not
             `experts`.
+
+    Example:
+        >>> from sciml.physics.constraints.expert_split import counts_of
+        >>> counts_of(4, "space", ("t", "x", "y"), (10, 64, 64))
+        (1, 2, 2)
     """
     if not isinstance(split, str):
         counts = tuple(int(c) for c in split)

@@ -85,7 +85,15 @@ def advect(
 def advect_velocity(
     velocity: Sequence[Tensor], steps: float, *, method: Method = "maccormack"
 ) -> Velocity:
-    """Return a velocity that was carried along itself, further arguments as in `advect`."""
+    """Return a velocity that was carried along itself, further arguments as in `advect`.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.fluids import advect_velocity
+        >>> u, v = torch.ones(1, 9, 8), torch.zeros(1, 8, 9)
+        >>> [tuple(part.shape) for part in advect_velocity([u, v], 0.5)]
+        [(1, 9, 8), (1, 8, 9)]
+    """
     return tuple(
         advect([u], velocity, steps, method=method, face_axis=a)[0] for a, u in enumerate(velocity)
     )

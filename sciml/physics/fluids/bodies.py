@@ -18,7 +18,14 @@ CLOSED = 0.05  # open shares below it are closed
 
 @takes(distance=tensor)
 def open_share(distance: Tensor) -> Tensor:
-    """Return the open share of faces with a signed distance (cell widths, positive outside)."""
+    """Return the open share of faces with a signed distance (cell widths, positive outside).
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.fluids.bodies import open_share
+        >>> open_share(torch.tensor([-2.0, 0.0, 2.0])).tolist()
+        [0.0, 0.5, 1.0]
+    """
     share = (0.5 + distance).clamp(0, 1)
     return torch.where(share < CLOSED, 0.0, share)
 
@@ -82,7 +89,13 @@ class MovingBall:
 
 @takes(centre=some, radius=number)
 def standing(centre: Sequence[float], radius: float) -> MovingBall:
-    """Return a ball at rest."""
+    """Return a ball at rest.
+
+    Example:
+        >>> from sciml.physics.fluids.bodies import standing
+        >>> standing([16.0, 8.0], radius=3.0).radius
+        3.0
+    """
     if not all(math.isfinite(c) for c in centre):
         raise InvalidArgument(f"centre={centre}", "finite coordinates")
     return MovingBall(lambda time: centre, lambda time: (0.0,) * len(centre), radius)

@@ -53,6 +53,11 @@ def points(
 
     Returns:
         One array per axis with a batch dimension of 1, `(1, n, 1)` and `(1, 1, m)` in 2-D.
+
+    Example:
+        >>> from sciml.physics.fluids.staggered import points
+        >>> [x.flatten().tolist() for x in points((2, 3), face_axis=0)]
+        [[0.0, 1.0, 2.0], [0.5, 1.5, 2.5]]
     """
     if any(n < 1 for n in shape):
         raise InvalidArgument(f"shape={tuple(shape)}", "one cell or more per axis")
@@ -221,6 +226,13 @@ def extrapolated(values: Tensor, known: Tensor, layers: int) -> Tensor:
 
     Raises:
         InvalidArgument: If the two shapes differ.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.fluids.staggered import extrapolated
+        >>> values = torch.tensor([[[5.0, 0.0, 0.0]]])
+        >>> extrapolated(values, values > 0, layers=1).tolist()
+        [[[5.0, 5.0, 0.0]]]
     """
     if known.shape != values.shape:
         raise InvalidArgument(

@@ -47,7 +47,16 @@ def volume(level_set: Tensor) -> Tensor:
 
 @takes(level_set=on_grid, sweeps=count)
 def redistance(level_set: Tensor, sweeps: int = 8) -> Tensor:
-    """Return a signed distance with the same surface, right within about `sweeps` / 2 cells."""
+    """Return a signed distance with the same surface, right within about `sweeps` / 2 cells.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.fluids.surface import redistance
+        >>> x = torch.arange(6.0) - 2.5
+        >>> steep = 4 * x.expand(1, 6, 6)
+        >>> [round(d, 3) for d in redistance(steep, sweeps=40)[0, 0, 1:5].tolist()]
+        [-1.5, -0.5, 0.5, 1.5]
+    """
     d = level_set.dim() - 1
     start, sign = level_set, level_set.sign()
     beside = torch.zeros_like(level_set, dtype=torch.bool)

@@ -131,12 +131,28 @@ class Boolean(Domain):
 
 
 def union(first: Domain, second: Domain) -> Boolean:
-    """Return the points in `first` or `second`, domain by domain."""
+    """Return the points in `first` or `second`, domain by domain.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.geometry import Ball, Box, union
+        >>> both = union(Ball(), Box((0.0, 0.0), (2.0, 2.0)))
+        >>> both.signed_distance(torch.tensor([[[1.5, 1.5], [-1.5, 0.0]]])).tolist()  # in, out
+        [[-0.5, 0.5]]
+    """
     return Boolean(first, second, "union")
 
 
 def intersection(first: Domain, second: Domain) -> Boolean:
-    """Return the points in `first` and `second`, domain by domain."""
+    """Return the points in `first` and `second`, domain by domain.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.geometry import Ball, Box, intersection
+        >>> half = intersection(Ball(), Box((0.0, -1.0), (1.0, 1.0)))
+        >>> half.signed_distance(torch.tensor([[[0.5, 0.0], [-0.5, 0.0]]])).tolist()  # in, out
+        [[-0.5, 0.5]]
+    """
     return Boolean(first, second, "intersection")
 
 

@@ -34,6 +34,14 @@ def add_midsides(corners: np.ndarray, cells: np.ndarray) -> tuple[np.ndarray, ..
     Returns:
         Nodes `(C + S, 2)`, elements `(E, 6 or 8)` and the corners `(S, 2)` at both ends of side j,
         whose midside node is C + j.
+
+    Example:
+        >>> import numpy as np
+        >>> from sciml.physics.solids import add_midsides, join_blocks
+        >>> grid = np.stack(np.meshgrid([0.0, 1.0], [0.0, 1.0], indexing="ij"), -1)
+        >>> nodes, elements, ends = add_midsides(*join_blocks([grid]))
+        >>> nodes.shape, elements.shape, ends.shape
+        ((8, 2), (1, 8), (4, 2))
     """
     ends = np.sort(np.stack([cells, np.roll(cells, -1, 1)], -1), -1)
     sides, which = np.unique(ends.reshape(-1, 2), axis=0, return_inverse=True)
@@ -47,6 +55,14 @@ def join_blocks(blocks: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
 
     Args:
         blocks: Grids `(a + 1, b + 1, 2)` of corners, right-handed in (first, second) axis.
+
+    Example:
+        >>> import numpy as np
+        >>> from sciml.physics.solids import join_blocks
+        >>> grid = np.stack(np.meshgrid([0.0, 1.0, 2.0], [0.0, 1.0], indexing="ij"), -1)
+        >>> corners, cells = join_blocks([grid, grid + [2, 0]])  # they share a side
+        >>> corners.shape, cells.shape
+        ((10, 2), (4, 4))
     """
     points, cells, start = [], [], 0
     for grid in blocks:
@@ -141,7 +157,13 @@ def laminate_cell(
 
 @typed
 def square_cell(n: int = 2) -> RVEMesh:
-    """Return a homogeneous cell of n x n elements, n at least 2."""
+    """Return a homogeneous cell of n x n elements, n at least 2.
+
+    Example:
+        >>> from sciml.physics.solids import square_cell
+        >>> square_cell(2).elements.shape
+        (4, 8)
+    """
     check_count("n", n, 2)
     return _grid(np.linspace(-0.5, 0.5, n + 1), n, np.zeros(n * n, dtype=np.int64), (1.0,))
 

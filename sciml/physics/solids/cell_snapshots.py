@@ -104,6 +104,11 @@ def macro_strains(
 
     Raises:
         InvalidArgument: For an unknown law.
+
+    Example:
+        >>> from sciml.physics.solids.cell_snapshots import macro_strains
+        >>> macro_strains("train", 5, 0.04, "latin_hypercube", radial=True).shape
+        (5, 3)
     """
     if law not in LAWS:
         raise InvalidArgument(f"law={law}", " or ".join(LAWS))

@@ -112,6 +112,18 @@ def dual_energy(material: Material, stress: Tensor) -> Tensor:
     Args:
         material: Elastic.
         stress: `(..., 3)`.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.solids import LinearElastic
+        >>> from sciml.physics.solids.composite import dual_energy
+        >>> material = LinearElastic.from_young(1000.0, 0.3)
+        >>> strain = torch.tensor([[0.01, 0.0, 0.02]], dtype=torch.float64)
+        >>> stress = material.stress(strain)
+        >>> both = material.energy(strain) + dual_energy(material, stress)
+        >>> work = (stress * strain).sum(-1)
+        >>> bool((both - work).abs() < 1e-12)  # for any other stress it is more
+        True
     """
     xx, yy, xy = stress.unbind(-1)
     mean, tau = (xx + yy) / 2, torch.sqrt((xx - yy) ** 2 / 2 + 2 * xy**2)

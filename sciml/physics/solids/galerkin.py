@@ -75,13 +75,27 @@ class ReducedSolution(NamedTuple):
 
 
 def every_point(mesh: RVEMesh) -> Quadrature:
-    """Return all points of a mesh with their weights."""
+    """Return all points of a mesh with their weights.
+
+    Example:
+        >>> from sciml.physics.solids import square_cell
+        >>> from sciml.physics.solids.galerkin import every_point
+        >>> round(float(every_point(square_cell(2)).weights.sum()), 12)
+        1.0
+    """
     return Quadrature(np.arange(mesh.weights.size), mesh.weights.ravel())
 
 
 @typed
 def random_points(mesh: RVEMesh, count: int, seed: int = 0) -> Quadrature:
-    """Return `count` points drawn with probabilities that are their weights, without repetition."""
+    """Return `count` points drawn with probabilities that are their weights, without repetition.
+
+    Example:
+        >>> from sciml.physics.solids import square_cell
+        >>> from sciml.physics.solids.galerkin import random_points
+        >>> len(random_points(square_cell(2), 5).weights)
+        5
+    """
     total = mesh.weights.size
     if not 1 <= count <= total:
         raise InvalidArgument(

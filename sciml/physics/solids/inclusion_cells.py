@@ -186,5 +186,12 @@ def rve3(size: float = 0.03) -> RVEMesh:
 def random_cell(
     fraction: float = 0.3, count: int = 8, *, size: float = 0.04, seed: int = 0
 ) -> RVEMesh:
-    """Return a cell of equal circles at random positions; see `random_inclusions`."""
+    """Return a cell of equal circles at random positions; see `random_inclusions`.
+
+    Example:
+        >>> from sciml.physics.solids import random_cell
+        >>> mesh = random_cell(fraction=0.2, count=2, size=0.15)
+        >>> round(float(mesh.phase_fractions()[1]), 2)
+        0.2
+    """
     return inclusion_cell(random_inclusions(fraction, count, apart=size, seed=seed), size)

@@ -94,6 +94,12 @@ def gap(one: EllipticInclusion, other: EllipticInclusion) -> float:
 
     `gap(e, e)` is the distance of an inclusion from its own copies. Circles are exact, ellipses
     are sampled at 720 points.
+
+    Example:
+        >>> from sciml.physics.solids import EllipticInclusion, gap
+        >>> one, other = EllipticInclusion(-0.25, 0.0, 0.1), EllipticInclusion(0.25, 0.0, 0.1)
+        >>> round(gap(one, other), 12)
+        0.3
     """
     shifts = np.stack(np.meshgrid([-1, 0, 1], [-1, 0, 1]), -1).reshape(-1, 2)
     if one is other:

@@ -128,6 +128,11 @@ def plate(refine: int = 1, stretch: float = 1.0) -> Structure:
     Args:
         refine: 72 elements times its square.
         stretch: Displacement of the right edge; the left one stays.
+
+    Example:
+        >>> from sciml.physics.solids import plate
+        >>> len(plate().mesh.elements)
+        72
     """
     check_count("refine", refine)
     s = np.linspace(-1, 1, 6 * refine + 1)
@@ -157,6 +162,11 @@ def l_profile(refine: int = 1, bend: float = 1.5) -> Structure:
     Args:
         refine: 48 elements times its square.
         bend: Downward displacement of the edge x = 100.
+
+    Example:
+        >>> from sciml.physics.solids import l_profile
+        >>> len(l_profile(refine=2).mesh.elements)
+        192
     """
     check_count("refine", refine)
     s = np.linspace(0, 50, 4 * refine + 1)

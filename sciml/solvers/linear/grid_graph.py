@@ -17,17 +17,39 @@ from sciml.errors import InvalidArgument
 
 
 def low(x: Tensor, axis: int) -> Tensor:
-    """Return the cells below the interior faces of an axis, a view."""
+    """Return the cells below the interior faces of an axis, a view.
+
+    Example:
+        >>> import torch
+        >>> from sciml.solvers.linear import low
+        >>> low(torch.tensor([[1.0, 4.0, 9.0]]), -1)
+        tensor([[1., 4.]])
+    """
     return x.narrow(axis, 0, x.shape[axis] - 1)
 
 
 def high(x: Tensor, axis: int) -> Tensor:
-    """Return the cells above the interior faces of an axis, a view."""
+    """Return the cells above the interior faces of an axis, a view.
+
+    Example:
+        >>> import torch
+        >>> from sciml.solvers.linear import high, low
+        >>> x = torch.tensor([[1.0, 4.0, 9.0]])
+        >>> high(x, -1) - low(x, -1)
+        tensor([[3., 5.]])
+    """
     return x.narrow(axis, 1, x.shape[axis] - 1)
 
 
 def around(faces: Sequence[Tensor]) -> Tensor:
-    """Return the sum over the faces of every cell, `(*P, *grid)`."""
+    """Return the sum over the faces of every cell, `(*P, *grid)`.
+
+    Example:
+        >>> import torch
+        >>> from sciml.solvers.linear.grid_graph import around
+        >>> around([torch.ones(1, 2)])  # three cells in a row
+        tensor([[1., 2., 1.]])
+    """
     d = len(faces)
     total: Tensor | float = 0.0
     for a, w in enumerate(faces):
