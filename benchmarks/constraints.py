@@ -30,12 +30,12 @@ numbers of iterations, over their difference; memory is the peak of a solve with
 On one machine all experts share the cores, and K problems of P / K points have as many rows as one
 of P: what they save is iterations, since an expert that is done drops out, and cache misses (1.6
 times for training diffusion-sorption at 100 000 points with K = 4, 1.2 for Navier-Stokes). With a
-device per expert the solve is 3.7 times faster at 100 000 points of diffusion-sorption with K = 4 on
-one thread, 2.5 on two (published: 3.2 and 3.0 for whole steps), 6.5 and 4.1 with K = 8. For
-Navier-Stokes it is 1.3 and 1.7 times at 10 000 (published: 12.8) and 3.2 at 100 000: derivatives and
-velocities of the basis on the whole grid, which no split makes cheaper, are half of the solve at
-10 000 points, and one expert takes as few iterations as four. An untrained basis of
-diffusion-sorption is nearly dependent: its solves use all 20 iterations with any K. Two threads were
+device per expert the solve is 3.7 times faster at 100 000 points of diffusion-sorption with K = 4
+on one thread, 2.5 on two (published: 3.2 and 3.0 for whole steps), 6.5 and 4.1 with K = 8. For
+Navier-Stokes it is 1.3 and 1.7 times at 10 000 (published: 12.8) and 3.2 at 100 000: derivatives
+and velocities of the basis on the whole grid, which no split makes cheaper, are half of the solve
+at 10 000 points, and one expert takes as few iterations as four. An untrained basis of diffusion-
+sorption is nearly dependent: its solves use all 20 iterations with any K. Two threads were
 measured on a quiet machine (a training step at 100 000 points: 2.0 to 2.7 s), one thread beside
 three other processes, whose wall times are two to three times its processor times.
 
