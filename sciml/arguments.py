@@ -29,7 +29,9 @@ WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 PREFIXES = {
     "sciml.networks.": "network.",
     "sciml.data.": "data.",
+    "sciml.modules.": "module.",
     "sciml.optim.schedules": "schedule.",
+    "sciml.autodiff.estimators": "estimator.",
 }
 
 Kind = Callable[[Any], str]  # what was expected, empty for what is of the kind
@@ -64,7 +66,7 @@ def checked_function(function: Function, kinds: Mapping[str, Kind], prefix: str)
                     close = did_you_mean(value, map(str, options)).partition("Available")[0]
                     said = value if prefix else repr(value)  # as it would be typed
                     raise InvalidArgument(f"{prefix}{name}={said:.60}", wanted, close.strip())
-                if isinstance(value, float) and value != value:
+                if isinstance(value, float) and value != value and not kinds[name](0.5):
                     raise InvalidArgument(f"{prefix}{name}=nan", wanted)
                 raise InvalidType(f"{prefix}{name} is {shown(value)}", wanted)
         return function(*args, **kwargs)
@@ -136,9 +138,10 @@ def numbers(value: Any) -> str:
 
 
 def whole(value: Any) -> str:
-    """Accept integers."""
-    fits = isinstance(value, Integral) and not isinstance(value, bool)
-    return "" if fits else "a whole number"
+    """Accept integers that arrays can count with."""
+    if not isinstance(value, Integral) or isinstance(value, bool):
+        return "a whole number"
+    return "" if abs(int(value)) < 2**63 else "a whole number that fits into 64 bits"
 
 
 def count(value: Any) -> str:

@@ -50,7 +50,7 @@ def typed(target: Target) -> Target:
     function = target.__init__ if isinstance(target, type) else target
     given = {p.name: str(p.annotation) for p in inspect.signature(function).parameters.values()}
     known = vars(sys.modules[target.__module__])  # a dataclass's own __init__ has no names
-    kinds = {name: kind for name, text in given.items() if (kind := _written(text, known))}
+    kinds = {name: kind for name, text in given.items() if (kind := written_kind(text, known))}
     key = next((k for place, k in PREFIXES.items() if target.__module__.startswith(place)), "")
     checked = checked_function(function, kinds, key)
     if not isinstance(target, type):
@@ -100,14 +100,14 @@ WRITTEN = {
 }
 
 
-def _written(annotation: str, known: Mapping[str, Any]) -> Kind | None:
+def written_kind(annotation: str, known: Mapping[str, Any]) -> Kind | None:
     """Return the kind that an annotation says; None for one that needs more than a look."""
     said = annotation.strip("'")
     if said.endswith(" | None"):
-        kind = _written(said.removesuffix(" | None"), known)
+        kind = written_kind(said.removesuffix(" | None"), known)
         return kind and maybe(kind)
     if " | " in said and "[" not in re.sub(r"\[[^\[\]|]*\]", "", said) and said not in WRITTEN:
-        kinds = [_written(part, known) for part in said.split(" | ")]
+        kinds = [written_kind(part, known) for part in said.split(" | ")]
         return either(*kinds) if all(kinds) else None
     if said.startswith("Literal["):
         return one_of(*ast.literal_eval(f"({said[8:-1]},)"))
@@ -116,7 +116,7 @@ def _written(annotation: str, known: Mapping[str, Any]) -> Kind | None:
         one, what = (whole, "whole numbers") if parts[0] == "int" else (real, "numbers")
         return several(one, len(parts), what)
     if found := re.fullmatch(r"(?:Sequence|tuple)\[(\w+)(?:, \.\.\.)?\]", said):
-        if said not in WRITTEN and (one := _written(found[1], known)):
+        if said not in WRITTEN and (one := written_kind(found[1], known)):
             return _all(one)
     owner = known.get(said)
     if typing.get_origin(owner) is typing.Literal:

@@ -6,8 +6,10 @@ import torch
 from torch import Tensor
 
 from sciml.autodiff.streams import Streams
+from sciml.typed_arguments import typed
 
 
+@typed
 def epoch_places(seed: int, n: int, batch: int, step: int, rank: int, world: int) -> Tensor:
     """Return the places `(batch,)` in a set of n of what a rank takes in a step.
 

@@ -27,8 +27,10 @@ from sciml.data.steps import StepData
 from sciml.modules.supervised import Supervised
 from sciml.optim.curvature.terms import LossTerm
 from sciml.solvers import Solution
+from sciml.typed_arguments import typed
 
 
+@typed
 class ConvergentGraphSolver(Supervised):
     """Trains a graph network, one target per node or per graph.
 

@@ -47,6 +47,7 @@ from sciml.solvers.linear import (
     Multigrid,
     Stencil,
 )
+from sciml.typed_arguments import typed
 
 # What iterations are compared with at the test.
 CLASSICAL: dict[str, Callable[[Stencil], Any]] = {
@@ -57,6 +58,7 @@ CLASSICAL: dict[str, Callable[[Stencil], Any]] = {
 }
 
 
+@typed
 class ConjugateDirectionLearner(TrainingMethod):
     """Trains a network of `sciml.networks.preconditioners`.
 

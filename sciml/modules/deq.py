@@ -36,10 +36,12 @@ from sciml.modules.supervised import Supervised
 from sciml.networks.image.deq_classifier import DEQ, CellClassifier, Equilibrium
 from sciml.optim.curvature.terms import LossTerm
 from sciml.solvers import Solution, Trace, jacobian_rows, spectral_radius
+from sciml.typed_arguments import typed
 
 RADIUS_IMAGES = 32  # images whose spectral radius is computed at the test
 
 
+@typed
 class DEQClassifier(Supervised):
     """Trains `DEQ` and `UnrolledNetwork`; the latter without what concerns solvers.
 

@@ -40,10 +40,12 @@ from sciml.modules.cell_law_training import CellLaw
 from sciml.networks.cells.equino_law import EquiNO
 from sciml.optim.curvature.terms import LossTerm
 from sciml.physics.solids import Composite, GalerkinSolver, empirical_cubature
+from sciml.typed_arguments import typed
 
 SMALL = 0.1  # of the box: strains below it weigh no more
 
 
+@typed
 class EquilibriumOperator(CellLaw):
     """Trains an `EquiNO` and, beside it, the branch of the displacement.
 

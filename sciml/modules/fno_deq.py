@@ -32,8 +32,10 @@ from sciml.modules.supervised import Supervised
 from sciml.networks.spectral.fourier_equilibrium import FNODEQ, stretched
 from sciml.networks.spectral.square_fno import FieldOperator
 from sciml.solvers import Solution, Trace
+from sciml.typed_arguments import typed
 
 
+@typed
 class SteadyOperator(Supervised):
     """Trains field operators; explicit ones without what concerns solvers.
 

@@ -44,8 +44,10 @@ from sciml.modules.supervised import Supervised
 from sciml.networks.spectral.constrained_fno import ConstrainedOperator
 from sciml.optim.curvature.terms import LossTerm
 from sciml.physics.constraints import Balance, Constrained
+from sciml.typed_arguments import typed
 
 
+@typed
 class HardConstraintOperator(Supervised):
     """Trains operators whose output obeys an equation.
 

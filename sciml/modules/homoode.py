@@ -39,8 +39,10 @@ from sciml.networks.image.flow_start import LearnedStart
 from sciml.optim.curvature.terms import LossTerm
 from sciml.solvers.ode.initial_value import Evaluations
 from sciml.solvers.ode.ode_method import ODE, check_gradient
+from sciml.typed_arguments import typed
 
 
+@typed
 class HomoODEClassifier(Supervised):
     """Trains the classifiers of `sciml.networks.image.homoode_classifier` and `.flow_classifier`.
 

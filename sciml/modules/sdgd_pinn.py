@@ -40,11 +40,12 @@ from sciml.physics.pde import PDE, Fields, Points
 from sciml.physics.residual.reduced import evaluate_reduced, reducible
 from sciml.physics.residual.residual_fields import evaluate, operator_of, second_derivatives
 from sciml.physics.residual.soundness import check_problem
+from sciml.typed_arguments import typed
 
-# Points over which features are standardised; few, because sources are computed there too.
-FEATURE_POINTS = 64
+FEATURE_POINTS = 64  # over which features are standardised; few: sources are computed there too
 
 
+@typed
 class SDGDPINN(TrainingMethod):
     """PINN whose second- or fourth-order operator is estimated from few directions per step.
 
@@ -102,8 +103,6 @@ class SDGDPINN(TrainingMethod):
         weights: Mapping[str, float] | None = None,
     ) -> None:
         super().__init__(optimizer, schedule)
-        if gradient not in ("exact", "sampled"):
-            raise InvalidArgument(f"module.gradient={gradient}", "exact or sampled")
         if gradient == "sampled" and not problem.squared_gradient_only:
             raise InvalidArgument(
                 f"module.gradient=sampled for {type(problem).__name__}",

@@ -38,10 +38,12 @@ from sciml.modules.evaluation.scores import score_of
 from sciml.modules.supervised import Supervised
 from sciml.optim.curvature.terms import LossTerm
 from sciml.optim.gradient_free.zeroth_order import ZerothOrder
+from sciml.typed_arguments import typed
 
 VARIANTS = ("non", "pre", "sol")
 
 
+@typed
 class SolverInTheLoop(Supervised):
     """Trains a corrector.
 

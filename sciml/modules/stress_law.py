@@ -21,8 +21,10 @@ from sciml.errors import InvalidArgument
 from sciml.modules.cell_law_training import CellLaw
 from sciml.networks.cells.equino_law import EquiNO
 from sciml.optim.curvature.terms import LossTerm
+from sciml.typed_arguments import typed
 
 
+@typed
 class StressLaw(CellLaw):
     """Trains a law on stresses and tangents.
 

@@ -36,8 +36,10 @@ from sciml.modules.supervised import Supervised
 from sciml.networks.fields import FieldNetwork
 from sciml.optim.curvature.terms import LossTerm
 from sciml.physics.constraints.penalty import SoftConstraint
+from sciml.typed_arguments import typed
 
 
+@typed
 class SupervisedOperator(Supervised):
     """Trains a field network on files.
 

@@ -42,8 +42,10 @@ from sciml.optim.curvature.terms import LossTerm
 from sciml.physics.systems import PointSet, System
 from sciml.physics.systems import sampled_laplacian as sampling
 from sciml.physics.systems.system_reading import EQUATIONS
+from sciml.typed_arguments import typed
 
 
+@typed
 class PINN(TrainingMethod):
     """A network trained on the residuals of a system of equations.
 
@@ -104,8 +106,7 @@ class PINN(TrainingMethod):
         super().__init__(optimizer, schedule)
         check_balance(balance, balance_every)
         self.balance, self.balance_every = balance, balance_every
-        self.needs = problem.needs
-        self.problem = problem
+        self.problem, self.needs = problem, problem.needs
         initialise(network, initial)
         modes = getattr(data, "modes", 1)
         if windows == 1:
@@ -131,8 +132,7 @@ class PINN(TrainingMethod):
         self._simple = simple if windows == 1 else ()
         self._weighed: tuple[int, PointSet | None] = (-1, None)  # by which step, which points
         self._raw: dict[str, Tensor] = {}
-        self.adaptive_power = adaptive_power
-        self.weights = dict(weights or {})
+        self.adaptive_power, self.weights = adaptive_power, dict(weights or {})
         check_numbers(self.weights)
         check_names(self.weights, problem.term_names)
         self.report: SystemReport | None = None

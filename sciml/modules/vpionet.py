@@ -26,11 +26,13 @@ from sciml.modules.cell_law_training import CellLaw
 from sciml.networks.cells.vpionet_law import VPIONet
 from sciml.optim.curvature.terms import LossTerm
 from sciml.physics.solids import Composite, RVEMesh, RVESolver
+from sciml.typed_arguments import typed
 
 SMALL = 0.1  # of the box: strains below it weigh no more
 TINY = 1e-24  # energy under the root, whose derivative at zero energy is then finite
 
 
+@typed
 class VariationalOperator(CellLaw):
     """Trains a `VPIONet`.
 

@@ -36,10 +36,12 @@ from sciml.modules.evaluation.scores import Regression, everyone
 from sciml.modules.grid_energy import cloud_terms, energy_term, residual_term
 from sciml.modules.supervised import Supervised
 from sciml.optim.curvature.terms import LossTerm
+from sciml.typed_arguments import typed
 
 SHOWN = 3  # fields kept for pictures
 
 
+@typed
 class WalkOperator(Supervised):
     """Trains an operator on `sciml.data.walk_labels.walk_data`.
 

@@ -22,6 +22,7 @@ from sciml.physics.solids.materials import Material
 from sciml.physics.solids.rve_solver import RVESolver
 from sciml.pretrained.predictors.pretrained_operator import PretrainedOperator
 from sciml.solvers.solution import Status
+from sciml.typed_arguments import typed
 
 State = Mapping[str, np.ndarray]
 CHUNK = 64  # cells whose fields are in memory together
@@ -95,6 +96,7 @@ class Micro(Protocol):
         """
 
 
+@typed
 class OperatorMicro:
     """A trained law, for instance of `sciml.networks.cells.equino_law`.
 
@@ -147,6 +149,7 @@ class OperatorMicro:
         return MicroResponse(stress, tangent, {}, _finite(stress, tangent))
 
 
+@typed
 class CellMicro:
     """A finite-element cell at every point: full FE2.
 
@@ -248,6 +251,7 @@ class GalerkinMicro:
         return MicroResponse(stress, tangent, {"coefficients": b}, status)
 
 
+@typed
 class MaterialMicro:
     """A material without a microscale.
 

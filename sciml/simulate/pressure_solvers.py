@@ -88,6 +88,8 @@ class PressureSolvers:
                 f"solver={name}, rtol={rtol}", f"{', '.join(NAMES)}, and a tolerance in (0, 1)"
             )
         self.name, self.rtol = name, rtol
+        if dim not in SHIPPED:
+            raise InvalidArgument(f"dim={dim}", "2 or 3")
         wanted = model or SHIPPED[dim]
         there = model is not None or wanted in list_pretrained()
         self.network = None

@@ -125,7 +125,7 @@ def test_times_that_are_no_numbers_are_refused(times):
     ids=str,
 )
 def test_settings_of_the_wrong_type_are_refused(wrong):
-    with pytest.raises(InvalidType, match=f"{next(iter(wrong))}=.*number"):
+    with pytest.raises(InvalidType, match=f"{next(iter(wrong))}( is|=).*number"):
         ODE(**wrong)
 
 
@@ -168,7 +168,7 @@ def test_a_time_among_numbers_gets_its_gradient():
 
 @pytest.mark.parametrize("numbers", [{"rtol": math.nan}, {"atol": math.inf}, {"atol": -1.0}])
 def test_tolerances_that_mean_nothing_are_refused(numbers):
-    with pytest.raises(InvalidArgument, match="finite tolerances"):
+    with pytest.raises(InvalidArgument, match="finite tolerances|rtol=nan"):
         ODE(**numbers)
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from sciml.autodiff.streams import Streams
 from sciml.data.batch import Batch
+from sciml.data.epochs import epoch_places
 from sciml.data.graph.graphs import CHUNK_NODES, batch_of, union
 from sciml.data.steps import StepData
 from sciml.errors import InvalidArgument
@@ -70,7 +71,6 @@ class GraphSet(StepData):
         self.batch_size = len(self.parts["train"]) if batch_size is None else batch_size
         if self.batch_size < 1:
             raise InvalidArgument(f"data.batch_size={batch_size}", "a positive integer")
-        self._orders: dict[int, Tensor] = {}
         self._kept: tuple[list[int], Batch] | None = None
 
     def _parts(self, source: GraphCollection) -> dict[str, list[Graph]]:
@@ -87,19 +87,8 @@ class GraphSet(StepData):
 
     def places(self, step: int, rank: int, world: int) -> list[int]:
         """Return which training graphs a rank sees in a step."""
-        n, start = len(self.parts["train"]), (step * world + rank) * self.batch_size
-        place = torch.arange(start, start + self.batch_size)
-        first, last = start // n, (start + self.batch_size - 1) // n
-        orders = torch.cat([self._order(epoch, n) for epoch in range(first, last + 1)])
-        return orders[place - first * n].tolist()
-
-    def _order(self, epoch: int, n: int) -> Tensor:
-        if epoch not in self._orders:
-            while len(self._orders) > 3:
-                self._orders.pop(min(self._orders))
-            generator = Streams(self.seed, epoch).generator("order", common=True)
-            self._orders[epoch] = torch.randperm(n, generator=generator)
-        return self._orders[epoch]
+        n = len(self.parts["train"])
+        return epoch_places(self.seed, n, self.batch_size, step, rank, world).tolist()
 
     # --- fixed parts ------------------------------------------------------------------------
     @property

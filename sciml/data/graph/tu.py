@@ -25,10 +25,12 @@ from torch import Tensor
 
 from sciml.errors import InvalidArgument
 from sciml.physics.graphs.graph import Graph
+from sciml.typed_arguments import typed
 
 REQUIRED = ("A", "graph_indicator", "graph_labels")
 
 
+@typed
 class TUFolder:
     """A graph classification set read from text files.
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from sciml.physics.pde import PDE, Points
+from sciml.typed_arguments import typed
 
 SAMPLES, ELEMENTS = 4096, 2**20
 SHELL = 0.05  # least distance over greatest, from where on the middle is a hole
@@ -19,6 +20,7 @@ RAY, SIDE = 101, 121  # points of a ray, of a side of a plane
 MARGIN = 0.04  # room around the domain in a plane
 
 
+@typed
 class TrainingLaw:
     """The law of training points, at one time where points have one.
 

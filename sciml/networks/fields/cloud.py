@@ -19,10 +19,12 @@ from torch import Tensor, nn
 
 from sciml.errors import InvalidArgument
 from sciml.networks.neuraloperator_library import make, summed_at_once, tensors_only
+from sciml.typed_arguments import typed
 
 MODELS = ("GINO", "FNOGNO")
 
 
+@typed
 class CloudOperator(nn.Module):
     """Maps features at the points of a cloud to fields at these points.
 

@@ -22,8 +22,10 @@ from torch import Tensor, nn
 from sciml.errors import InvalidArgument
 from sciml.networks.fields.field_interpolation import interpolated
 from sciml.networks.fields.field_network import FieldNetwork
+from sciml.typed_arguments import typed
 
 
+@typed
 class DeepONet(FieldNetwork):
     """Branch and trunk.
 

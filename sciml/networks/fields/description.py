@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from sciml.errors import InvalidArgument
+from sciml.typed_arguments import typed
 
 SPACE = ("x", "y", "z")
 LETTERS = {"x": "H", "y": "W", "z": "D"}  # of free sizes, as in other operators on grids
@@ -81,6 +82,7 @@ class FieldSpec:
         return ["N", *(self.sizes.get(a, LETTERS.get(a)) for a in self.axes)]
 
 
+@typed
 class FieldSet:
     """The description of all arrays, around the plain dictionary that files and cards hold.
 

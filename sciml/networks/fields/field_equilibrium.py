@@ -20,8 +20,10 @@ from sciml.networks.fields.fno import perceptron
 from sciml.networks.spectral.fourier_equilibrium import SLOPE, stretched
 from sciml.networks.spectral.fourier_layer import FourierLayer
 from sciml.solvers import GMRES, Anderson, Implicit, fixed_point
+from sciml.typed_arguments import typed
 
 
+@typed
 class GridFNODEQ(FieldNetwork):
     """Equilibrium of one Fourier layer between fields.
 

@@ -21,8 +21,10 @@ from sciml.errors import InvalidArgument
 from sciml.networks.fields.field_network import FieldNetwork
 from sciml.networks.spectral.spectral_convolution import SpectralMix
 from sciml.networks.spectral.square_fno import Pointwise
+from sciml.typed_arguments import typed
 
 
+@typed
 class GridFNO(FieldNetwork):
     """Fourier neural operator between fields.
 

@@ -18,10 +18,12 @@ from torch import Tensor
 from sciml.errors import InvalidArgument
 from sciml.networks.fields.field_network import FieldNetwork
 from sciml.networks.neuraloperator_library import make, tensors_only
+from sciml.typed_arguments import typed
 
 MODELS = ("FNO", "TFNO", "UNO")
 
 
+@typed
 class LibraryOperator(FieldNetwork):
     """A network of neuraloperator between fields.
 

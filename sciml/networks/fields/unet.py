@@ -20,11 +20,13 @@ from torch import Tensor, nn
 
 from sciml.errors import InvalidArgument
 from sciml.networks.fields.field_network import FieldNetwork
+from sciml.typed_arguments import typed
 
 CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 POOLS = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
 
 
+@typed
 class UNet(FieldNetwork):
     """U-Net between fields.
 

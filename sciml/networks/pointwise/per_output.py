@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from sciml.errors import InvalidArgument
 from sciml.networks.pointwise.mlp import MLP
 from sciml.typed_arguments import typed
 
@@ -29,6 +30,9 @@ class PerOutput(nn.Module):
 
     Shapes: x `(N, d)`, t `(N, 1)`, f `(N, m)` to `(N, K)`.
 
+    Raises:
+        InvalidArgument: Without an output.
+
     Example:
         >>> import torch
         >>> from sciml.networks import PerOutput
@@ -49,6 +53,8 @@ class PerOutput(nn.Module):
         activation: str = "tanh",
     ) -> None:
         super().__init__()
+        if outputs < 1:
+            raise InvalidArgument(f"network.outputs={outputs}", "one output or more")
         sizes = {"dim": dim, "time": time, "features": features, "width": width, "depth": depth}
         self.parts = nn.ModuleList(MLP(**sizes, activation=activation) for _ in range(outputs))
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from sciml.arguments import number, some, takes, tensor
 from sciml.errors import InvalidArgument
 from sciml.physics.fluids.staggered import points
+from sciml.typed_arguments import typed
 
 CLOSED = 0.05  # open shares below it are closed
 
@@ -41,6 +42,7 @@ def all_closed(opening: Sequence[Tensor]) -> Tensor:
     return most == 0
 
 
+@typed
 @dataclass(frozen=True)
 class MovingBall:
     """A disk or a ball that moves; lengths in units of the flow.

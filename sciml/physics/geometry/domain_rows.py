@@ -21,6 +21,21 @@ ROUNDS = 12
 MOST_POINTS = 10**9  # more are beyond every machine
 
 
+def floats(name: str, given: Any) -> Any:
+    """Return a number, or a list of numbers or of such lists, as floats.
+
+    Raises:
+        InvalidType: For what is none of these, and for empty lists.
+    """
+    try:
+        found = np.asarray(given, dtype=np.float64)
+    except (TypeError, ValueError):
+        found = np.empty(0)
+    if not found.size:
+        raise InvalidType(f"{name} is {shown(given)}", "numbers")
+    return found.tolist()
+
+
 def length(x: Tensor) -> Tensor:
     """Return the Euclidean norm `(N,)` of `x (d, N)`.
 

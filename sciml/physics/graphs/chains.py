@@ -16,10 +16,12 @@ import torch
 
 from sciml.errors import InvalidArgument
 from sciml.physics.graphs.graph import Graph, check_size
+from sciml.typed_arguments import typed
 
 SEED = 20_231  # of the choice of labelled nodes, whatever the run's
 
 
+@typed
 @dataclass(frozen=True)
 class Chains:
     """A set of labelled chains: the same graphs in all parts, other nodes counted in each.

@@ -21,7 +21,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sciml.errors import InvalidArgument
+from sciml.arguments import shown, whole
+from sciml.errors import InvalidArgument, InvalidType
 
 
 @dataclass
@@ -102,5 +103,7 @@ def check_size(size: int, least: int, what: str) -> None:
     Raises:
         InvalidArgument: If `size` is below `least`.
     """
+    if whole(size):
+        raise InvalidType(f"{what} of {shown(size)} nodes", whole(size))
     if size < least:
         raise InvalidArgument(f"{what} of {size} nodes", f"at least {least}")

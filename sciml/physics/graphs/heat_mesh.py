@@ -27,6 +27,7 @@ from scipy.spatial import Delaunay
 from sciml.errors import InvalidArgument
 from sciml.physics.graphs.conduction import potentials
 from sciml.physics.graphs.graph import Graph, both_ways, check_size, numpy_generator
+from sciml.typed_arguments import typed
 
 FLOOR = 1e-6  # smallest coupling kept: four nodes on one circle have none
 
@@ -100,6 +101,7 @@ def couplings(mesh: DiscMesh) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return unique, total, area
 
 
+@typed
 @dataclass(frozen=True)
 class HeatMesh:
     """Task: temperatures of a plate whose rim is held at given ones.

@@ -17,6 +17,7 @@ import torch
 
 from sciml.errors import InvalidArgument, did_you_mean
 from sciml.physics.graphs.graph import Graph, both_ways, check_size, numpy_generator
+from sciml.typed_arguments import typed
 
 _RING = [(i, (i + 1) % 6) for i in range(6)]
 # Six nodes each; "bipartite" and "prism" have the same degrees.
@@ -66,6 +67,7 @@ def growing_tree(rng: np.random.Generator, nodes: int) -> np.ndarray:
     return np.stack([edge[jump], new], 1)[1:]
 
 
+@typed
 @dataclass(frozen=True)
 class MotifGraphs:
     """Task: which motif hangs on a random tree?
@@ -118,6 +120,7 @@ class MotifGraphs:
         return pairs_graph(pairs, size, label)
 
 
+@typed
 @dataclass(frozen=True)
 class MotifSet:
     """A fixed number of motif graphs, for protocols with folds.
@@ -128,6 +131,9 @@ class MotifSet:
         smallest: Nodes of the smallest.
         largest: Nodes of the largest.
         seed: Names the set; not the seed of a run.
+
+    Raises:
+        InvalidArgument: For counts that cannot be.
 
     Example:
         >>> from sciml.physics.graphs import MotifSet
@@ -144,6 +150,15 @@ class MotifSet:
 
     kind = "classification"
     level = "graph"
+
+    def __post_init__(self) -> None:
+        """Check the counts."""
+        check_size(self.smallest, MOTIF_NODES + 2, "trees with motifs")
+        if self.count < 1 or self.largest < self.smallest:
+            raise InvalidArgument(
+                f"count={self.count}, smallest={self.smallest}, largest={self.largest}",
+                "one graph or more, and a largest size that is not below the smallest",
+            )
 
     @property
     def sizes(self) -> dict:
@@ -166,6 +181,7 @@ class MotifSet:
 PROPERTIES = ("bipartite", "connected", "planar", "tree", "triangle_free", "eulerian")
 
 
+@typed
 @dataclass(frozen=True)
 class Atlas:
     """The graphs with up to seven nodes and at least one edge, with a property as class.

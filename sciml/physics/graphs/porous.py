@@ -26,6 +26,7 @@ from torch import Tensor
 from sciml.errors import InvalidArgument
 from sciml.physics.graphs.conduction import outflow, potentials
 from sciml.physics.graphs.graph import Graph, both_ways, check_size, numpy_generator
+from sciml.typed_arguments import typed
 
 PRESSURE = 101_325.0  # Pa, at the inlet
 CLIP = 0.9  # largest diameter over the distance to the nearest pore
@@ -130,6 +131,7 @@ def pore_network(
     )
 
 
+@typed
 @dataclass(frozen=True)
 class PorousNetwork:
     """Task: pressures of a pore network, in units of the inlet's.

@@ -18,6 +18,7 @@ import torch
 from sciml.errors import InvalidArgument
 from sciml.physics.graphs.conduction import potentials
 from sciml.physics.graphs.graph import Graph, both_ways, check_size, numpy_generator
+from sciml.typed_arguments import typed
 
 
 def random_connected(rng: np.random.Generator, nodes: int, degree: float) -> np.ndarray:
@@ -40,6 +41,7 @@ def random_connected(rng: np.random.Generator, nodes: int, degree: float) -> np.
     return np.unique(pairs, axis=0)
 
 
+@typed
 @dataclass(frozen=True)
 class ResistorNetwork:
     """Task: voltages of a random resistor network in volts.

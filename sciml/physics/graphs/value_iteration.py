@@ -26,6 +26,7 @@ from torch import Tensor
 
 from sciml.errors import InvalidArgument
 from sciml.physics.graphs.graph import Graph, check_size
+from sciml.typed_arguments import typed
 
 IMPROVEMENT = 1e-12  # an edge must be better by this much; ties would swap for ever
 
@@ -133,6 +134,7 @@ def random_decisions(
     return Decisions(torch.stack([first[state] + other, state]), reward, batch, discount)
 
 
+@typed
 @dataclass(frozen=True)
 class GraphValueIteration:
     """Task: optimal values of random decision processes.
@@ -166,8 +168,8 @@ class GraphValueIteration:
 
     def __post_init__(self) -> None:
         """Check the numbers."""
-        low, high = self._between
-        if not 1 <= low <= high:
+        between = self._between
+        if len(between) != 2 or not 1 <= between[0] <= between[1]:
             raise InvalidArgument(f"actions={self.actions}", "a positive number, or two in order")
         if not 0 <= self.discount < 1:
             raise InvalidArgument(f"discount={self.discount}", "at least 0 and below 1")

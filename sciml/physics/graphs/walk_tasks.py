@@ -15,6 +15,7 @@ from torch import Tensor
 from sciml.errors import InvalidArgument
 from sciml.physics.graphs.graph import Graph, check_size, numpy_generator
 from sciml.physics.graphs.random_walks import Walk, random_walk_graph
+from sciml.typed_arguments import typed
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ class _RandomWalks:
         raise NotImplementedError
 
 
+@typed
 @dataclass(frozen=True)
 class PageRank(_RandomWalks):
     """Task: PageRank times the number of nodes; with `damping=1` the stationary distribution.
@@ -106,6 +108,7 @@ class PageRank(_RandomWalks):
         )
 
 
+@typed
 @dataclass(frozen=True)
 class HittingProbability(_RandomWalks):
     """Task: probability to reach a goal before a trap.

@@ -33,6 +33,7 @@ from sciml.physics.checks import check_choice, check_positive
 from sciml.physics.pde import PDE, Fields, LiftTerms, Points, missing
 from sciml.physics.references.radial_parabolic import RadialSolution
 from sciml.physics.samplers import gaussian, uniform
+from sciml.typed_arguments import typed
 
 if TYPE_CHECKING:
     from sciml.autodiff.differentiable import Differentiable
@@ -206,6 +207,7 @@ class SemilinearProblem(PDE):
         return torch.ones_like(p.x[:, 0]), torch.zeros_like(p.x[:, 0])
 
 
+@typed
 class SemilinearHeat(SemilinearProblem):
     """F = (1 - u^2) / (1 + u^2), g = 5 / (10 + 2 |x|^2); see `SemilinearProblem`.
 
@@ -226,6 +228,7 @@ class SemilinearHeat(SemilinearProblem):
         return -4.0 * u / (1.0 + u * u) ** 2
 
 
+@typed
 class SemilinearSineGordon(SemilinearProblem):
     """F = sin u, g = 5 / (10 + 2 |x|^2).
 

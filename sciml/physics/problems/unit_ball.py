@@ -30,6 +30,7 @@ from sciml.physics.elliptic.elliptic_problem import Dirichlet
 from sciml.physics.geometry import Ball, Domain
 from sciml.physics.pde import PDE, Fields, LiftTerms, Points, missing, with_source
 from sciml.physics.problems.many_body import TwoBody, many_body
+from sciml.typed_arguments import typed
 
 if TYPE_CHECKING:
     from sciml.autodiff.differentiable import Differentiable
@@ -150,6 +151,7 @@ class BallProblem(PDE):
         return w, torch.zeros_like(w)
 
 
+@typed
 class Poisson(BallProblem):
     """`Laplacian u = f`; see `BallProblem` for the arguments.
 
@@ -175,6 +177,7 @@ class Poisson(BallProblem):
         return ball, Dirichlet(lambda x, i: torch.zeros_like(x[0]), lambda x, i: -self.source(x.T))
 
 
+@typed
 class AllenCahn(BallProblem):
     """`Laplacian u + u - u^3 = f`; see `BallProblem` for the arguments.
 
@@ -193,6 +196,7 @@ class AllenCahn(BallProblem):
         return u - u**3
 
 
+@typed
 class SineGordon(BallProblem):
     """`Laplacian u + sin u = f`; see `BallProblem` for the arguments.
 

@@ -25,7 +25,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from sciml.errors import InvalidArgument
+from sciml.arguments import integers, shown, takes
+from sciml.errors import InvalidArgument, InvalidType
 from sciml.physics.solids.materials import Material, Response
 
 LARGEST_NORM = 1e3  # of a deviator: a stress that asks for more has no strain
@@ -50,8 +51,11 @@ class Composite:
         ((3, 3), (3,))
     """
 
+    @takes(phase=integers)
     def __init__(self, materials: Sequence[Material], phase: Tensor) -> None:
-        self.materials = tuple(materials)
+        self.materials = tuple(materials) if isinstance(materials, Sequence) else ()
+        if not self.materials or not all(isinstance(m, Material) for m in self.materials):
+            raise InvalidType(f"materials is {shown(materials)}", "a list of materials")
         counts = torch.bincount(phase, minlength=len(self.materials)).tolist()
         if len(counts) > len(self.materials) or bool((phase.diff() < 0).any()):
             raise InvalidArgument(

@@ -71,6 +71,7 @@ class StructureMesh(QuadraticMesh):
         return np.flatnonzero(inside(*self.nodes.T) < SAME * self.size)
 
 
+@typed
 @dataclass(frozen=True, eq=False)
 class Structure:
     """A boundary-value problem at full load; N nodes.

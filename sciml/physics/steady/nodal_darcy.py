@@ -22,12 +22,14 @@ from sciml.errors import InvalidArgument
 from sciml.physics.checks import check_choice, check_positive
 from sciml.solvers import CG, Operator, Solution, linear_solve
 from sciml.solvers.solution import Policy
+from sciml.typed_arguments import typed
 
 RATIOS = [10.0 ** (k / 2) for k in range(-4, 5)]  # of high to low, tried first
 NARROWED = 12  # steps of the golden section between the neighbours of the best of them
 LOOK = 100  # samples that numbers are fitted to at most
 
 
+@typed
 class NodalDarcy:
     """-div(a grad u) = 1 on the nodes of a square grid.
 

@@ -29,6 +29,7 @@ from torch import Tensor
 
 from sciml.physics.checks import check_positive, check_seed
 from sciml.physics.systems import Rectangle, System, Time
+from sciml.typed_arguments import typed
 
 if TYPE_CHECKING:
     from sciml.autodiff.differentiable import Differentiable
@@ -96,6 +97,7 @@ def velocity(
     return found / t + drift[:, None, None]
 
 
+@typed
 class Burgers2D(System):
     """Burgers' equations in a periodic square.
 

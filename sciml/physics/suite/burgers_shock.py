@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from sciml.physics.systems import Initial, Interval, On, System, Time
+from sciml.typed_arguments import typed
 
 if TYPE_CHECKING:
     from sciml.autodiff.differentiable import Differentiable
@@ -36,6 +37,7 @@ def start(x: Differentiable) -> Differentiable:
     return -torch.sin(math.pi * x)
 
 
+@typed
 class Burgers1D(System):
     """Burgers' equation with viscosity 0.01 / pi.
 

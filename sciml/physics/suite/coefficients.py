@@ -24,6 +24,7 @@ from torch import Tensor
 
 from sciml.physics.checks import check_number, check_positive, check_seed
 from sciml.physics.systems import Observed, Rectangle, System, Time
+from sciml.typed_arguments import typed
 
 if TYPE_CHECKING:
     from sciml.autodiff.differentiable import Differentiable
@@ -118,6 +119,7 @@ class PoissonCoefficient(Coefficient):
         return {"u": u, "a": self.coefficient(x, y)}
 
 
+@typed
 class HeatCoefficient(Coefficient):
     """An unknown coefficient of the heat equation from 2500 noisy readings.
 

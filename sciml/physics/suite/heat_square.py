@@ -27,6 +27,7 @@ from torch import Tensor
 
 from sciml.physics.checks import check_positive, check_seed
 from sciml.physics.systems import Rectangle, System, Time
+from sciml.typed_arguments import typed
 
 if TYPE_CHECKING:
     from sciml.autodiff.differentiable import Differentiable
@@ -50,6 +51,7 @@ def coefficient(seed: int) -> np.ndarray:
     return np.exp(g / g.std())
 
 
+@typed
 class Heat2DVarying(System):
     """Heat with a rough coefficient.
 
@@ -94,6 +96,7 @@ class Heat2DVarying(System):
         return _chosen(varying(self.seed), 5.0, generator)
 
 
+@typed
 class Heat2DLong(System):
     """Heat from a source that swings and saturates, over a long time.
 

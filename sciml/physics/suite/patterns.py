@@ -28,6 +28,7 @@ from torch import Tensor
 
 from sciml.physics.checks import check_positive
 from sciml.physics.systems import Interval, Rectangle, System, Time
+from sciml.typed_arguments import typed
 
 if TYPE_CHECKING:
     from sciml.autodiff.differentiable import Differentiable
@@ -77,6 +78,7 @@ def etdrk4(
     return np.stack(found)
 
 
+@typed
 class KuramotoSivashinsky(System):
     """Chaos in one dimension, periodic.
 
@@ -145,6 +147,7 @@ def chaos(final_time: float, modes: int, saved: int, refine: int = 1) -> np.ndar
     return etdrk4(start, linear, nonlinear, step, every * saved, every)
 
 
+@typed
 class GrayScott(System):
     """Two reacting substances; the network sees them as departures from their start.
 

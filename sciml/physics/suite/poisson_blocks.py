@@ -26,6 +26,7 @@ from sciml.errors import InvalidArgument
 from sciml.physics.checks import check_seed
 from sciml.physics.suite.reference_elements import GradedGrid
 from sciml.physics.systems import On, Rectangle, System
+from sciml.typed_arguments import typed
 
 if TYPE_CHECKING:
     from sciml.physics.systems.system_fields import Field
@@ -34,6 +35,7 @@ BLOCKS, SIDE = 5, 4.0
 CELLS = 10  # of the reference, along a block
 
 
+@typed
 class Poisson2DBlocks(System):
     """Poisson's equation with a coefficient and a source that jump between 25 blocks.
 

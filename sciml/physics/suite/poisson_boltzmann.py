@@ -27,6 +27,7 @@ from scipy.special import ive, kve
 from torch import Tensor
 
 from sciml.physics.systems import Disk, On, Rectangle, System
+from sciml.typed_arguments import typed
 
 if TYPE_CHECKING:
     from sciml.physics.systems.named_shapes import Shape
@@ -45,6 +46,7 @@ def _domain() -> Shape:
     return shape
 
 
+@typed
 class PoissonBoltzmann2D(System):
     """A screened Poisson equation in a square with four disks cut out.
 

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from sciml.physics.systems import Disk, On, Rectangle, System
+from sciml.typed_arguments import typed
 
 if TYPE_CHECKING:
     from sciml.physics.systems.named_shapes import Shape
@@ -41,6 +42,7 @@ def _domain() -> Shape:
     return shape
 
 
+@typed
 class Poisson2DHoles(System):
     """Laplace's equation in a square with four holes.
 

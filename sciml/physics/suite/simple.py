@@ -14,6 +14,7 @@ from torch import Tensor
 
 from sciml.errors import InvalidArgument
 from sciml.physics.systems import Interval, On, Rectangle, System, Time
+from sciml.typed_arguments import typed
 
 if TYPE_CHECKING:
     from sciml.autodiff.differentiable import Differentiable
@@ -84,6 +85,7 @@ class Heat2DMultiscale(System):
         return start * torch.exp(-((20 / 500) ** 2 + 1) * t)
 
 
+@typed
 class Helmholtz2D(System):
     """Lap u + u = f on [-1, 1]^2, u = sin(a1 pi x) sin(a2 pi y), zero on the boundary.
 
@@ -121,6 +123,7 @@ class Helmholtz2D(System):
         return torch.sin(self.a1 * math.pi * x) * torch.sin(self.a2 * math.pi * y)
 
 
+@typed
 class Kovasznay(System):
     """Kovasznay's flow behind a grid: stationary Navier-Stokes equations with an exact solution.
 
@@ -128,6 +131,9 @@ class Kovasznay(System):
 
     Args:
         reynolds: Reynolds number.
+
+    Raises:
+        InvalidArgument: For a number that is not positive.
 
     Reference: Kovasznay 1948, "Laminar flow behind a two-dimensional grid".
 
@@ -148,6 +154,8 @@ class Kovasznay(System):
     domain = Rectangle((-0.5, -0.5), (1, 1.5))
 
     def __init__(self, *, reynolds: float = 20.0) -> None:
+        if not 0 < reynolds < math.inf:
+            raise InvalidArgument(f"problem.reynolds={reynolds}", "a positive number")
         self.nu = 1 / reynolds
         self.decay = reynolds / 2 - math.sqrt(reynolds**2 / 4 + 4 * math.pi**2)
 

@@ -23,6 +23,7 @@ from torch import Tensor
 from sciml.physics.checks import check_positive
 from sciml.physics.suite.reference_elements import GradedGrid, flow, graded
 from sciml.physics.systems import On, Rectangle, System
+from sciml.typed_arguments import typed
 
 if TYPE_CHECKING:
     from sciml.autodiff.differentiable import Differentiable
@@ -41,6 +42,7 @@ def momentum_and_mass(u: Field, v: Field, p: Field, nu: float) -> dict[str, Tens
     }
 
 
+@typed
 class Cavity(System):
     """Flow in a square below a lid that moves with 4 x (1 - x).
 
@@ -92,6 +94,7 @@ class Cavity(System):
         return x[away], _read(cavity(self.nu), x[away])
 
 
+@typed
 class StepFlow(System):
     """A channel that opens behind a step: inflow 4 y (1 - y), no slip, outflow without traction.
 

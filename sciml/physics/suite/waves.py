@@ -26,6 +26,7 @@ from torch import Tensor
 
 from sciml.physics.checks import check_positive, check_seed
 from sciml.physics.systems import Initial, On, Rectangle, System, Time
+from sciml.typed_arguments import typed
 
 if TYPE_CHECKING:
     from sciml.autodiff.differentiable import Differentiable
@@ -47,6 +48,7 @@ def medium(seed: int) -> np.ndarray:
     return np.where(np.fft.ifft2((noise[0] + 1j * noise[1]) / size**2).real > 0, 12.0, 1.0)
 
 
+@typed
 class Wave2DVarying(System):
     """A wave in a medium of two speeds.
 
@@ -133,6 +135,7 @@ def varying(seed: int, cells: int = CELLS) -> np.ndarray:
     return np.stack(found)
 
 
+@typed
 class Wave2DLong(System):
     """Two standing waves for a long time.
 

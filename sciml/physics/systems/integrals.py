@@ -33,6 +33,7 @@ from sciml.errors import InvalidArgument, InvalidType, did_you_mean
 from sciml.physics.systems.conditions import PointSet
 from sciml.physics.systems.named_arguments import call, coordinates
 from sciml.physics.systems.system_fields import Field, rows
+from sciml.typed_arguments import typed
 
 if TYPE_CHECKING:
     from sciml.physics.systems.system import System
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 Reader = Callable[[str], Callable[[MultiIndex], Tensor]]  # output -> multi-index -> rows
 
 
+@typed
 class Integral:
     """An integral over one variable of the domain, written as an attribute of a system's class.
 

@@ -18,10 +18,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sciml.arguments import maybe, names, takes, text
 from sciml.errors import InvalidArgument
 from sciml.physics import geometry
-from sciml.physics.geometry.domain_rows import accepted
+from sciml.physics.geometry.domain_rows import accepted, floats
 from sciml.physics.systems.boundary_pieces import KIND, Face, HasParts, Piece, Segment, Sphere
+from sciml.typed_arguments import typed
 
 AXES = ("x", "y", "z")  # beyond three dimensions x1, x2, ...
 PROBE = 1e-7  # distance to both sides of a boundary point, relative to the size of the shape
@@ -102,6 +104,8 @@ class Shape(HasParts):
     def __init__(
         self, domain: geometry.Domain, pieces: Sequence[Piece], leaves: Sequence[Shape] = ()
     ) -> None:
+        if domain.count != 1:
+            raise InvalidArgument(f"a shape of {domain.count} domains", "one domain")
         self.domain, self.pieces = domain, tuple(pieces)
         self.dim, self.axes = domain.dim, axes_of(domain.dim)
         low, high = domain.bounds()
@@ -195,8 +199,9 @@ class Box(Shape):
         ('wall',)
     """
 
+    @takes(name=text)
     def __init__(self, low: Sequence[float], high: Sequence[float], name: str = "") -> None:
-        domain = geometry.Box(tuple(map(float, low)), tuple(map(float, high)))
+        domain = geometry.Box(floats("low", low), floats("high", high))
         a, b = domain.low[0].to(KIND), domain.high[0].to(KIND)
         sides = SIDES
         if domain.dim > len(AXES):
@@ -209,6 +214,7 @@ class Box(Shape):
         super().__init__(domain, pieces)
 
 
+@typed
 class Interval(Box):
     """`low < x < high`, with the ends left and right.
 
@@ -262,9 +268,11 @@ class Ball(Shape):
         (('surface',), [-2.0])
     """
 
+    @takes(name=text)
     def __init__(self, center: Sequence[float], radius: float, name: str = "circle") -> None:
-        domain = geometry.Ball(float(radius), tuple(map(float, center)))
-        super().__init__(domain, [Sphere(name, domain.center[0].to(KIND), float(radius))])
+        radius = floats("radius", radius)
+        domain = geometry.Ball(radius, floats("center", center))
+        super().__init__(domain, [Sphere(name, domain.center[0].to(KIND), radius)])
 
 
 class Disk(Ball):
@@ -293,16 +301,17 @@ class Polygon(Shape):
         (('floor', 'slope', 'wall'), 1.0)
     """
 
+    @takes(labels=maybe(names))
     def __init__(
         self, corners: Sequence[Sequence[float]], labels: Sequence[str] | None = None
     ) -> None:
-        points = torch.tensor(corners, dtype=KIND)
+        points = torch.tensor(floats("corners", corners), dtype=KIND)
         domain = geometry.Polygon(points)
-        names = [f"edge{k}" for k in range(len(points))] if labels is None else list(labels)
-        if len(names) != len(points):
-            raise InvalidArgument(f"{len(names)} labels of {len(points)} edges", "one per edge")
+        called = [f"edge{k}" for k in range(len(points))] if labels is None else list(labels)
+        if len(called) != len(points):
+            raise InvalidArgument(f"{len(called)} labels of {len(points)} edges", "one per edge")
         ends = points.roll(-1, 0)
         area = (points[:, 0] * ends[:, 1] - points[:, 1] * ends[:, 0]).sum()
-        pairs = zip(points, ends, names, strict=True)
+        pairs = zip(points, ends, called, strict=True)
         pieces = [Segment(n, *((a, b) if area > 0 else (b, a))) for a, b, n in pairs]
         super().__init__(domain, pieces)

@@ -20,8 +20,10 @@ from sciml.shapes import as_array
 if TYPE_CHECKING:
     from sciml.physics.systems.system import System
 from sciml.physics.systems.conditions import Condition, PointSet, read
+from sciml.typed_arguments import typed
 
 
+@typed
 class Observed(Condition):
     """Measured values, each divided by its error: residuals of size 1 where the model is right.
 

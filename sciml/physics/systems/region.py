@@ -20,12 +20,14 @@ from torch import Tensor
 from sciml.errors import InvalidArgument, InvalidType
 from sciml.physics.systems.boundary_pieces import KIND, HasParts, Part, Piece
 from sciml.physics.systems.named_shapes import Box, Shape
+from sciml.typed_arguments import typed
 
 ENDS = {"initial": 0, "final": 1}  # labels of the ends of time
 MOST_DRAWS, EDGE = 64, 1e-9  # of a Sobol sequence; numbers between 0 and 1 keep off the ends
 SLACK = 1e-6  # distance outside, relative to the size, at which a point still counts as inside
 
 
+@typed
 @dataclass(frozen=True)
 class Range:
     """An interval of a variable that is neither space nor time.
@@ -62,6 +64,7 @@ class Range:
         return Region.of(self) * other
 
 
+@typed
 class Region(HasParts):
     """A product of a shape, an interval of time and ranges of parameters, each of them optional.
 
@@ -226,6 +229,7 @@ class Region(HasParts):
         return points
 
 
+@typed
 def Time(start: float, end: float) -> Region:
     """Return an interval of time, whose variable is t.
 

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from sciml.autodiff.multi_indices import MultiIndex
 from sciml.errors import InvalidArgument
+from sciml.typed_arguments import typed
 
 
 class DerivativeNames:
@@ -62,6 +63,7 @@ def _binary(name: str) -> Callable[[Field, Any], Tensor]:
     return lambda self, other: method(self.value, values(other))
 
 
+@typed
 class Field:
     """An output or a derivative of it at N points.
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sciml.errors import InvalidArgument
+from sciml.typed_arguments import typed
 
 if TYPE_CHECKING:
     from sciml.physics.systems.system import System
@@ -48,6 +49,7 @@ class TrainedConstant(nn.Module):
         return self.low + (self.high - self.low) * raw.sigmoid()
 
 
+@typed
 class Unknown:
     """An unknown constant of a `System`, written as an attribute of its class.
 

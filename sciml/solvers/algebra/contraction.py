@@ -11,8 +11,10 @@ from torch import Tensor
 from sciml.solvers.algebra.linear_operators import Operator
 from sciml.solvers.bookkeeping import SolverProgress, check_tolerances
 from sciml.solvers.solution import Outcome
+from sciml.typed_arguments import typed
 
 
+@typed
 @dataclass(frozen=True)
 class Contraction:
     """`x <- x + (b - A x)`, which is `x <- b + M x` for A = I - M.
@@ -41,7 +43,7 @@ class Contraction:
         [1.4667, 1.6]
     """
 
-    rtol: float | None = None
+    rtol: float | Tensor | None = None
     atol: float = 0.0
     max_iter: int = 1000
     columns: bool = False

@@ -13,6 +13,7 @@ from sciml.solvers.algebra.linear_operators import Operator, Product
 from sciml.solvers.bookkeeping import check_tolerances, default_tolerance, relative_to
 from sciml.solvers.layout import Layout
 from sciml.solvers.solution import Outcome, Status
+from sciml.typed_arguments import typed
 
 MatrixStructure = Literal[
     "general", "symmetric", "positive_definite", "lower", "upper", "diagonal", "min_norm"
@@ -28,6 +29,7 @@ STRUCTURES = (
 )
 
 
+@typed
 @dataclass(frozen=True)
 class Dense:
     """Direct solver: LU, Cholesky, triangular or diagonal; minimum norm where singular.
@@ -56,7 +58,7 @@ class Dense:
     """
 
     structure: MatrixStructure = "general"
-    rtol: float | None = None
+    rtol: float | Tensor | None = None
     approximate = False
 
     def __post_init__(self) -> None:
@@ -169,6 +171,7 @@ class DenseInverse:
         return self.layout.unpack(packed, v)
 
 
+@typed
 class LaggedFactor:
     """Preconditioner for Krylov solvers: the dense factor of an operator met earlier.
 

@@ -10,13 +10,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sciml.solvers.algebra.krylov import Krylov, divide
+from sciml.solvers.algebra.krylov import Krylov
 from sciml.solvers.algebra.linear_operators import Operator
-from sciml.solvers.algebra.scaling import Preconditioner, ScaledSystem
+from sciml.solvers.algebra.scaling import Preconditioner, ScaledSystem, divide
 from sciml.solvers.bookkeeping import SolverProgress
 from sciml.solvers.solution import Outcome, Status
+from sciml.typed_arguments import typed
 
 
+@typed
 @dataclass(frozen=True)
 class GMRES(Krylov):
     """Restarted generalised minimum residuals, for any square A.

@@ -20,10 +20,11 @@ from torch import Tensor
 
 from sciml.errors import InvalidArgument
 from sciml.solvers.algebra.linear_operators import Operator, Product
-from sciml.solvers.algebra.scaling import Preconditioner, ScaledSystem
+from sciml.solvers.algebra.scaling import Preconditioner, ScaledSystem, divide
 from sciml.solvers.batch_parts import joined, parts_of_vector
 from sciml.solvers.bookkeeping import CHECK, SolverProgress, check_tolerances
 from sciml.solvers.solution import Outcome, Status
+from sciml.typed_arguments import typed
 
 
 def jacobi(operator: Operator) -> Product:
@@ -32,11 +33,6 @@ def jacobi(operator: Operator) -> Product:
     diagonal = operator.base.dense().diagonal(dim1=-2, dim2=-1)
     inverse = torch.where(diagonal == 0, torch.ones_like(diagonal), 1 / diagonal)
     return lambda v: layout.unpack(inverse * layout.pack(v), v)
-
-
-def divide(a: Tensor, b: Tensor) -> Tensor:
-    """Return a / b, and 0 where b is 0: the problem has broken down or is done."""
-    return a / b.masked_fill(b == 0, torch.inf)
 
 
 @dataclass(frozen=True)
@@ -50,7 +46,7 @@ class Krylov:
         InvalidArgument: For tolerances that cannot work.
     """
 
-    rtol: float | None = None
+    rtol: float | Tensor | None = None
     atol: float = 0.0
     max_iter: int = 500
     every: int | None = None
@@ -115,6 +111,7 @@ class Krylov:
         raise NotImplementedError
 
 
+@typed
 @dataclass(frozen=True)
 class CG(Krylov):
     """Conjugate gradients, for symmetric positive (semi-)definite A.
@@ -165,6 +162,7 @@ class CG(Krylov):
         return products
 
 
+@typed
 @dataclass(frozen=True)
 class NormalCG(Krylov):
     """CG on the normal equations (CGNR), for any square A.
@@ -204,6 +202,7 @@ class NormalCG(Krylov):
         return products
 
 
+@typed
 @dataclass(frozen=True)
 class MINRES(Krylov):
     """Minimum residuals, for symmetric A, definite or not; singular consistent systems too.
@@ -260,6 +259,7 @@ class MINRES(Krylov):
         return products
 
 
+@typed
 @dataclass(frozen=True)
 class BiCGStab(Krylov):
     """Stabilised bi-conjugate gradients, for any square A; short recurrences, two products each.

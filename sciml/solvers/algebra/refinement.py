@@ -25,12 +25,14 @@ from sciml.solvers.algebra.shine import ForwardInverse
 from sciml.solvers.bookkeeping import check_tolerances, default_tolerance
 from sciml.solvers.layout import Layout
 from sciml.solvers.solution import Outcome, Status
+from sciml.typed_arguments import typed
 
 CLOSE = 0.05  # |b - A H b| / |b| up to which H is worth refining with
 HALF = 0.5  # a correction that gains less has met round-off
 STEPS = 10
 
 
+@typed
 @dataclass(frozen=True)
 class Refinement:
     """Iterative refinement with the inverse that the forward solver left.
@@ -61,7 +63,7 @@ class Refinement:
         [0.3536, 0.1667]
     """
 
-    rtol: float | None = None
+    rtol: float | Tensor | None = None
     approximate = False
 
     def __post_init__(self) -> None:
@@ -109,6 +111,7 @@ def _put(layout: Layout, which: Tensor, new: Tensor, old: Tensor) -> Tensor:
     return torch.where(layout.spread(which, new), new, old)
 
 
+@typed
 @dataclass(frozen=True)
 class Cascade:
     """Linear solvers in turn; each takes the problems that those before it left unsolved.

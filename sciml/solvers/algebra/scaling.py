@@ -157,3 +157,8 @@ def _in_range(product: Product, operator: Operator) -> Product:
 def same(v: Tensor) -> Tensor:
     """Return v: no preconditioner."""
     return v
+
+
+def divide(a: Tensor, b: Tensor) -> Tensor:
+    """Return a / b, and 0 where b is 0: the problem has broken down or is done."""
+    return a / b.masked_fill(b == 0, torch.inf)

@@ -11,8 +11,10 @@ from sciml.errors import InvalidArgument
 from sciml.solvers.algebra.linear_operators import Operator
 from sciml.solvers.bookkeeping import check_counts
 from sciml.solvers.solution import Outcome, Status
+from sciml.typed_arguments import typed
 
 
+@typed
 @dataclass(frozen=True)
 class Neumann:
     """Truncated series `x_{k+1} = x_k + damping (b - A x_k)` from zero.
@@ -58,6 +60,7 @@ class Neumann:
         return truncated(operator, b, x, self.terms)
 
 
+@typed
 @dataclass(frozen=True)
 class JacobianFree:
     """No solve at all: A is taken for the identity (Fung et al. 2022, arXiv 2103.12803).

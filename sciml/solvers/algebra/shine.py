@@ -17,8 +17,10 @@ from sciml.errors import InvalidArgument
 from sciml.solvers.algebra.linear_operators import Operator, Product
 from sciml.solvers.algebra.series import truncated
 from sciml.solvers.solution import Outcome
+from sciml.typed_arguments import typed
 
 
+@typed
 @dataclass(frozen=True)
 class ForwardInverse:
     """Preconditioner for Krylov solvers: the inverse the forward solver built.
@@ -59,6 +61,7 @@ class ForwardInverse:
         return apply
 
 
+@typed
 @dataclass(frozen=True)
 class SharedInverse:
     """Broyden's inverse as the solution of the adjoint equation: no product at all.

@@ -22,8 +22,10 @@ from torch.nn.functional import pad
 from sciml.arguments import takes, tensor
 from sciml.errors import InvalidArgument, InvalidType
 from sciml.tensor_types import check_alike
+from sciml.typed_arguments import typed
 
 
+@typed
 class Tridiagonal:
     """The factors of a batch of tridiagonal matrices; solutions carry no gradient.
 

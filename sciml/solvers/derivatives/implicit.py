@@ -37,6 +37,7 @@ from sciml.solvers.derivatives.adjoint_choice import cures, default_linear, name
 from sciml.solvers.derivatives.derivative_order import guarded
 from sciml.solvers.problem import Problem
 from sciml.solvers.solution import LinearReport, Outcome, Policy, Status, check_policy, settle
+from sciml.typed_arguments import typed
 
 
 class WarmStart:
@@ -68,6 +69,7 @@ class WarmStart:
         return self.last if fits and self.last.device == b.device else None
 
 
+@typed
 @dataclass(frozen=True)
 class Implicit:
     """How a solution is differentiated.

@@ -31,8 +31,10 @@ from sciml.solvers.derivatives.derivative_order import final, guarded
 from sciml.solvers.derivatives.unrolled import need_fixed_point, need_solver
 from sciml.solvers.problem import Problem, Task
 from sciml.solvers.solution import LinearReport, Outcome, Policy, Status, settle
+from sciml.typed_arguments import typed
 
 
+@typed
 @dataclass(frozen=True)
 class ReversibleIteration:
     """The coupled iteration above; z is the solution.
@@ -58,7 +60,7 @@ class ReversibleIteration:
         0.4502
     """
 
-    rtol: float | None = None
+    rtol: float | Tensor | None = None
     atol: float = 0.0
     max_iter: int = 16
     mixing: float = 0.5
@@ -107,6 +109,7 @@ def _image(residual: Callable[[Tensor], Tensor], x: Tensor, dtype: torch.dtype) 
     return (narrow - residual(narrow)).double()
 
 
+@typed
 @dataclass(frozen=True)
 class Reversible:
     """Exact gradient of a `ReversibleIteration` by walking it back; a second derivative raises.

@@ -23,8 +23,10 @@ from sciml.solvers.bookkeeping import check_counts, check_numbers
 from sciml.solvers.derivatives.derivative_order import guarded
 from sciml.solvers.problem import Problem, Task
 from sciml.solvers.solution import LinearReport, Outcome, Policy
+from sciml.typed_arguments import typed
 
 
+@typed
 @dataclass(frozen=True)
 class Phantom:
     """Gradient of a few damped steps from the solution; the value stays the solution.
@@ -88,6 +90,7 @@ class Phantom:
         return out if mask is None else torch.where(problem.layout.spread(mask, out), out, point)
 
 
+@typed
 @dataclass(frozen=True)
 class Backprop:
     """Gradient through every iteration of the forward solver.

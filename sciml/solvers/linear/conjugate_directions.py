@@ -32,16 +32,18 @@ import torch
 from torch import Tensor
 
 from sciml.errors import InvalidArgument
-from sciml.solvers.algebra.krylov import Krylov, divide
+from sciml.solvers.algebra.krylov import Krylov
 from sciml.solvers.algebra.linear_operators import Product
 from sciml.solvers.algebra.refinement import Cascade
-from sciml.solvers.algebra.scaling import Preconditioner, ScaledSystem
+from sciml.solvers.algebra.scaling import Preconditioner, ScaledSystem, divide
 from sciml.solvers.bookkeeping import CHECK, SolverProgress, check_counts
 from sciml.solvers.solution import Status
+from sciml.typed_arguments import typed
 
 LEAST = 0.9  # factor by which the residual has to fall within the window
 
 
+@typed
 @dataclass(frozen=True)
 class FlexibleCG(Krylov):
     """Flexible conjugate gradients, for symmetric positive (semi-)definite A.
@@ -107,6 +109,7 @@ class FlexibleCG(Krylov):
         return products
 
 
+@typed
 @dataclass(frozen=True)
 class ConjugateDirections(Krylov):
     """Conjugate directions from any function of the residual (DCDM), for SPD A.

@@ -12,8 +12,10 @@ from sciml.solvers.bookkeeping import SolverProgress, check_counts, check_tolera
 from sciml.solvers.norms import unit_of
 from sciml.solvers.problem import Task
 from sciml.solvers.solution import Outcome
+from sciml.typed_arguments import typed
 
 
+@typed
 @dataclass(frozen=True)
 class Broyden:
     """Broyden's good method with `memory` rank-one updates of the inverse Jacobian H.
@@ -50,7 +52,7 @@ class Broyden:
         [0.739, 0.739, 0.739]
     """
 
-    rtol: float | None = None
+    rtol: float | Tensor | None = None
     atol: float = 0.0
     max_iter: int = 200
     memory: int = 50

@@ -31,8 +31,10 @@ from sciml.solvers.ode.initial_value import integrate
 from sciml.solvers.ode.ode_method import ODE
 from sciml.solvers.problem import Task
 from sciml.solvers.solution import Outcome
+from sciml.typed_arguments import typed
 
 
+@typed
 @dataclass(frozen=True)
 class ResidualFlow:
     """Integrate `dz/dt = T(z) - z` until the residual meets its tolerance.
@@ -65,7 +67,7 @@ class ResidualFlow:
     ode: ODE = field(default_factory=lambda: ODE("rk4", steps=2))
     horizon: float = 50.0
     window: float = 1.0
-    rtol: float | None = None
+    rtol: float | Tensor | None = None
     atol: float = 0.0
 
     def __post_init__(self) -> None:
@@ -100,6 +102,7 @@ class ResidualFlow:
         return progress.outcome(task.evaluations)
 
 
+@typed
 @dataclass(frozen=True)
 class HomotopyPath:
     """Follow a homotopy from `z_0` to the solution, then correct what integration left.

@@ -12,8 +12,10 @@ from sciml.solvers.bookkeeping import SolverProgress, check_counts, check_number
 from sciml.solvers.norms import unit_of
 from sciml.solvers.problem import Task
 from sciml.solvers.solution import Outcome
+from sciml.typed_arguments import typed
 
 
+@typed
 @dataclass(frozen=True)
 class FixedPointIteration:
     """`x <- x - damping (x - T(x))`; for a root F, `x <- x - damping F(x)`.
@@ -40,7 +42,7 @@ class FixedPointIteration:
         0.739
     """
 
-    rtol: float | None = None
+    rtol: float | Tensor | None = None
     atol: float = 0.0
     max_iter: int = 1000
     damping: float = 1.0
@@ -67,6 +69,7 @@ class FixedPointIteration:
         return progress.outcome(task.evaluations)
 
 
+@typed
 @dataclass(frozen=True)
 class Anderson:
     """Anderson acceleration, type II, with coefficients per problem.
@@ -104,7 +107,7 @@ class Anderson:
         ([0.739, 0.739], True)
     """
 
-    rtol: float | None = None
+    rtol: float | Tensor | None = None
     atol: float = 0.0
     max_iter: int = 200
     window: int = 6

@@ -10,8 +10,10 @@ from sciml.errors import InvalidArgument
 from sciml.solvers.bookkeeping import SolverProgress, check_tolerances
 from sciml.solvers.problem import Task
 from sciml.solvers.solution import Outcome
+from sciml.typed_arguments import typed
 
 
+@typed
 @dataclass(frozen=True)
 class Halpern:
     """`x_{k+1} = x_0 / (k + 2) + (1 - 1 / (k + 2)) T(x_k)`, for `fixed_point`.
@@ -48,7 +50,7 @@ class Halpern:
         [1.0, 0.0]
     """
 
-    rtol: float | None = 1e-3
+    rtol: float | Tensor | None = 1e-3
     atol: float = 0.0
     max_iter: int = 10_000
     every: int | None = None

@@ -14,11 +14,13 @@ from sciml.solvers.layout import Layout
 from sciml.solvers.norms import unit_of
 from sciml.solvers.problem import Task
 from sciml.solvers.solution import Outcome, Status
+from sciml.typed_arguments import typed
 
 ARMIJO, CURVATURE = 1e-4, 0.9
 TRIALS = 25
 
 
+@typed
 @dataclass(frozen=True)
 class LBFGS:
     """L-BFGS with a bisecting weak-Wolfe line search, all per problem.
@@ -50,7 +52,7 @@ class LBFGS:
         [1.0, 1.0]
     """
 
-    rtol: float | None = None
+    rtol: float | Tensor | None = None
     atol: float = 0.0
     max_iter: int = 500
     memory: int = 10

@@ -16,10 +16,12 @@ from sciml.solvers.layout import Rows
 from sciml.solvers.norms import norm_of, power_of_two
 from sciml.solvers.problem import Task
 from sciml.solvers.solution import Outcome, Status
+from sciml.typed_arguments import typed
 
 Factorisation = Literal["qr", "gram"]
 
 
+@typed
 @dataclass(frozen=True)
 class LevenbergMarquardt:
     """Damped Gauss-Newton steps with damping, gain ratio and acceptance per problem.
@@ -57,7 +59,7 @@ class LevenbergMarquardt:
         [2.0, 0.5]
     """
 
-    rtol: float | None = None
+    rtol: float | Tensor | None = None
     atol: float = 0.0
     max_iter: int = 200
     damping: float = 1e-3

@@ -14,8 +14,10 @@ from sciml.solvers.nonlinear.levenberg_marquardt import linearised
 from sciml.solvers.norms import norm_of
 from sciml.solvers.problem import Task
 from sciml.solvers.solution import Outcome, Status
+from sciml.typed_arguments import typed
 
 
+@typed
 @dataclass(frozen=True)
 class LinearLeastSquares:
     """Least squares whose rows are affine in the unknown: QR, then singular values of the triangle.
@@ -46,7 +48,7 @@ class LinearLeastSquares:
         [1.1667, 1.5]
     """
 
-    rtol: float | None = None
+    rtol: float | Tensor | None = None
     cutoff: float | None = None
 
     def __post_init__(self) -> None:

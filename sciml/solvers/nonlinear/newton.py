@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -9,12 +10,13 @@ from torch import Tensor
 
 from sciml.solvers.algebra.dense import Dense
 from sciml.solvers.algebra.gmres import GMRES
-from sciml.solvers.algebra.krylov import BiCGStab
-from sciml.solvers.algebra.linear_operators import Product
+from sciml.solvers.algebra.krylov import Krylov
+from sciml.solvers.algebra.linear_operators import Operator, Product
 from sciml.solvers.bookkeeping import SolverProgress, at_rest, check_tolerances
 from sciml.solvers.layout import Layout
 from sciml.solvers.problem import Task
 from sciml.solvers.solution import Outcome, Status
+from sciml.typed_arguments import typed
 
 DECREASE = 1e-4  # of Armijo's condition on |F|
 # A full step multiplies |F| by (1 - 1/k)^k < 1/e at a root of order k, by (1 + 1/k)^-k > 1/e at a
@@ -25,6 +27,7 @@ NOISE = 1e3  # times what rounding x does to F, round-off of F itself included
 PROBE = 64.0  # steps (or round-offs of x) at which |F| is compared
 
 
+@typed
 @dataclass(frozen=True)
 class Newton:
     """Newton's method with a direct solver and Armijo's line search on |F| per problem.
@@ -55,10 +58,10 @@ class Newton:
         [1.4142, 3.0]
     """
 
-    rtol: float | None = None
+    rtol: float | Tensor | None = None
     atol: float = 0.0
     max_iter: int = 50
-    linear: Dense = field(default_factory=Dense)
+    linear: Callable[[Operator, Tensor], Outcome] = field(default_factory=Dense)
     refresh: int = 1
     every: int | None = None
 
@@ -84,6 +87,7 @@ class Newton:
         return out
 
 
+@typed
 @dataclass(frozen=True)
 class NewtonKrylov:
     """Newton's method without matrices: inexact steps by GMRES (or another Krylov solver).
@@ -115,10 +119,10 @@ class NewtonKrylov:
         0.1248
     """
 
-    rtol: float | None = None
+    rtol: float | Tensor | None = None
     atol: float = 0.0
     max_iter: int = 50
-    linear: GMRES | BiCGStab = field(default_factory=GMRES)
+    linear: Krylov = field(default_factory=GMRES)
     forcing: float = 0.5
     every: int | None = None
 

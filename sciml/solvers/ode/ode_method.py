@@ -18,6 +18,7 @@ from torch import Tensor
 
 from sciml.errors import InvalidArgument, InvalidType, did_you_mean
 from sciml.solvers.bookkeeping import check_counts, check_numbers
+from sciml.typed_arguments import typed
 
 Gradient = Literal["backprop", "checkpoint", "adjoint"]
 GRADIENTS = ("backprop", "checkpoint", "adjoint")
@@ -30,6 +31,7 @@ MULTISTEP = ("explicit_adams", "implicit_adams")
 RESOLVED = 1e-3  # largest round-off of a time, relative to the interval
 
 
+@typed
 @dataclass(frozen=True)
 class ODE:
     """How an initial value problem is integrated.

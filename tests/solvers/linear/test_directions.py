@@ -193,7 +193,7 @@ def test_settings_that_cannot_be_are_refused():
         FlexibleCG(window=1)
     with pytest.raises(InvalidArgument, match="directions=-1"):
         ConjugateDirections(directions=-1)
-    with pytest.raises(InvalidType, match="directions=2.5"):
+    with pytest.raises(InvalidType, match="directions is 2.5"):
         ConjugateDirections(directions=2.5)
     s = build_stencil([torch.ones(1, 3)], torch.ones(1, 4), torch.ones(1, 4) > 0)
     lopsided = Operator(s.times, s.times, torch.zeros(1, 4), Rows(1))
