@@ -188,6 +188,11 @@ def function(value: Any) -> str:
     return "" if callable(value) and not isinstance(value, type) else "a function"
 
 
+def maker(value: Any) -> str:
+    """Accept what makes something: functions, and classes."""
+    return "" if callable(value) else "a function or a class"
+
+
 def generator(value: Any) -> str:
     """Accept sources of random numbers."""
     return "" if isinstance(value, torch.Generator) else "a torch.Generator"

@@ -22,6 +22,7 @@ from sciml.arguments import (
     function,
     generator,
     made,
+    maker,
     mapping,
     maybe,
     names,
@@ -92,6 +93,8 @@ WRITTEN = {
     "Sequence[Tensor]": tensors,
     "tuple[Tensor, ...]": tensors,
     "Callable": function,
+    "Callable[..., torch.optim.Optimizer]": maker,
+    "Callable[[torch.optim.Optimizer], object]": maker,
     "torch.Generator": generator,
     "np.ndarray": array,
     "torch.dtype": made("is_floating_point", what="a type of numbers, as torch.float64"),
@@ -125,4 +128,5 @@ def written_kind(annotation: str, known: Mapping[str, Any]) -> Kind | None:
         return function
     if isinstance(owner, type) and owner.__module__.startswith("sciml."):
         return None if getattr(owner, "_is_protocol", False) else _instance(owner)
-    return WRITTEN.get("Callable" if said.startswith("Callable[") else said)
+    general = "Callable" if said.startswith("Callable[") else said
+    return WRITTEN.get(said, WRITTEN.get(general))

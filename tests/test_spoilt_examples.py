@@ -6,6 +6,7 @@ simulations make, are not looked at.
 
 import contextlib
 import doctest
+import functools
 import importlib
 import inspect
 import io
@@ -66,6 +67,7 @@ def arguments_of(cls, monkeypatch):
     """Return the arguments of the first call of a class in its own example, None for no call."""
     calls, init = [], cls.__init__
 
+    @functools.wraps(init)
     def recorded(self, *args, **kwargs):
         if type(self) is cls:
             calls.append((args, kwargs))

@@ -24,8 +24,10 @@ from sciml.modules.evaluation.scores import Classification, Regression, everyone
 from sciml.modules.evaluation.tally import Tally
 from sciml.modules.training_method import TrainingMethod
 from sciml.optim.curvature.terms import LossTerm, total_loss
+from sciml.typed_arguments import typed
 
 
+@typed
 class Supervised(TrainingMethod):
     """Trains a network on the batches of a `StepData`.
 

@@ -17,8 +17,10 @@ from torch import Tensor, nn
 from sciml.errors import InvalidArgument
 from sciml.optim.construct import construct
 from sciml.optim.curvature.terms import LossTerm
+from sciml.typed_arguments import typed
 
 
+@typed
 class TrainingMethod(LightningModule):
     """Base of all training methods.
 
