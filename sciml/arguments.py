@@ -62,9 +62,9 @@ def checked_function(function: Function, kinds: Mapping[str, Kind], prefix: str)
         for name, value in (*zip(names, args, strict=False), *kwargs.items()):
             if name in kinds and (wanted := kinds[name](value)):
                 options = getattr(kinds[name], "options", ())
-                if isinstance(value, str) and options:
-                    close = did_you_mean(value, map(str, options)).partition("Available")[0]
-                    said = value if prefix else repr(value)  # as it would be typed
+                if type(value) in map(type, options):
+                    close = did_you_mean(str(value), map(str, options)).partition("Available")[0]
+                    said = str(value) if prefix else repr(value)  # as it would be typed
                     raise InvalidArgument(f"{prefix}{name}={said:.60}", wanted, close.strip())
                 if isinstance(value, float) and value != value and not kinds[name](0.5):
                     raise InvalidArgument(f"{prefix}{name}=nan", wanted)

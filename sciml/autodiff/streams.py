@@ -7,12 +7,9 @@ from dataclasses import dataclass
 
 import torch
 
-from sciml.typed_arguments import typed
-
 _MASK = (1 << 64) - 1
 
 
-@typed
 @dataclass(frozen=True)
 class Streams:
     """Names the random numbers of one training step.

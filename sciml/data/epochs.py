@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from sciml.arguments import takes, whole
 from sciml.autodiff.streams import Streams
-from sciml.typed_arguments import typed
 
 
-@typed
+@takes(n=whole, batch=whole, step=whole, rank=whole, world=whole)
 def epoch_places(seed: int, n: int, batch: int, step: int, rank: int, world: int) -> Tensor:
     """Return the places `(batch,)` in a set of n of what a rank takes in a step.
 

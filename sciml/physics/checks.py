@@ -34,7 +34,7 @@ def check_seed(name: str, value: int) -> int:
 
 def check_choice(name: str, value: str, options: Sequence[str]) -> str:
     """Return `value`, or refuse what is not one of `options`."""
-    if value not in options:
+    if not isinstance(value, str) or value not in options:
         raise InvalidArgument(
             f"{name}={value}", " or ".join(options), did_you_mean(str(value), options)
         )

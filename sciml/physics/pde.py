@@ -298,8 +298,8 @@ def missing(problem: PDE, method: str) -> InvalidArgument:
 
 def check_dim(dim: int, least: int = 1) -> None:
     """Refuse a number of dimensions that is not an integer or too small."""
-    if not isinstance(dim, int) or isinstance(dim, bool) or dim < least:
-        raise InvalidArgument(f"problem.dim={dim}", f"an integer of at least {least}")
+    if not isinstance(dim, int) or isinstance(dim, bool) or not least <= dim < 2**31:
+        raise InvalidArgument(f"problem.dim={dim}", f"an integer of at least {least}, below 2^31")
 
 
 def with_source(p: Points, source: Tensor) -> Points:

@@ -19,7 +19,6 @@ from sciml.solvers.solution import Policy
 from sciml.typed_arguments import typed
 
 
-@typed
 class DarcyFlow:
     """-div(a grad u) = 1 on the unit square, u = 0 on its boundary, for random media a.
 

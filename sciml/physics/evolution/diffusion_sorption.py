@@ -39,7 +39,6 @@ from sciml.typed_arguments import typed
 SHIFT = 1e-6  # keeps u^(n - 1) finite at u = 0
 
 
-@typed
 class DiffusionSorption:
     """One column per sample, with a constant initial state drawn from U(0, `highest`).
 

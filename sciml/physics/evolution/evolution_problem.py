@@ -72,8 +72,8 @@ def stored_times(horizon: float, count: int, grading: float = 1.0) -> Tensor:
     Raises:
         InvalidArgument: For fewer than two, or a grading below 1.
     """
-    if not isinstance(count, int) or isinstance(count, bool) or count < 2:
-        raise InvalidArgument(f"problem.time_count={count}", "an integer of at least 2")
+    if not isinstance(count, int) or isinstance(count, bool) or not 2 <= count < 2**31:
+        raise InvalidArgument(f"problem.time_count={count}", "an integer of at least 2, below 2^31")
     grading = check_number("problem.grading", grading, 1.0)
     return horizon * torch.linspace(0, 1, count, dtype=torch.float64) ** grading
 
@@ -86,8 +86,10 @@ def training_levels(times: Tensor, share: float) -> int:
 
 def check_cells(name: str, value: int, least: int = 4) -> int:
     """Return a number of cells or points, or refuse what is no integer of at least `least`."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise InvalidArgument(f"problem.{name}={value}", f"an integer of at least {least}")
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value < 2**31:
+        raise InvalidArgument(
+            f"problem.{name}={value}", f"an integer of at least {least}, below 2^31"
+        )
     return value
 
 

@@ -34,7 +34,6 @@ from sciml.solvers.solution import Policy
 from sciml.typed_arguments import typed
 
 
-@typed
 class Heat:
     """Random initial states of mean zero (periodic) or that vanish at both ends (dirichlet).
 

@@ -11,10 +11,8 @@ from sciml.arguments import count, generator, takes
 from sciml.physics.checks import check_number, check_positive
 from sciml.physics.evolution.diffusion_sorption import DiffusionSorption
 from sciml.physics.evolution.profiles import cosine_profiles
-from sciml.typed_arguments import typed
 
 
-@typed
 class HeterogeneousDiffusionSorption(DiffusionSorption):
     """The harder member: initial state, dispersion and porosity vary along the column.
 

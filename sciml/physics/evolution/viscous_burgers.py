@@ -48,7 +48,6 @@ from sciml.typed_arguments import typed
 REACH = 9.0  # standard deviations of the heat kernel beyond which weights are below 1e-17
 
 
-@typed
 class Burgers:
     """Random initial states of mean zero (periodic) or that vanish at both ends (dirichlet).
 

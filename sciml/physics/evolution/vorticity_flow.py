@@ -35,7 +35,6 @@ from sciml.solvers.solution import Policy
 from sciml.typed_arguments import typed
 
 
-@typed
 class VorticityNavierStokes:
     """Flows from random initial vorticities with the periodic kernel's covariance.
 

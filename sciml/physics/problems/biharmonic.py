@@ -34,13 +34,11 @@ from sciml.physics.checks import check_positive
 from sciml.physics.pde import PDE, Fields, Points, with_source
 from sciml.physics.problems.many_body import ThreeBody
 from sciml.physics.problems.unit_ball import EXACT_BLOCK
-from sciml.typed_arguments import typed
 
 if TYPE_CHECKING:
     from sciml.autodiff.differentiable import Differentiable
 
 
-@typed
 class Biharmonic(PDE):
     """`Laplacian^2 u = f` in the annulus `1 < |x| < 2`, with three-body solution.
 

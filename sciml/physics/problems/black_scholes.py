@@ -24,13 +24,11 @@ from sciml.autodiff import squared_norm
 from sciml.physics.checks import check_number, check_positive
 from sciml.physics.pde import PDE, Fields, LiftTerms, Points
 from sciml.physics.samplers import gaussian, uniform
-from sciml.typed_arguments import typed
 
 if TYPE_CHECKING:
     from sciml.autodiff.differentiable import Differentiable
 
 
-@typed
 class BlackScholesBarenblatt(PDE):
     """Black-Scholes-Barenblatt equation with quadratic terminal data.
 

@@ -25,7 +25,6 @@ from torch import Tensor
 from sciml.physics import samplers
 from sciml.physics.checks import check_choice, check_positive
 from sciml.physics.pde import PDE, Fields, Points, with_source
-from sciml.typed_arguments import typed
 
 
 class EvolutionInBox(PDE):
@@ -90,7 +89,6 @@ class EvolutionInBox(PDE):
         return u.value - p.source
 
 
-@typed
 class Heat(EvolutionInBox):
     """`u_t = kappa Laplacian u` in the unit box.
 
@@ -151,7 +149,6 @@ class Heat(EvolutionInBox):
         return decay * torch.sin(math.pi * x).prod(-1)
 
 
-@typed
 class LogFokkerPlanck(EvolutionInBox):
     """`q_t = Laplacian q + |grad q|^2 + x . grad q / 2 + d / 2` in (-5, 5)^d.
 

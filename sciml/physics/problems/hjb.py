@@ -34,7 +34,6 @@ from sciml.physics.references.quadrature import (
     lqg_value,
 )
 from sciml.physics.samplers import gaussian, uniform
-from sciml.typed_arguments import typed
 
 if TYPE_CHECKING:
     from sciml.autodiff.differentiable import Differentiable
@@ -136,7 +135,6 @@ class TerminalCost(PDE):
         return torch.ones_like(p.x[:, 0]), torch.zeros_like(p.x[:, 0])
 
 
-@typed
 class HJBLQG(TerminalCost):
     """Linear-quadratic-Gaussian control with g = log((1 + |x|^2) / 2).
 
@@ -197,7 +195,6 @@ class HJBLQG(TerminalCost):
         return super().baselines(p) | {"closed_form": closed}
 
 
-@typed
 class HJBRosenbrock(TerminalCost):
     """Anisotropic, inseparable cost g = log(1 + sum_i a_i (x_i - x_{i+1})^2 + b_i x_{i+1}^2).
 

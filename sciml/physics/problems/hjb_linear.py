@@ -11,13 +11,11 @@ from sciml.autodiff import sum_coordinates
 from sciml.physics.checks import check_number
 from sciml.physics.pde import Fields, Points
 from sciml.physics.problems.hjb import TerminalCost
-from sciml.typed_arguments import typed
 
 if TYPE_CHECKING:
     from sciml.autodiff.differentiable import Differentiable
 
 
-@typed
 class HJBLinear(TerminalCost):
     """Linear cost: u_t + Lap u - (1/d) sum |d_i u|^c = -2, g = sum x_i, u = sum x_i + T - t.
 

@@ -33,7 +33,6 @@ from sciml.physics.checks import check_choice, check_positive
 from sciml.physics.elliptic.elliptic_problem import Dirichlet
 from sciml.physics.geometry import Box, Domain
 from sciml.physics.pde import PDE, Fields, Points, with_source
-from sciml.typed_arguments import typed
 
 
 class ManufacturedSolution(NamedTuple):
@@ -93,7 +92,6 @@ SOLUTIONS = {
 }
 
 
-@typed
 class PoissonBox(PDE):
     """`Laplacian u = f` in the unit box with known values on its surface.
 

@@ -35,13 +35,11 @@ from sciml.physics.checks import check_choice, check_number
 from sciml.physics.pde import PDE, Fields, Points
 from sciml.physics.samplers import gaussian
 from sciml.shapes import check_returned
-from sciml.typed_arguments import typed
 
 if TYPE_CHECKING:
     from sciml.autodiff.differentiable import Differentiable
 
 
-@typed
 class HarmonicOscillator(PDE):
     """Ground state of -Lap + |x|^2.
 

@@ -29,11 +29,11 @@ import torch
 from torch import Tensor
 
 from sciml.autodiff import squared_norm
+from sciml.errors import InvalidArgument
 from sciml.physics.checks import check_choice, check_positive
 from sciml.physics.pde import PDE, Fields, LiftTerms, Points, missing
 from sciml.physics.references.radial_parabolic import RadialSolution
 from sciml.physics.samplers import gaussian, uniform
-from sciml.typed_arguments import typed
 
 if TYPE_CHECKING:
     from sciml.autodiff.differentiable import Differentiable
@@ -207,7 +207,6 @@ class SemilinearProblem(PDE):
         return torch.ones_like(p.x[:, 0]), torch.zeros_like(p.x[:, 0])
 
 
-@typed
 class SemilinearHeat(SemilinearProblem):
     """F = (1 - u^2) / (1 + u^2), g = 5 / (10 + 2 |x|^2); see `SemilinearProblem`.
 
@@ -228,7 +227,6 @@ class SemilinearHeat(SemilinearProblem):
         return -4.0 * u / (1.0 + u * u) ** 2
 
 
-@typed
 class SemilinearSineGordon(SemilinearProblem):
     """F = sin u, g = 5 / (10 + 2 |x|^2).
 
@@ -257,6 +255,8 @@ class SemilinearSineGordon(SemilinearProblem):
         rescaled: bool = True,
     ) -> None:
         super().__init__(dim=dim, final_time=final_time, constraint=constraint)
+        if not isinstance(rescaled, bool):
+            raise InvalidArgument(f"problem.rescaled={rescaled}", "true or false")
         self.scale = float(dim) if rescaled else 1.0
         # without rescaling the residual is of order 1/d
         self.residual_scale = 1.0 if rescaled else float(dim)

@@ -18,7 +18,6 @@ from sciml.physics.checks import check_choice
 from sciml.physics.pde import Points
 from sciml.physics.problems.semilinear import SemilinearProblem
 from sciml.physics.references.quadrature import mean_arctan_max
-from sciml.typed_arguments import typed
 
 if TYPE_CHECKING:
     from sciml.autodiff.differentiable import Differentiable
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
 ALLEN_CAHN_PUBLISHED = {10: 0.89060, 100: 1.04510, 1000: 1.09100, 10000: 1.11402}
 
 
-@typed
 class SemilinearAllenCahn(SemilinearProblem):
     """F = u - u^3 with g = arctan(max x_i), or with the rational radial data.
 

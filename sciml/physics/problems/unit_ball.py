@@ -30,7 +30,6 @@ from sciml.physics.elliptic.elliptic_problem import Dirichlet
 from sciml.physics.geometry import Ball, Domain
 from sciml.physics.pde import PDE, Fields, LiftTerms, Points, missing, with_source
 from sciml.physics.problems.many_body import TwoBody, many_body
-from sciml.typed_arguments import typed
 
 if TYPE_CHECKING:
     from sciml.autodiff.differentiable import Differentiable
@@ -151,7 +150,6 @@ class BallProblem(PDE):
         return w, torch.zeros_like(w)
 
 
-@typed
 class Poisson(BallProblem):
     """`Laplacian u = f`; see `BallProblem` for the arguments.
 
@@ -177,7 +175,6 @@ class Poisson(BallProblem):
         return ball, Dirichlet(lambda x, i: torch.zeros_like(x[0]), lambda x, i: -self.source(x.T))
 
 
-@typed
 class AllenCahn(BallProblem):
     """`Laplacian u + u - u^3 = f`; see `BallProblem` for the arguments.
 
@@ -196,7 +193,6 @@ class AllenCahn(BallProblem):
         return u - u**3
 
 
-@typed
 class SineGordon(BallProblem):
     """`Laplacian u + sin u = f`; see `BallProblem` for the arguments.
 

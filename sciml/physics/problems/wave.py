@@ -23,13 +23,11 @@ from torch import Tensor
 from sciml.physics.checks import check_choice, check_positive
 from sciml.physics.pde import PDE, Fields, LiftTerms, Points
 from sciml.physics.samplers import box, sphere, uniform
-from sciml.typed_arguments import typed
 
 if TYPE_CHECKING:
     from sciml.autodiff.differentiable import Differentiable
 
 
-@typed
 class Wave(PDE):
     """Wave equation with a separable solution.
 

@@ -24,7 +24,6 @@ from sciml.errors import InvalidArgument, did_you_mean
 from sciml.physics.systems.boundary_pieces import Part, part
 from sciml.physics.systems.named_arguments import call
 from sciml.physics.systems.system_fields import Field, rows
-from sciml.typed_arguments import typed
 
 if TYPE_CHECKING:
     from sciml.physics.systems.system import System
@@ -76,7 +75,6 @@ class PointSet:
         return self.map(lambda value: value[index])
 
 
-@typed
 class Condition:
     """Something that a solution satisfies at some points.
 
@@ -147,7 +145,6 @@ def read(system: System, key: str, known: Mapping[str, Any], name: str) -> Tenso
     return quantity.value if isinstance(quantity, Field) else quantity
 
 
-@typed
 class On(Condition):
     """A condition on a part of the boundary.
 
@@ -241,7 +238,6 @@ class On(Condition):
         return found
 
 
-@typed
 class Initial(On):
     """A condition at the start of time; `u_t=...` prescribes a velocity.
 

@@ -11,13 +11,11 @@ from torch import Tensor
 from sciml.errors import InvalidArgument, did_you_mean
 from sciml.physics.systems.boundary_pieces import KIND
 from sciml.physics.systems.conditions import Condition, PointSet, read
-from sciml.typed_arguments import typed
 
 if TYPE_CHECKING:
     from sciml.physics.systems.system import System
 
 
-@typed
 class Same(Condition):
     """A periodic condition: outputs agree at both ends of a variable, with some derivatives.
 
@@ -80,7 +78,6 @@ class Same(Condition):
         return found
 
 
-@typed
 class At(Condition):
     """A condition at one point.
 
