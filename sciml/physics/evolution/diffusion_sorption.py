@@ -110,7 +110,7 @@ class DiffusionSorption:
         self.freundlich = check_positive("problem.freundlich", freundlich)
         self.exponent = check_positive("problem.exponent", exponent)
         self.left = check_number("problem.left", left)
-        if right_sign not in (-1, 1):
+        if not isinstance(right_sign, int) or right_sign not in (-1, 1):
             raise InvalidArgument(f"problem.right_sign={right_sign}", "-1 or 1")
         self.right_sign = right_sign
         self.wall = check_choice("problem.wall", wall, ("cell", "face"))

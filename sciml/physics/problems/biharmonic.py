@@ -30,7 +30,7 @@ from torch import Tensor
 
 from sciml.autodiff import squared_norm
 from sciml.physics import samplers
-from sciml.physics.checks import check_positive
+from sciml.physics.checks import check_number, check_positive
 from sciml.physics.pde import PDE, Fields, Points, with_source
 from sciml.physics.problems.many_body import ThreeBody
 from sciml.physics.problems.unit_ball import EXACT_BLOCK
@@ -77,7 +77,7 @@ class Biharmonic(PDE):
         self.sum = ThreeBody(dim=dim, centred=centred, coefficient_seed=coefficient_seed)
         self.centred, self.coefficient_seed = centred, coefficient_seed
         self.residual_scale = 1.0 / dim**2
-        if normal_weight != 0:
+        if check_number("problem.normal_weight", normal_weight) != 0:
             weight = check_positive("problem.normal_weight", normal_weight)
             self.conditions = {"normal_derivative": weight}
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from sciml.arguments import function, maybe, takes
 from sciml.errors import InvalidArgument, did_you_mean
 from sciml.physics.systems.boundary_pieces import Part, part
 from sciml.physics.systems.named_arguments import call
@@ -98,7 +99,7 @@ class Condition:
         weight = CONDITION_WEIGHT if weight is None else weight
         if not (isinstance(weight, int | float) and 0 <= weight < float("inf")):
             raise InvalidArgument(f"a condition with weight={weight}", "a number of at least 0")
-        if points is not None and (not isinstance(points, int) or points < 1):
+        if points is not None and (not isinstance(points, int) or not 1 <= points < 2**31):
             raise InvalidArgument(f"a condition with points={points}", "a positive integer")
         self.weight, self.points, self.values = float(weight), points, dict(values)
 
@@ -171,6 +172,7 @@ class On(Condition):
         ('residual', 'hot', 'insulated')
     """
 
+    @takes(operator=maybe(function))
     def __init__(
         self,
         where: Part,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from sciml.arguments import takes, text
 from sciml.errors import InvalidArgument, did_you_mean
 from sciml.physics.systems.boundary_pieces import KIND
 from sciml.physics.systems.conditions import Condition, PointSet, read
@@ -35,6 +36,7 @@ class Same(Condition):
         {'u': 1}
     """
 
+    @takes(variable=text)
     def __init__(
         self,
         variable: str,
