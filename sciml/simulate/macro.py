@@ -8,8 +8,9 @@ the held ones,
 or rtol times |R_held| before the step, if that is more: an unloading may end where all vanish.
 The first iteration of a step starts from the tangent of the last converged one and applies the new
 prescribed displacements; since Chat is the derivative of shat, the iterations that follow converge
-quadratically. A step that fails, because of a cell or of Newton's method, is tried again at half
-its size a few times; the state of the last converged step is what is kept, and can be continued.
+quadratically. Close to the end the factors of an iteration before are refined as far as that takes.
+A step that fails, because of a cell or of Newton's method, is tried again at half its size a few
+times; the state of the last converged step is what is kept, and can be continued.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import numpy as np
 
 from sciml.errors import InvalidArgument, NumericalWarning, RangeWarning
 from sciml.physics.checks import check_number, check_positive
-from sciml.physics.solids.assembly import Assembly, factorised
+from sciml.physics.solids.assembly import Assembly, factorised, refined
 from sciml.physics.solids.block_cells import check_count
 from sciml.physics.solids.structures import Structure
 from sciml.simulate.macro_results import Failure, MacroSolution, MacroState, Step
@@ -32,6 +33,7 @@ from sciml.solvers.solution import Status
 from sciml.typed_arguments import typed
 
 END = 1e-9  # loads closer than this are the same
+NEAR = 0.02  # residual below which the tangent hardly changes, so that factors are kept
 
 
 @typed
@@ -197,12 +199,20 @@ class MacroSolver:
         pushed = np.einsum("pij,pj->pi", answer.tangent, self.strain(change))
         force = self.internal(answer.stress + pushed) - outer
         residuals: list[float] = []
+        factor = None
         before = float(np.linalg.norm(self.internal(state.stress)[held]))
         for iteration in range(1, self.max_iter + 1):
-            factor = factorised(self._assembly.matrix(self.stiffness(answer.tangent)))
-            if factor is None:
-                return Failure(number, load, iteration, "the stiffness is singular")
-            change[free] = -factor.solve(force[free])
+            matrix = self._assembly.matrix(self.stiffness(answer.tangent))
+            found = None
+            if factor is not None and residuals[-1] <= NEAR:
+                accuracy = 0.01 * max(residuals[-1], self.rtol / residuals[-1])
+                found = refined(factor, matrix, force[free], accuracy)
+            if found is None:
+                factor = factorised(matrix)
+                if factor is None:
+                    return Failure(number, load, iteration, "the stiffness is singular")
+                found = factor.solve(force[free])
+            change[free] = -found
             u += change
             change[held] = 0.0
             strain = self.strain(u)

@@ -26,7 +26,7 @@ from sciml.typed_arguments import typed
 
 State = Mapping[str, np.ndarray]
 CHUNK = 64  # cells whose fields are in memory together
-ROWS = 1000  # strains that an operator sees at once: what is between its layers stays in the cache
+ROWS = 200  # strains that an operator sees at once: what is between its layers stays in the cache
 
 
 class MicroResponse(NamedTuple):

@@ -99,6 +99,18 @@ def test_features_repeat_with_the_cell():
         assert torch.allclose(moved, features(points, material), rtol=0, atol=1e-12)
 
 
+def test_features_tell_a_point_from_its_mirror_images():
+    """With one phase for all features, points across a line would have the same displacement."""
+    torch.manual_seed(0)
+    features = PeriodicFeatures(7).double()
+    x = torch.linspace(-0.5, 0.49, 34, **F64)
+    for axis in range(2):
+        points = torch.zeros(34, 2, **F64)
+        points[:, axis] = x
+        apart = torch.pdist(features(points, torch.ones(34, **F64)))
+        assert apart.min() > 1e-2
+
+
 def test_displacement_is_affine_plus_a_periodic_part():
     torch.manual_seed(0)
     network = VPIONet(nodes=4, modes=3, width=8, depth=2).double()

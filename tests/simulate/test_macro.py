@@ -20,8 +20,16 @@ from sciml.physics.solids import (
     plate,
     square_cell,
 )
+from sciml.physics.solids.assembly import factorised
 from sciml.physics.solids.block_cells import add_midsides, join_blocks
-from sciml.simulate import CellMicro, MacroSolver, MacroState, MaterialMicro, OperatorMicro
+from sciml.simulate import (
+    CellMicro,
+    MacroSolver,
+    MacroState,
+    MaterialMicro,
+    OperatorMicro,
+    macro,
+)
 from sciml.solvers.solution import Status
 
 STEEL = J2Plasticity(bulk=5000.0, shear=500.0, yield_stress=8.0, hardening=60.0)
@@ -249,3 +257,25 @@ def test_the_plate_is_a_square_less_a_quarter_of_nothing():
         straight = 24 * refine  # chords of the hole
         hole = 0.5 * straight * 25**2 * math.sin(2 * math.pi / straight)
         assert areas.sum() == pytest.approx(100**2 - hole, rel=1e-9)
+
+
+def test_close_to_the_end_factors_are_kept_and_newton_stays_quadratic(monkeypatch):
+    made = []
+
+    def counted(matrix):
+        made.append(matrix.shape)
+        return factorised(matrix)
+
+    monkeypatch.setattr(macro, "factorised", counted)
+    (step,) = MacroSolver(plate(1, 2.0), MaterialMicro(EQUINO_MATRIX)).solve().steps
+    residuals = np.array(step.residuals)
+    assert len(made) < step.iterations
+    assert (residuals[1:] <= 2 * residuals[:-1] ** 2 + 1e-9).all()
+
+
+def test_factors_that_are_too_far_off_are_made_anew(monkeypatch):
+    """Refinement that never succeeds costs time, not the solution."""
+    wanted = MacroSolver(plate(), MaterialMicro(EQUINO_MATRIX)).solve().state
+    monkeypatch.setattr(macro, "refined", lambda *given: None)
+    found = MacroSolver(plate(), MaterialMicro(EQUINO_MATRIX)).solve().state
+    np.testing.assert_allclose(found.stress, wanted.stress, rtol=0, atol=1e-6)

@@ -126,8 +126,14 @@ class Branch(nn.Module):
         value = value * self.scale + self.shift
         return value + strain @ self.skip.T if self.linear else value
 
-    def with_tangent(self, strain: Tensor) -> tuple[Tensor, Tensor]:
-        """Return coefficients `(N, r)` and their derivatives `(N, r, 3)` at strains `(N, 3)`."""
+    def with_tangent(self, strain: Tensor, means: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return coefficients `(N, r)` and their derivatives `(N, r, 3)` at strains `(N, 3)`.
+
+        Args:
+            strain: `(N, 3)`.
+            means: `(r, c)`, to return these combinations `(N, c)` of the coefficients, and their
+                derivatives, at the cost of c outputs.
+        """
         x = strain / self.box
         if self.odd:
             x = torch.cat([x, -x])
@@ -141,18 +147,22 @@ class Branch(nn.Module):
                 slope = _rows(slope, layer.weight)
             z = layer(x)
             gate = torch.sigmoid(z)
-            slope = slope * (gate * (1 + z * (1 - gate)))
             x = z * gate
-        value, slope = self.output(x), _rows(slope, self.output.weight)
+            slope = slope * torch.addcmul(gate, x, 1 - gate)
+        weight, bias = self.output.weight * self.scale[:, None], self.output.bias * self.scale
+        shift, skip = self.shift, self.skip
+        if means is not None:
+            weight, bias = means.T @ weight, bias @ means
+            shift, skip = shift @ means, means.T @ skip
+        value, slope = nn.functional.linear(x, weight, bias), _rows(slope, weight)
         if self.odd:
             (one, other), slopes = value.chunk(2), slope.chunk(2, 1)
             value, slope = (one - other) / 2, (slopes[0] + slopes[1]) / 2
         elif self.anchor:
             value, slope = value[:-1] - value[-1:], slope[:, :-1]
-        value = value * self.scale + self.shift
-        slope = (slope * self.scale).permute(1, 2, 0)
+        value, slope = value + shift, slope.permute(1, 2, 0)
         if self.linear:
-            value, slope = value + strain @ self.skip.T, slope + self.skip
+            value, slope = value + strain @ skip.T, slope + skip
         return value, slope
 
 
@@ -228,12 +238,10 @@ class EquiNO(nn.Module):
                 derivative of shat is symmetric only as far as training has made it so, and with
                 it alone Newton's method is quadratic.
         """
-        value, slope = self.branch.with_tangent(strain)
-        rows = slope.transpose(1, 2).reshape(-1, self.modes) @ self.means
-        tangent = rows.view(-1, 3, 3).mT
+        stress, tangent = self.branch.with_tangent(strain, self.means)
         if symmetric:
             tangent = (tangent + tangent.mT) / 2
-        return value @ self.means, tangent
+        return stress, tangent
 
     def schema(self) -> dict[str, dict[str, Any]]:
         """Return what the operator takes and returns."""

@@ -8,7 +8,8 @@ the matrix, 1 in the fibre, 0 between),
 
     tanh(A1 cos(2 pi x + p1) + c1) + tanh(A2 cos(2 pi y + p2) + c2) + tanh(A3 m + c3),
 
-so that w is periodic whatever the weights are. The nodes of the mesh are part of the network.
+A, p and c one number per feature, so that w is periodic whatever the weights are. The nodes of the
+mesh are part of the network.
 
 Source: Eivazi et al., arXiv 2504.07976. Departures: the linear part X, without which network and
 search have to find a nearly rigid fibre in a soft matrix first (`network.linear`), the odd part of
@@ -37,14 +38,16 @@ class PeriodicFeatures(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.x, self.y, self.material = (nn.Linear(1, width) for _ in range(3))
-        self.phase = nn.Parameter(2 * math.pi * torch.rand(2))
+        self.slope, self.shift = (nn.Parameter(2 * torch.rand(2, width) - 1) for _ in range(2))
+        # a phase per feature: with one for all, x and its mirror image would have the same features
+        self.phase = nn.Parameter(2 * math.pi * torch.rand(2, width))
+        self.material = nn.Linear(1, width)
 
     def forward(self, points: Tensor, material: Tensor) -> Tensor:
         """Return features `(P, width)` of points `(P, 2)` and materials `(P,)`."""
-        wave = torch.cos(2 * math.pi * points + self.phase)
-        parts = self.x(wave[:, :1]), self.y(wave[:, 1:]), self.material(material[:, None])
-        return sum(torch.tanh(part) for part in parts)
+        wave = torch.cos(2 * math.pi * points[..., None] + self.phase)
+        along = torch.tanh(self.slope * wave + self.shift).sum(1)
+        return along + torch.tanh(self.material(material[:, None]))
 
 
 @typed
