@@ -112,6 +112,17 @@ def test_directions_do_not_depend_on_the_size_of_the_residual():
         assert network.directions(None, 0 * r).isfinite().all()
 
 
+@pytest.mark.parametrize("shape", [(40, 32), (28, 28, 28)])
+def test_directions_begin_alike_on_every_size_of_grid(shape):
+    """A field of four or eight tiles has entries of half the size in a vector of norm 1."""
+    d = len(shape)
+    network, tile = DCDM(d, 4, 2, 1, 1), torch.randn(1, *shape)
+    many = tile.repeat(1, *(2,) * d)
+    inner = (slice(None), *(slice(12, n - 12) for n in shape))  # walls are not seen from there
+    one, other = (network.directions(None, r)[inner] for r in (tile, many))
+    assert torch.allclose(other * 2 ** (d / 2), one, rtol=1e-3, atol=1e-4 * float(one.abs().max()))
+
+
 @pytest.mark.parametrize("kind", ["untrained", "spoiled", "NaN"])
 def test_a_bad_network_costs_iterations_and_no_answer(kind):
     s = systems(24, 24, coefficients=("constant",), sealed=0.0)
