@@ -12,17 +12,18 @@ It sees no geometry: obstacles enter through A in the solver alone. With full = 
 fine = 2 it has 97,457 weights in 3-D and 32,657 in 2-D (the model for 64^d); with 6, 5 and 3 it has
 152,881 and 51,217 (the model for 128^d).
 
-Layers start as the authors' do, Keras' default: Glorot's uniform weights and biases of zero. That
-matters beyond the first steps. Entries of r / |r| are about one over the square root of the number
-of cells, a sixty-fourth at 64^2 and less on finer grids, and biases are what makes a convolutional
-network treat small entries otherwise than large ones. With torch's default they are tens of times
-as large as the entries, and what was learned at one size did not carry over to others.
+Layers start as the authors' do, Keras' default: Glorot's uniform weights and biases of zero.
 
-Reference: Kaneda et al. 2023, arXiv 2205.10763. Departure: grids of odd length are padded by one
-cell instead of refused.
+Reference: Kaneda et al. 2023, arXiv 2205.10763. Departures: grids of odd length are padded by one
+cell instead of refused, and |r| is the root mean square, not the 2-norm. In a vector of 2-norm 1
+entries are a sixty-fourth on 64^2 cells, half of that on 128^2: biases, which soon are larger, make
+a network treat the same field differently on every size of grid, so that what is learned at one
+size does not carry over. With the root mean square a field looks alike on all.
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 import torch.nn.functional as F
@@ -89,7 +90,7 @@ class DCDM(PreconditionerNetwork):
         grid = residual.shape[-self.dim :]
         r = residual.reshape(-1, 1, *grid)
         norm = torch.linalg.vector_norm(r.flatten(1), dim=1).reshape(-1, *(1,) * (self.dim + 1))
-        r = r / norm.masked_fill(norm == 0, 1.0)
+        r = r / norm.masked_fill(norm == 0, 1.0) * math.sqrt(grid.numel())
         width = [n % 2 for n in reversed(grid) for n in (0, n)]
         x = self.enter(F.pad(r, width)).contiguous(memory_format=self.order)
         x = _residual_pairs(self.full, x)
