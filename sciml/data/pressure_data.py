@@ -14,6 +14,7 @@ Source of the mixture: Kaneda et al. 2023, arXiv 2205.10763, section 4 and the a
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 
@@ -31,6 +32,7 @@ from sciml.solvers.linear import FlexibleCG, Multigrid, Stencil, ritz_pairs
 SEEDS = {"val": 201, "test": 202}
 SOLVED = 1e-6  # relative residual of the solutions that training compares with
 LEAST = 1e-8  # Ritz values below are the null space
+PART = 64  # Ritz vectors that are solved for at once
 LOW = 9.0  # amplitude of the lower part of the spectrum
 
 
@@ -199,7 +201,7 @@ class RitzData(SystemData):
 
     Args:
         size: Cells per axis of the box.
-        lanczos: Steps m of Lanczos' method; memory is m vectors of the size of the box.
+        lanczos: Steps m of Lanczos' method; memory is 2 m vectors of the size of the box.
         share: theta / m: how far beyond its middle the stronger part of the spectrum reaches.
 
     Raises:
@@ -259,15 +261,23 @@ class RitzData(SystemData):
         self.values, self.vectors = values[kept], vectors[kept, 0]
         self.strong = len(self.values) // 2 + round(share * len(self.values))
 
+    @functools.cached_property
+    def solutions(self) -> Tensor:
+        """Return A^-1 of every Ritz vector; the target of a mixture is the mixture of these."""
+        multigrid = Multigrid(self.box, dtype=torch.float32)
+        solver = FlexibleCG(rtol=SOLVED / 10, max_iter=200, preconditioner=multigrid)
+        parts = [part[:, None] for part in self.vectors.split(PART)]
+        return torch.cat([solver(self.box.operator(b), b).value[:, 0] for b in parts])
+
     def batch(self, step: int, rank: int = 0, world: int = 1) -> Batch:
         """Return the box with fresh mixtures for a step on a rank."""
         streams = Streams(self.seed, step, rank, world, self.device())
         draw = streams.generator("mixture", cpu=True)
         c = torch.randn(self.batch_size, len(self.values), generator=draw, dtype=torch.float64)
         c[:, : self.strong] *= LOW
-        b = torch.tensordot(c, self.vectors, 1)
+        b, x = (torch.tensordot(c, known, 1) for known in (self.vectors, self.solutions))
         many = self.box.map(lambda t: t.expand(self.batch_size, *t.shape[1:]))
-        batch = system_batch(many, b, streams, self.batch_size * world)
+        batch = system_batch(many, b, streams, self.batch_size * world, x)
         batch.extra["age"] = torch.zeros(self.batch_size)
         return batch
 
@@ -284,13 +294,24 @@ def white_noise(stencil: Stencil, generator: torch.Generator) -> Tensor:
     return stencil.project(torch.where(stencil.unknown, b, 0.0))
 
 
-def system_batch(stencil: Stencil, b: Tensor, streams: Streams, count: int) -> Batch:
-    """Return systems with unit right-hand sides and their solutions as a batch."""
+def system_batch(
+    stencil: Stencil, b: Tensor, streams: Streams, count: int, x: Tensor | None = None
+) -> Batch:
+    """Return systems with unit right-hand sides and their solutions as a batch.
+
+    Args:
+        stencil: The matrices.
+        b: Right-hand sides of any size.
+        streams: The batch's.
+        count: Samples of the batch on all ranks.
+        x: Solutions for b; None solves.
+    """
     norm = torch.linalg.vector_norm(b.flatten(1), dim=1)
-    b = b / norm.masked_fill(norm == 0, 1.0).reshape(-1, *(1,) * stencil.ndim)
-    solver = FlexibleCG(
-        rtol=SOLVED, max_iter=200, preconditioner=Multigrid(stencil, dtype=torch.float32)
-    )
-    x = solver(stencil.operator(b), b).value
+    size = norm.masked_fill(norm == 0, 1.0).reshape(-1, *(1,) * stencil.ndim)
+    b, x = b / size, None if x is None else x / size
+    if x is None:
+        multigrid = Multigrid(stencil, dtype=torch.float32)
+        solver = FlexibleCG(rtol=SOLVED, max_iter=200, preconditioner=multigrid)
+        x = solver(stencil.operator(b), b).value
     weights, shift = arrays_of(stencil)
     return Batch({"residual": b, "weights": weights, "shift": shift}, x, streams, count)

@@ -16,7 +16,9 @@ with references r of a fine solver brought to the coarse grid by T. Three ways t
 unrolling. A solver without derivatives (`differentiable=false`, any program behind a function) runs
 without a graph; the optimizer must then be one that looks at losses alone.
 
-Test: whole trajectories, corrected (`test`) and not (`test_source`).
+Test: whole trajectories, corrected (`test`) and not (`test_source`). Errors are those of all steps
+together, the late ones, which are much larger than those of the first, included; `mae_last` and the
+picture are of the last step, `plots/error_over_time.png` has every one.
 
 Sources: Um, Brand, Fei, Holl & Thuerey, NeurIPS 2020, arXiv 2007.00016 (NON, PRE, SOL); List, Chen,
 Bali & Thuerey, arXiv 2402.12971 (unrolling without gradient through the solver).
@@ -26,7 +28,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -34,7 +36,7 @@ from torch import Tensor, nn
 from sciml.data.batch import Batch
 from sciml.data.trajectories.rollouts import RolloutData
 from sciml.errors import InvalidArgument
-from sciml.modules.evaluation.scores import score_of
+from sciml.modules.evaluation.scores import Classification, Regression, everyone, score_of
 from sciml.modules.supervised import Supervised
 from sciml.optim.curvature.terms import LossTerm
 from sciml.optim.gradient_free.zeroth_order import ZerothOrder
@@ -155,6 +157,12 @@ class SolverInTheLoop(Supervised):
             found = self.rolled(start, batch.inputs["external"][:, :n])
         return [self.data_term(found, replace(batch, target=target))]
 
+    # --- evaluation ---------------------------------------------------------------------------
+    def on_test_epoch_start(self) -> None:
+        """Start empty scores."""
+        super().on_test_epoch_start()
+        self._squares: dict[str, Tensor] = {}
+
     def test_step(self, batch: Batch | None, batch_idx: int) -> None:
         """Score whole trajectories, corrected and not."""
         if batch is None:
@@ -162,9 +170,48 @@ class SolverInTheLoop(Supervised):
         plain = self.rolled(batch.inputs["state"], batch.inputs["external"], corrected=False)
         own = self.predict_batch(batch)
         for part, found in (("test", own), ("test_source", plain)):
-            self.scores.setdefault(part, score_of(self.kind)).add(found, batch.target)
-            last = (found[:, -1] - batch.target[:, -1]).abs()
-            self.effort.mean(f"{part}/mae_last", last)
+            # pictures show the first state that is handed over; the last one has the whole error
+            score = self.scores.setdefault(part, score_of(self.kind))
+            score.add(found.flip(1), batch.target.flip(1))
+            self._add(part, found - batch.target)
+            self.effort.mean(f"{part}/mae_last", (found[:, -1] - batch.target[:, -1]).abs())
+        self._add("size", batch.target)
+
+    def _add(self, name: str, states: Tensor) -> None:
+        """Add the sum of squares of every step."""
+        square = states.cpu().double().square().transpose(0, 1).flatten(1).sum(1)
+        self._squares[name] = self._squares.get(name, 0.0) + square
+
+    def on_test_epoch_end(self) -> None:
+        """Log the metrics; the uncorrected solver is one of the baselines."""
+        super().on_test_epoch_end()
+        if "test_source/rel_l2" in (metrics := self._report["metrics"]):
+            self._report["baselines"]["uncorrected"] = metrics["test_source/rel_l2"]
+
+    def test_figures(self) -> dict[str, Any]:
+        """Return the error after every step, corrected and not."""
+        ranks = [found for found in everyone(self._squares) if found]
+        if not ranks:
+            return {}
+        sums = {name: sum(found[name] for found in ranks) for name in ranks[0]}
+        labels = {"corrected": "test", "uncorrected": "test_source"}
+        curve = {
+            "x": list(range(1, len(sums["size"]) + 1)),
+            "y": {k: (sums[v] / sums["size"]).sqrt().tolist() for k, v in labels.items()},
+            "xlabel": f"step, {self.unroll} unrolled in training",
+            "ylabel": "relative L2 error",
+            "log": "y",
+        }
+        return {"curves": {"error_over_time": curve}}
+
+    def _figures(self, score: Regression | Classification) -> dict[str, Any]:
+        """Return what pictures show, with the step that they are of."""
+        found = super()._figures(score)
+        for row in found.get("fields", []):
+            row |= {key: row[key].T for key in ("reference", "prediction")}  # x to the right
+            row |= {"title": f"{row['title']}, last step", "xlabel": "cell along x"}
+            row |= {"ylabel": "cell along y"}
+        return found
 
     def configure_optimizers(self) -> object:
         """Return the optimizer and the schedule.

@@ -6,10 +6,12 @@ import torch
 
 from sciml.data.pressure_data import PressureData, RitzData, dirichlet_box
 from sciml.errors import InvalidArgument
-from sciml.networks.preconditioners.learned_preconditioner import stencil_of
+from sciml.networks.preconditioners.learned_preconditioner import arrays_of, stencil_of
 from sciml.physics.fluids import RandomDomains
+from sciml.testing import runs
 
 FAMILY = RandomDomains(coefficients=("constant", "two_phase"), sealed=0.3)
+NOISE = ["model=pressure_2d", "data=noise_box", "data.train_sizes=[8]"]
 SMALL = {"batch_size": 3, "val": 3, "test": 3, "val_size": 8, "test_sizes": (8, 12), "chunk": 2}
 
 
@@ -73,6 +75,18 @@ def test_mixtures_are_nine_times_as_strong_below_the_middle():
     size = c.square().mean(0).sqrt()
     ratio = size[: data.strong].mean() / size[data.strong :].mean()
     assert 8.5 < float(ratio) < 9.5
+
+
+@pytest.mark.parametrize("own", [["model=dcdm_2d", "data.size=8", "data.lanczos=24"], NOISE])
+def test_boxes_that_judge_are_the_box_that_trains(own):
+    small = "batch_size=3 val=3 test=3 val_size=8 test_sizes=[8,12] chunk=2"
+    data = runs.prepare([*own, *(f"data.{word}" for word in small.split())], None).data
+    for batch in (data.batch(0), data.val_chunk(0), data.test_chunk(2)):
+        weights, shift = arrays_of(dirichlet_box(batch.target.shape[-1], 2))
+        for name, wanted in (("weights", weights), ("shift", shift)):
+            assert torch.equal(batch.inputs[name], wanted.expand_as(batch.inputs[name]))
+        b = batch.inputs["residual"]
+        assert bool((b != 0).all())
 
 
 def test_settings_that_cannot_be_are_refused():

@@ -11,6 +11,7 @@ from sciml.modules.solver_in_the_loop import SolverInTheLoop
 from sciml.networks.preconditioners.corrector import Corrector
 from sciml.optim.gradient_free.polystep import PolyStep
 from sciml.physics.fluids.loops import DiskWake, ForcedBurgers
+from sciml.testing import runs
 
 ADAM = functools.partial(torch.optim.Adam, lr=1e-3)
 
@@ -226,3 +227,27 @@ def test_errors_that_a_start_has_already_are_not_asked_for(data):
         for p in module.network.last.parameters():
             p.zero_()
     assert loss(module, batch).item() < 1e-25
+
+
+def test_pictures_are_of_the_last_step_and_the_curve_of_every_one(tmp_path):
+    """The first step's picture stood beside the error of all: 1.5e-2 beside 0.58."""
+    grid = [f"data.problem.{word}" for word in ("cells=12", "ratio=2", "size=12.0", "warm_up=5")]
+    small = [*grid, "data.train=1", "data.val=1", "data.test=2", "data.steps=8", "network.width=4"]
+    run = runs.prepare(["model=sol_burgers", *small, "trainer.max_steps=1"], tmp_path)
+    run = runs.fit(run)
+    run.trainer.test(run.module, run.data, verbose=False)
+    report, batch = run.module.test_report, run.data.test_chunk(0).to("cpu", torch.float32)
+    for k, row in enumerate(report["fields"]):
+        shown = torch.from_numpy(row["reference"].copy()).float()
+        assert torch.equal(shown, batch.target[k, -1, 0].T)
+    with torch.no_grad():
+        plain = run.module.rolled(batch.inputs["state"], batch.inputs["external"], corrected=False)
+        own = run.module.predict_batch(batch)
+    curves = report["curves"]["error_over_time"]["y"]
+    for name, found in (("uncorrected", plain), ("corrected", own)):
+        gap, size = (x.square().sum((0, 2, 3, 4)) for x in (found - batch.target, batch.target))
+        wanted = (gap / size).sqrt()
+        torch.testing.assert_close(torch.tensor(curves[name]), wanted, rtol=1e-5, atol=0.0)
+        assert wanted[-1] > 3 * wanted[0]
+    assert report["baselines"]["uncorrected"] == report["metrics"]["test_source/rel_l2"]
+    assert len(curves["uncorrected"]) == 8

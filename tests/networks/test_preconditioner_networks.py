@@ -112,6 +112,23 @@ def test_directions_do_not_depend_on_the_size_of_the_residual():
         assert network.directions(None, 0 * r).isfinite().all()
 
 
+@pytest.mark.parametrize("shape", [(40, 32), (28, 28, 28)])
+def test_directions_are_alike_on_every_size_of_grid(shape):
+    """Four or eight tiles have smaller entries in a vector of norm 1, and biases would see that."""
+    network = spoiled(DCDM(len(shape), 4, 2, 1, 1), 0.3)
+    tile = torch.randn(1, *shape)
+    many = tile.repeat(1, *(2,) * len(shape))
+    inner = (slice(None), *(slice(12, n - 12) for n in shape))  # walls are not seen from there
+    one, other = (network.directions(None, r)[inner] for r in (tile, many))
+    assert torch.allclose(other, one, rtol=1e-3, atol=1e-4 * float(one.abs().max()))
+
+
+def test_layers_start_without_biases():
+    network = DCDM(2, 4, 2, 1, 1)
+    biases = [p for name, p in network.named_parameters() if name.endswith("bias")]
+    assert len(biases) == 8 and not any(p.any() for p in biases)
+
+
 @pytest.mark.parametrize("kind", ["untrained", "spoiled", "NaN"])
 def test_a_bad_network_costs_iterations_and_no_answer(kind):
     s = systems(24, 24, coefficients=("constant",), sealed=0.0)

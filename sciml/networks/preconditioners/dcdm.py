@@ -12,11 +12,18 @@ It sees no geometry: obstacles enter through A in the solver alone. With full = 
 fine = 2 it has 97,457 weights in 3-D and 32,657 in 2-D (the model for 64^d); with 6, 5 and 3 it has
 152,881 and 51,217 (the model for 128^d).
 
-Reference: Kaneda et al. 2023, arXiv 2205.10763. Departure: grids of odd length are padded by one
-cell instead of refused.
+Layers start as the authors' do, Keras' default: Glorot's uniform weights and biases of zero.
+
+Reference: Kaneda et al. 2023, arXiv 2205.10763. Departures: grids of odd length are padded by one
+cell instead of refused, and |r| is the root mean square, not the 2-norm. In a vector of 2-norm 1
+entries are a sixty-fourth on 64^2 cells, half of that on 128^2: biases, which soon are larger, make
+a network treat the same field differently on every size of grid, so that what is learned at one
+size does not carry over. With the root mean square a field looks alike on all.
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 import torch.nn.functional as F
@@ -67,7 +74,13 @@ class DCDM(PreconditionerNetwork):
         self.enter = conv(1, channels, 3, padding=1)
         self.full, self.pooled, self.fine = pairs(full // 2), pairs(pooled), pairs(fine)
         self.leave = conv(channels, 1, 1)
+        for layer in self.modules():
+            if isinstance(layer, nn.Conv2d | nn.Conv3d):
+                nn.init.xavier_uniform_(layer.weight)
+                nn.init.zeros_(layer.bias)
         self.pool = F.avg_pool2d if dim == 2 else F.avg_pool3d
+        # in which convolutions of 16 channels take two thirds of the time, on a CPU in 2-D
+        self.order = torch.channels_last if dim == 2 else torch.channels_last_3d
 
     def prepare(self, stencil: Stencil) -> None:
         """Return nothing: the geometry is not seen."""
@@ -77,9 +90,10 @@ class DCDM(PreconditionerNetwork):
         grid = residual.shape[-self.dim :]
         r = residual.reshape(-1, 1, *grid)
         norm = torch.linalg.vector_norm(r.flatten(1), dim=1).reshape(-1, *(1,) * (self.dim + 1))
-        r = r / norm.masked_fill(norm == 0, 1.0)
+        r = r / norm.masked_fill(norm == 0, 1.0) * math.sqrt(grid.numel())
         width = [n % 2 for n in reversed(grid) for n in (0, n)]
-        x = _residual_pairs(self.full, self.enter(F.pad(r, width)))
+        x = self.enter(F.pad(r, width)).contiguous(memory_format=self.order)
+        x = _residual_pairs(self.full, x)
         y = _residual_pairs(self.pooled, self.pool(x, 2))
         x = _residual_pairs(self.fine, x + F.interpolate(y, scale_factor=2, mode="nearest"))
         q = self.leave(x)[(slice(None), 0, *(slice(n) for n in grid))]
