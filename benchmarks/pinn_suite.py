@@ -7,7 +7,8 @@
 Every run is the one of the command line, `model=pinn_NAME optimizer=...`; what counts is processor
 time of the training steps, so that other work on the machine changes little. References are made
 once per model and are not counted. Rows are added to `results/pinn_suite.json`, one per model,
-optimizer and seed, and the table of all rows is written to `results/pinn_suite.md`.
+optimizer and seed; the table of all rows is written to `results/pinn_suite.md`, and that of the
+recipes, with `optimizer=lm` and no further words, into `docs/pinns.md`.
 
 Published figures: PINNacle, mean over three seeds of the best of eleven methods, 20 000 iterations
 each on a GPU (arXiv 2306.08827), as read in its public summary; errors over all outputs together.
@@ -32,6 +33,7 @@ from lightning.pytorch import Trainer
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = Path(__file__).resolve().parent / "results"
+BEGIN, END = "<!-- suite: begin -->\n", "<!-- suite: end -->\n"  # of the table in the docs
 sys.path.insert(0, str(ROOT))
 
 from sciml.cli.train import main as train  # noqa: E402 - after the path is known
@@ -128,6 +130,38 @@ def table(rows: list[dict]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def recipes(rows: list[dict]) -> str:
+    """Return the table of the recipes, one line per model, in the order of `PUBLISHED`."""
+    lines = [
+        "| problem | relative L2 error: median (worst) | seeds | steps | CPU s | best published | "
+        "published over ours |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for model, (published, _) in PUBLISHED.items():
+        found = [r for r in rows if r["model"] == model and r["optimizer"] == "lm"]
+        found = [r for r in found if not r["words"] and r["steps"] == found[-1]["steps"]]
+        if not found:
+            continue
+        errors = [row["metrics"]["rel_l2"] for row in found]
+        median, cpu = statistics.median(errors), statistics.median(r["cpu_seconds"] for r in found)
+        worst = f" ({max(errors):.1e})" if len(errors) > 1 else ""
+        ratio = published / median if published else None
+        digits = "-" if ratio is None else f"{ratio:.0f}" if ratio >= 10 else f"{ratio:.1f}"
+        lines.append(
+            f"| `{model}` | {median:.1e}{worst} | {len(found)} | {found[0]['steps']} | {cpu:.0f} | "
+            f"{'-' if published is None else f'{published:.2e}'} | {digits} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def publish(rows: list[dict]) -> None:
+    """Write both tables."""
+    (RESULTS / "pinn_suite.md").write_text(table(rows))
+    page = ROOT / "docs" / "pinns.md"
+    before, rest = page.read_text().split(BEGIN)
+    page.write_text(before + BEGIN + recipes(rows) + END + rest.split(END)[1])
+
+
 def main() -> None:
     """Run what was asked for and write the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -152,7 +186,9 @@ def main() -> None:
             rows = json.loads(path.read_text()) if path.exists() else []
             rows = [r for r in rows if any(r.get(k) != row.get(k) for k in key)] + [row]
             path.write_text(json.dumps(rows, indent=1) + "\n")
-            (RESULTS / "pinn_suite.md").write_text(table(rows))
+            publish(rows)
+    rows = json.loads(path.read_text())
+    publish(rows)
     print(table(rows))
 
 

@@ -4,9 +4,10 @@
 
 Inputs are the variables scaled to [-1, 1] over the domain; a periodic one enters by cosines and
 sines of its first `modes` harmonics, which makes every output periodic with all derivatives
-(Dong and Ni 2021, arXiv 2007.07442). One of `waves` enters as it is and by cosines and sines of its
-angular frequencies. `hard` is the system's own, see `System.hard`. All of it works
-on tensors and on jets alike. The system is used by its methods only.
+(Dong and Ni 2021, arXiv 2007.07442); a mirrored one by one cosine, which makes the network even
+about the ends of equal parts. One of `waves` enters as it is and by cosines and sines of its
+angular frequencies. `hard` is the system's own, see `System.hard`. All of it works on tensors and
+on jets alike. The system is used by its methods only.
 """
 
 from __future__ import annotations
@@ -124,11 +125,15 @@ class Ansatz(nn.Module):
     def inputs(self, x: Differentiable) -> Differentiable:
         """Return what the network sees `(N, m)` of points `(N, D)`, tensor or jet."""
         scaled = (x - self.middle.to(x.dtype)) * self.scale.to(x.dtype)
-        if not self.system.periodic and not self.system.waves:
+        if not (self.system.periodic or self.system.waves or self.system.mirrored):
             return scaled
         columns = []
         for k, variable in enumerate(self.system.region.variables):
             column = scaled[:, k : k + 1]
+            if variable in self.system.mirrored:
+                parts = self.system.mirrored[variable]
+                columns.append(torch.cos((parts * math.pi / 2) * (column + 1)))
+                continue
             if variable not in self.system.periodic:
                 columns.append(column)
                 for frequency in self.system.waves.get(variable, ()):

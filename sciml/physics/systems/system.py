@@ -11,9 +11,8 @@
             return u.t + u * u.x - 0.01 / torch.pi * u.xx
 
 A `System` says outputs, equations, domain, conditions and unknowns; nothing in it knows about
-networks. It is read once with stand-ins for all outputs (`System.needs`): what derivatives each
-equation and condition touches is known before any is computed, so one pass of Taylor arithmetic
-computes these and no others, and mistakes are found before training.
+networks. It is read once with stand-ins for all outputs (`System.needs`): mistakes are found before
+training, and one pass of Taylor arithmetic computes the derivatives that are asked for.
 """
 
 from __future__ import annotations
@@ -62,11 +61,11 @@ class System:
         hard_conditions: Names of conditions to build into the ansatz from the shape, see
             `sciml.physics.systems.lifted`; the others are terms of the loss.
         periodic: Variables in which all outputs are periodic; built into the network's inputs.
-        waves: Angular frequencies by variable, a source's say: sines and cosines of them are
-            inputs of the network beside the variable.
+        mirrored: Numbers m by variable: the network sees cos(m pi s), s in [0, 1] along it, and so
+            is even about the ends of m equal parts; with m = 1 its normal derivative is zero there.
+        waves: Angular frequencies by variable: their sines and cosines are inputs beside it.
         weights: Weights of equations by name; 1 where nothing is said.
-        gauge: Outputs that the system determines up to a constant, a pressure say: errors are
-            measured without their mean.
+        gauge: Outputs known up to a constant, a pressure say: errors are without their mean.
         reference_accuracy: Relative accuracy of `exact` or `reference`.
 
     Example:
@@ -89,6 +88,7 @@ class System:
     )
     hard_conditions: tuple[str, ...] = ()
     periodic: tuple[str, ...] = ()
+    mirrored: Mapping[str, int] = MappingProxyType({})
     waves: Mapping[str, tuple[float, ...]] = MappingProxyType({})
     weights: Mapping[str, float] = MappingProxyType({})
     gauge: tuple[str, ...] = ()

@@ -165,6 +165,14 @@ def check_names(system: System) -> None:
                 "variables of the domain that are not periodic",
                 did_you_mean(variable, open_),
             )
+    for variable, parts in system.mirrored.items():
+        plain = [v for v in system.region.space if v not in (*system.periodic, *system.waves)]
+        if variable not in plain or not isinstance(parts, int) or parts < 1:
+            raise InvalidArgument(
+                f"mirrored = {dict(system.mirrored)} of {title}",
+                "whole numbers from 1 for coordinates in space, neither periodic nor with waves",
+                did_you_mean(variable, plain),
+            )
     if EQUATIONS in system.every_condition:
         raise InvalidArgument(f"a condition called '{EQUATIONS}'", "another name")
 
