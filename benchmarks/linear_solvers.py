@@ -2,7 +2,7 @@
 
     pip install -e ".[amg]"                         # without it the AMG rows are missing
     python benchmarks/linear_solvers.py             # results/linear_solvers.json, .md and .png
-    python benchmarks/linear_solvers.py --threads 2 --out results/linear_solvers_2.json
+    python benchmarks/linear_solvers.py --threads 2 --grids 64x64x64    # adds to these files
     python benchmarks/linear_solvers.py --grids 64x64 --batch 4 --out small.json   # seconds
 
 Random domains with bodies, cut cells, open ends and free surfaces (`RandomDomains`), white noise on
@@ -182,18 +182,24 @@ def measured(
 
 
 def line(row: dict[str, Any]) -> str:
-    """Return a row of the table, milliseconds of processor time per system."""
+    """Return a row of the table, milliseconds per system: wall time, both of processor time."""
     grid = "x".join(map(str, row["grid"]))
-    setup, solve = 1e3 * row["setup"][1], 1e3 * row["solve"][1]
+    setup, solve = 1e3 * row["setup"][0], 1e3 * row["solve"][0]
+    spent = 1e3 * (row["setup"][1] + row["solve"][1])
     return (
         f"| {grid} | {row['case']} | {row['side']} | {row['iterations']:.1f} | {setup:.1f} | "
-        f"{solve:.1f} | {setup + solve:.1f} | {row['residual']:.1e} |"
+        f"{solve:.1f} | {setup + solve:.1f} | {spent:.1f} | {row['residual']:.1e} |"
     )
 
 
+def title(threads: int) -> str:
+    """Return what stands above a table."""
+    return f"{threads} thread(s), milliseconds per system"
+
+
 HEAD = (
-    "| grid | case | side | iterations | set-up | solve | both | true residual |\n"
-    "|---|---|---|---|---|---|---|---|"
+    "| grid | case | side | iterations | set-up | solve | both | processor time | true residual |\n"
+    "|---|---|---|---|---|---|---|---|---|"
 )
 
 
@@ -218,10 +224,12 @@ def main() -> None:
     except MissingPackage as error:
         print(error)
         sides = {name: make for name, make in sides.items() if not name.startswith("AMG")}
-    rows = []
+    rows: dict[str, dict[str, Any]] = {}
+    if asked.out.exists():
+        rows = {key(row): row for row in json.loads(asked.out.read_text())["rows"]}
     for threads in asked.threads:
         torch.set_num_threads(threads)
-        print(f"\n{threads} thread(s), milliseconds of processor time per system\n\n{HEAD}")
+        print(f"\n{title(threads)}\n\n{HEAD}")
         for text in asked.grids:
             grid = tuple(int(n) for n in text.split("x"))
             mine = dict(sides)
@@ -229,24 +237,35 @@ def main() -> None:
                 if network.dim == len(grid):
                     mine["learned"] = functools.partial(LearnedPreconditioner, network)
             for row in measured(grid, asked.batch, mine, asked.repeats):
-                rows.append({"threads": threads, **row})
+                row = {"threads": threads, **row}
+                rows[key(row)] = row
+            keep(asked.out, rows, asked.batch)
+
+
+def key(row: dict[str, Any]) -> str:
+    """Return what a row is replaced by, when it is measured again."""
+    return f"{row['threads']} {row['grid']} {row['case']} {row['side']}"
+
+
+def keep(out: Path, rows: dict[str, dict[str, Any]], batch: int) -> None:
+    """Write all rows, their tables and their picture."""
     about = {
         "machine": platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
         "load": os.getloadavg(),
         "torch": torch.__version__,
         "scipy": scipy.__version__,
-        "batch": asked.batch,
+        "batch": batch,
         "rtol": RTOL,
     }
-    asked.out.write_text(json.dumps({"about": about, "rows": rows}, indent=1))
+    found = list(rows.values())
+    out.write_text(json.dumps({"about": about, "rows": found}, indent=1))
     tables = [
-        f"{t} thread(s), milliseconds of processor time per system\n\n{HEAD}\n"
-        + "\n".join(line(row) for row in rows if row["threads"] == t)
-        for t in asked.threads
+        f"{title(t)}\n\n{HEAD}\n" + "\n".join(line(row) for row in found if row["threads"] == t)
+        for t in sorted({row["threads"] for row in found})
     ]
-    asked.out.with_suffix(".md").write_text("\n\n".join(tables) + "\n")
-    picture(rows, asked.out.with_suffix(".png"))
+    out.with_suffix(".md").write_text("\n\n".join(tables) + "\n")
+    picture([row for row in found if row["threads"] == 1], out.with_suffix(".png"))
 
 
 def picture(rows: list[dict[str, Any]], place: Path) -> None:
@@ -260,7 +279,7 @@ def picture(rows: list[dict[str, Any]], place: Path) -> None:
     for d, ax in zip((2, 3), axes, strict=True):
         mine = [r for r in rows if len(r["grid"]) == d and r["case"] == "single"]
         for name in dict.fromkeys(r["side"] for r in mine):
-            points = [r for r in mine if r["side"] == name and r["threads"] == mine[0]["threads"]]
+            points = [r for r in mine if r["side"] == name]
             cells = [math.prod(r["grid"]) for r in points]
             cost = [
                 1e6 * (r["setup"][1] + r["solve"][1]) / n
