@@ -53,6 +53,8 @@ def typed(target: Target) -> Target:
     known = vars(sys.modules[target.__module__])  # a dataclass's own __init__ has no names
     kinds = {name: kind for name, text in given.items() if (kind := written_kind(text, known))}
     key = next((k for place, k in PREFIXES.items() if target.__module__.startswith(place)), "")
+    if key == "module.":  # which networks fit, and what to type, a method says itself
+        kinds.pop("network", None)
     checked = checked_function(function, kinds, key)
     if not isinstance(target, type):
         return checked

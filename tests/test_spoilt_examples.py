@@ -97,6 +97,8 @@ def test_settings_of_another_kind_are_refused(name, tmp_path, monkeypatch):
         kind = written_kind(str(p.annotation), known)
         if kind is None or p.kind in (p.VAR_KEYWORD, p.VAR_POSITIONAL):
             continue
+        if p.name == "network" and name.startswith("sciml.modules."):
+            continue  # the tests of each method have these
         for label, value in WRONG.items():
             if not kind(value):
                 continue

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import torch
 
+from sciml.arguments import flag, made, takes
 from sciml.errors import InvalidArgument
 from sciml.physics.solids.galerkin import GalerkinSolver
 from sciml.physics.solids.materials import Material
@@ -96,7 +97,6 @@ class Micro(Protocol):
         """
 
 
-@typed
 class OperatorMicro:
     """A trained law, for instance of `sciml.networks.cells.equino_law`.
 
@@ -116,6 +116,7 @@ class OperatorMicro:
         (1, 3, 3)
     """
 
+    @takes(model=made("spec", "network", what="a loaded law"), symmetric=flag)
     def __init__(self, model: PretrainedOperator, *, symmetric: bool = False) -> None:
         spec = model.spec
         if list(spec["inputs"]) != ["strain"] or not {"stress", "tangent"} <= set(spec["outputs"]):

@@ -143,7 +143,7 @@ def test_refusals(data):
     with pytest.raises(InvalidArgument, match="module.jacobian_weight=-1"):
         module(data, jacobian_weight=-1)
     with pytest.raises(InvalidArgument, match="for module=deq"):
-        DEQClassifier(network=torch.nn.Linear(2, 2), data=data, optimizer=None)
+        DEQClassifier(network=torch.nn.Linear(2, 2), data=data, optimizer=torch.optim.Adam)
     assert Implicit(JacobianFree()).order == 1
 
 

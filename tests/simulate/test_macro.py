@@ -59,7 +59,7 @@ def operator(law=None, box=0.04):
         spec = {"name": "linear", "inputs": ["strain"], "outputs": ["stress", "tangent"]}
 
     Model.network = network
-    return OperatorMicro(Model)
+    return OperatorMicro(Model())
 
 
 ELASTIC = LinearElastic(bulk=5000.0, shear=500.0)
