@@ -130,8 +130,14 @@ def table(rows: list[dict]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def recipes(rows: list[dict]) -> str:
-    """Return the table of the recipes, one line per model, in the order of `PUBLISHED`."""
+def recipes(rows: list[dict], before: str) -> str:
+    """Return the table of the recipes, one line per model, in the order of `PUBLISHED`.
+
+    Args:
+        rows: All that was measured.
+        before: The table as it is, whose lines about models without results are kept.
+    """
+    known = {line.split("`")[1]: line for line in before.splitlines() if "`" in line}
     lines = [
         "| problem | relative L2 error: median (worst) | seeds | steps | CPU s | best published | "
         "published over ours |",
@@ -141,6 +147,7 @@ def recipes(rows: list[dict]) -> str:
         found = [r for r in rows if r["model"] == model and r["optimizer"] == "lm"]
         found = [r for r in found if not r["words"] and r["steps"] == found[-1]["steps"]]
         if not found:
+            lines += [known[model]] if model in known else []
             continue
         errors = [row["metrics"]["rel_l2"] for row in found]
         median, cpu = statistics.median(errors), statistics.median(r["cpu_seconds"] for r in found)
@@ -158,8 +165,9 @@ def publish(rows: list[dict]) -> None:
     """Write both tables."""
     (RESULTS / "pinn_suite.md").write_text(table(rows))
     page = ROOT / "docs" / "pinns.md"
-    before, rest = page.read_text().split(BEGIN)
-    page.write_text(before + BEGIN + recipes(rows) + END + rest.split(END)[1])
+    head, rest = page.read_text().split(BEGIN)
+    old, tail = rest.split(END)
+    page.write_text(head + BEGIN + recipes(rows, old) + END + tail)
 
 
 def main() -> None:
