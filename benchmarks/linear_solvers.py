@@ -265,7 +265,8 @@ def keep(out: Path, rows: dict[str, dict[str, Any]], batch: int) -> None:
         for t in sorted({row["threads"] for row in found})
     ]
     out.with_suffix(".md").write_text("\n\n".join(tables) + "\n")
-    picture([row for row in found if row["threads"] == 1], out.with_suffix(".png"))
+    fewest = min(row["threads"] for row in found)
+    picture([row for row in found if row["threads"] == fewest], out.with_suffix(".png"))
 
 
 def picture(rows: list[dict[str, Any]], place: Path) -> None:
