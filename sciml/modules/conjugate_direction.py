@@ -118,10 +118,10 @@ class ConjugateDirectionLearner(TrainingMethod):
                 "a network of preconditioners and linear systems",
                 "Type network=learned_multigrid data=pressure",
             )
-        if loss not in ("energy", "residual") or own_steps < 0 or not 0 <= own_share <= 1:
+        if own_steps < 0 or not 0 <= own_share <= 1:
             raise InvalidArgument(
-                f"module.loss={loss}, own_steps={own_steps}, own_share={own_share}",
-                "energy or residual, zero or more steps, and a share in [0, 1]",
+                f"module.own_steps={own_steps}, own_share={own_share}",
+                "zero or more steps, and a share in [0, 1]",
             )
         for name in compare:
             if name not in CLASSICAL:

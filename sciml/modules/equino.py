@@ -82,8 +82,6 @@ class EquilibriumOperator(CellLaw):
         norm: Literal["energy", "plain"] = "energy",
     ) -> None:
         super().__init__(network=network, data=data, optimizer=optimizer, schedule=schedule)
-        if norm not in ("energy", "plain"):
-            raise InvalidArgument(f"module.norm={norm}", "energy or plain")
         if not isinstance(network, EquiNO):
             raise InvalidArgument(
                 f"network={type(network).__name__} for module=equino",

@@ -101,8 +101,6 @@ class HardConstraintOperator(Supervised):
                 "an operator with a constraint",
                 "Type network=constrained_fno",
             )
-        if loss not in ("squared", "norm"):
-            raise InvalidArgument(f"module.loss={loss}", "squared or norm")
         if condition_weight < 0 or balance < 0:
             raise InvalidArgument(
                 f"module.condition_weight={condition_weight}, module.balance={balance}",

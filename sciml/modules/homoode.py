@@ -96,10 +96,6 @@ class HomoODEClassifier(Supervised):
             raise InvalidArgument(
                 f"data of kind {data.kind} for module=homoode", "classes", "Type data=digits"
             )
-        if regularise not in ("none", "error", "stiffness"):
-            raise InvalidArgument(f"module.regularise={regularise}", "none, error or stiffness")
-        if regularise_where not in ("path", "local"):
-            raise InvalidArgument(f"module.regularise_where={regularise_where}", "path or local")
         if regularise != "none":
             if network.gradient == "ift" or isinstance(network, ExplicitNetwork):
                 raise InvalidArgument(

@@ -65,8 +65,6 @@ class Supervised(TrainingMethod):
         loss: Literal["mse", "relative"] = "mse",
     ) -> None:
         super().__init__(optimizer, schedule)
-        if loss not in ("mse", "relative"):
-            raise InvalidArgument(f"module.loss={loss}", "mse or relative")
         self.network, self.kind, self.loss = network, data.kind, loss
         self.unit, self.names = data.unit, data.names
         self.plane, self.points = getattr(data, "plane", {}), getattr(data, "points_differ", False)

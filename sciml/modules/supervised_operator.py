@@ -91,8 +91,6 @@ class SupervisedOperator(Supervised):
         physics: float = 0.0,
     ) -> None:
         super().__init__(network=network, data=data, optimizer=optimizer, schedule=schedule)
-        if loss not in ("relative", "h1", "mse"):
-            raise InvalidArgument(f"module.loss={loss}", "relative, h1 or mse")
         if loss == "mse" and not squared:
             raise InvalidArgument("module.loss=mse with module.squared=false", "a relative loss")
         if not isinstance(network, FieldNetwork):

@@ -71,8 +71,6 @@ class VariationalOperator(CellLaw):
         functional: Literal["energy", "published"] = "energy",
     ) -> None:
         super().__init__(network=network, data=data, optimizer=optimizer, schedule=schedule)
-        if functional not in ("energy", "published"):
-            raise InvalidArgument(f"module.functional={functional}", "energy or published")
         if not isinstance(network, VPIONet):
             raise InvalidArgument(
                 f"network={type(network).__name__} for module=vpionet",

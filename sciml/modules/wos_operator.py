@@ -84,10 +84,6 @@ class WalkOperator(Supervised):
         objective: Literal["walks", "pino", "ritz"] = "walks",
     ) -> None:
         super().__init__(network=network, data=data, optimizer=optimizer, schedule=schedule)
-        if loss not in ("relative", "norm", "mse"):
-            raise InvalidArgument(f"module.loss={loss}", "relative, norm or mse")
-        if objective not in ("walks", "pino", "ritz"):
-            raise InvalidArgument(f"module.objective={objective}", "walks, pino or ritz")
         if objective == "walks" and getattr(data, "walks", 1) == 0:
             raise InvalidArgument("module.objective=walks with data.walks=0", "at least 1 walk")
         check_inputs(network, data)

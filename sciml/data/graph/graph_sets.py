@@ -79,11 +79,14 @@ class GraphSet(StepData):
     # --- training ---------------------------------------------------------------------------
     def batch(self, step: int, rank: int = 0, world: int = 1) -> Batch:
         """Return the training graphs of a step on a rank."""
-        places = [self.places(step, r, world) for r in range(world)]
         train = self.parts["train"]
-        rows = sum(_counted(train[k]) for own in places for k in own)
+        # those of all ranks together are one step of a single rank with as many times the samples
+        every = epoch_places(self.seed, len(train), self.batch_size * world, step, 0, 1).tolist()
+        rows = sum(_counted(train[k]) for k in every)
         streams = Streams(self.seed, step, rank, world, self.device())
-        return batch_of(*union([train[k] for k in places[rank]]), self.level, streams, rows)
+        return batch_of(
+            *union([train[k] for k in self.places(step, rank, world)]), self.level, streams, rows
+        )
 
     def places(self, step: int, rank: int, world: int) -> list[int]:
         """Return which training graphs a rank sees in a step."""

@@ -67,10 +67,8 @@ class LevenbergMarquardt:
     factor: Factorisation = "qr"
 
     def __post_init__(self) -> None:
-        """Check the tolerances and the name of the factorisation."""
+        """Check the tolerances."""
         check_tolerances(self.rtol, self.atol, self.max_iter)
-        if str(self.factor) not in ("qr", "gram"):
-            raise InvalidArgument(f"factor={self.factor!r}", "qr or gram")
 
     def __call__(self, task: Task, x: Tensor) -> Outcome:
         """Iterate from `x`.
