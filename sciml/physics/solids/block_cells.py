@@ -9,6 +9,7 @@ from scipy.spatial import cKDTree
 
 from sciml.errors import InvalidArgument
 from sciml.physics.solids.rve_mesh import RVEMesh
+from sciml.typed_arguments import typed
 
 CORE = 0.5  # half side of the square core of the disk, in radii
 MERGE = 1e-9
@@ -78,6 +79,7 @@ def join_blocks(blocks: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     return all_points[kept], number[np.vstack(cells)]
 
 
+@typed
 def disk_cell(n: int = 8, radius: float = 0.3) -> RVEMesh:
     """Return a disk (phase 1) in the middle of the square cell, as an O-grid of 7 n^2 elements.
 
@@ -125,6 +127,7 @@ def disk_cell(n: int = 8, radius: float = 0.3) -> RVEMesh:
     return RVEMesh(nodes, elements, phase, (1 - area, area))
 
 
+@typed
 def laminate_cell(
     fraction: float = 0.3, columns: tuple[int, int] = (2, 2), rows: int = 2
 ) -> RVEMesh:
@@ -152,6 +155,7 @@ def laminate_cell(
     return _grid(x, rows, np.repeat(column_phase, rows), (1 - fraction, fraction))
 
 
+@typed
 def square_cell(n: int = 2) -> RVEMesh:
     """Return a homogeneous cell of n x n elements, n at least 2.
 
