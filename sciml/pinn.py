@@ -107,7 +107,7 @@ def solve(
             `network(None, None, f)`, trained in place.
         width: Of a configured network.
         depth: Of a configured network.
-        balance: "gradnorm" or "ntk": weights of terms that follow from the terms.
+        balance: "gradnorm", "ntk" or "unit": weights of terms that follow from the terms.
         causal: True, eps or a rising ladder of them: earlier times first.
         attention: Whether points whose residual stays large weigh more; needs a kept batch,
             "data.fixed_for=100000".
@@ -144,10 +144,12 @@ def solve(
     for name, value in options.items():
         value = list(value) if isinstance(value, tuple) else value
         own[f"module.{name}"] = str(value).lower() if isinstance(value, bool) else value
-    if len(phases) > 1 and (windows or 1) > 1:
+    marching, staged = (windows or 1) > 1, not module_given and network == "staged"
+    if len(phases) > 1 and (marching or staged):
+        parts = f"windows={windows}" if marching else "network=staged"
         raise InvalidArgument(
-            f"windows={windows} with the optimizers {phases} one after the other",
-            "one optimizer, which starts anew in every window",
+            f"{parts} with the optimizers {phases} one after the other",
+            "one optimizer, which starts anew in every part of the run",
         )
     taken = run_dir is not None and Path(run_dir).exists()
     if taken and (not Path(run_dir).is_dir() or any(Path(run_dir).iterdir())):

@@ -109,6 +109,9 @@ class CollocationData(Counted):
             return self.test_chunk(int(batch) * trainer.world_size + trainer.global_rank)
         if trainer.validating or trainer.sanity_checking or not trainer.training:
             return self.val_batch(trainer.global_rank, trainer.world_size)
+        begin = getattr(trainer.lightning_module, "begin_step", None)
+        if begin is not None:
+            begin()
         return self.batch(self.next_step(), trainer.global_rank, trainer.world_size)
 
     def _cast(self, p: Points) -> Points:

@@ -1,23 +1,20 @@
 """Marching in windows of time: what changes in training; the network is `TimeWindows`.
 
-The run is cut into as many equal parts as there are windows, of steps or, where those are not
-limited, of time. In each part points are drawn in one window; its initial condition is the one of
-the system first, and then the state that the window before ended with: every quantity that an
-`Initial` prescribes is taken from there. The optimizer, and the schedule of its rate, start anew.
+The run has as many parts as there are windows (`sciml.modules.run_parts`). In each part points are
+drawn in one window; its initial condition is the one of the system first, and then the state that
+the window before ended with: every quantity that an `Initial` prescribes is taken from there.
 """
 
 from __future__ import annotations
 
-import copy
 from typing import TYPE_CHECKING, Any
 
 import torch
-from lightning.pytorch.callbacks import Timer
 from torch import Tensor
-from torch.optim.lr_scheduler import LambdaLR
 
 from sciml.data.collocation import CollocationBatch
 from sciml.errors import InvalidArgument
+from sciml.modules import run_parts
 from sciml.networks.pointwise.time_windows import TimeWindows
 from sciml.physics.systems import At, Initial, Observed, On, PointSet, Same, System
 from sciml.physics.systems.conditions import read
@@ -136,32 +133,9 @@ def handed_over(
     }
 
 
-def share_done(module: PINN) -> float:
-    """Return how much of the run is over, by steps or by time."""
-    trainer = module.trainer
-    if trainer.max_steps > 0:
-        return module.global_step / trainer.max_steps
-    for timer in (c for c in trainer.callbacks if isinstance(c, Timer)):
-        if timer._duration:
-            return timer.time_elapsed("train") / timer._duration
-    return 0.0
-
-
 def go_on(module: PINN) -> None:
     """Begin the next window, with an optimizer as new, when it is time."""
-    network = module.network
-    wanted = min(network.windows - 1, int(share_done(module) * network.windows))
+    network, wanted = module.network, run_parts.part_due(module)
     while network.index < wanted:
         network.advance()
-        for optimizer, state in zip(module.trainer.optimizers, module.as_new, strict=True):
-            optimizer.load_state_dict(copy.deepcopy(state))
-
-
-def repeated(schedule: LambdaLR, windows: int, steps: int) -> LambdaLR:
-    """Return a schedule that runs through once in every window of a run of so many steps."""
-    if steps > 0:
-        schedule.lr_lambdas = [
-            lambda step, factor=factor: factor(step * windows % steps)
-            for factor in schedule.lr_lambdas
-        ]
-    return schedule
+        run_parts.begin_anew(module)

@@ -29,8 +29,10 @@ from sciml.autodiff.draws import Draw
 from sciml.autodiff.estimators import Exact
 from sciml.data.collocation import CollocationBatch
 from sciml.errors import InvalidArgument
+from sciml.modules import stages
 from sciml.modules.adaptive_points import kept_candidates
 from sciml.modules.evaluation.solution_errors import Report
+from sciml.modules.shared_dimensions import joined
 from sciml.modules.training_method import TrainingMethod, step_loss
 from sciml.modules.untrained_parameters import check_trained
 from sciml.modules.weights.given_weights import check_names, check_numbers
@@ -113,6 +115,7 @@ class SDGDPINN(TrainingMethod):
         check_names(weights or {}, known)
         check_numbers(weights or {})
         check_problem(problem)
+        stages.check(network, problem, estimator, inputs)
         self.problem = problem
         self.weights = dict(weights or {})
         self.trial = TrialSolution(problem, network, inputs)
@@ -171,7 +174,7 @@ class SDGDPINN(TrainingMethod):
     def _over_ranks(self, estimate: Tensor) -> Tensor:
         """Join what ranks with the same points estimated; validation points are each rank's own."""
         shared = self.dimension_parallel and self.training and dist.is_initialized()
-        return _joined(estimate) if shared else estimate
+        return joined(estimate) if shared else estimate
 
     def loss_terms(self, batch: CollocationBatch) -> list[LossTerm]:
         """Return the terms of the loss: interior residual, its gradient, soft conditions."""
@@ -185,7 +188,14 @@ class SDGDPINN(TrainingMethod):
             # points in pairs have one row per pair; rows of all ranks stand in the same relation
             count = batch.counts[name] * len(value) // len(q)
             terms.append(LossTerm(name, value, weight, count))
-        return terms
+        return stages.scaled(self, terms)
+
+    def equation_residuals(self, x: Tensor) -> Tensor:
+        """Return the residual `(N, 1)` at points `(N, D)`, time last, of an exact operator."""
+        d = self.problem.dim
+        time = x[:, d:] if x.shape[1] > d else None
+        p = Points(x[:, :d], time, self.problem.source(x[:, :d]))
+        return self.residual(p, operator_of(self.problem, p).exact(p.x))[:, None]
 
     def _interior_terms(self, batch: CollocationBatch) -> list[LossTerm]:
         p, operator = batch.points, operator_of(self.problem, batch.points)
@@ -204,7 +214,7 @@ class SDGDPINN(TrainingMethod):
     def training_step(self, batch: CollocationBatch, batch_idx: int) -> Tensor:
         """Return this rank's share of the loss."""
         self._seen = batch
-        batch = self._choose_points(batch)
+        batch = self.choose_points(batch)
         loss = step_loss(self, self.step_terms(batch), batch.streams.world)
         if not self._unknowns_checked:
             self._unknowns_checked = True
@@ -231,7 +241,7 @@ class SDGDPINN(TrainingMethod):
             self.estimator.observe(draw, second_derivatives(self.trial, p, draw.index))
 
     # --- points -----------------------------------------------------------------------------
-    def _choose_points(self, batch: CollocationBatch) -> CollocationBatch:
+    def choose_points(self, batch: CollocationBatch) -> CollocationBatch:
         """Apply residual-adaptive selection, then adversarial ascent."""
         p, keep = batch.points, batch.counts["interior"] // batch.streams.world
         if len(p) > keep:
@@ -304,16 +314,3 @@ class SDGDPINN(TrainingMethod):
         dtype = next(self.trial.parameters()).dtype
         q = p.to(dtype)
         return (self.trial(q.x, q.t) if q.t is not None else self.trial(q.x))[:, 0].double()
-
-
-def _joined(estimate: Tensor) -> Tensor:
-    """Return the mean of all ranks' estimates in value, this rank's part in gradient.
-
-    Every rank's draw is an unbiased estimate of the whole sum, so the mean over ranks is the
-    estimate from the union. Gradients are averaged over ranks by DDP, which makes
-    `mean_p 2 r grad(trace_p) = 2 r grad(mean trace)`: exact, and the bias of algorithm 3 falls
-    with the number of ranks. The same holds for what is linear in the trace, as slopes of r are.
-    """
-    total = estimate.detach().clone()
-    dist.all_reduce(total)
-    return estimate + (total / dist.get_world_size() - estimate.detach())

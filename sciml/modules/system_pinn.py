@@ -15,7 +15,6 @@ their own: `adaptive_points` (kept with their batch), `balance`, `causal`, `atte
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -25,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from sciml.data.collocation import CollocationBatch
-from sciml.modules import marching
+from sciml.modules import marching, stages
 from sciml.modules.adaptive_points import kept_candidates
 from sciml.modules.initial_weights import initialise
 from sciml.modules.joint_evaluation import values_together
@@ -57,8 +56,8 @@ class PINN(TrainingMethod):
         data: The data module, which says how many harmonics of periodic variables there are.
         adaptive_power: Exponent of the residual in the odds of candidates (`data.candidates` > 1).
         weights: Weights of loss terms by name instead of the ones they have.
-        balance: Rule for weights of terms, none, gradnorm or ntk (`sciml.modules.weights.balance`).
-        balance_every: Steps between two updates of these weights.
+        balance: Weights of terms: none, gradnorm, ntk or unit (`sciml.modules.weights.balance`).
+        balance_every: Steps between two updates of these weights; 1 for unit, whatever is given.
         causal: One eps or a rising ladder (`sciml.modules.weights.causal`); true for the paper's.
         causal_chunks: Parts of time whose weights differ.
         attention: Whether points have multipliers, see `sciml.modules.weights.attention`.
@@ -92,7 +91,7 @@ class PINN(TrainingMethod):
         data: object = None,
         adaptive_power: float = 1.0,
         weights: Mapping[str, float] | None = None,
-        balance: Literal["none", "gradnorm", "ntk"] = "none",
+        balance: Literal["none", "gradnorm", "ntk", "unit"] = "none",
         balance_every: int = 100,
         causal: bool | float | list[float] | None = None,
         causal_chunks: int = 32,
@@ -105,7 +104,7 @@ class PINN(TrainingMethod):
     ) -> None:
         super().__init__(optimizer, schedule)
         check_balance(balance, balance_every)
-        self.balance, self.balance_every = balance, balance_every
+        self.balance, self.balance_every = balance, 1 if balance == "unit" else balance_every
         self.problem, self.needs = problem, problem.needs
         initialise(network, initial)
         modes = getattr(data, "modes", 1)
@@ -117,7 +116,6 @@ class PINN(TrainingMethod):
         if sampled is not None:
             sampling.check(problem, sampled)
         self.sampled, self._dimensions = sampled, (-1, ())  # and those of which step
-        self.as_new: list[dict] = []  # states of optimizers that have taken no step
         self.row_weights = nn.ModuleList()
         if causal is not None and causal is not False:
             self.row_weights.append(CausalWeights(problem, causal, causal_chunks))
@@ -185,7 +183,7 @@ class PINN(TrainingMethod):
                 self._factors = self.balance_log.exp().tolist()
             for term, factor in zip(terms, self._factors, strict=True):
                 term.weight *= factor
-        return terms
+        return stages.scaled(self, terms)
 
     def _values_together(self, batch: CollocationBatch) -> dict[str, dict[str, Tensor]]:
         """Return the residuals of conditions on values alone, from one pass for all their points.
@@ -209,6 +207,7 @@ class PINN(TrainingMethod):
                 [p for p in self.network.parameters() if p.requires_grad],
                 self.balance_log,
                 batch.streams.generator("balance"),
+                self.problem.equation_count,
             )
         self._factors = None
 
@@ -223,7 +222,7 @@ class PINN(TrainingMethod):
             self._dimensions = (self.global_step, drawn)
         if isinstance(self.network, TimeWindows):
             batch = marching.moved(batch, self.network)
-        batch = self._choose_points(batch)
+        batch = self.choose_points(batch)
         step, points = self._weighed
         # an optimizer may ask several times in a step: the weights stay
         fresh = step != self.global_step or points is not batch.points
@@ -244,7 +243,7 @@ class PINN(TrainingMethod):
         return step_loss(self, terms, batch.streams.world, log=log)
 
     # --- points -----------------------------------------------------------------------------
-    def _choose_points(self, batch: CollocationBatch) -> CollocationBatch:
+    def choose_points(self, batch: CollocationBatch) -> CollocationBatch:
         """Keep candidates with probability |r|^k / mean |r|^k + 1, k the adaptive power."""
         p, keep = batch.points, batch.counts["interior"] // batch.streams.world
         if len(p) <= keep:
@@ -272,6 +271,10 @@ class PINN(TrainingMethod):
             self.kept = torch.empty_like(state_dict[f"{prefix}kept"], device=self.device)
         self._factors = self._kept_of = None
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def equation_residuals(self, x: Tensor) -> Tensor:
+        """Return the residuals `(N, R)` of the equations at points `(N, D)`."""
+        return torch.stack(list(self.residuals(EQUATIONS, PointSet(x)).values()), 1)
 
     # --- evaluation -------------------------------------------------------------------------
     def validation_step(self, batch: CollocationBatch, batch_idx: int) -> None:
@@ -303,18 +306,15 @@ class PINN(TrainingMethod):
         chunks = [self.network(part.to(kind)) for part in x.split(16_384)]
         return {k: torch.cat([c[k] for c in chunks]).double() for k in self.problem.outputs}
 
-    # --- optimisation -----------------------------------------------------------------------
-    def schedule_of(self, optimizer: torch.optim.Optimizer) -> object:
-        """Return the schedule of an optimizer, begun anew in every window of time."""
-        made = super().schedule_of(optimizer)
-        if isinstance(self.network, TimeWindows):
-            self.as_new = [copy.deepcopy(optimizer.state_dict())]
-            if made is not None:
-                steps = self.trainer.max_steps if self._trainer is not None else 0
-                made = marching.repeated(made, self.network.windows, steps)
-        return made
+    # --- parts of a run ---------------------------------------------------------------------
+    @property
+    def parts(self) -> int:
+        """Windows of time, or stages of the network."""
+        return self.network.windows if isinstance(self.network, TimeWindows) else super().parts
 
     def begin_step(self) -> None:
-        """Begin the next window of time, if it is due, before anybody looks at the optimizer."""
+        """Begin the next window or stage, if it is due, before anybody looks at the optimizer."""
         if isinstance(self.network, TimeWindows):
             marching.go_on(self)
+        else:
+            super().begin_step()

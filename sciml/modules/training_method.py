@@ -15,6 +15,7 @@ from lightning import LightningModule
 from torch import Tensor, nn
 
 from sciml.errors import InvalidArgument
+from sciml.modules import run_parts, stages
 from sciml.optim.construct import construct
 from sciml.optim.curvature.terms import LossTerm
 from sciml.typed_arguments import typed
@@ -35,6 +36,7 @@ class TrainingMethod(LightningModule):
         last_terms: Detached values of the terms of the newest step, by name.
         needs_backward: False where the optimizer makes its own direction from the terms, and a
             backward pass would be for nothing.
+        as_new: States of optimizers that have taken no step, in runs of several parts.
 
     Example:
         >>> import torch
@@ -64,6 +66,7 @@ class TrainingMethod(LightningModule):
         self.watchers: list[Callable[[Any, Sequence[LossTerm]], None]] = []
         self.last_terms: dict[str, Tensor] = {}
         self.needs_backward = True
+        self.as_new: list[dict] = []
 
     # --- what a method says -------------------------------------------------------------------
     def loss_terms(self, batch: Any) -> list[LossTerm]:
@@ -73,6 +76,16 @@ class TrainingMethod(LightningModule):
     def trained(self) -> nn.Module:
         """Return what the optimizer treats."""
         return self.network
+
+    @property
+    def parts(self) -> int:
+        """Parts of a run, each with optimizer and schedule as new (`sciml.modules.run_parts`)."""
+        network = stages.staged(self)
+        return 1 if network is None else network.stages
+
+    def begin_step(self) -> None:
+        """Begin the next part of the run, if it is due, before anybody looks at the optimizer."""
+        stages.go_on(self)
 
     def schedule_of(self, optimizer: torch.optim.Optimizer) -> object:
         """Return the schedule of an optimizer, None for none."""
@@ -109,6 +122,11 @@ class TrainingMethod(LightningModule):
         """Return the optimizer and, if there is one, the schedule stepped every step."""
         optimizer = construct(self.make_optimizer, self.trained())
         made = self.schedule_of(optimizer)
+        if self.parts > 1:
+            self.as_new = run_parts.kept_as_new(self, optimizer)
+            if made is not None:
+                steps = self.trainer.max_steps if self._trainer is not None else 0
+                made = run_parts.repeated(made, self.parts, steps)
         if made is None:
             return optimizer
         return {

@@ -14,6 +14,7 @@ from .pointwise.fbpinn import FBPINN
 from .pointwise.mlp import MLP, FourierMLP, ModifiedMLP, ResidualMLP
 from .pointwise.pairs import PairNetwork
 from .pointwise.per_output import PerOutput
+from .pointwise.staged import Staged
 from .pointwise.standing import StandingWaves
 from .pointwise.tensor import TensorNetwork
 from .pointwise.time_windows import TimeWindows
@@ -52,6 +53,7 @@ __all__ = [
     "PairNetwork",
     "RefinedCGS",
     "ResidualMLP",
+    "Staged",
     "StandingWaves",
     "TensorNetwork",
     "TimeWindows",

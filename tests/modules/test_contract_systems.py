@@ -41,10 +41,12 @@ class TestOptions(ModuleContract):
             "module.windows=2",
             "data.fixed_for=100000",
         ),
+        "staged": model("pinn_wave1d", "optimizer.lr=5e-3", "network=staged", "data.fixed_for=2"),
         "sampled": model("pinn_kovasznay", "optimizer.lr=5e-3", "module.sampled=1"),
     }
     overfit = (120, 0.6)
+    waits = {"staged": 1}  # the second of two steps begins a stage, which is measured
     slow_cases = ("sampled",)
     optimizer_cases = ()
-    rank_cases = ("together",)
+    rank_cases = ("together", "staged")
     rank_kinds = ("joined",)  # weights of rows follow from the rows of all ranks

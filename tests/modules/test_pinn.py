@@ -471,3 +471,26 @@ def test_a_balanced_run_does_not_depend_on_preset_weights(rule) -> None:
         weights = [t.weight * math.exp(v) for t, v in zip(terms, log.tolist(), strict=True)]
         ratios.append(weights[1] / weights[0])
     assert ratios[1] == pytest.approx(ratios[0], rel=1e-10)
+
+
+def test_unit_weights_add_gradients_of_one_length_whatever_the_presets() -> None:
+    sums = []
+    for c in (1.0, 1e3):
+        terms, parameters, matrices = linear_terms(c)
+        log = balanced("unit", terms, parameters, torch.ones(2).double(), torch.Generator())
+        grads = [
+            2 * t.weight / len(a) * a.t() @ (a @ parameters[0] - 1)
+            for t, a in zip(terms, matrices, strict=True)
+        ]
+        weighed = [v * g for v, g in zip(log.exp(), grads, strict=True)]
+        # as long as that of the equation, which is the first term
+        for g in weighed:
+            assert float(g.detach().norm()) == pytest.approx(float(grads[0].detach().norm()))
+        sums.append(sum(weighed))
+    torch.testing.assert_close(sums[1], sums[0], rtol=1e-10, atol=0.0)
+    terms, parameters, _ = linear_terms()
+    log = balanced("unit", terms, parameters, torch.zeros(2), torch.Generator(), 2)
+    both = gradient_norms(terms, parameters)
+    torch.testing.assert_close(
+        log, (both.square().mean().sqrt() / both).log().float(), rtol=1e-6, atol=0.0
+    )

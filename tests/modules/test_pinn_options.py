@@ -13,7 +13,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from sciml.data.point_sets import PointData
 from sciml.errors import InvalidArgument
-from sciml.modules.marching import repeated
+from sciml.modules.run_parts import repeated
 from sciml.modules.system_pinn import PINN
 from sciml.modules.weights.attention import ResidualAttention
 from sciml.modules.weights.causal import CausalWeights

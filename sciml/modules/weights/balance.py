@@ -3,11 +3,14 @@
 With L_i = w_i |r_i|^2 / n_i and J_i = dr_i/dtheta, every k steps
 
     gradnorm    b_i ~ sum_j |grad L_j| / |grad L_i|
-    ntk         b_i ~ sum_j tr K_j / tr K_i,    K_i = (w_i / n_i) J_i J_i^T ,
+    ntk         b_i ~ sum_j tr K_j / tr K_i,    K_i = (w_i / n_i) J_i J_i^T
+    unit        b_i = g / |grad L_i|, g the root mean square of |grad L| over the equations: the
+                sum of gradients of one length, two terms' bisector; in every step, without memory
 
 and the loss becomes sum_i b_i L_i. Traces come from Hutchinson's estimate E |J_i^T v|^2, v = +-1.
-Logarithms of b are averaged over updates and kept at mean zero, so that a term multiplied by a
-constant leaves the direction of the gradient as it was: averages of b itself would not.
+In the first two logarithms of b are averaged over updates and kept at mean zero, so that a term
+multiplied by a constant leaves the direction of the gradient as it was: averages of b itself would
+not.
 
 The rules change weights between steps only and serve any optimizer, those with line searches too.
 They make a run independent of preset weights; they do not reach the best weights set by hand.
@@ -28,7 +31,7 @@ from sciml.errors import InvalidArgument, did_you_mean
 from sciml.optim.curvature.terms import LossTerm
 from sciml.optim.flat import flatten
 
-RULES = ("none", "gradnorm", "ntk")
+RULES = ("none", "gradnorm", "ntk", "unit")
 KEEP = 0.9  # share of the average that stays at an update
 PROBES = 8
 
@@ -51,21 +54,26 @@ def balanced(
     parameters: Sequence[Tensor],
     before: Tensor,
     generator: torch.Generator,
+    equations: int = 1,
 ) -> Tensor:
     """Return the next logarithms of b `(T,)`, the same on all ranks.
 
     Args:
-        rule: "gradnorm" or "ntk".
+        rule: "gradnorm", "ntk" or "unit".
         terms: The terms with the weights that the user set, with graph, which stays.
         parameters: What is trained.
         before: The present logarithms; all zero at the first update, which they do not slow down.
         generator: Source of probes, of this rank's own.
+        equations: How many terms, the first ones, are equations.
     """
-    if rule == "gradnorm":
-        size = gradient_norms(terms, parameters)
-    else:
+    if rule == "ntk":
         size = kernel_traces(terms, parameters, generator)
-    new = -size.clamp_min(torch.finfo(size.dtype).tiny).log()
+    else:
+        size = gradient_norms(terms, parameters)
+    size = size.clamp_min(torch.finfo(size.dtype).tiny)
+    if rule == "unit":
+        return (size[:equations].square().mean().sqrt() / size).log().to(before)
+    new = -size.log()
     new = (new - new.mean()).to(before)
     return torch.where(before.any(), KEEP * before + (1 - KEEP) * new, new)
 
