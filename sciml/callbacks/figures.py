@@ -74,6 +74,24 @@ def plot_fields(figure: Figure, report: Mapping[str, Any]) -> bool:
     return True
 
 
+def plot_maps(figure: Figure, report: Mapping[str, Any]) -> bool:
+    """Draw every output of a solution without reference, one row each with one scale of colours."""
+    rows = report.get("maps") or []
+    if not rows:
+        return False
+    columns = max(len(row["panels"]) for row in rows)
+    figure.set_size_inches(4.4 * columns, 3.6 * len(rows))
+    axes = figure.subplots(len(rows), columns, squeeze=False)
+    for line, row in zip(axes, rows, strict=True):
+        fields = [np.asarray(field, float) for _, field in row["panels"]]
+        low, high = min(map(np.nanmin, fields)), max(map(np.nanmax, fields))
+        colours = {"vmin": low, "vmax": high, "cmap": "viridis"}
+        for axis, field, (title, _) in zip(line, fields, row["panels"], strict=True):
+            title = f"{row['symbol']}, {title}" if title else row["symbol"]
+            _field(figure, axis, row, field, title, colours, "neither")
+    return True
+
+
 def _field(
     figure: Figure,
     axis: Axes,

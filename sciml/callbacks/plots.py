@@ -14,6 +14,8 @@ The data come from `metrics.csv` and from `module.test_report`, a dictionary wit
                 "points" (N, 2); optional: "symbol" in place of u, "inputs" {name: like
                 reference}, "extent" (left, right, bottom, top), "xlabel", "ylabel", "outline"
                 (H, W) negative in the domain, "boundary_points" (M, 2)
+    maps        [{"symbol", "panels": [(title, (H, W))]}], with what fields may have: outputs of
+                a solution that has no reference, drawn into fields.png
     confusion   (C, C) counts, true classes down, predicted ones across; `names` of the classes
     curves      {file: {"x" (M,), "y" {name: (M,)}, "xlabel", "ylabel", "log" "", "y" or "xy",
                 "ticks": names of the M places, where x only counts them (optional)}}
@@ -32,7 +34,13 @@ from typing import Any
 
 import lightning.pytorch as pl
 
-from sciml.callbacks.figures import plot_confusion, plot_curve, plot_fields, readable
+from sciml.callbacks.figures import (
+    plot_confusion,
+    plot_curve,
+    plot_fields,
+    plot_maps,
+    readable,
+)
 from sciml.callbacks.run_figures import plot_losses, plot_ray, plot_scatter, plot_unknowns
 from sciml.typed_arguments import typed
 
@@ -95,7 +103,7 @@ def draw(
         "losses.png": lambda figure: plot_losses(figure, run_dir / "metrics.csv", report),
         "ray.png": lambda figure: plot_ray(figure, report),
         "scatter.png": lambda figure: plot_scatter(figure, report),
-        "fields.png": lambda figure: plot_fields(figure, report),
+        "fields.png": lambda figure: plot_fields(figure, report) or plot_maps(figure, report),
         "confusion.png": lambda figure: plot_confusion(figure, report),
         "unknowns.png": lambda figure: plot_unknowns(figure, run_dir / "metrics.csv"),
     }

@@ -34,6 +34,7 @@ LARGEST = 6000  # parameters; the matrix is dense
 POINTS = 2000  # inside
 
 
+@torch.enable_grad()  # a trainer tests without
 def standard_errors(module: PINN) -> dict[str, float]:
     """Return the standard error of every unknown constant of a trained module.
 
@@ -75,8 +76,7 @@ def standard_errors(module: PINN) -> dict[str, float]:
     found = {}
     for name, constant in problem.unknowns.items():
         spread = (influence @ vectors[places[id(constant.raw)]]).norm()
-        with torch.enable_grad():
-            (slope,) = torch.autograd.grad(constant(), constant.raw)
+        (slope,) = torch.autograd.grad(constant(), constant.raw)
         found[name] = float(spread * slope.abs()[0])
     return found
 

@@ -5,9 +5,10 @@
 with references r of a fine solver brought to the coarse grid by T. Three ways to learn:
 
     non   one step from states s that the uncorrected solver has reached, less than `data.restart`
-          steps after a reference. The target is r_{t+1} - (r_t - s), less the error that s has:
-          asked for r_{t+1} itself C would make up for several steps in every one, and numerical
-          diffusion, taken back more than once, would become negative
+          steps after a reference. The correction asked for is the one that the reference needs in
+          this step, T r_{t+1} - P(T r_t): asked for T r_{t+1} itself C would make up for several
+          steps in every one, and numerical diffusion, taken back more than once, would become
+          negative
     pre   one step from reference states: corrections that are known beforehand
     sol   n steps from reference states, gradient through the solver: the corrector sees what its
           own corrections lead to. n doubles from 1 every `curriculum` steps
@@ -151,8 +152,10 @@ class SolverInTheLoop(Supervised):
         n = self.horizon()
         start, target = batch.inputs["state"], batch.target[:, :n]
         if self.variant == "non":
-            start = batch.inputs["source"]
-            target = target + (start - batch.inputs["state"])[:, None]
+            start, outer = batch.inputs["source"], batch.inputs["external"][:, 0]
+            with torch.no_grad():
+                ahead = self.loop.step(start, outer) - self.loop.step(batch.inputs["state"], outer)
+            target = target + ahead[:, None]
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.differentiable):
             found = self.rolled(start, batch.inputs["external"][:, :n])
         return [self.data_term(found, replace(batch, target=target))]

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from sciml.data.point_sets import test_points
+from sciml.modules.evaluation.own_pictures import pictures
 from sciml.modules.identified import standard_errors
 from sciml.physics.systems import Observed, PointSet
 
@@ -37,12 +38,16 @@ class SystemReport:
         self.metrics: dict[str, float] = {}
         self.shown: dict[str, Tensor] = {}
         self.fields = []
+        self.own: dict = {}
         found = test_points(self.problem)
         if found is not None:
             x, reference = found
             prediction = self._on_cpu(module.predict_points(x.to(module.device)))
             self._compare(prediction, reference)
             self.fields = self._pictures(module, x, reference, prediction)
+        if not self.fields:
+            device = module.device
+            self.own = pictures(self.problem, lambda x: module.predict_points(x.to(device)))
         self.metrics |= {f"test/{name}": value for name, value in identified(module).items()}
 
     @staticmethod
@@ -118,7 +123,7 @@ class SystemReport:
 
     def as_dict(self) -> dict:
         """Return what tables and plots show, see `sciml.callbacks.plots`."""
-        report: dict = {"metrics": dict(self.metrics)}
+        report: dict = {"metrics": dict(self.metrics), **self.own}
         if self.shown:
             report |= {name: value[:SHOWN].numpy() for name, value in self.shown.items()}
             report["baselines"] = {"best constants": self.flat} if hasattr(self, "flat") else {}

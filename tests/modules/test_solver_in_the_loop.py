@@ -143,12 +143,15 @@ def test_variants_start_where_they_should(data):
         kept[variant] = loss(module, batch).item()
         start = batch.inputs["source" if variant == "non" else "state"]
         n = 4 if variant == "sol" else 1
-        wanted, state = 0.0, start
+        wanted, state, outer = 0.0, start, batch.inputs["external"]
         for k in range(n):  # as the paper writes it
-            state = module.loop.step(state, batch.inputs["external"][:, k])
-            state = state + module.network(state, batch.inputs["external"][:, k])
-            known = start - batch.inputs["state"] if variant == "non" else 0.0
-            wanted += (state - batch.target[:, k] - known).square().mean() / n
+            state = module.loop.step(state, outer[:, k])
+            correction = module.network(state, outer[:, k])
+            state = state + correction
+            wanted += (state - batch.target[:, k]).square().mean() / n
+        if variant == "non":  # the correction that the reference needs
+            known = batch.target[:, 0] - module.loop.step(batch.inputs["state"], outer[:, 0])
+            wanted = (correction - known).square().mean()
         assert kept[variant] == pytest.approx(wanted.item(), rel=1e-10)
     assert len(set(kept.values())) == 3
 
@@ -216,13 +219,13 @@ def test_corrections_are_measured_in_what_one_step_lacks(data):
 
 
 def test_errors_that_a_start_has_already_are_not_asked_for(data):
-    """A step that adds no error needs no correction from an uncorrected state either."""
+    """A step that is right for the reference needs no correction from another state either."""
     batch = data.batch(1)
     module = learner(data, variant="non")
     outer = batch.inputs["external"][:, 0]
     drift = batch.inputs["source"] - batch.inputs["state"]
     assert float(drift.abs().max()) > 1e-3
-    batch.target[:, 0] = module.loop.step(batch.inputs["source"], outer) - drift
+    batch.target[:, 0] = module.loop.step(batch.inputs["state"], outer)
     with torch.no_grad():
         for p in module.network.last.parameters():
             p.zero_()
