@@ -61,6 +61,7 @@ from sciml.physics.systems import (
     Unknown,
 )
 from sciml.pretrained.classes import class_table
+from sciml.pretrained.saving import own_solution
 from sciml.system_solution import SystemSolution as Solution
 from sciml.system_solution import load
 
@@ -115,8 +116,8 @@ def solve(
             seconds equally.
         sampled: Dimensions of Laplacians that are drawn in every step; all by default.
         seed: Seed of weights and points.
-        run_dir: Where a run folder is left as by the command line, new or empty; with several
-            optimizers one folder each inside. None for nothing on disk.
+        run_dir: Where a run folder is left as by the command line, new or empty, which `load`
+            reads; with several optimizers one folder each inside. None for nothing on disk.
         progress: Whether to show progress.
 
     Returns:
@@ -199,7 +200,10 @@ def solve(
         node = {k: v for k, v in config["network"].items() if k != "_target_"}
         name = class_table.name_of("network", config["network"]["_target_"])
         described = name and {"class": name, "arguments": node}
-    return Solution(run.module, described, history.rows)
+    solution = Solution(run.module, described, history.rows)
+    if run_dir is not None and described:
+        solution.save(Path(run_dir) / own_solution.FOLDER)
+    return solution
 
 
 def _config(words: list[str], folder: Path) -> dict[str, Any]:

@@ -20,8 +20,7 @@ from sciml.networks.pointwise.ansatz import network_sizes
 from sciml.physics.systems import System
 from sciml.pretrained.classes import described_objects
 from sciml.pretrained.files import weights
-
-CARD = "solution.json"
+from sciml.pretrained.saving import own_solution
 
 
 class SystemSolution:
@@ -118,20 +117,7 @@ class SystemSolution:
                 "Write torch.save(solution.module.network.state_dict(), path)",
             )
         folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        paired = weights.write(folder / weights.FILE, self.module.network.state_dict())
-        card = {
-            "problem": type(self.problem).__name__,
-            "outputs": list(self.problem.outputs),
-            "variables": list(self.problem.region.variables),
-            "network": self.network,
-            "modes": self.module.network.modes,
-            "windows": getattr(self.module.network, "windows", 1),
-            "metrics": {k: v for k, v in self.metrics.items() if math.isfinite(v)},
-            "sha256": weights.sha256(folder / weights.FILE),
-            "complex128": paired,
-        }
-        (folder / CARD).write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
+        own_solution.write(folder, self.module.network, self.network, self.metrics)
         return folder
 
     def __repr__(self) -> str:
@@ -144,19 +130,23 @@ def load(folder: str | Path, problem: System) -> SystemSolution:
     """Return a solution that was saved, for the problem that it was trained on.
 
     Args:
-        folder: From `Solution.save`.
+        folder: From `Solution.save`, or the folder of a run of one's own problem.
         problem: An instance of the same class.
 
     Raises:
         PretrainedError: For a folder that is incomplete or damaged, or another problem.
     """
-    path = Path(folder) / CARD
+    folder = own_solution.found(Path(folder))
+    path = folder / own_solution.CARD
     try:
         card = json.loads(path.read_text(encoding="utf-8"))
         outputs, names = tuple(card["outputs"]), tuple(card["variables"])
         spec, modes, windows = card["network"], int(card["modes"]), int(card.get("windows", 1))
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise PretrainedError(f"{path} cannot be read ({error})", "what save() wrote") from error
+        raise PretrainedError(
+            f"{path} cannot be read ({error})",
+            "a folder from solution.save(), or that of a run of one's own problem",
+        ) from error
     if (outputs, names) != (tuple(problem.outputs), problem.region.variables):
         raise PretrainedError(
             f"a solution {outputs} of {names}",
@@ -173,7 +163,7 @@ def load(folder: str | Path, problem: System) -> SystemSolution:
         data=SimpleNamespace(modes=modes),
         windows=windows,
     )
-    state = weights.read(Path(folder) / weights.FILE, card["sha256"], card["complex128"])
+    state = weights.read(folder / weights.FILE, card["sha256"], card["complex128"])
     weights.assign(module.network, state)
     return SystemSolution(module, spec)
 

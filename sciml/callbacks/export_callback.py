@@ -18,6 +18,7 @@ from sciml.pretrained import save_operator, save_pretrained, training_ranges
 from sciml.pretrained.checks.distance_checks import described
 from sciml.pretrained.checks.joint import joint_range
 from sciml.pretrained.classes import class_table
+from sciml.pretrained.saving import own_solution
 from sciml.pretrained.saving.save import update_metrics
 from sciml.typed_arguments import typed
 
@@ -31,6 +32,10 @@ RANGE_BATCHES = 16  # training batches whose ranges stand for all of an operator
 UNKNOWN = (
     "no pretrained/ folder: the class of the %s is neither sciml's nor offered by a plug-in; "
     "CONTRIBUTING.md says how a package becomes one"
+)
+OWN = (
+    "no pretrained/ folder, since a file may not name a class of your own: read the run with "
+    "sciml.pinn.load(%r, %s())"
 )
 
 
@@ -108,9 +113,13 @@ class ExportPretrained(pl.Callback):
     def _system(self, ansatz: Ansatz | TimeWindows) -> bool:
         specs = {kind: describe("part", self.config.get(kind)) for kind in ("problem", "network")}
         absent = [kind for kind, spec in specs.items() if spec is None]
+        if absent == ["problem"]:  # the user's own class, which no file may name
+            own = self.folder.parent / own_solution.FOLDER
+            own_solution.write(own, ansatz, specs["network"], {})
+            log.info(OWN, str(own.parent), type(ansatz.system).__name__)
+            return False
         if absent:
-            what = " and ".join(absent)
-            log.info("no pretrained/ folder: the class of the %s is not published", what)
+            log.info(UNKNOWN, " and ".join(absent))
             return False
         system = ansatz.system
         # What the builder adds to the configuration of a network.

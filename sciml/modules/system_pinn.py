@@ -34,6 +34,7 @@ from sciml.modules.weights.attention import ResidualAttention
 from sciml.modules.weights.balance import balanced, check_balance
 from sciml.modules.weights.causal import CausalWeights
 from sciml.modules.weights.given_weights import check_names, check_numbers
+from sciml.modules.weights.units import warn_of_units
 from sciml.networks.pointwise.ansatz import Ansatz
 from sciml.networks.pointwise.time_windows import TimeWindows
 from sciml.optim.construct import curvature_of
@@ -65,8 +66,7 @@ class PINN(TrainingMethod):
         attention_rate: eta of these.
         windows: Windows of time, trained one after the other (`sciml.modules.marching`).
         sampled: Dimensions of Laplacians drawn per step (`sampled_laplacian`); None for all.
-        initial: The network's weights as given, or in linear layers those of Glorot and Bengio
-            (2010), with zero biases, under which tanh networks see finer structures at first.
+        initial: The network's weights as given, or in linear layers glorot (`initial_weights`).
 
     Raises:
         InvalidArgument, InvalidType: For a system, weights or options that cannot be right.
@@ -232,8 +232,8 @@ class PINN(TrainingMethod):
                 rule.begin(batch.points, batch.streams)
         if self.balance != "none" and self.global_step % self.balance_every == 0:
             self._update_balance(batch)
-        terms = self.step_terms(batch)
-        log = self.logs_step()
+        terms, log = self.step_terms(batch), self.logs_step()
+        warn_of_units(self, terms)
         for rule in self.row_weights if fresh else ():
             rule.update(batch.points, self._raw, batch.streams)
             if log:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from sciml.modules.system_pinn import PINN
 
 SHOWN = 2000  # test points kept for the picture of predicted against reference values
+FEW, LOW, HIGH = 20, 0.5, 1.5  # readings that tell, and misfits that are still about one
 GRID = 121  # nodes of pictures along each axis
 
 
@@ -142,7 +144,10 @@ def identified(module: PINN) -> dict[str, float]:
             p = p.to(module.device).to(module.network.dtype)
             with torch.no_grad():
                 parts = module.residuals(name, p).values()
-            found[f"misfit/{name}"] = float(torch.cat(list(parts)).square().mean().sqrt())
+            rows = torch.cat(list(parts))
+            misfit = found[f"misfit/{name}"] = float(rows.square().mean().sqrt())
+            if len(rows) >= FEW and not LOW < misfit < HIGH:
+                _warn_of_misfit(name, misfit)
     if problem.unknowns:
         errors = standard_errors(module)
         for name, constant in problem.unknowns.items():
@@ -150,3 +155,18 @@ def identified(module: PINN) -> dict[str, float]:
             if name in errors:
                 found[f"standard_error/{name}"] = errors[name]
     return found
+
+
+def _warn_of_misfit(name: str, misfit: float) -> None:
+    if misfit < 1:
+        reason = (
+            "far below the noise: the solution follows single readings, and unknowns are less "
+            "certain than their standard errors say. Give the equations more weight, "
+            "weights = {'<equation>': 100}, or say the right sigma"
+        )
+    else:
+        reason = (
+            "above the noise: training has not ended, the equations are not those of the data, or "
+            "sigma is too small. Train longer first"
+        )
+    warnings.warn(f"The misfit of '{name}' is {misfit:.2g} sigma, {reason}", stacklevel=2)
