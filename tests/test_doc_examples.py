@@ -6,19 +6,14 @@ what they need. A test is the examples of one file, and its message names the ob
 
 import ast
 import doctest
-import importlib
 import inspect
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from public_examples import PACKAGE, PROMPT, faces, module_of, public_functions
 
-import sciml
-
-PACKAGE = Path(sciml.__file__).parent
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
-PROMPT = ">>> "
 
 # Files whose examples need a package that only an extra brings, see pyproject.toml.
 EXTRAS = {
@@ -68,18 +63,6 @@ def files_with_examples():
     return sorted(file.relative_to(PACKAGE).as_posix() for file in files)
 
 
-def module_of(file):
-    """Return the module in a file of the package."""
-    parts = [p for p in Path(file).with_suffix("").parts if p != "__init__"]
-    return importlib.import_module(".".join(["sciml", *parts]))
-
-
-def faces():
-    """Return the files of the rooms that list public names."""
-    files = (file for file in PACKAGE.rglob("__init__.py") if "__all__" in file.read_text("utf-8"))
-    return sorted(file.relative_to(PACKAGE).as_posix() for file in files)
-
-
 def written_in(file):
     """Return how many prompts stand in the docstrings of a file."""
     kinds = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
@@ -126,14 +109,6 @@ def test_every_public_class_has_an_example(face):
 
 
 def test_public_functions_have_an_example():
-    """Those of the rooms' faces, and of two files that are addressed by themselves."""
-    without = set()
-    for file in [*faces(), "pinn.py", "physics/samplers.py"]:
-        room = module_of(file)
-        for name in getattr(room, "__all__", None) or vars(room):
-            made = getattr(room, name)
-            ours = inspect.isfunction(made) and made.__module__.startswith("sciml")
-            if ours and not name.startswith("_") and PROMPT not in (made.__doc__ or ""):
-                without.add(f"{made.__module__}.{name}")
+    without = {k for k, f in public_functions().items() if PROMPT not in (f.__doc__ or "")}
     assert sorted(without - FUNCTIONS) == []
     assert sorted(FUNCTIONS - without) == [], "these have one now: take them off the list"

@@ -13,6 +13,7 @@ from sciml.autodiff.elementwise import MAX_ORDER
 from sciml.autodiff.jet import Jet, zeros
 from sciml.autodiff.taylor import Frame
 from sciml.errors import InvalidArgument
+from sciml.typed_arguments import typed
 
 
 def seed(
@@ -67,6 +68,7 @@ def _seed_time(t: Tensor, parts: list[Directions], frame: Frame) -> Jet:
     return Jet(t, [torch.cat(rows), *higher], frame)
 
 
+@typed
 def push(
     function: Callable,
     x: Tensor,

@@ -17,15 +17,16 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from sciml.arguments import count, maybe, number, takes, tensors
+from sciml.arguments import count, maybe
 from sciml.errors import InvalidArgument
 from sciml.physics.fluids.staggered import Velocity, interpolate, points, shape_of, trace
+from sciml.typed_arguments import typed
 
 METHODS = ("maccormack", "semi_lagrangian")
 Method = Literal["maccormack", "semi_lagrangian"]
 
 
-@takes(fields=tensors, steps=number, face_axis=maybe(count))
+@typed(face_axis=maybe(count))
 def advect(
     fields: Sequence[Tensor],
     velocity: Sequence[Tensor],
@@ -81,7 +82,7 @@ def advect(
     return out
 
 
-@takes(velocity=tensors, steps=number)
+@typed
 def advect_velocity(
     velocity: Sequence[Tensor], steps: float, *, method: Method = "maccormack"
 ) -> Velocity:

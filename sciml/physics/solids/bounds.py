@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from sciml.errors import InvalidArgument
+from sciml.typed_arguments import typed
 
 
+@typed
 def voigt_reuss(fractions: np.ndarray, tangents: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the upper (Voigt) and lower (Reuss) bound `(3, 3)` of a homogenised stiffness.
 

@@ -31,6 +31,7 @@ JITTER = 1e-3  # in element sizes: no four points on a circle, so that all copie
 SIZES = (1e-3, 0.2)
 
 
+@typed
 def inclusion_cell(inclusions: Sequence[EllipticInclusion], size: float = 0.04) -> RVEMesh:
     """Return a T6 mesh of a matrix (phase 0) with inclusions (phase 1).
 
