@@ -20,6 +20,7 @@ from sciml.networks.pointwise.ansatz import network_sizes
 from sciml.physics.systems import System
 from sciml.pretrained.classes import described_objects
 from sciml.pretrained.files import weights
+from sciml.typed_arguments import typed
 
 CARD = "solution.json"
 
@@ -140,6 +141,7 @@ class SystemSolution:
         return f"Solution of {type(self.problem).__name__}: {', '.join(rows) or 'no reference'}"
 
 
+@typed
 def load(folder: str | Path, problem: System) -> SystemSolution:
     """Return a solution that was saved, for the problem that it was trained on.
 
@@ -149,6 +151,20 @@ def load(folder: str | Path, problem: System) -> SystemSolution:
 
     Raises:
         PretrainedError: For a folder that is incomplete or damaged, or another problem.
+
+    Example:
+        >>> import tempfile
+        >>> from sciml.pinn import Interval, On, System, load, solve
+        >>> class Line(System):
+        ...     domain = Interval(0, 1)
+        ...     conditions = {"ends": On(domain.boundary, u=lambda x: x)}
+        ...     def residual(self, u):
+        ...         return u.xx
+        >>> trained = solve(Line(), steps=2, width=8, depth=2, points=16)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     again = load(trained.save(folder), Line())
+        >>> again(x=0.5)["u"].item() == trained(x=0.5)["u"].item()
+        True
     """
     path = Path(folder) / CARD
     try:

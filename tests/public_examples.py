@@ -35,7 +35,8 @@ def public_functions():
         room = module_of(file)
         for name in getattr(room, "__all__", None) or vars(room):
             made = getattr(room, name)
-            ours = inspect.isfunction(made) and made.__module__.startswith("sciml")
+            owner = "sciml" if hasattr(room, "__all__") else room.__name__
+            ours = inspect.isfunction(made) and made.__module__.startswith(owner)
             if ours and not name.startswith("_"):
                 found[f"{made.__module__}.{name}"] = made
     return found
