@@ -11,8 +11,8 @@ from omegaconf import DictConfig, OmegaConf
 from sciml.cli.targets import preflight
 from sciml.cli.typed.replaced_choices import COLLECTIONS, named_arguments
 from sciml.cli.typed.signatures import misfit
-from sciml.cli.typed.typed_words import HYDRA_GROUPS, HYDRA_KEYS, UNUSABLE, parsed_words
-from sciml.errors import InvalidArgument, InvalidType, did_you_mean, nearest
+from sciml.cli.typed.typed_words import HYDRA_GROUPS, HYDRA_KEYS, UNUSABLE, parsed_words, shortened
+from sciml.errors import InvalidType, did_you_mean, nearest
 
 LOOKED_AT = 100  # values of a sweep
 
@@ -92,8 +92,7 @@ def wrong_value(override: Override, base: DictConfig) -> str:
         if not options:
             text = repr(value) if isinstance(value, list) else repr(str(value))
             return str(InvalidType(f"{key} is {text:.60}", wanted)).rstrip(".") + "."
-        hint = did_you_mean(value, options).partition("Available")[0].strip()
-        return str(InvalidArgument(f"{key}={value:.60}", wanted, hint))
+        return f"{key}={shortened(value)} is unknown. {did_you_mean(value, options)}."
     return ""
 
 
