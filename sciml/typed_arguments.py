@@ -45,8 +45,8 @@ Target = TypeVar("Target", bound=Callable[..., Any])
 @overload
 def typed(target: Target) -> Target: ...
 @overload
-def typed(**said: Kind) -> Callable[[Target], Target]: ...
-def typed(target: Any = None, /, **said: Kind) -> Any:
+def typed(**said: Kind | None) -> Callable[[Target], Target]: ...
+def typed(target: Any = None, /, **said: Kind | None) -> Any:
     """Return a function, or a class, that refuses arguments of another type than it is written for.
 
     Numbers, names, choices, tensors, arrays, sequences of them and objects of the house's own
@@ -58,7 +58,8 @@ def typed(target: Any = None, /, **said: Kind) -> Any:
 
     Args:
         target: The function or class; none in a decorator with kinds.
-        said: Kinds of arguments whose annotations say too little, by name.
+        said: Kinds of arguments whose annotations say too little, by name; None for those that the
+            function looks at itself, and has more to say of.
     """
     if target is None:
         return functools.partial(typed, **said)
@@ -67,8 +68,9 @@ def typed(target: Any = None, /, **said: Kind) -> Any:
     # a dataclass's own __init__ has no names, and a class may take others of its kind
     known = {**vars(sys.modules[target.__module__]), target.__name__: target}
     kinds = {name: kind for name, text in given.items() if (kind := written_kind(text, known))}
-    kinds |= said
-    key = next((k for place, k in PREFIXES.items() if target.__module__.startswith(place)), "")
+    kinds = {name: kind for name, kind in {**kinds, **said}.items() if kind}
+    places = PREFIXES.items() if isinstance(target, type) else ()  # no word is for a function
+    key = next((k for place, k in places if target.__module__.startswith(place)), "")
     if key == "module.":  # which networks fit, and what to type, a method says itself
         kinds.pop("network", None)
     checked = checked_function(function, kinds, key)

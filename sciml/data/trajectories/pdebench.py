@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     import h5py
 
 Layout = Literal["grouped", "tensor", "darcy"]
-LAYOUTS = ("grouped", "tensor", "darcy")
 
 
 @dataclass(frozen=True)

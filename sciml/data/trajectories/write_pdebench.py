@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import Tensor
 
-from sciml.data.trajectories.pdebench import LAYOUTS, Layout
+from sciml.data.trajectories.pdebench import Layout
 from sciml.errors import InvalidArgument, optional
 from sciml.typed_arguments import typed
 
@@ -62,8 +62,6 @@ def write_pdebench(
     """
     wanted = (len(values), len(times), *(len(grid) for grid in grids))
     directions = {"grouped": (1, 2), "tensor": (1,), "darcy": (2,)}
-    if layout not in LAYOUTS:
-        raise InvalidArgument(f"layout={layout!r}", f"one of {', '.join(LAYOUTS)}")
     if (
         tuple(values.shape) != wanted
         or tuple(inputs.shape) != (wanted[0], 1, *wanted[2:])

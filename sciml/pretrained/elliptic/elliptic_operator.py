@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -63,13 +64,13 @@ def operator_values(network: nn.Module, spec: Mapping) -> Predict:
     return predict
 
 
-@typed
+@typed(domain=None, problem=None)
 def solve(
     network: nn.Module,
     spec: Mapping,
     domain: Domain,
     problem: Dirichlet,
-    points: Tensor,
+    points: Any,
     walks: int,
     seed: int,
 ) -> dict[str, Tensor]:
@@ -188,7 +189,7 @@ def _price(given: GivenProblems, points: Tensor) -> str:
     )
 
 
-@typed
+@typed(domain=None, problem=None)
 def verify_own(
     network: nn.Module,
     spec: Mapping,

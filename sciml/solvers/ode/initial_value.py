@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from sciml.arguments import made, maybe
+from sciml.arguments import made, maybe, text
 from sciml.errors import ConvergenceError, NumericalWarning
 from sciml.shapes import check_call, name_of
 from sciml.solvers.compiler import uncompiled
@@ -52,7 +52,11 @@ from sciml.typed_arguments import typed
 ROUNDS = 4  # problems may fail one after the other; after this many solves all are given up
 
 
-@typed(ode=maybe(made("adaptive", what="a method, as ODE('dopri5')")), **PARTS)
+@typed(
+    ode=maybe(made("adaptive", what="a method, as ODE('dopri5')")),
+    gradient=text,  # `check_gradient` knows more
+    **PARTS,
+)
 def integrate(
     field: Callable[..., Tensor],
     z0: Tensor,

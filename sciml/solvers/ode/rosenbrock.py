@@ -20,6 +20,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from sciml.arguments import text
 from sciml.errors import InvalidArgument
 from sciml.shapes import check_call, name_of
 from sciml.solvers.algebra.tridiagonal import Tridiagonal
@@ -57,7 +58,7 @@ TINY = 1e-13  # shortest step, as a share of the whole time
 Bands = tuple[Tensor, Tensor, Tensor]
 
 
-@typed
+@typed(on_failure=text)
 def rosenbrock(
     field: Callable[[Tensor], Tensor],
     jacobian: Callable[[Tensor], Bands],
