@@ -54,7 +54,8 @@ ROUNDS = 4  # problems may fail one after the other; after this many solves all 
 
 @typed(
     ode=maybe(made("adaptive", what="a method, as ODE('dopri5')")),
-    gradient=text,  # `check_gradient` knows more
+    gradient=text,  # `check_gradient` and `checked_times` know more
+    times=None,
     **PARTS,
 )
 def integrate(
