@@ -198,6 +198,12 @@ def generator(value: Any) -> str:
     return "" if isinstance(value, torch.Generator) else "a torch.Generator"
 
 
+def precision(value: Any) -> str:
+    """Accept types of real floating-point numbers."""
+    fits = isinstance(value, torch.dtype) and value.is_floating_point
+    return "" if fits else "a type of real floating-point numbers, as torch.float64"
+
+
 def path(value: Any) -> str:
     """Accept names of files and folders."""
     return "" if isinstance(value, str | os.PathLike) else "a path"

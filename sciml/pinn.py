@@ -40,7 +40,7 @@ from sciml.cli.checks import rules
 from sciml.cli.runs import build
 from sciml.cli.targets import preflight
 from sciml.cli.typed import overrides, schema
-from sciml.errors import ConfigError, InvalidArgument, InvalidType, TrainingDiverged
+from sciml.errors import ConfigError, InvalidArgument, TrainingDiverged
 from sciml.modules.system_pinn import PINN
 from sciml.physics.systems import (
     At,
@@ -64,6 +64,7 @@ from sciml.pretrained.classes import class_table
 from sciml.pretrained.saving import own_solution
 from sciml.system_solution import SystemSolution as Solution
 from sciml.system_solution import load
+from sciml.typed_arguments import typed
 
 __all__ = [
     "At", "Ball", "Box", "Disk", "Initial", "Integral", "Interval", "Observed", "On", "Polygon",
@@ -73,6 +74,12 @@ __all__ = [
 KEPT = ("finite", "curvature")  # callbacks of a run that writes nothing
 
 
+def _system(value: Any) -> str:
+    wanted = "an instance of a System: type solve(MySystem()); sciml.modules.solve_pde has the "
+    return "" if isinstance(value, System) else f"{wanted}solver for one unknown in many dimensions"
+
+
+@typed(problem=_system)
 def solve(
     problem: System,
     *words: str,
@@ -126,14 +133,18 @@ def solve(
     Raises:
         InvalidArgument, InvalidType, ConfigError: For what cannot be right, before training.
         TrainingDiverged: If the loss or the weights stop being finite.
+
+    Example:
+        >>> from sciml.pinn import Interval, On, System, solve
+        >>> class Line(System):
+        ...     domain = Interval(0, 1)
+        ...     conditions = {"ends": On(domain.boundary, u=lambda x: x)}
+        ...     def residual(self, u):
+        ...         return u.xx
+        >>> solution = solve(Line(), steps=20, width=8, depth=2, points=16)
+        >>> round(solution(x=0.5)["u"].item(), 2)
+        0.5
     """
-    if not isinstance(problem, System):
-        raise InvalidType(
-            f"solve({type(problem).__name__})",
-            "an instance of a System",
-            "Write solve(MySystem()); sciml.modules.solve_pde has the solver for one unknown in "
-            "many dimensions",
-        )
     problem.needs  # noqa: B018 - mistakes are said before anything is set up
     phases = [optimizer] if isinstance(optimizer, str) else list(optimizer)
     module_given = isinstance(network, nn.Module)

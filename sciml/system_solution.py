@@ -21,6 +21,7 @@ from sciml.physics.systems import System
 from sciml.pretrained.classes import described_objects
 from sciml.pretrained.files import weights
 from sciml.pretrained.saving import own_solution
+from sciml.typed_arguments import typed
 
 
 class SystemSolution:
@@ -126,6 +127,7 @@ class SystemSolution:
         return f"Solution of {type(self.problem).__name__}: {', '.join(rows) or 'no reference'}"
 
 
+@typed
 def load(folder: str | Path, problem: System) -> SystemSolution:
     """Return a solution that was saved, for the problem that it was trained on.
 
@@ -135,6 +137,20 @@ def load(folder: str | Path, problem: System) -> SystemSolution:
 
     Raises:
         PretrainedError: For a folder that is incomplete or damaged, or another problem.
+
+    Example:
+        >>> import tempfile
+        >>> from sciml.pinn import Interval, On, System, load, solve
+        >>> class Line(System):
+        ...     domain = Interval(0, 1)
+        ...     conditions = {"ends": On(domain.boundary, u=lambda x: x)}
+        ...     def residual(self, u):
+        ...         return u.xx
+        >>> trained = solve(Line(), steps=2, width=8, depth=2, points=16)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     again = load(trained.save(folder), Line())
+        >>> again(x=0.5)["u"].item() == trained(x=0.5)["u"].item()
+        True
     """
     folder = own_solution.found(Path(folder))
     path = folder / own_solution.CARD

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ast
+import functools
 import inspect
 import re
 import sys
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 from sciml.arguments import (
     PREFIXES,
@@ -21,7 +22,6 @@ from sciml.arguments import (
     flags,
     function,
     generator,
-    made,
     maker,
     mapping,
     maybe,
@@ -29,6 +29,7 @@ from sciml.arguments import (
     numbers,
     one_of,
     path,
+    precision,
     real,
     several,
     some,
@@ -41,18 +42,35 @@ from sciml.arguments import (
 Target = TypeVar("Target", bound=Callable[..., Any])
 
 
-def typed(target: Target) -> Target:
+@overload
+def typed(target: Target) -> Target: ...
+@overload
+def typed(**said: Kind | None) -> Callable[[Target], Target]: ...
+def typed(target: Any = None, /, **said: Kind | None) -> Any:
     """Return a function, or a class, that refuses arguments of another type than it is written for.
 
     Numbers, names, choices, tensors, arrays, sequences of them and objects of the house's own
     classes (not of protocols) are looked at, and None where it may stand. A subclass that has
     arguments of its own is decorated itself.
+
+        @typed(index=integers)
+        def one_hot(index: Tensor, dim: int): ...
+
+    Args:
+        target: The function or class; none in a decorator with kinds.
+        said: Kinds of arguments whose annotations say too little, by name; None for those that the
+            function looks at itself, and has more to say of.
     """
+    if target is None:
+        return functools.partial(typed, **said)
     function = target.__init__ if isinstance(target, type) else target
     given = {p.name: str(p.annotation) for p in inspect.signature(function).parameters.values()}
-    known = vars(sys.modules[target.__module__])  # a dataclass's own __init__ has no names
+    # a dataclass's own __init__ has no names, and a class may take others of its kind
+    known = {**vars(sys.modules[target.__module__]), target.__name__: target}
     kinds = {name: kind for name, text in given.items() if (kind := written_kind(text, known))}
-    key = next((k for place, k in PREFIXES.items() if target.__module__.startswith(place)), "")
+    kinds = {name: kind for name, kind in {**kinds, **said}.items() if kind}
+    places = PREFIXES.items() if isinstance(target, type) else ()  # no word is for a function
+    key = next((k for place, k in places if target.__module__.startswith(place)), "")
     if key == "module.":  # which networks fit, and what to type, a method says itself
         kinds.pop("network", None)
     checked = checked_function(function, kinds, key)
@@ -99,7 +117,7 @@ WRITTEN = {
     "Callable[[torch.optim.Optimizer], object]": maker,
     "torch.Generator": generator,
     "np.ndarray": array,
-    "torch.dtype": made("is_floating_point", what="a type of numbers, as torch.float64"),
+    "torch.dtype": precision,
     "Sequence[str]": names,
     "tuple[str, ...]": names,
 }
@@ -123,7 +141,8 @@ def written_kind(annotation: str, known: Mapping[str, Any]) -> Kind | None:
     if found := re.fullmatch(r"(?:Sequence|tuple)\[(\w+)(?:, \.\.\.)?\]", said):
         if said not in WRITTEN and (one := written_kind(found[1], known)):
             return _all(one)
-    owner = known.get(said)
+    first, *rest = said.split(".")
+    owner = functools.reduce(lambda o, name: getattr(o, name, None), rest, known.get(first))
     if typing.get_origin(owner) is typing.Literal:
         return one_of(*typing.get_args(owner))
     if typing.get_origin(owner) is Callable:

@@ -1,4 +1,4 @@
-"""Every public class shows how it is used, and every example in a docstring runs as it stands.
+"""Every public class and function shows how it is used, and every example runs as it stands.
 
 Examples run in an empty namespace, so that what one copies from the docs runs too: they import
 what they need. A test is the examples of one file, and its message names the object.
@@ -6,25 +6,21 @@ what they need. A test is the examples of one file, and its message names the ob
 
 import ast
 import doctest
-import importlib
 import inspect
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from public_examples import PACKAGE, PROMPT, faces, module_of, public_functions
 
-import sciml
-
-PACKAGE = Path(sciml.__file__).parent
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
-PROMPT = ">>> "
 
 # Files whose examples need a package that only an extra brings, see pyproject.toml.
 EXTRAS = {
     "data/image/images.py": "sklearn",  # source="digits"
     "modules/deq.py": "sklearn",
     "modules/homoode.py": "sklearn",
+    "physics/geometry/mesh.py": "trimesh",
     "physics/solids/mesh_files.py": "meshio",
     "solvers/linear/algebraic.py": "pyamg",
 }
@@ -32,51 +28,10 @@ EXTRAS = {
 # Public classes without an example, and why.
 EXCEPT: dict[str, str] = {}
 
-# Public functions that have none yet; the next ones written must show how they are called.
-FUNCTIONS: frozenset[str] = frozenset(
-    {
-        "sciml.autodiff.operators.d_x_d_t",
-        "sciml.autodiff.seed.seed",
-        "sciml.data.trajectories.pdebench.read_pdebench",
-        "sciml.data.trajectories.write_pdebench.write_pdebench",
-        "sciml.modules.solve_pde.solve",
-        "sciml.physics.fluids.surface.same_volume",
-        "sciml.physics.geometry.mesh.load_mesh",
-        "sciml.physics.solids.inclusion_cells.rve1",
-        "sciml.physics.solids.inclusion_cells.rve2",
-        "sciml.physics.solids.inclusion_cells.rve3",
-        "sciml.pinn.solve",
-        "sciml.pretrained.elliptic.corrections.check_correctable",
-        "sciml.pretrained.elliptic.corrections.correct_grid",
-        "sciml.pretrained.elliptic.corrections.correct_solution",
-        "sciml.pretrained.elliptic.elliptic_operator.solve",
-        "sciml.pretrained.elliptic.elliptic_operator.verify_own",
-        "sciml.pretrained.saving.save.save_operator",
-        "sciml.pretrained.saving.save.save_pretrained",
-        "sciml.simulate.simulation.setting",
-        "sciml.solvers.algebra.krylov.jacobi",
-        "sciml.solvers.linear.stencil.build_stencil",
-        "sciml.solvers.ode.rosenbrock.rosenbrock",
-        "sciml.system_solution.load",
-    }
-)
-
 
 def files_with_examples():
     """Return their paths within the package."""
     files = (file for file in PACKAGE.rglob("*.py") if PROMPT in file.read_text("utf-8"))
-    return sorted(file.relative_to(PACKAGE).as_posix() for file in files)
-
-
-def module_of(file):
-    """Return the module in a file of the package."""
-    parts = [p for p in Path(file).with_suffix("").parts if p != "__init__"]
-    return importlib.import_module(".".join(["sciml", *parts]))
-
-
-def faces():
-    """Return the files of the rooms that list public names."""
-    files = (file for file in PACKAGE.rglob("__init__.py") if "__all__" in file.read_text("utf-8"))
     return sorted(file.relative_to(PACKAGE).as_posix() for file in files)
 
 
@@ -126,14 +81,5 @@ def test_every_public_class_has_an_example(face):
 
 
 def test_public_functions_have_an_example():
-    """Those of the rooms' faces, and of two files that are addressed by themselves."""
-    without = set()
-    for file in [*faces(), "pinn.py", "physics/samplers.py"]:
-        room = module_of(file)
-        for name in getattr(room, "__all__", None) or vars(room):
-            made = getattr(room, name)
-            ours = inspect.isfunction(made) and made.__module__.startswith("sciml")
-            if ours and not name.startswith("_") and PROMPT not in (made.__doc__ or ""):
-                without.add(f"{made.__module__}.{name}")
-    assert sorted(without - FUNCTIONS) == []
-    assert sorted(FUNCTIONS - without) == [], "these have one now: take them off the list"
+    without = {k for k, f in public_functions().items() if PROMPT not in (f.__doc__ or "")}
+    assert sorted(without) == []

@@ -16,6 +16,7 @@ from sciml.autodiff.coordinates import Coordinates
 from sciml.autodiff.directions import RadialDirection, squared_length
 from sciml.autodiff.jet import Jet
 from sciml.errors import InvalidArgument
+from sciml.typed_arguments import typed
 
 if TYPE_CHECKING:
     from sciml.autodiff.differentiable import Carrying, Differentiable
@@ -29,6 +30,7 @@ def linear_map(
 def linear_map(
     x: Carrying, forward: Callable[[Tensor], Tensor], columns: Callable[[Tensor], Tensor]
 ) -> Jet: ...
+@typed
 def linear_map(
     x: Differentiable, forward: Callable[[Tensor], Tensor], columns: Callable[[Tensor], Tensor]
 ) -> Differentiable:
@@ -104,6 +106,7 @@ def sum_coordinates(x: Differentiable) -> Differentiable:
 def quadratic_form(x: Tensor, matvec: Callable[[Tensor], Tensor], diagonal: Tensor) -> Tensor: ...
 @overload
 def quadratic_form(x: Carrying, matvec: Callable[[Tensor], Tensor], diagonal: Tensor) -> Jet: ...
+@typed
 def quadratic_form(
     x: Differentiable, matvec: Callable[[Tensor], Tensor], diagonal: Tensor
 ) -> Differentiable:

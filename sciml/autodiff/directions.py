@@ -15,7 +15,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from sciml.arguments import integers
 from sciml.errors import InvalidArgument
+from sciml.typed_arguments import typed
 
 
 def squared_length(x: Tensor) -> Tensor:
@@ -244,6 +246,7 @@ def _merged(index: Tensor, coefficient: Tensor | None) -> Tensor:
     return total.masked_fill(repeated, 0)
 
 
+@typed(index=integers)
 def one_hot(index: Tensor) -> SparseDirections:
     """Return coordinate directions: `index` `(K,)` shared, or `(N, K)` one set per point.
 

@@ -246,19 +246,14 @@ def mixed(
 
 @typed
 def d_x_d_t(f: Callable, x: Tensor, t: Tensor, i: CoordinateIndex) -> Tensor:
-    """Return `d_i d_t f` by polarisation.
+    """Return `d_i d_t f` by polarisation; arguments, returns and errors as in `second_mixed`.
 
-    Args:
-        f: Function or module of x and t.
-        x: `(N, d)`.
-        t: `(N, 1)`.
-        i: Coordinate, or coordinates `(K,)`.
-
-    Returns:
-        `(N, h)`, or `(K, N, h)` where i is a tensor.
-
-    Raises:
-        InvalidArgument: For a coordinate that does not exist.
+    Example:
+        >>> import torch
+        >>> from sciml.autodiff import d_x_d_t
+        >>> x, t = torch.tensor([[3.0]]), torch.tensor([[1.0]])
+        >>> d_x_d_t(lambda x, t: x**2 * t, x, t, 0).item()  # 2 x
+        6.0
     """
     i, _, single = _pair(x, i, i)
     parts = [SparseDirections(i, time=1.0), SparseDirections(i, time=-1.0)]

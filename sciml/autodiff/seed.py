@@ -13,8 +13,10 @@ from sciml.autodiff.elementwise import MAX_ORDER
 from sciml.autodiff.jet import Jet, zeros
 from sciml.autodiff.taylor import Frame
 from sciml.errors import InvalidArgument
+from sciml.typed_arguments import typed
 
 
+@typed
 def seed(
     x: Tensor,
     t: Tensor | None,
@@ -37,6 +39,13 @@ def seed(
 
     Raises:
         InvalidArgument: If the order is outside 1 to 4 or there are more weights than directions.
+
+    Example:
+        >>> import torch
+        >>> from sciml.autodiff import one_hot, seed
+        >>> x, _ = seed(torch.tensor([[3.0, 4.0]]), None, [one_hot(torch.arange(2))])
+        >>> (x**2).sum(-1, keepdim=True).first[:, 0, 0].tolist()  # the gradient of |x|^2
+        [6.0, 8.0]
     """
     if not 1 <= order <= MAX_ORDER:
         raise InvalidArgument(f"order={order}", f"a derivative order from 1 to {MAX_ORDER}")
@@ -67,6 +76,7 @@ def _seed_time(t: Tensor, parts: list[Directions], frame: Frame) -> Jet:
     return Jet(t, [torch.cat(rows), *higher], frame)
 
 
+@typed
 def push(
     function: Callable,
     x: Tensor,

@@ -27,6 +27,7 @@ from sciml.optim.schedules import Linear, attach
 from sciml.physics.pde import PDE, Points
 from sciml.physics.residual.soundness import check_answers
 from sciml.physics.returned import points as check_points
+from sciml.typed_arguments import typed
 
 
 @dataclass
@@ -52,6 +53,7 @@ class PDESolution:
         return self.module.predict_points(p)
 
 
+@typed
 def solve(
     problem: PDE,
     *,
@@ -80,6 +82,14 @@ def solve(
 
     Raises:
         TrainingDiverged: If the trained weights are not finite.
+
+    Example:
+        >>> import torch
+        >>> from sciml.modules.solve_pde import solve
+        >>> from sciml.physics import Poisson
+        >>> solution = solve(Poisson(dim=2), steps=5)  # thousands, to be any good
+        >>> solution(torch.tensor([[0.5, 0.0]])).shape, solution.metrics["test/rel_l2"] > 0
+        (torch.Size([1]), True)
     """
     known = type(problem).exact is not PDE.exact
     if known:

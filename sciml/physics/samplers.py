@@ -13,8 +13,10 @@ import torch
 from torch import Tensor
 
 from sciml.errors import InvalidArgument
+from sciml.typed_arguments import typed
 
 
+@typed
 def uniform(
     n: int,
     generator: torch.Generator,
@@ -35,6 +37,7 @@ def uniform(
     return value.mul_(high - low).add_(low)
 
 
+@typed
 def gaussian(
     n: int,
     dim: int,
@@ -63,6 +66,7 @@ def gaussian(
     return x.mul_(scale)
 
 
+@typed
 def sphere(
     n: int,
     dim: int,
@@ -91,6 +95,7 @@ def sphere(
     return x.mul_(radius / torch.linalg.vector_norm(x, dim=1, keepdim=True))
 
 
+@typed
 def annulus(
     n: int,
     dim: int,
@@ -136,6 +141,7 @@ def annulus(
     return sphere(n, dim, generator, r, dtype)
 
 
+@typed
 def ball(
     n: int,
     dim: int,
@@ -156,6 +162,7 @@ def ball(
     return annulus(n, dim, 0.0, radius, generator, law, dtype)
 
 
+@typed
 def box(
     n: int,
     dim: int,
@@ -177,6 +184,7 @@ def box(
     return x.mul_(high - low).add_(low)
 
 
+@typed
 def box_boundary(
     n: int,
     dim: int,
@@ -201,6 +209,7 @@ def box_boundary(
     return x.scatter_(1, axis, torch.where(side == 1, high, low).to(dtype))
 
 
+@typed
 def brownian(
     x0: float | Tensor,
     t: Tensor,
@@ -228,6 +237,7 @@ def brownian(
     return step.add_(x0)
 
 
+@typed
 def brownian_paths(
     paths: int,
     steps: int,

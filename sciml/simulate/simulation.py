@@ -25,12 +25,24 @@ from pathlib import Path
 from typing import Any
 
 from sciml.errors import ConfigError, did_you_mean
+from sciml.typed_arguments import typed
 
 BOOLEANS = {"true": True, "false": False}
 
 
+@typed
 def setting(default: Any, text: str, choices: Sequence[str] = ()) -> Any:
-    """Return a dataclass field with its line of help and the names it may have."""
+    """Return a dataclass field with its line of help and the names it may have.
+
+    Example:
+        >>> from dataclasses import dataclass, fields
+        >>> from sciml.simulate import setting
+        >>> @dataclass(frozen=True)
+        ... class Settings:
+        ...     solver: str = setting("mgpcg", "what solves for the pressure", ["mgpcg", "dcdm"])
+        >>> Settings().solver, fields(Settings)[0].metadata["choices"]
+        ('mgpcg', ('mgpcg', 'dcdm'))
+    """
     return field(default=default, metadata={"help": text, "choices": tuple(choices)})
 
 

@@ -2,8 +2,9 @@
 
 from sciml.solvers.algebra.contraction import Contraction
 from sciml.solvers.algebra.dense import Dense, LaggedFactor
+from sciml.solvers.algebra.diagonal_scaling import jacobi
 from sciml.solvers.algebra.gmres import GMRES
-from sciml.solvers.algebra.krylov import CG, MINRES, BiCGStab, NormalCG, jacobi
+from sciml.solvers.algebra.krylov import CG, MINRES, BiCGStab, NormalCG
 from sciml.solvers.algebra.linear_operators import Operator
 from sciml.solvers.algebra.refinement import Cascade, Refinement
 from sciml.solvers.algebra.series import JacobianFree, Neumann

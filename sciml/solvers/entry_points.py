@@ -22,8 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sciml.arguments import function as function_
-from sciml.arguments import made, maybe, takes, tensor
+from sciml.arguments import made, maybe
 from sciml.errors import InvalidArgument
 from sciml.shapes import check_call, check_returned, name_of
 from sciml.solvers.algebra.dense import Dense
@@ -38,6 +37,7 @@ from sciml.solvers.pipeline import solve_problem
 from sciml.solvers.problem import Task
 from sciml.solvers.solution import CURES, Outcome, Policy, Solution, Status
 from sciml.solvers.solve_arguments import PARTS, Adjoint, Solver
+from sciml.typed_arguments import typed
 
 
 def _solver(value: Any) -> str:
@@ -52,7 +52,7 @@ def _solver(value: Any) -> str:
 SOLVER = maybe(_solver)
 
 
-@takes(function=function_, solver=SOLVER, **PARTS)
+@typed(solver=SOLVER, **PARTS)
 def root(
     function: Callable[..., Any],
     x0: Any,
@@ -107,7 +107,7 @@ def root(
     )
 
 
-@takes(function=function_, solver=SOLVER, **PARTS)
+@typed(solver=SOLVER, **PARTS)
 def fixed_point(
     function: Callable[..., Any],
     x0: Any,
@@ -138,7 +138,7 @@ def fixed_point(
     )
 
 
-@takes(function=function_, solver=SOLVER, **PARTS)
+@typed(solver=SOLVER, **PARTS)
 def least_squares(
     function: Callable[..., Any],
     x0: Any,
@@ -180,7 +180,7 @@ def least_squares(
     )
 
 
-@takes(function=function_, solver=SOLVER, **PARTS)
+@typed(solver=SOLVER, **PARTS)
 def minimise(
     function: Callable[..., Any],
     x0: Any,
@@ -213,15 +213,7 @@ def minimise(
     return solve_problem("minimise", function, x0, theta, on_failure, solver, adjoint, layout, tags)
 
 
-@takes(
-    product=function_,
-    b=tensor,
-    x0=maybe(tensor),
-    project=maybe(function_),
-    part=maybe(function_),
-    linear=made("__call__", what="a linear solver, as Dense()"),
-    **PARTS,
-)
+@typed(linear=made("__call__", what="a linear solver, as Dense()"), **PARTS)
 def linear_solve(
     product: Callable[..., Tensor],
     b: Tensor,

@@ -7,8 +7,6 @@ from typing import Any
 
 from torch import Tensor
 
-from sciml.arguments import function as function_
-from sciml.arguments import takes, tensor, text
 from sciml.shapes import check_call, name_of
 from sciml.solvers.derivatives.implicit import Implicit
 from sciml.solvers.layout import Layout
@@ -16,9 +14,10 @@ from sciml.solvers.pipeline import attached
 from sciml.solvers.problem import Problem, ProblemKind
 from sciml.solvers.solution import LinearReport
 from sciml.solvers.solve_arguments import PARTS, Adjoint, checked, flat_theta, layout_for
+from sciml.typed_arguments import typed
 
 
-@takes(function=function_, x=tensor, kind=text, **PARTS)
+@typed(**PARTS)
 def implicit_derivative(
     function: Callable[..., Tensor],
     x: Tensor,

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from sciml.arguments import made, maybe, tensor
+from sciml.arguments import made, maybe, tensor, text
 from sciml.errors import InvalidArgument, InvalidType
 from sciml.shapes import check_tensor
 from sciml.solvers.derivatives.implicit import Implicit
@@ -41,6 +41,7 @@ def _arguments(value: Any) -> str:
 # What every solve is given, for `sciml.arguments.takes`.
 PARTS = {
     "theta": _arguments,
+    "on_failure": text,  # which words, `check_policy` says
     "adjoint": maybe(_rule),
     "layout": maybe(made("pack", "norm", what="Rows(n) or Segments(index, count)")),
 }

@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
         (["model=toy", "lr=1e-2"], ["lr is unknown", "Did you mean optimizer.lr?"]),
         (["model=toy", "optimiser.lr=1"], ["Did you mean optimizer.lr?"]),
         (["model=toy", "trainer.max_stepz=1"], ["Did you mean trainer.max_steps?"]),
-        (["model=toy", "optimizer.lr=fast"], ["optimizer.lr='fast' is a word", "a number"]),
+        (["model=toy", "optimizer.lr=fast"], ["optimizer.lr is 'fast'", "a number"]),
         (["model=toy", "problem.dim=3.5"], ["problem.dim=3.5 is a number with a f", "an integer"]),
         (
             ["model=pinn_hjb", "problem.dim=null", "optimizer.betas=[1]", "optimizer.lr=1e400"]
@@ -96,7 +96,7 @@ def test_all_findings_together(run):
     words = ["model=toy", "problem.dimm=4", "optimizer=admw", "seed=x", "optimizer.lr=y", "lrr=1"]
     code, _, err = run(*words)
     assert code == 2 and "5 problems in the command line" in err
-    for text in ("problem.dimm", "optimizer=admw", "seed=x", "optimizer.lr='y'", "lrr"):
+    for text in ("problem.dimm", "optimizer=admw", "seed=x", "optimizer.lr is 'y'", "lrr"):
         assert text in err
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from sciml.cli import paths
 from sciml.cli.targets import resolving
+from sciml.cli.typed import overrides, schema
 from sciml.cli.typed.signatures import misfit, named_arguments
 
 FILES = sorted(paths.config_dir().rglob("*.yaml"))
@@ -104,6 +105,16 @@ def test_what_the_text_does_not_settle_is_left_open(name, wanted, tmp_path, monk
         ("f", "x", None),
         ("g", "x", None),
         ("h", "x", None),
+        ("a", [8], "a whole number"),
+        ("d", ["left"], None),
+        ("e", [8, 16], None),
+        ("e", [8, "x"], "a whole number, or a list of whole numbers"),
+        ("e", [8, "${seed}"], None),
+        ("i", "x", "a whole number, or None"),
+        ("j", "x", "a whole number, or a number, or None"),
+        ("k", "x", "a number"),
+        ("l", "x", None),
+        ("m", "x", None),
     ],
 )
 def test_words_where_numbers_are_wanted_are_told_from_the_text(
@@ -112,7 +123,9 @@ def test_words_where_numbers_are_wanted_are_told_from_the_text(
     (tmp_path / "made_for_values.py").write_text(
         "class Made:\n"
         "    def __init__(self, a: int, b: float | None, c: bool, d: Literal['left', 'right'],\n"
-        "                 e: int | Sequence[int], f: str | int, g: Strange, h): ...\n"
+        "                 e: int | Sequence[int], f: str | int, g: Strange, h,\n"
+        "                 i: Optional[int], j: Optional[Union[int, float]],\n"
+        "                 k: Union[float, Tensor], l: Union[str, int], m: Tensor): ...\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     found = misfit("made_for_values.Made", name, value)
@@ -120,21 +133,40 @@ def test_words_where_numbers_are_wanted_are_told_from_the_text(
     assert "made_for_values" not in sys.modules
 
 
+MODES = "network.modes is 'a'. Expected a whole number"
+
+
 @pytest.mark.parametrize(
-    ("word", "said"),
+    ("words", "said"),
     [
-        ("network.modes=a", "network.modes is 'a'. Expected a whole number"),
+        ("network.modes=a", MODES),
         ("network.width=wide", "network.width is 'wide'. Expected a whole number."),
         ("module.squared=perhaps", "module.squared is 'perhaps'. Expected True or False."),
+        # beside words of which only imports and files tell whether they are right
+        ("data.path=/no/such.npz network.modes=a", MODES),
+        ("network.modes=a data.path=README.md hydra.run.dir=/nowhere seed=1", MODES),
+        ("network.modes=a trainer.gradient_clip_val=1 trainer.devices=[0,1]", MODES),
+        ("network=fno optimizer=kfac estimator=null network.modes=a", MODES),
+        ("optimizer.weight_decay=0.1 +callbacks.mine.width=3 network.modes=a", MODES),
+        ("data.path=README.md network.modes=[8,b]", "network.modes is [8, 'b']. Expected"),
+        ("data.path=README.md optimizer.lr=quick", "optimizer.lr is 'quick'. Expected a number"),
+        ("data.path=README.md trainer.max_epochs=x", "trainer.max_epochs is 'x'. Expected"),
+        ("-m data.path=README.md network.modes=8,a", MODES),
     ],
 )
-def test_a_word_for_a_number_is_refused_before_torch_is_imported(word, said):
+def test_a_word_for_a_number_is_refused_before_torch_is_imported(words, said):
     program = (
         "import sys; from sciml.cli.train import main\n"
-        f"code = main(['model=fno', {word!r}])\n"
+        f"code = main(['model=fno', *{words.split()!r}])\n"
         "assert 'torch' not in sys.modules\n"
         "sys.exit(code)"
     )
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert ran.returncode == 2, ran.stderr
     assert said in ran.stderr
+
+
+def test_what_is_missing_without_a_word_is_not_said_of_it():
+    schema.register()
+    found = overrides.read(["model=fno", "trainer.max_steps=3", "seed=2"], paths.config_dir())
+    assert found.findings == ["no value for data.path. Add data.path=VALUE."]

@@ -159,7 +159,9 @@ def test_what_has_no_place_in_a_layout_is_refused(tmp_path):
     for inputs, layout in ((torch.zeros(2, 3, 8), "tensor"), (torch.zeros(2, 1, 8), "darcy")):
         with pytest.raises(InvalidArgument, match=f"layout='{layout}'"):
             write_pdebench(tmp_path / "x.h5", inputs, values, times, grid, layout=layout)
-    with pytest.raises(InvalidArgument, match="grouped, tensor, darcy"):
+    with pytest.raises(
+        InvalidArgument, match="layout='rows'. Expected 'grouped', 'tensor', 'darcy'"
+    ):
         write_pdebench(tmp_path / "x.h5", values[:, :1], values, times, grid, layout="rows")
     assert not list(tmp_path.iterdir())
 

@@ -319,9 +319,9 @@ def test_nothing_is_said_where_all_is_in_range():
 @pytest.mark.parametrize("seed", [1.5, None, "a", True])
 def test_a_seed_of_walks_is_an_integer(seed):
     disk, problem = Ball(1.0, (0.0, 0.0)), Dirichlet(zero, one)
-    with pytest.raises(InvalidArgument, match="^seed=.* Expected an integer"):
+    with pytest.raises(InvalidType, match="^seed is .* Expected a whole number"):
         POISSON.solve(disk, problem, CENTER, walks=2, seed=seed)
-    with pytest.raises(InvalidArgument, match="^seed=.* Expected an integer"):
+    with pytest.raises(InvalidType, match="^seed is .* Expected a whole number"):
         POISSON.verify(disk, problem, seed=seed)
 
 

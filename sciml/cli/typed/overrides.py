@@ -20,7 +20,7 @@ from sciml.cli.paths import groups, options
 from sciml.cli.targets import preflight
 from sciml.cli.typed.composing import choices_of, composed_run, plain, run_folder
 from sciml.cli.typed.replaced_choices import settle, without_leaks
-from sciml.cli.typed.typed_keys import check_key
+from sciml.cli.typed.typed_keys import check_key, wrong_value
 from sciml.cli.typed.typed_words import (
     HYDRA_KEYS,
     NEEDED,
@@ -149,8 +149,10 @@ def _compose_checked(line: CommandLine, chosen: list[Override], keys: list[Overr
     composed, words = composed_run(first), list(first)
     base = without_leaks(composed, first)
     allowed = []
-    for p in keys:
-        word = check_key(p, base, line.findings)
+    misfits = {p.input_line: text for p in keys if (text := wrong_value(p, base))}
+    line.findings += misfits.values()
+    for p in (p for p in keys if p.input_line not in misfits):
+        word = check_key(p, base, line.findings, quick=bool(misfits))
         if word is not None:
             line.overrides[line.overrides.index(p.input_line)] = word
             allowed.append((p, word))
@@ -161,18 +163,18 @@ def _compose_checked(line: CommandLine, chosen: list[Override], keys: list[Overr
     values = [first_run(p, word) for p, word in allowed]
     try:
         config = composed if first + values == words else composed_run(first + values)
-        line.config = settle(config, first + values)
+        line.config = plain(config) if misfits else settle(config, first + values)
     except ConfigError as error:
         good = _blame(first, values, line.findings)
         if good == values:
             line.findings.append(f"{str(error).rstrip('.')}.")
             return
         config = composed_run(first + good)
-        line.config = settle(config, first + good)
+        line.config = plain(config) if misfits else settle(config, first + good)
     line.run_dir = Path(run_folder(config))
     left = chosen + [p for p, _ in allowed]
-    if line.findings and all(p.key_or_group in ALWAYS_RIGHT for p in left):
-        line.config = {}  # more checks would find nothing, and cost the seconds of their imports
+    if misfits or (line.findings and all(p.key_or_group in ALWAYS_RIGHT for p in left)):
+        line.config = {}  # more checks cost the seconds of their imports, or would find nothing
 
 
 def _check_choice(override: Override, folder: Path, findings: list[str]) -> bool:
@@ -206,12 +208,20 @@ def _check_sizes(chosen: list[Override], folder: Path, findings: list[str]) -> N
 
 def _blame(choices: list[str], values: list[str], findings: list[str]) -> list[str]:
     """Add a finding for every value that cannot be composed by itself; return the others."""
-    good = []
+    good, without = [], _uncomposed(choices)
     for word in values:
-        try:
-            plain(composed_run([*choices, word]))
-        except ConfigError as error:
+        error = _uncomposed([*choices, word])
+        if error and error != without:  # else it lacks what they lack without it
             findings.append(f"{shortened(word.lstrip('+'))}: {error}")
         else:
             good.append(word)
     return good
+
+
+def _uncomposed(words: list[str]) -> str:
+    """Return why words cannot be composed, or an empty string."""
+    try:
+        plain(composed_run(words))
+    except ConfigError as error:
+        return str(error)
+    return ""

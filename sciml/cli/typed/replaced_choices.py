@@ -97,10 +97,17 @@ def _alone(group: str, option: str, keys: list[Override], debug: str | None) -> 
     return composed(f"{group}/{option}", words)[group]
 
 
-def named_arguments(target: Any) -> signatures.Names:
-    """Return what a target takes by name, from its source where that says it all: in no time."""
+def named_arguments(target: Any, *, quick: bool = False) -> signatures.Names:
+    """Return what a target takes by name, from its source where that says it all: in no time.
+
+    Args:
+        target: Dotted path of a class.
+        quick: Whether to take any name for known, rather than import the class.
+    """
     if isinstance(target, str) and (found := signatures.named_arguments(target)):
         return found
+    if quick:
+        return frozenset(), True
     try:
         known, free = resolving.arguments(resolving.resolve(target))
     except ConfigError:

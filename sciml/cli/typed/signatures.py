@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import functools
 import importlib.util
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -49,19 +50,33 @@ def misfit(target: str, name: str, value: Any) -> tuple[str, tuple[str, ...]] | 
         What was expected, and the words to choose from, if any. None where the value may do:
         numbers are not told apart here, and annotations of other types are not looked at.
     """
+    if not isinstance(value, str | list) or "${" in str(value):
+        return None
     found = _written(target)
     said = (found[0].get(name, "") if found else "").strip("'")
-    if not said or not isinstance(value, str) or "${" in value:
+    if not said:
         return None
     if said.startswith("Literal[") and said.endswith("]"):
         options = ast.literal_eval(f"({said[8:-1]},)")
         words = tuple(map(str, options))
-        return None if value in options else (", ".join(map(repr, options)), words)
-    kinds = said.split(" | ")
-    if set(kinds) - {*NUMBERS, "None"}:
+        fits = isinstance(value, list) or value in options
+        return None if fits else (", ".join(map(repr, options)), words)
+    kinds = [kind for kind in _alternatives(said) if kind != "Tensor"]  # no word is one
+    if not kinds or set(kinds) - {*NUMBERS, "None"}:
+        return None
+    several = any("[" in kind for kind in kinds)
+    if isinstance(value, list) and several and not any(isinstance(v, str) for v in value):
         return None
     wanted = [NUMBERS.get(kind, kind) for kind in kinds]
     return ", or ".join(wanted), ()
+
+
+def _alternatives(said: str) -> list[str]:
+    """Return the types of an annotation, which other packages may join in the older way."""
+    older = re.fullmatch(r"(Optional|Union)\[(?:Union\[)?([\w, ]+)\]{1,2}", said)
+    if older is None:
+        return said.split(" | ")
+    return [*older[2].split(", "), *(["None"] if older[1] == "Optional" else [])]
 
 
 def _written(target: str) -> Written | None:
@@ -86,7 +101,8 @@ def _of_class(module: str, node: ast.ClassDef, steps: int) -> Written | None:
     decorators = [ast.unparse(decorator) for decorator in node.decorator_list]
     data = any("dataclass" in decorator for decorator in decorators)
     # `sciml.arguments.typed` leaves the names as they are
-    if node.keywords or (any(text != "typed" for text in decorators) and not data):
+    foreign = any(text.partition("(")[0] != "typed" for text in decorators)
+    if node.keywords or (foreign and not data):
         return None
     makers = {f.name: f for f in node.body if isinstance(f, ast.FunctionDef)}
     if "__new__" in makers:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 from hydra.core.override_parser.types import Override
@@ -10,12 +11,23 @@ from omegaconf import DictConfig, OmegaConf
 from sciml.cli.targets import preflight
 from sciml.cli.typed.replaced_choices import COLLECTIONS, named_arguments
 from sciml.cli.typed.signatures import misfit
-from sciml.cli.typed.typed_words import HYDRA_GROUPS, HYDRA_KEYS, UNUSABLE
-from sciml.errors import InvalidArgument, InvalidType, did_you_mean, nearest
+from sciml.cli.typed.typed_words import HYDRA_GROUPS, HYDRA_KEYS, UNUSABLE, parsed_words, shortened
+from sciml.errors import InvalidType, did_you_mean, nearest
+
+LOOKED_AT = 100  # values of a sweep
 
 
-def check_key(override: Override, base: DictConfig, findings: list[str]) -> str | None:
-    """Return the word to hand on for a `key=value`, or None after adding a finding."""
+def check_key(
+    override: Override, base: DictConfig, findings: list[str], *, quick: bool = False
+) -> str | None:
+    """Return the word to hand on for a `key=value`, or None after adding a finding.
+
+    Args:
+        override: The word.
+        base: What the choices compose to.
+        findings: Gets what is wrong with it.
+        quick: Whether keys that only an import could settle pass unseen.
+    """
     key, word = override.key_or_group, override.input_line
     full = (base.get("short") or {}).get(key)
     if full is not None:  # a name of the model's own for one of its keys
@@ -37,9 +49,6 @@ def check_key(override: Override, base: DictConfig, findings: list[str]) -> str 
         )
         return None
     if known:
-        if (wrong := _wrong_value(override, base)) is not None:
-            findings.append(wrong)
-            return None
         open_table = isinstance(override.value(), dict) and _is_open(base, key)
         return "++" + word.lstrip("+") if open_table else word
     if override.is_add() and root in COLLECTIONS and root in base and key.count("."):
@@ -52,7 +61,7 @@ def check_key(override: Override, base: DictConfig, findings: list[str]) -> str 
     except UNUSABLE:
         parent = None
     if isinstance(parent, DictConfig) and "_target_" in parent and last:
-        known, free = named_arguments(parent["_target_"])
+        known, free = named_arguments(parent["_target_"], quick=quick)
         if last in known or free:
             return "++" + word.lstrip("+")
         hidden = preflight.SUPPLIED.get(root, ())
@@ -62,23 +71,36 @@ def check_key(override: Override, base: DictConfig, findings: list[str]) -> str 
     return None
 
 
-def _wrong_value(override: Override, base: DictConfig) -> str | None:
-    """Return the message for a word where a class takes numbers, or another word; None for none."""
-    key = override.key_or_group
+def wrong_value(override: Override, base: DictConfig) -> str:
+    """Return the message for a word where a class takes numbers, or another word; empty for none.
+
+    Nothing is imported for it. Of a sweep the first values are looked at.
+    """
+    key = (base.get("short") or {}).get(override.key_or_group) or override.key_or_group
     head, _, last = key.rpartition(".")
-    node = OmegaConf.select(base, head, default=None) if head else None
+    try:
+        node = OmegaConf.select(base, head, default=None) if head else None
+    except UNUSABLE:
+        return ""
     target = node.get("_target_") if isinstance(node, DictConfig) else None
-    if not isinstance(target, str) or override.is_sweep_override():
-        return None
-    value = override.value()
-    found = misfit(target, last, value)
-    if found is None:
-        return None
-    wanted, options = found
-    if not options:
-        return str(InvalidType(f"{key} is {str(value)!r:.60}", wanted)).rstrip(".") + "."
-    hint = did_you_mean(value, options).partition("Available")[0].strip()
-    return str(InvalidArgument(f"{key}={value:.60}", wanted, hint))
+    if not isinstance(target, str) or override.is_delete():
+        return ""
+    for value in _first_values(override):
+        if (found := misfit(target, last, value)) is None:
+            continue
+        wanted, options = found
+        if not options:
+            text = repr(value) if isinstance(value, list) else repr(str(value))
+            return str(InvalidType(f"{key} is {text:.60}", wanted)).rstrip(".") + "."
+        return f"{key}={shortened(value)} is unknown. {did_you_mean(value, options)}."
+    return ""
+
+
+def _first_values(override: Override) -> list[Any]:
+    if not override.is_sweep_override():
+        return [override.value()]
+    texts = itertools.islice(override.sweep_string_iterator(), LOOKED_AT)
+    return [parsed_words([f"{override.key_or_group}={text}"])[0].value() for text in texts]
 
 
 def _is_open(base: DictConfig, key: str) -> bool:

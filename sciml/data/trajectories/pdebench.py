@@ -27,12 +27,12 @@ import torch
 from torch import Tensor
 
 from sciml.errors import InvalidArgument, optional
+from sciml.typed_arguments import typed
 
 if TYPE_CHECKING:
     import h5py
 
 Layout = Literal["grouped", "tensor", "darcy"]
-LAYOUTS = ("grouped", "tensor", "darcy")
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,7 @@ class Trajectories:
     attributes: dict[str, float] = field(default_factory=dict)
 
 
+@typed
 def read_pdebench(
     path: str | Path,
     *,
@@ -88,6 +89,19 @@ def read_pdebench(
         MissingPackage: If h5py is not installed.
         InvalidArgument: If the file cannot be read or has another layout,
             a sample is not in it or not finite, or samples stand on different grids.
+
+    Example:
+        >>> import tempfile
+        >>> import torch
+        >>> from sciml.data import read_pdebench, write_pdebench
+        >>> times, x = torch.linspace(0, 1, 5), torch.linspace(0, 1, 8)
+        >>> values = torch.rand(3, 5, 8)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     file = f"{folder}/made.hdf5"
+        ...     write_pdebench(file, values[:, :1], values, times, [x], layout="tensor")
+        ...     found = read_pdebench(file, samples=[0, 2], every_time=2)
+        >>> found.layout, tuple(found.values.shape), found.times.tolist()
+        ('tensor', (2, 3, 8), [0.0, 0.5, 1.0])
     """
     for name, value in (("every_time", every_time), ("every_point", every_point)):
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:

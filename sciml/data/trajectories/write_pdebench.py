@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import Tensor
 
-from sciml.data.trajectories.pdebench import LAYOUTS, Layout
+from sciml.data.trajectories.pdebench import Layout
 from sciml.errors import InvalidArgument, optional
+from sciml.typed_arguments import typed
 
 if TYPE_CHECKING:
     import h5py
 
 
+@typed
 def write_pdebench(
     path: str | Path,
     inputs: Tensor,
@@ -43,11 +45,23 @@ def write_pdebench(
         MissingPackage: If h5py is not installed.
         InvalidArgument: If the shapes do not fit the layout: several
             input channels, for instance, have no place in it.
+
+    Example:
+        >>> import tempfile
+        >>> import torch
+        >>> from sciml.data import read_pdebench, write_pdebench
+        >>> times, x = torch.linspace(0, 1, 5), torch.linspace(0, 1, 8)
+        >>> values, known = torch.rand(3, 5, 8), {"Nu": 0.5}
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     file = f"{folder}/burgers.hdf5"
+        ...     write_pdebench(
+        ...         file, values[:, :1], values, times, [x], layout="tensor", attributes=known
+        ...     )
+        ...     read_pdebench(file).attributes
+        {'Nu': 0.5}
     """
     wanted = (len(values), len(times), *(len(grid) for grid in grids))
     directions = {"grouped": (1, 2), "tensor": (1,), "darcy": (2,)}
-    if layout not in LAYOUTS:
-        raise InvalidArgument(f"layout={layout!r}", f"one of {', '.join(LAYOUTS)}")
     if (
         tuple(values.shape) != wanted
         or tuple(inputs.shape) != (wanted[0], 1, *wanted[2:])

@@ -19,6 +19,7 @@ from torch.nn.functional import pad
 
 from sciml.errors import InvalidArgument
 from sciml.solvers.linear import Stencil, StencilPreconditioner, around, build_stencil
+from sciml.typed_arguments import typed
 
 
 def arrays_of(stencil: Stencil) -> tuple[Tensor, Tensor]:
@@ -134,6 +135,7 @@ class PreconditionerNetwork(nn.Module):
         }
 
 
+@typed
 class LearnedPreconditioner(StencilPreconditioner):
     """A trained network as the preconditioner of a batch of matrices.
 

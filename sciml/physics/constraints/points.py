@@ -22,9 +22,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sciml.arguments import number, takes, whole
+from sciml.arguments import booleans, number, takes, whole
 from sciml.errors import InvalidArgument
 from sciml.physics.constraints.expert_split import Split
+from sciml.typed_arguments import typed
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,7 @@ class ExpertPoints:
         return flat.index_select(-1, where.flatten()).unflatten(-1, where.shape)
 
 
+@typed(shared=booleans)
 class PointSampler:
     """Draws the points of all experts of a split.
 

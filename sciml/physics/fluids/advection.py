@@ -17,15 +17,15 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from sciml.arguments import count, maybe, number, takes, tensors
+from sciml.arguments import count, maybe
 from sciml.errors import InvalidArgument
 from sciml.physics.fluids.staggered import Velocity, interpolate, points, shape_of, trace
+from sciml.typed_arguments import typed
 
-METHODS = ("maccormack", "semi_lagrangian")
 Method = Literal["maccormack", "semi_lagrangian"]
 
 
-@takes(fields=tensors, steps=number, face_axis=maybe(count))
+@typed(face_axis=maybe(count))
 def advect(
     fields: Sequence[Tensor],
     velocity: Sequence[Tensor],
@@ -55,8 +55,6 @@ def advect(
         >>> advect([f], u, 1.0, method="semi_lagrangian")[0][0, :, 0].tolist()
         [0.0, 0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
     """
-    if method not in METHODS:
-        raise InvalidArgument(f"method={method!r}", " or ".join(METHODS))
     shape = shape_of(velocity)
     faces = tuple(n + (a == face_axis) for a, n in enumerate(shape))
     batch = len(velocity[0])
@@ -81,7 +79,7 @@ def advect(
     return out
 
 
-@takes(velocity=tensors, steps=number)
+@typed
 def advect_velocity(
     velocity: Sequence[Tensor], steps: float, *, method: Method = "maccormack"
 ) -> Velocity:

@@ -13,24 +13,17 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from sciml.arguments import integers, maybe, number, some, takes, tensor, tensors
+from sciml.arguments import integers, number, some
 from sciml.errors import InvalidArgument, InvalidType
 from sciml.physics.fluids.pressure_projection import Cell, PressureSystem
 from sciml.solvers.linear import build_stencil, high, low
+from sciml.typed_arguments import typed
 
 # What lies beyond the low and the high end of every axis: one for all, or integers `(*P)`.
 Walls = Sequence[tuple[Any, Any]]
 
 
-@takes(
-    cells=integers,
-    opening=maybe(tensors),
-    density=maybe(tensor),
-    permeability=maybe(tensors),
-    level_set=maybe(tensor),
-    surface=maybe(tensor),
-    least_fraction=number,
-)
+@typed(cells=integers)
 def pressure_system(
     cells: Tensor,
     *,

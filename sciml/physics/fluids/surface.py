@@ -91,6 +91,13 @@ def same_volume(level_set: Tensor, wanted: Tensor, most: float = 0.5) -> Tensor:
 
     Raises:
         InvalidArgument: If there is not one volume per sample.
+
+    Example:
+        >>> import torch
+        >>> from sciml.physics.fluids import same_volume, volume
+        >>> water = (torch.arange(8) - 2.5).expand(1, 8, 8)  # three rows deep
+        >>> volume(water).item(), volume(same_volume(water, torch.tensor([26.0]))).item()
+        (24.0, 26.0)
     """
     if wanted.shape != level_set.shape[:1] or not most > 0:
         raise InvalidArgument(

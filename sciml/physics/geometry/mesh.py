@@ -119,13 +119,25 @@ class Mesh(Domain):
 
 
 def load_mesh(path: str | Path | Sequence[str | Path]) -> Mesh:
-    """Return the solid, or the solids, of mesh files: STL, OBJ, PLY, OFF, GLB, ...
+    r"""Return the solid, or the solids, of mesh files: STL, OBJ, PLY, OFF, GLB, ...
 
     Vertices at one place are merged. Units are those of the file.
 
     Raises:
         MissingPackage: If trimesh is not installed.
         InvalidArgument: If a file cannot be read, or see `Mesh`.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from sciml.physics.geometry import load_mesh
+        >>> rows = "0 0 0\n1 0 0\n0 1 0\n0 0 1\n3 0 2 1\n3 0 1 3\n3 0 3 2\n3 1 2 3"
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     file = Path(folder, "corner.off")
+        ...     _ = file.write_text(f"OFF\n4 4 0\n{rows}\n")  # four corners, four triangles
+        ...     solid = load_mesh(file)
+        >>> solid.corners.shape
+        torch.Size([1, 4, 3, 3])
     """
     paths = [path] if isinstance(path, str | Path) else path
     check_kind("path", paths, Sequence, "Write load_mesh('part.stl')")

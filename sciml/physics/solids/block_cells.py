@@ -24,6 +24,7 @@ def check_count(name: str, value: int, least: int = 1, step: int = 1) -> int:
     return value
 
 
+@typed
 def add_midsides(corners: np.ndarray, cells: np.ndarray) -> tuple[np.ndarray, ...]:
     """Return nodes and elements of second order with straight sides, and the ends of their sides.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sciml.errors import InvalidArgument
+from sciml.errors import InvalidArgument, InvalidType
 
 
 def voigt_reuss(fractions: np.ndarray, tangents: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -18,6 +18,7 @@ def voigt_reuss(fractions: np.ndarray, tangents: np.ndarray) -> tuple[np.ndarray
         tangents: `(P, 3, 3)` stiffness of each phase, symmetric and positive definite.
 
     Raises:
+        InvalidType: If they are no numbers.
         InvalidArgument: If the shapes disagree, or the fractions do not sum to 1.
 
     Example:
@@ -28,7 +29,12 @@ def voigt_reuss(fractions: np.ndarray, tangents: np.ndarray) -> tuple[np.ndarray
         >>> float(upper[0, 0]), round(float(lower[0, 0]), 4)
         (2.0, 1.5)
     """
-    fractions, tangents = np.asarray(fractions, float), np.asarray(tangents, float)
+    try:
+        fractions, tangents = np.asarray(fractions, float), np.asarray(tangents, float)
+    except (TypeError, ValueError) as error:
+        raise InvalidType(
+            f"fractions or tangents that are no numbers ({error})", "arrays of them"
+        ) from error
     if tangents.ndim != 3 or fractions.shape != tangents.shape[:1]:
         raise InvalidArgument(
             f"fractions of shape {fractions.shape} and tangents of shape {tangents.shape}",

@@ -28,6 +28,7 @@ from torch import Tensor
 from sciml.arguments import integers, shown, takes
 from sciml.errors import InvalidArgument, InvalidType
 from sciml.physics.solids.materials import Material, Response
+from sciml.typed_arguments import typed
 
 LARGEST_NORM = 1e3  # of a deviator: a stress that asks for more has no strain
 BISECTIONS = 60
@@ -103,6 +104,7 @@ class Composite:
         )
 
 
+@typed
 def dual_energy(material: Material, stress: Tensor) -> Tensor:
     """Return psi*(s) = sup_e s : e - psi(e) over strains in the plane `(...)`.
 

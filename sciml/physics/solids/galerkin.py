@@ -74,6 +74,7 @@ class ReducedSolution(NamedTuple):
     iterations: int
 
 
+@typed
 def every_point(mesh: RVEMesh) -> Quadrature:
     """Return all points of a mesh with their weights.
 

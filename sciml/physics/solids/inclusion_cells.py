@@ -31,6 +31,7 @@ JITTER = 1e-3  # in element sizes: no four points on a circle, so that all copie
 SIZES = (1e-3, 0.2)
 
 
+@typed
 def inclusion_cell(inclusions: Sequence[EllipticInclusion], size: float = 0.04) -> RVEMesh:
     """Return a T6 mesh of a matrix (phase 0) with inclusions (phase 1).
 
@@ -159,7 +160,13 @@ def _bend(
 
 @typed
 def rve1(size: float = 0.024) -> RVEMesh:
-    """Return RVE1: circles of radius 0.2959 in the middle and at the corners, 55 % fibre."""
+    """Return RVE1: circles of radius 0.2959 in the middle and at the corners, 55 % fibre.
+
+    Example:
+        >>> from sciml.physics.solids import rve1
+        >>> round(float(rve1(size=0.1).phase_fractions()[1]), 2)
+        0.55
+    """
     return inclusion_cell(
         [EllipticInclusion(0.0, 0.0, 0.2959), EllipticInclusion(0.5, 0.5, 0.2959)], size
     )
@@ -167,13 +174,25 @@ def rve1(size: float = 0.024) -> RVEMesh:
 
 @typed
 def rve2(size: float = 0.03) -> RVEMesh:
-    """Return RVE2: one ellipse of semi-axes 0.35 and 0.1754 turned by 30 degrees."""
+    """Return RVE2: one ellipse of semi-axes 0.35 and 0.1754 turned by 30 degrees.
+
+    Example:
+        >>> from sciml.physics.solids import rve2
+        >>> round(float(rve2(size=0.1).phase_fractions()[1]), 2)
+        0.19
+    """
     return inclusion_cell([EllipticInclusion(0.0, 0.0, 0.35, 0.1754, 30.0)], size)
 
 
 @typed
 def rve3(size: float = 0.03) -> RVEMesh:
-    """Return RVE3: circles of radius 0.10, 0.10 and 0.15."""
+    """Return RVE3: circles of radius 0.10, 0.10 and 0.15.
+
+    Example:
+        >>> from sciml.physics.solids import rve3
+        >>> round(float(rve3(size=0.1).phase_fractions()[1]), 2)
+        0.13
+    """
     circles = (
         EllipticInclusion(-0.25, 0.25, 0.1),
         EllipticInclusion(0.0, -0.25, 0.1),

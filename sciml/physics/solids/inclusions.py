@@ -89,6 +89,7 @@ class EllipticInclusion:
 Ellipse = EllipticInclusion  # its name in version 0.1
 
 
+@typed
 def gap(one: EllipticInclusion, other: EllipticInclusion) -> float:
     """Return the distance between two inclusions over all periodic copies; 0 if they overlap.
 

@@ -78,6 +78,7 @@ class Cut(Piece):
         return [c for c in self.piece.corners() if abs(float(self.shape.level(c[None]))) < near]
 
 
+@typed
 class Shape(HasParts):
     """A bounded domain in d dimensions whose boundary has named parts.
 

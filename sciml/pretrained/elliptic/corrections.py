@@ -19,6 +19,7 @@ from sciml.physics.elliptic.grid_problem import sampled_problem
 from sciml.physics.walks.distance_table import inside_points
 from sciml.physics.walks.spheres import WalkOnSpheres
 from sciml.physics.walks.verification import GivenProblems, Predict, Problems, correct
+from sciml.typed_arguments import typed
 
 EPS = 2e-4  # where the walks of a correction end at most, in units of a domain's size
 SHELL = 3e-3  # and times the root of their number
@@ -54,16 +55,31 @@ def solution_problems(solution: TrialSolution) -> tuple[Draw, Predict]:
     return draw, predict
 
 
+@typed
 def correct_solution(
     solution: TrialSolution, x: Tensor, value: Tensor, walks: int, seed: int
 ) -> dict[str, Tensor]:
-    """Return the corrected values of a solution at `x (N, d)`, see `PretrainedPINN.predict`."""
+    """Return the corrected values of a solution at `x (N, d)`, see `PretrainedPINN.predict`.
+
+    Example:
+        >>> import torch
+        >>> from sciml.networks import MLP, TrialSolution
+        >>> from sciml.physics import Poisson
+        >>> from sciml.pretrained.elliptic import correct_solution
+        >>> problem, x = Poisson(dim=2), torch.tensor([[0.5, 0.0]])
+        >>> untrained = TrialSolution(problem, MLP(dim=2, width=8, depth=2), ["x"])
+        >>> found = correct_solution(untrained, x, torch.zeros(1), walks=256, seed=0)
+        >>> off = (found["value"] - problem.exact(x, None)).abs()
+        >>> bool(off < 4 * found["standard_error"])
+        True
+    """
     draw, predict = solution_problems(solution)
     generator = walk_stream(seed, x.device)
     found = corrected(predict, draw(1, generator), x[None].double(), walks, generator, value[None])
     return {name: part[0] for name, part in found.items()}
 
 
+@typed
 def check_correctable(network: nn.Module, entries: Mapping[str, Mapping], walks: int) -> None:
     """Refuse corrections of operators that are not shown a domain on a grid.
 
@@ -74,6 +90,12 @@ def check_correctable(network: nn.Module, entries: Mapping[str, Mapping], walks:
 
     Raises:
         InvalidArgument: With what to use instead.
+
+    Example:
+        >>> import sciml
+        >>> from sciml.pretrained.elliptic import check_correctable
+        >>> operator = sciml.load_pretrained("wos_poisson2d")
+        >>> check_correctable(operator.network, operator.spec["inputs"], walks=16)  # it is
     """
     if "sdf" not in entries or not hasattr(network, "at"):
         raise InvalidArgument(
@@ -83,6 +105,7 @@ def check_correctable(network: nn.Module, entries: Mapping[str, Mapping], walks:
         )
 
 
+@typed
 def correct_grid(
     network: nn.Module,
     inputs: Mapping[str, Tensor],
@@ -93,6 +116,21 @@ def correct_grid(
     """Return an operator's outputs corrected at the nodes inside, see `PretrainedOperator.predict`.
 
     What is corrected to is the problem that the grid shows (`sciml.physics.elliptic.grid_problem`).
+
+    Example:
+        >>> import sciml
+        >>> import torch
+        >>> from sciml.pretrained.elliptic import correct_grid
+        >>> network = sciml.load_pretrained("wos_poisson2d").network
+        >>> line = torch.linspace(-network.half, network.half, network.nodes)
+        >>> x, y = torch.meshgrid(line, line, indexing="ij")
+        >>> given = {"sdf": torch.hypot(x, y)[None] - 1, "boundary": x[None]}  # u = x in a disk
+        >>> given["source"] = torch.zeros_like(given["sdf"])
+        >>> with torch.no_grad():
+        ...     found = correct_grid(network, given, network.infer(**given), walks=8, seed=0)
+        >>> inside = found["standard_error"].isfinite()
+        >>> bool((found["value"] - x)[inside].abs().mean() < 0.05)
+        True
     """
     half, sdf = float(network.half), inputs["sdf"]
     given = GivenProblems(*sampled_problem(inputs, half))

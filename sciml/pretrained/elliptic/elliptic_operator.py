@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +28,7 @@ from sciml.pretrained.checks.training_ranges import outside_inputs
 from sciml.pretrained.elliptic.corrections import EPS, corrected, walk_stream
 from sciml.pretrained.elliptic.known_equations import check_problem
 from sciml.pretrained.elliptic.placed import place
+from sciml.typed_arguments import typed
 
 ON_BOUNDARY = 1e-6  # of a domain's size: points so close to the boundary are on it
 SAMPLE, TIMED, WALKS = 64, (4, 64), 256  # points and walks that are timed; walks that are offered
@@ -62,16 +64,31 @@ def operator_values(network: nn.Module, spec: Mapping) -> Predict:
     return predict
 
 
+@typed(domain=None, problem=None)
 def solve(
     network: nn.Module,
     spec: Mapping,
     domain: Domain,
     problem: Dirichlet,
-    points: Tensor,
+    points: Any,
     walks: int,
     seed: int,
 ) -> dict[str, Tensor]:
-    """Return what `PretrainedOperator.solve` does."""
+    """Return what `PretrainedOperator.solve` does.
+
+    Example:
+        >>> import sciml
+        >>> import torch
+        >>> from sciml.physics import Dirichlet
+        >>> from sciml.physics.geometry import Ball
+        >>> from sciml.pretrained.elliptic import solve
+        >>> operator = sciml.load_pretrained("wos_poisson2d")
+        >>> disk, problem = Ball(1.0, (0.0, 0.0)), Dirichlet(lambda x, i: x[0])  # u = x
+        >>> at = torch.tensor([[[0.5, 0.0]]])
+        >>> u = solve(operator.network, operator.spec, disk, problem, at, walks=0, seed=0)
+        >>> round(u["value"].item(), 1)
+        0.5
+    """
     predict = operator_values(network, spec)
     known, dim = spec["inputs"], int(getattr(network, "dim", 2))
     problem = check_problem(known, dim, domain, problem)
@@ -172,6 +189,7 @@ def _price(given: GivenProblems, points: Tensor) -> str:
     )
 
 
+@typed(domain=None, problem=None)
 def verify_own(
     network: nn.Module,
     spec: Mapping,
@@ -183,7 +201,19 @@ def verify_own(
     confidence: float,
     seed: int,
 ) -> Verification:
-    """Return what `PretrainedOperator.verify` does."""
+    """Return what `PretrainedOperator.verify` does.
+
+    Example:
+        >>> import sciml
+        >>> from sciml.physics import Dirichlet
+        >>> from sciml.physics.geometry import Ball
+        >>> from sciml.pretrained.elliptic import verify_own
+        >>> operator = sciml.load_pretrained("wos_poisson2d")
+        >>> disk, problem = Ball(1.0, (0.0, 0.0)), Dirichlet(lambda x, i: x[0])
+        >>> sizes = {"points": 32, "walks": 32, "confidence": 0.95, "seed": 0}
+        >>> verify_own(operator.network, operator.spec, disk, problem, **sizes).rel_l2.value < 0.2
+        True
+    """
     predict, known = operator_values(network, spec), spec["inputs"]
     problem = check_problem(known, int(getattr(network, "dim", 2)), domain, problem)
     if domain.count != 1:

@@ -79,6 +79,24 @@ def save_pretrained(
 
     Raises:
         PretrainedError: If the description does not rebuild this very model.
+
+    Example:
+        >>> import tempfile
+        >>> import torch
+        >>> from sciml.networks import MLP, TrialSolution
+        >>> from sciml.physics import Poisson
+        >>> from sciml.pretrained import save_pretrained, training_ranges
+        >>> sizes = {"dim": 3, "width": 8, "depth": 2}
+        >>> solution = TrialSolution(Poisson(dim=3), MLP(**sizes), ["x"])
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     made = save_pretrained(
+        ...         f"{folder}/mine", solution, name="mine",
+        ...         ranges=training_ranges(torch.rand(64, 3)),
+        ...         problem={"class": "Poisson", "arguments": {"dim": 3}},
+        ...         network={"class": "MLP", "arguments": sizes},
+        ...     )
+        ...     sorted(file.name for file in made.iterdir())
+        ['README.md', 'model.json', 'weights.safetensors']
     """
     units = {"x": "1", "t": "1", "value": "1", **(units or {})}
     dim, timed = solution.problem.dim, bool(solution.problem.time_dependent)
@@ -144,6 +162,18 @@ def save_operator(
 
     Raises:
         PretrainedError: If the description does not rebuild this very network.
+
+    Example:
+        >>> import tempfile
+        >>> from sciml.networks import LearnedMultigrid
+        >>> from sciml.pretrained import load_pretrained, save_operator
+        >>> network = LearnedMultigrid(dim=2)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     made = save_operator(
+        ...         f"{folder}/mine", network, arguments={"dim": 2}, ranges={}, name="mine"
+        ...     )
+        ...     type(load_pretrained(made).network).__name__
+        'LearnedMultigrid'
     """
     schema, cls = network.schema(), type(network)
     inputs = {key: dict(entry) for key, entry in schema["inputs"].items()}

@@ -5,7 +5,7 @@ Coefficients are per problem; finished problems stand still. The residual report
 formed with one more product at the end.
 
 A preconditioner is a function `operator -> (v -> M^{-1} v)`; it is called with the operator that is
-solved, which in a backward pass is the transpose. `jacobi` below and `LaggedFactor` are two.
+solved, which in a backward pass is the transpose. `jacobi` and `LaggedFactor` are two.
 
 References: Saad, Iterative Methods for Sparse Linear Systems, 2nd ed. 2003, algorithms 6.18 (CG),
 7.7 (BiCGStab), 8.4 (CGNR); Paige & Saunders 1975 (MINRES).
@@ -19,20 +19,12 @@ import torch
 from torch import Tensor
 
 from sciml.errors import InvalidArgument
-from sciml.solvers.algebra.linear_operators import Operator, Product
+from sciml.solvers.algebra.linear_operators import Operator
 from sciml.solvers.algebra.scaling import Preconditioner, ScaledSystem, divide
 from sciml.solvers.batch_parts import joined, parts_of_vector
 from sciml.solvers.bookkeeping import CHECK, SolverProgress, check_tolerances
 from sciml.solvers.solution import Outcome, Status
 from sciml.typed_arguments import typed
-
-
-def jacobi(operator: Operator) -> Product:
-    """Return division by the diagonal, assembled from the dense matrix: for tests and small n."""
-    layout = operator.layout
-    diagonal = operator.base.dense().diagonal(dim1=-2, dim2=-1)
-    inverse = torch.where(diagonal == 0, torch.ones_like(diagonal), 1 / diagonal)
-    return lambda v: layout.unpack(inverse * layout.pack(v), v)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Symmetric positive definite systems on grids: matrices, conjugate directions, preconditioners."""
 
 from sciml.solvers.linear.algebraic import AlgebraicMultigrid
+from sciml.solvers.linear.built_stencil import build_stencil
 from sciml.solvers.linear.conjugate_directions import (
     ConjugateDirections,
     FlexibleCG,
@@ -11,7 +12,7 @@ from sciml.solvers.linear.grid_graph import around, high, low
 from sciml.solvers.linear.incomplete import IncompleteCholesky
 from sciml.solvers.linear.lanczos import ritz_pairs
 from sciml.solvers.linear.multigrid import Multigrid
-from sciml.solvers.linear.stencil import Stencil, build_stencil
+from sciml.solvers.linear.stencil import Stencil
 from sciml.solvers.linear.stencil_preconditioner import Jacobi, StencilPreconditioner
 
 __all__ = [

@@ -28,8 +28,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from sciml.solvers.linear.built_stencil import build_stencil
 from sciml.solvers.linear.grid_graph import around, high, low
-from sciml.solvers.linear.stencil import Stencil, build_stencil
+from sciml.solvers.linear.stencil import Stencil
 
 WEAK = 0.3  # share of the strongest coupling below which an axis waits
 COARSEST = 64  # cells of a grid that is solved directly

@@ -223,6 +223,7 @@ class _Watch:
             self.earlier = progress.residual
 
 
+@typed
 def fixed(product: Product) -> Preconditioner:
     """Return a preconditioner that is one function, whatever operator is solved.
 
@@ -234,6 +235,7 @@ def fixed(product: Product) -> Preconditioner:
     return lambda operator: product
 
 
+@typed
 def guarded(
     preconditioner: Preconditioner,
     fallback: Preconditioner | None = None,

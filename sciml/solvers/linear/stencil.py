@@ -13,7 +13,7 @@ their diagonal is 1, so A is the identity there and vectors that are zero there 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -22,7 +22,7 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
-from sciml.arguments import booleans, shown, takes, tensor, tensors
+from sciml.arguments import booleans, shown, tensor, tensors
 from sciml.errors import InvalidArgument, InvalidType
 from sciml.solvers.algebra.linear_operators import Operator
 from sciml.solvers.derivatives.implicit import Implicit
@@ -33,8 +33,6 @@ from sciml.solvers.linear.grid_graph import (
     add_neighbours_,
     around,
     check_graph,
-    high,
-    low,
     singular_components,
     sparse_matrix,
     without_means,
@@ -298,23 +296,3 @@ class Stencil:
         alone = self.map(lambda t: t.detach().reshape(-1, *t.shape[-d:])[problem].cpu())
         faces = [w.numpy() for w in alone.faces]
         return sparse_matrix(faces, alone.diagonal.numpy(), alone.unknown.numpy())
-
-
-@takes(faces=tensors, shift=tensor, unknown=booleans)
-def build_stencil(faces: Sequence[Tensor], shift: Tensor, unknown: Tensor) -> Stencil:
-    """Return a stencil in which only unknowns are joined and none has a zero row.
-
-    Args:
-        faces: Per axis `(*P, *grid)`, one entry less along the axis; whatever stands at faces of
-            cells that are no unknowns is dropped.
-        shift: `(*P, *grid)`; likewise.
-        unknown: `(*P, *grid)` booleans; cells that nothing is joined to are taken out.
-    """
-    given = Stencil(tuple(faces), shift, unknown)  # which looks at the shapes
-    faces, shift, unknown, d = given.faces, given.shift, given.unknown, given.ndim
-    joined = tuple(
-        torch.where(low(unknown, a - d) & high(unknown, a - d), w, 0.0) for a, w in enumerate(faces)
-    )
-    shift = torch.where(unknown, shift, 0.0)
-    unknown = unknown & (around(joined) + shift > 0)
-    return Stencil(joined, shift, unknown)

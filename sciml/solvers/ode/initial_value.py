@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from sciml.arguments import function, made, maybe, takes, tensor
+from sciml.arguments import made, maybe, text
 from sciml.errors import ConvergenceError, NumericalWarning
 from sciml.shapes import check_call, name_of
 from sciml.solvers.compiler import uncompiled
@@ -47,14 +47,15 @@ from sciml.solvers.ode.ode_method import (
 )
 from sciml.solvers.solution import MEANING, Policy, Solution, Status, check_policy
 from sciml.solvers.solve_arguments import PARTS, flat_theta, layout_for
+from sciml.typed_arguments import typed
 
 ROUNDS = 4  # problems may fail one after the other; after this many solves all are given up
 
 
-@takes(
-    field=function,
-    z0=tensor,
+@typed(
     ode=maybe(made("adaptive", what="a method, as ODE('dopri5')")),
+    gradient=text,  # `check_gradient` and `checked_times` know more
+    times=None,
     **PARTS,
 )
 def integrate(

@@ -20,13 +20,14 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from sciml.arguments import function, takes, tensor
+from sciml.arguments import text
 from sciml.errors import InvalidArgument
 from sciml.shapes import check_call, name_of
 from sciml.solvers.algebra.tridiagonal import Tridiagonal
 from sciml.solvers.bookkeeping import check_counts, check_numbers
 from sciml.solvers.ode.ode_method import checked_times
 from sciml.solvers.solution import Outcome, Policy, Solution, Status, check_policy, settle
+from sciml.typed_arguments import typed
 
 GAMMA = 0.25
 A = (
@@ -57,7 +58,7 @@ TINY = 1e-13  # shortest step, as a share of the whole time
 Bands = tuple[Tensor, Tensor, Tensor]
 
 
-@takes(field=function, jacobian=function, start=tensor)
+@typed(on_failure=text)
 def rosenbrock(
     field: Callable[[Tensor], Tensor],
     jacobian: Callable[[Tensor], Bands],
@@ -93,6 +94,18 @@ def rosenbrock(
     Raises:
         ConvergenceError: Under `raise`, if a problem met NaN, too short a step or `max_steps`.
         InvalidArgument: For shapes, times or tolerances that cannot be.
+
+    Example:
+        >>> import torch
+        >>> from sciml.solvers import rosenbrock
+        >>> rate = torch.tensor([[1.0, 1000.0]], dtype=torch.float64)  # du_i/dt = -rate_i u_i
+        >>> bands = (torch.zeros_like(rate), -rate, torch.zeros_like(rate))
+        >>> start, times = torch.ones_like(rate), torch.tensor([0.0, 1.0], dtype=torch.float64)
+        >>> found = rosenbrock(
+        ...     lambda u: -rate * u, lambda u: bands, start, times, on_failure="raise", rtol=1e-5
+        ... )
+        >>> [round(v, 4) for v in found.value[0, -1].tolist()]  # exp(-1), exp(-1000)
+        [0.3679, 0.0]
     """
     check_policy(on_failure)
     for name, given in (("field", field), ("jacobian", jacobian)):
