@@ -543,6 +543,19 @@ def test_two_standing_waves_solve_their_equation() -> None:
     assert start.values["u_t"] == 0
 
 
+def test_a_soft_start_of_burgers_fields_is_a_term_and_an_input() -> None:
+    hard, soft = suite.Burgers2D(seed=4), suite.Burgers2D(seed=4, constraint="soft")
+    x, y = torch.rand(2, 30, generator=generator(), dtype=torch.float64).unbind()
+    k = x[:, None]
+    known = {"x": k, "y": y[:, None]}
+    wanted = hard.hard(u=k, v=k, **known, t=torch.zeros_like(k))
+    assert soft.hard is None and soft.term_names == ("u", "v", "start.u", "start.v")
+    for c, name in enumerate("uv"):
+        found = soft.every_condition["start"].values[name](x, y)
+        torch.testing.assert_close(found, wanted[name][:, 0], rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(soft.inputs(**known)[:, c], found / 2, rtol=1e-12, atol=1e-12)
+
+
 def test_burgers_fields_start_as_a_drift_and_a_gradient_with_period_one() -> None:
     system = suite.Burgers2D(seed=4)
     waves, sines, cosines, drift = burgers_plane.start_waves(4)
