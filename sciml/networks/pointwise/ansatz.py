@@ -45,16 +45,12 @@ def network_sizes(system: Any, modes: int = 1) -> dict[str, int | bool]:
 
 
 def _known_inputs(system: Any, x: Differentiable) -> Differentiable:
-    """Return what the system adds to the inputs `(N, m)` of points `(N, D)`, tensor or jet.
-
-    Raises:
-        InvalidArgument: For what has no row for every point.
-    """
+    """Return what the system adds to the inputs `(N, m)` of points `(N, D)`, tensor or jet."""
     places = {name: x[:, k : k + 1] for k, name in enumerate(system.region.variables)}
     found = system.known_inputs(places)
     if len(found.shape) != 2 or found.shape[0] != x.shape[0]:
         title = f"{type(system).__name__}.inputs() of shape {tuple(found.shape)}"
-        raise InvalidArgument(title, "(N, m): columns, made from those of coordinates, (N, 1)")
+        raise InvalidArgument(title, "columns (N, m), made from those of coordinates")
     return found
 
 

@@ -2,10 +2,9 @@
 
     u(z) = sum_k  c_k phi(w_k . (z - z_k)),      w_k normal, z_k uniform in [-1, 1]^m
 
-The outputs are linear in what is trained. Where the equations are linear, too, the loss is a
-quadratic one, and a single step of a method that solves for it (`optimizer=lm` without damping)
-takes the place of hundreds through the bent valleys of a deep network; it holds no place for
-structure finer than the widths 1 / |w_k|, which have to be given.
+Where the equations are linear, too, the loss is quadratic, and one step of `optimizer=lm` without
+damping takes the place of hundreds through the bent valleys of a deep network. What is finer than
+1 / |w_k|, which has to be given, finds no place.
 
 References: Dwivedi and Srinivasan 2020, "Physics informed extreme learning machine", arXiv
 1907.03507; Dong and Li 2021, "Local extreme learning machines and domain decomposition", arXiv
@@ -86,8 +85,8 @@ class RandomFeatures(nn.Module):
         self.register_buffer("weight", weight)
         self.register_buffer("bias", -(weight * (2 * torch.rand(width, features) - 1)).sum(1))
         self.output = nn.Linear(width, outputs)
-        nn.init.zeros_(self.output.weight)
-        nn.init.zeros_(self.output.bias)
+        for parameter in self.output.parameters():
+            nn.init.zeros_(parameter)
         self.activation = activation_function(activation)
         self._known: list[tuple[Any, Any]] = []  # inputs with derivatives, and functions of them
 
@@ -98,17 +97,13 @@ class RandomFeatures(nn.Module):
         f: Differentiable | None = None,
     ) -> Differentiable:
         """Return `(N, K)`."""
-        return self.output(self.functions(f))
-
-    def functions(self, f: Differentiable) -> Differentiable:
-        """Return the random functions `(N, width)` at the inputs, which training asks for again."""
         for seen, values in self._known:
             if seen is f:
-                return values
+                return self.output(values)
         keep = self.training and self.output.weight.requires_grad and hasattr(f, "packed")
         # the oldest goes first: jets of thousands of functions are hundreds of megabytes
         self._known = self._known[: REMEMBERED - 1] if keep else []
         values = self.activation(F.linear(f, self.weight, self.bias))
         if keep:
             self._known.insert(0, (f, values))
-        return values
+        return self.output(values)
