@@ -1,17 +1,14 @@
 """Marching in windows of time: what changes in training; the network is `TimeWindows`.
 
-The run is cut into as many parts as there are windows, of steps or, where those are not limited, of
-time: equal ones, or each `window_ratio` times as long as the one before, since what happens early
-may need most of the steps. In each part points are drawn in one window; its initial condition is
-the one of the system first, and then the state that the window before ended with: every quantity
-that an `Initial` prescribes is taken from there. The optimizer, and the schedule of its rate, start
-anew.
+The run is cut into as many equal parts as there are windows, of steps or, where those are not
+limited, of time. In each part points are drawn in one window; its initial condition is the one of
+the system first, and then the state that the window before ended with: every quantity that an
+`Initial` prescribes is taken from there. The optimizer, and the schedule of its rate, start anew.
 """
 
 from __future__ import annotations
 
 import copy
-import math
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -72,17 +69,6 @@ def check(system: System, windows: int) -> None:
             f"{title}, whose hard() leaves the network nothing to say at the start",
             "an ansatz that is free at the start, and Initial(...) as a term of the loss",
         )
-
-
-def check_ratio(ratio: float) -> float:
-    """Return `window_ratio`.
-
-    Raises:
-        InvalidArgument: For one that is not positive.
-    """
-    if not 0 < ratio < math.inf:
-        raise InvalidArgument(f"module.window_ratio={ratio}", "a positive number")
-    return ratio
 
 
 def _is_start(condition: Any) -> bool:
@@ -161,44 +147,21 @@ def share_done(module: PINN) -> float:
     return 0.0
 
 
-def window_at(done: float, windows: int, ratio: float) -> tuple[int, float]:
-    """Return the window that a run is in, and how much of that window is over.
-
-    Args:
-        done: Share of the run that is over, in [0, 1).
-        windows: K.
-        ratio: q; parts of the run are as 1 : q : q^2 ...
-    """
-    if ratio == 1:
-        place = done * windows
-    else:  # the first k parts are (1 - q^k) / (1 - q^K) of all
-        place = math.log1p(-done * (1 - ratio**windows)) / math.log(ratio)
-    # a part that ends at a whole step ends there whatever rounding says
-    index = min(windows - 1, int(place + 1e-9))
-    return index, max(place - index, 0.0)
-
-
 def go_on(module: PINN) -> None:
     """Begin the next window, with an optimizer as new, when it is time."""
     network = module.network
-    wanted, _ = window_at(share_done(module), network.windows, module.window_ratio)
+    wanted = min(network.windows - 1, int(share_done(module) * network.windows))
     while network.index < wanted:
         network.advance()
         for optimizer, state in zip(module.trainer.optimizers, module.as_new, strict=True):
             optimizer.load_state_dict(copy.deepcopy(state))
 
 
-def repeated(schedule: LambdaLR, windows: int, steps: int, ratio: float = 1.0) -> LambdaLR:
+def repeated(schedule: LambdaLR, windows: int, steps: int) -> LambdaLR:
     """Return a schedule that runs through once in every window of a run of so many steps."""
-
-    def inner(step: int) -> int:
-        if ratio == 1:
-            return step * windows % steps
-        _, done = window_at(min(step / steps, 1 - 1e-12), windows, ratio)
-        return int(done * steps + 1e-6)
-
     if steps > 0:
         schedule.lr_lambdas = [
-            lambda step, factor=factor: factor(inner(step)) for factor in schedule.lr_lambdas
+            lambda step, factor=factor: factor(step * windows % steps)
+            for factor in schedule.lr_lambdas
         ]
     return schedule

@@ -65,7 +65,6 @@ class PINN(TrainingMethod):
         attention_decay: gamma of these.
         attention_rate: eta of these.
         windows: Windows of time, trained one after the other (`sciml.modules.marching`).
-        window_ratio: Steps of a window over those of the one before.
         sampled: Dimensions of Laplacians drawn per step (`sampled_laplacian`); None for all.
         initial: The network's weights as given, or in linear layers those of Glorot and Bengio
             (2010), with zero biases, under which tanh networks see finer structures at first.
@@ -101,7 +100,6 @@ class PINN(TrainingMethod):
         attention_decay: float = 0.999,
         attention_rate: float = 0.01,
         windows: int = 1,
-        window_ratio: float = 1.0,
         sampled: int | None = None,
         initial: Literal["given", "glorot"] = "given",
     ) -> None:
@@ -110,7 +108,7 @@ class PINN(TrainingMethod):
         self.balance, self.balance_every = balance, balance_every
         self.problem, self.needs = problem, problem.needs
         initialise(network, initial)
-        modes, self.window_ratio = getattr(data, "modes", 1), marching.check_ratio(window_ratio)
+        modes = getattr(data, "modes", 1)
         if windows == 1:
             self.network: Ansatz | TimeWindows = Ansatz(problem, network, modes)
         else:
@@ -219,15 +217,17 @@ class PINN(TrainingMethod):
         if self.sampled is not None:
             # with every step, also where a batch is kept
             streams = replace(batch.streams, step=self.global_step)
-            generator = streams.generator("dimensions", cpu=True)
-            drawn = sampling.draw(self.problem, self.sampled, generator)
+            drawn = sampling.draw(
+                self.problem, self.sampled, streams.generator("dimensions", cpu=True)
+            )
             self._dimensions = (self.global_step, drawn)
         if isinstance(self.network, TimeWindows):
             batch = marching.moved(batch, self.network)
         batch = self._choose_points(batch)
         step, points = self._weighed
         # an optimizer may ask several times in a step: the weights stay
-        if fresh := step != self.global_step or points is not batch.points:
+        fresh = step != self.global_step or points is not batch.points
+        if fresh:
             self._weighed = (self.global_step, batch.points)
             for rule in self.row_weights:
                 rule.begin(batch.points, batch.streams)
@@ -311,7 +311,7 @@ class PINN(TrainingMethod):
             self.as_new = [copy.deepcopy(optimizer.state_dict())]
             if made is not None:
                 steps = self.trainer.max_steps if self._trainer is not None else 0
-                made = marching.repeated(made, self.network.windows, steps, self.window_ratio)
+                made = marching.repeated(made, self.network.windows, steps)
         return made
 
     def begin_step(self) -> None:

@@ -13,7 +13,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from sciml.data.point_sets import PointData
 from sciml.errors import InvalidArgument
-from sciml.modules.marching import repeated, window_at
+from sciml.modules.marching import repeated
 from sciml.modules.system_pinn import PINN
 from sciml.modules.weights.attention import ResidualAttention
 from sciml.modules.weights.causal import CausalWeights
@@ -260,28 +260,6 @@ def test_repeated_schedules_run_through_in_every_window(windows: int, steps: int
         assert schedule.lr_lambdas[0](step) == pytest.approx(1 / (1 + share), rel=1e-12)
 
 
-@pytest.mark.parametrize(("windows", "ratio"), [(4, 1.0), (4, 0.5), (6, 0.9), (3, 2.0)])
-def test_shares_of_windows_are_a_geometric_row(windows: int, ratio: float) -> None:
-    lengths = ratio ** np.arange(windows)
-    ends = np.cumsum(lengths) / lengths.sum()
-    for done in np.linspace(0, 0.999, 60):
-        index, over = window_at(float(done), windows, ratio)
-        assert index == int(np.searchsorted(ends, done, side="right"))
-        assert 0 <= over < 1
-    starts = [window_at(float(end), windows, ratio) for end in ends[:-1]]
-    assert [index for index, _ in starts] == list(range(1, windows))
-    assert max(over for _, over in starts) < 1e-9  # a window begins at its beginning
-
-
-def test_schedules_begin_anew_in_windows_of_unequal_length() -> None:
-    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=2.0)
-    schedule = LambdaLR(optimizer, lambda step: 1 / (1 + step))
-    repeated(schedule, 3, 70, 0.5)  # 40, 20 and 10 steps
-    rates = [schedule.lr_lambdas[0](step) for step in range(70)]
-    assert [step for step, rate in enumerate(rates) if rate == 1] == [0, 40, 60]
-    assert all(rates[k + 1] < rates[k] for k in range(69) if k + 1 not in (40, 60))
-
-
 class Pendulum(System):
     """u' = v, v' = -sin u - v / 10."""
 
@@ -356,12 +334,6 @@ def test_windows_are_refused_where_they_mean_nothing(case) -> None:
     system, message = NO_WINDOWS[case]
     with pytest.raises(InvalidArgument, match=message):
         module_of(system, windows=2)
-
-
-@pytest.mark.parametrize("ratio", [0.0, -1.0, math.inf, math.nan])
-def test_ratios_of_windows_are_positive(ratio: float) -> None:
-    with pytest.raises(InvalidArgument, match="window_ratio"):
-        module_of(Pendulum(), window_ratio=ratio)
 
 
 # --- windows in space -----------------------------------------------------------------------------
