@@ -14,6 +14,7 @@ from .pointwise.fbpinn import FBPINN
 from .pointwise.mlp import MLP, FourierMLP, ModifiedMLP, ResidualMLP
 from .pointwise.pairs import PairNetwork
 from .pointwise.per_output import PerOutput
+from .pointwise.random_features import RandomFeatures
 from .pointwise.staged import Staged
 from .pointwise.standing import StandingWaves
 from .pointwise.tensor import TensorNetwork
@@ -51,6 +52,7 @@ __all__ = [
     "NeuralopCloud",
     "NeuralopGrid",
     "PairNetwork",
+    "RandomFeatures",
     "RefinedCGS",
     "ResidualMLP",
     "Staged",

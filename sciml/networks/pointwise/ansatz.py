@@ -6,8 +6,10 @@ Inputs are the variables scaled to [-1, 1] over the domain; a periodic one enter
 sines of its first `modes` harmonics, which makes every output periodic with all derivatives
 (Dong and Ni 2021, arXiv 2007.07442); a mirrored one by one cosine, which makes the network even
 about the ends of equal parts. One of `waves` enters as it is and by cosines and sines of its
-angular frequencies. `hard` is the system's own, see `System.hard`. All of it works on tensors and
-on jets alike. The system is used by its methods only.
+angular frequencies. What the system's `inputs` returns of the variables comes before them: a
+function whose Laplacian jumps where the solution's does, say, so that a smooth network of it can do
+so, too. `hard` is the system's own, see `System.hard`. All of it works on tensors and on jets
+alike. The system is used by its methods only.
 """
 
 from __future__ import annotations
@@ -33,12 +35,23 @@ def network_sizes(system: Any, modes: int = 1) -> dict[str, int | bool]:
     """Return what the constructor of a network is told: inputs come as features, one per column.
 
     Args:
-        system: Has `region.variables`, `periodic`, `waves` and `outputs`.
+        system: Has `region`, `periodic`, `waves`, `inputs` and `outputs`.
         modes: Harmonics of a periodic variable.
     """
     features = sum(2 * modes if v in system.periodic else 1 for v in system.region.variables)
     features += sum(2 * len(frequencies) for frequencies in system.waves.values())
+    features += _known_inputs(system, system.region.low[None]).shape[1] if system.inputs else 0
     return {"dim": 0, "time": False, "features": features, "outputs": len(system.outputs)}
+
+
+def _known_inputs(system: Any, x: Differentiable) -> Differentiable:
+    """Return what the system adds to the inputs `(N, m)` of points `(N, D)`, tensor or jet."""
+    places = {name: x[:, k : k + 1] for k, name in enumerate(system.region.variables)}
+    found = system.known_inputs(places)
+    if len(found.shape) != 2 or found.shape[0] != x.shape[0]:
+        title = f"{type(system).__name__}.inputs() of shape {tuple(found.shape)}"
+        raise InvalidArgument(title, "columns (N, m), made from those of coordinates")
+    return found
 
 
 @typed
@@ -125,9 +138,10 @@ class Ansatz(nn.Module):
     def inputs(self, x: Differentiable) -> Differentiable:
         """Return what the network sees `(N, m)` of points `(N, D)`, tensor or jet."""
         scaled = (x - self.middle.to(x.dtype)) * self.scale.to(x.dtype)
-        if not (self.system.periodic or self.system.waves or self.system.mirrored):
+        known = [_known_inputs(self.system, x)] if self.system.inputs else []
+        if not (self.system.periodic or self.system.waves or self.system.mirrored or known):
             return scaled
-        columns = []
+        columns = known
         for k, variable in enumerate(self.system.region.variables):
             column = scaled[:, k : k + 1]
             if variable in self.system.mirrored:

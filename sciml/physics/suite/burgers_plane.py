@@ -21,14 +21,15 @@ width h.
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from sciml.physics.checks import check_positive, check_seed
-from sciml.physics.systems import Rectangle, System, Time
+from sciml.physics.systems import Initial, Rectangle, System, Time
 from sciml.typed_arguments import typed
 
 if TYPE_CHECKING:
@@ -105,6 +106,8 @@ class Burgers2D(System):
         seed: Seed of the fields at the start.
         viscosity: nu.
         training_viscosity: nu of the equations that are trained; errors are against `viscosity`.
+        constraint: Whether the start is built into the ansatz, hard, or a term of the loss, soft,
+            which is what windows of time need.
 
     Example:
         >>> import torch
@@ -123,12 +126,24 @@ class Burgers2D(System):
     reference_accuracy = 1e-10
 
     def __init__(
-        self, *, seed: int = 0, viscosity: float = 1e-3, training_viscosity: float = 1e-3
+        self,
+        *,
+        seed: int = 0,
+        viscosity: float = 1e-3,
+        training_viscosity: float = 1e-3,
+        constraint: Literal["hard", "soft"] = "hard",
     ) -> None:
         self.seed = check_seed("problem.seed", seed)
         self.viscosity = check_positive("problem.viscosity", viscosity)
         name = "problem.training_viscosity"
         self.training_viscosity = check_positive(name, training_viscosity)
+        if constraint == "soft":
+            self.hard = None
+            self.conditions = {"start": Initial(u=self._given("u"), v=self._given("v"), weight=10)}
+
+    def _given(self, name: str) -> Callable[[Tensor, Tensor], Tensor]:
+        """Return a component of the start as a function of coordinates `(N,)`."""
+        return lambda x, y: self.start(x[:, None], y[:, None])[name][:, 0]
 
     def residual(self, u: Field, v: Field) -> dict[str, Tensor]:
         """Return both equations over the size of u u_x."""
@@ -149,6 +164,10 @@ class Burgers2D(System):
             name: (slope * k[:, axis]).sum(-1, keepdim=True) + float(drift[axis])
             for axis, name in enumerate(self.outputs)
         }
+
+    def inputs(self, x: Differentiable, y: Differentiable) -> Differentiable:
+        """Return the start over its size: a network finds it, and the fronts that come of it."""
+        return torch.cat(list(self.start(x, y).values()), -1) * (1 / SPEED)
 
     def hard(
         self,

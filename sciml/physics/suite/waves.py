@@ -11,7 +11,15 @@ The benchmark's solution of the second, with sinh pi y and cos pi t, does not so
 (u_tt - u_xx - 2 u_yy is -2 pi^2 u for its first part and 0 is asked for), and no velocity is given
 at the start; here two standing waves with the same numbers of half waves take its place.
 
-The first one's reference is central differences in space and time.
+The first one's reference is central differences in space and time. What makes it hard is that Lap u
+jumps with a by a factor of 12, which no smooth network does. Two things help, both of the medium
+alone. The network has as an input, beside x, y and t, the solution of
+
+    Lap psi = rho - mean rho,   d psi / dn = 0,      rho = 1 / a ,
+
+a function whose Laplacian jumps where that of u has to, so that a smooth function of x, y, t and
+psi takes the jump, up to what is smoother by one order. And rho is averaged over a Gaussian of
+width `averaging`, as a cosine series; psi is another, with all derivatives exact.
 """
 
 from __future__ import annotations
@@ -25,7 +33,7 @@ import torch
 from torch import Tensor
 
 from sciml.physics.checks import check_positive, check_seed
-from sciml.physics.systems import Initial, On, Rectangle, System, Time
+from sciml.physics.systems import Initial, Rectangle, System, Time
 from sciml.typed_arguments import typed
 
 if TYPE_CHECKING:
@@ -33,8 +41,8 @@ if TYPE_CHECKING:
     from sciml.physics.systems.system_fields import Field
 
 TABLE, CELLS = 256, 256  # points of the medium along each axis; cells of the reference
+SERIES, SAMPLES = 128, 512  # cosines of the averaged density along each axis; cells it is read from
 MOMENTS = 20
-TAU = 0.15  # of the mask at the start
 
 
 @functools.cache
@@ -48,12 +56,43 @@ def medium(seed: int) -> np.ndarray:
     return np.where(np.fft.ifft2((noise[0] + 1j * noise[1]) / size**2).real > 0, 12.0, 1.0)
 
 
+@functools.cache
+def density_series(seed: int, averaging: float) -> tuple[Tensor, Tensor]:
+    """Return the coefficients `(K, K)` of rho and of psi in cos(j pi (x + 1) / 2) cos(k ...).
+
+    Args:
+        seed: Of the medium.
+        averaging: Width of the Gaussian that rho is averaged over, mirrored at the sides.
+    """
+    middle = torch.linspace(-1, 1, 2 * SAMPLES + 1, dtype=torch.float64)[1::2]
+    x, y = torch.meshgrid(middle, middle, indexing="ij")
+    rho = 1 / Wave2DVarying(seed=seed).medium(x.reshape(-1), y.reshape(-1)).reshape(x.shape)
+    waves = math.pi / 2 * torch.arange(SERIES, dtype=torch.float64)
+    cosines = torch.cos(waves[:, None] * (middle + 1)) * (2 / SAMPLES)
+    cosines[0] /= 2
+    squares = waves[:, None] ** 2 + waves**2
+    found = cosines @ rho @ cosines.T * torch.exp(-(averaging**2) / 2 * squares)
+    potential = -found / squares.clamp_min(1)
+    potential[0, 0] = 0
+    return found, potential
+
+
+def cosine_sum(coefficients: Tensor, x: Differentiable, y: Differentiable) -> Differentiable:
+    """Return a sum of products of cosines on [-1, 1]^2 at points, columns `(N, 1)`, jets or not."""
+    waves = math.pi / 2 * torch.arange(len(coefficients), dtype=x.dtype, device=x.device)
+    left, right = (torch.cos((v + 1) * waves) for v in (x, y))
+    return (torch.nn.functional.linear(left, coefficients.T.to(waves)) * right).sum(-1, True)
+
+
 @typed
 class Wave2DVarying(System):
     """A wave in a medium of two speeds.
 
     Args:
         seed: Seed of the medium.
+        averaging: Width of the Gaussian over which the density 1 / a of the trained equation is
+            averaged; errors are against the medium as it is. Averaging over 0.02, 0.05 and 0.1 is
+            an error of 2.0e-2, 6.6e-2 or 0.17 by itself.
 
     Example:
         >>> import torch
@@ -61,15 +100,22 @@ class Wave2DVarying(System):
         >>> wave = Wave2DVarying(seed=0)
         >>> wave.region.variables, tuple(wave.medium(torch.rand(5), torch.rand(5)).shape)
         (('x', 'y', 't'), (5,))
+        >>> tuple(wave.inputs(torch.rand(5, 1), torch.rand(5, 1)).shape)
+        (5, 1)
     """
 
     domain = Rectangle((-1, -1), (1, 1)) * Time(0, 5)
-    conditions = {"sides": On(domain.boundary, u_n=0)}
-    reference_accuracy = 1e-2
+    mirrored = {"x": 1, "y": 1}
+    reference_accuracy = 1.3e-2
 
-    def __init__(self, *, seed: int = 0) -> None:
+    def __init__(self, *, seed: int = 0, averaging: float = 0.02) -> None:
         self.seed = check_seed("problem.seed", seed)
+        self.averaging = check_positive("problem.averaging", averaging)
         self.table = torch.from_numpy(medium(self.seed))
+        self.conditions = {
+            "start": Initial(u=self.start, weight=100),
+            "rest": Initial(u_t=0),
+        }
 
     def medium(self, x: Tensor, y: Tensor) -> Tensor:
         """Return a at points `(N,)`."""
@@ -80,16 +126,26 @@ class Wave2DVarying(System):
         low = (1 - s) * table[i, j] + s * table[i, j + 1]
         return (1 - r) * low + r * ((1 - s) * table[i + 1, j] + s * table[i + 1, j + 1])
 
+    def density(self, x: Tensor, y: Tensor) -> Tensor:
+        """Return 1 / a, averaged, at points `(N,)`."""
+        rho, _ = density_series(self.seed, self.averaging)
+        return cosine_sum(rho, x[:, None], y[:, None])[:, 0]
+
+    def inputs(self, x: Differentiable, y: Differentiable) -> Differentiable:
+        """Return psi, scaled to a mean square of 1, columns `(N, 1)`."""
+        _, psi = density_series(self.seed, self.averaging)
+        shares = torch.full((SERIES,), 0.5, dtype=psi.dtype)  # mean squares of the cosines
+        shares[0] = 1
+        size = ((psi**2 * shares).sum(1) * shares).sum().sqrt()
+        return cosine_sum(psi / size, x, y)
+
     def residual(self, u: Field, x: Tensor, y: Tensor) -> Tensor:
         """Return the equation over the size of Lap u at the start."""
-        return (u.lap - u.tt / self.medium(x, y)) / 10
+        return (u.lap - self.density(x, y) * u.tt) / 10
 
-    def hard(
-        self, u: Differentiable, x: Differentiable, y: Differentiable, t: Differentiable
-    ) -> Differentiable:
-        """Return the ansatz."""
-        start = torch.exp(-((x + 0.5) ** 2 + y**2) * (1 / 0.18))
-        return start + t**2 / (t**2 + TAU**2) * u
+    def start(self, x: Tensor, y: Tensor) -> Tensor:
+        """Return u at t = 0."""
+        return torch.exp(-((x + 0.5) ** 2 + y**2) / 0.18)
 
     def reference(self, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the solution of differences at 1000 nodes and 20 times."""

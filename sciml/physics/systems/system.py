@@ -108,6 +108,9 @@ class System:
     that conditions hold whatever the network does: `return x * (1 - x) * u`. Several outputs come
     as a dictionary; those left out stay as they are. None for soft conditions only."""
 
+    inputs: Callable | None = None
+    """`inputs(self, x, ...)` returns more inputs of the network `(N, m)`, which come first."""
+
     exact: Callable | None = None
     """`exact(self, x, ...)` returns the solution `(N,)`, or a dictionary by output."""
 
@@ -157,15 +160,18 @@ class System:
         Raises:
             InvalidArgument: For conditions that cannot be built in, or two ways of doing it.
         """
+        title = type(self).__name__
         if self.hard_conditions and self.hard is not None:
-            raise InvalidArgument(
-                f"hard() and hard_conditions of {type(self).__name__}", "one of the two"
-            )
+            raise InvalidArgument(f"hard() and hard_conditions of {title}", "one of the two")
         if self.hard_conditions:
             return Lifted(self, tuple(self.hard_conditions))
         if self.hard is None:
             return None
-        return lambda known: call(f"{type(self).__name__}.hard()", self.hard, known)
+        return lambda known: call(f"{title}.hard()", self.hard, known)
+
+    def known_inputs(self, places: Mapping[str, Any]) -> Any:
+        """Return `inputs` of coordinates by name, columns `(N, 1)`, tensors or jets."""
+        return call(f"{type(self).__name__}.inputs()", self.inputs, places)
 
     @cached_property
     def every_condition(self) -> Mapping[str, Condition]:
@@ -229,14 +235,10 @@ class System:
         def reader(jet: MultiJet) -> Reader:
             return lambda output: lambda index: jet.entry(index, self.outputs.index(output))
 
-        if evaluate is None:
-            return known_values(self, p, reader(jet))
-        return known_values(
-            self,
-            p,
-            reader(jet),
-            lambda name, nodes: reader(evaluate(nodes, self.inner_needs[name])),
-        )
+        def inner(name: str, nodes: PointSet) -> Reader:
+            return reader(evaluate(nodes, self.inner_needs[name]))
+
+        return known_values(self, p, reader(jet), inner if evaluate else None)
 
     def equations(self, p: PointSet, known: Mapping[str, Any]) -> dict[str, Tensor]:
         """Return the residuals of the equations `(N,)` by name; a single one is "residual"."""
@@ -247,10 +249,8 @@ class System:
     def condition(self, name: str, p: PointSet, known: Mapping[str, Any]) -> dict[str, Tensor]:
         """Return the residuals of a condition by term: its name, or name.quantity of several."""
         found = self.terms[name].residuals(self, name, p, known)
-        if len(found) == 1:
-            (value,) = found.values()
-            return {name: value}
-        return {f"{name}.{key}" if key else name: value for key, value in found.items()}
+        one = len(found) == 1
+        return {name if one or not k else f"{name}.{k}": value for k, value in found.items()}
 
     def residuals(self, name: str, p: PointSet, known: Mapping[str, Any]) -> dict[str, Tensor]:
         """Return the residuals of one set of points: "equations", or a condition's name."""
