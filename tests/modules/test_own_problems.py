@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+import sciml
 from sciml.cli import train
 from sciml.errors import PretrainedError
 from sciml.modules.evaluation import own_pictures
@@ -60,6 +61,8 @@ def test_an_unknown_constant_goes_through_a_run_with_a_folder(tmp_path) -> None:
     x = torch.rand(9, 2).double()
     assert torch.equal(again(x)["u"], solution(x)["u"])
     assert again.unknowns["k"] == solution.unknowns["k"]
+    with pytest.raises(PretrainedError, match=r"Write sciml.pinn.load\("):
+        sciml.load_pretrained(folder)
     with pytest.raises(PretrainedError, match="or that of a run of one's own problem"):
         load(tmp_path, Rod())
 

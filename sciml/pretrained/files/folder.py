@@ -97,6 +97,13 @@ def find(path_or_name: str | Path) -> Path:
         whole = path.is_dir()
     except OSError as error:  # a name too long for the system, a folder that may not be entered
         raise PretrainedError(f"{str(path)[:80]} cannot be read ({error.strerror})") from error
+    own = [place for place in (path, path / "solution") if (place / "solution.json").exists()]
+    if whole and own:
+        raise PretrainedError(
+            f"{path} holds a solution of somebody's own problem, whose class no file may name",
+            "a pretrained folder",
+            f"Write sciml.pinn.load({str(path)!r}, problem) with an instance of that class",
+        )
     if whole:
         raise PretrainedError(
             f"the folder {path} holds no model.json",
