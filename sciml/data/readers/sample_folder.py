@@ -52,6 +52,7 @@ def read(path: Path) -> Source:
         counts = [_count(s) for s in every]
         ends = np.cumsum(counts)
         source = replace(every[0], path=path, arrays=joined(path, every), parts={})
+        source.certain = len({*counts}) > 1  # files of one shape but for the first axis
         for name, found in sources.items():
             first = every.index(found[0])
             last = first + len(found) - 1
@@ -150,4 +151,5 @@ def _one_each(path: Path, files: list[Path]) -> Source:
         title = "values" if single else name
         arrays[title] = Array(title, (len(files), *array.shape), array.dtype, read, unit=array.unit)
     notes = [f"every one of {len(files)} files is one sample"]
-    return replace(first, path=path, format=f"folder, {first.format}", arrays=arrays, notes=notes)
+    found = replace(first, path=path, arrays=arrays, notes=notes, certain=True)
+    return replace(found, format=f"folder, {first.format}")
