@@ -147,12 +147,16 @@ def _predict_operator(
 
 def _predict_fields(model: PretrainedOperator, arguments: argparse.Namespace, output: Path) -> str:
     """Predict for a file of fields; where it holds what is predicted too, say how wrong it is."""
+    from sciml.data.files.sample_axis import as_trained
     from sciml.data.readers import open_source
 
     path, entries = arguments.input, model.spec["inputs"]
-    source = open_source(path)
+    recipe = (model.spec["data"] or {}).get("recipe") or {}
+    used = {*entries, *model.spec["outputs"]}
+    axes, grid = recipe.get("axes") or {}, model.network.fields.size
+    source, turned = as_trained(open_source(path, entries), axes, used, grid)
     rows = slice(None if arguments.samples is None else arguments.samples)
-    held = {name: source.array(name, "the input ").rows(rows) for name in entries}
+    held = {name: source.array(name).rows(rows) for name in entries}
     known = {k: source.arrays[k].rows(rows) for k in model.spec["outputs"] if k in source.arrays}
     given = {}
     for name, value in held.items():
@@ -173,7 +177,7 @@ def _predict_fields(model: PretrainedOperator, arguments: argparse.Namespace, ou
             found = model.predict(**given, chunk=arguments.chunk)
     arrays = {name: value.numpy() for name, value in found.items()}
     write_fields(output, arrays)
-    said = [f"{', '.join(f'{k} {v.shape}' for k, v in arrays.items())} -> {output}"]
+    said = [f"{', '.join(f'{k} {v.shape}' for k, v in arrays.items())} -> {output}", *turned]
     for name, wanted in known.items():
         if wanted.shape == arrays[name].shape:
             e = (arrays[name] - wanted).reshape(len(wanted), -1)

@@ -6,7 +6,7 @@ file reads well as 32 samples on 32 x 400. Where lengths speak for that, it is s
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -114,6 +114,10 @@ def _speaks(shape: Sequence[int], matlab: bool) -> bool:
     return square or (matlab and (cube or shape[-1] > max(shape[:-1])))
 
 
+def _points(letters: Sequence[str], shape: Sequence[int]) -> list[int]:
+    return [shape[letters.index(a)] for a in ("x", "y", "z") if a in letters]
+
+
 def to_type(letters: Mapping[str, Sequence[str]]) -> str:
     """Return the argument that says the axes of arrays, as a shell takes it."""
     each = ", ".join(f"{name}: [{', '.join(axes)}]" for name, axes in letters.items())
@@ -136,3 +140,34 @@ def samples_last(source: Source, names: Sequence[str]) -> Source | None:
         return None
     moved = {a.name: replace(samples_first(a, len(a.shape) - 1), sampled=True) for a in used}
     return replace(source, arrays={**source.arrays, **moved})
+
+
+def as_trained(
+    source: Source, axes: Mapping[str, Sequence[str]], names: Collection[str], grid: Sequence[int]
+) -> tuple[Source, list[str]]:
+    """Return a source with the axes that training was told, and sentences on arrays turned round.
+
+    Args:
+        source: What is predicted from.
+        axes: `data.axes` of the training. An array without the axis of times is a first state; one
+            that has the grid of the training only if its samples come first is read so.
+        names: Of inputs and outputs; other arrays stay as they are.
+        grid: Points per direction in training.
+    """
+    said: dict[str, list[str]] = {}
+    for name in sorted(set(names) & source.arrays.keys() & axes.keys()):
+        letters, shape = [str(a) for a in axes[name]], source.arrays[name].shape
+        if len(letters) == len(shape) + 1 and "t" in letters:
+            letters.remove("t")
+        if len(letters) != len(shape):
+            continue
+        first = ["n", *(a for a in letters if a != "n")]
+        as_first = _points(first, shape) == list(grid) != _points(letters, shape)
+        said[name] = first if as_first else letters
+    turned = [n for n, letters in said.items() if letters[:1] != ["n"]]
+    shown = [
+        f"{n} {source.arrays[n].shape} is read as ({', '.join(said[n])}), as in training; "
+        f"what is predicted has samples first"
+        for n in turned
+    ]
+    return with_axes(source, said), shown

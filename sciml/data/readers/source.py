@@ -107,19 +107,20 @@ class Source:
     chunked: int = 0
     certain: bool = False
 
-    def array(self, name: str, key: str) -> Array:
-        """Return an array by the name that a user typed.
+    def array(self, name: str, key: str = "") -> Array:
+        """Return an array by its name.
 
         Args:
             name: Its name.
-            key: The user's key, for the message.
+            key: The key by which a user typed it, for the message; empty if nobody did.
 
         Raises:
             InvalidArgument: If there is none of that name, with those there are.
         """
         if name not in self.arrays:
+            said = f"{key}={name}" if key else name
             raise InvalidArgument(
-                f"{key}={name} is no array of {self.path}", self.listed(),
+                f"{said} is no array of {self.path}", self.listed(),
                 did_you_mean(name, self.arrays),
             )  # fmt: skip
         return self.arrays[name]
