@@ -59,6 +59,12 @@ def test_the_error_is_the_mean_of_the_samples_errors(tmp_path, capsys, saved):
         np.testing.assert_allclose(axis.images[0].get_array(), value.T, rtol=1e-5, atol=1e-6)
         assert axis.images[0].origin == "lower"
         assert (axis.get_xlabel(), axis.get_ylabel()) == ("x, index", "y, index")
+    ends = [axis.images[0].get_clim() for axis in panels[1:3]]  # one scale for what is compared
+    assert (
+        ends[0]
+        == ends[1]
+        == pytest.approx((min(u[0].min(), y[0].min()), max(u[0].max(), y[0].max())))
+    )
 
 
 def test_a_few_samples_of_a_file_and_zeros_that_have_no_relative_error(tmp_path, capsys, saved):

@@ -202,6 +202,8 @@ def _drawn(path: Path, model: PretrainedOperator, given: dict, found: dict, know
     if name in known and known[name].shape == values.shape:
         first.append((f"{name} of the file", known[name][0]))
         first.append(("difference", values[0] - known[name][0]))
+    same = [np.asarray(value, float) for title, value in first if title != "difference"]
+    scale = {"vmin": min(map(np.nanmin, same)), "vmax": max(map(np.nanmax, same))}
     source, given_first = next((k, np.asarray(v[0], float)) for k, v in given.items())
     panels = [(f"input {source}", given_first), *first]
     figure = Figure(figsize=(3.6 * len(panels), 3.6), layout="constrained")
@@ -209,11 +211,13 @@ def _drawn(path: Path, model: PretrainedOperator, given: dict, found: dict, know
     unit = model.spec["outputs"][name]["unit"]
     for axis, (title, value) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels,
                                     strict=True):  # fmt: skip
+        colours = scale if title.startswith(("predicted ", f"{name} of")) else {}
         value = np.squeeze(np.asarray(value, float))
         while value.ndim > 2:
             value = value[-1] if value.shape[-1] > 4 or dim < 3 else value[..., 0]
         if value.ndim == 2:
-            figure.colorbar(axis.imshow(value.T, origin="lower", aspect="auto"), ax=axis)
+            image = axis.imshow(value.T, origin="lower", aspect="auto", **colours)
+            figure.colorbar(image, ax=axis)
             held = model.network.fields.outputs[0].axes
             names = ["t"] * (value.ndim > len(held)) + list(held)
             names = names if len(names) == 2 else ["first axis", "second axis"]
@@ -222,7 +226,7 @@ def _drawn(path: Path, model: PretrainedOperator, given: dict, found: dict, know
         else:
             axis.plot(np.atleast_1d(value))
             axis.set_xlabel("index")
-        named = title.split()[-1] == name and unit != "1"
+        named = bool(colours) and unit != "1"
         axis.set_title(f"{title} [{unit}]" if named else title, fontsize=10)
     figure.suptitle("the first sample of the file", fontsize=10)
     figure.savefig(path, dpi=120)
