@@ -26,6 +26,8 @@ MARKS = 30  # points of a curve up to which they are marked
 
 def plot_fields(figure: Figure, report: Mapping[str, Any]) -> bool:
     """Draw inputs, reference, prediction and error, one row per sample; NaN stays empty."""
+    from matplotlib.ticker import MaxNLocator
+
     rows = report.get("fields") or []
     if not rows:
         return False
@@ -50,6 +52,8 @@ def plot_fields(figure: Figure, report: Mapping[str, Any]) -> bool:
         # what lies beyond the reference's range has the colour of its end: the bar says so
         beyond = (np.nanmin(prediction) < low, np.nanmax(prediction) > high)
         beyond = {(0, 0): "neither", (1, 0): "min", (0, 1): "max", (1, 1): "both"}[beyond]
+        # bars of the same scale have the same ticks, also where one has arrows and is shorter
+        ticks = [t for t in MaxNLocator(6).tick_values(low, high) if low <= t <= high] or None
         name = f"{row['title']}: " if row["title"] else ""
         shown = [(field, title, {"cmap": "cividis"}, "neither")
                  for title, field in row.get("inputs", {}).items()]  # fmt: skip
@@ -65,7 +69,8 @@ def plot_fields(figure: Figure, report: Mapping[str, Any]) -> bool:
         ]
         shown[0] = (shown[0][0], name + shown[0][1], *shown[0][2:])
         for axis, (field, title, colours, extend) in zip(line, shown, strict=False):
-            _field(figure, axis, row, np.asarray(field, float), title, colours, extend)
+            marks = ticks if colours is scale else None
+            _field(figure, axis, row, np.asarray(field, float), title, colours, extend, marks)
             for side in (axis.xaxis, axis.yaxis):
                 if (at := side.get_label_text()) in units:
                     side.set_label_text(f"{at} [{units[at]}]")
@@ -100,6 +105,7 @@ def _field(
     title: str,
     colours: dict,
     extend: str,
+    ticks: list[float] | None,
 ) -> None:
     """Draw one panel with named axes and the outline of the domain."""
     from matplotlib.ticker import MaxNLocator
@@ -128,7 +134,7 @@ def _field(
     axis.set_ylabel(row.get("ylabel", "row"))
     axis.xaxis.set_major_locator(MaxNLocator(5))
     axis.yaxis.set_major_locator(MaxNLocator(5))
-    figure.colorbar(image, ax=axis, fraction=0.046, extend=extend)
+    figure.colorbar(image, ax=axis, fraction=0.046, extend=extend, ticks=ticks)
 
 
 def plot_confusion(figure: Figure, report: Mapping[str, Any]) -> bool:

@@ -9,6 +9,8 @@ The data come from `metrics.csv` and from `module.test_report`, a dictionary wit
     ray         {"s" (M,), "prediction" (M,), "reference" (M,), "label": axis label of s,
                 "training": the part (low, high) of s where training points lie (optional)}
     unit        unit of the solution, "" if dimensionless (optional)
+    symbol      of the solution, in place of u (optional)
+    scatter     {"symbol", "unit"} of what is scored, where it is another (optional)
     axis_units  {name of an axis of fields: its unit}; those not named are dimensionless (optional)
     fields      [{"title", "reference" (H, W), "prediction" (H, W)}], rows upwards; or (N,) at
                 "points" (N, 2); optional: "symbol" in place of u, "inputs" {name: like

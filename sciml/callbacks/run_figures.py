@@ -136,7 +136,8 @@ def plot_scatter(figure: Figure, report: Mapping[str, Any]) -> bool:
         return False
     prediction, reference = flat_array(report["prediction"]), flat_array(report["reference"])
     keep = slice(None, None, max(1, len(reference) // 5000))
-    unit = _in_unit(report)
+    said = report.get("scatter") or report  # what is scored may be another than what is drawn
+    unit, symbol = _in_unit(said), said.get("symbol", "u")
     error = float(np.linalg.norm(prediction - reference) / np.linalg.norm(reference))
     # the report may hold only some of the test points
     error = float(report.get("metrics", {}).get("test/rel_l2", error))
@@ -148,7 +149,7 @@ def plot_scatter(figure: Figure, report: Mapping[str, Any]) -> bool:
     axes[0].plot([low, high], [low, high], color=MUTED, linewidth=1.0, label="exact")
     axes[0].scatter(reference[keep], prediction[keep], s=5, color=INK, alpha=0.35, linewidths=0)
     title = f"test points, relative L2 error {error:.3g}"
-    label(axes[0], title, f"reference u{unit}", f"predicted u{unit}", log_scale=False)
+    label(axes[0], title, f"reference {symbol}{unit}", f"predicted {symbol}{unit}", log_scale=False)
     axes[0].set_aspect("equal", adjustable="datalim")
     if len(bars) > 1:
         names = sorted(bars, key=bars.get, reverse=True)

@@ -35,8 +35,8 @@ class CloudFiles(StepData):
     Args:
         path: File, see `sciml.data.files`.
         points: Name of the coordinates; None for what is recognised.
-        inputs: Names of features at the points.
-        outputs: Name of the wanted field, in a list; None for what is recognised.
+        inputs: Names of features at the points, or one name.
+        outputs: Name of the wanted field, alone or in a list; None for what is recognised.
         unit: Of the output.
         samples: Points of each cloud in a training batch, drawn at random.
         train: Training samples at most.
@@ -68,8 +68,8 @@ class CloudFiles(StepData):
         *,
         path: str,
         points: str | None = None,
-        inputs: Sequence[str] = (),
-        outputs: Sequence[str] | None = None,
+        inputs: str | Sequence[str] = (),
+        outputs: str | Sequence[str] | None = None,
         unit: str = "1",
         samples: int = 1024,
         train: int | None = None,
@@ -83,6 +83,7 @@ class CloudFiles(StepData):
         for name, value in (("batch_size", batch_size), ("samples", samples)):
             if value < 1:
                 raise InvalidArgument(f"data.{name}={value}", "a positive integer")
+        inputs, outputs = ([v] if isinstance(v, str) else v for v in (inputs, outputs))
         self.batch_size, self.points, self.unit = batch_size, samples, unit
         source = open_source(path)
         if source.clouds is None:

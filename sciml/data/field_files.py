@@ -28,6 +28,7 @@ from sciml.data.files.data_parts import (
     CHUNK,
     check_counts,
     check_evaluated,
+    doubts_of,
     pieces,
     test_sets,
     without_skipped,
@@ -54,9 +55,9 @@ class FieldFiles(StepData):
 
     Args:
         path: File or folder, see `sciml.data.files`.
-        inputs: Names of the arrays that are given; None for those recognised.
+        inputs: Names of the arrays that are given, or one name; None for those recognised.
         outputs: Names of the arrays that are wanted; a name in both is a trajectory.
-        axes: Axes of arrays, samples "n" first: `{u: [n, t, x, y]}`.
+        axes: Axes of arrays, "n" counts samples: `{u: [n, t, x, y]}`.
         units: Units by name.
         test_path: File or files of test samples, also on other grids; None to split `path`.
         split: "auto", "random" or "ordered", see `sciml.data.files.sample_split`.
@@ -88,6 +89,7 @@ class FieldFiles(StepData):
         sizes: `fields`, which networks are made from, and `coarse_solver`, where there is one.
         layout: What was recognised.
         notes: Sentences on what was recognised, left out or put right.
+        doubts: Those of them that a run begins with, on what may well be read wrongly.
         statistics: Of the training part.
         ranges: Least and greatest value of every input there.
 
@@ -108,8 +110,8 @@ class FieldFiles(StepData):
         self,
         *,
         path: str,
-        inputs: Sequence[str] | None = None,
-        outputs: Sequence[str] | None = None,
+        inputs: str | Sequence[str] | None = None,
+        outputs: str | Sequence[str] | None = None,
         axes: Mapping[str, Sequence[str]] | None = None,
         units: Mapping[str, str] | None = None,
         test_path: str | Sequence[str] | None = None,
@@ -130,7 +132,7 @@ class FieldFiles(StepData):
         increment: bool | None = None,
         periodic: bool | None = None,
         grid: str | None = None,
-        symmetries: Sequence[str] = (),
+        symmetries: str | Sequence[str] = (),
         coarse: Any = None,
         batch_size: int = 16,
         memory: int = 1000,
@@ -157,11 +159,12 @@ class FieldFiles(StepData):
         if apart:
             chosen.pop("test", None)
         self.chosen, said = without_skipped(chosen, self.rows, skip)
-        self.notes += said
         if apart:
             self.tests = test_sets(test_path, self.source, self.layout, self._read, self._rows)
         else:
             self.tests = {"test": (self.rows, self.chosen["test"], self.layout)}
+        self.doubts = doubts_of(self.layout, self.tests)
+        self.notes += said + self.doubts
         self.times = times_of(self.layout, self.source.coordinates.get("t"), subsample_time)
         self.calls = 1
         if self.layout.moving:
@@ -175,12 +178,12 @@ class FieldFiles(StepData):
         if self.coarse:
             self.sizes["coarse_solver"] = self.coarse.solver
         self.fields = FieldSet(self.sizes["fields"])
-        units = {f.unit for f in self.fields.outputs}
-        self.unit = units.pop() if len(units) == 1 else "1"
+        said = {f.unit for f in self.fields.outputs}
+        self.unit = said.pop() if len(said) == 1 else "1"
         self.names = tuple(f.name for f in self.fields.outputs)
         self.symmetries = Symmetries(symmetries, self.fields)
         if symmetries:
-            self.sizes["fields"]["symmetries"] = list(symmetries)
+            self.sizes["fields"]["symmetries"] = list(self.symmetries.names)
             self.notes += self.symmetries.check(*self.known("train", 400))
 
     # --- reading ----------------------------------------------------------------------------
@@ -209,15 +212,13 @@ class FieldFiles(StepData):
         if periodic is None:
             periodic = is_periodic(self.source.attributes, given, target, self.notes)
         kinds = grid_kinds(self.source.coordinates, look.size, target, periodic, grid)
-        # with a coarse solve, changes of that are learned
-        asked = increment if coarse is None else False
+        asked = increment if coarse is None else False  # else changes of the solve are learned
         base = increments(look, given, target, asked, self.notes)
         plain |= {"grid": kinds, "periodic": periodic, "base": base}
         plain |= {"history": self.history, "bundle": self.bundle} if self.rolls else {}
         if coarse is not None:
             coarse = prepared(coarse, kinds[0], given, target, self.notes)
-            plain |= {"solved": look.out_channels}
-            more = look.out_channels
+            plain["solved"] = more = look.out_channels
             plain |= {"mean": plain["mean"] + [0.0] * more, "std": plain["std"] + [1.0] * more}
             count = self.rows.count if self.rows.held and not self.rolls else 0
             self.coarse = CoarseSolves(coarse, FieldSet(plain), count)
@@ -246,8 +247,7 @@ class FieldFiles(StepData):
         """Return the samples of a step on a rank."""
         streams = Streams(self.seed, step, rank, world, self.device())
         rows = self.places(step, rank, world)
-        held, extra = self.rows[rows], {}
-        calls, start = 1, 0
+        held, extra, calls, start = self.rows[rows], {}, 1, 0
         if self.rolls:
             calls = min(self.steps, 1 + step // self.ramp) if self.ramp else self.steps
             last = len(self.times) - self.history - self.bundle * calls

@@ -55,6 +55,8 @@ class Supervised(TrainingMethod):
         ['data']
     """
 
+    left_out: tuple[str, ...] = ()  # scores of test sets to which a subclass gives another meaning
+
     def __init__(
         self,
         *,
@@ -189,6 +191,7 @@ class Supervised(TrainingMethod):
         whole = {p: self.scores.get(p, score_of(self.kind)).gather() for p in parts}
         metrics = {k: v for part, score in whole.items() for k, v in score.metrics(part).items()}
         metrics |= self.effort.gathered()
+        metrics = {k: v for k, v in metrics.items() if k.rpartition("/")[2] not in self.left_out}
         self.log_dict(metrics)
         mark = "test/baseline/"
         self._report = {
@@ -199,6 +202,7 @@ class Supervised(TrainingMethod):
             },
             "unit": self.unit if self.unit != "1" else "",
             "names": self.names,
+            "symbol": self.names[0] if len(self.names) == 1 else "u",
             **self.test_figures(),
         }
 

@@ -76,6 +76,8 @@ class SupervisedOperator(Supervised):
         ['data']
     """
 
+    left_out = ("skill",)  # over the best constant; here it is over the best of all baselines
+
     def __init__(
         self,
         *,
@@ -251,10 +253,12 @@ class SupervisedOperator(Supervised):
         super().on_test_epoch_end()
         report = self._report
         extra, baselines, pictures = self.report.finished(report["metrics"])
-        self.log_dict({k: v for k, v in extra.items() if k != "test/skill"})
+        self.log_dict(extra)
         report["metrics"] |= extra
         report["baselines"] = baselines
         report |= pictures
+        if len(self.fields.outputs) > 1:  # as scored
+            report["scatter"] = {"symbol": "outputs, each over its size", "unit": ""}
 
 
 def _slopes(value: Tensor) -> list[Tensor]:

@@ -272,3 +272,27 @@ def test_axes_of_many_decades_and_linear_ones_stay_as_they_are():
         before = axis.yaxis.get_major_locator()
         readable(figure)
         assert axis.yaxis.get_major_locator() is before
+
+
+def test_bars_of_reference_and_prediction_have_the_same_ticks():
+    reference = np.linspace(0.03, 1.07, 12).reshape(3, 4)
+    row = {"title": "", "reference": reference, "prediction": 3 * reference - 1}
+    figure = drawn(plot_fields, {"fields": [row]})
+    bars = [axis.images[0].colorbar for axis in figure.axes[:2]]
+    assert [bar.extend for bar in bars] == ["neither", "both"]
+    ticks = [bar.get_ticks().tolist() for bar in bars]
+    assert ticks[0] == ticks[1] and len(ticks[0]) >= 3
+    assert bars[0].vmin == bars[1].vmin and bars[0].vmax == bars[1].vmax
+    still = {"title": "", "reference": np.ones((3, 4)), "prediction": np.zeros((3, 4))}
+    assert drawn(plot_fields, {"fields": [still]}).axes[0].images  # a constant has a bar too
+
+
+def test_the_scatter_calls_the_output_by_its_name():
+    report = {"prediction": np.arange(4.0), "reference": np.arange(1.0, 5.0), "unit": "K"}
+    axis = drawn(plot_scatter, {**report, "symbol": "temperature"}).axes[0]
+    assert axis.get_xlabel() == "reference temperature [K]"
+    assert axis.get_ylabel() == "predicted temperature [K]"
+    assert drawn(plot_scatter, report).axes[0].get_xlabel() == "reference u [K]"
+    scored = {"symbol": "outputs, each over its size", "unit": ""}
+    axis = drawn(plot_scatter, {**report, "symbol": "u", "scatter": scored}).axes[0]
+    assert axis.get_xlabel() == "reference outputs, each over its size [-]"

@@ -59,6 +59,12 @@ def test_the_error_is_the_mean_of_the_samples_errors(tmp_path, capsys, saved):
         np.testing.assert_allclose(axis.images[0].get_array(), value.T, rtol=1e-5, atol=1e-6)
         assert axis.images[0].origin == "lower"
         assert (axis.get_xlabel(), axis.get_ylabel()) == ("x, index", "y, index")
+    ends = [axis.images[0].get_clim() for axis in panels[1:3]]  # one scale for what is compared
+    assert (
+        ends[0]
+        == ends[1]
+        == pytest.approx((min(u[0].min(), y[0].min()), max(u[0].max(), y[0].max())))
+    )
 
 
 def test_a_few_samples_of_a_file_and_zeros_that_have_no_relative_error(tmp_path, capsys, saved):
@@ -116,3 +122,77 @@ def test_what_does_not_fit_is_told(tmp_path, capsys):
     for walks, code in (("1", 2), ("0", 0), ("2", 0)):
         assert predict(model, path, "--correct", walks) == code
         assert ("at least 2 walks" in capsys.readouterr().err) == (code == 2)
+
+
+def recipe(folder, path, saved_in, **options):
+    """Save an untrained operator with the settings of its data, as a run does."""
+    data = FieldFiles(path=str(path), **options)
+    arguments = {"fields": data.sizes["fields"], **SMALL}
+    return save_operator(
+        folder / saved_in, GridFNO(**arguments), arguments=arguments, ranges={}, name="fields",
+        data={"recipe": {"path": str(path), **options}},
+    )  # fmt: skip
+
+
+def test_a_folder_of_the_inputs_alone_is_read_as_in_training(tmp_path, capsys, saved):
+    x = small.smooth(24, 8, 8).astype(np.float32)
+    (tmp_path / "both").mkdir()
+    np.save(tmp_path / "both/kappa.npy", x)
+    np.save(tmp_path / "both/temperature.npy", small.smoothed(x))
+    names = {"inputs": ["kappa"], "outputs": ["temperature"]}
+    model = recipe(tmp_path, tmp_path / "both", "m", **names)
+    op = sciml.load_pretrained(model)
+    wanted = op.predict(kappa=torch.from_numpy(x[:3]))["temperature"].numpy()
+    for k, name in enumerate(("kappa.npy", "kappa_test.npy", "test_kappa.npy")):
+        new = tmp_path / f"new{k}"
+        new.mkdir()
+        np.save(new / name, x[:3])
+        assert predict(model, new) == 0, capsys.readouterr().err
+        with np.load(tmp_path / "out.npz") as found:
+            np.testing.assert_allclose(found["temperature"], wanted, rtol=0, atol=1e-6)
+    np.savez(tmp_path / "other.npz", kapa=x)
+    assert predict(model, tmp_path / "other.npz") == 2
+    said = capsys.readouterr().err
+    assert f"kappa is no array of {tmp_path / 'other.npz'}" in said and "=" not in said
+    np.savez(tmp_path / "one.npz", kappa=x[0])
+    assert predict(model, tmp_path / "one.npz") == 2
+    said = capsys.readouterr().err
+    assert "without an axis of samples. Expected (N, H, W). For one sample write" in said
+    assert "kappa[None], shape (1, 8, 8)" in said
+
+
+def test_the_axes_of_the_training_are_those_of_what_is_predicted_from(tmp_path, capsys, saved):
+    x = small.smooth(24, 8, 8).astype(np.float32)
+    y = small.smoothed(x)
+    last = {"x": np.moveaxis(x, 0, -1), "y": np.moveaxis(y, 0, -1)}
+    np.savez(tmp_path / "last.npz", **last)
+    axes = {"x": ["x", "y", "n"], "y": ["x", "y", "n"]}
+    model = recipe(tmp_path, tmp_path / "last.npz", "m", axes=axes)
+    wanted = sciml.load_pretrained(model).predict(x=torch.from_numpy(x))["y"].numpy()
+    assert predict(model, tmp_path / "last.npz") == 0
+    said = capsys.readouterr().out
+    assert "x (8, 8, 24) is read as (x, y, n), as in training" in said
+    with np.load(tmp_path / "out.npz") as found:
+        np.testing.assert_allclose(found["y"], wanted, rtol=0, atol=1e-6)
+    error = np.mean([np.linalg.norm(a - b) / np.linalg.norm(b)
+                     for a, b in zip(wanted, y, strict=True)])  # fmt: skip
+    number = re.search(r"holds y too: relative L2 error (\S+), mean", said)[1]
+    assert float(number) == pytest.approx(error, rel=1e-3)
+    np.savez(tmp_path / "first.npz", x=x[:3])  # the grid of the training with samples first alone
+    assert predict(model, tmp_path / "first.npz") == 0
+    assert "is read as" not in capsys.readouterr().out
+    with np.load(tmp_path / "out.npz") as found:
+        np.testing.assert_allclose(found["y"], wanted[:3], rtol=0, atol=1e-6)
+
+
+def test_time_last_in_training_is_time_last_in_what_is_rolled_out(tmp_path, saved):
+    u = np.moveaxis(small.smooth(12, 6, 16), 1, -1).astype(np.float32)  # (n, x, t)
+    np.savez(tmp_path / "u.npz", u=u)
+    model = recipe(tmp_path, tmp_path / "u.npz", "m", axes={"u": ["n", "x", "t"]})
+    op = sciml.load_pretrained(model)
+    wanted = op.rollout(2, u=torch.from_numpy(u[:, :, 0]))["u"].numpy()
+    for held in (u, u[:, :, 0]):
+        np.savez(tmp_path / "new.npz", u=held)
+        assert predict(model, tmp_path / "new.npz", "--rollout", "2") == 0
+        with np.load(tmp_path / "out.npz") as found:
+            np.testing.assert_allclose(found["u"], wanted, rtol=0, atol=1e-6)

@@ -142,6 +142,11 @@ def test_a_linear_operator_is_learned_and_the_folder_predicts_it(tmp_path):
     assert best < 1e-6  # a linear regression has it exactly
     expected = report["metrics"]["test/rel_l2"] / best
     assert report["metrics"]["test/skill"] == pytest.approx(expected, rel=1e-6)
+    # the card says what the table says
+    told = json.loads((tmp_path / "run" / "pretrained" / "model.json").read_text())["metrics"]
+    told = {k: v for k, v in told.items() if "/baseline/" not in k}
+    assert told == pytest.approx({k: report["metrics"][k] for k in told}, rel=1e-5)
+    assert report["symbol"] == "y" and told["test/skill"] == pytest.approx(expected, rel=1e-5)
     spectrum = report["curves"]["spectrum"]["y"]  # Parseval: all waves together are all points
     for name, size in (("error", report["metrics"]["test/rel_l2_all"]), ("reference", 1.0)):
         assert np.linalg.norm(spectrum[name]) == pytest.approx(size, rel=1e-6)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +16,15 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from sciml.cli import paths
 from sciml.cli.checks.values import memory
 from sciml.cli.runs import initial
 from sciml.cli.targets import resolving
 from sciml.errors import ConfigError, PretrainedError, SciMLError
 from sciml.optim import schedules
 from sciml.pretrained.files.weights import Bounded
+
+log = logging.getLogger("sciml")
 
 # What constructors raise on arguments that they cannot use.
 REFUSALS = (MisconfigurationException, ArithmeticError, AssertionError, AttributeError)
@@ -167,6 +171,8 @@ def build(config: Mapping[str, Any], run_dir: Path, given: Mapping[str, Any] | N
         if config.get(name) and name not in parts:
             parts[name] = make(name, config[name], {})
     data = make("data", config["data"], {**parts, "seed": config["seed"]})
+    for text in () if paths.is_worker() else getattr(data, "doubts", ()):
+        log.warning("data: %s", text)
     if config.get("network") and "network" not in parts:
         seen = {**parts, **getattr(data, "sizes", {}), **inputs(config, parts.get("problem"))}
         with bounded():

@@ -12,6 +12,7 @@ from sciml.errors import ConfigError, SciMLError
 if TYPE_CHECKING:
     from sciml.data.cloud_files import CloudFiles
     from sciml.data.field_files import FieldFiles
+    from sciml.data.readers.source import Source
 
 USAGE = """usage: sciml inspect FILE [data.KEY=VALUE ...]
 
@@ -53,31 +54,56 @@ def main(argv: Sequence[str]) -> int:
 
 
 def inspected(path: str, changes: Sequence[str]) -> str:
-    """Return what is in a file, and how a run would use it.
+    """Print what is in a file, and return how a run would use it.
 
     Args:
         path: File or folder.
         changes: Settings of `data=fields` as KEY=VALUE.
 
     Raises:
-        SciMLError: If it cannot be read, or a setting is wrong; then what the file holds is the
-            first part of the message.
+        SciMLError: If it cannot be read, or a setting is wrong.
     """
     from sciml.data.readers import open_source
 
     source = open_source(path)
+    clouds = source.clouds is not None
+    print(described(source), flush=True)  # at once: the rest imports torch and lightning
+    if not clouds:
+        _recognised(source, changes)
     from sciml.cli.runs.build import make
     from sciml.cli.verbs.data_node import data_node
 
-    clouds = source.clouds is not None
     node = data_node("clouds" if clouds else "fields", changes, {"path": path})
-    head = described(source)
+    data = make("data", node, {})
+    return used_clouds(data) if clouds else used(data)
+
+
+def _recognised(source: Source, changes: Sequence[str]) -> None:
+    """Refuse arrays that cannot be used, with numpy alone: torch and lightning take seconds.
+
+    Settings that are wrong themselves, or unknown, are left to the check of all settings.
+
+    Raises:
+        InvalidArgument: With what to type.
+    """
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
+
+    from sciml.cli import paths
+    from sciml.data.files.field_layout import recognise
+
     try:
-        data = make("data", node, {})
-    except SciMLError as error:
-        print(head)
-        raise error
-    return f"{head}\n{used_clouds(data) if clouds else used(data)}"
+        known = OmegaConf.load(paths.file_of("data", "fields"))
+        typed = OmegaConf.to_container(OmegaConf.from_dotlist(list(changes)), resolve=True)
+    except (OmegaConfBaseException, ValueError, TypeError, LookupError, YAMLError):
+        return
+    names, axes = [typed.get(key) for key in ("inputs", "outputs")], typed.get("axes")
+    plain = all(isinstance(n, str | list | None) for n in names)
+    plain &= isinstance(axes, dict | None)
+    plain &= all(isinstance(letters, list) for letters in (axes or {}).values())
+    if plain and not set(typed) - set(known):
+        recognise(source, *names, axes)
 
 
 def used_clouds(data: CloudFiles) -> str:
@@ -100,7 +126,7 @@ def used_clouds(data: CloudFiles) -> str:
     )
 
 
-def described(source: Any) -> str:
+def described(source: Source) -> str:
     """Return the arrays, coordinates and numbers of a source, in lines."""
     lines = [f"{source.path}: {source.format}", "", "arrays"]
     width = max(map(len, source.arrays), default=0)

@@ -147,12 +147,16 @@ def _predict_operator(
 
 def _predict_fields(model: PretrainedOperator, arguments: argparse.Namespace, output: Path) -> str:
     """Predict for a file of fields; where it holds what is predicted too, say how wrong it is."""
+    from sciml.data.files.sample_axis import as_trained
     from sciml.data.readers import open_source
 
     path, entries = arguments.input, model.spec["inputs"]
-    source = open_source(path)
+    recipe = (model.spec["data"] or {}).get("recipe") or {}
+    used = {*entries, *model.spec["outputs"]}
+    axes, grid = recipe.get("axes") or {}, model.network.fields.size
+    source, turned = as_trained(open_source(path, entries), axes, used, grid)
     rows = slice(None if arguments.samples is None else arguments.samples)
-    held = {name: source.array(name, "the input ").rows(rows) for name in entries}
+    held = {name: source.array(name).rows(rows) for name in entries}
     known = {k: source.arrays[k].rows(rows) for k in model.spec["outputs"] if k in source.arrays}
     given = {}
     for name, value in held.items():
@@ -173,7 +177,7 @@ def _predict_fields(model: PretrainedOperator, arguments: argparse.Namespace, ou
             found = model.predict(**given, chunk=arguments.chunk)
     arrays = {name: value.numpy() for name, value in found.items()}
     write_fields(output, arrays)
-    said = [f"{', '.join(f'{k} {v.shape}' for k, v in arrays.items())} -> {output}"]
+    said = [f"{', '.join(f'{k} {v.shape}' for k, v in arrays.items())} -> {output}", *turned]
     for name, wanted in known.items():
         if wanted.shape == arrays[name].shape:
             e = (arrays[name] - wanted).reshape(len(wanted), -1)
@@ -198,6 +202,8 @@ def _drawn(path: Path, model: PretrainedOperator, given: dict, found: dict, know
     if name in known and known[name].shape == values.shape:
         first.append((f"{name} of the file", known[name][0]))
         first.append(("difference", values[0] - known[name][0]))
+    same = [np.asarray(value, float) for title, value in first if title != "difference"]
+    scale = {"vmin": min(map(np.nanmin, same)), "vmax": max(map(np.nanmax, same))}
     source, given_first = next((k, np.asarray(v[0], float)) for k, v in given.items())
     panels = [(f"input {source}", given_first), *first]
     figure = Figure(figsize=(3.6 * len(panels), 3.6), layout="constrained")
@@ -205,11 +211,13 @@ def _drawn(path: Path, model: PretrainedOperator, given: dict, found: dict, know
     unit = model.spec["outputs"][name]["unit"]
     for axis, (title, value) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels,
                                     strict=True):  # fmt: skip
+        colours = scale if title.startswith(("predicted ", f"{name} of")) else {}
         value = np.squeeze(np.asarray(value, float))
         while value.ndim > 2:
             value = value[-1] if value.shape[-1] > 4 or dim < 3 else value[..., 0]
         if value.ndim == 2:
-            figure.colorbar(axis.imshow(value.T, origin="lower", aspect="auto"), ax=axis)
+            image = axis.imshow(value.T, origin="lower", aspect="auto", **colours)
+            figure.colorbar(image, ax=axis)
             held = model.network.fields.outputs[0].axes
             names = ["t"] * (value.ndim > len(held)) + list(held)
             names = names if len(names) == 2 else ["first axis", "second axis"]
@@ -218,7 +226,7 @@ def _drawn(path: Path, model: PretrainedOperator, given: dict, found: dict, know
         else:
             axis.plot(np.atleast_1d(value))
             axis.set_xlabel("index")
-        named = title.split()[-1] == name and unit != "1"
+        named = bool(colours) and unit != "1"
         axis.set_title(f"{title} [{unit}]" if named else title, fontsize=10)
     figure.suptitle("the first sample of the file", fontsize=10)
     figure.savefig(path, dpi=120)

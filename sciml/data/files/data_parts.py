@@ -103,6 +103,12 @@ def test_sets(
     return found
 
 
+def doubts_of(layout: Layout, tests: TestSets) -> list[str]:
+    """Return what may well be read wrongly in the files of training and test, each once."""
+    layouts = [layout, *(theirs for _, _, theirs in tests.values())]
+    return list(dict.fromkeys(text for known in layouts for text in known.doubts))
+
+
 def check_evaluated(rows: FileRows, numbers: np.ndarray, tests: Mapping, path: Path) -> None:
     """Refuse validation and test samples with numbers that are none.
 

@@ -1,16 +1,18 @@
 """Which arrays of a source are inputs and outputs, and what their axes are.
 
 In order: what the user says (`data.inputs`, `data.outputs`, `data.axes`), what the format says,
-names (`x, a, coeff, ...` are inputs, `y, u, sol, ...` outputs), and shapes: an axis that only the
+names (`x, a, coeff, ...` are inputs, `y, u, sol, ...` outputs), and shapes: samples are the first
+axis, and where lengths speak against that, `doubts` says so; an axis that only the
 output has is time, one of at most eight entries beside longer ones is channels, all others are
 space. What was recognised is shown by `sciml inspect FILE`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from sciml.data.files.sample_axis import doubt, samples_last, to_type, with_axes
 from sciml.data.readers.source import Array, Source
 from sciml.errors import InvalidArgument
 
@@ -31,12 +33,14 @@ class Layout:
         outputs: With axes. In a roll-out they are among the inputs, with "t" in front.
         moving: Names of trajectories: inputs and outputs at once.
         space: Points per direction.
+        doubts: Sentences on what may well be read wrongly, with what to type.
     """
 
     inputs: tuple[Array, ...]
     outputs: tuple[Array, ...]
     moving: tuple[str, ...]
     space: tuple[int, ...]
+    doubts: tuple[str, ...] = ()
 
     @property
     def count(self) -> int:
@@ -46,17 +50,17 @@ class Layout:
 
 def recognise(
     source: Source,
-    inputs: Sequence[str] | None = None,
-    outputs: Sequence[str] | None = None,
+    inputs: str | Sequence[str] | None = None,
+    outputs: str | Sequence[str] | None = None,
     axes: Mapping[str, Sequence[str]] | None = None,
 ) -> Layout:
     """Return inputs and outputs of a source with their axes.
 
     Args:
         source: From `open_source`.
-        inputs: Names of arrays; None for what is recognised.
+        inputs: Names of arrays, or one name; None for what is recognised.
         outputs: The same. One name in both is a trajectory.
-        axes: Per name all axes, "n" of samples first, as `[n, t, x, y]`.
+        axes: Per name all axes, with "n" of samples anywhere, as `[n, t, x, y]` or `[x, y, n]`.
 
     Raises:
         InvalidArgument: If names are unknown, or nothing is recognised, with what to type.
@@ -67,6 +71,38 @@ def recognise(
             "fields on grids for this model",
             "Type model=gino",
         )
+    inputs = [inputs] if isinstance(inputs, str) else inputs
+    outputs = [outputs] if isinstance(outputs, str) else outputs
+    found = _recognised(with_axes(source, axes or {}), inputs, outputs)
+    used = {a.name: a for a in (*found.inputs, *found.outputs)}
+    unknown = [name for name in axes or () if name not in used]
+    if unknown:
+        raise InvalidArgument(
+            f"data.axes of {unknown[0]}", f"one of the arrays in use: {', '.join(used)}"
+        )
+    said = (
+        "" if axes else doubt(source, used.values(), _if_last(source, found.inputs, found.outputs))
+    )
+    return replace(found, doubts=(said,) if said else ())
+
+
+def _if_last(source: Source, ins: Iterable[Array], outs: Iterable[Array]) -> dict[str, list[str]]:
+    """Return all axes by name if samples come last; empty if that is no question, or no layout."""
+    inputs, outputs = [a.name for a in ins], [a.name for a in outs]
+    turned = samples_last(source, [*inputs, *outputs])
+    if turned is None:
+        return {}
+    try:
+        other = _recognised(turned, inputs, outputs)
+    except InvalidArgument:
+        return {}
+    return {a.name: [*a.axes, "n"] for a in (*other.inputs, *other.outputs)}
+
+
+def _recognised(
+    source: Source, inputs: Sequence[str] | None, outputs: Sequence[str] | None
+) -> Layout:
+    """Return what `recognise` says of arrays whose samples come first."""
     named_in = [source.array(n, "data.inputs") for n in inputs or ()]
     named_out = [source.array(n, "data.outputs") for n in outputs or ()]
     sampled = {n: a for n, a in source.arrays.items() if a.sampled}
@@ -82,16 +118,21 @@ def recognise(
         raise InvalidArgument(
             f"{source.path} with {source.listed()}",
             "arrays whose names say which are inputs and which outputs (x and y, a and u, ...)",
-            "Type data.inputs=[NAME] data.outputs=[NAME]; one name in both is a trajectory",
+            _names_to_type(list(sampled or source.arrays), guess_out),
         )
     counts = {a.name: a.shape[0] for a in (*chosen_in, *chosen_out)}
     if len(set(counts.values())) > 1:
         shown = ", ".join(f"{n} {source.arrays[n].shape}" for n in counts)
+        last = _if_last(source, chosen_in, chosen_out)
+        hint = f"If the last axis counts them, type {to_type(last)}. " if last else ""
+        said = {a.name for a in (*chosen_in, *chosen_out) if a.axes}
+        if said and len(said) < len(counts):  # of some arrays alone
+            hint = f"Say data.axes of {', '.join(n for n in counts if n not in said)} too. "
         raise InvalidArgument(
             f"{source.path} with {shown}", "the same number of samples, along the first axis",
-            "Choose others with data.inputs=[NAME] data.outputs=[NAME]",
+            f"{hint}Choose others with data.inputs=[NAME] data.outputs=[NAME]",
         )  # fmt: skip
-    known = _said(axes or {}, [*chosen_in, *chosen_out])
+    known = {a.name: a for a in (*chosen_in, *chosen_out)}
     both = {a.name for a in chosen_in} & {a.name for a in chosen_out}
     outs = [_with_axes(known[a.name], source, trajectory=a.name in both) for a in chosen_out]
     moving = tuple(a.name for a in outs if a.name in both and "t" in a.axes)
@@ -118,6 +159,22 @@ def recognise(
                 f"Type data.outputs=[{first.name}]",
             )
     return Layout(tuple(ins), tuple(outs), moving, grid)
+
+
+def _names_to_type(names: Sequence[str], wanted: Sequence[str]) -> str:
+    """Return the line that says which of some arrays are given and which wanted.
+
+    Args:
+        names: Of all arrays.
+        wanted: Those that are recognised as outputs.
+    """
+    outs = [n for n in names if n in wanted] or list(names[-1:])
+    ins = [n for n in names if n not in outs] or outs
+    said = f"data.inputs=[{','.join(ins)}] data.outputs=[{','.join(outs)}]"
+    if ins == outs:
+        return f"Type {said}; one name in both is a trajectory"
+    turned = f"data.inputs=[{','.join(outs)}] data.outputs=[{','.join(ins)}]"
+    return f"Type {said}, or {turned}; one name in both is a trajectory"
 
 
 def _check_counts(source: Source) -> None:
@@ -156,30 +213,6 @@ def _guess(
     if len(free) == 1 and len(sampled[free[0]].shape) >= 3:
         return free, free  # a trajectory
     return (), ()
-
-
-def _said(axes: Mapping[str, Sequence[str]], arrays: Sequence[Array]) -> dict[str, Array]:
-    """Return arrays by name with the axes that the user gave them, samples first.
-
-    Raises:
-        InvalidArgument: If axes do not fit.
-    """
-    found = {a.name: a for a in arrays}
-    for name, given in axes.items():
-        if name not in found:
-            raise InvalidArgument(
-                f"data.axes of {name}", f"one of the arrays in use: {', '.join(found)}"
-            )
-        array, given = found[name], [str(g) for g in given]
-        fits = len(given) == len(array.shape) and len(set(given)) == len(given)
-        fits &= set(given) <= {"n", "t", "c", *SPACE} and given[:1] == ["n"]
-        if not fits:
-            raise InvalidArgument(
-                f"data.axes.{name}={given} for {name} {array.shape}",
-                f"{len(array.shape)} different letters of n, t, c, x, y, z, n (samples) first",
-            )
-        found[name] = replace(array, axes=tuple(given[1:]))
-    return found
 
 
 def _space(array: Array) -> tuple[str, ...]:

@@ -25,16 +25,17 @@ class Symmetries:
     """Views of samples.
 
     Args:
-        names: Of `NAMES`.
+        names: Of `NAMES`, or one of them.
         fields: The data's description.
 
     Raises:
         InvalidArgument: For an unknown name, or one that grid or data cannot have.
     """
 
-    def __init__(self, names: Sequence[str], fields: FieldSet) -> None:
-        self.names, self.fields = tuple(names), fields
-        for name in names:
+    def __init__(self, names: str | Sequence[str], fields: FieldSet) -> None:
+        self.names = (names,) if isinstance(names, str) else tuple(names)
+        self.fields = fields
+        for name in self.names:
             if name not in NAMES:
                 raise InvalidArgument(
                     f"data.symmetries with {name}", "known symmetries", did_you_mean(name, NAMES)

@@ -7,6 +7,7 @@ files without pickles.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 from sciml.data.readers import sample_folder
@@ -15,12 +16,14 @@ from sciml.data.readers.source import Array as Array
 from sciml.data.readers.source import Source as Source
 
 
-def open_source(path: str | Path) -> Source:
+def open_source(path: str | Path, names: Collection[str] = ()) -> Source:
     """Return what a file or a folder of files holds.
 
     Args:
         path: The file; a folder with `train`, `valid` and `test` inside; or a folder of files of
             one format.
+        names: Arrays that are looked for: in a folder of npy files, one called like one of them is
+            that array, and no sample.
 
     Raises:
         InvalidArgument: If there is no such file, its format is unknown or its library missing, or
@@ -39,5 +42,5 @@ def open_source(path: str | Path) -> Source:
     """
     path = Path(path)
     if path.suffix.lower() not in READERS and path.is_dir():
-        return sample_folder.read(path)
+        return sample_folder.read(path, names)
     return open_file(path)

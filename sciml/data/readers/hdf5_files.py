@@ -60,9 +60,8 @@ def _any(file: h5py.File, path: Path) -> Source:
         dims = _dims(node)
         unit = node.attrs.get("units", "")
         unit = unit.decode() if isinstance(unit, bytes) else str(unit)
-        arrays[name] = Array(
-            name, tuple(node.shape), node.dtype, rows_of(node), axes_of(dims), unit=unit
-        )
+        shape, read = tuple(node.shape), rows_of(node)
+        arrays[name] = Array(name, shape, node.dtype, read, axes_of(dims), unit, cuts=True)
         if node.chunks and node.shape:
             chunked = max(chunked, node.chunks[0])
     for name in ("n", "c"):

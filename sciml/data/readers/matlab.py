@@ -45,7 +45,8 @@ def _reversed(path: Path, before: Exception | None = None) -> Source:
     arrays = {}
     for name, node in file.items():
         if isinstance(node, h5py.Dataset) and not name.startswith("#"):
-            arrays[name] = Array(name, tuple(node.shape[::-1]), node.dtype, _rows(node))
+            shape = tuple(node.shape[::-1])
+            arrays[name] = Array(name, shape, node.dtype, _rows(node), cuts=True)
     source = assemble(path, "MATLAB 7.3 file (HDF5, axes turned round)", arrays)
     source.chunked = 1
     return source
@@ -53,6 +54,7 @@ def _reversed(path: Path, before: Exception | None = None) -> Source:
 
 def _rows(node: Any) -> Any:
     def read(index: Any) -> np.ndarray:
-        return node[..., index].T if node.shape else node[()]
+        key = index if isinstance(index, tuple) else (index,)  # of the axes that MATLAB shows
+        return node[(..., *key[::-1])].T if node.shape else node[()]
 
     return read

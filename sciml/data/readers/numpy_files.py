@@ -36,7 +36,7 @@ def read_npz(path: Path) -> Source:
                 else:
                     read = _unpacked(path, name)
                     notes.append(f"{name} is compressed: it is read whole, into memory")
-                arrays[name] = Array(name, shape, dtype, read)
+                arrays[name] = Array(name, shape, dtype, read, cuts=True)
     except InvalidArgument:
         raise
     except (zipfile.BadZipFile, ValueError, OSError, EOFError, struct.error) as error:
@@ -61,7 +61,8 @@ def read_npy(path: Path) -> Source:
         if isinstance(error, InvalidArgument):
             raise
         raise _damaged(path, "a file of numpy.save", error) from error
-    source = assemble(path, "numpy array", {path.stem: Array(path.stem, shape, dtype, read)})
+    array = Array(path.stem, shape, dtype, read, cuts=True)
+    source = assemble(path, "numpy array", {path.stem: array})
     beside = [p.name for p in sorted(path.parent.glob("*.npy")) if p != path]
     if beside and not path.stem[-1].isdigit():
         source.notes.append(

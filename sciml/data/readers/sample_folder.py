@@ -7,6 +7,7 @@ one per array and part (`x_train.npy`, `y_train.npy`, `x_test.npy`, `y_test.npy`
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,11 +23,15 @@ PARTS = {"train": "train", "training": "train", "valid": "val", "validation": "v
 PARTS |= {"val": "val", "test": "test", "testing": "test"}
 
 
-def read(path: Path) -> Source:
+def read(path: Path, names: Collection[str] = ()) -> Source:
     """Return the samples of all files of a folder.
 
     Files of parts are joined along their samples. Other files are one sample each, in the order of
     the numbers in their names.
+
+    Args:
+        path: The folder.
+        names: Arrays that are looked for: an npy file called like one of them is that array.
 
     Raises:
         InvalidArgument: If there are no files, or files of several formats, or they do not fit.
@@ -37,7 +42,7 @@ def read(path: Path) -> Source:
         if folder.name.lower() in PARTS:
             parts[PARTS[folder.name.lower()]] = _files(folder, READERS)
     loose = _files(root, READERS)
-    named = {} if parts else _named(loose)
+    named = {} if parts else _named(loose, names)
     if named:
         return _one_array_each(path, named)
     if not parts:
@@ -52,6 +57,7 @@ def read(path: Path) -> Source:
         counts = [_count(s) for s in every]
         ends = np.cumsum(counts)
         source = replace(every[0], path=path, arrays=joined(path, every), parts={})
+        source.certain = len({*counts}) > 1  # files of one shape but for the first axis
         for name, found in sources.items():
             first = every.index(found[0])
             last = first + len(found) - 1
@@ -73,24 +79,28 @@ def read(path: Path) -> Source:
     return _one_each(path, loose)
 
 
-def _named(files: list[Path]) -> dict[str, dict[str, Path]]:
+def _named(files: list[Path], known: Collection[str]) -> dict[str, dict[str, Path]]:
     """Return npy files by part ("" without one) and name of their array.
 
-    Empty where they are something else: samples, whose names are numbered; parts of one array; or
-    the same array in some parts only.
+    Empty where they are something else: samples, whose names are numbered; parts of one array that
+    is not known; or the same array in some parts only.
     """
     found: dict[str, dict[str, Path]] = {}
     for file in files:
         words = re.split(r"[_\-.]", file.stem)
         part = next((PARTS[w.lower()] for w in words if w.lower() in PARTS), "")
         name = "_".join(w for w in words if w.lower() not in PARTS)
-        if file.suffix.lower() != ".npy" or not name or re.search(r"\d{2,}|^\d|_\d", name):
+        if file.stem in known:
+            part, name = "", file.stem
+        numbered = re.search(r"\d{2,}|^\d|_\d", name) and name not in known
+        if file.suffix.lower() != ".npy" or not name or numbered:
             return {}
         found.setdefault(part, {})[name] = file
     names = {frozenset(held) for held in found.values()}
     if "" in found and len(found) > 1:
         return {}
-    return found if len(names) == 1 and len(next(iter(names))) > 1 else {}
+    first = next(iter(names), frozenset())
+    return found if len(names) == 1 and (len(first) > 1 or first & set(known)) else {}
 
 
 def _one_array_each(path: Path, named: dict[str, dict[str, Path]]) -> Source:
@@ -150,4 +160,5 @@ def _one_each(path: Path, files: list[Path]) -> Source:
         title = "values" if single else name
         arrays[title] = Array(title, (len(files), *array.shape), array.dtype, read, unit=array.unit)
     notes = [f"every one of {len(files)} files is one sample"]
-    return replace(first, path=path, format=f"folder, {first.format}", arrays=arrays, notes=notes)
+    found = replace(first, path=path, arrays=arrays, notes=notes, certain=True)
+    return replace(found, format=f"folder, {first.format}")

@@ -28,6 +28,7 @@ class Array:
         unit: Empty if the file does not say.
         names: Names of channels, where the file has them.
         sampled: Whether the first axis counts samples; else the array is the same for all.
+        cuts: Whether `read` takes a tuple as well, one index or slice per axis.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Array:
     unit: str = ""
     names: tuple[str, ...] = ()
     sampled: bool = True
+    cuts: bool = False
 
     def rows(self, index: Sequence[int] | np.ndarray | slice) -> np.ndarray:
         """Return rows in the order asked for, in the byte order of this machine.
@@ -89,6 +91,7 @@ class Source:
         outputs: The same of outputs; the same name in both is a trajectory.
         clouds: Where samples are point clouds of different sizes: one dictionary per sample.
         chunked: Rows per chunk where reading single rows is slow; 0 elsewhere.
+        certain: Whether the first axes count samples for sure, since files were put together.
     """
 
     path: Path
@@ -102,20 +105,22 @@ class Source:
     outputs: tuple[str, ...] = ()
     clouds: list[Mapping[str, np.ndarray]] | None = None
     chunked: int = 0
+    certain: bool = False
 
-    def array(self, name: str, key: str) -> Array:
-        """Return an array by the name that a user typed.
+    def array(self, name: str, key: str = "") -> Array:
+        """Return an array by its name.
 
         Args:
             name: Its name.
-            key: The user's key, for the message.
+            key: The key by which a user typed it, for the message; empty if nobody did.
 
         Raises:
             InvalidArgument: If there is none of that name, with those there are.
         """
         if name not in self.arrays:
+            said = f"{key}={name}" if key else name
             raise InvalidArgument(
-                f"{key}={name} is no array of {self.path}", self.listed(),
+                f"{said} is no array of {self.path}", self.listed(),
                 did_you_mean(name, self.arrays),
             )  # fmt: skip
         return self.arrays[name]
@@ -127,7 +132,8 @@ class Source:
 
 def whole(name: str, values: np.ndarray, **about: Any) -> Array:
     """Return an array that is in memory, or mapped into it."""
-    return Array(name, tuple(values.shape), values.dtype, values.__getitem__, **about)
+    read = values.__getitem__
+    return Array(name, tuple(values.shape), values.dtype, read, cuts=True, **about)
 
 
 def joined(path: Path, sources: Sequence[Source]) -> dict[str, Array]:
@@ -167,7 +173,7 @@ def _behind(arrays: Sequence[Array]) -> Array:
         held = [arrays[k].rows(rows[owner == k] - starts[k]) for k in np.unique(owner)]
         return np.concatenate(held) if held else first.read(slice(0, 0))
 
-    return replace(first, shape=(int(ends[-1]), *first.shape[1:]), read=read)
+    return replace(first, shape=(int(ends[-1]), *first.shape[1:]), read=read, cuts=False)
 
 
 def count_of(arrays: Mapping[str, Array]) -> int:

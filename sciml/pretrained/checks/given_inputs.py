@@ -59,6 +59,12 @@ def check_shapes(known: Mapping[str, Mapping], given: Mapping[str, Tensor]) -> d
         for size, axis in zip(value.shape, wanted, strict=False):
             fits &= size == (free.setdefault(axis, size) if isinstance(axis, str) else axis)
             fits &= size > 0 or axis == "edges"  # a graph may have no edges
+        if value.dim() == len(wanted) - 1 and list(wanted)[:1] == ["N"]:
+            raise InvalidArgument(
+                f"{name} has shape {tuple(value.shape)}, without an axis of samples",
+                f"({', '.join(map(str, wanted))})",
+                f"For one sample write {name}[None], shape {(1, *value.shape)}",
+            )
         if not fits:
             sizes = {k: v for k, v in free.items() if k in wanted}
             said = f" with {', '.join(f'{k} = {v}' for k, v in sizes.items())}" if sizes else ""
