@@ -215,7 +215,8 @@ def _stand_in(
     def read(index: MultiIndex) -> Tensor:
         seen.add((output, index))
         if index not in known:
-            known[index] = random_rows(n, generator).to(KIND)
+            # as in training, where a float() or NumPy in the way would stop the gradient
+            known[index] = random_rows(n, generator).to(KIND).requires_grad_() * 1.0
         return known[index]
 
     return read
