@@ -27,6 +27,7 @@ import os
 import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +35,11 @@ import lightning.pytorch as pl
 import torch
 from torch import nn
 
+from sciml.callbacks.first_step import FirstStep
 from sciml.callbacks.history import History
 from sciml.cli import paths
 from sciml.cli.checks import rules
+from sciml.cli.records import run_folder
 from sciml.cli.runs import build
 from sciml.cli.targets import preflight
 from sciml.cli.typed import overrides, schema
@@ -71,7 +74,7 @@ __all__ = [
     "Range", "Rectangle", "Same", "Solution", "System", "Time", "Unknown", "load", "solve", "torch",
 ]  # fmt: skip
 
-KEPT = ("finite", "curvature")  # callbacks of a run that writes nothing
+KEPT = ("finite", "curvature", "progress")  # callbacks of a run that writes nothing
 
 
 def _system(value: Any) -> str:
@@ -98,6 +101,7 @@ def solve(
     sampled: int | None = None,
     seed: int = 0,
     run_dir: str | Path | None = None,
+    overwrite: bool = False,
     progress: bool = False,
 ) -> Solution:
     """Train a physics-informed network on a system of equations.
@@ -125,7 +129,9 @@ def solve(
         seed: Seed of weights and points.
         run_dir: Where a run folder is left as by the command line, new or empty, which `load`
             reads; with several optimizers one folder each inside. None for nothing on disk.
-        progress: Whether to show progress.
+        overwrite: Whether a run in that folder is replaced, as by `overwrite=true` of the command
+            line: it stays whole until the new one has made its first step.
+        progress: Whether to show progress: a bar in a terminal, else a line every few seconds.
 
     Returns:
         The solution.
@@ -163,13 +169,8 @@ def solve(
             f"{parts} with the optimizers {phases} one after the other",
             "one optimizer, which starts anew in every part of the run",
         )
-    taken = run_dir is not None and Path(run_dir).exists()
-    if taken and (not Path(run_dir).is_dir() or any(Path(run_dir).iterdir())):
-        kind = "which holds files" if Path(run_dir).is_dir() else "which is a file"
-        raise InvalidArgument(
-            f"run_dir={str(run_dir)!r}, {kind}", "a new or empty folder",
-            "Take another name, or remove what is there",
-        )  # fmt: skip
+    if run_dir is not None:
+        _free(Path(run_dir), overwrite)
     said = [f"{key}={value}" for key, value in own.items() if value is not None]
     if not module_given:
         said.append(f"network={network}")
@@ -199,6 +200,10 @@ def solve(
             run = build.build(config, folder, parts)
             history.start(phase)
             run.trainer.callbacks.insert(0, history)
+            if run_dir is not None:  # what another run left there, until this one has begun
+                old = run_folder.remains(folder)
+                old += run_folder.remains(Path(run_dir)) if folder != Path(run_dir) else []
+                run.trainer.callbacks.insert(0, FirstStep(partial(run_folder.clear, old)))
             run.trainer.fit(run.module, datamodule=run.data)
             if run_dir is not None:
                 run.trainer.test(run.module, datamodule=run.data, verbose=False)
@@ -215,6 +220,23 @@ def solve(
     if run_dir is not None and described:
         solution.save(Path(run_dir) / own_solution.FOLDER)
     return solution
+
+
+def _free(run_dir: Path, overwrite: bool) -> None:
+    """Refuse a folder that is in use.
+
+    Raises:
+        InvalidArgument: If it is a file, or holds files that nobody said to replace.
+    """
+    if not run_dir.exists():
+        return
+    if not run_dir.is_dir():
+        raise InvalidArgument(f"run_dir='{run_dir}', which is a file", "a folder", "Take another")
+    if not overwrite and any(run_dir.iterdir()):
+        raise InvalidArgument(
+            f"run_dir='{run_dir}', which holds files", "a new or empty folder",
+            "Type overwrite=True to replace a run in it, or take another name",
+        )  # fmt: skip
 
 
 def _config(words: list[str], folder: Path) -> dict[str, Any]:
@@ -239,7 +261,13 @@ def _length(steps: int | None, seconds: float | None, phases: int) -> list[str]:
     if steps is not None and seconds is not None:
         raise InvalidArgument(f"steps={steps} and seconds={seconds}", "one of them")
     if steps is not None:
-        return [f"trainer.max_steps={max(1, steps // phases)}"]
+        if steps < phases:
+            raise InvalidArgument(
+                f"steps={steps}" + (f" for {phases} optimizers" if phases > 1 else ""),
+                "a step at least" + (" for each of them" if phases > 1 else ""),
+                f"Write steps={100 * phases}, or seconds=60",
+            )
+        return [f"trainer.max_steps={steps // phases}"]
     if seconds is not None:
         if not seconds > 0:
             raise InvalidArgument(f"seconds={seconds}", "a positive number")

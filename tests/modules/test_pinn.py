@@ -143,6 +143,7 @@ def test_curvature_of_several_outputs_and_lengths_equals_autograd() -> None:
     torch.testing.assert_close(found.dense(), wanted, rtol=1e-9, atol=1e-11)
 
 
+@pytest.mark.filterwarnings("ignore:.*no condition")
 def test_terms_that_mix_rows_are_found_and_their_jacobian_is_right() -> None:
     class Ring(System):
         domain = Interval(0, 1) * Time(0, 1)
@@ -164,6 +165,7 @@ def test_terms_that_mix_rows_are_found_and_their_jacobian_is_right() -> None:
     torch.testing.assert_close(found.dense(), wanted, rtol=1e-9, atol=1e-11)
 
 
+@pytest.mark.filterwarnings("ignore:.*no condition")
 def test_periodic_inputs_make_outputs_periodic_with_all_derivatives() -> None:
     class Ring(System):
         domain = Interval(-1, 3) * Time(0, 1)
@@ -185,6 +187,7 @@ def test_periodic_inputs_make_outputs_periodic_with_all_derivatives() -> None:
     torch.testing.assert_close(here, there, rtol=1e-9, atol=1e-10)
 
 
+@pytest.mark.filterwarnings("ignore:.*no condition")
 def test_waves_are_inputs_beside_the_variable_with_right_derivatives() -> None:
     class Driven(System):
         domain = Interval(-1, 3) * Time(0, 2)

@@ -231,6 +231,7 @@ def test_attention_follows_its_recursion() -> None:
         wanted = share if k == 0 else 0.9 * wanted + 0.2 * share
 
 
+@pytest.mark.filterwarnings("ignore:.*no condition")
 def test_weights_of_rows_are_refused_where_they_mean_nothing() -> None:
     line = made(residual=lambda self, u: u.xx)
     with pytest.raises(InvalidArgument, match="which has no time"):
@@ -329,6 +330,7 @@ NO_WINDOWS = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:.*no condition")
 @pytest.mark.parametrize("case", NO_WINDOWS)
 def test_windows_are_refused_where_they_mean_nothing(case) -> None:
     system, message = NO_WINDOWS[case]
@@ -337,6 +339,7 @@ def test_windows_are_refused_where_they_mean_nothing(case) -> None:
 
 
 # --- windows in space -----------------------------------------------------------------------------
+@pytest.mark.filterwarnings("ignore:.*no condition")
 def test_fbpinn_is_a_partition_of_unity_and_its_jets_are_right() -> None:
     system = made(domain=Rectangle((0, -1), (2, 1)), residual=lambda self, u: u.xxy + u.lap * u.y)
     torch.manual_seed(0)
@@ -396,6 +399,7 @@ def test_sampled_laplacians_average_to_the_exact_ones() -> None:
     torch.testing.assert_close(exact["1"], lap + u, rtol=1e-10, atol=1e-11)
 
 
+@pytest.mark.filterwarnings("ignore:.*no condition")
 def test_dimensions_are_drawn_anew_and_refused_where_there_are_none() -> None:
     drawn = {sampling.draw(Many(), 2, torch.Generator().manual_seed(k)) for k in range(40)}
     assert len(drawn) > 8 and all(0 <= a < b < 6 for a, b in drawn)

@@ -434,7 +434,7 @@ def test_contradictory_conditions_are_pointed_out() -> None:
     agreeing = {"lid": On(square.top, u=lambda x: x * (1 - x)), "walls": On(square.rest, u=0)}
     assert made(domain=square, conditions=agreeing).needs  # our warnings are errors here
     cut = square - Rectangle((0.5, 0.5), (1, 1), name="notch")
-    apart = {"notch": On(cut.notch, u=1), "left": On(cut.left, u=0)}
+    apart = {"notch": On(cut.notch, u=1), "left": On(cut.left, u=0), "free": On(cut.rest, u_n=0)}
     assert made(domain=cut, conditions=apart).needs
 
 

@@ -6,6 +6,7 @@ without the word on the command line is refused by preflight, like any class fro
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import inspect
 import os
@@ -44,12 +45,31 @@ def take(words: Sequence[str]) -> list[str]:
         if key == "problem" and is_own(value):
             os.environ[PLACE] = load(value)
             word = "problem=own"
+        elif key == "problem" and value.endswith(".py"):
+            raise ConfigError(*_without_class(value))
         elif word == "problem=own":
             if not is_own(os.environ.get(PLACE)):
                 raise ConfigError("problem=own", "a class of yours", "Type problem=FILE.py:CLASS")
             load(os.environ[PLACE])
         out.append(word)
     return out
+
+
+def _without_class(file: str) -> tuple[str, str, str]:
+    """Return what to say of a file without a class; its text is read, not run."""
+    path = Path(file)
+    try:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+    except OSError:
+        return f"problem={file}: there is no file {path.resolve()}", "a Python file of yours", ""
+    except (SyntaxError, ValueError) as error:
+        return f"problem={file}: {path.name} cannot be read ({error})", "", ""
+    found = [node.name for node in tree.body if isinstance(node, ast.ClassDef)]
+    expected = f"a class in it, as problem={file}:CLASS"
+    if not found:
+        return f"problem={file} without a class", expected, f"There is no class in {path.name}"
+    words = " or ".join(f"problem={file}:{name}" for name in found)
+    return f"problem={file} without a class", expected, f"Type {words}"
 
 
 def load(text: str) -> str:

@@ -13,18 +13,21 @@ Each makes one loss term per value, the mean of its squared residuals times `wei
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from sciml.arguments import function, maybe, takes
-from sciml.errors import InvalidArgument, did_you_mean
+from sciml.arguments import function, maybe, number, shown, takes
+from sciml.errors import InvalidArgument, InvalidType, did_you_mean
 from sciml.physics.systems.boundary_pieces import Part, part
 from sciml.physics.systems.named_arguments import call
 from sciml.physics.systems.system_fields import Field, rows
+from sciml.physics.systems.unknowns import Unknown
 
 if TYPE_CHECKING:
     from sciml.physics.systems.system import System
@@ -101,6 +104,8 @@ class Condition:
             raise InvalidArgument(f"a condition with weight={weight}", "a number of at least 0")
         if points is not None and (not isinstance(points, int) or not 1 <= points < 2**31):
             raise InvalidArgument(f"a condition with points={points}", "a positive integer")
+        for key, value in values.items():
+            _check_value(type(self).__name__, key, value)
         self.weight, self.points, self.values = float(weight), points, dict(values)
 
     def labels(self) -> frozenset[str]:
@@ -135,6 +140,27 @@ class Condition:
                 wanted = rows(title, call(title, wanted, known), p.x)
             found[key] = got - wanted
         return found
+
+
+def _check_value(title: str, key: str, value: Any) -> None:
+    """Refuse what no condition can prescribe."""
+    if isinstance(value, Unknown):
+        raise InvalidType(
+            f"{title}({key}=...) with an Unknown",
+            "a number or a function of coordinates and unknowns",
+            f"With c = Unknown(...) in the class, write {title}({key}=lambda c: c)",
+        )
+    if callable(value) and not isinstance(value, type):
+        return
+    one = isinstance(value, np.ndarray) and value.dtype.kind in "fiu" and value.size == 1
+    if not one and number(value):
+        raise InvalidType(
+            f"{title}({key}={shown(value)})",
+            "a number or a function of coordinates, one value per point",
+            f"Write {key}=0, or {key}=lambda x: torch.sin(x)",
+        )
+    if not math.isfinite(float(value)):
+        raise InvalidArgument(f"{title}({key}={float(value)})", "a finite number")
 
 
 def read(system: System, key: str, known: Mapping[str, Any], name: str) -> Tensor:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from sciml.errors import InvalidArgument, did_you_mean
 from sciml.physics.systems.system_fields import DerivativeNames, Field
+from sciml.physics.systems.user_errors import explained
 
 if TYPE_CHECKING:
     from sciml.physics.systems.conditions import PointSet
@@ -65,6 +66,7 @@ def call(title: str, function: Callable, known: Mapping[str, Any]) -> Any:
 
     Raises:
         InvalidArgument: For a name that there is not.
+        InvalidArgument, InvalidType: For what Python said less clearly, see `user_errors`.
     """
     # bound methods are new objects at every access: their functions are the key
     names = asked(getattr(function, "__func__", function))
@@ -79,7 +81,13 @@ def call(title: str, function: Callable, known: Mapping[str, Any]) -> Any:
                 "names of coordinates, outputs, normals or unknowns",
                 did_you_mean(name, known),
             )
-    return function(**given)
+    try:
+        return function(**given)
+    except (AttributeError, TypeError, ValueError, RuntimeError) as error:
+        said = explained(title, function, error, given)
+        if said is None:
+            raise
+        raise said from error
 
 
 def coordinates(x: Tensor, names: DerivativeNames, normals: Tensor | None) -> dict[str, Tensor]:

@@ -23,6 +23,7 @@ from sciml.errors import InvalidArgument
 from sciml.physics import geometry
 from sciml.physics.geometry.domain_rows import accepted, floats
 from sciml.physics.systems.boundary_pieces import KIND, Face, HasParts, Piece, Segment, Sphere
+from sciml.physics.systems.shape_calls import corners_in_a_list, in_brackets
 from sciml.typed_arguments import typed
 
 AXES = ("x", "y", "z")  # beyond three dimensions x1, x2, ...
@@ -149,7 +150,6 @@ class Shape(HasParts):
         """Return `n` uniform points `(n, d)`, float64."""
         return self.domain.sample_interior(n, generator, KIND)[0]
 
-    # --- combinations -----------------------------------------------------------------------
     def __or__(self, other: Shape) -> Shape:
         """Return the union."""
         return _combined(self, other, "union")
@@ -200,6 +200,7 @@ class Box(Shape):
         ('wall',)
     """
 
+    @in_brackets("corner")
     @takes(name=text)
     def __init__(self, low: Sequence[float], high: Sequence[float], name: str = "") -> None:
         domain = geometry.Box(floats("low", low), floats("high", high))
@@ -269,6 +270,7 @@ class Ball(Shape):
         (('surface',), [-2.0])
     """
 
+    @in_brackets("radius")
     @takes(name=text)
     def __init__(self, center: Sequence[float], radius: float, name: str = "circle") -> None:
         radius = floats("radius", radius)
@@ -302,6 +304,7 @@ class Polygon(Shape):
         (('floor', 'slope', 'wall'), 1.0)
     """
 
+    @corners_in_a_list
     @takes(labels=maybe(names))
     def __init__(
         self, corners: Sequence[Sequence[float]], labels: Sequence[str] | None = None

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from sciml.arguments import takes, text
-from sciml.errors import InvalidArgument, did_you_mean
+from sciml.arguments import count, shown, takes, text
+from sciml.errors import InvalidArgument, InvalidType, did_you_mean
 from sciml.physics.systems.boundary_pieces import KIND
 from sciml.physics.systems.conditions import Condition, PointSet, read
 
@@ -46,6 +46,13 @@ class Same(Condition):
         **orders: int,
     ) -> None:
         super().__init__(weight, points, {})
+        for output, order in orders.items():
+            if count(order):
+                raise InvalidType(
+                    f"Same({variable!r}, {output}={shown(order)})",
+                    "the order of the highest derivative that agrees at both ends",
+                    f"Write Same({variable!r}, {output}=1)",
+                )
         self.variable, self.orders = variable, orders
 
     def check(self, system: System, name: str) -> None:
@@ -111,6 +118,9 @@ class At(Condition):
                 f"condition '{name}' at a point without {missing[0]}",
                 f"{', '.join(f'{v}=...' for v in variables)} and an output",
             )
+        for v in variables:
+            if callable(self._given[v]):
+                raise InvalidType(f"condition '{name}' at {v} = a function", "a number")
         self.values = {k: v for k, v in self._given.items() if k not in variables}
         self.x = torch.tensor([[float(self._given[v]) for v in variables]], dtype=KIND)
         super().check(system, name)

@@ -27,11 +27,12 @@ from torch import Tensor
 
 from sciml.autodiff.multi_indices import MultiIndex
 from sciml.autodiff.multijet import MultiJet
-from sciml.errors import InvalidArgument, InvalidType, did_you_mean
+from sciml.errors import InvalidArgument, did_you_mean
 from sciml.physics.systems.boundary_pieces import Piece
 from sciml.physics.systems.conditions import Condition, On, PointSet, named
 from sciml.physics.systems.integrals import Integral, Reader, integrals_of
 from sciml.physics.systems.lifted import Lifted
+from sciml.physics.systems.missing_conditions import check_spelling, conditions_of
 from sciml.physics.systems.named_arguments import call, coordinates, known_values
 from sciml.physics.systems.region import Region
 from sciml.physics.systems.system_fields import DerivativeNames, Field, rows
@@ -148,6 +149,7 @@ class System:
         Raises:
             InvalidArgument, InvalidType: For what does not fit the system.
         """
+        check_spelling(self)
         check_names(self)
         for name, condition in self.every_condition.items():
             condition.check(self, name)
@@ -176,14 +178,7 @@ class System:
     @cached_property
     def every_condition(self) -> Mapping[str, Condition]:
         """The conditions by name as they were written, built in or not."""
-        conditions = self.conditions() if callable(self.conditions) else self.conditions
-        for name, condition in conditions.items():
-            if not isinstance(condition, Condition):
-                raise InvalidType(
-                    f"condition '{name}' is a {type(condition).__name__}",
-                    "On(...), Initial(...), At(...), Same(...) or Observed(...)",
-                )
-        return dict(conditions)
+        return conditions_of(self)
 
     @cached_property
     def unknowns(self) -> dict[str, TrainedConstant]:

@@ -11,7 +11,6 @@ constants as numbers in a tensor.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -20,37 +19,11 @@ from torch import Tensor
 
 from sciml.autodiff.multi_indices import MultiIndex
 from sciml.errors import InvalidArgument
+from sciml.physics.systems import field_rules
+from sciml.physics.systems.derivative_names import DerivativeNames
 from sciml.typed_arguments import typed
 
-
-class DerivativeNames:
-    """How derivatives are called: the variables in a row, `lap` and `n`.
-
-    Args:
-        variables: Names of all variables, in the order of multi-indices.
-        space: Those of space, which `lap` and `n` belong to.
-    """
-
-    def __init__(self, variables: tuple[str, ...], space: tuple[str, ...]) -> None:
-        self.variables, self.space = variables, space
-        self.zero: MultiIndex = (0,) * len(variables)
-        self._longest = sorted(variables, key=len, reverse=True)
-
-    @functools.cache  # noqa: B019 - lives as long as its system
-    def index(self, text: str) -> MultiIndex | None:
-        """Return the multi-index of "xxt", None for what is no derivative."""
-        index = list(self.zero)
-        while text:
-            name = next((v for v in self._longest if text.startswith(v)), None)
-            if name is None:
-                return None
-            index[self.variables.index(name)] += 1
-            text = text[len(name) :]
-        return tuple(index)
-
-    def unit(self, variable: str, times: int = 1) -> MultiIndex:
-        """Return the multi-index of a derivative in one variable."""
-        return tuple(times if v == variable else 0 for v in self.variables)
+TRANSPOSES = ("t", "T")  # of a tensor, which nobody means where the domain has no time
 
 
 def _unary(name: str) -> Callable[[Field], Tensor]:
@@ -58,9 +31,66 @@ def _unary(name: str) -> Callable[[Field], Tensor]:
     return lambda self: method(self.value)
 
 
-def _binary(name: str) -> Callable[[Field, Any], Tensor]:
-    method = getattr(Tensor, name)
-    return lambda self, other: method(self.value, values(other))
+def _binary(name: str) -> Callable[[Field, Any], Any]:
+    method, symbol = getattr(Tensor, name), name.strip("_")
+
+    def apply(self: Field, other: Any) -> Any:
+        value = method(self.value, values(other))
+        swapped = symbol in REFLECTED
+        pair = (other, self) if swapped else (self, other)
+        return _expression(value, symbol[1:] if swapped else symbol, *pair)
+
+    return apply
+
+
+OPERATIONS = {"add": "add", "sub": "sub", "mul": "mul", "div": "truediv", "truediv": "truediv"}
+OPERATIONS |= {"pow": "pow", "subtract": "sub", "multiply": "mul", "divide": "truediv"}
+OPERATIONS |= {"true_divide": "truediv"}
+REFLECTED = ("radd", "rsub", "rmul", "rtruediv", "rdiv")
+
+
+def _operand(part: Any) -> Any:
+    """Return the expression of a field or tensor; a constant as it is."""
+    if isinstance(part, Field):
+        return field_rules.shifted(part._read, part._index)
+    return field_rules.fixed(part) if isinstance(part, Tensor) and part.dim() else part
+
+
+def _expression(value: Any, symbol: str, *parts: Any) -> Any:
+    """Return a result of fields as a field of its own, where there is a rule; else its values."""
+    unary = len(parts) == 1 and symbol in field_rules.SLOPES
+    if type(value) is not Tensor or not (unary or symbol in OPERATIONS):
+        return value
+    first = next(part for part in parts if isinstance(part, Field))
+    zero = first._names.zero
+
+    def read(index: MultiIndex) -> Tensor:
+        operands = [_operand(part) for part in parts]
+        if unary:
+            return field_rules.applied(symbol, operands[0], zero)(index)
+        rule = field_rules.combined(OPERATIONS[symbol], *operands, zero)
+        return (rule or field_rules.fixed(value))(index)
+
+    lap = next((_refused for part in parts if isinstance(part, Field) and part._lap), None)
+    return _field("(...)", field_rules.once(value, read), first, lap)
+
+
+def _refused() -> Tensor:
+    raise InvalidArgument(
+        "the Laplacian of an expression with sampled dimensions",
+        "the Laplacian of an output itself",
+        "Type module.sampled=null for all dimensions",
+    )
+
+
+def _field(
+    name: str, read: field_rules.Read, like: Field, lap: Callable[[], Tensor] | None = None
+) -> Field:
+    """Return a field at the points of another; arguments are known to be right."""
+    made = object.__new__(Field)
+    made._name, made._read, made._lap = name, read, lap
+    made._names, made._normals, made._index = like._names, like._normals, like._names.zero
+    return made
 
 
 @typed
@@ -69,7 +99,8 @@ class Field:
 
     It behaves as its values, a tensor `(N,)`; attributes are derivatives, of derivatives too:
     `u.x`, `u.xxt`, `u.x.t`; `u.lap` is the Laplacian in space and `u.n` the derivative along the
-    outward normal of the boundary.
+    outward normal of the boundary. Sums, products, powers and functions such as `torch.exp` of
+    outputs and constants are fields, too: `((1 + u) * u.x).x`, see `field_rules`.
 
     Args:
         name: Name of the output.
@@ -117,11 +148,12 @@ class Field:
         return Field(self._name, self._read, self._names, self._normals, total, self._lap)
 
     @property
-    def lap(self) -> Tensor:
+    def lap(self) -> Field | Tensor:
         """Laplacian in space `(N,)`.
 
         Raises:
-            InvalidArgument: For that of a derivative, where Laplacians are sampled.
+            InvalidArgument: Without space, and for that of a derivative where Laplacians are
+                sampled.
         """
         if self._lap is not None:
             if any(self._index):
@@ -131,7 +163,15 @@ class Field:
                     "Type module.sampled=null for all dimensions",
                 )
             return self._lap()
-        return sum(self.derivative(self._names.unit(v, 2)).value for v in self._names.space)
+        if not self._names.space:
+            raise InvalidArgument(f"{self!r}.lap in a domain without space", "derivatives in t")
+        second = [self.derivative(self._names.unit(v, 2)) for v in self._names.space]
+        value = sum(part.value for part in second)
+
+        def read(index: MultiIndex) -> Tensor:
+            return sum(part.derivative(index).value for part in second)
+
+        return _field(f"{self!r}.lap", field_rules.once(value, read), self)
 
     @property
     def n(self) -> Tensor:
@@ -159,6 +199,14 @@ class Field:
             index = self._names.index(name)
             if index is not None:
                 return self.derivative(index)
+            if name in field_rules.SLOPES:
+                return lambda: _expression(getattr(self.value, name)(), name, self)
+            if name in TRANSPOSES:
+                raise InvalidDerivative(
+                    f"{self!r}.{name} in a domain without the variable {name.lower()}",
+                    f"derivatives in {', '.join(self._names.variables)}",
+                    "For time write domain = ... * Time(0, 1)",
+                )
             if hasattr(Tensor, name):
                 return getattr(self.value, name)
             known = ", ".join(self._names.variables)
@@ -169,7 +217,10 @@ class Field:
             )
         raise AttributeError(name)
 
-    __neg__ = _unary("__neg__")
+    def __neg__(self) -> Field:
+        """Return the negative."""
+        return self * -1.0
+
     __abs__ = _unary("__abs__")
     __pos__ = _unary("__pos__")
     __add__ = _binary("__add__")
@@ -186,6 +237,17 @@ class Field:
     __le__ = _binary("__le__")
     __gt__ = _binary("__gt__")
     __ge__ = _binary("__ge__")
+    __eq__ = _binary("__eq__")
+    __ne__ = _binary("__ne__")
+    __mod__ = _binary("__mod__")
+    __floordiv__ = _binary("__floordiv__")
+    __hash__ = object.__hash__
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        """Change some values, after which it has no derivatives."""
+        changed = self.value.clone()
+        changed[values(index)] = values(value)
+        self._read, self._index, self._lap = field_rules.fixed(changed), self._names.zero, None
 
     def __getitem__(self, index: Any) -> Tensor:
         """Return a selection of the values."""
@@ -200,7 +262,12 @@ class Field:
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         """Call a torch function with the values."""
-        return function(*map(values, args), **{k: values(v) for k, v in (kwargs or {}).items()})
+        value = function(*map(values, args), **{k: values(v) for k, v in (kwargs or {}).items()})
+        symbol = function.__name__.strip("_")
+        if symbol in REFLECTED:
+            symbol, args = symbol[1:], args[::-1]
+        fits = len(args) == (1 if symbol in field_rules.SLOPES else 2) and not kwargs
+        return _expression(value, symbol, *args) if fits else value
 
     def __repr__(self) -> str:
         """Return the name with its derivatives."""

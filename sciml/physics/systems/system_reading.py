@@ -7,7 +7,6 @@ arithmetic computes these derivatives and no others, and mistakes are found befo
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -16,11 +15,12 @@ import torch
 from torch import Tensor
 
 from sciml.autodiff.multi_indices import MultiIndex
-from sciml.errors import InvalidArgument, InvalidType, NumericalWarning, did_you_mean
+from sciml.errors import InvalidArgument, InvalidType, did_you_mean
 from sciml.physics.systems.boundary_pieces import KIND
 from sciml.physics.systems.conditions import PointSet
 from sciml.physics.systems.corners import contradictions
 from sciml.physics.systems.integrals import Reader
+from sciml.physics.systems.missing_conditions import missing, warn
 from sciml.physics.systems.named_arguments import known_values
 from sciml.physics.systems.system_fields import random_rows
 from sciml.shapes import no_outer_products
@@ -95,12 +95,13 @@ def read_system(system: System) -> Reading:
     _check_unknowns(system, loss)
     system.transform  # noqa: B018 - refused now, if at all
     for text in contradictions(system):
-        warnings.warn(
+        warn(
+            system,
             f"{text}. No smooth solution has both: make them agree there, or expect the error "
             "to stay near that place",
-            NumericalWarning,
-            stacklevel=4,
         )
+    for text in missing(system, touched):
+        warn(system, text)
 
     def indices(found: Mapping[str, set]) -> dict[str, frozenset[MultiIndex]]:
         return {
@@ -214,7 +215,8 @@ def _stand_in(
     def read(index: MultiIndex) -> Tensor:
         seen.add((output, index))
         if index not in known:
-            known[index] = random_rows(n, generator).to(KIND)
+            # as in training, where a float() or NumPy in the way would stop the gradient
+            known[index] = random_rows(n, generator).to(KIND).requires_grad_() * 1.0
         return known[index]
 
     return read
