@@ -18,6 +18,7 @@ from sciml.modules.system_pinn import PINN
 from sciml.modules.system_report import SystemReport
 from sciml.networks.pointwise.ansatz import network_sizes
 from sciml.physics.systems import System
+from sciml.physics.systems.points_outside import warn_outside
 from sciml.pretrained.classes import described_objects
 from sciml.pretrained.files import weights
 from sciml.pretrained.saving import own_solution
@@ -88,6 +89,7 @@ class SystemSolution:
                     f"(N, {len(names)}), the columns {', '.join(names)}, and nothing else",
                 )
             shape = x.shape[:1]
+        warn_outside(self.problem.region, x)
         found = self.module.predict_points(x.to(self.module.device))
         return {name: value.cpu().view(shape) for name, value in found.items()}
 

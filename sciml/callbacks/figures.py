@@ -105,7 +105,7 @@ def _field(
     title: str,
     colours: dict,
     extend: str,
-    ticks: list[float] | None,
+    ticks: list[float] | None = None,
 ) -> None:
     """Draw one panel with named axes and the outline of the domain."""
     from matplotlib.ticker import MaxNLocator

@@ -12,8 +12,10 @@ from PIL import Image
 
 import sciml
 from sciml.cli import train
-from sciml.errors import PretrainedError
+from sciml.errors import InvalidArgument, PretrainedError
 from sciml.modules.evaluation import own_pictures
+from sciml.networks import MLP
+from sciml.networks.pointwise.ansatz import Ansatz, network_sizes
 from sciml.pinn import (
     Disk,
     Initial,
@@ -163,8 +165,12 @@ def plate(side: float, low: float, high: float) -> System:
 def test_physical_units_are_warned_of_and_balanced_terms_solve_them(side, low, high) -> None:
     with pytest.warns(UserWarning, match="balance='gradnorm'"):
         solve(plate(side, low, high), steps=1, points=100)
-    if low == 300:
-        return  # values far from zero take long, whatever the weights: see `scales`
+    if low == 300:  # values far from zero take long, whatever the weights
+        scaled = plate(side, low, high)
+        scaled.scales = {"T": (350, 50)}
+        found = solve(scaled, steps=60, points=200)(x=[0.25, 0.5, 0.75], y=0.5)["T"]
+        assert found.tolist() == pytest.approx([325, 350, 375], abs=0.01)
+        return
     words = ("module.balance_every=10",)
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
@@ -208,3 +214,37 @@ def test_a_misfit_that_is_not_about_one_is_told(sigma, said) -> None:
     assert bool(told) is (said is not None)
     assert said is None or said in told[0]
     assert solution.metrics["test/misfit/data"] == pytest.approx(0.1 / sigma, rel=0.2)
+
+
+def test_scales_are_the_units_of_values_and_derivatives() -> None:
+    class Two(Plane):
+        scales = {"v": (350.0, 50.0)}
+
+        def hard(self, u, v, x):
+            return {"v": x * v}
+
+    torch.manual_seed(0)
+    ours, plain = Two(), Plane()
+    network = MLP(**network_sizes(ours), width=6, depth=3)
+    ansatz, bare = Ansatz(ours, network).double(), Ansatz(plain, network).double()
+    p = ours.sample(7, torch.Generator().manual_seed(0))
+    x, raw = p.x[:, 0], bare(p.x)
+    found = ansatz(p.x)
+    torch.testing.assert_close(found["u"], raw["u"], rtol=1e-12, atol=0.0)
+    torch.testing.assert_close(found["v"], x * (350 + 50 * raw["v"]), rtol=1e-12, atol=0.0)
+    across = frozenset([(0, 0, 0, 0), (1, 0, 0, 0)])
+    jet, other = ansatz.jet(p, across), bare.jet(p, across)
+    slope, value = (other.derivative(i).detach() for i in ((1, 0, 0, 0), (0, 0, 0, 0)))
+    wanted = 350 + 50 * value[:, 1] + x * 50 * slope[:, 1]
+    torch.testing.assert_close(jet.derivative((1, 0, 0, 0)).detach()[:, 1], wanted, rtol=1e-10, atol=0.0)
+
+
+@pytest.mark.parametrize(
+    "given", [{"w": (0, 1)}, {"u": 3}, {"u": (1, 0)}, {"u": (0, float("nan"))}]
+)
+def test_scales_that_are_none_are_refused(given) -> None:
+    wrong = plate(1, 0, 1)
+    wrong.outputs = ("T",)
+    wrong.scales = {"T" if key == "u" else key: value for key, value in given.items()}
+    with pytest.raises(InvalidArgument, match=r"Write scales = \{'T': \(middle, size\)\}"):
+        solve(wrong, steps=1)

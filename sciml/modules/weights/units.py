@@ -58,8 +58,8 @@ def warn_of_units(module: PINN, terms: Sequence[LossTerm]) -> None:
     warnings.warn(
         f"The loss of the equation '{first}' begins at {a:.1e}, that of the condition '{second}' "
         f"at {b:.1e}: the smaller one will hardly be trained. Expected terms within a few orders "
-        "of magnitude. Write balance='gradnorm' (module.balance=gradnorm), or the problem in units "
-        "in which lengths and values are about one",
+        "of magnitude. Write balance='gradnorm' (module.balance=gradnorm); for values far from one "
+        "scales = {'<output>': (middle, size)} in the class; or lengths in units of the domain",
         UnlikeTerms,
         stacklevel=2,
     )

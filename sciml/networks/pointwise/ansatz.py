@@ -92,6 +92,10 @@ class Ansatz(nn.Module):
         middle, half = (system.region.low + system.region.high) / 2, system.region.high
         self.register_buffer("middle", middle)
         self.register_buffer("scale", 1 / (half - middle))
+        pairs = [system.scales.get(name, (0.0, 1.0)) for name in system.outputs]
+        of_outputs = torch.tensor(pairs, dtype=middle.dtype).unbind(1)
+        for name, values in zip(("output_middle", "output_size"), of_outputs, strict=True):
+            self.register_buffer(name, values, persistent=False)
         self._affine: bool | None = None
 
     @property
@@ -101,7 +105,7 @@ class Ansatz(nn.Module):
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """Return the outputs `(N,)` by name at points `(N, D)`."""
-        raw = self._checked(self.network(None, None, self.inputs(x)), len(x))
+        raw = self._scaled(self._checked(self.network(None, None, self.inputs(x)), len(x)))
         found = self._constrained(raw, x)
         return {name: found[:, k] for k, name in enumerate(self.system.outputs)}
 
@@ -125,6 +129,7 @@ class Ansatz(nn.Module):
         else:
             raw = self.network(None, None, inputs)
             self._checked(raw.value, len(p.x))
+        raw = self._scaled(raw)
         if self.system.transform is None:
             return raw
         if self._is_affine():
@@ -174,6 +179,12 @@ class Ansatz(nn.Module):
     def infer(self, **coordinates: Tensor) -> dict[str, Tensor]:
         """Return the outputs `(N,)` by name at points given by coordinates `(N,)` each."""
         return self(torch.stack([coordinates[v] for v in self.system.region.variables], 1))
+
+    def _scaled(self, raw: Differentiable) -> Differentiable:
+        """Return outputs of the network in the units of the system."""
+        if not self.system.scales:
+            return raw
+        return raw * self.output_size.to(raw.dtype) + self.output_middle.to(raw.dtype)
 
     # --- constraints ------------------------------------------------------------------------
     def _constrained(self, raw: Differentiable, x: Differentiable) -> Differentiable:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 # What a subclass says; everything else that `System` has is its own.
 SAID = ("outputs", "domain", "conditions", "hard_conditions", "periodic", "mirrored", "waves")
 SAID += ("weights", "gauge", "reference_accuracy", "residual", "hard", "exact", "reference")
+SAID += ("inputs", "scales")
 READ = (*SAID, "unknowns", "integrals")
 KINDS = "On(...), Initial(...), At(...), Same(...) or Observed(...)"
 HOME = ("sciml.physics.systems.system", "System")

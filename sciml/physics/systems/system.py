@@ -65,6 +65,8 @@ class System:
         mirrored: Numbers m by variable: the network sees cos(m pi s), s in [0, 1] along it, and so
             is even about the ends of m equal parts; with m = 1 its normal derivative is zero there.
         waves: Angular frequencies by variable: their sines and cosines are inputs beside it.
+        scales: Middle and size of values by output: {"T": (350, 50)} for 300 to 400 kelvin. The
+            network says (T - 350) / 50.
         weights: Weights of equations by name; 1 where nothing is said.
         gauge: Outputs known up to a constant, a pressure say: errors are without their mean.
         reference_accuracy: Relative accuracy of `exact` or `reference`.
@@ -91,6 +93,7 @@ class System:
     periodic: tuple[str, ...] = ()
     mirrored: Mapping[str, int] = MappingProxyType({})
     waves: Mapping[str, tuple[float, ...]] = MappingProxyType({})
+    scales: Mapping[str, tuple[float, float]] = MappingProxyType({})
     weights: Mapping[str, float] = MappingProxyType({})
     gauge: tuple[str, ...] = ()
     reference_accuracy: float = 1e-12

@@ -7,6 +7,7 @@ arithmetic computes these derivatives and no others, and mistakes are found befo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from sciml.arguments import real
 from sciml.autodiff.multi_indices import MultiIndex
 from sciml.errors import InvalidArgument, InvalidType, did_you_mean
 from sciml.physics.systems.boundary_pieces import KIND
@@ -173,6 +175,15 @@ def check_names(system: System) -> None:
                 f"mirrored = {dict(system.mirrored)} of {title}",
                 "whole numbers from 1 for coordinates in space, neither periodic nor with waves",
                 did_you_mean(variable, plain),
+            )
+    for output, pair in system.scales.items():
+        pair = tuple(pair) if isinstance(pair, tuple | list) else ()
+        numbers = [p for p in pair if not real(p) and math.isfinite(p)]
+        if output not in system.outputs or len(pair) != 2 or len(numbers) != 2 or numbers[1] <= 0:
+            raise InvalidArgument(
+                f"scales = {dict(system.scales)} of {title}",
+                "the middle of the values of an output and their size, above zero",
+                f"Write scales = {{'{system.outputs[0]}': (middle, size)}}",
             )
     if EQUATIONS in system.every_condition:
         raise InvalidArgument(f"a condition called '{EQUATIONS}'", "another name")
