@@ -13,6 +13,9 @@ from sciml.networks import MLP
 from sciml.networks.pointwise.ansatz import network_sizes
 from sciml.physics.systems import Rectangle, System, Time
 
+# networks alone are looked at: these systems need no conditions
+pytestmark = pytest.mark.filterwarnings("ignore:.*no condition")
+
 
 class Plate(System):
     domain = Rectangle((1, -1), (3, 2)) * Time(0, 4)

@@ -13,6 +13,9 @@ from sciml.networks import StandingWaves
 from sciml.networks.pointwise.ansatz import network_sizes
 from sciml.physics.systems import Rectangle, System, Time
 
+# networks alone are looked at: these systems need no conditions
+pytestmark = pytest.mark.filterwarnings("ignore:.*no condition")
+
 
 class Strings(System):
     outputs = ("u", "v")
