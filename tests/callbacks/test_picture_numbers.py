@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
@@ -275,14 +276,16 @@ def test_axes_of_many_decades_and_linear_ones_stay_as_they_are():
 
 
 def test_bars_of_reference_and_prediction_have_the_same_ticks():
-    reference = np.linspace(0.03, 1.07, 12).reshape(3, 4)
-    row = {"title": "", "reference": reference, "prediction": 3 * reference - 1}
-    figure = drawn(plot_fields, {"fields": [row]})
-    bars = [axis.images[0].colorbar for axis in figure.axes[:2]]
-    assert [bar.extend for bar in bars] == ["neither", "both"]
-    ticks = [bar.get_ticks().tolist() for bar in bars]
-    assert ticks[0] == ticks[1] and len(ticks[0]) >= 3
-    assert bars[0].vmin == bars[1].vmin and bars[0].vmax == bars[1].vmax
+    for high in (0.6, 0.7, 1.3, 1.7):  # bars with arrows are shorter, and take fewer ticks
+        reference = np.linspace(0.0, high, 12).reshape(3, 4)
+        row = {"title": "", "reference": reference, "prediction": 3 * reference - 1}
+        figure = drawn(plot_fields, {"fields": [row]})
+        FigureCanvasAgg(figure).draw()
+        bars = [axis.images[0].colorbar for axis in figure.axes[:2]]
+        assert [bar.extend for bar in bars] == ["neither", "both"]
+        ticks = [bar.get_ticks().tolist() for bar in bars]
+        assert ticks[0] == ticks[1] and len(ticks[0]) >= 3
+        assert bars[0].vmin == bars[1].vmin == 0 and bars[0].vmax == bars[1].vmax == high
     still = {"title": "", "reference": np.ones((3, 4)), "prediction": np.zeros((3, 4))}
     assert drawn(plot_fields, {"fields": [still]}).axes[0].images  # a constant has a bar too
 

@@ -22,7 +22,7 @@ def write(path, sizes=(40, 55, 48, 60), bad=False):
 
 
 def test_samples_of_different_sizes_share_a_batch(tmp_path):
-    data = CloudFiles(path=str(write(tmp_path / "a.pt")), samples=32, batch_size=2)
+    data = CloudFiles(path=str(write(tmp_path / "a.pt")), samples=32, batch_size=2, outputs="press")
     batch = data.batch(0)
     assert batch.inputs["vertices"].shape == (2, 32, 3) and batch.target.shape == (2, 32, 1)
     p = batch.inputs["vertices"]

@@ -337,3 +337,18 @@ def test_norms_instead_of_squares_have_the_gradient_of_the_mean_norm(loss, tmp_p
     assert float(exact.detach()) == 0.0
     with pytest.raises(InvalidArgument, match="module.squared=false.*relative loss"):
         runs.prepare([*words[:-1], "module.loss=mse", "module.squared=false"], tmp_path)
+
+
+def test_a_run_begins_with_what_may_be_read_wrongly(tmp_path, caplog):
+    x = np.moveaxis(small.smooth(24, 10, 10), 0, -1)
+    np.savez(tmp_path / "a.npz", kappa=x, temperature=2 * x)
+    words = ["data.inputs=kappa", "data.outputs=temperature", "data.val=1", "data.test=1"]
+    line = ["model=fno", f"data.path={tmp_path / 'a.npz'}", *TINY, *words]
+    runs.prepare(line, tmp_path / "run")
+    said = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
+    wanted = '"data.axes={kappa: [x, y, n], temperature: [x, y, n]}"'
+    assert [text for text in said if wanted in text and "read as 10 samples" in text]
+    caplog.clear()
+    axes = wanted.strip('"')
+    runs.prepare([*line, axes], tmp_path / "again")  # as typed: the line of the message is read
+    assert not [r for r in caplog.records if "read as" in r.getMessage()]
