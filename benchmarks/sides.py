@@ -133,7 +133,7 @@ class Ours(TorchSide):
     def build(self, numbers: Numbers) -> None:
         """Make the trial solution and the directions."""
         from sciml.networks.pointwise.mlp import MLP
-        from sciml.networks.pointwise.trial import TrialSolution
+        from sciml.networks.solutions.trial import TrialSolution
         from sciml.physics.pde import Points
         from sciml.physics.problems.unit_ball import SineGordon
         from sciml.physics.residual.residual_fields import evaluate, operator_of

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,10 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sciml.errors import InvalidArgument, PretrainedError
+from sciml.errors import InvalidArgument, PretrainedError, RangeWarning
 from sciml.modules.system_pinn import PINN
 from sciml.modules.system_report import SystemReport
-from sciml.networks.pointwise.ansatz import network_sizes
+from sciml.networks.solutions.ansatz import network_sizes
 from sciml.physics.systems import System
 from sciml.physics.systems.points_outside import warn_outside
 from sciml.pretrained.classes import described_objects
@@ -193,4 +194,6 @@ def table_of(solution: SystemSolution, n: int = 101) -> dict[str, np.ndarray]:
         np.linspace(float(a), float(b), n) for a, b in zip(region.low, region.high, strict=True)
     ]
     grid = dict(zip(region.variables, np.meshgrid(*axes, indexing="ij"), strict=True))
-    return {**grid, **{k: v.numpy() for k, v in solution(**grid).items()}}
+    with warnings.catch_warnings():  # a grid is laid over holes, too
+        warnings.simplefilter("ignore", RangeWarning)
+        return {**grid, **{k: v.numpy() for k, v in solution(**grid).items()}}

@@ -12,8 +12,8 @@ import lightning.pytorch as pl
 import torch
 from torch import nn
 
-from sciml.networks.pointwise.ansatz import Ansatz, network_sizes
-from sciml.networks.pointwise.time_windows import TimeWindows
+from sciml.networks.solutions.ansatz import Ansatz, network_sizes
+from sciml.networks.solutions.time_windows import TimeWindows
 from sciml.pretrained import save_operator, save_pretrained, training_ranges
 from sciml.pretrained.checks.distance_checks import described
 from sciml.pretrained.checks.joint import joint_range

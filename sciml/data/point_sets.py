@@ -14,7 +14,7 @@ from sciml.autodiff.streams import Streams
 from sciml.data.collocation import CollocationBatch
 from sciml.data.steps import Counted, Counter
 from sciml.errors import InvalidArgument
-from sciml.networks.pointwise.ansatz import network_sizes
+from sciml.networks.solutions.ansatz import network_sizes
 from sciml.physics.systems import PointSet, System
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from sciml.autodiff.multi_indices import lattice_of
 from sciml.autodiff.multijet import MultiJet
 from sciml.data.collocation import CollocationBatch
-from sciml.networks.pointwise.ansatz import Ansatz
+from sciml.networks.solutions.ansatz import Ansatz
 from sciml.physics.systems import PointSet, System
 
 

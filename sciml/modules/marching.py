@@ -15,7 +15,7 @@ from torch import Tensor
 from sciml.data.collocation import CollocationBatch
 from sciml.errors import InvalidArgument
 from sciml.modules import run_parts
-from sciml.networks.pointwise.time_windows import TimeWindows
+from sciml.networks.solutions.time_windows import TimeWindows
 from sciml.physics.systems import At, Initial, Observed, On, PointSet, Same, System
 from sciml.physics.systems.conditions import read
 

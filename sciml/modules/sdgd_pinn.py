@@ -36,7 +36,7 @@ from sciml.modules.shared_dimensions import joined
 from sciml.modules.training_method import TrainingMethod, step_loss
 from sciml.modules.untrained_parameters import check_trained
 from sciml.modules.weights.given_weights import check_names, check_numbers
-from sciml.networks.pointwise.trial import TrialSolution
+from sciml.networks.solutions.trial import TrialSolution
 from sciml.optim.curvature.terms import LossTerm
 from sciml.physics.pde import PDE, Fields, Points
 from sciml.physics.residual.reduced import evaluate_reduced, reducible

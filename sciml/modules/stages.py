@@ -28,8 +28,8 @@ from torch import Tensor, nn
 from sciml.autodiff.estimators import Exact
 from sciml.errors import InvalidArgument
 from sciml.modules import run_parts
-from sciml.networks.pointwise.ansatz import Ansatz
 from sciml.networks.pointwise.staged import Staged
+from sciml.networks.solutions.ansatz import Ansatz
 
 if TYPE_CHECKING:
     from sciml.modules.training_method import TrainingMethod

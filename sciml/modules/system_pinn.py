@@ -35,8 +35,8 @@ from sciml.modules.weights.balance import balanced, check_balance
 from sciml.modules.weights.causal import CausalWeights
 from sciml.modules.weights.given_weights import check_names, check_numbers
 from sciml.modules.weights.units import warn_of_units
-from sciml.networks.pointwise.ansatz import Ansatz
-from sciml.networks.pointwise.time_windows import TimeWindows
+from sciml.networks.solutions.ansatz import Ansatz
+from sciml.networks.solutions.time_windows import TimeWindows
 from sciml.optim.construct import curvature_of
 from sciml.optim.curvature.terms import LossTerm
 from sciml.physics.systems import PointSet, System

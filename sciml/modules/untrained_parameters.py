@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from sciml.errors import InvalidArgument
-from sciml.networks.pointwise.trial import TrialSolution
+from sciml.networks.solutions.trial import TrialSolution
 from sciml.physics.pde import PDE
 
 

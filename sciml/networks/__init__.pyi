@@ -9,7 +9,6 @@ from .graph.graph_baselines import IGNN, MessagePassing
 from .image.deq_classifier import DEQ, UnrolledNetwork
 from .image.flow_classifier import ExplicitNetwork, NeuralODE
 from .image.homoode_classifier import HomoODE
-from .pointwise.ansatz import Ansatz
 from .pointwise.fbpinn import FBPINN
 from .pointwise.mlp import MLP, FourierMLP, ModifiedMLP, ResidualMLP
 from .pointwise.pairs import PairNetwork
@@ -18,10 +17,11 @@ from .pointwise.random_features import RandomFeatures
 from .pointwise.staged import Staged
 from .pointwise.standing import StandingWaves
 from .pointwise.tensor import TensorNetwork
-from .pointwise.time_windows import TimeWindows
-from .pointwise.trial import TrialSolution
 from .preconditioners import DCDM, LearnedMultigrid
 from .preconditioners.corrector import Corrector
+from .solutions.ansatz import Ansatz
+from .solutions.time_windows import TimeWindows
+from .solutions.trial import TrialSolution
 from .spectral.basis_fno import BasisFNO
 from .spectral.constrained_fno import ConstrainedFNO
 from .spectral.fourier_equilibrium import FNODEQ

@@ -5,7 +5,7 @@ import torch
 
 from sciml.callbacks import ExportPretrained
 from sciml.networks.pointwise.mlp import MLP
-from sciml.networks.pointwise.trial import TrialSolution
+from sciml.networks.solutions.trial import TrialSolution
 from sciml.physics.problems.hjb import HJBLQG
 from sciml.pretrained import load_pretrained
 

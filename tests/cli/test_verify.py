@@ -17,7 +17,7 @@ from sciml.errors import InvalidArgument
 from sciml.networks.elliptic.wos_fno import WosFNO
 from sciml.networks.elliptic.wos_gino import WosGINO
 from sciml.networks.pointwise.mlp import MLP
-from sciml.networks.pointwise.trial import TrialSolution
+from sciml.networks.solutions.trial import TrialSolution
 from sciml.physics.problems.poisson_box import PoissonBox
 from sciml.physics.problems.unit_ball import AllenCahn, Poisson
 from sciml.physics.walks.spheres import WalkOnSpheres

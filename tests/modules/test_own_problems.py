@@ -15,7 +15,7 @@ from sciml.cli import train
 from sciml.errors import InvalidArgument, PretrainedError
 from sciml.modules.evaluation import own_pictures
 from sciml.networks import MLP
-from sciml.networks.pointwise.ansatz import Ansatz, network_sizes
+from sciml.networks.solutions.ansatz import Ansatz, network_sizes
 from sciml.pinn import (
     Disk,
     Initial,
@@ -236,7 +236,9 @@ def test_scales_are_the_units_of_values_and_derivatives() -> None:
     jet, other = ansatz.jet(p, across), bare.jet(p, across)
     slope, value = (other.derivative(i).detach() for i in ((1, 0, 0, 0), (0, 0, 0, 0)))
     wanted = 350 + 50 * value[:, 1] + x * 50 * slope[:, 1]
-    torch.testing.assert_close(jet.derivative((1, 0, 0, 0)).detach()[:, 1], wanted, rtol=1e-10, atol=0.0)
+    torch.testing.assert_close(
+        jet.derivative((1, 0, 0, 0)).detach()[:, 1], wanted, rtol=1e-10, atol=0.0
+    )
 
 
 @pytest.mark.parametrize(

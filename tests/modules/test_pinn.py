@@ -14,8 +14,8 @@ from sciml.errors import ConfigError, InvalidArgument, InvalidType, PretrainedEr
 from sciml.modules.identified import standard_errors
 from sciml.modules.system_pinn import PINN
 from sciml.modules.weights.balance import balanced, gradient_norms, kernel_traces
-from sciml.networks.pointwise.ansatz import network_sizes
 from sciml.networks.pointwise.mlp import MLP
+from sciml.networks.solutions.ansatz import network_sizes
 from sciml.optim.curvature.capture import affine_layers
 from sciml.optim.curvature.jacobian import jacobian_of
 from sciml.optim.curvature.objective import Objective
@@ -345,7 +345,7 @@ def test_points_of_large_residuals_are_kept_as_long_as_their_batch() -> None:
     data = PointData(problem=module.problem, points=50, candidates=4, fixed_for=2)
     chosen = []
     for step in (0, 0, 1):
-        batch = module._choose_points(data.batch(step))
+        batch = module.choose_points(data.batch(step))
         assert len(batch.points) == 50
         chosen.append(batch.points.x)
         with torch.no_grad():

@@ -12,8 +12,8 @@ from sciml.cli import paths
 from sciml.cli.runs import build
 from sciml.data.point_sets import PointData
 from sciml.modules.system_pinn import PINN
-from sciml.networks.pointwise.ansatz import network_sizes
 from sciml.networks.pointwise.mlp import MLP
+from sciml.networks.solutions.ansatz import network_sizes
 from sciml.optim.base import CurvatureOptimizer
 from sciml.optim.construct import construct
 from sciml.optim.curvature.objective import Objective

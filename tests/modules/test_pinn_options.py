@@ -17,9 +17,9 @@ from sciml.modules.run_parts import repeated
 from sciml.modules.system_pinn import PINN
 from sciml.modules.weights.attention import ResidualAttention
 from sciml.modules.weights.causal import CausalWeights
-from sciml.networks.pointwise.ansatz import network_sizes
 from sciml.networks.pointwise.fbpinn import FBPINN
 from sciml.networks.pointwise.mlp import MLP
+from sciml.networks.solutions.ansatz import network_sizes
 from sciml.optim.curvature.capture import affine_layers
 from sciml.optim.curvature.jacobian import jacobian_of
 from sciml.optim.curvature.objective import Objective

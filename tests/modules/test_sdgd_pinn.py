@@ -159,7 +159,7 @@ def test_adversarial_ascent_increases_the_residual_and_keeps_the_time():
     module = module_of(problem, Exact(), adversarial_steps=5, adversarial_size=0.02)
     batch = batch_of(problem)
     batch.points.t[0], batch.points.t[1] = 0.999, 0.001
-    moved = module._choose_points(batch).points
+    moved = module.choose_points(batch).points
     assert moved.t.min() >= 0 and moved.t.max() <= problem.final_time
     assert 0 < (moved.x - batch.points.x).abs().max() <= 5 * 0.02 + 1e-12
     before, after = (
@@ -172,7 +172,7 @@ def test_adversarial_ascent_increases_the_residual_and_keeps_the_time():
 def test_moved_points_carry_their_own_source():
     problem = SineGordon(dim=D)
     module = module_of(problem, SDGD(num_dims=2), adversarial_steps=2)
-    moved = module._choose_points(batch_of(problem)).points
+    moved = module.choose_points(batch_of(problem)).points
     assert torch.allclose(moved.source, problem.source(moved.x), rtol=1e-6)
 
 
@@ -183,7 +183,7 @@ def test_residual_adaptive_points_have_larger_residuals():
     for step in range(40):
         batch = batch_of(problem, step, candidates=6)
         assert len(batch.points) == 6 * N and batch.counts["interior"] == N
-        chosen = module._choose_points(batch).points
+        chosen = module.choose_points(batch).points
         assert len(chosen) == N
         for points, out in ((batch.points, drawn), (chosen, kept)):
             with torch.no_grad():
@@ -234,7 +234,7 @@ def _rank(rank, world, folder):
     for name, options in OPTIONS.items():
         estimator = SDGD(num_dims=2, ranks="disjoint")
         module = module_of(problem, estimator, dimension_parallel=True, **options)
-        batch = module._choose_points(batch_of(problem, 4, rank, world, share_points=True))
+        batch = module.choose_points(batch_of(problem, 4, rank, world, share_points=True))
         gradient = gradient_of(module, batch)
         dist.all_reduce(gradient)
         out[name] = (batch.points.x, gradient / world)
@@ -269,7 +269,7 @@ def two_ranks():
 def test_dimension_parallel_gradient_is_that_of_the_union(two_ranks, name):
     problem = HJBLQG(dim=D)
     module = module_of(problem, _Union(num_dims=2, ranks="disjoint"), **OPTIONS[name])
-    batch = module._choose_points(batch_of(problem, 4, share_points=True))
+    batch = module.choose_points(batch_of(problem, 4, share_points=True))
     wanted = gradient_of(module, batch)
     for rank in range(2):
         x, found = two_ranks[rank][name]

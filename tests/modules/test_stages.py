@@ -15,7 +15,7 @@ from sciml.errors import InvalidArgument
 from sciml.modules import SDGDPINN, stages
 from sciml.modules.system_pinn import PINN
 from sciml.networks import Staged
-from sciml.networks.pointwise.ansatz import network_sizes
+from sciml.networks.solutions.ansatz import network_sizes
 from sciml.physics import Points, PoissonBox
 from sciml.physics.systems import Interval, On, Rectangle, System
 from sciml.pinn import solve

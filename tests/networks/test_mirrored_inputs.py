@@ -10,7 +10,7 @@ import torch
 from sciml.errors import InvalidArgument
 from sciml.modules.system_pinn import PINN
 from sciml.networks import MLP
-from sciml.networks.pointwise.ansatz import network_sizes
+from sciml.networks.solutions.ansatz import network_sizes
 from sciml.physics.systems import Rectangle, System, Time
 
 # networks alone are looked at: these systems need no conditions

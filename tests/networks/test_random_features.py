@@ -12,7 +12,7 @@ from sciml.data.collocation import CollocationBatch
 from sciml.errors import InvalidArgument
 from sciml.modules.system_pinn import PINN
 from sciml.networks import MLP, RandomFeatures
-from sciml.networks.pointwise.ansatz import network_sizes
+from sciml.networks.solutions.ansatz import network_sizes
 from sciml.optim import LevenbergMarquardt, Objective
 from sciml.physics.systems import Initial, Interval, On, Rectangle, System, Time
 

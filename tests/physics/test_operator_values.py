@@ -6,7 +6,7 @@ import torch
 from sciml.autodiff import SDGD, Exact
 from sciml.autodiff.streams import Streams
 from sciml.networks.pointwise.mlp import MLP
-from sciml.networks.pointwise.trial import TrialSolution
+from sciml.networks.solutions.trial import TrialSolution
 from sciml.physics import (
     HJBLQG,
     Biharmonic,

@@ -6,7 +6,7 @@ import torch
 from sciml.autodiff.estimators import Exact
 from sciml.autodiff.streams import Streams
 from sciml.networks.pointwise.mlp import MLP
-from sciml.networks.pointwise.trial import TrialSolution
+from sciml.networks.solutions.trial import TrialSolution
 from sciml.physics.problems.black_scholes import BlackScholesBarenblatt
 from sciml.physics.problems.hjb import HJBLQG, HJBRosenbrock
 from sciml.physics.problems.hjb_linear import HJBLinear

@@ -17,7 +17,7 @@ from sciml.errors import (
 from sciml.modules.sdgd_pinn import SDGDPINN
 from sciml.modules.solve_pde import PDESolution, solve
 from sciml.networks.pointwise.mlp import MLP
-from sciml.networks.pointwise.trial import TrialSolution
+from sciml.networks.solutions.trial import TrialSolution
 from sciml.optim import ENGD, KFAC, Objective
 from sciml.physics.pde import PDE, Fields, LiftTerms, Points
 from sciml.physics.problems.semilinear_allen_cahn import SemilinearAllenCahn

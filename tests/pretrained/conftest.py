@@ -4,7 +4,7 @@ import pytest
 import torch
 from tiny_model import StaticProblem, TinyNetwork, TinyProblem
 
-from sciml.networks.pointwise.trial import TrialSolution
+from sciml.networks.solutions.trial import TrialSolution
 from sciml.pretrained import save_pretrained, training_ranges
 from sciml.pretrained.classes import class_table
 

@@ -10,7 +10,7 @@ from sciml.cli.main import main
 from sciml.errors import InvalidArgument, InvalidType
 from sciml.networks.elliptic.wos_fno import WosFNO
 from sciml.networks.pointwise.mlp import MLP
-from sciml.networks.pointwise.trial import TrialSolution
+from sciml.networks.solutions.trial import TrialSolution
 from sciml.physics.elliptic.elliptic_families import StarDiffusion, StarPoisson, StarScreened
 from sciml.physics.elliptic.elliptic_grid import Grid, grid_inputs
 from sciml.physics.elliptic.elliptic_problem import Dirichlet

@@ -7,7 +7,7 @@ import torch
 
 from sciml.errors import PretrainedError, RangeWarning
 from sciml.networks.pointwise.mlp import MLP
-from sciml.networks.pointwise.trial import TrialSolution
+from sciml.networks.solutions.trial import TrialSolution
 from sciml.physics.problems.evolution_box import Heat
 from sciml.physics.problems.hjb import HJBLQG
 from sciml.physics.problems.semilinear import SemilinearHeat

@@ -19,7 +19,7 @@ import sciml.solvers  # noqa: F401  named tuples of its modules are made by eval
 from sciml.errors import SciMLError
 from sciml.networks.elliptic.wos_fno import WosFNO
 from sciml.networks.pointwise.mlp import MLP
-from sciml.networks.pointwise.trial import TrialSolution
+from sciml.networks.solutions.trial import TrialSolution
 from sciml.physics.problems.unit_ball import Poisson
 from sciml.pretrained import load_pretrained, save_operator, save_pretrained, training_ranges
 from sciml.pretrained.predictors.pretrained_operator import PretrainedOperator

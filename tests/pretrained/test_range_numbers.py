@@ -7,7 +7,7 @@ import torch
 
 from sciml.errors import InvalidArgument, InvalidType, PretrainedError, RangeWarning
 from sciml.networks.pointwise.mlp import MLP
-from sciml.networks.pointwise.trial import TrialSolution
+from sciml.networks.solutions.trial import TrialSolution
 from sciml.physics import Poisson
 from sciml.physics.problems.hjb import HJBLQG
 from sciml.pretrained import PretrainedPINN, training_ranges

@@ -3,7 +3,7 @@ import torch
 
 from sciml.cli.paths import config_dir
 from sciml.errors import PretrainedError
-from sciml.networks.pointwise.trial import TrialSolution
+from sciml.networks.solutions.trial import TrialSolution
 from sciml.pretrained import load_pretrained, save_pretrained, training_ranges
 from sciml.pretrained.classes.class_table import CLASSES, name_of, resolve
 from sciml.pretrained.classes.described_objects import build

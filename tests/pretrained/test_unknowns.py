@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from sciml.networks.pointwise.mlp import MLP
-from sciml.networks.pointwise.trial import TrialSolution
+from sciml.networks.solutions.trial import TrialSolution
 from sciml.physics.pde import PDE
 from sciml.pretrained.files import weights
 

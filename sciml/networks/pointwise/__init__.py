@@ -1,1 +1,1 @@
-"""Networks of points: coordinates in, values out, with the conditions of a problem built in."""
+"""Networks of points: coordinates and known features in, values out."""

@@ -4,9 +4,8 @@
     plate.left, plate.hole, plate.left | plate.right, plate.boundary, plate.rest
 
 A shape wraps a domain of `sciml.physics.geometry`, which knows distances and the inside, and adds
-pieces of the boundary with labels. What a combination keeps of the pieces of its parts is found by
-looking at both sides of every point: one side inside, the other outside. So cuts need no rules of
-their own, and pieces that coincide count once.
+pieces of the boundary with labels. What a combination keeps of them is found by looking at both
+sides of every point: one inside, one outside. Cuts need no rules; equal pieces count once.
 """
 
 from __future__ import annotations

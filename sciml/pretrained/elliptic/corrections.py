@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from sciml.autodiff.streams import Streams
 from sciml.errors import InvalidArgument
-from sciml.networks.pointwise.trial import TrialSolution
+from sciml.networks.solutions.trial import TrialSolution
 from sciml.physics.elliptic.grid_problem import sampled_problem
 from sciml.physics.walks.distance_table import inside_points
 from sciml.physics.walks.spheres import WalkOnSpheres

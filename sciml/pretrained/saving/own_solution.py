@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sciml.networks.pointwise.ansatz import Ansatz
-from sciml.networks.pointwise.time_windows import TimeWindows
+from sciml.networks.solutions.ansatz import Ansatz
+from sciml.networks.solutions.time_windows import TimeWindows
 from sciml.pretrained.files import weights
 
 CARD, FOLDER = "solution.json", "solution"  # the folder is that within a run's

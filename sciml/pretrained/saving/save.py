@@ -17,7 +17,7 @@ from torch import nn
 from sciml.arguments import made, mapping, maybe, path, takes
 from sciml.arguments import text as text_
 from sciml.errors import InvalidArgument, PretrainedError
-from sciml.networks.pointwise.trial import TrialSolution
+from sciml.networks.solutions.trial import TrialSolution
 from sciml.pretrained.classes.class_table import name_of
 from sciml.pretrained.files import weights
 from sciml.pretrained.files.folder import load_pretrained

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from sciml.autodiff.multijet import MultiJet
 from sciml.errors import InvalidArgument
-from sciml.networks.pointwise.ansatz import Ansatz
+from sciml.networks.solutions.ansatz import Ansatz
 from sciml.typed_arguments import typed
 
 
