@@ -105,6 +105,7 @@ def test_functions_are_kept_for_points_that_come_again_and_let_go_in_evaluation(
     assert not network._known
 
 
+@pytest.mark.filterwarnings("ignore:.*no condition")
 def test_inputs_of_a_system_come_first_with_all_derivatives() -> None:
     torch.manual_seed(0)
     system = Bent()
