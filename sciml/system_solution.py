@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import warnings
 from collections.abc import Sequence
@@ -14,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sciml.errors import InvalidArgument, PretrainedError, RangeWarning
+from sciml.errors import InvalidArgument, RangeWarning
 from sciml.modules.system_pinn import PINN
 from sciml.modules.system_report import SystemReport
 from sciml.networks.solutions.ansatz import network_sizes
@@ -156,21 +155,8 @@ def load(folder: str | Path, problem: System) -> SystemSolution:
         True
     """
     folder = own_solution.found(Path(folder))
-    path = folder / own_solution.CARD
-    try:
-        card = json.loads(path.read_text(encoding="utf-8"))
-        outputs, names = tuple(card["outputs"]), tuple(card["variables"])
-        spec, modes, windows = card["network"], int(card["modes"]), int(card.get("windows", 1))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise PretrainedError(
-            f"{path} cannot be read ({error})",
-            "a folder from solution.save(), or that of a run of one's own problem",
-        ) from error
-    if (outputs, names) != (tuple(problem.outputs), problem.region.variables):
-        raise PretrainedError(
-            f"a solution {outputs} of {names}",
-            f"one of {type(problem).__name__}: {problem.outputs} of {problem.region.variables}",
-        )
+    card = own_solution.read(folder, problem)
+    spec, modes = card["network"], card["modes"]
     sizes = network_sizes(problem, modes)
     arguments = {**spec["arguments"], **sizes}
     network = described_objects.build("network", {"class": spec["class"], "arguments": arguments})
@@ -180,7 +166,7 @@ def load(folder: str | Path, problem: System) -> SystemSolution:
         network=network,
         optimizer=torch.optim.Adam,
         data=SimpleNamespace(modes=modes),
-        windows=windows,
+        windows=card["windows"],
     )
     state = weights.read(folder / weights.FILE, card["sha256"], card["complex128"])
     weights.assign(module.network, state)

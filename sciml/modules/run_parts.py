@@ -10,6 +10,7 @@ import copy
 from typing import TYPE_CHECKING
 
 import torch
+import torch.distributed as dist
 from lightning.pytorch.callbacks import Timer, WeightAveraging
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -25,7 +26,15 @@ def kept_as_new(module: TrainingMethod, optimizer: torch.optim.Optimizer) -> lis
     Raises:
         InvalidArgument: For averages of weights, which would be over several parts.
     """
-    for callback in module.trainer.callbacks if module._trainer is not None else ():
+    trainer = module._trainer
+    if trainer is not None and trainer.max_steps <= 0:
+        if not any(isinstance(c, Timer) and c._duration for c in trainer.callbacks):
+            raise InvalidArgument(
+                f"a run of {module.parts} parts, windows of time or stages, without an end",
+                "steps or a time that can be divided among them",
+                "Type trainer.max_steps=600 or trainer.max_time=00:00:05:00",
+            )
+    for callback in trainer.callbacks if trainer is not None else ():
         if isinstance(callback, WeightAveraging):
             raise InvalidArgument(
                 f"callbacks=ema in a run of {module.parts} parts, whose weights begin anew in each",
@@ -55,6 +64,10 @@ def part_due(module: TrainingMethod) -> int:
             if timer._duration:
                 share = timer.time_elapsed("train") / timer._duration
                 break
+        if trainer.world_size > 1:  # every rank has a clock of its own: the first one's counts
+            told = torch.tensor([share], dtype=torch.float64, device=module.device)
+            dist.broadcast(told, 0)
+            share = float(told)
     return min(module.parts - 1, int(share * module.parts))
 
 

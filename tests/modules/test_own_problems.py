@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from pathlib import Path
 
@@ -250,3 +251,104 @@ def test_scales_that_are_none_are_refused(given) -> None:
     wrong.scales = {"T" if key == "u" else key: value for key, value in given.items()}
     with pytest.raises(InvalidArgument, match=r"Write scales = \{'T': \(middle, size\)\}"):
         solve(wrong, steps=1)
+
+
+def test_a_solution_is_read_for_the_problem_it_was_trained_on_alone(tmp_path) -> None:
+    solution = solve(plate(1, 0, 1), steps=1, points=40, width=8, depth=2)
+    solution.save(tmp_path)
+    other, scaled = plate(2, 0, 1), plate(1, 0, 1)
+    scaled.scales = {"T": (350, 50)}
+    with pytest.raises(PretrainedError, match=r"with domain .*'x': \[0.0, 1.0\]"):
+        load(tmp_path, other)
+    with pytest.raises(PretrainedError, match="with scales"):
+        load(tmp_path, scaled)
+
+
+DAMAGE = {
+    "network": [{}, [], {"class": "MLP"}, {"class": "MLP", "arguments": []}],
+    "sha256": [None],
+    "complex128": [5],
+    "modes": [0, 10**9, "1"],
+    "windows": [0, None],
+    "outputs": [3],
+}
+
+
+def test_damaged_cards_are_one_message(tmp_path) -> None:
+    solve(plate(1, 0, 1), steps=1, points=40, width=8, depth=2).save(tmp_path)
+    card = tmp_path / "solution.json"
+    whole = json.loads(card.read_text())
+    for key, values in DAMAGE.items():
+        for value in [*values, "left out"]:
+            spoilt = {k: v for k, v in whole.items() if k != key or value != "left out"}
+            card.write_text(json.dumps(spoilt if value == "left out" else whole | {key: value}))
+            with pytest.raises(PretrainedError):
+                load(tmp_path, plate(1, 0, 1))
+    card.write_text(json.dumps(whole))
+    (tmp_path / "weights.safetensors").unlink()
+    with pytest.raises(PretrainedError, match="weights.safetensors is missing"):
+        load(tmp_path, plate(1, 0, 1))
+
+
+def test_values_are_not_changed_in_place() -> None:
+    class Wrong(System):
+        domain = Interval(0, 1)
+        conditions = {"ends": On(domain.boundary, u=0)}
+
+        def residual(self, u, x):
+            w = 1 * u
+            w.mul_(x)
+            return w.xx
+
+    with pytest.raises(InvalidArgument, match=r"mul_\(\.\.\.\), which changes values"):
+        solve(Wrong(), steps=1)
+
+
+def test_sensible_problems_are_not_asked_for_more() -> None:
+    class Layer(System):  # u.xx is not there: nothing is to be said at the outflow
+        domain = Rectangle((0, 0), (1, 1))
+        conditions = {
+            "inflow": On(domain.left, u=lambda y: y * (1 - y)),
+            "walls": On(domain.top | domain.bottom, u=0),
+        }
+
+        def residual(self, u):
+            return u.x - 0.01 * u.yy
+
+    class FirstOrder(System):  # both of one output
+        outputs = ("u", "w")
+        domain = Interval(0, 1) * Time(0, 1)
+        conditions = {"start": Initial(u=0, u_t=1), "ends": On(domain.boundary, u=0)}
+
+        def residual(self, u, w):
+            return w - u.t, w.t - u.xx
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for system in (Layer(), FirstOrder()):
+            assert system.needs
+
+
+@pytest.mark.parametrize("words", [["module.attention=true"], ["data.candidates=3"]])
+def test_what_training_fills_is_taken_from_a_checkpoint(words, tmp_path) -> None:
+    line = ["model=pinn_kovasznay", *words, "data.fixed_for=100000", "data.points=20"]
+    line += [
+        "network.width=8",
+        "network.depth=3",
+        "callbacks.checkpoint.every_steps=2",
+        "schedule=constant",
+    ]
+    ends = []
+    for name, steps in (("whole", [6]), ("cut", [4, 6])):
+        for k, most in enumerate(steps):
+            more = ["ckpt_path=last"] if k else []
+            run = [*line, f"trainer.max_steps={most}", f"hydra.run.dir={tmp_path}/{name}", *more]
+            assert train.main(run) == 0
+        ends.append(json.loads((tmp_path / name / "metrics.json").read_text())["metrics"])
+    assert ends[0]["test/rel_l2"] == ends[1]["test/rel_l2"]
+
+
+def test_parts_without_an_end_are_refused(tmp_path, capsys) -> None:
+    line = ["model=pinn_kovasznay", "network=staged", "trainer.max_steps=-1"]
+    assert train.main([*line, f"hydra.run.dir={tmp_path}/run"]) == 2
+    assert capsys.readouterr().err

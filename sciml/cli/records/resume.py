@@ -153,6 +153,7 @@ def fits(found: Checkpoint, module: Any, ranks: int) -> None:
         f"{k} is {found.weights.get(k, 'missing')} there, {needed.get(k, 'unknown')} here"
         for k in {**needed, **found.weights}
         if needed.get(k) != found.weights.get(k)
+        and not (needed.get(k) == (0,) and k in found.weights)  # buffers that training fills
     ]
     if differ:
         raise CheckpointError(

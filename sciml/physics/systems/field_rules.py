@@ -55,6 +55,20 @@ def fixed(value: Tensor) -> Read:
     return read
 
 
+def refuse_in_place(name: str) -> None:
+    """Refuse a function of torch that changes the values of its argument.
+
+    Raises:
+        InvalidArgument: Derivatives would stay those of the old values.
+    """
+    if name.endswith("_") and not name.endswith("__"):
+        raise InvalidArgument(
+            f"{name}(...), which changes values of an output in place",
+            "a new expression, which has derivatives of its own",
+            f"Write {name[:-1]}",
+        )
+
+
 def scaled(factor: Any, a: Read) -> Read:
     """Return a multiple by a number."""
     return lambda index: factor * a(index)

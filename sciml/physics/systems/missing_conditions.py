@@ -182,7 +182,11 @@ def _at_start(system: System, touched: Touched) -> list[str]:
             places = (float(condition.x[0, at]),)
         for output, index in _quantities(system, name, condition, touched) if places else ():
             data |= {(output, place, index[at]) for place in places}
-    found = []
+    found: list[str] = []
+    highest = {k: max((i[at] for o, i in touched["equations"] if o == k), default=0)
+               for k in system.outputs}  # fmt: skip
+    if len(data) >= sum(highest.values()):  # w = u.t, w.t = u.xx with u and u_t, say
+        return found
     for output in system.outputs:
         order = max((i[at] for k, i in touched["equations"] if k == output), default=0)
         have = {(place, k) for name, place, k in data if name == output}
@@ -201,8 +205,11 @@ def _at_start(system: System, touched: Touched) -> list[str]:
 def _on_walls(system: System, touched: Touched) -> list[str]:
     region, d = system.region, len(system.region.space)
     orders = {k: 0 for k in system.outputs}
-    for output, index in touched["equations"]:
-        orders[output] = max(orders[output], sum(index[:d]))
+    for output in system.outputs:
+        # of the direction with the lowest one: where u.yy is alone, outflow in x needs no condition
+        read = [index[:d] for name, index in touched["equations"] if name == output]
+        if read:
+            orders[output] = min(max(index[k] for index in read) for k in range(d)) if d else 0
     every = system.every_condition
     labels = frozenset().union(*(c.labels() for c in every.values()))
     if not d or max(orders.values()) < 2 or labels & {"boundary", "rest"}:

@@ -208,6 +208,7 @@ class Field:
                     "For time write domain = ... * Time(0, 1)",
                 )
             if hasattr(Tensor, name):
+                field_rules.refuse_in_place(name)
                 return getattr(self.value, name)
             known = ", ".join(self._names.variables)
             raise InvalidDerivative(
@@ -262,6 +263,7 @@ class Field:
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         """Call a torch function with the values."""
+        field_rules.refuse_in_place(function.__name__)
         value = function(*map(values, args), **{k: values(v) for k, v in (kwargs or {}).items()})
         symbol = function.__name__.strip("_")
         if symbol in REFLECTED:
