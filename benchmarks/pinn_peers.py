@@ -146,13 +146,14 @@ def ours(name: str, side: str, seconds: float, steps: int | None, seed: int) -> 
 
         def on_train_batch_start(self, trainer, module, batch, batch_idx) -> None:
             if clock["began"] is None and trainer.global_step >= (20 if steps else 0):
-                clock["began"] = time.process_time()
+                clock["began"], clock["at"] = time.process_time(), time.perf_counter()
                 clock["steps"] = -trainer.global_step
 
         def on_train_batch_end(self, trainer, *given) -> None:
             super().on_train_batch_end(trainer, *given)
             if clock["began"] is not None:
                 clock["spent"] = time.process_time() - clock["began"]
+                clock["wall"] = time.perf_counter() - clock["at"]
                 trainer.should_stop = not steps and clock["spent"] > seconds
                 clock["total"] = trainer.global_step + clock["steps"]
 
@@ -175,7 +176,8 @@ def ours(name: str, side: str, seconds: float, steps: int | None, seed: int) -> 
         found = solution(x)
         return np.stack([found[k].numpy() for k in system.outputs], 1)
 
-    return {"seconds": clock["spent"], "steps": clock["total"], "predict": predict}
+    spent = {"seconds": clock["spent"], "wall_s": clock["wall"]}
+    return spent | {"steps": clock["total"], "predict": predict}
 
 
 # --- the benchmark ------------------------------------------------------------------------------
@@ -193,6 +195,7 @@ def worker(asked: argparse.Namespace) -> None:
     got = np.asarray(predict(x), dtype=np.float64).reshape(wanted.shape)
     found["rel_l2"] = float(np.linalg.norm(got - wanted) / np.linalg.norm(wanted))
     found["ms_per_step"] = 1e3 * found["seconds"] / max(found["steps"], 1)
+    found["wall_ms_per_step"] = 1e3 * found["wall_s"] / max(found["steps"], 1)
     print("RESULT " + json.dumps(found))
 
 
@@ -222,25 +225,40 @@ def measured(asked: argparse.Namespace, name: str, side: str, answer: Path) -> d
     return row | json.loads(lines[-1].removeprefix("RESULT "))
 
 
-def table(rows: list[dict]) -> str:
-    """Return errors by problem and side, with the steps taken and their time."""
+def table(rows: list[dict], kind: str) -> str:
+    """Return errors by problem and side, with the steps taken and their time; or every time."""
+    lost = [
+        f"\nFailed: {r['side']}, {r['problem']}: {r['error'].splitlines()[-1]}"
+        for r in rows
+        if "error" in r
+    ]
+    if kind == "steps":
+        lines = [
+            "| problem | side | threads | seed | steps | CPU ms a step | wall ms a step | load |",
+            "|---" * 8 + "|",
+        ]
+        keys = ("problem", "side", "threads", "seed", "steps")
+        for r in rows:
+            if "steps" in r:
+                wall, load = r.get("wall_ms_per_step"), r.get("load", "-")
+                cells = [str(r[k]) for k in keys] + [f"{r['ms_per_step']:.1f}"]
+                cells += [f"{wall:.1f}" if wall else "-", str(load)]
+                lines.append("| " + " | ".join(cells) + " |")
+        return "\n".join([*lines, *lost]) + "\n"
     sides = [s for s in (*OURS, *THEIRS) if any(r["side"] == s for r in rows)]
     lines = ["| problem | " + " | ".join(sides) + " |", "|---" * (len(sides) + 1) + "|"]
     for name in PROBLEMS:
         cells = []
         for side in sides:
-            found = [r for r in rows if (r["problem"], r["side"]) == (name, side) and "rel_l2" in r]
-            lost = [r for r in rows if (r["problem"], r["side"]) == (name, side) and "error" in r]
-            cells.append(
-                f"{found[-1]['rel_l2']:.1e} ({found[-1]['steps']}, {found[-1]['ms_per_step']:.1f})"
-                if found else "failed" if lost else "-"
-            )  # fmt: skip
+            mine = [r for r in rows if (r["problem"], r["side"]) == (name, side)]
+            if mine and "rel_l2" in mine[-1]:
+                r = mine[-1]
+                cells.append(f"{r['rel_l2']:.1e} ({r['steps']}, {r['ms_per_step']:.1f})")
+            else:
+                cells.append("failed" if mine else "-")
         if any(c != "-" for c in cells):
             lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    lost = [
-        f"{r['side']}, {r['problem']}: {r['error'].splitlines()[-1]}" for r in rows if "error" in r
-    ]
-    return "\n".join([*lines, *[f"\nFailed: {line}" for line in lost]]) + "\n"
+    return "\n".join([*lines, *lost]) + "\n"
 
 
 def main() -> None:
@@ -277,7 +295,8 @@ def main() -> None:
                 rest = [r for r in kept[kind] if any(r.get(k) != row[k] for k in key)]
                 kept[kind] = [*rest, row]
                 path.write_text(json.dumps(kept, indent=1) + "\n")
-    text = f"{kind}: relative L2 error (steps, ms per step)\n\n{table(kept[kind])}"
+    said = {"errors": "relative L2 error (steps, CPU ms per step)", "steps": "time of a step"}
+    text = f"{kind}: {said[kind]}\n\n{table(kept[kind], kind)}"
     (RESULTS / f"pinn_peers_{kind}.md").write_text(text)
     print(text)
 
