@@ -221,7 +221,7 @@ def measured(asked: argparse.Namespace, name: str, side: str, answer: Path) -> d
     done = subprocess.run(words, env=env, capture_output=True, text=True, cwd=HERE.parent)
     lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
     if not lines:
-        return row | {"error": (done.stdout + done.stderr).strip()[-400:]}
+        return row | {"error": "".join((done.stdout + done.stderr).strip().splitlines()[-1:])}
     return row | json.loads(lines[-1].removeprefix("RESULT "))
 
 

@@ -24,7 +24,8 @@ def kept_as_new(module: TrainingMethod, optimizer: torch.optim.Optimizer) -> lis
     """Return the state of an optimizer that has taken no step, for every part to begin with.
 
     Raises:
-        InvalidArgument: For averages of weights, which would be over several parts.
+        InvalidArgument: For a run without an end, and for averages of weights, which would be over
+            several parts.
     """
     trainer = module._trainer
     if trainer is not None and trainer.max_steps <= 0:

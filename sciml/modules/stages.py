@@ -142,8 +142,8 @@ def _rows(module: TrainingMethod, batch: Any) -> Tensor:
 def residual_frequencies(module: TrainingMethod, batch: Any) -> Tensor:
     """Return the frequency of the residuals of the equations along every input of the network.
 
-    Slopes are differences over a thousandth of a unit of the first input that depends on a
-    variable. An input of several variables has the frequency of the one that changes it most.
+    Slopes are differences over a thousandth of what the points span along a variable, inwards. An
+    input of several variables has the frequency of the one that changes it most.
 
     Args:
         module: Has `equation_residuals(x)` `(N, R)` of points `(N, D)`.
