@@ -118,7 +118,7 @@ def darcy(folder: Path) -> list[str]:
 def same(folder: Path, seed: int, epochs: int) -> dict[str, float]:
     """Train the library's network in our trainer with the library's settings."""
     words = [
-        "model=tfno", "network.model=FNO", "network.modes=8", "optimizer=adamw",
+        "model=tfno", "network.model=FNO", "network.modes=8", "optimizer=complex_adamw",
         "+network.options.projection_channel_ratio=2", "module.loss=h1", "module.squared=false",
         "optimizer.lr=5e-3",
         "optimizer.weight_decay=1e-4", "schedule.warmup=0", "data.batch_size=16",
@@ -129,14 +129,14 @@ def same(folder: Path, seed: int, epochs: int) -> dict[str, float]:
 
 def best(folder: Path, seed: int, epochs: int) -> dict[str, float]:
     """Train our defaults for small grids."""
-    words = ["model=unet", "optimizer=soap", VIEWS, "network.views=true"]
+    words = ["model=unet", "optimizer=soap", VIEWS, "network.views=true", "module.squared=false"]
     return ours([*words, f"trainer.max_steps={epochs * 56}", *darcy(folder)], seed)
 
 
 def coarse(folder: Path, seed: int, epochs: int) -> dict[str, float]:
     """Train the same on top of a classical solve."""
-    words = ["model=unet", "optimizer=soap", VIEWS, "network.views=true",
-             "data.coarse={_target_: sciml.physics.steady.NodalDarcy}"]  # fmt: skip
+    words = ["model=unet", "optimizer=soap", VIEWS, "network.views=true", "module.squared=false",
+             "data.coarse={_target_: sciml.physics.steady.NodalDarcy, refine: 3}"]  # fmt: skip
     return ours([*words, f"trainer.max_steps={epochs * 56}", *darcy(folder)], seed)
 
 
