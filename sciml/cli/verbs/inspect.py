@@ -120,6 +120,7 @@ def used_clouds(data: CloudFiles) -> str:
             f"output {data.wanted}: {plain['out_channels']} channel"
             f"{'s' * (plain['out_channels'] > 1)}, unit {data.unit}",
             "split  " + ", ".join(f"{name} {len(rows)}" for name, rows in data.chosen.items()),
+            *(f"note   {text}" for text in data.notes),
             f"note   {data.points} random points of each sample in a training batch (data.samples)",
             "note   type model=gino or model=fnogno",
         ]

@@ -15,6 +15,7 @@ import torch
 
 from sciml.cli.verbs.argument_types import LARGEST_SEED, whole
 from sciml.cli.verbs.point_files import UNREADABLE, read_arrays, read_points, write_fields
+from sciml.cli.verbs.predict_clouds import predict_clouds
 from sciml.errors import InvalidArgument, SciMLError, SciMLWarning
 from sciml.pretrained import PretrainedOperator, load_pretrained
 
@@ -123,6 +124,9 @@ def _predict_operator(
             f"--rollout {arguments.rollout} for {type(model.network).__name__}",
             "an operator trained on trajectories",
         )
+    if hasattr(model.network, "clouds"):  # likewise, on point clouds
+        with evaluating(path):
+            return "\n".join(predict_clouds(model, path, output, arguments.samples))
     if path.suffix != ".npz":
         raise InvalidArgument(f"{path} for an operator", "a file name ending in .npz")
     if not path.is_file():

@@ -16,10 +16,12 @@ import numpy as np
 
 from sciml.data.readers.generic import assemble
 from sciml.data.readers.single_files import READERS, open_file
-from sciml.data.readers.source import Array, Source, joined
+from sciml.data.readers.source import Array, Source, joined, whole
 from sciml.errors import InvalidArgument
 
 PARTS = {"train": "train", "training": "train", "valid": "val", "validation": "val"}
+POINTS = ("vertices", "points", "pos", "coords", "coordinates", "x", "input_geom")
+LOOK = 50  # files looked at for samples of different sizes
 PARTS |= {"val": "val", "test": "test", "testing": "test"}
 
 
@@ -77,6 +79,28 @@ def read(path: Path, names: Collection[str] = ()) -> Source:
             "Type data.path with one file, or move the others away",
         )
     return _one_each(path, loose)
+
+
+def _are_clouds(first: Source, files: list[Path]) -> bool:
+    """Return whether files hold points `(P, d)`, d at most 3, not as many in all of them."""
+    where = next((n for n in POINTS if n in first.arrays), None)
+    if where is None or len(first.arrays) < 2:
+        return False
+    shape = first.arrays[where].shape
+    if len(shape) != 2 or not 1 <= shape[1] <= 3:
+        return False
+    for file in files[1:LOOK]:
+        array = open_file(file).arrays.get(where)
+        if array is None or len(array.shape) != 2 or array.shape[1] != shape[1]:
+            return False
+        if array.shape != shape:
+            return True
+    return False
+
+
+def _numbers_and_arrays(source: Source) -> dict[str, np.ndarray]:
+    numbers = {n: np.asarray(v) for n, v in source.attributes.items() if isinstance(v, float)}
+    return numbers | {n: array.rows(slice(None)) for n, array in source.arrays.items()}
 
 
 def _named(files: list[Path], known: Collection[str]) -> dict[str, dict[str, Path]]:
@@ -138,6 +162,12 @@ def _count(source: Source) -> int:
 def _one_each(path: Path, files: list[Path]) -> Source:
     """Return files that hold one sample each as one source."""
     first = open_file(files[0])
+    if first.clouds is None and _are_clouds(first, files):
+        clouds = [_numbers_and_arrays(open_file(f)) for f in files]
+        arrays = {name: whole(name, value, sampled=False) for name, value in clouds[0].items()}
+        notes = [f"every one of {len(files)} files is one sample of points"]
+        kind = f"folder of samples of points, {first.format}"
+        return Source(path, kind, arrays, notes=notes, clouds=clouds)
     single = files[0].suffix.lower() == ".npy"  # its one array is called like its file
     arrays = {}
     for name, array in first.arrays.items():

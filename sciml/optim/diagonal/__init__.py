@@ -1,1 +1,1 @@
-"""Optimizers with a diagonal of the curvature (Sophia, AdaHessian), and Adam for complex weights."""
+"""Optimizers with a diagonal: of the curvature (Sophia, AdaHessian); Adam in complex numbers."""

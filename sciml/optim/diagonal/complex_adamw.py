@@ -7,13 +7,13 @@ torch's Adam takes a complex number for two real ones: the step then depends on 
 phases lies, which for a Fourier coefficient is where the origin of coordinates lies, and is up to
 sqrt(2) times as long. Here the step of e^{i a} g is e^{i a} times that of g.
 
-eps stands beside sqrt(v) as it is accumulated, before the correction for its start at zero (algorithm
-1 of the reference at the end of its section 2). In the first steps it is thus larger by 1 / sqrt(1 -
-b2^k), 30 times at k = 1: weights with small gradients begin slowly.
+eps stands beside sqrt(v) as it is accumulated, before the correction for its start at zero (the
+efficient order of algorithm 1, section 2 of the reference). In the first steps it is thus larger by
+1 / sqrt(1 - b2^k), 30 times at k = 1: weights with small gradients begin slowly.
 
-This is the optimizer of the neuraloperator library (`neuralop.training.AdamW`), to rounding. On its
-Darcy files its FNO ends at an error half a percent (of nine) lower with it than with torch's AdamW,
-see docs/own_data.md; the phases and eps bring about as much.
+This is the optimizer of the neuraloperator library (`neuralop.training.AdamW`), to rounding. Its
+FNO ends half a point of nine percent lower on its Darcy files with it than with torch's AdamW, see
+docs/own_data.md.
 
 Reference: Kingma, Ba, "Adam: A Method for Stochastic Optimization", arXiv 1412.6980; Loshchilov,
 Hutter, "Decoupled Weight Decay Regularization", arXiv 1711.05101.
