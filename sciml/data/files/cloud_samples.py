@@ -13,7 +13,7 @@ from torch import Tensor
 from sciml.data.files.statistics import check_finite
 from sciml.data.readers import open_source
 from sciml.data.readers.sample_folder import POINTS
-from sciml.data.readers.source import Array, Source
+from sciml.data.readers.source import Array, Source, whole
 from sciml.errors import InvalidArgument
 
 OUTPUTS = ("press", "pressure", "y", "u", "output", "target", "value")
@@ -49,14 +49,12 @@ def cloud_source(path: str | Path, points: str | None = None) -> Source:
     shared, count = len(place.shape) == 2, place.shape[-2]
     others = [a.shape[0] for n, a in held.items() if n != where and count in a.shape[1:]]
     number = (others or [1])[0] if shared else place.shape[0]
-    clouds = [
-        {
-            n: a[i] if len(a) == number and not (shared and n == where) else a
-            for n, a in held.items()
-        }
-        for i in range(number)
-    ]
-    return replace(source, clouds=clouds)
+    same = {n: a for n, a in held.items() if len(a) != number or (shared and n == where)}
+    same |= {n: np.asarray(v) for n, v in source.attributes.items() if isinstance(v, float)}
+    apart = {n: a for n, a in held.items() if n not in same}
+    clouds = [same | {n: a[i] for n, a in apart.items()} for i in range(number)]
+    arrays = {n: whole(n, np.asarray(a), sampled=False) for n, a in clouds[0].items()}
+    return replace(source, clouds=clouds, arrays=arrays)
 
 
 def _places(array: Array) -> bool:
