@@ -148,7 +148,7 @@ def _compose_checked(line: CommandLine, chosen: list[Override], keys: list[Overr
     first = [first_run(p) for p in chosen]
     composed, words = composed_run(first), list(first)
     base = without_leaks(composed, first)
-    allowed = []
+    allowed, before = [], len(line.findings)
     misfits = {p.input_line: text for p in keys if (text := wrong_value(p, base))}
     line.findings += misfits.values()
     for p in (p for p in keys if p.input_line not in misfits):
@@ -173,7 +173,8 @@ def _compose_checked(line: CommandLine, chosen: list[Override], keys: list[Overr
         line.config = plain(config) if misfits else settle(config, first + good)
     line.run_dir = Path(run_folder(config))
     left = chosen + [p for p, _ in allowed]
-    if misfits or (line.findings and all(p.key_or_group in ALWAYS_RIGHT for p in left)):
+    told = len(line.findings) > before
+    if told or (line.findings and all(p.key_or_group in ALWAYS_RIGHT for p in left)):
         line.config = {}  # more checks cost the seconds of their imports, or would find nothing
 
 

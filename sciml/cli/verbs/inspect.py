@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sciml.cli.checks import own_files
 from sciml.errors import ConfigError, SciMLError
 
 if TYPE_CHECKING:
@@ -68,8 +69,10 @@ def inspected(path: str, changes: Sequence[str]) -> str:
     source = open_source(path)
     clouds = source.clouds is not None
     print(described(source), flush=True)  # at once: the rest imports torch and lightning
+    typed = _typed(changes)
+    own_files.refuse_unknown(typed, own_files.CLOUDS if clouds else own_files.FIELDS)
     if not clouds:
-        _recognised(source, changes)
+        own_files.refuse_unrecognised(source, typed)
     from sciml.cli.runs.build import make
     from sciml.cli.verbs.data_node import data_node
 
@@ -78,32 +81,16 @@ def inspected(path: str, changes: Sequence[str]) -> str:
     return used_clouds(data) if clouds else used(data)
 
 
-def _recognised(source: Source, changes: Sequence[str]) -> None:
-    """Refuse arrays that cannot be used, with numpy alone: torch and lightning take seconds.
-
-    Settings that are wrong themselves, or unknown, are left to the check of all settings.
-
-    Raises:
-        InvalidArgument: With what to type.
-    """
+def _typed(changes: Sequence[str]) -> dict[str, Any]:
+    """Return settings as typed; empty where they cannot be read, which is told later."""
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
 
-    from sciml.cli import paths
-    from sciml.data.files.field_layout import recognise
-
     try:
-        known = OmegaConf.load(paths.file_of("data", "fields"))
-        typed = OmegaConf.to_container(OmegaConf.from_dotlist(list(changes)), resolve=True)
+        return OmegaConf.to_container(OmegaConf.from_dotlist(list(changes)), resolve=True)
     except (OmegaConfBaseException, ValueError, TypeError, LookupError, YAMLError):
-        return
-    names, axes = [typed.get(key) for key in ("inputs", "outputs")], typed.get("axes")
-    plain = all(isinstance(n, str | list | None) for n in names)
-    plain &= isinstance(axes, dict | None)
-    plain &= all(isinstance(letters, list) for letters in (axes or {}).values())
-    if plain and not set(typed) - set(known):
-        recognise(source, *names, axes)
+        return {}
 
 
 def used_clouds(data: CloudFiles) -> str:
