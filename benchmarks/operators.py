@@ -12,6 +12,8 @@ burgers_test_16.pt, as the neuraloperator library ships or downloads them. What 
     coarse    the same on top of finite differences on the input (data.coarse)
     burgers   model=fno on the evolution of Burgers' equation, times as channels, symmetries
     shocks    model=fno on Burgers' equation with little viscosity, by our own solver, as roll-outs
+    gino      model=gino on random stars of different sizes, solved by finite elements (star_meshes)
+    fnogno    model=fnogno on the same
     ridge     kernel ridge regression on Darcy and Burgers, which trains nothing
 
 Times are CPU seconds of this process (one thread), without imports and final tests; those of
@@ -32,6 +34,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from star_meshes import write_stars
 
 from sciml.data import regression
 from sciml.data.field_files import FieldFiles
@@ -166,6 +169,21 @@ def shocks(folder: Path, seed: int, epochs: int) -> dict[str, float]:
         return ours(words, seed, baselines=True)
 
 
+def clouds(folder: Path, seed: int, epochs: int, model: str = "gino") -> dict[str, float]:
+    """Train a network on point clouds: 320 stars, 50 for the test."""
+    with tempfile.TemporaryDirectory() as made:
+        write_stars(Path(made) / "stars.pt")
+        words = [f"model={model}", "optimizer=soap", f"data.path={Path(made) / 'stars.pt'}",
+                 "data.inputs=[f,edge]", "data.val=30", "data.test=50",
+                 f"trainer.max_steps={50 * epochs}"]  # fmt: skip
+        return ours(words, seed, baselines=True)
+
+
+def fnogno(folder: Path, seed: int, epochs: int) -> dict[str, float]:
+    """Train FNOGNO on them."""
+    return clouds(folder, seed, epochs, "fnogno")
+
+
 def ridge(folder: Path, seed: int, epochs: int) -> dict[str, float]:
     """Fit kernel ridge regressions."""
     found, start = {}, seconds()
@@ -184,7 +202,7 @@ def ridge(folder: Path, seed: int, epochs: int) -> dict[str, float]:
 
 WHAT: dict[str, Callable[[Path, int, int], dict[str, Any]]] = {
     "library": library, "same": same, "best": best, "coarse": coarse, "burgers": burgers,
-    "shocks": shocks, "ridge": ridge,
+    "shocks": shocks, "gino": clouds, "fnogno": fnogno, "ridge": ridge,
 }  # fmt: skip
 
 
