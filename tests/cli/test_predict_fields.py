@@ -241,7 +241,7 @@ def test_axes_that_files_name_are_those_of_the_training(tmp_path, capsys, saved)
     model = recipe(tmp_path, tmp_path / "plain.npz", "plain")
     wanted = sciml.load_pretrained(model).predict(a=a)["u"].numpy()
     assert predict(model, write(tmp_path / "d.nc", ("sample", "y", "x"), a=a, u=u)) == 0
-    assert "named no axes and was read as (n, x, y), as this one is" in capsys.readouterr().out
+    assert "stored as (n, y, x) and read as (n, x, y) in that order" in capsys.readouterr().out
     with np.load(tmp_path / "out.npz") as found:
         np.testing.assert_allclose(found["u"], wanted, rtol=1e-5, atol=1e-6)
 

@@ -64,7 +64,7 @@ def read_as_trained(
     source = open_source(path, list(inputs))
     source, said = as_trained(source, axes, {*inputs, *outputs}, fields.size)
     reading, every = Reading(said=said), fields.thinned.get("t", every)
-    for name, f in {**outputs, **inputs}.items():
+    for name, f in {**inputs, **{k: o for k, o in outputs.items() if k not in inputs}}.items():
         if name not in source.arrays and name not in inputs:
             continue
         moves = name in fields.moving or (name not in inputs and fields.bundle > 0)
@@ -126,8 +126,8 @@ def _in_order(array: Array, f: FieldSpec, moves: bool, path: str | Path, said: l
     if moves and not f.trajectory and tuple(a for a in own if a != "t") == state:
         return array  # a folder of an earlier version, which does not say where times were
     said.append(
-        f"{array.name} is stored as (n, {', '.join(own)}); the file of the training named no axes "
-        f"and was read as (n, {', '.join(fits)}), as this one is"
+        f"{array.name} is stored as (n, {', '.join(own)}) and read as (n, {', '.join(fits)}) in "
+        "that order: the model does not say that the file of its training named axes"
     )
     return replace(array, axes=fits)
 
