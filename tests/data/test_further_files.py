@@ -2,11 +2,13 @@
 
 import numpy as np
 import pytest
+import torch
 from scipy.io import netcdf_file
 
 from sciml.data import FieldFiles
 from sciml.data.files.alike import same_unit
 from sciml.errors import InvalidArgument
+from sciml.networks.fields import GridFNO
 from sciml.testing import small_files as small
 
 
@@ -89,3 +91,22 @@ def test_other_steps_in_time_are_refused(tmp_path):
     FieldFiles(path=ours, test_path=file("c.nc", 3 + np.arange(6.0)))  # later on
     np.savez(tmp_path / "d.npz", u=u)
     FieldFiles(path=ours, test_path=str(tmp_path / "d.npz"))  # which says nothing
+
+
+def test_the_same_data_in_another_layout_are_the_same_to_the_last_digit(tmp_path):
+    x = np.stack([small.smooth(24, 10, 10, seed=k) for k in (0, 1)], 1)
+    y = np.stack([small.smoothed(part) for part in np.moveaxis(x, 1, 0)], 1)
+    np.savez(tmp_path / "first.npz", x=x, y=y)
+    np.savez(tmp_path / "last.npz", x=np.moveaxis(x, 1, -1), y=np.moveaxis(y, 1, -1))
+    made = [FieldFiles(path=str(tmp_path / f"{name}.npz")) for name in ("first", "last")]
+    assert [a.axes[-1] for a in (made[0].layout.inputs[0], made[1].layout.inputs[0])] == ["y", "c"]
+    plain = [data.sizes["fields"] for data in made]
+    for key in ("mean", "std", "out_mean", "out_std", "scale"):
+        assert plain[0][key] == plain[1][key]
+    torch.manual_seed(0)
+    networks = [GridFNO(fields, width=4, modes=2, layers=1, hidden=8) for fields in plain]
+    networks[1].load_state_dict(networks[0].state_dict())
+    given = [{k: v.float() for k, v in data.batch(0).inputs.items()} for data in made]
+    found = [net(**inputs) for net, inputs in zip(networks, given, strict=True)]
+    assert torch.equal(*found)
+    assert torch.equal(*(data.batch(0).target for data in made))

@@ -27,12 +27,17 @@ LETTERS = {"x": "H", "y": "W", "z": "D"}  # of free sizes, as in other operators
 
 
 def to_channels(value: Tensor, axes: Sequence[str]) -> Tensor:
-    """Return `(B, C, *space)` from `(B, *axes)`."""
+    """Return `(B, C, *space)` from `(B, *axes)`.
+
+    They lie in memory in this order whatever the file's was: sums run through the same numbers in
+    the same order, so the same data in another layout train the same network to the last digit.
+    """
     order = [a for a in ("t", "c", *SPACE) if a in axes]
     value = value.permute(0, *(1 + axes.index(a) for a in order))
     inner = sum(a in ("t", "c") for a in order)
     rest = value.shape[1 + inner :]
-    return value.reshape(len(value), math.prod(value.shape[1 : 1 + inner]), *rest)
+    flat = value.reshape(len(value), math.prod(value.shape[1 : 1 + inner]), *rest)
+    return flat.contiguous()
 
 
 def from_channels(value: Tensor, axes: Sequence[str], sizes: Mapping[str, int]) -> Tensor:
