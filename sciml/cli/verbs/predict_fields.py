@@ -111,7 +111,7 @@ def beside(
     Args:
         f: The output.
         found: As the operator says it.
-        known: As `Reading.known` has it.
+        known: As `FieldReading.known` has it.
         states: Whether it is the states behind those that were given.
         rolled: Whether `found` is a roll-out, which has an axis of times.
     """

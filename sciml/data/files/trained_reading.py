@@ -22,7 +22,7 @@ from sciml.networks.fields.description import SPACE, FieldSet, FieldSpec
 
 
 @dataclass(frozen=True)
-class Reading:
+class FieldReading:
     """What a file holds for an operator.
 
     Attributes:
@@ -45,7 +45,7 @@ def read_as_trained(
     axes: Mapping[str, Sequence[str]],
     rows: slice,
     every: int = 1,
-) -> Reading:
+) -> FieldReading:
     """Return inputs and known outputs of a file.
 
     Args:
@@ -63,7 +63,7 @@ def read_as_trained(
     outputs = {f.name: f for f in fields.outputs}
     source = open_source(path, list(inputs))
     source, said = as_trained(source, axes, {*inputs, *outputs}, fields.size)
-    reading, every = Reading(said=said), fields.thinned.get("t", every)
+    reading, every = FieldReading(said=said), fields.thinned.get("t", every)
     for name, f in {**inputs, **{k: o for k, o in outputs.items() if k not in inputs}}.items():
         if name not in source.arrays and name not in inputs:
             continue
@@ -188,7 +188,7 @@ def _thinned(
     return _every(values, axis, every)
 
 
-def _say_grid(reading: Reading, fields: FieldSet) -> None:
+def _say_grid(reading: FieldReading, fields: FieldSet) -> None:
     """Say where a file has another grid than that of the training."""
     for f in fields.inputs:
         values = reading.given[f.name]
