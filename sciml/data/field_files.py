@@ -160,7 +160,7 @@ class FieldFiles(StepData):
             chosen.pop("test", None)
         self.chosen, said = without_skipped(chosen, self.rows, skip)
         if apart:
-            self.tests = test_sets(test_path, self.source, self.layout, self._read, self._rows)
+            self.tests = test_sets(test_path, self.layout, self._read, self._rows, units or {})
         else:
             self.tests = {"test": (self.rows, self.chosen["test"], self.layout)}
         self.doubts = doubts_of(self.layout, self.tests)

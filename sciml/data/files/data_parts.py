@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from sciml.data.files.alike import like_training
 from sciml.data.files.field_layout import Layout
 from sciml.data.files.rows import FileRows
 from sciml.data.files.statistics import check_finite
@@ -69,35 +70,27 @@ def not_finite(rows: FileRows, numbers: np.ndarray) -> np.ndarray:
 
 def test_sets(
     paths: str | Sequence[str],
-    source: Source,
     layout: Layout,
     read: Callable[[Source], Layout],
     rows: Callable[[Layout, int], FileRows],
+    units: Mapping[str, str],
 ) -> TestSets:
     """Return rows, their numbers and the layout of every test file by name.
 
     Args:
         paths: The files.
-        source: The file of training samples.
-        layout: What was recognised in it.
+        layout: What was recognised in the file of training samples.
         read: Recognises the same in another file.
         rows: Makes the rows of a layout.
+        units: That the user typed.
 
     Raises:
-        InvalidArgument: If a file has other arrays than those of training.
+        InvalidArgument: If a file has other arrays, units or times than those of training.
     """
     found: TestSets = {}
     for path in [paths] if isinstance(paths, str) else list(paths):
         other = open_source(path)
-        theirs = read(other)
-        for side in ("inputs", "outputs"):
-            wanted, has = getattr(layout, side), getattr(theirs, side)
-            if [(a.name, a.axes) for a in wanted] != [(a.name, a.axes) for a in has]:
-                raise InvalidArgument(
-                    f"data.test_path={path} with the {side} {', '.join(a.describe() for a in has)}",
-                    f"arrays like those of {source.path.name}: "
-                    f"{', '.join(a.describe() for a in wanted)}",
-                )
+        theirs = like_training(layout, read(other), path, units)
         name = "test" if not found else f"test_{Path(path).stem}"
         found[name] = (rows(theirs, other.chunked), np.arange(theirs.count), theirs)
     return found

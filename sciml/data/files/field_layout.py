@@ -10,7 +10,9 @@ space. What was recognised is shown by `sciml inspect FILE`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+
+import numpy as np
 
 from sciml.data.files.sample_axis import doubt, samples_last, to_type, with_axes
 from sciml.data.readers.source import Array, Source
@@ -34,6 +36,8 @@ class Layout:
         moving: Names of trajectories: inputs and outputs at once.
         space: Points per direction.
         doubts: Sentences on what may well be read wrongly, with what to type.
+        named: Names of arrays whose axes the file or the user says.
+        times: Along the axis of times, where the file says them.
     """
 
     inputs: tuple[Array, ...]
@@ -41,6 +45,8 @@ class Layout:
     moving: tuple[str, ...]
     space: tuple[int, ...]
     doubts: tuple[str, ...] = ()
+    named: tuple[str, ...] = ()
+    times: np.ndarray | None = field(default=None, compare=False)
 
     @property
     def count(self) -> int:
@@ -73,7 +79,8 @@ def recognise(
         )
     inputs = [inputs] if isinstance(inputs, str) else inputs
     outputs = [outputs] if isinstance(outputs, str) else outputs
-    found = _recognised(with_axes(source, axes or {}), inputs, outputs)
+    told = with_axes(source, axes or {})
+    found = _recognised(told, inputs, outputs)
     used = {a.name: a for a in (*found.inputs, *found.outputs)}
     unknown = [name for name in axes or () if name not in used]
     if unknown:
@@ -83,7 +90,12 @@ def recognise(
     said = (
         "" if axes else doubt(source, used.values(), _if_last(source, found.inputs, found.outputs))
     )
-    return replace(found, doubts=(said,) if said else ())
+    return replace(
+        found,
+        doubts=(said,) if said else (),
+        named=tuple(name for name in used if told.arrays[name].axes),
+        times=source.coordinates.get("t"),
+    )
 
 
 def _if_last(source: Source, ins: Iterable[Array], outs: Iterable[Array]) -> dict[str, list[str]]:
