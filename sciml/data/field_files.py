@@ -34,13 +34,13 @@ from sciml.data.files.data_parts import (
     without_skipped,
 )
 from sciml.data.files.describe import increments, noisy, skeleton, statistics
-from sciml.data.files.field_layout import SPACE, Layout, recognise
 from sciml.data.files.grids import grid_kinds, is_periodic, places
 from sciml.data.files.rows import FileRows, rows_of, window_places
 from sciml.data.files.sample_split import split as split_rows
 from sciml.data.files.statistics import check_finite
 from sciml.data.files.symmetries import Symmetries
-from sciml.data.files.windows import Windows, most_calls, rolls_out, times_of
+from sciml.data.layouts.field_layout import SPACE, Layout, recognise
+from sciml.data.layouts.windows import Windows, most_calls, rolls_out, times_of
 from sciml.data.readers import open_source
 from sciml.data.readers.source import Source
 from sciml.data.steps import StepData

@@ -6,7 +6,7 @@ import torch
 from scipy.io import netcdf_file
 
 from sciml.data import FieldFiles
-from sciml.data.files.alike import same_unit
+from sciml.data.layouts.alike import same_unit
 from sciml.errors import InvalidArgument
 from sciml.networks.fields import GridFNO
 from sciml.testing import small_files as small

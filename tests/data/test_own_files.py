@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from sciml.data.files.field_layout import recognise
 from sciml.data.files.statistics import Moments
+from sciml.data.layouts.field_layout import recognise
 from sciml.data.readers import open_source
 from sciml.errors import InvalidArgument
 from sciml.testing import small_files as small

@@ -51,7 +51,7 @@ def refuse_unrecognised(source: Source, settings: Mapping[str, Any]) -> None:
     Raises:
         InvalidArgument: With what to type.
     """
-    from sciml.data.files.field_layout import recognise
+    from sciml.data.layouts.field_layout import recognise
 
     names = [settings.get(key) for key in ("inputs", "outputs")]
     axes = settings.get("axes")

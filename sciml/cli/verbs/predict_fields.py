@@ -71,7 +71,7 @@ def predict_fields(
     Raises:
         InvalidArgument: If the file does not fit the operator.
     """
-    from sciml.data.files.trained_reading import read_as_trained
+    from sciml.data.layouts.trained_reading import read_as_trained
 
     recipe, fields = (model.spec["data"] or {}).get("recipe") or {}, model.network.fields
     rows, every = slice(asked.samples), int(recipe.get("subsample_time") or 1)

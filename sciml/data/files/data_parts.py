@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from sciml.data.files.alike import like_training
-from sciml.data.files.field_layout import Layout
 from sciml.data.files.rows import FileRows
 from sciml.data.files.statistics import check_finite
+from sciml.data.layouts.alike import like_training
+from sciml.data.layouts.field_layout import Layout
 from sciml.data.readers import open_source
 from sciml.data.readers.source import Source
 from sciml.errors import InvalidArgument

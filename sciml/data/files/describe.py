@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sciml.data.files.field_layout import SPACE, Layout
 from sciml.data.files.statistics import Moments, spread
-from sciml.data.files.windows import known_times, time_step
+from sciml.data.layouts.field_layout import SPACE, Layout
+from sciml.data.layouts.windows import known_times, time_step
 from sciml.data.readers.source import Array
 from sciml.errors import InvalidArgument
 from sciml.networks.fields.description import FieldSet

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from sciml.autodiff.streams import Streams
-from sciml.data.files.field_layout import SPACE, Layout
+from sciml.data.layouts.field_layout import SPACE, Layout
 from sciml.data.readers.source import Array
 from sciml.errors import InvalidArgument
 

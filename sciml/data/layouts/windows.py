@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sciml.data.files.field_layout import Layout
+from sciml.data.layouts.field_layout import Layout
 from sciml.errors import InvalidArgument
 from sciml.networks.fields.description import FieldSet
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from sciml.data.files.alike import check_step, check_unit, turned, turned_note
-from sciml.data.files.sample_axis import as_trained
-from sciml.data.files.windows import time_step
+from sciml.data.layouts.alike import check_step, check_unit, turned, turned_note
+from sciml.data.layouts.sample_axis import as_trained
+from sciml.data.layouts.windows import time_step
 from sciml.data.readers import open_source
 from sciml.data.readers.source import Array
 from sciml.errors import InvalidArgument

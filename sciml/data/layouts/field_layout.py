@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from sciml.data.files.sample_axis import doubt, samples_last, to_type, with_axes
+from sciml.data.layouts.sample_axis import doubt, samples_last, to_type, with_axes
 from sciml.data.readers.source import Array, Source
 from sciml.errors import InvalidArgument
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from sciml.data.files.field_layout import SPACE, Layout
-from sciml.data.files.windows import known_times, time_step
+from sciml.data.layouts.field_layout import SPACE, Layout
+from sciml.data.layouts.windows import known_times, time_step
 from sciml.data.readers.source import Array
 from sciml.errors import InvalidArgument
 
