@@ -21,6 +21,8 @@ Model = Callable[[Tensor], Tensor]
 RIDGES = (1e-10, 1e-7, 1e-5, 1e-3, 1e-1)
 LENGTHS = (0.5, 1.0, 2.0, 5.0, 15.0)  # of the median distance
 MODES = 64
+TINY = 1e-200
+FAR = 1e3  # in lengths: the kernel is 0 there, and the square of infinity times 0 is none
 
 
 def relative(found: Tensor, wanted: Tensor) -> float:
@@ -46,7 +48,8 @@ def modal(x: Tensor, y: Tensor) -> Model:
         basis = torch.linalg.svd(a, full_matrices=False).Vh[:k].T
         z = a @ basis
         gram = z.T @ z
-        gram = gram + 1e-8 * gram.diagonal().mean() * torch.eye(k, dtype=gram.dtype)
+        ridge = (1e-8 * gram.diagonal().mean()).clamp_min(TINY)  # of inputs that never change: 0
+        gram = gram + ridge * torch.eye(k, dtype=gram.dtype)
         weight = torch.linalg.solve(gram, z.T @ b)
         return lambda new: (my + (new.flatten(1) - mx) @ basis @ weight).reshape(-1, *y.shape[1:])
 
@@ -109,7 +112,7 @@ def _fitted(x: Tensor, y: Tensor, blur: int, linear: bool, length: float, ridge:
 
 def matern(r: Tensor) -> Tensor:
     """Return the Matern kernel of order 5/2 of distances in lengths."""
-    s = math.sqrt(5) * r
+    s = (math.sqrt(5) * r).clamp_max(FAR)
     return (1 + s + s.square() / 3) * torch.exp(-s)
 
 
