@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from sciml.data.readers.named_axes import axes_of, axis_of, named
+from sciml.data.readers.named_axes import axis_of, named
 from sciml.data.readers.packing import attributes_of, decoded, decoded_values
 from sciml.data.readers.source import Array, Source
 from sciml.errors import InvalidArgument, optional
@@ -38,7 +38,7 @@ def read(path: Path) -> Source:
             tuple(node.shape),
             np.dtype(node.dtype),
             lambda index, node=node: np.asarray(node.oindex[index] if node.shape else node[()]),
-            axes_of(dims),
+            dims,
             unit=str(node.attrs.get("units", "")),
         )
         arrays[name] = decoded(raw, _packing(node))
