@@ -12,27 +12,12 @@ from typing import Any
 
 import numpy as np
 
+from sciml.data.readers.array_moves import samples_first
 from sciml.data.readers.source import Array, Source
 from sciml.errors import InvalidArgument
 
 LETTERS = ("n", "t", "c", "x", "y", "z")
 FEW = 8  # entries of a last axis up to which it is one of channels rather than of samples
-
-
-def samples_first(array: Array, place: int) -> Array:
-    """Return an array whose axis of samples, now at `place`, comes first."""
-    if place == 0:
-        return array
-    before = (slice(None),) * place
-
-    def read(index: Any) -> np.ndarray:
-        if array.cuts:
-            return np.moveaxis(array.read((*before, index)), place, 0)
-        return np.moveaxis(array.read(slice(None)), place, 0)[index]
-
-    rest = array.shape[:place] + array.shape[place + 1 :]
-    axes = array.axes
-    return replace(array, shape=(array.shape[place], *rest), read=read, axes=axes, cuts=False)
 
 
 def with_axes(source: Source, axes: Mapping[str, Sequence[str]]) -> Source:

@@ -8,20 +8,34 @@ from pathlib import Path
 
 import numpy as np
 
-from sciml.data.readers.source import KINDS, Array, Source, count_of
+from sciml.data.readers.array_groups import numbered, parted
+from sciml.data.readers.source import COORDINATES, KINDS, Array, Source, count_of
 from sciml.errors import InvalidArgument
-
-# Names of coordinates, and the axis that they belong to.
-COORDINATES = {
-    "t": "t", "time": "t", "times": "t", "tt": "t", "tspan": "t", "t-coordinate": "t",
-    "t_coordinate": "t", "t_coords": "t", "x": "x", "y": "y", "z": "z", "x-coordinate": "x",
-    "y-coordinate": "y", "z-coordinate": "z", "x_coordinate": "x", "y_coordinate": "y",
-    "z_coordinate": "z", "x_coords": "x", "y_coords": "y", "grid_x": "x", "grid_y": "y",
-    "grid_z": "z", "lon": "x", "longitude": "x", "lat": "y", "latitude": "y",
-}  # fmt: skip
 
 
 def assemble(path: Path, kind: str, arrays: Mapping[str, Array]) -> Source:
+    """Return a source of arrays: parts and numbered groups joined, and as `sorted_out` has them.
+
+    Args:
+        path: For messages.
+        kind: Format in words.
+        arrays: As the file has them, by their full names.
+
+    Raises:
+        InvalidArgument: If nothing in the file is an array of numbers.
+    """
+
+    def one(held: dict[str, Array]) -> Source:
+        held, notes = numbered(held)
+        source = sorted_out(path, kind, held)
+        source.notes += notes
+        source.certain = bool(notes) or source.certain
+        return source
+
+    return parted(path, arrays, one)
+
+
+def sorted_out(path: Path, kind: str, arrays: Mapping[str, Array]) -> Source:
     """Return a source of arrays: coordinates and single numbers apart, texts left out.
 
     An array is a coordinate if its name is one's, it is a vector, and another array has an axis of

@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from sciml.data.readers import pdebench_layouts, well
 from sciml.data.readers.generic import assemble
 from sciml.data.readers.hdf5_nodes import numbers_of, rows_of
-from sciml.data.readers.named_axes import axes_of, axis_of, named
+from sciml.data.readers.named_axes import axis_of, named
+from sciml.data.readers.packing import attributes_of, decoded, decoded_values
 from sciml.data.readers.source import KINDS, Array, Source
 from sciml.errors import InvalidArgument, optional
 
@@ -52,20 +51,19 @@ def _any(file: h5py.File, path: Path) -> Source:
     arrays, coordinates, chunked = {}, {}, 0
     for name, node in nodes.items():
         if node.attrs.get("CLASS") == b"DIMENSION_SCALE":
-            if node.shape and node.dtype.kind in KINDS and b"This is a netCDF dimension" not in (
+            if node.shape and b"This is a netCDF dimension" not in (
                 node.attrs.get("NAME") or b""
             ):  # fmt: skip
-                coordinates[axis_of(name)] = np.asarray(node[()], float)
+                coordinates[axis_of(name)] = decoded_values(node[()], attributes_of(node))
             continue
         dims = _dims(node)
         unit = node.attrs.get("units", "")
         unit = unit.decode() if isinstance(unit, bytes) else str(unit)
         shape, read = tuple(node.shape), rows_of(node)
-        arrays[name] = Array(name, shape, node.dtype, read, axes_of(dims), unit, cuts=True)
+        raw = Array(name, shape, node.dtype, read, dims, unit, cuts=True)
+        arrays[name] = decoded(raw, attributes_of(node))
         if node.chunks and node.shape:
             chunked = max(chunked, node.chunks[0])
-    for name in ("n", "c"):
-        coordinates.pop(name, None)
     source = named(path, "HDF5 arrays", arrays, coordinates) if arrays else assemble(path, "", {})
     source.attributes |= numbers_of(file)
     source.chunked = chunked

@@ -14,15 +14,14 @@ from typing import Any
 
 import numpy as np
 
+from sciml.data.readers.array_groups import PARTS, joined_parts, rows_in, without_part
 from sciml.data.readers.generic import assemble
 from sciml.data.readers.single_files import READERS, open_file
 from sciml.data.readers.source import Array, Source, joined, whole
 from sciml.errors import InvalidArgument
 
-PARTS = {"train": "train", "training": "train", "valid": "val", "validation": "val"}
 POINTS = ("vertices", "points", "pos", "coords", "coordinates", "x", "input_geom")
 LOOK = 50  # files looked at for samples of different sizes
-PARTS |= {"val": "val", "test": "test", "testing": "test"}
 
 
 def read(path: Path, names: Collection[str] = ()) -> Source:
@@ -49,22 +48,24 @@ def read(path: Path, names: Collection[str] = ()) -> Source:
         return _one_array_each(path, named)
     if not parts:
         for file in loose:
-            word = re.split(r"[_\-.]", file.stem.lower())[0]
-            if word in PARTS:
-                parts.setdefault(PARTS[word], []).append(file)
+            part = without_part(file.stem)[0]
+            if part:
+                parts.setdefault(part, []).append(file)
+        if len(parts) == 1 and len(loose) > len(next(iter(parts.values()))):
+            parts = {}  # one part alone among other files is a word of their names
     parts = {name: parts[name] for name in ("train", "val", "test") if parts.get(name)}
     if parts:
         sources = {name: [open_file(f) for f in files] for name, files in parts.items()}
-        every = [s for found in sources.values() for s in found]
-        counts = [_count(s) for s in every]
-        ends = np.cumsum(counts)
-        source = replace(every[0], path=path, arrays=joined(path, every), parts={})
-        source.certain = len({*counts}) > 1  # files of one shape but for the first axis
-        for name, found in sources.items():
-            first = every.index(found[0])
-            last = first + len(found) - 1
-            source.parts[name] = np.arange(ends[first] - counts[first], ends[last])
-        source.format = f"folder of {len(every)} files, {every[0].format}"
+        source = joined_parts(path, sources)
+        files = [f for held in parts.values() for f in held]
+        source.format = f"folder of {len(files)} files, {source.format}"
+        beside = [f.name for f in loose if f not in files]
+        if beside:
+            source.notes.append(
+                f"{', '.join(beside[:3])}{', …' if len(beside) > 3 else ''} "
+                f"{'is' if len(beside) == 1 else 'are'} of no part (train, valid, test) and "
+                f"left out"
+            )
         return source
     if not loose:
         raise InvalidArgument(
@@ -138,7 +139,7 @@ def _one_array_each(path: Path, named: dict[str, dict[str, Path]]) -> Source:
         every.append(replace(source, path=next(iter(named[part].values()))))
     source = replace(every[0], path=path)
     if len(order) > 1:
-        counts = [_count(s) for s in every]
+        counts = [rows_in(s) for s in every]
         ends = np.cumsum(counts)
         source = replace(source, arrays=joined(path, every))
         source.parts = {
@@ -153,10 +154,6 @@ def _files(folder: Path, readers: Any) -> list[Path]:
 
     found = [f for f in folder.iterdir() if f.suffix.lower() in readers]
     return sorted((f for f in found if not f.name.startswith(".")), key=number)
-
-
-def _count(source: Source) -> int:
-    return next((a.shape[0] for a in source.arrays.values() if a.sampled), 0)
 
 
 def _one_each(path: Path, files: list[Path]) -> Source:

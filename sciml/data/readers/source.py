@@ -12,6 +12,14 @@ import numpy as np
 from sciml.errors import InvalidArgument, did_you_mean
 
 KINDS = "biuf"  # booleans, integers, real numbers
+# Names of coordinates, and the axis that they belong to.
+COORDINATES = {
+    "t": "t", "time": "t", "times": "t", "tt": "t", "tspan": "t", "t-coordinate": "t",
+    "t_coordinate": "t", "t_coords": "t", "x": "x", "y": "y", "z": "z", "x-coordinate": "x",
+    "y-coordinate": "y", "z-coordinate": "z", "x_coordinate": "x", "y_coordinate": "y",
+    "z_coordinate": "z", "x_coords": "x", "y_coords": "y", "grid_x": "x", "grid_y": "y",
+    "grid_z": "z", "lon": "x", "longitude": "x", "lat": "y", "latitude": "y",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -93,6 +101,9 @@ class Source:
         chunked: Rows per chunk where reading single rows is slow; 0 elsewhere.
         one_each: Whether it is a folder of one file per sample.
         certain: Whether the first axes count samples for sure, since files were put together.
+        counted: Whether a dimension counts samples by its name: a folder of such files is joined.
+        standing: Where dimensions have names and none counts samples: the arrays as one sample,
+            with all their axes, for a folder of such files.
     """
 
     path: Path
@@ -108,6 +119,8 @@ class Source:
     chunked: int = 0
     certain: bool = False
     one_each: bool = False
+    counted: bool = False
+    standing: dict[str, Array] = field(default_factory=dict)
 
     def array(self, name: str, key: str = "") -> Array:
         """Return an array by its name.
@@ -159,10 +172,11 @@ def joined(path: Path, sources: Sequence[Source]) -> dict[str, Array]:
                     "files of the same arrays, samples of the same shape",
                     f"Take {other.path.name} out of {path}",
                 )
-    return {name: _behind([s.arrays[name] for s in sources]) for name in first.arrays}
+    return {name: behind([s.arrays[name] for s in sources]) for name in first.arrays}
 
 
-def _behind(arrays: Sequence[Array]) -> Array:
+def behind(arrays: Sequence[Array]) -> Array:
+    """Return arrays one behind the other along the samples; the first one, if it has none."""
     first = arrays[0]
     if not first.sampled:
         return first
