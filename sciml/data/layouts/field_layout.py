@@ -126,8 +126,9 @@ def _recognised(
         chosen_out = [a for a in chosen_out if a.name not in inputs]
     if not chosen_in or not chosen_out:
         check_counts_of(source)
+        left = [text for text in source.notes if "left out" in text]
         raise InvalidArgument(
-            f"{source.path} with {source.listed()}",
+            "; ".join([f"{source.path} with {source.listed()}", *left[:3]]),
             "arrays whose names say which are inputs and which outputs (x and y, a and u, ...)",
             names_to_type(list(sampled or source.arrays), guess_out),
         )

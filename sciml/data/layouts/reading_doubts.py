@@ -63,7 +63,7 @@ def _uneven(source: Source, space: Sequence[int]) -> list[str]:
         if known is None or len(known) != n or n < 3:
             continue
         steps = np.abs(np.diff(known))
-        if not np.isfinite(steps).all() or np.ptp(steps) > UNEVEN * steps.mean():
+        if not np.isfinite(steps).all() or np.ptp(steps) > UNEVEN * steps.mean() or not steps.any():
             said.append(
                 f"the points along {letter} are {steps.min():.4g} to {steps.max():.4g} apart, and "
                 "are read as an even grid: put the fields on one where that matters"

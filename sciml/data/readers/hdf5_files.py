@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sciml.data.readers import pdebench_layouts, well
 from sciml.data.readers.generic import assemble
-from sciml.data.readers.hdf5_nodes import numbers_of, rows_of
+from sciml.data.readers.hdf5_nodes import datasets, numbers_of, rows_of
 from sciml.data.readers.named_axes import axis_of, named
 from sciml.data.readers.packing import attributes_of, decoded, decoded_values
-from sciml.data.readers.source import KINDS, Array, Source
+from sciml.data.readers.source import Array, Source
 from sciml.errors import InvalidArgument, optional
 
 if TYPE_CHECKING:
@@ -32,8 +32,14 @@ def read(path: Path) -> Source:
             "an HDF5 file",
             "It may be truncated: copy it again",
         ) from error
-    for layout in (well, pdebench_layouts):
-        found = layout.recognised(file, path)
+    for layout, title in ((well, "The Well"), (pdebench_layouts, "PDEBench")):
+        try:
+            found = layout.recognised(file, path)
+        except KeyError as error:
+            raise InvalidArgument(
+                f"{path}, which looks like a file of {title}, but for {str(error.args[0])[:160]}",
+                f"a whole file of {title}, or arrays with other names",
+            ) from error
         if found is not None:
             return found
     return _any(file, path)
@@ -41,13 +47,7 @@ def read(path: Path) -> Source:
 
 def _any(file: h5py.File, path: Path) -> Source:
     """Return all arrays of a file by their full names, with axes where dimensions have names."""
-    nodes: dict[str, h5py.Dataset] = {}
-
-    def visit(name: str, node: Any) -> None:
-        if hasattr(node, "shape") and hasattr(node, "dtype"):
-            nodes[name] = node
-
-    file.visititems(visit)
+    nodes, notes = datasets(file)
     arrays, coordinates, chunked = {}, {}, 0
     for name, node in nodes.items():
         if node.attrs.get("CLASS") == b"DIMENSION_SCALE":
@@ -66,6 +66,7 @@ def _any(file: h5py.File, path: Path) -> Source:
             chunked = max(chunked, node.chunks[0])
     source = named(path, "HDF5 arrays", arrays, coordinates) if arrays else assemble(path, "", {})
     source.attributes |= numbers_of(file)
+    source.notes += notes
     source.chunked = chunked
     return source
 

@@ -165,27 +165,69 @@ def _one_each(path: Path, files: list[Path]) -> Source:
         notes = [f"every one of {len(files)} files is one sample of points"]
         kind = f"folder of samples of points, {first.format}"
         return Source(path, kind, arrays, notes=notes, clouds=clouds)
+    if first.counted:  # a dimension of each file counts samples
+        every = [first, *(open_file(f) for f in files[1:])]
+        said = f"{len(files)} files, one behind the other along their samples"
+        source = replace(first, path=path, arrays=joined(path, every), certain=True)
+        return replace(source, notes=[*first.notes, said], format=f"folder, {first.format}")
     single = files[0].suffix.lower() == ".npy"  # its one array is called like its file
-    arrays = {}
-    for name, array in first.arrays.items():
+    held = first.standing or first.arrays
+    arrays = {("values" if single else n): _stacked(path, files, n, a) for n, a in held.items()}
+    arrays |= _numbers_that_differ(path, files, first)
+    rest = {n: v for n, v in first.attributes.items() if n not in arrays}
+    notes = [f"every one of {len(files)} files is one sample"]
+    found = replace(first, path=path, arrays=arrays, attributes=rest, notes=notes, certain=True)
+    return replace(found, one_each=True, standing={}, format=f"folder, {first.format}")
 
-        def read(index: Any, name: str = name, array: Array = array) -> np.ndarray:
-            found = []
+
+def _stacked(path: Path, files: list[Path], name: str, array: Array) -> Array:
+    """Return an array of every file as the rows of one."""
+    single = files[0].suffix.lower() == ".npy"
+    title = "values" if single else name
+
+    def read(index: Any) -> np.ndarray:
+        found = []
+        for k in np.arange(len(files))[index]:
+            source = open_file(files[k])
+            held = source.standing or source.arrays
+            one = next(iter(held.values())) if single else held.get(name)
+            if one is None or one.shape != array.shape:
+                has = f"{name} {one.shape}" if one is not None else f"no {name}"
+                raise InvalidArgument(
+                    f"{files[k]} (file {k}) has {has}, and {files[0].name} has {array.shape}",
+                    "one sample per file, all of one shape",
+                    f"Take {files[k].name} out of {path}",
+                )
+            found.append(one.rows(slice(None)))
+        return np.stack(found) if found else np.zeros((0, *array.shape), array.dtype)
+
+    shape = (len(files), *array.shape)
+    return Array(title, shape, array.dtype, read, array.axes, array.unit, array.names)
+
+
+def _numbers_that_differ(path: Path, files: list[Path], first: Source) -> dict[str, Array]:
+    """Return single numbers of the files that are not the same in the first and some others."""
+    names = [n for n, v in first.attributes.items() if isinstance(v, float)]
+    if not names or len(files) < 2:
+        return {}
+    others = [open_file(files[k]).attributes for k in {len(files) // 2, len(files) - 1}]
+    found = {}
+    for name in names:
+        if all(o.get(name) == first.attributes[name] for o in others):
+            continue
+
+        def read(index: Any, name: str = name) -> np.ndarray:
+            rows = []
             for k in np.arange(len(files))[index]:
-                held = open_file(files[k]).arrays
-                one = next(iter(held.values())) if single else held.get(name)
-                if one is None or one.shape != array.shape:
-                    has = f"{name} {one.shape}" if one is not None else f"no {name}"
+                value = open_file(files[k]).attributes.get(name)
+                if not isinstance(value, float):
                     raise InvalidArgument(
-                        f"{files[k]} (file {k}) has {has}, and {files[0].name} has {array.shape}",
-                        "one sample per file, all of one shape",
+                        f"{files[k]} (file {k}) has no number {name}, and {files[0].name} has one",
+                        "the same numbers in every file",
                         f"Take {files[k].name} out of {path}",
                     )
-                found.append(one.rows(slice(None)))
-            return np.stack(found) if found else np.zeros((0, *array.shape), array.dtype)
+                rows.append(value)
+            return np.asarray(rows, np.float64)
 
-        title = "values" if single else name
-        arrays[title] = Array(title, (len(files), *array.shape), array.dtype, read, unit=array.unit)
-    notes = [f"every one of {len(files)} files is one sample"]
-    found = replace(first, path=path, arrays=arrays, notes=notes, certain=True)
-    return replace(found, one_each=True, format=f"folder, {first.format}")
+        found[name] = Array(name, (len(files),), np.dtype(np.float64), read)
+    return found

@@ -42,6 +42,8 @@ def open_file(path: Path) -> Source:
         )
     if path.is_file() and not path.stat().st_size:
         raise InvalidArgument(f"{path} is empty", "a file with arrays", "Copy it again")
+    if path.is_dir() and path.suffix.lower() != ".zarr":
+        raise InvalidArgument(f"{path}, which is a folder", "a file", "Rename it, or type a file")
     module, name = READERS[path.suffix.lower()]
     reader: Callable[[Path], Source] = getattr(import_module(f"sciml.data.readers.{module}"), name)
     return reader(path)

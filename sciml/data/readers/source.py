@@ -78,8 +78,10 @@ class Array:
 
 
 def native(values: np.ndarray) -> np.ndarray:
-    """Return numbers in the byte order of this machine, which torch wants."""
+    """Return numbers in the byte order of this machine, and of 64 bits at most, as torch wants."""
     values = np.asarray(values)
+    if values.dtype.kind == "f" and values.dtype.itemsize > 8:
+        return values.astype(np.float64)
     return values.astype(values.dtype.newbyteorder("=")) if not values.dtype.isnative else values
 
 
@@ -170,7 +172,8 @@ def joined(path: Path, sources: Sequence[Source]) -> dict[str, Array]:
                 raise InvalidArgument(
                     f"{other.path} has {has}, and {first.path.name} has {array.describe()}",
                     "files of the same arrays, samples of the same shape",
-                    f"Take {other.path.name} out of {path}",
+                    f"Take {other.path.name} out of {path}; a test file on another grid can be "
+                    "typed as data.test_path",
                 )
     return {name: behind([s.arrays[name] for s in sources]) for name in first.arrays}
 

@@ -23,14 +23,15 @@ def read(path: Path) -> Source:
     zarr = optional("zarr", "zarr", f"{path}, a zarr store")
     try:
         store = zarr.open_group(str(path), mode="r")
-        nodes = dict(store.arrays())
+        nodes = dict(store.members(max_depth=None))  # those of groups inside too
+        nodes = {name: node for name, node in nodes.items() if hasattr(node, "dtype")}
     except Exception as error:  # any: families differ between versions of zarr
         raise InvalidArgument(f"{path} cannot be read ({error})", "a zarr group") from error
     arrays, coordinates = {}, {}
     for name, node in nodes.items():
         dims = tuple(node.attrs.get("_ARRAY_DIMENSIONS", ()))  # of xarray, in format 2
         dims = dims or tuple(getattr(node.metadata, "dimension_names", None) or ())
-        if dims == (name,):
+        if dims == (name.rpartition("/")[2],):
             coordinates[axis_of(name)] = decoded_values(np.asarray(node[:]), _packing(node))
             continue
         raw = Array(
