@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sciml.errors import ConfigError
 
 if TYPE_CHECKING:
-    from sciml.data.readers.source import Source
+    from sciml.data.sources.source import Source
 
 FIELDS, CLOUDS = "sciml.data.FieldFiles", "sciml.data.CloudFiles"
 SMALL = 2**26  # bytes of a file that may well be read twice

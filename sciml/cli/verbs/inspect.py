@@ -13,7 +13,7 @@ from sciml.errors import ConfigError, SciMLError
 if TYPE_CHECKING:
     from sciml.data.cloud_files import CloudFiles
     from sciml.data.field_files import FieldFiles
-    from sciml.data.readers.source import Source
+    from sciml.data.sources.source import Source
 
 USAGE = """usage: sciml inspect FILE [data.KEY=VALUE ...]
 

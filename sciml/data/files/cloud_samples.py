@@ -13,7 +13,7 @@ from torch import Tensor
 from sciml.data.files.statistics import check_finite
 from sciml.data.readers import open_source
 from sciml.data.readers.sample_folder import POINTS
-from sciml.data.readers.source import Array, Source, whole
+from sciml.data.sources.source import Array, Source, whole
 from sciml.errors import InvalidArgument
 
 OUTPUTS = ("press", "pressure", "y", "u", "output", "target", "value")

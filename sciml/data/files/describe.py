@@ -12,7 +12,7 @@ from torch import Tensor
 from sciml.data.files.statistics import Moments, spread
 from sciml.data.layouts.field_layout import SPACE, Layout
 from sciml.data.layouts.windows import known_times, time_step
-from sciml.data.readers.source import Array
+from sciml.data.sources.source import Array
 from sciml.errors import InvalidArgument
 from sciml.networks.fields.description import FieldSet
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from sciml.autodiff.streams import Streams
 from sciml.data.layouts.field_layout import SPACE, Layout
-from sciml.data.readers.source import Array
+from sciml.data.sources.source import Array
 from sciml.errors import InvalidArgument
 
 WINDOW = 8  # blocks among whose rows the order is shuffled

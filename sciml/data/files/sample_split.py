@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sciml.data.readers.source import Source
+from sciml.data.sources.source import Source
 from sciml.errors import InvalidArgument
 
 SEED = 20  # of the split: the same for every run, so that seeds are compared on the same samples

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from sciml.data.readers.source import Array, Source
+from sciml.data.sources.source import Array, Source
 from sciml.errors import InvalidArgument
 
 INPUTS = ("x", "a", "input", "inputs", "x_train", "coeff", "nu", "branch", "f", "source", "ic",

@@ -17,7 +17,7 @@ import numpy as np
 from sciml.data.layouts.array_names import check_counts_of, guessed, names_to_type
 from sciml.data.layouts.reading_doubts import reading_doubts
 from sciml.data.layouts.sample_axis import doubt, samples_last, to_type, with_axes
-from sciml.data.readers.source import Array, Source
+from sciml.data.sources.source import Array, Source
 from sciml.errors import InvalidArgument
 
 FEW = 8  # entries of an axis of channels at most, where nobody names it

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from sciml.data.readers.source import KINDS, Array, Source
+from sciml.data.sources.source import KINDS, Array, Source
 
 SPACE = ("x", "y", "z")
 UNEVEN = 1e-2  # by which steps differ from their mean

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from sciml.data.readers.array_moves import samples_first
-from sciml.data.readers.source import Array, Source
+from sciml.data.sources.array_moves import samples_first
+from sciml.data.sources.source import Array, Source
 from sciml.errors import InvalidArgument
 
 LETTERS = ("n", "t", "c", "x", "y", "z")

@@ -16,7 +16,7 @@ from sciml.data.layouts.alike import check_step, check_unit, turned, turned_note
 from sciml.data.layouts.sample_axis import as_trained
 from sciml.data.layouts.windows import time_step
 from sciml.data.readers import open_source
-from sciml.data.readers.source import Array
+from sciml.data.sources.source import Array
 from sciml.errors import InvalidArgument
 from sciml.networks.fields.description import SPACE, FieldSet, FieldSpec
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from sciml.data.readers import sample_folder
 from sciml.data.readers.single_files import open_file
-from sciml.data.readers.source import Array as Array
-from sciml.data.readers.source import Source as Source
+from sciml.data.sources.source import Array as Array
+from sciml.data.sources.source import Source as Source
 
 
 def open_source(path: str | Path, names: Collection[str] = ()) -> Source:

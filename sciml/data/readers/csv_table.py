@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from sciml.data.readers.generic import assemble
-from sciml.data.readers.source import Source, whole
+from sciml.data.sources.generic import assemble
+from sciml.data.sources.source import Source, whole
 from sciml.errors import InvalidArgument
 
 TAB = "\t"

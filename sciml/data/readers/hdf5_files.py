@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sciml.data.readers import pdebench_layouts, well
-from sciml.data.readers.generic import assemble
 from sciml.data.readers.hdf5_nodes import datasets, numbers_of, rows_of
-from sciml.data.readers.named_axes import axis_of, named
-from sciml.data.readers.packing import attributes_of, decoded, decoded_values
-from sciml.data.readers.source import Array, Source
+from sciml.data.sources.generic import assemble
+from sciml.data.sources.named_axes import axis_of, named
+from sciml.data.sources.packing import attributes_of, decoded, decoded_values
+from sciml.data.sources.source import Array, Source
 from sciml.errors import InvalidArgument, optional
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sciml.data.readers.source import KINDS
+from sciml.data.sources.source import KINDS
 from sciml.errors import optional
 
 if TYPE_CHECKING:

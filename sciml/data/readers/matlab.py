@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from sciml.data.readers.generic import assemble
 from sciml.data.readers.hdf5_nodes import datasets
-from sciml.data.readers.source import KINDS, Array, Source, whole
+from sciml.data.sources.generic import assemble
+from sciml.data.sources.source import KINDS, Array, Source, whole
 from sciml.errors import InvalidArgument, optional
 
 SPARSE = 2**25  # entries up to which a sparse matrix is filled

@@ -11,9 +11,9 @@ import numpy as np
 from scipy.io import netcdf_file
 
 from sciml.data.readers import hdf5_files
-from sciml.data.readers.named_axes import axis_of, named
-from sciml.data.readers.packing import decoded, decoded_values
-from sciml.data.readers.source import Array, Source
+from sciml.data.sources.named_axes import axis_of, named
+from sciml.data.sources.packing import decoded, decoded_values
+from sciml.data.sources.source import Array, Source
 from sciml.errors import InvalidArgument
 
 

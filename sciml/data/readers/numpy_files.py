@@ -11,8 +11,8 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.lib import format as npy
 
-from sciml.data.readers.generic import assemble
-from sciml.data.readers.source import Array, Source
+from sciml.data.sources.generic import assemble
+from sciml.data.sources.source import Array, Source
 from sciml.errors import InvalidArgument
 
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sciml.data.readers.hdf5_nodes import numbers_of
-from sciml.data.readers.source import Array, Source
+from sciml.data.sources.source import Array, Source
 from sciml.data.trajectories.pdebench import official_split
 from sciml.errors import InvalidArgument
 

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from sciml.data.readers.array_groups import PARTS, joined_parts, rows_in, without_part
-from sciml.data.readers.generic import assemble
 from sciml.data.readers.single_files import READERS, open_file
-from sciml.data.readers.source import Array, Source, joined, whole
+from sciml.data.sources.array_groups import PARTS, joined_parts, rows_in, without_part
+from sciml.data.sources.generic import assemble
+from sciml.data.sources.source import Array, Source, joined, whole
 from sciml.errors import InvalidArgument
 
 POINTS = ("vertices", "points", "pos", "coords", "coordinates", "x", "input_geom")

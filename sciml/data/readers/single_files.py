@@ -6,7 +6,7 @@ from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 
-from sciml.data.readers.source import Source
+from sciml.data.sources.source import Source
 from sciml.errors import InvalidArgument
 
 # ending -> (module, function); imported when such a file is read

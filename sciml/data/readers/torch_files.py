@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sciml.data.readers.generic import assemble
-from sciml.data.readers.source import Source, whole
+from sciml.data.sources.generic import assemble
+from sciml.data.sources.source import Source, whole
 from sciml.errors import InvalidArgument
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sciml.data.readers.source import Array, Source
+from sciml.data.sources.source import Array, Source
 from sciml.errors import InvalidArgument
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from sciml.data.readers.named_axes import axis_of, named
-from sciml.data.readers.packing import attributes_of, decoded, decoded_values
-from sciml.data.readers.source import Array, Source
+from sciml.data.sources.named_axes import axis_of, named
+from sciml.data.sources.packing import attributes_of, decoded, decoded_values
+from sciml.data.sources.source import Array, Source
 from sciml.errors import InvalidArgument, optional
 
 

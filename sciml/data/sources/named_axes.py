@@ -13,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
-from sciml.data.readers.array_groups import numbered, parted
-from sciml.data.readers.array_moves import one_sample, samples_first
-from sciml.data.readers.generic import sorted_out
-from sciml.data.readers.source import COORDINATES, KINDS, Array, Source
+from sciml.data.sources.array_groups import numbered, parted
+from sciml.data.sources.array_moves import one_sample, samples_first
+from sciml.data.sources.generic import sorted_out
+from sciml.data.sources.source import COORDINATES, KINDS, Array, Source
 
 LETTERS = ("n", "t", "c", "x", "y", "z")
 SAMPLES = ("n", "sample", "samples", "member", "ensemble", "realization", "realisation", "batch",

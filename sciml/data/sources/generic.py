@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from sciml.data.readers.array_groups import numbered, parted
-from sciml.data.readers.source import COORDINATES, KINDS, Array, Source, count_of
+from sciml.data.sources.array_groups import numbered, parted
+from sciml.data.sources.source import COORDINATES, KINDS, Array, Source, count_of
 from sciml.errors import InvalidArgument
 
 

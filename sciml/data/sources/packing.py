@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from sciml.data.readers.source import KINDS, Array
+from sciml.data.sources.source import KINDS, Array
 
 SCALES = ("scale_factor", "add_offset")
 MISSING = ("_FillValue", "missing_value")

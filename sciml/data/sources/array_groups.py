@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from sciml.data.readers.array_moves import stacked
-from sciml.data.readers.source import COORDINATES, KINDS, Array, Source, behind, joined
+from sciml.data.sources.array_moves import stacked
+from sciml.data.sources.source import COORDINATES, KINDS, Array, Source, behind, joined
 
 PARTS = {"train": "train", "training": "train", "valid": "val", "validation": "val"}
 PARTS |= {"val": "val", "test": "test", "testing": "test"}

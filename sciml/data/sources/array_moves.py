@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from sciml.data.readers.source import Array
+from sciml.data.sources.source import Array
 
 
 def samples_first(array: Array, place: int) -> Array:
