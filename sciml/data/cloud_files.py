@@ -1,6 +1,6 @@
 """Point clouds and surfaces from people's own files: samples of different sizes.
 
-    python train.py model=gino data.path=mini_car.pt
+    python train.py model=cloud_unet data.path=mini_car.pt
 
 Every sample is a dictionary of arrays, or a file of a folder: the points `(P, d)`, features
 `(P, ...)`, numbers of the whole sample, and the wanted field `(P, ...)`, or `(1, P)`. A training

@@ -17,7 +17,7 @@ from sciml.data.batch import Batch
 from sciml.data.cloud_files import CloudFiles
 from sciml.modules.evaluation.scores import Regression, everyone
 from sciml.modules.supervised import Supervised
-from sciml.networks.fields import CloudOperator
+from sciml.networks.fields import CloudNetwork
 from sciml.typed_arguments import typed
 
 SHOWN = 2  # test clouds that pictures show
@@ -56,7 +56,7 @@ class SupervisedClouds(Supervised):
     def __init__(
         self,
         *,
-        network: CloudOperator,
+        network: CloudNetwork,
         data: CloudFiles,
         optimizer: Any,
         schedule: Any = None,

@@ -50,7 +50,10 @@ def parse(words: list[str], folder: Path, findings: list[str]) -> list[Override]
                 hint = f" Did you mean model={word}?" if word in models else ""
                 findings.append(f"'{word}' is not of the form key=value.{hint}")
             else:
-                findings.append(f"'{word}' cannot be read: {first_line(error)}")
+                key, _, value = word.partition("=")
+                quoted = f""" Quote it for Hydra if it is text: "{key}='{value}'"."""
+                hint = quoted if value and "'" not in value else ""
+                findings.append(f"'{word}' cannot be read: {first_line(error)}.{hint}")
     return parsed
 
 

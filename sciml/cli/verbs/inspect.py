@@ -94,7 +94,7 @@ def _typed(changes: Sequence[str]) -> dict[str, Any]:
 
 
 def used_clouds(data: CloudFiles) -> str:
-    """Return how `model=gino` would use a list of point clouds, in lines."""
+    """Return how `model=cloud_unet` would use a list of point clouds, in lines."""
     plain, sizes = data.sizes["clouds"], [len(c[data.where]) for c in data.clouds]
     box = ", ".join(f"{a:.4g} to {b:.4g}" for a, b in zip(plain["low"], plain["high"], strict=True))
     features = ", ".join(data.features) or "the coordinates alone"
@@ -109,7 +109,7 @@ def used_clouds(data: CloudFiles) -> str:
             "split  " + ", ".join(f"{name} {len(rows)}" for name, rows in data.chosen.items()),
             *(f"note   {text}" for text in data.notes),
             f"note   {data.points} random points of each sample in a training batch (data.samples)",
-            "note   type model=gino or model=fnogno",
+            "note   type model=cloud_unet, model=gino or model=fnogno",
         ]
     )
 

@@ -73,7 +73,7 @@ def recognise(
         raise InvalidArgument(
             f"{source.path} is a list of {len(source.clouds)} samples of points",
             "fields on grids for this model",
-            "Type model=gino",
+            "Type model=cloud_unet",
         )
     inputs = [inputs] if isinstance(inputs, str) else inputs
     outputs = [outputs] if isinstance(outputs, str) else outputs

@@ -50,7 +50,7 @@ def _left_out(source: Source, used: Mapping[str, Array], space: Sequence[int]) -
             said.append(
                 f"{a.describe()} is not used: the output is read as an even grid of {grid} points. "
                 "Where it holds the places of points that are not even, put it into every sample "
-                "and take model=gino"
+                "and take model=cloud_unet"
             )
     return said
 
