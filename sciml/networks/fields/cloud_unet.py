@@ -1,7 +1,7 @@
 """A U-Net on a grid that point clouds are put on and read off: our own network for clouds.
 
-    grid     every node takes the means over nearby points, weighted by the hat function of the grid,
-             how many points there are, and the features of the closest point and the way to it
+    grid     every node takes the mean over nearby points, weighted by the grid's hat functions,
+             how many there are, and the features of the closest point and the way to it
     U-Net    on that grid (`sciml.networks.fields.unet`)
     points   the grid's channels between nodes, beside the features and places of the points, go
              through a small network point by point
@@ -142,10 +142,8 @@ class CloudUNet(CloudNetwork):
     def _closest(self, at: Tensor) -> Tensor:
         """Return the number of the point that is closest to each node `(B, nodes^d)`."""
         rows = max(1, AT_ONCE // max(at.shape[0] * at.shape[1], 1))
-        parts = [
-            torch.cdist(g.expand(len(at), -1, -1), at).argmin(-1) for g in self.grid.split(rows)
-        ]
-        return torch.cat(parts, 1)
+        parts = [part.expand(len(at), -1, -1) for part in self.grid.split(rows)]
+        return torch.cat([torch.cdist(part, at).argmin(-1) for part in parts], 1)
 
     @staticmethod
     def _taken(values: Tensor, index: Tensor) -> Tensor:
