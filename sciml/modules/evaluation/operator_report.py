@@ -119,7 +119,8 @@ class OperatorReport:
             self.figures.mean(f"{part}/band/{name}/u", u.sum())
         if part == "test":
             shell = (k * max(sides) + 0.5).long().flatten()
-            rows = torch.zeros(2, max(sides) // 2 + 1, dtype=torch.float64)
+            # beside an even side an odd one counts to half a wave more than it has itself
+            rows = torch.zeros(2, int(shell.max()) + 1, dtype=torch.float64)
             rows[0].index_add_(0, shell, e.flatten())
             rows[1].index_add_(0, shell, u.flatten())
             self.spectrum = rows if not self.spectrum.numel() else self.spectrum + rows
