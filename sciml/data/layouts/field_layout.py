@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from sciml.data.layouts.common_grid import SPACE, common_grid
 from sciml.data.layouts.sample_axis import doubt, samples_last, to_type, with_axes
 from sciml.data.readers.source import Array, Source
 from sciml.errors import InvalidArgument
@@ -23,7 +24,6 @@ INPUTS = ("x", "a", "input", "inputs", "x_train", "coeff", "nu", "branch", "f", 
 OUTPUTS = ("y", "u", "output", "outputs", "y_train", "sol", "solution", "target", "targets",
            "label", "labels", "out")  # fmt: skip
 FEW = 8  # entries of an axis of channels at most, where nobody names it
-SPACE = ("x", "y", "z")
 
 
 @dataclass(frozen=True)
@@ -157,19 +157,11 @@ def _recognised(
             f"Type data.axes={{{still[0]}: [n, t, x]}}, or another data.outputs",
         )
     outs = [a if a.name in both else _as_time(a, chosen_in, known) for a in outs]
-    first = next((a for a in outs if _space(a)), outs[0])
-    grid = tuple(first.shape[1 + first.axes.index(s)] for s in SPACE if s in first.axes)
+    grid = common_grid(outs)
     ins = [
         next((o for o in outs if o.name == a.name), None) or _like(known[a.name], outs, grid)
         for a in chosen_in
     ]
-    for a in outs:
-        if tuple(a.shape[1 + a.axes.index(s)] for s in SPACE if s in a.axes) != grid:
-            raise InvalidArgument(
-                f"outputs on different grids: {first.describe()} and {a.describe()}",
-                "one grid for all outputs",
-                f"Type data.outputs=[{first.name}]",
-            )
     return Layout(tuple(ins), tuple(outs), moving, grid)
 
 
@@ -227,10 +219,6 @@ def _guess(
     return (), ()
 
 
-def _space(array: Array) -> tuple[str, ...]:
-    return tuple(a for a in array.axes if a in SPACE)
-
-
 def _with_axes(array: Array, source: Source, trajectory: bool) -> Array:
     """Return an output with axes; those without names by their lengths."""
     sizes = array.shape[1:]
@@ -278,9 +266,7 @@ def _channel(sizes: Sequence[int]) -> int | None:
 def _like(array: Array, outs: Sequence[Array], grid: tuple[int, ...]) -> Array:
     """Return an input with axes: space where it stands on the outputs' grid, else numbers."""
     sizes = array.shape[1:]
-    if array.axes:
-        return array
-    if not sizes:
+    if array.axes or not sizes:
         return array
     if sizes == grid:
         return replace(array, axes=SPACE[: len(grid)])
@@ -304,7 +290,7 @@ def _as_time(out: Array, ins: Sequence[Array], known: Mapping[str, Array]) -> Ar
     """Return an output whose additional axis is time, where an input has its other ones."""
     if known[out.name].axes or "t" in out.axes:
         return out
-    for a in ins:
+    for a in (a for a in ins if len(known[a.name].shape) > 1):  # a number has no axes to share
         plain, sizes = known[a.name].shape[1:], out.shape[1:]
         if len(sizes) == len(plain) + 1 and not known[a.name].axes:
             fits = [k for k in range(len(sizes)) if sizes[:k] + sizes[k + 1 :] == plain]
