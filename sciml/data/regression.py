@@ -1,6 +1,7 @@
 """What needs no training: nearest sample, linear regression of modes, kernel ridge regression.
 
-All in float64, by dense linear algebra over at most a few thousand samples.
+All in float64, by dense linear algebra over at most a few thousand samples. Inputs that never change
+explain nothing, and of two samples one is left to choose by: both end at the mean.
 
     kernel ridge   u(a) = m + K(a, A) (K(A, A) + r)^-1 (U - m), with the Matern kernel of order 5/2
                    of the distance of blurred or plain inputs; length and ridge are those that are
@@ -21,6 +22,7 @@ Model = Callable[[Tensor], Tensor]
 RIDGES = (1e-10, 1e-7, 1e-5, 1e-3, 1e-1)
 LENGTHS = (0.5, 1.0, 2.0, 5.0, 15.0)  # of the median distance
 MODES = 64
+LEAST = 1e-14  # ridge per sample: inputs have deviations near 1, below it they are rounding
 
 
 def relative(found: Tensor, wanted: Tensor) -> float:
@@ -46,8 +48,8 @@ def modal(x: Tensor, y: Tensor) -> Model:
         basis = torch.linalg.svd(a, full_matrices=False).Vh[:k].T
         z = a @ basis
         gram = z.T @ z
-        gram = gram + 1e-8 * gram.diagonal().mean() * torch.eye(k, dtype=gram.dtype)
-        weight = torch.linalg.solve(gram, z.T @ b)
+        ridge = 1e-8 * gram.diagonal().mean() + LEAST * len(x)
+        weight = torch.linalg.solve(gram + ridge * torch.eye(k, dtype=gram.dtype), z.T @ b)
         return lambda new: (my + (new.flatten(1) - mx) @ basis @ weight).reshape(-1, *y.shape[1:])
 
     counts = [c for c in (8, 16, 32, MODES, 128) if c < cut] or [1]
@@ -78,7 +80,7 @@ def _tried(
     shift = mean(x).flatten(1) if mean else b[:cut].mean(0)
     rest = b - shift
     distance = torch.cdist(a, a[:cut])
-    typical = distance[:cut].median().clamp_min(1e-300)
+    typical = _typical(distance[:cut])
     size = b[cut:].norm(dim=1).clamp_min(1e-300)
     for length in LENGTHS:
         k = matern(distance / (length * typical))
@@ -94,7 +96,7 @@ def _fitted(x: Tensor, y: Tensor, blur: int, linear: bool, length: float, ridge:
     a, b = _features(x, blur), y.flatten(1)
     middle = b.mean(0)
     distance = torch.cdist(a, a)
-    typical = distance.median().clamp_min(1e-300)
+    typical = _typical(distance)
     k = matern(distance / (length * typical))
     k = k + ridge * len(k) ** 0.5 * torch.eye(len(k), dtype=k.dtype)
     weights = torch.linalg.solve(k, b - (mean(x).flatten(1) if mean else middle))
@@ -107,9 +109,18 @@ def _fitted(x: Tensor, y: Tensor, blur: int, linear: bool, length: float, ridge:
     return predict
 
 
+def _typical(distance: Tensor) -> Tensor:
+    """Return the median distance; where most are zero, the mean of the others, or 1."""
+    others = distance[distance > 0]
+    middle = distance.median()
+    if middle > 0:
+        return middle
+    return others.mean() if len(others) else torch.ones((), dtype=distance.dtype)
+
+
 def matern(r: Tensor) -> Tensor:
     """Return the Matern kernel of order 5/2 of distances in lengths."""
-    s = math.sqrt(5) * r
+    s = (math.sqrt(5) * r).clamp_max(1e3)  # where exp is zero, and no product of it with infinity
     return (1 + s + s.square() / 3) * torch.exp(-s)
 
 

@@ -38,3 +38,54 @@ def test_spectra_hold_every_wave_of_odd_and_even_grids(size, tmp_path):
     assert "spectrum" in shown["curves"]
     bands = [extra[f"test/band/{name}"] for name in ("low", "mid", "high")]
     assert sum(b**2 for b in bands) == pytest.approx(1.0, rel=1e-9)
+
+
+@pytest.mark.parametrize("case", ["four samples", "a constant input", "two kinds of input"])
+def test_baselines_of_few_or_equal_samples_are_numbers(case, tmp_path):
+    count = 4 if case == "four samples" else 20
+    x = small.smooth(count, 12)
+    y = small.smoothed(x)
+    if case == "a constant input":
+        x = np.broadcast_to(0.1 * x[:1], x.shape)
+    if case == "two kinds of input":
+        x = x[np.arange(count) % 8 // 7]  # most distances are zero
+    np.savez(tmp_path / "a.npz", x=x, y=y)
+    data = FieldFiles(path=str(tmp_path / "a.npz"), axes={"x": ["n", "x"], "y": ["n", "x"]})
+    report, target = reported(data)
+    _, rivals, _ = report.finished({"test/rel_l2": 1.0})
+    assert set(rivals) == {"mean", "nearest", "linear_modes", "kernel_ridge"}
+    assert all(np.isfinite(error) for error in rivals.values())
+    known = y[data.chosen["train"]]
+    size = np.linalg.norm(target[:, 0], axis=1)
+    mean = (np.linalg.norm(target[:, 0] - known.mean(0), axis=1) / size).mean()
+    assert rivals["mean"] == pytest.approx(mean, rel=1e-9)
+    if case == "a constant input":  # which says nothing: nothing is better than the mean
+        assert rivals["linear_modes"] == pytest.approx(mean, rel=1e-6)
+        assert rivals["kernel_ridge"] == pytest.approx(mean, rel=1e-6)
+    if case == "four samples":  # the line through two samples, by hand
+        a, b = x[data.chosen["train"]]
+        new = x[data.chosen["test"]]
+        along = (new - (a + b) / 2) @ (b - a) / ((b - a) @ (b - a))
+        line = known.mean(0) + along[:, None] * (known[1] - known[0])
+        error = (np.linalg.norm(target[:, 0] - line, axis=1) / size).mean()
+        assert rivals["linear_modes"] == pytest.approx(error, rel=1e-5)
+
+
+def test_a_baseline_that_cannot_be_computed_is_left_out(tmp_path, monkeypatch, caplog):
+    data = FieldFiles(path=str(small.pairs(tmp_path / "a.npz", count=20, n=8)))
+
+    def singular(x, y):
+        raise torch.linalg.LinAlgError("the matrix is singular")
+
+    def none(x, y):
+        return lambda new: torch.full((len(new), *y.shape[1:]), torch.nan, dtype=y.dtype)
+
+    monkeypatch.setattr("sciml.data.regression.modal", singular)
+    monkeypatch.setattr("sciml.data.regression.kernel_ridge", none)
+    report, _ = reported(data)
+    extra, rivals, _ = report.finished({"test/rel_l2": 1.0})
+    assert set(rivals) == {"mean", "nearest"}
+    assert extra["test/skill"] == pytest.approx(1 / min(rivals.values()), rel=1e-9)
+    said = [r.getMessage() for r in caplog.records]
+    assert "the baseline linear_modes is left out: the matrix is singular" in said
+    assert "the baseline kernel_ridge is left out: its error is no number" in said

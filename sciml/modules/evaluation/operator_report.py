@@ -12,6 +12,8 @@ A roll-out has the error of every call, `test/rollout/first` and `test/rollout/l
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -27,6 +29,7 @@ from sciml.modules.evaluation.scores import Regression, everyone
 from sciml.modules.evaluation.tally import Tally
 from sciml.networks.fields import FieldNetwork
 
+log = logging.getLogger("sciml")
 BANDS = ("low", "mid", "high")
 KNOWN = 2000  # training samples that baselines learn from at most
 LARGEST = 2e8  # numbers in these, above which there is the mean alone
@@ -73,9 +76,14 @@ class OperatorReport:
         found = {"mean": lambda new: y.mean(0).expand(len(new), *y.shape[1:])}
         if x.numel() + y.numel() > LARGEST or len(x) < 2:
             return found
-        found["nearest"] = regression.nearest(x, y)
-        found["linear_modes"] = regression.modal(x, y)
-        return found | {"kernel_ridge": regression.kernel_ridge(x, y)}
+        made = {"nearest": regression.nearest, "linear_modes": regression.modal}
+        for name, learn in (made | {"kernel_ridge": regression.kernel_ridge}).items():
+            try:
+                found[name] = learn(x, y)
+            except torch.linalg.LinAlgError as error:  # a comparison less, no end of the run
+                said = f"{error}".partition("\n")[0]
+                log.warning("the baseline %s is left out: %s", name, said)
+        return found
 
     def _normal(self, packed: Tensor) -> Tensor:
         """Return inputs with mean 0 and deviation 1, in float64 on the CPU."""
@@ -186,6 +194,9 @@ class OperatorReport:
         for name in names:
             score = self.scores.get(name, Regression()).gather()
             rivals[name] = score.metrics("test")["test/rel_l2"]
+        for name in [n for n, error in rivals.items() if not math.isfinite(error)]:
+            log.warning("the baseline %s is left out: its error is no number", name)
+            del rivals[name]
         if rivals and "test/rel_l2" in metrics:
             extra["test/skill"] = metrics["test/rel_l2"] / max(min(rivals.values()), 1e-30)
         curves = self._rollout(found)
