@@ -141,7 +141,7 @@ class FieldFiles(StepData):
     ) -> None:
         super().__init__(seed=seed, fixed_for=fixed_for)
         counts = {"history": history, "bundle": bundle, "steps": steps, "batch_size": batch_size}
-        check_counts(**counts, subsample_time=subsample_time, train=train or 1)
+        check_counts(**counts, subsample_time=subsample_time, train=train, horizon=horizon)
         if noise < 0 or memory < 0 or ramp < 0:
             raise InvalidArgument("data.noise, data.memory or data.ramp below 0", "0 or more")
         self.path, self.batch_size, self.noise = Path(path), batch_size, float(noise)

@@ -1,7 +1,7 @@
 """What needs no training: nearest sample, linear regression of modes, kernel ridge regression.
 
-All in float64, by dense linear algebra over at most a few thousand samples. Inputs that never change
-explain nothing, and of two samples one is left to choose by: both end at the mean.
+All in float64, by dense linear algebra over at most a few thousand samples. Two samples are enough,
+and inputs that never change explain nothing: what is left is the mean.
 
     kernel ridge   u(a) = m + K(a, A) (K(A, A) + r)^-1 (U - m), with the Matern kernel of order 5/2
                    of the distance of blurred or plain inputs; length and ridge are those that are

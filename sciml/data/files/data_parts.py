@@ -123,12 +123,12 @@ def check_evaluated(rows: FileRows, numbers: np.ndarray, tests: Mapping, path: P
                 check_finite(name, value, piece, where)
 
 
-def check_counts(**counts: int) -> None:
-    """Refuse settings that count something and are below one.
+def check_counts(**counts: int | None) -> None:
+    """Refuse settings that count something and are below one; None counts nothing.
 
     Raises:
         InvalidArgument: Naming the first.
     """
     for name, value in counts.items():
-        if value < 1:
+        if value is not None and value < 1:
             raise InvalidArgument(f"data.{name}={value}", "a positive integer")
