@@ -20,6 +20,7 @@ from sciml.autodiff.streams import Streams
 from sciml.data.batch import Batch
 from sciml.data.epochs import epoch_places
 from sciml.data.files.cloud_samples import cloud_source, recognised, samples_of, unused
+from sciml.data.files.data_parts import check_apart
 from sciml.data.files.sample_split import split
 from sciml.data.regression import nearest
 from sciml.data.steps import StepData
@@ -101,6 +102,7 @@ class CloudFiles(StepData):
         parts = {"val": val, "test": test, "train": train, "apart": test_path is not None}
         self.chosen = split(source, len(self.clouds), how="auto", **parts)
         if test_path is not None:
+            check_apart(test_path, path)
             more = samples_of(cloud_source(test_path, self.where), *arrays)
             self._check_alike(more, test_path)
             self.chosen["test"] = np.arange(len(self.clouds), len(self.clouds) + len(more))

@@ -1,7 +1,6 @@
 """What needs no training: nearest sample, linear regression of modes, kernel ridge regression.
 
-All in float64, by dense linear algebra over at most a few thousand samples. Two samples are enough,
-and inputs that never change explain nothing: what is left is the mean.
+All in float64, by dense linear algebra over at most a few thousand samples.
 
     kernel ridge   u(a) = m + K(a, A) (K(A, A) + r)^-1 (U - m), with the Matern kernel of order 5/2
                    of the distance of blurred or plain inputs; length and ridge are those that are
@@ -22,7 +21,8 @@ Model = Callable[[Tensor], Tensor]
 RIDGES = (1e-10, 1e-7, 1e-5, 1e-3, 1e-1)
 LENGTHS = (0.5, 1.0, 2.0, 5.0, 15.0)  # of the median distance
 MODES = 64
-LEAST = 1e-14  # ridge per sample: inputs have deviations near 1, below it they are rounding
+TINY = 1e-200
+FAR = 1e3  # in lengths: the kernel is 0 there, and the square of infinity times 0 is none
 
 
 def relative(found: Tensor, wanted: Tensor) -> float:
@@ -48,8 +48,9 @@ def modal(x: Tensor, y: Tensor) -> Model:
         basis = torch.linalg.svd(a, full_matrices=False).Vh[:k].T
         z = a @ basis
         gram = z.T @ z
-        ridge = 1e-8 * gram.diagonal().mean() + LEAST * len(x)
-        weight = torch.linalg.solve(gram + ridge * torch.eye(k, dtype=gram.dtype), z.T @ b)
+        ridge = (1e-8 * gram.diagonal().mean()).clamp_min(TINY)  # of inputs that never change: 0
+        gram = gram + ridge * torch.eye(k, dtype=gram.dtype)
+        weight = torch.linalg.solve(gram, z.T @ b)
         return lambda new: (my + (new.flatten(1) - mx) @ basis @ weight).reshape(-1, *y.shape[1:])
 
     counts = [c for c in (8, 16, 32, MODES, 128) if c < cut] or [1]
@@ -120,7 +121,7 @@ def _typical(distance: Tensor) -> Tensor:
 
 def matern(r: Tensor) -> Tensor:
     """Return the Matern kernel of order 5/2 of distances in lengths."""
-    s = (math.sqrt(5) * r).clamp_max(1e3)  # where exp is zero, and no product of it with infinity
+    s = (math.sqrt(5) * r).clamp_max(FAR)
     return (1 + s + s.square() / 3) * torch.exp(-s)
 
 

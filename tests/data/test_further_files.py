@@ -38,13 +38,14 @@ def test_a_test_file_is_turned_to_the_axes_of_the_training(tmp_path):
     swapped = {"a": x.transpose(0, 2, 1), "u": y.transpose(0, 2, 1)}
     other = write(tmp_path / "b.nc", ("sample", "y", "x"), **swapped)
     data = FieldFiles(path=ours, test_path=other)
-    rows, numbers, layout = data.tests["test"]
+    rows, numbers, layout, _ = data.tests["test"]
     assert layout.space == (8, 6)
     np.testing.assert_array_equal(rows[numbers[:5]]["a"].numpy(), x[:5])
     np.testing.assert_array_equal(rows[[7, 2]]["u"].numpy(), y[[7, 2]])
     said = f"{other}: a is stored as (n, y, x) and turned to (n, x, y), as in training"
     assert said in data.doubts and said in data.notes
-    assert FieldFiles(path=ours, test_path=ours).doubts == []
+    again = write(tmp_path / "c.nc", ("sample", "x", "y"), a=x, u=y)
+    assert FieldFiles(path=ours, test_path=again).doubts == []
 
 
 def test_other_axes_are_shown(tmp_path):
@@ -68,7 +69,8 @@ def test_other_units_are_refused_and_missing_ones_pass(tmp_path):
     assert "mm.nc with u in mm. Expected u in m, as in training" in str(told.value)
     FieldFiles(path=metres, test_path=none)
     FieldFiles(path=none, test_path=metres)
-    FieldFiles(path=metres, test_path=metres, units={"u": "km"})  # wrong in both files alike
+    again = file("again.nc", u="m")
+    FieldFiles(path=metres, test_path=again, units={"u": "km"})  # wrong in both files alike
     with pytest.raises(InvalidArgument, match="u in m. Expected u in km"):
         FieldFiles(path=none, test_path=metres, units={"u": "km"})
     for other in ("m s-1", "m s^-1", "m*s**-1", "s-1 m"):

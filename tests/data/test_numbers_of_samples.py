@@ -40,9 +40,9 @@ def test_outputs_that_are_no_fields_are_refused(tmp_path):
     for name in ("a.npz", "a.csv"):
         with pytest.raises(InvalidArgument) as told:
             FieldFiles(path=str(tmp_path / name))
-        assert "the output y (20,) float64 without an axis of space" in str(told.value)
-        assert "Expected a field" in str(told.value)
-        assert "Type data.outputs=[NAME]" in str(told.value)
+        assert "the output y (20,) float64, which has no axis of space" in str(told.value)
+        assert "Expected a field on points" in str(told.value)
+        assert "data.outputs=[NAME]" in str(told.value)
     axes = {"x": ["n", "x"], "y": ["n", "t"]}
-    with pytest.raises(InvalidArgument, match=r'y \(20, 16\).*Type "data.axes={y: \[n, x\]}"'):
+    with pytest.raises(InvalidArgument, match=r"y \(20, 16\).*no axis of space"):
         FieldFiles(path=str(tmp_path / "t.npz"), axes=axes)

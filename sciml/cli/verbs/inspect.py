@@ -158,7 +158,7 @@ def used(data: FieldFiles) -> str:
             else f"all {data.bundle} later states at once"
         )
         lines.append(f"time   {len(data.times)} states; {how}")
-    tests = {name: len(rows) for name, (_, rows, _) in data.tests.items()}
+    tests = {name: len(held.numbers) for name, held in data.tests.items()}
     parts = {k: len(v) for k, v in data.chosen.items() if k != "test"} | tests
     lines.append("split  " + ", ".join(f"{name} {n}" for name, n in parts.items()))
     where = "in memory" if data.rows.held else f"read in blocks of {data.rows.block} samples"
@@ -167,7 +167,7 @@ def used(data: FieldFiles) -> str:
         lines.append(f"       chunks of {data.source.chunked} samples: whole chunks are read")
     lines += [f"note   {text}" for text in data.notes]
     beside = _beside(data)
-    if beside and list(data.tests) == ["test"] and data.tests["test"][0] is data.rows:
+    if beside and list(data.tests) == ["test"] and data.tests["test"].rows is data.rows:
         lines.append(f"note   {beside} stands beside it: data.test_path=[{beside}]")
     return "\n".join(lines)
 

@@ -14,16 +14,14 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from sciml.data.layouts.common_grid import SPACE, common_grid
+from sciml.data.layouts.array_names import check_counts_of, guessed, names_to_type
+from sciml.data.layouts.reading_doubts import reading_doubts
 from sciml.data.layouts.sample_axis import doubt, samples_last, to_type, with_axes
 from sciml.data.readers.source import Array, Source
 from sciml.errors import InvalidArgument
 
-INPUTS = ("x", "a", "input", "inputs", "x_train", "coeff", "nu", "branch", "f", "source", "ic",
-          "initial", "u0", "features", "in")  # fmt: skip
-OUTPUTS = ("y", "u", "output", "outputs", "y_train", "sol", "solution", "target", "targets",
-           "label", "labels", "out")  # fmt: skip
 FEW = 8  # entries of an axis of channels at most, where nobody names it
+SPACE = ("x", "y", "z")
 
 
 @dataclass(frozen=True)
@@ -90,9 +88,10 @@ def recognise(
     said = (
         "" if axes else doubt(source, used.values(), _if_last(source, found.inputs, found.outputs))
     )
+    more = reading_doubts(source, used, found.space, free=inputs is None and outputs is None)
     return replace(
         found,
-        doubts=(said,) if said else (),
+        doubts=(*filter(None, (said,)), *more),
         named=tuple(name for name in used if told.arrays[name].axes),
         times=source.coordinates.get("t"),
     )
@@ -118,7 +117,7 @@ def _recognised(
     named_in = [source.array(n, "data.inputs") for n in inputs or ()]
     named_out = [source.array(n, "data.outputs") for n in outputs or ()]
     sampled = {n: a for n, a in source.arrays.items() if a.sampled}
-    guess_in, guess_out = _guess(source, sampled, [a.name for a in named_in + named_out])
+    guess_in, guess_out = guessed(source, sampled, [a.name for a in named_in + named_out])
     chosen_in = named_in or [sampled[n] for n in guess_in if n in sampled]
     chosen_out = named_out or [sampled[n] for n in guess_out if n in sampled]
     if named_out and not named_in and not source.inputs:
@@ -126,11 +125,11 @@ def _recognised(
     if named_in and not named_out and not source.outputs:
         chosen_out = [a for a in chosen_out if a.name not in inputs]
     if not chosen_in or not chosen_out:
-        _check_counts(source)
+        check_counts_of(source)
         raise InvalidArgument(
             f"{source.path} with {source.listed()}",
             "arrays whose names say which are inputs and which outputs (x and y, a and u, ...)",
-            _names_to_type(list(sampled or source.arrays), guess_out),
+            names_to_type(list(sampled or source.arrays), guess_out),
         )
     counts = {a.name: a.shape[0] for a in (*chosen_in, *chosen_out)}
     if len(set(counts.values())) > 1:
@@ -157,66 +156,31 @@ def _recognised(
             f"Type data.axes={{{still[0]}: [n, t, x]}}, or another data.outputs",
         )
     outs = [a if a.name in both else _as_time(a, chosen_in, known) for a in outs]
-    grid = common_grid(outs)
+    first = next((a for a in outs if _space(a)), outs[0])
+    grid = tuple(first.shape[1 + first.axes.index(s)] for s in SPACE if s in first.axes)
+    if not grid:
+        raise InvalidArgument(
+            f"the output {first.describe()}, which has no axis of space",
+            "a field on points for every sample, (samples, points) at least",
+            "Choose another one with data.outputs=[NAME]. What is one number per sample is no "
+            "field; several of them put side by side, (samples, numbers), are read as points",
+        )
     ins = [
         next((o for o in outs if o.name == a.name), None) or _like(known[a.name], outs, grid)
         for a in chosen_in
     ]
+    for a in outs:
+        if tuple(a.shape[1 + a.axes.index(s)] for s in SPACE if s in a.axes) != grid:
+            raise InvalidArgument(
+                f"outputs on different grids: {first.describe()} and {a.describe()}",
+                "one grid for all outputs",
+                f"Type data.outputs=[{first.name}]",
+            )
     return Layout(tuple(ins), tuple(outs), moving, grid)
 
 
-def _names_to_type(names: Sequence[str], wanted: Sequence[str]) -> str:
-    """Return the line that says which of some arrays are given and which wanted.
-
-    Args:
-        names: Of all arrays.
-        wanted: Those that are recognised as outputs.
-    """
-    outs = [n for n in names if n in wanted] or list(names[-1:])
-    ins = [n for n in names if n not in outs] or outs
-    said = f"data.inputs=[{','.join(ins)}] data.outputs=[{','.join(outs)}]"
-    if ins == outs:
-        return f"Type {said}; one name in both is a trajectory"
-    turned = f"data.inputs=[{','.join(outs)}] data.outputs=[{','.join(ins)}]"
-    return f"Type {said}, or {turned}; one name in both is a trajectory"
-
-
-def _check_counts(source: Source) -> None:
-    """Refuse inputs and outputs that are recognised but have other numbers of samples.
-
-    Raises:
-        InvalidArgument: With their shapes.
-    """
-    known = [a for n, a in source.arrays.items() if n.lower() in (*INPUTS, *OUTPUTS) and a.shape]
-    if len(known) > 1 and len({a.shape[0] for a in known}) > 1:
-        raise InvalidArgument(
-            f"{source.path} with {', '.join(f'{a.name} {a.shape}' for a in known)}",
-            "the same number of samples, along the first axis",
-            "Choose others with data.inputs=[NAME] data.outputs=[NAME]",
-        )
-
-
-def _guess(
-    source: Source, sampled: Mapping[str, Array], named: Sequence[str]
-) -> tuple[Sequence[str], Sequence[str]]:
-    if source.outputs:
-        return source.inputs, source.outputs
-    free = [n for n in sampled if n not in named]
-    low = {n: n.lower().rpartition("/")[2] for n in free}
-    ins = [n for n in free if low[n] in INPUTS]
-    outs = [n for n in free if low[n] in OUTPUTS]
-    if named:
-        return ins or free, outs or free
-    if ins and outs:
-        return ins[:1] if len(ins) > 1 and low[ins[0]] in ("x", "a") else ins, outs
-    if len(free) == 2:
-        if outs:
-            return [n for n in free if n not in outs], outs
-        if ins:
-            return ins, [n for n in free if n not in ins]
-    if len(free) == 1 and len(sampled[free[0]].shape) >= 3:
-        return free, free  # a trajectory
-    return (), ()
+def _space(array: Array) -> tuple[str, ...]:
+    return tuple(a for a in array.axes if a in SPACE)
 
 
 def _with_axes(array: Array, source: Source, trajectory: bool) -> Array:
@@ -266,7 +230,9 @@ def _channel(sizes: Sequence[int]) -> int | None:
 def _like(array: Array, outs: Sequence[Array], grid: tuple[int, ...]) -> Array:
     """Return an input with axes: space where it stands on the outputs' grid, else numbers."""
     sizes = array.shape[1:]
-    if array.axes or not sizes:
+    if array.axes:
+        return array
+    if not sizes:
         return array
     if sizes == grid:
         return replace(array, axes=SPACE[: len(grid)])
@@ -290,9 +256,9 @@ def _as_time(out: Array, ins: Sequence[Array], known: Mapping[str, Array]) -> Ar
     """Return an output whose additional axis is time, where an input has its other ones."""
     if known[out.name].axes or "t" in out.axes:
         return out
-    for a in (a for a in ins if len(known[a.name].shape) > 1):  # a number has no axes to share
+    for a in ins:
         plain, sizes = known[a.name].shape[1:], out.shape[1:]
-        if len(sizes) == len(plain) + 1 and not known[a.name].axes:
+        if plain and len(sizes) == len(plain) + 1 and not known[a.name].axes:
             fits = [k for k in range(len(sizes)) if sizes[:k] + sizes[k + 1 :] == plain]
             if fits and not (len(sizes) > 1 and _channel(sizes) == fits[0]):
                 # where several axes are as long, time comes first or last: the last, as in

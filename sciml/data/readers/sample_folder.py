@@ -191,4 +191,4 @@ def _one_each(path: Path, files: list[Path]) -> Source:
         arrays[title] = Array(title, (len(files), *array.shape), array.dtype, read, unit=array.unit)
     notes = [f"every one of {len(files)} files is one sample"]
     found = replace(first, path=path, arrays=arrays, notes=notes, certain=True)
-    return replace(found, format=f"folder, {first.format}")
+    return replace(found, one_each=True, format=f"folder, {first.format}")

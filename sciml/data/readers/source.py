@@ -91,6 +91,7 @@ class Source:
         outputs: The same of outputs; the same name in both is a trajectory.
         clouds: Where samples are point clouds of different sizes: one dictionary per sample.
         chunked: Rows per chunk where reading single rows is slow; 0 elsewhere.
+        one_each: Whether it is a folder of one file per sample.
         certain: Whether the first axes count samples for sure, since files were put together.
     """
 
@@ -106,6 +107,7 @@ class Source:
     clouds: list[Mapping[str, np.ndarray]] | None = None
     chunked: int = 0
     certain: bool = False
+    one_each: bool = False
 
     def array(self, name: str, key: str = "") -> Array:
         """Return an array by its name.

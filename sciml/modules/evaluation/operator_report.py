@@ -12,8 +12,8 @@ A roll-out has the error of every call, `test/rollout/first` and `test/rollout/l
 
 from __future__ import annotations
 
-import logging
 import math
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -24,12 +24,12 @@ from torch import Tensor
 from sciml.data import regression
 from sciml.data.batch import Batch
 from sciml.data.field_files import FieldFiles
+from sciml.errors import SciMLWarning
 from sciml.modules.evaluation.operator_pictures import SHOWN, pictures
 from sciml.modules.evaluation.scores import Regression, everyone
 from sciml.modules.evaluation.tally import Tally
 from sciml.networks.fields import FieldNetwork
 
-log = logging.getLogger("sciml")
 BANDS = ("low", "mid", "high")
 KNOWN = 2000  # training samples that baselines learn from at most
 LARGEST = 2e8  # numbers in these, above which there is the mean alone
@@ -76,13 +76,14 @@ class OperatorReport:
         found = {"mean": lambda new: y.mean(0).expand(len(new), *y.shape[1:])}
         if x.numel() + y.numel() > LARGEST or len(x) < 2:
             return found
-        made = {"nearest": regression.nearest, "linear_modes": regression.modal}
-        for name, learn in (made | {"kernel_ridge": regression.kernel_ridge}).items():
+        found["nearest"] = regression.nearest(x, y)
+        for name, learn in (("linear_modes", regression.modal),
+                            ("kernel_ridge", regression.kernel_ridge)):  # fmt: skip
             try:
                 found[name] = learn(x, y)
-            except torch.linalg.LinAlgError as error:  # a comparison less, no end of the run
-                said = f"{error}".partition("\n")[0]
-                log.warning("the baseline %s is left out: %s", name, said)
+            except torch.linalg.LinAlgError as error:  # never the end of a run that has trained
+                said = str(error).splitlines()[0]
+                warnings.warn(f"the baseline {name} is left out: {said}", SciMLWarning, 2)
         return found
 
     def _normal(self, packed: Tensor) -> Tensor:
@@ -126,9 +127,9 @@ class OperatorReport:
             self.figures.mean(f"{part}/band/{name}/e", e[here].sum())
             self.figures.mean(f"{part}/band/{name}/u", u.sum())
         if part == "test":
-            shell = (k * max(sides) + 0.5).long().flatten()
-            # beside an even side an odd one counts to half a wave more than it has itself
-            rows = torch.zeros(2, int(shell.max()) + 1, dtype=torch.float64)
+            # an even side beside a longer odd one has half waves beyond the last whole number
+            shell = (k * max(sides) + 0.5).long().clamp_max(max(sides) // 2).flatten()
+            rows = torch.zeros(2, max(sides) // 2 + 1, dtype=torch.float64)
             rows[0].index_add_(0, shell, e.flatten())
             rows[1].index_add_(0, shell, u.flatten())
             self.spectrum = rows if not self.spectrum.numel() else self.spectrum + rows
@@ -195,8 +196,8 @@ class OperatorReport:
             score = self.scores.get(name, Regression()).gather()
             rivals[name] = score.metrics("test")["test/rel_l2"]
         for name in [n for n, error in rivals.items() if not math.isfinite(error)]:
-            log.warning("the baseline %s is left out: its error is no number", name)
-            del rivals[name]
+            said = f"the baseline {name} is left out: its error is {rivals.pop(name)}"
+            warnings.warn(said, SciMLWarning, 2)
         if rivals and "test/rel_l2" in metrics:
             extra["test/skill"] = metrics["test/rel_l2"] / max(min(rivals.values()), 1e-30)
         curves = self._rollout(found)
