@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from sciml.data.field_files import FieldFiles
+from sciml.data.regression import kernel_ridge, relative
 from sciml.errors import SciMLWarning
 from sciml.modules.evaluation.operator_report import OperatorReport
 from sciml.networks.fields.fno import GridFNO
@@ -90,3 +91,14 @@ def test_a_baseline_that_cannot_be_computed_is_left_out(tmp_path, monkeypatch):
         extra, rivals, _ = report.finished({"test/rel_l2": 1.0})
     assert set(rivals) == {"mean", "nearest"}
     assert extra["test/skill"] == pytest.approx(1 / min(rivals.values()), rel=1e-9)
+
+
+def test_the_kernel_interpolates_where_most_samples_are_twins():
+    draw = np.random.default_rng(0)
+    a = np.concatenate([np.zeros(80), np.linspace(0, 3, 20)])  # the median distance is zero
+    a = torch.from_numpy(draw.permutation(a))[:, None, None]
+    direction = torch.from_numpy(draw.normal(size=(1, 1, 6)))
+    new = torch.tensor([0.7, 1.9, 2.6], dtype=torch.float64)[:, None, None]
+    found = kernel_ridge(a * direction, torch.sin(2 * a) * direction)(new * direction)
+    wanted = torch.sin(2 * new) * direction
+    assert relative(found, wanted) < 0.02
