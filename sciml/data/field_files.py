@@ -34,6 +34,7 @@ from sciml.data.files.data_parts import (
     finite,
     pieces,
     test_sets,
+    tested_times,
     to_skip,
     without_skipped,
 )
@@ -156,12 +157,11 @@ class FieldFiles(StepData):
         self.rolls = rolls_out(self.layout, task)
         kept = (subsample, subsample_time, memory * 2**20)
         self.rows = rows_of(self.layout, *kept, self.source.chunked)
-        apart = test_path is not None
-        parts = {"train": train, "val": val, "test": test, "apart": apart}
+        parts = {"train": train, "val": val, "test": test, "apart": test_path is not None}
         chosen = split_rows(self.source, self.layout.count, how=split, **parts)
         left = to_skip(skip)
         self.chosen, said = without_skipped(chosen, self.rows, left, self.path)
-        if apart:
+        if parts["apart"]:
             read = ReadingOptions(inputs, outputs, axes, units or {}, *kept, left == NAN)
             self.tests, more = test_sets(test_path, self.path, self.layout, read)
             said += more
@@ -172,10 +172,10 @@ class FieldFiles(StepData):
         self.times = times_of(self.layout, self.source.coordinates.get("t"), subsample_time)
         self.calls = 1
         if self.layout.moving:
-            if not self.rolls:
-                self.bundle = len(self.times) - history
-            least = steps if self.rolls else 1
-            self.calls = most_calls(len(self.times), history, self.bundle, least, horizon)
+            self.bundle = bundle if self.rolls else len(self.times) - history
+            states = (len(self.times), history, self.bundle)
+            self.calls = most_calls(*states, steps if self.rolls else 1, horizon)
+            self.notes += tested_times(self.tests, *states, self.calls)
         self.windows = Windows(self.layout, self.history, self.bundle)
         self.coarse: CoarseSolves | None = None
         self.sizes = {"fields": self._describe(units or {}, increment, periodic, grid, coarse)}

@@ -81,7 +81,7 @@ def _tried(
     shift = mean(x).flatten(1) if mean else b[:cut].mean(0)
     rest = b - shift
     distance = torch.cdist(a, a[:cut])
-    typical = distance[:cut].median().clamp_min(1e-300)
+    typical = _typical(distance[:cut])
     size = b[cut:].norm(dim=1).clamp_min(1e-300)
     for length in LENGTHS:
         k = matern(distance / (length * typical))
@@ -97,7 +97,7 @@ def _fitted(x: Tensor, y: Tensor, blur: int, linear: bool, length: float, ridge:
     a, b = _features(x, blur), y.flatten(1)
     middle = b.mean(0)
     distance = torch.cdist(a, a)
-    typical = distance.median().clamp_min(1e-300)
+    typical = _typical(distance)
     k = matern(distance / (length * typical))
     k = k + ridge * len(k) ** 0.5 * torch.eye(len(k), dtype=k.dtype)
     weights = torch.linalg.solve(k, b - (mean(x).flatten(1) if mean else middle))
@@ -108,6 +108,15 @@ def _fitted(x: Tensor, y: Tensor, blur: int, linear: bool, length: float, ridge:
         return (shift + near @ weights).reshape(-1, *y.shape[1:])
 
     return predict
+
+
+def _typical(distance: Tensor) -> Tensor:
+    """Return the median distance; where most are zero, the mean of the others, or 1."""
+    others = distance[distance > 0]
+    middle = distance.median()
+    if middle > 0:
+        return middle
+    return others.mean() if len(others) else torch.ones((), dtype=distance.dtype)
 
 
 def matern(r: Tensor) -> Tensor:

@@ -112,3 +112,39 @@ def test_the_same_data_in_another_layout_are_the_same_to_the_last_digit(tmp_path
     found = [net(**inputs) for net, inputs in zip(networks, given, strict=True)]
     assert torch.equal(*found)
     assert torch.equal(*(data.batch(0).target for data in made))
+
+
+def test_test_files_of_other_lengths_are_refused_before_the_training(tmp_path):
+    def file(name, **arrays):
+        np.savez(tmp_path / name, **arrays)
+        return str(tmp_path / name)
+
+    x, y = small.smooth(20, 16), small.smooth(20, 6, 16)
+    ours, less = file("a.npz", x=x, y=y[:, :5]), file("b.npz", x=x, y=y[:, :4])
+    more = file("c.npz", x=x, y=y)
+    for letter, word in (("t", "times"), ("c", "channels")):
+        axes = {"x": ["n", "x"], "y": ["n", letter, "x"]}
+        for path, count in ((less, 4), (more, 6)):
+            with pytest.raises(InvalidArgument, match=rf"{count} {word} in y.*Expected 5 {word}"):
+                FieldFiles(path=ours, test_path=path, axes=axes)
+    ours, other = file("m.npz", m=x[:, :3], y=x), file("n.npz", m=x[:, :2], y=x)
+    with pytest.raises(InvalidArgument, match="2 channels in m.*Expected 3 channels"):
+        FieldFiles(path=ours, test_path=other, inputs=["m"], outputs=["y"])
+
+
+def test_trajectories_of_test_files_are_as_long_as_those_of_training_or_cut(tmp_path):
+    paths = {n: str(small.trajectories(tmp_path / f"u{n}.npz", times=n)) for n in (3, 6, 9)}
+    with pytest.raises(InvalidArgument) as told:
+        FieldFiles(path=paths[6], test_path=paths[3])
+    assert "u3.npz with 3 times. Expected 6 times" in str(told.value)
+    assert "Type data.horizon=2" in str(told.value)
+    with pytest.raises(InvalidArgument, match=r"u3.npz with 3 times. Expected 6 times"):
+        FieldFiles(path=paths[6], test_path=paths[3], task="map")
+    data = FieldFiles(path=paths[6], test_path=paths[3], horizon=2)
+    known = torch.from_numpy(np.load(paths[3])["u"])
+    assert torch.equal(data.test_chunk(0).target, known[:, 1:3])
+    data = FieldFiles(path=paths[6], test_path=paths[9])
+    assert f"{paths[9]} has 9 times, of which the first 6 are tested" in data.notes
+    known = torch.from_numpy(np.load(paths[9])["u"])
+    assert torch.equal(data.test_chunk(0).target, known[:, 1:6])
+    assert not any("are tested" in note for note in FieldFiles(path=paths[6], horizon=2).notes)

@@ -29,6 +29,7 @@ from sciml.cli.typed.typed_words import (
     option_of,
     parse,
     parsed_words,
+    quoted,
     shortened,
     values_of,
 )
@@ -68,7 +69,7 @@ def read(words: list[str], folder: Path) -> CommandLine:
         words: Arguments of the form `key=value`.
         folder: The folder of configurations.
     """
-    words = [_plug(word) for word in words]
+    words = [quoted(_plug(word)) for word in words]
     line = CommandLine(overrides=list(words), findings=plugins.clashes(folder))
     parsed = parse(words, folder, line.findings)
     parsed = [p for p in parsed if check_word(p, folder, line.findings)]
@@ -127,7 +128,7 @@ def full_names(words: list[str], folder: Path) -> list[str]:
             short = dict(composed_run(model).get("short") or {}) if model else {}
     except ConfigError:  # which Hydra says itself
         return words
-    parts = [w.partition("=") for w in words]
+    parts = [quoted(w).partition("=") for w in words]
     return [f"{short.get(key, key)}{sign}{value}" for key, sign, value in parts]
 
 

@@ -182,6 +182,37 @@ def test_sets(
     return found, notes
 
 
+def tested_times(tests: TestSets, states: int, history: int, bundle: int, calls: int) -> list[str]:
+    """Return notes on test files with more times than those of training, which are tested.
+
+    Args:
+        tests: The test sets.
+        states: Of a trajectory in training.
+        history: Of these that are given.
+        bundle: States that a call answers with.
+        calls: In the test.
+
+    Raises:
+        InvalidArgument: If a file has fewer times.
+    """
+    notes, needed = [], history + bundle * calls
+    for held in tests.values():
+        known = [a for a in held.layout.outputs if a.name in held.layout.moving]
+        every = held.rows.steps["t"]
+        least = min(-(-a.shape[1 + a.axes.index("t")] // every) for a in known)
+        if least < needed:
+            fitting = (least - history) // bundle
+            raise InvalidArgument(
+                f"{held.path} with {least} times",
+                f"{needed} times: {history} that {'is' if history == 1 else 'are'} given, "
+                f"{calls * bundle} to answer, as in training",
+                f"Type data.horizon={fitting} to test shorter roll-outs" if fitting > 0 else "",
+            )
+        if least > states:
+            notes.append(f"{held.path} has {least} times, of which the first {needed} are tested")
+    return notes
+
+
 def check_apart(test_path: str | Path, path: str | Path) -> None:
     """Refuse to test on what is trained on.
 

@@ -68,6 +68,7 @@ def like_training(
                 f"arrays like those of training: {', '.join(map(shown, ours))}",
             )
     for a in (*theirs.inputs, *theirs.outputs):
+        _check_lengths(path, wanted[a.name], a, moving=a.name in layout.moving)
         ours = wanted[a.name].unit or units.get(a.name, "")
         check_unit(f"data.test_path={path}", a, (ours, units.get(a.name, "")))
     steps = [time_step(known_times(of)) for of in (theirs, layout)]
@@ -83,6 +84,19 @@ def like_training(
     first = next(a for a in moved["outputs"] if any(s in a.axes for s in SPACE))
     space = tuple(first.shape[1 + first.axes.index(s)] for s in SPACE if s in first.axes)
     return replace(theirs, **moved, space=space, doubts=(*theirs.doubts, *said))
+
+
+def _check_lengths(path: str | Path, ours: Array, other: Array, moving: bool) -> None:
+    """Refuse other numbers of channels or of times, which a network has a weight for each."""
+    for axis in ("c",) if moving else ("c", "t"):
+        has = other.shape[1 + other.axes.index(axis)] if axis in other.axes else None
+        wanted = ours.shape[1 + ours.axes.index(axis)] if axis in ours.axes else None
+        if has != wanted:
+            word = {"c": "channels", "t": "times"}[axis]
+            raise InvalidArgument(
+                f"data.test_path={path} with {has} {word} in {shown(other)}",
+                f"{wanted} {word} as in training: {shown(ours)}",
+            )
 
 
 def _same_axes(ours: Array, other: Array, layout: Layout, theirs: Layout) -> bool:

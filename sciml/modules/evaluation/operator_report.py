@@ -12,6 +12,7 @@ A roll-out has the error of every call, `test/rollout/first` and `test/rollout/l
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -194,6 +195,9 @@ class OperatorReport:
         for name in names:
             score = self.scores.get(name, Regression()).gather()
             rivals[name] = score.metrics("test")["test/rel_l2"]
+        for name in [n for n, error in rivals.items() if not math.isfinite(error)]:
+            said = f"the baseline {name} is left out: its error is {rivals.pop(name)}"
+            warnings.warn(said, SciMLWarning, 2)
         if rivals and "test/rel_l2" in metrics:
             extra["test/skill"] = metrics["test/rel_l2"] / max(min(rivals.values()), 1e-30)
         curves = self._rollout(found)
