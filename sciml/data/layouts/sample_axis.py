@@ -32,14 +32,21 @@ def with_axes(source: Source, axes: Mapping[str, Sequence[str]]) -> Source:
         if name not in arrays:
             continue
         array, given = arrays[name], [str(g) for g in letters]
+        as_filed = source.standing.get(name, array)  # which was read as one sample
+        together = source.parts or (source.certain and not source.standing)
+        array = as_filed if len(given) == len(as_filed.shape) else array
         fits = len(given) == len(array.shape) and len(set(given)) == len(given)
         if not fits or not set(given) <= set(LETTERS) or "n" not in given:
             raise InvalidArgument(
                 f"data.axes.{name}={given} for {name} {array.shape}",
                 f"{len(array.shape)} different letters of n, t, c, x, y, z, among them n (samples)",
             )
+        if set(given) & set("xyz") != set("xyz"[: len(set(given) & set("xyz"))]):
+            raise InvalidArgument(
+                f"data.axes.{name}={given}", "x for one direction, x and y for two, z for a third"
+            )
         place = given.index("n")
-        if place and (source.parts or source.certain):
+        if place and together:
             raise InvalidArgument(
                 f"data.axes.{name}={given} for {source.format}, put together along first axes",
                 "samples first in each file",

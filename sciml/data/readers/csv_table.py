@@ -1,10 +1,13 @@
-"""`.csv`: one sample per line; columns `x0, x1, ...` together are the array x."""
+"""`.csv`: one sample per line; columns `x0, x1, ...` together are the array x.
+
+Columns are parted by commas, semicolons, tabs or blanks, whichever the header has.
+"""
 
 from __future__ import annotations
 
 import csv
 import re
-from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,101 +16,147 @@ from sciml.data.sources.generic import assemble
 from sciml.data.sources.source import Source, whole
 from sciml.errors import InvalidArgument
 
-TAB = "\t"
-MARKS = (",", ";", TAB)
-NUMBERED = re.compile(r"^(.*?)[_.\[ ]?(\d+)\]?$")
+NUMBERED = re.compile(r"^(.*?)([_.\[ ]?)(\d+)(\]?)$")
+MARKS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16", b"\xef\xbb\xbf": "utf-8-sig"}
 
 
 def read(path: Path) -> Source:
     """Return the columns of a table; those with numbered names as one array.
 
     Raises:
-        InvalidArgument: If a line has another number of entries, or an entry is no number.
+        InvalidArgument: If it is no text, a line has another number of entries, an entry is no
+            number, or columns have the same name.
     """
     text, notes = _text(path)
-    mark = max(MARKS, key=text.partition("\n")[0].count)
-    notes += [f"entries are parted by {'tabs' if mark == TAB else mark}"] if mark != "," else []
-    rows = [row for row in csv.reader(text.splitlines(), delimiter=mark) if row]
-    if not rows:
-        raise InvalidArgument(f"{path} is empty", "a header line and one line per sample")
-    header = [name.strip() for name in rows[0]]
-    twice = [name for name, count in Counter(header).items() if count > 1]
-    if twice:
-        raise InvalidArgument(
-            f"{path} with {twice[0] or 'no name'} twice in its header", "one name per column"
-        )
-    if any(_number(name) is not None for name in header):
-        raise InvalidArgument(
-            f"{path} begins with numbers",
-            "a header line of names, as x0,x1,x2,y0,y1,y2",
-        )
-    table = np.empty((len(rows) - 1, len(header)))
-    for line, row in enumerate(rows[1:], 2):
-        if len(row) != len(header):
-            raise InvalidArgument(
-                f"{path}, line {line}, has {len(row)} entries", f"{len(header)}, as the header"
-            )
-        for k, entry in enumerate(row):
-            value = _number(entry.replace(",", ".") if mark == ";" else entry)
-            if value is None:
-                raise InvalidArgument(
-                    f"{path}, line {line}, column {header[k][:40]}: {entry[:40]!r}", "a number"
-                )
-            table[line - 2, k] = value
+    header, lines = _cells(path, text)
+    columns = _columns(path, header)
+    table = _table(path, header, lines)
     arrays = {}
-    for name, columns in _groups(path, header, notes).items():
-        values = table[:, columns]
-        arrays[name] = whole(name, values[:, 0] if len(columns) == 1 else values)
+    for name, places in columns.items():
+        if not name:
+            notes.append("the column without a name is left out")
+            continue
+        values = table[:, list(places.values())]
+        arrays[name] = whole(name, values[:, 0] if len(places) == 1 else values)
+        said = _gaps(name, list(places), [header[k] for k in places.values()])
+        notes += [said] if said else []
     source = assemble(path, "table", arrays)
     source.notes += notes
     return source
 
 
 def _text(path: Path) -> tuple[str, list[str]]:
-    """Return a file as text, and a note where it is no UTF-8.
+    """Return the text of a file, and a note where it is not UTF-8.
 
     Raises:
-        InvalidArgument: If it is none at all.
+        InvalidArgument: If it is no text.
     """
-    held = path.read_bytes()
-    if b"\0" in held[:4096]:
-        raise InvalidArgument(
-            f"{path}, which holds no text", "a table as text in UTF-8", "Save it as CSV UTF-8"
-        )
+    raw = path.read_bytes()
     try:
-        return held.decode("utf-8-sig"), []
+        text = raw.decode(MARKS.get(raw[:2], MARKS.get(raw[:3], "utf-8")))
+        notes = []
     except UnicodeDecodeError:
-        return held.decode("latin-1"), ["the text is no UTF-8 and is read as Latin-1"]
+        text = raw.decode("latin-1")
+        notes = [f"{path.name} is no UTF-8: its names are read as Latin-1"]
+    if "\0" in text:
+        raise InvalidArgument(
+            f"{path}, which holds bytes that are no text", "a table: a header line and numbers",
+            "Give the file the ending of its format",
+        )  # fmt: skip
+    return text, notes
 
 
-def _groups(path: Path, header: list[str], notes: list[str]) -> dict[str, list[int]]:
-    """Return the columns of every array, in the order of their numbers.
+def _cells(path: Path, text: str) -> tuple[list[str], list[list[str]]]:
+    """Return the names of the header and the entries of all further lines.
 
     Raises:
-        InvalidArgument: If two columns have one number, as x_0 and x0 have.
+        InvalidArgument: If there is no header.
     """
-    found: dict[str, dict[int, int]] = {}
-    for k, name in enumerate(header):
-        if not name:
-            notes.append(f"column {k + 1} has no name and is left out")
-            continue
-        match = NUMBERED.match(name)
-        key, place = (match[1], int(match[2])) if match and match[1] else (name, -1)
-        held = found.setdefault(key, {})
-        if place in held:
+    lines = [line for line in text.splitlines() if line.strip()]
+    if not lines:
+        raise InvalidArgument(f"{path} is empty", "a header line and one line per sample")
+    mark = max(",;\t", key=lines[0].count)
+    if mark in lines[0]:
+        try:
+            rows = list(csv.reader(lines, delimiter=mark))
+        except csv.Error as error:
             raise InvalidArgument(
-                f"{path} with the columns {header[held[place]]} and {name}",
-                "one name for the columns of an array, as x0, x1, x2",
+                f"{path} cannot be read ({error})", "a header line and one line per sample"
+            ) from error
+    else:
+        rows = [line.split() for line in lines]
+    header = [name.strip() for name in rows[0]]
+    if any(_number(name) is not None for name in header):
+        raise InvalidArgument(
+            f"{path} begins with numbers",
+            "a header line of names, as x0,x1,x2,y0,y1,y2",
+        )
+    if mark == ";":  # beside which numbers have commas, in half of Europe
+        rows = [[entry.replace(",", ".") for entry in row] for row in rows]
+    return header, rows[1:]
+
+
+def _table(path: Path, header: Sequence[str], lines: Sequence[Sequence[str]]) -> np.ndarray:
+    """Return the numbers `(lines, columns)`.
+
+    Raises:
+        InvalidArgument: With the line that has others.
+    """
+    table = np.empty((len(lines), len(header)))
+    for line, row in enumerate(lines, 2):
+        if len(row) != len(header):
+            raise InvalidArgument(
+                f"{path}, line {line}, has {len(row)} entries", f"{len(header)}, as the header"
+            )
+        for k, text in enumerate(row):
+            value = _number(text)
+            if value is None:
+                comma = "Write a point in place of the comma" if "," in text else ""
+                raise InvalidArgument(
+                    f"{path}, line {line}, column {header[k][:40]}: {text[:40]!r}",
+                    "a number",
+                    comma,
+                )
+            table[line - 2, k] = value
+    return table
+
+
+def _columns(path: Path, header: Sequence[str]) -> dict[str, dict[int, int]]:
+    """Return the columns of every array: by its name, by number, in the order of numbers.
+
+    Raises:
+        InvalidArgument: If columns have one name, or two ways of numbering meet in one array.
+    """
+    groups: dict[str, dict[int, int]] = {}
+    forms: dict[str, tuple[tuple[str, ...], str]] = {}
+    for k, name in enumerate(header):
+        found = NUMBERED.match(name)
+        numbered = found is not None and bool(found[1])
+        key, place = (found[1], int(found[3])) if found and numbered else (name, 0)
+        form = (found[2], found[4]) if found and numbered else ("no number",)
+        before = forms.setdefault(key, (form, name))
+        held = groups.setdefault(key, {})
+        if before[0] != form or place in held:
+            other = before[1] if before[0] != form else header[held[place]]
+            raise InvalidArgument(
+                f"{path} with the columns {other!r} and {name!r}, both of the array {key}",
+                "every column once, those of one array numbered in one way",
+                "Rename or remove one of them in the header line",
             )
         held[place] = k
-    for key, held in found.items():
-        numbers = sorted(held)
-        if len(held) > 1 and (numbers[0] > 1 or numbers[-1] - numbers[0] + 1 != len(numbers)):
-            notes.append(
-                f"{key} has {len(held)} columns, numbers {numbers[0]} to {numbers[-1]}: some are "
-                "missing, and the others are put side by side"
-            )
-    return {key: [held[n] for n in sorted(held)] for key, held in found.items()}
+    return {key: dict(sorted(held.items())) for key, held in groups.items()}
+
+
+def _gaps(name: str, places: Sequence[int], titles: Sequence[str]) -> str:
+    """Return a sentence where numbers of columns do not run on from 0 or 1, empty elsewhere."""
+    if len(places) < 2:
+        return ""
+    lacking = [k for k in range(places[0], places[-1]) if k not in places]
+    if not lacking and places[0] < 2:
+        return ""
+    has = f"its columns are {titles[0]} to {titles[-1]}"
+    without = f", without number {lacking[0]}" if lacking else ""
+    return f"{name}: {has}{without}; they are read as {len(places)} neighbours"
 
 
 def _number(text: str) -> float | None:

@@ -14,6 +14,7 @@ import numpy as np
 
 from sciml.data.sources.array_moves import stacked
 from sciml.data.sources.source import COORDINATES, KINDS, Array, Source, behind, joined
+from sciml.errors import InvalidArgument
 
 PARTS = {"train": "train", "training": "train", "valid": "val", "validation": "val"}
 PARTS |= {"val": "val", "test": "test", "testing": "test"}
@@ -63,6 +64,9 @@ def parted(
             source.notes.append(f"train and test in names are no parts, as {both} is there without")
         return source
     sources = {p: one({**shared, **parts[p]}) for p in ("train", "val", "test") if p in parts}
+    for source in sources.values():  # an array of all parts has no samples of one
+        for name in shared.keys() & source.arrays.keys():
+            source.arrays[name] = replace(source.arrays[name], sampled=False)
     notes = []
     for part in [p for p in sources if p != "train"]:
         unlike = _unlike(sources["train"], sources[part])
@@ -100,8 +104,16 @@ def joined_parts(path: Path, sources: Mapping[str, Sequence[Source]]) -> Source:
         InvalidArgument: If arrays do not fit each other.
     """
     every = [s for found in sources.values() for s in found]
+    for part, found in sources.items():
+        unlike = _unlike(every[0], found[0])
+        if unlike:
+            raise InvalidArgument(
+                f"{path}: the part {part} ({found[0].path.name}) does not fit, as {unlike}",
+                "parts of the same arrays, samples of the same shape",
+                f"Type data.path={every[0].path} data.test_path={found[0].path}",
+            )
     counts = [rows_in(s) for s in every]
-    source = replace(every[0], path=path, arrays=joined(path, every), parts={})
+    source = replace(every[0], path=path, arrays=joined(path, every), parts={}, standing={})
     source.certain = every[0].certain or len({*counts}) > 1  # one shape but for the first axis
     source.notes = list(dict.fromkeys(note for s in every for note in s.notes))
     start = 0

@@ -26,10 +26,10 @@ def assemble(path: Path, kind: str, arrays: Mapping[str, Array]) -> Source:
     """
 
     def one(held: dict[str, Array]) -> Source:
-        held, notes = numbered(held)
-        source = sorted_out(path, kind, held)
+        together, notes = numbered(held)
+        source = sorted_out(path, kind, together)
         source.notes += notes
-        source.certain = bool(notes) or source.certain
+        source.certain = source.certain or together.keys() != held.keys()
         return source
 
     return parted(path, arrays, one)

@@ -56,19 +56,36 @@ def named(
     Raises:
         InvalidArgument: If nothing in the file is an array of numbers.
     """
+    calls, said = _directions(arrays)
+    arrays = {n: replace(a, axes=tuple(calls.get(axis_of(d), d) for d in a.axes))
+              for n, a in arrays.items()}  # fmt: skip
 
     def one(held: dict[str, Array]) -> Source:
-        held, notes = numbered(held)
-        source = _turned(path, kind, held)
+        together, notes = numbered(held)
+        source = _turned(path, kind, together)
         source.notes += notes
-        source.certain = source.certain or bool(notes)
+        source.certain = source.certain or together.keys() != held.keys()
         return source
 
     source = parted(path, arrays, one)
     for axis, values in coordinates.items():
         if axis in LETTERS[1:]:
-            _along(source, axis, values)
+            _along(source, calls.get(axis, axis), values)
+    source.notes += [said] if said else []
     return source
+
+
+def _directions(arrays: Mapping[str, Array]) -> tuple[dict[str, str], str]:
+    """Return what directions are called where x is missing, as for profiles over depth.
+
+    Returns:
+        New letters by old ones, and a sentence on them; nothing where x, y, z stand as they should.
+    """
+    used = {axis_of(d): d for a in arrays.values() if len(a.axes) == len(a.shape) for d in a.axes}
+    found = sorted(used.keys() & set("xyz"))
+    calls = {old: new for old, new in zip(found, "xyz", strict=False) if old != new}
+    shown = " and ".join(f"the dimension {used[old]} is called {new}" for old, new in calls.items())
+    return calls, shown
 
 
 def _turned(path: Path, kind: str, arrays: Mapping[str, Array]) -> Source:
@@ -94,7 +111,7 @@ def _turned(path: Path, kind: str, arrays: Mapping[str, Array]) -> Source:
     for name in source.arrays.keys() & letters.keys():
         with_samples = not sample.name or sample.name in letters[name]
         source.arrays[name] = replace(source.arrays[name], sampled=with_samples)
-    source.certain, source.counted = True, sample.name not in ("", "t")
+    source.certain, source.counted = True, bool(sample.name)
     if not source.counted:
         source.standing = {n: replace(plain[n], axes=letters[n], cuts=False)
                            for n in source.arrays if n in letters}  # fmt: skip
