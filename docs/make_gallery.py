@@ -44,7 +44,7 @@ GROUPS = {
     "Operators of elliptic problems": """
         wos_poisson2d wos_poisson2d_gino wos_poisson3d wos_screened2d wos_varcoef2d
         pino_poisson2d""",
-    "Operators on files": "fno tfno uno unet fno_deq deeponet pod_deeponet gino fnogno",
+    "Operators on files": "fno tfno uno unet fno_deq deeponet pod_deeponet cloud_unet gino fnogno",
     "Hard constraints": """
         moe_diffusion_sorption pihc_diffusion_sorption pisc_diffusion_sorption moe_navier_stokes
         pihc_navier_stokes pisc_navier_stokes moe_burgers pihc_burgers pisc_burgers moe_darcy
@@ -64,7 +64,7 @@ FILES = {  # what is typed behind models of people's own
         ("data.path=darcy_train_16.pt",),
     ),
     **dict.fromkeys(
-        ("gino", "fnogno"),
+        ("cloud_unet", "gino", "fnogno"),
         ("data.path=mini_car.pt", "data.points=vertices", "data.outputs=[press]"),
     ),
     "pinn_system": ("problem=kovasznay",),

@@ -76,6 +76,7 @@ def pages(shows):
     return [pytest.param(n, marks=[pytest.mark.slow] if n in LONG else []) for n in found]
 
 
+@pytest.mark.filterwarnings("ignore::sciml.errors.RangeWarning")  # of samples beyond training
 @pytest.mark.parametrize("folder", pages(lambda text: blocks(text, "python")), indirect=True)
 def test_programs_run(folder):
     names = {"__name__": "__main__"}

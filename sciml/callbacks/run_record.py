@@ -201,8 +201,9 @@ class RunRecord(pl.Callback):
         for name, value in sorted(self.metrics.items(), key=_rank):
             if name.startswith("test/baseline/"):
                 continue  # baselines have a column of their own
-            if not name.startswith("test/") and name not in self.reference:
-                continue  # further test sets: what a user is told to expect
+            further = name.startswith("test_") and name.endswith("/rel_l2")
+            if not (name.startswith("test/") or further) and name not in self.reference:
+                continue  # of further test sets: the error, and what a user is told to expect
             others = sorted(self.baselines.items(), key=lambda item: item[1])
             shown = [f"{_number(v)} {k}" for k, v in others] if name == "test/rel_l2" else []
             if name.startswith("test/skill"):

@@ -116,7 +116,7 @@ def program() -> list[str]:
 
 def launch(words: list[str], folder: Path) -> int:
     """Check the command line and hand it to Hydra."""
-    from sciml.cli.checks import rules
+    from sciml.cli.checks import own_files, rules
     from sciml.cli.targets import own_class, preflight
     from sciml.cli.typed import overrides, schema, typed_words
 
@@ -137,12 +137,13 @@ def launch(words: list[str], folder: Path) -> int:
             f"{' '.join(line.sweeps)} asks for several runs. Type -m before the other words to "
             "have them one after the other, or one value."
         )
+    if line.config and not findings:
+        own_files.refuse_unreadable(line.config)  # before the seconds of imports
     if line.config:
         findings += preflight.check(line.config) + rules.check(line.config)
         sweep = rules.resume_in_sweep(line.config, multirun=multirun)
         findings += [sweep] if sweep else []
     report(findings)
-
     from sciml.cli.runs import (
         build,
         job,  # seconds, for lines that run

@@ -1,16 +1,16 @@
-"""Point clouds and surfaces from people's own files: a list of samples of different sizes.
+"""Point clouds and surfaces from people's own files: samples of different sizes.
 
-    python train.py model=gino data.path=mini_car.pt
+    python train.py model=cloud_unet data.path=mini_car.pt
 
-Every sample is a dictionary of arrays: the points `(P, d)`, features `(P, ...)` and the wanted
-field `(P, ...)`, or `(1, P)`. A training batch sees random points of each cloud, so that samples
-of different sizes fit into one array; validation and test see all of them.
+Every sample is a dictionary of arrays, or a file of a folder: the points `(P, d)`, features
+`(P, ...)`, numbers of the whole sample, and the wanted field `(P, ...)`, or `(1, P)`. A training
+batch sees random points of each cloud, so that samples of different sizes fit into one array;
+validation and test see all of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -19,25 +19,26 @@ from torch import Tensor
 from sciml.autodiff.streams import Streams
 from sciml.data.batch import Batch
 from sciml.data.epochs import epoch_places
+from sciml.data.files.cloud_samples import cloud_source, recognised, samples_of, unused
+from sciml.data.files.data_parts import check_apart
 from sciml.data.files.sample_split import split
-from sciml.data.files.statistics import check_finite
-from sciml.data.readers import open_source
+from sciml.data.regression import nearest
 from sciml.data.steps import StepData
 from sciml.errors import InvalidArgument
 
-POINTS = ("vertices", "points", "pos", "coords", "coordinates", "x", "input_geom")
-OUTPUTS = ("press", "pressure", "y", "u", "output", "target", "value")
+COMPARED = 20_000  # training points that the nearest is looked for among
 
 
 class CloudFiles(StepData):
     """Samples of points.
 
     Args:
-        path: File, see `sciml.data.files`.
+        path: File or folder, see `sciml.data.files`.
         points: Name of the coordinates; None for what is recognised.
         inputs: Names of features at the points, or one name.
         outputs: Name of the wanted field, alone or in a list; None for what is recognised.
         unit: Of the output.
+        test_path: File or folder of test samples; None to take them from `path`.
         samples: Points of each cloud in a training batch, drawn at random.
         train: Training samples at most.
         val: Validation samples, a number or a share.
@@ -45,6 +46,11 @@ class CloudFiles(StepData):
         batch_size: Clouds per step and rank.
         seed: Of order and points.
         fixed_for: Steps for which a batch stays the same.
+
+    Attributes:
+        ranges: Least and greatest value of every input in training.
+        notes: Sentences on what was recognised.
+        doubts: Those of them that a run begins with.
 
     Raises:
         InvalidArgument: If the file is no list of samples, or names are not recognised.
@@ -71,10 +77,11 @@ class CloudFiles(StepData):
         inputs: str | Sequence[str] = (),
         outputs: str | Sequence[str] | None = None,
         unit: str = "1",
+        test_path: str | None = None,
         samples: int = 1024,
         train: int | None = None,
-        val: float | int = 1,
-        test: float | int = 1,
+        val: float | int = 0.1,
+        test: float | int = 0.1,
         batch_size: int = 1,
         seed: int = 0,
         fixed_for: int = 1,
@@ -85,34 +92,34 @@ class CloudFiles(StepData):
                 raise InvalidArgument(f"data.{name}={value}", "a positive integer")
         inputs, outputs = ([v] if isinstance(v, str) else v for v in (inputs, outputs))
         self.batch_size, self.points, self.unit = batch_size, samples, unit
-        source = open_source(path)
-        if source.clouds is None:
-            raise InvalidArgument(
-                f"{path} is no list of samples: it holds {source.listed()}",
-                "a list of dictionaries of points and values",
-                "For fields on grids type model=fno",
-            )
-        where = points or next((n for n in POINTS if n in source.arrays), None)
-        wanted = outputs or [n for n in OUTPUTS if n in source.arrays][:1]
-        if where is None or len(wanted) != 1:
-            raise InvalidArgument(
-                f"{path} with {source.listed()}", "the coordinates and one wanted field",
-                "Type data.points=NAME data.outputs=[NAME]",
-            )  # fmt: skip
-        for name, key in ((where, "data.points"), (wanted[0], "data.outputs")):
-            source.array(name, key)
-        self.where, self.features, self.wanted = where, tuple(inputs), wanted[0]
-        self.clouds = [self._cloud(source.clouds, i, Path(path)) for i in range(len(source.clouds))]
-        self.chosen = split(source, len(self.clouds), how="random", val=val, test=test,
-                            train=train, apart=False)  # fmt: skip
+        source = cloud_source(path, points)
+        self.where, self.wanted = recognised(source, points, list(outputs or ()))
+        self.features = tuple(inputs)
+        for name in self.features:
+            source.array(name, "data.inputs")
+        arrays = (self.where, self.features, self.wanted)
+        self.clouds = samples_of(source, *arrays)
+        parts = {"val": val, "test": test, "train": train, "apart": test_path is not None}
+        self.chosen = split(source, len(self.clouds), how="auto", **parts)
+        if test_path is not None:
+            check_apart(test_path, path)
+            more = samples_of(cloud_source(test_path, self.where), *arrays)
+            self._check_alike(more, test_path)
+            self.chosen["test"] = np.arange(len(self.clouds), len(self.clouds) + len(more))
+            self.clouds += more
+        self.doubts = [t for t in [unused(source, (self.where, *self.features, self.wanted))] if t]
+        self.notes = [*source.notes, *self.doubts]
+        self.names = (self.wanted,)
         known = [self.clouds[i] for i in self.chosen["train"]]
-        place = torch.cat([c[where] for c in known])
+        place = torch.cat([c[self.where] for c in known])
         value = torch.cat([c[self.wanted] for c in known])
         given = [torch.cat([c[n] for c in known]) for n in self.features]
+        seen = dict(zip((self.where, *self.features), (place, *given), strict=True))
+        self.ranges = {name: (float(v.min()), float(v.max())) for name, v in seen.items()}
         spread = place.amax(0) - place.amin(0)
         self.sizes = {
             "clouds": {
-                "points": where,
+                "points": self.where,
                 "features": list(self.features),
                 "widths": [g.shape[1] for g in given],
                 "output": self.wanted,
@@ -129,32 +136,35 @@ class CloudFiles(StepData):
             }
         }
 
-    def _cloud(self, clouds: Sequence[Mapping], i: int, path: Path) -> dict[str, Tensor]:
-        """Return a sample as arrays `(P, C)`.
+    def _check_alike(self, more: Sequence[dict[str, Tensor]], path: str) -> None:
+        """Refuse test samples with other channels."""
+        for name, value in self.clouds[0].items():
+            if more[0][name].shape[1] != value.shape[1]:
+                raise InvalidArgument(
+                    f"{path} with {more[0][name].shape[1]} numbers per point in {name}",
+                    f"{value.shape[1]}, as in the training samples",
+                )
 
-        Raises:
-            InvalidArgument: If an array has no entry per point, or numbers that are none.
+    def rivals(self) -> dict[str, Callable[[dict[str, Tensor]], Tensor]]:
+        """Return what needs no training, by name: from the inputs of one cloud to its field.
+
+        `nearest_point` is the value at the training point that is closest in coordinates and
+        features, each over its deviation, among 20,000 of them at random.
         """
-        found, count = {}, None
-        for name in (self.where, *self.features, self.wanted):
-            if name not in clouds[i]:
-                raise InvalidArgument(
-                    f"{path}: sample {i} has no {name}", f"one of {', '.join(clouds[i])}"
-                )
-            value = torch.from_numpy(np.asarray(clouds[i][name])).float()
-            count = len(value) if count is None else count
-            if value.shape[0] != count and value.shape[-1] == count:
-                value = value.movedim(-1, 0)
-            if value.shape[0] != count:
-                raise InvalidArgument(
-                    f"{path}: sample {i} has {name} {tuple(clouds[i][name].shape)} for {count} "
-                    f"points in {self.where}",
-                    "one entry per point",
-                )
-            value = value.reshape(count, -1)
-            check_finite(name, value[None], [i], path)
-            found[name] = value
-        return found
+        names = (self.where, *self.features)
+        known = [self.clouds[i] for i in self.chosen["train"]]
+        x = torch.cat([torch.cat([c[n] for n in names], 1) for c in known]).double()
+        y = torch.cat([c[self.wanted] for c in known]).double()
+        draw = torch.Generator().manual_seed(self.seed)
+        some = torch.randperm(len(x), generator=draw)[:COMPARED]
+        mean, std = x.mean(0), x.std(0).clamp_min(1e-300)
+        closest = nearest((x[some] - mean) / std, y[some])
+
+        def found(given: dict[str, Tensor]) -> Tensor:
+            new = torch.cat([given[n][0] for n in names], 1).double().cpu()
+            return torch.cat([closest((part - mean) / std) for part in new.split(512)])[None]
+
+        return {"nearest_point": found}
 
     def _batch(self, rows: Sequence[int], streams: Streams, count: int, drawn: bool) -> Batch:
         held: dict[str, list[Tensor]] = {}

@@ -25,24 +25,28 @@ from sciml.data.batch import Batch
 from sciml.data.epochs import epoch_places
 from sciml.data.files.coarse_solves import CoarseSolves, prepared
 from sciml.data.files.data_parts import (
-    CHUNK,
+    NAN,
+    ReadingOptions,
+    TestSet,
     check_counts,
     check_evaluated,
     doubts_of,
+    finite,
     pieces,
     test_sets,
+    tested_times,
+    to_skip,
     without_skipped,
 )
 from sciml.data.files.describe import increments, noisy, skeleton, statistics
-from sciml.data.files.field_layout import SPACE, Layout, recognise
 from sciml.data.files.grids import grid_kinds, is_periodic, places
-from sciml.data.files.rows import FileRows, rows_of, window_places
+from sciml.data.files.rows import rows_of, window_places
 from sciml.data.files.sample_split import split as split_rows
-from sciml.data.files.statistics import check_finite
+from sciml.data.files.single_precision import check_digits
 from sciml.data.files.symmetries import Symmetries
-from sciml.data.files.windows import Windows, most_calls, rolls_out, times_of
+from sciml.data.layouts.field_layout import SPACE, recognise
+from sciml.data.layouts.windows import Windows, most_calls, rolls_out, times_of
 from sciml.data.readers import open_source
-from sciml.data.readers.source import Source
 from sciml.data.steps import StepData
 from sciml.errors import InvalidArgument
 from sciml.networks.fields.description import FieldSet
@@ -61,10 +65,11 @@ class FieldFiles(StepData):
         units: Units by name.
         test_path: File or files of test samples, also on other grids; None to split `path`.
         split: "auto", "random" or "ordered", see `sciml.data.files.sample_split`.
-        train: Training samples at most.
+        train: Training samples at most, a number or a share.
         val: Validation samples, a number or a share.
         test: Test samples, likewise.
-        skip: Samples to leave out by number, or "nan" for all that hold a number that is none.
+        skip: Samples of `path` to leave out by number, or "nan" for all that hold a number that is
+            none, of test files too.
         subsample: Keep every so many-th point, one number or one per direction.
         subsample_time: Keep every so many-th time.
         task: "rollout", "map" (all later states in one answer), or "auto": trajectories roll out.
@@ -116,10 +121,10 @@ class FieldFiles(StepData):
         units: Mapping[str, str] | None = None,
         test_path: str | Sequence[str] | None = None,
         split: Literal["auto", "random", "ordered"] = "auto",
-        train: int | None = None,
+        train: float | int | None = None,
         val: float | int = 0.1,
         test: float | int = 0.1,
-        skip: str | Sequence[int] | None = None,
+        skip: Any = None,  # YAML reads the word nan as a number, which is no `float` of settings
         subsample: int | Sequence[int] = 1,
         subsample_time: int = 1,
         task: Literal["auto", "map", "rollout"] = "auto",
@@ -140,38 +145,37 @@ class FieldFiles(StepData):
         fixed_for: int = 1,
     ) -> None:
         super().__init__(seed=seed, fixed_for=fixed_for)
-        counts = {"history": history, "bundle": bundle, "steps": steps, "batch_size": batch_size}
-        check_counts(**counts, subsample_time=subsample_time, train=train or 1)
+        counts = {"history": history, "bundle": bundle, "steps": steps, "horizon": horizon}
+        check_counts(**counts, batch_size=batch_size, subsample_time=subsample_time)
         if noise < 0 or memory < 0 or ramp < 0:
             raise InvalidArgument("data.noise, data.memory or data.ramp below 0", "0 or more")
         self.path, self.batch_size, self.noise = Path(path), batch_size, float(noise)
         self.history, self.bundle, self.steps, self.ramp = history, bundle, steps, ramp
-        self.axes, self.names_given = axes, (inputs, outputs)
-        self.subsample, self.subsample_time, self.memory = subsample, subsample_time, memory
         self.source = open_source(path)
-        self.layout = self._read(self.source)
+        self.layout = recognise(self.source, inputs, outputs, axes)
         self.notes = list(self.source.notes)
         self.rolls = rolls_out(self.layout, task)
-        self.rows = self._rows(self.layout, self.source.chunked)
-        apart = test_path is not None
-        parts = {"train": train, "val": val, "test": test, "apart": apart}
+        kept = (subsample, subsample_time, memory * 2**20)
+        self.rows = rows_of(self.layout, *kept, self.source.chunked)
+        parts = {"train": train, "val": val, "test": test, "apart": test_path is not None}
         chosen = split_rows(self.source, self.layout.count, how=split, **parts)
-        if apart:
-            chosen.pop("test", None)
-        self.chosen, said = without_skipped(chosen, self.rows, skip)
-        if apart:
-            self.tests = test_sets(test_path, self.source, self.layout, self._read, self._rows)
+        left = to_skip(skip)
+        self.chosen, said = without_skipped(chosen, self.rows, left, self.path)
+        if parts["apart"]:
+            read = ReadingOptions(inputs, outputs, axes, units or {}, *kept, left == NAN)
+            self.tests, more = test_sets(test_path, self.path, self.layout, read)
+            said += more
         else:
-            self.tests = {"test": (self.rows, self.chosen["test"], self.layout)}
+            self.tests = {"test": self._part("test")}
         self.doubts = doubts_of(self.layout, self.tests)
         self.notes += said + self.doubts
         self.times = times_of(self.layout, self.source.coordinates.get("t"), subsample_time)
         self.calls = 1
         if self.layout.moving:
-            if not self.rolls:
-                self.bundle = len(self.times) - history
-            least = steps if self.rolls else 1
-            self.calls = most_calls(len(self.times), history, self.bundle, least, horizon)
+            self.bundle = bundle if self.rolls else len(self.times) - history
+            states = (len(self.times), history, self.bundle)
+            self.calls = most_calls(*states, steps if self.rolls else 1, horizon)
+            self.notes += tested_times(self.tests, *states, self.calls)
         self.windows = Windows(self.layout, self.history, self.bundle)
         self.coarse: CoarseSolves | None = None
         self.sizes = {"fields": self._describe(units or {}, increment, periodic, grid, coarse)}
@@ -186,13 +190,8 @@ class FieldFiles(StepData):
             self.sizes["fields"]["symmetries"] = list(self.symmetries.names)
             self.notes += self.symmetries.check(*self.known("train", 400))
 
-    # --- reading ----------------------------------------------------------------------------
-    def _read(self, source: Source) -> Layout:
-        return recognise(source, *self.names_given, self.axes)
-
-    def _rows(self, layout: Layout, chunked: int) -> FileRows:
-        limit = self.memory * 2**20
-        return rows_of(layout, self.subsample, self.subsample_time, limit, chunked)
+    def _part(self, name: str) -> TestSet:
+        return TestSet(self.rows, self.chosen[name], self.layout, self.path)
 
     # --- what data say ----------------------------------------------------------------------
     def _describe(
@@ -207,7 +206,8 @@ class FieldFiles(StepData):
         plain = skeleton(self.layout, self.rows.steps, units, self.history, self.bundle)
         plain["samples"] = len(self.chosen["train"])
         look = FieldSet(plain)
-        given, target = self.windows.made(look, self.rows[self.chosen["train"][:LOOK]], 0, 1)
+        some = self.rows[self.chosen["train"][: self.rows.fitting(LOOK)]]
+        given, target = self.windows.made(look, some, 0, 1)
         given, target = look.pack(given).double(), target.double()
         if periodic is None:
             periodic = is_periodic(self.source.attributes, given, target, self.notes)
@@ -225,15 +225,14 @@ class FieldFiles(StepData):
         fields = FieldSet(plain)
         check_evaluated(self.rows, self.chosen["val"], self.tests, self.path)
         self.statistics = statistics(fields, self._pairs(fields), self.notes)
+        self.doubts += check_digits(fields, self.statistics)
         self.ranges = self.statistics.ranges(fields)
         return plain | self.statistics.plain
 
     def _pairs(self, fields: FieldSet) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield all training samples as channels, trajectories step by step."""
         for piece in pieces(self.rows, self.chosen["train"]):
-            held = self.rows[piece]
-            for name, value in held.items():
-                check_finite(name, value, piece, self.path)
+            held = finite(self.rows, piece, self.path)
             last = len(self.times) - self.history - self.bundle if self.rolls else 0
             for start in range(0, last + 1, self.bundle):
                 given, target = self.windows.made(fields, held, start, 1)
@@ -274,19 +273,20 @@ class FieldFiles(StepData):
 
     def known(self, part: str, most: int) -> tuple[dict[str, Tensor], Tensor]:
         """Return the first samples of a part as one batch, for baselines and checks."""
-        rows, numbers = (self.tests.get(part) or (self.rows, self.chosen[part]))[:2]
-        every = numbers if len(numbers) <= most else numbers[:: -(-len(numbers) // most)]
-        return self.windows.made(self.fields, rows[every], 0, self.calls if self.rolls else 1)
+        held = self.tests.get(part) or self._part(part)
+        every = held.numbers[:: -(-len(held.numbers) // held.rows.fitting(most))]
+        return self.windows.made(self.fields, held.rows[every], 0, self.calls if self.rolls else 1)
 
     # --- evaluation -------------------------------------------------------------------------
     @property
     def val_chunks(self) -> int:
         """Number of chunks of the validation set."""
-        return -(-len(self.chosen["val"]) // CHUNK)
+        return -(-len(self.chosen["val"]) // self._part("val").chunk)
 
     def val_chunk(self, index: int) -> Batch:
         """Return a chunk of the validation set."""
-        return self._chunk(self.rows, self.chosen["val"], index * CHUNK, "val")
+        held = self._part("val")
+        return self._chunk(held, index * held.chunk, "val")
 
     @property
     def test_chunks(self) -> int:
@@ -296,14 +296,14 @@ class FieldFiles(StepData):
     def test_chunk(self, index: int) -> Batch:
         """Return a chunk of one of the test sets."""
         part, start = self._test_chunks()[index]
-        rows, numbers, _ = self.tests[part]
-        return self._chunk(rows, numbers, start, part)
+        return self._chunk(self.tests[part], start, part)
 
     def _test_chunks(self) -> list[tuple[str, int]]:
-        return [(p, i) for p, (_, n, _) in self.tests.items() for i in range(0, len(n), CHUNK)]
+        each = self.tests.items()
+        return [(p, i) for p, held in each for i in range(0, len(held.numbers), held.chunk)]
 
-    def _chunk(self, rows: FileRows, numbers: np.ndarray, start: int, part: str) -> Batch:
-        held = rows[numbers[start : start + CHUNK]]
+    def _chunk(self, chosen: TestSet, start: int, part: str) -> Batch:
+        held = chosen.rows[chosen.numbers[start : start + chosen.chunk]]
         given, target = self.windows.made(self.fields, held, 0, self.calls if self.rolls else 1)
         streams = Streams(0, start, device=self.device())
         return Batch(given, target, streams, len(target), part=part)

@@ -21,6 +21,8 @@ Model = Callable[[Tensor], Tensor]
 RIDGES = (1e-10, 1e-7, 1e-5, 1e-3, 1e-1)
 LENGTHS = (0.5, 1.0, 2.0, 5.0, 15.0)  # of the median distance
 MODES = 64
+TINY = 1e-200
+FAR = 1e3  # in lengths: the kernel is 0 there, and the square of infinity times 0 is none
 
 
 def relative(found: Tensor, wanted: Tensor) -> float:
@@ -46,7 +48,8 @@ def modal(x: Tensor, y: Tensor) -> Model:
         basis = torch.linalg.svd(a, full_matrices=False).Vh[:k].T
         z = a @ basis
         gram = z.T @ z
-        gram = gram + 1e-8 * gram.diagonal().mean() * torch.eye(k, dtype=gram.dtype)
+        ridge = (1e-8 * gram.diagonal().mean()).clamp_min(TINY)  # of inputs that never change: 0
+        gram = gram + ridge * torch.eye(k, dtype=gram.dtype)
         weight = torch.linalg.solve(gram, z.T @ b)
         return lambda new: (my + (new.flatten(1) - mx) @ basis @ weight).reshape(-1, *y.shape[1:])
 
@@ -78,7 +81,7 @@ def _tried(
     shift = mean(x).flatten(1) if mean else b[:cut].mean(0)
     rest = b - shift
     distance = torch.cdist(a, a[:cut])
-    typical = distance[:cut].median().clamp_min(1e-300)
+    typical = _typical(distance[:cut])
     size = b[cut:].norm(dim=1).clamp_min(1e-300)
     for length in LENGTHS:
         k = matern(distance / (length * typical))
@@ -94,7 +97,7 @@ def _fitted(x: Tensor, y: Tensor, blur: int, linear: bool, length: float, ridge:
     a, b = _features(x, blur), y.flatten(1)
     middle = b.mean(0)
     distance = torch.cdist(a, a)
-    typical = distance.median().clamp_min(1e-300)
+    typical = _typical(distance)
     k = matern(distance / (length * typical))
     k = k + ridge * len(k) ** 0.5 * torch.eye(len(k), dtype=k.dtype)
     weights = torch.linalg.solve(k, b - (mean(x).flatten(1) if mean else middle))
@@ -107,9 +110,18 @@ def _fitted(x: Tensor, y: Tensor, blur: int, linear: bool, length: float, ridge:
     return predict
 
 
+def _typical(distance: Tensor) -> Tensor:
+    """Return the median distance; where most are zero, the mean of the others, or 1."""
+    others = distance[distance > 0]
+    middle = distance.median()
+    if middle > 0:
+        return middle
+    return others.mean() if len(others) else torch.ones((), dtype=distance.dtype)
+
+
 def matern(r: Tensor) -> Tensor:
     """Return the Matern kernel of order 5/2 of distances in lengths."""
-    s = math.sqrt(5) * r
+    s = (math.sqrt(5) * r).clamp_max(FAR)
     return (1 + s + s.square() / 3) * torch.exp(-s)
 
 

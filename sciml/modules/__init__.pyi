@@ -10,6 +10,7 @@ from .sdgd_pinn import SDGDPINN
 from .solver_in_the_loop import SolverInTheLoop
 from .stress_law import StressLaw
 from .supervised import Supervised
+from .supervised_clouds import SupervisedClouds
 from .supervised_operator import SupervisedOperator
 from .system_pinn import PINN
 from .training_method import TrainingMethod
@@ -29,6 +30,7 @@ __all__ = [
     "SteadyOperator",
     "StressLaw",
     "Supervised",
+    "SupervisedClouds",
     "SupervisedOperator",
     "TrainingLaw",
     "TrainingMethod",

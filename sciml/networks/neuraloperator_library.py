@@ -50,7 +50,7 @@ def library(module: str) -> ModuleType:
 def make(
     name: str, names: Sequence[str], options: Mapping[str, Any], own: Mapping[str, Any]
 ) -> nn.Module:
-    """Return a network of the library, with one output channel unless `own` says otherwise.
+    """Return a network of the library; where it has output channels, one unless `own` says more.
 
     Options are plain data: arguments that are functions or classes cannot be given.
 
@@ -63,7 +63,7 @@ def make(
     if name not in names:
         raise InvalidArgument(f"network.model={name}", " or ".join(names))
     cls = getattr(library("neuralop.models"), name)
-    own = {"out_channels": 1, **own}
+    own = {"out_channels": 1, **own} if "out_channels" in _plain_arguments(cls) else dict(own)
     free = [key for key in _plain_arguments(cls) if key not in own]
     for key in options:
         if key not in free:

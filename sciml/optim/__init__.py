@@ -3,6 +3,7 @@
 from sciml.optim.curvature.objective import Objective
 from sciml.optim.curvature.terms import LossTerm
 from sciml.optim.diagonal.adahessian import AdaHessian
+from sciml.optim.diagonal.complex_adamw import ComplexAdamW
 from sciml.optim.diagonal.sophia import SophiaG, SophiaH
 from sciml.optim.full.adam_lbfgs import AdamLBFGS
 from sciml.optim.full.damped_gauss_newton import LevenbergMarquardt
@@ -28,6 +29,7 @@ __all__ = [
     "SPRING",
     "AdaHessian",
     "AdamLBFGS",
+    "ComplexAdamW",
     "Constant",
     "Cosine",
     "DeepZero",

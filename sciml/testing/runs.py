@@ -20,7 +20,18 @@ from sciml.errors import ConfigError
 
 # What a user adds to models that take something of their own.
 OWN = dict.fromkeys(
-    ("deeponet", "fno", "fno_deq", "fnogno", "gino", "pod_deeponet", "tfno", "unet", "uno"),
+    (
+        "cloud_unet",
+        "deeponet",
+        "fno",
+        "fno_deq",
+        "fnogno",
+        "gino",
+        "pod_deeponet",
+        "tfno",
+        "unet",
+        "uno",
+    ),
     ("data.path=fields.npz",),
 )
 OWN["pinn_system"] = ("problem=kovasznay",)

@@ -200,6 +200,46 @@ def netcdf3(path: Path) -> tuple[np.ndarray, np.ndarray]:
     return a, u
 
 
+def clouds(path: Path, count: int = 40) -> list[dict[str, np.ndarray]]:
+    """Write a torch list of samples: points x (P, 2) of ellipses, source f (P,), field u (P,)."""
+    import torch
+
+    draw, made = np.random.default_rng(2), []
+    for _ in range(count):
+        n, axes = draw.integers(90, 150), draw.uniform(0.6, 1.2, 2)
+        radius, turn = np.sqrt(draw.uniform(size=n)), draw.uniform(0, 2 * np.pi, n)
+        x = axes * np.stack([radius * np.cos(turn), radius * np.sin(turn)], 1)
+        f = np.full(n, draw.uniform(0.5, 2))  # -lap u = f on the ellipse, zero on its edge
+        u = f * (1 - radius**2) / (2 * (axes**-2.0).sum())
+        made.append({"x": x, "f": f, "u": u})
+    torch.save([{k: torch.tensor(v).float() for k, v in held.items()} for held in made], path)
+    return made
+
+
+def torch_pairs(path: Path) -> None:
+    """Write a dictionary of tensors, as the neuraloperator library has them."""
+    import torch
+
+    x = torch.tensor(smooth(24, 16, 16)) > 0
+    torch.save({"x": x, "y": torch.tensor(smoothed(x.numpy().astype(np.float32)))}, path)
+
+
+def table(path: Path) -> None:
+    """Write a table of 40 samples: x0 to x15, and y0 to y15."""
+    x = smooth(40, 16)
+    rows = np.concatenate([x, smoothed(x)], 1)
+    names = [f"{a}{i}" for a in "xy" for i in range(16)]
+    np.savetxt(path, rows, delimiter=",", header=",".join(names), comments="", fmt="%.7g")
+
+
+def one_array_each(folder: Path) -> None:
+    """Write a folder with x.npy and y.npy."""
+    folder.mkdir(exist_ok=True)
+    x = smooth(40, 16)
+    np.save(folder / "x.npy", x)
+    np.save(folder / "y.npy", smoothed(x))
+
+
 def write_all(folder: Path) -> None:
     """Write one file per layout into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -209,7 +249,8 @@ def write_all(folder: Path) -> None:
         "fno.mat": matlab, "fno73.mat": matlab73, "advection.hdf5": pdebench_tensor,
         "compressible.hdf5": pdebench_compressible, "darcy.hdf5": pdebench_darcy,
         "reaction.h5": pdebench_grouped, "incompressible.h5": pdebench_incompressible,
-        "well/data/train/part.hdf5": well, "climate.nc": netcdf3,
+        "well/data/train/part.hdf5": well, "climate.nc": netcdf3, "clouds.pt": clouds,
+        "tensors.pt": torch_pairs, "table.csv": table, "arrays": one_array_each,
     }.items():  # fmt: skip
         write(folder / name)
 

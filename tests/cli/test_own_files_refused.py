@@ -90,4 +90,4 @@ def test_point_clouds_are_shown_and_sent_to_their_models(tmp_path, capsys):
     said = capsys.readouterr().out
     assert "5 to 8 points per sample" in said and "type model=gino" in said
     assert main(["train", "model=fno", f"data.path={path}", f"hydra.run.dir={tmp_path / 'r'}"]) == 2
-    assert "Type model=gino" in capsys.readouterr().err
+    assert "Type model=cloud_unet" in capsys.readouterr().err

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.figure import Figure
+from scipy.io import netcdf_file
 
 import sciml
 from sciml.cli.main import main
@@ -98,7 +99,6 @@ def test_a_trajectory_is_rolled_out_from_its_first_states(tmp_path, capsys, save
     with np.load(path) as held, np.load(tmp_path / "out.npz") as found:
         u, seen = held["u"], found["u"]
     assert seen.shape == (6, 5, 16) and "u (6, 5, 16)" in said
-    assert "relative" not in said  # five states of eight: another shape
     op = sciml.load_pretrained(model)
     wanted = op.rollout(5, u=torch.from_numpy(u[:, :2]))["u"]
     np.testing.assert_allclose(seen, wanted.numpy(), rtol=0, atol=1e-6)
@@ -196,3 +196,93 @@ def test_time_last_in_training_is_time_last_in_what_is_rolled_out(tmp_path, save
         assert predict(model, tmp_path / "new.npz", "--rollout", "2") == 0
         with np.load(tmp_path / "out.npz") as found:
             np.testing.assert_allclose(found["u"], wanted, rtol=0, atol=1e-6)
+
+
+def write(path, dims, unit="", times=None, **arrays):
+    """Write arrays as NetCDF, whose dimensions have names."""
+    with netcdf_file(path, "w") as file:
+        for dim, size in zip(dims, next(iter(arrays.values())).shape, strict=True):
+            file.createDimension(dim, size)
+        for name, value in arrays.items():
+            held = file.createVariable(name, "f8", dims)
+            held[:] = value
+            held.units = unit if name == "u" else ""
+        if times is not None:
+            file.createVariable("t", "f8", ("t",))[:] = times
+    return path
+
+
+def test_axes_that_files_name_are_those_of_the_training(tmp_path, capsys, saved):
+    a = small.smooth(20, 8, 6)
+    u = small.smoothed(a) * np.linspace(1, 2, 8)[:, None]
+    ours = write(tmp_path / "a.nc", ("sample", "x", "y"), a=a, u=u)
+    model = recipe(tmp_path, ours, "m")
+    wanted = sciml.load_pretrained(model).predict(a=a)["u"].numpy()
+    errors = [np.linalg.norm(p - q) / np.linalg.norm(q) for p, q in zip(wanted, u, strict=True)]
+    swapped = {"a": a.transpose(0, 2, 1), "u": u.transpose(0, 2, 1)}
+    for path, dims, arrays in (("a.nc", "xy", None), ("b.nc", "yx", swapped)):
+        if arrays:
+            write(tmp_path / path, ("sample", *dims), **arrays)
+        assert predict(model, tmp_path / path) == 0
+        said = capsys.readouterr().out
+        with np.load(tmp_path / "out.npz") as found:
+            np.testing.assert_allclose(found["u"], wanted, rtol=1e-5, atol=1e-6)
+        number = re.search(r"relative L2 error (\S+), mean", said)[1]
+        assert float(number) == pytest.approx(np.mean(errors), rel=6e-4)
+        sentence = "a is stored as (n, y, x) and turned to (n, x, y), as in training"
+        assert (sentence in said) == bool(arrays)
+    write(tmp_path / "c.nc", ("sample", "t", "x"), a=a, u=u)
+    assert predict(model, tmp_path / "c.nc") == 2
+    said = capsys.readouterr().err
+    assert "stored as (n, t, x). Expected (n, x, y), as in training" in said
+    np.savez(tmp_path / "plain.npz", a=a, u=u)  # names nothing: the order of the training
+    assert predict(model, tmp_path / "plain.npz") == 0
+    # and where the training's file named nothing, nobody knows which of its axes was x
+    model = recipe(tmp_path, tmp_path / "plain.npz", "plain")
+    wanted = sciml.load_pretrained(model).predict(a=a)["u"].numpy()
+    assert predict(model, write(tmp_path / "d.nc", ("sample", "y", "x"), a=a, u=u)) == 0
+    assert "stored as (n, y, x) and read as (n, x, y) in that order" in capsys.readouterr().out
+    with np.load(tmp_path / "out.npz") as found:
+        np.testing.assert_allclose(found["u"], wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_other_units_and_times_are_refused(tmp_path, capsys, saved):
+    u = small.smooth(20, 6, 8)
+    dims = ("sample", "t", "x")
+    ours = write(tmp_path / "a.nc", dims, "m", np.arange(6.0), u=u)
+    model = recipe(tmp_path, ours, "m")
+    millimetres = write(tmp_path / "mm.nc", dims, "mm", np.arange(6.0), u=1000 * u)
+    assert predict(model, millimetres) == 2
+    assert "mm.nc with u in mm. Expected u in m, as in training" in capsys.readouterr().err
+    slow = write(tmp_path / "slow.nc", dims, "m", 3 * np.arange(6.0), u=u)
+    assert predict(model, slow, "--rollout", "3") == 2
+    assert "times 3 apart. Expected times 1 apart, as in training" in capsys.readouterr().err
+    assert predict(model, write(tmp_path / "late.nc", dims, "", 9 + np.arange(6.0), u=u)) == 0
+    typed = recipe(tmp_path, ours, "typed", units={"u": "km"})  # wrong in the file, and still so
+    assert predict(typed, ours) == 0
+    assert predict(typed, millimetres) == 2
+    assert "Expected u in km" in capsys.readouterr().err
+
+
+def test_samples_without_an_error_are_counted(tmp_path, capsys, saved):
+    path = small.pairs(tmp_path / "a.npz", count=10, n=8)
+    model = operator(tmp_path / "m", path, periodic=True)
+    with np.load(path) as held:
+        x, y = held["x"], held["y"].copy()
+    y[1], y[2, 3, 3], y[5, 0, 0] = 0.0, np.nan, np.inf
+    np.savez(tmp_path / "b.npz", x=x, y=y)
+    assert predict(model, tmp_path / "b.npz") == 0
+    said = capsys.readouterr().out
+    with np.load(tmp_path / "out.npz") as found:
+        kept = [k for k in range(10) if k not in (1, 2, 5)]
+        errors = [np.linalg.norm(found["y"][k] - y[k]) / np.linalg.norm(y[k]) for k in kept]
+    assert "mean of 7 of 10 samples (left out: 2 with numbers that are none, 1 of zeros)" in said
+    number = re.search(r"relative L2 error (\S+), mean", said)[1]
+    assert float(number) == pytest.approx(np.mean(errors), rel=6e-4)
+    np.savez(tmp_path / "c.npz", x=x[:2], y=0 * y[:2])
+    assert predict(model, tmp_path / "c.npz") == 0
+    assert "all samples are left out (2 of zeros)" in capsys.readouterr().out
+    np.savez(tmp_path / "d.npz", x=x, y=y[:, :4])
+    assert predict(model, tmp_path / "d.npz") == 0
+    said = capsys.readouterr().out
+    assert "holds y (10, 4, 8) too, which has another shape" in said and "relative" not in said

@@ -3,6 +3,8 @@
 import pytest
 
 from sciml.cli import paths
+from sciml.cli.checks import values
+from sciml.cli.typed import overrides, schema
 from sciml.cli.typed.typed_words import FOLLOWING, NEEDED, check_word, parsed_words
 
 USABLE = ["model=toy", "~schedule", "schedule=null", "seed=1,2", "hydra.run.dir=x"]
@@ -31,3 +33,16 @@ def test_check_word(word):
     assert usable == (word in USABLE) == (not findings)
     if word in REFUSED:
         assert len(findings) == 1 and REFUSED[word] in findings[0]
+
+
+def test_nan_is_a_word_for_the_key_that_takes_it(monkeypatch):
+    monkeypatch.setenv(paths.STAMP, "now")
+    schema.register()
+    for word in ("data.skip=nan", "data.skip=NaN", "++data.skip=nan", "data.skip='nan'"):
+        line = overrides.read(["model=fno", "data.path=a.npz", word], paths.config_dir())
+        assert line.findings == [] and line.config["data"]["skip"] == "nan", word
+    words = ["model=fno", "data.path=a.npz", "data.skip=[3,4]", "data.noise=nan"]
+    line = overrides.read(words, paths.config_dir())
+    assert line.config["data"]["skip"] == [3, 4]
+    found = values.numbers(line.config)  # of all others it is no value
+    assert found == ["data.noise=nan is not a number. Expected a finite number."]

@@ -169,6 +169,10 @@ def refused(tmp_path):
     yield "other.npz", {}, "x .20, 8. float64 on another grid|numbers"
     small.trajectories(tmp_path / "u.npz", times=4)
     yield "u.npz", {"steps": 9}, "with 4 times. Expected history"
+    yield "u.npz", {"train": 0}, "data.train=0. Expected a share between 0 and 1, or a number"
+    for word in ("horizon", "history"):
+        yield "u.npz", {word: 0}, f"data.{word}=0. Expected a positive integer"
+    yield "u.npz", {"horizon": -2}, "data.horizon=-2. Expected a positive integer"
 
 
 def test_what_cannot_be_used_is_told_with_what_to_type(tmp_path):

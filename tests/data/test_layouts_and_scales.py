@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from sciml.data.cloud_files import CloudFiles
-from sciml.data.files.field_layout import recognise
+from sciml.data.layouts.field_layout import recognise
 from sciml.data.readers import open_source
 
 

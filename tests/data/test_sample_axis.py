@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from sciml.data.field_files import FieldFiles
-from sciml.data.files.field_layout import recognise
+from sciml.data.layouts.field_layout import recognise
 from sciml.data.readers import open_source
 from sciml.errors import InvalidArgument
 from sciml.testing import small_files as small

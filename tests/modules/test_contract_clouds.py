@@ -26,6 +26,15 @@ WORDS = (f"data.path={FILE}", "data.samples=24", "network.nodes=4", "network.wid
          "schedule.warmup=0")  # fmt: skip
 
 
+OURS = (*WORDS[:4], "network.levels=1", "network.hidden=8", *WORDS[-2:])
+
+
+class TestCloudUNet(ModuleContract):
+    cases = {"cloud_unet": ["model=cloud_unet", *OURS]}
+    overfit = (60, 0.3)
+    optimizer_cases = ()  # as below
+
+
 class TestClouds(ModuleContract):
     cases = {model: [f"model={model}", *WORDS] for model in ("gino", "fnogno")}
     # contractions of the library's networks go through opt_einsum, which takes tensors of the

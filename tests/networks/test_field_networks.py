@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from sciml.data import FieldFiles
 from sciml.errors import InvalidArgument
 from sciml.networks.fields import DeepONet, FieldNetwork, FieldSet, GridFNO, GridFNODEQ, UNet
 from sciml.networks.fields.coarse_input import coarse_solve
@@ -401,3 +402,21 @@ def test_sizes_that_cannot_be_are_refused(make):
         make()
     GridFNO(described(), modes=3)  # half of six points
     assert np.isfinite(sum(p.numel() for p in UNet(described(size=(8, 8)), levels=2).parameters()))
+
+
+@pytest.mark.parametrize("history", [1, 2])
+def test_roll_outs_have_times_where_the_files_have_them(tmp_path, history):
+    u = np.random.default_rng(0).normal(size=(20, 8, 6, 3))  # (n, x, t, c)
+    np.savez(tmp_path / "u.npz", u=u)
+    axes = {"u": ["n", "x", "t", "c"]}
+    data = FieldFiles(path=str(tmp_path / "u.npz"), axes=axes, history=history)
+    torch.manual_seed(0)
+    network = GridFNO(data.sizes["fields"], width=4, modes=2, layers=1, hidden=8)
+    states = [torch.from_numpy(u[:, :, k]).float() for k in range(history)]
+    first = states[0] if history == 1 else torch.stack(states, 2)
+    found = network.rollout(4, u=first)["u"]
+    assert found.shape == (20, 8, 4, 3)
+    for k in range(4):  # by hand, one state after another
+        given = states[-1] if history == 1 else torch.stack(states[-history:], 2)
+        states.append(network.infer(u=given)["u"])
+        torch.testing.assert_close(found[:, :, k], states[-1], rtol=1e-5, atol=1e-6)

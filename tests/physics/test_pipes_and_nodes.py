@@ -143,11 +143,54 @@ def test_numbers_are_fitted_to_solutions_and_kept_where_they_are_known():
     assert fitted.low == pytest.approx(0.5, rel=0.02) and fitted.high == pytest.approx(
         4.0, rel=0.03
     )
-    assert truth.fitted(given, given) is truth
+    assert truth.fitted(given, given).node() == {**truth.node(), "phases": True}
     kept = fitted.node()
     assert kept["low"] == fitted.low and kept["grid"] == "left" and kept["mean"] == "harmonic"
     with pytest.raises(InvalidArgument, match="inputs between 0 and 1"):
         NodalDarcy().fitted(2 * given, given)
+
+
+def test_a_finer_solve_of_two_phases_is_that_of_the_cut_interpolation():
+    n, r = 8, 3
+    draw = torch.Generator().manual_seed(3)
+    smooth = torch.nn.functional.interpolate(
+        torch.randn(1, 1, 4, 4, generator=draw, dtype=F64), size=(n + 1, n + 1), mode="bicubic",
+        align_corners=True,
+    )  # fmt: skip
+    given = (smooth > 0).double()
+    found = NodalDarcy(3.0, 12.0, grid="both", refine=r).solve(given).value
+    # Keys' cubic convolution with a = -3/4 on values repeated at the ends, then the cut.
+    x = np.pad(given[0, 0].numpy(), 2, mode="edge")
+
+    def kernel(s):
+        s, a = abs(s), -0.75
+        near = (a + 2) * s**3 - (a + 3) * s**2 + 1
+        return np.where(s <= 1, near, np.where(s < 2, a * (s**3 - 5 * s**2 + 8 * s - 4), 0))
+
+    places = np.arange(r * n + 1) / r
+    weight = kernel(places[:, None] - np.arange(-2, n + 3))
+    cut = (weight @ x @ weight.T > 0.5 - 1e-9).astype(float)
+    assert 0 < np.mean(cut[::r, ::r] == given[0, 0].numpy()) == 1
+    wanted = NodalDarcy(3.0, 12.0, grid="both").solve(torch.tensor(cut)[None, None]).value
+    np.testing.assert_allclose(found, wanted[:, :, ::r, ::r], rtol=1e-9)
+    # A coefficient that is no phase is interpolated, within its range.
+    smooth = smooth.clamp(0.1, 1)
+    fine = NodalDarcy(0.0, 1.0, grid="both", refine=r).solve(smooth).value
+    a = np.clip(weight @ np.pad(smooth[0, 0].numpy(), 2, mode="edge") @ weight.T,
+                float(smooth.min()), float(smooth.max()))  # fmt: skip
+    wanted = NodalDarcy(0.0, 1.0, grid="both").solve(torch.tensor(a)[None, None]).value
+    np.testing.assert_allclose(fine, wanted[:, :, ::r, ::r], rtol=1e-9)
+
+
+def test_what_was_fitted_to_two_phases_cuts_samples_between_two_grids_too():
+    draw = torch.Generator().manual_seed(1)
+    given = (torch.rand(5, 1, 12, 12, generator=draw) > 0.5).double()
+    fitted = NodalDarcy(0.5, 4.0, refine=2).fitted(given, given)
+    between = 0.96 * given + 0.02
+    wanted = fitted.solve(given).value
+    np.testing.assert_allclose(fitted.solve(between).value, wanted, rtol=1e-9)
+    alone = NodalDarcy(0.5, 4.0, refine=2).solve(between).value
+    assert float((alone - wanted).abs().max() / wanted.max()) > 0.05
 
 
 def test_nodes_that_cannot_be_are_refused():
@@ -156,6 +199,8 @@ def test_nodes_that_cannot_be_are_refused():
         lambda: NodalDarcy(-1.0, 2.0),
         lambda: NodalDarcy(1.0, 0.0),
         lambda: NodalDarcy(grid="cells"),
+        lambda: NodalDarcy(refine=0),
+        lambda: NodalDarcy(refine=17),
         lambda: NodalDarcy().solve(torch.ones(1, 1, 8, 8)),
         lambda: NodalDarcy(1.0, 2.0).solve(torch.ones(1, 1, 8, 9)),
         lambda: NodalDarcy(1.0, 2.0).solve(torch.ones(1, 1, 3, 3)),

@@ -11,6 +11,7 @@ from sciml.cli.verbs import predict as verb
 from sciml.errors import InvalidArgument, InvalidType, PretrainedError, RangeWarning
 from sciml.pretrained import PretrainedOperator, load_pretrained, save_operator
 from sciml.pretrained.classes import class_table
+from sciml.pretrained.saving import card
 from sciml.solvers import Anderson
 
 
@@ -177,3 +178,32 @@ def test_the_verb_reads_and_writes_arrays(folder, tmp_path, capsys):
     np.savez(tmp_path / "bad.npz", f=F.numpy())
     assert verb.main([str(folder), str(tmp_path / "bad.npz"), "-o", str(out)]) == 2
     assert "no row" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("turn", ["rows", "columns", "every second", "big end", "both"])
+def test_arrays_are_taken_in_any_order_of_memory_and_bytes(turn):
+    torch.manual_seed(0)
+    network = TinyOperator(width=3)
+    model = PretrainedOperator(network, {"inputs": network.schema()["inputs"], "metrics": {}})
+    f = np.random.default_rng(0).normal(size=(6, 4, 3)).astype(np.float32)
+    there = {
+        "rows": f[::-1], "columns": f[:, ::-1], "every second": f[::2],
+        "big end": f.astype(">f4"), "both": f.astype(">f8")[::-1, ::-2],
+    }[turn]  # fmt: skip
+    row = np.arange(len(there)) % 3
+    found = model.predict(f=there, row=row.astype(">i8")[::-1])["value"].numpy()
+    weight = network.weight.detach().numpy()[row[::-1]]
+    wanted = there.astype(np.float32).sum(-1) * weight[:, None]
+    np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_a_card_lists_what_is_given_and_what_is_predicted_of_a_trajectory():
+    spec = {
+        "name": "waves", "description": "", "class": "GridFNO", "arguments": {}, "metrics": {},
+        "inputs": {"u": {"shape": ["N", 2, "H"], "unit": "m", "ranges": {"value": [0.0, 1.0]}}},
+        "outputs": {"u": {"shape": ["N", 3, "H"], "unit": "m"}}, "data": {}, "versions": {},
+    }  # fmt: skip
+    text = card.render(spec)
+    rows = [line for line in text.splitlines() if line.startswith("| u |")]
+    assert [row.split(" | ")[1] for row in rows] == ["(N, 2, H)", "(N, 3, H)"]
+    assert "what is given" in rows[0] and "[0, 1]" in rows[0] and "what is predicted" in rows[1]

@@ -30,7 +30,7 @@ NETWORKS = {
     "t": "mlp",
     "field": "fno_deq",
     "fields": "field_fno",
-    "clouds": "cloud_gino",
+    "clouds": "cloud_unet",
     "edge_index": "cgs",
     "image": "deq",
     "strain": "equino",

@@ -29,6 +29,7 @@ from sciml.cli.typed.typed_words import (
     option_of,
     parse,
     parsed_words,
+    quoted,
     shortened,
     values_of,
 )
@@ -68,7 +69,7 @@ def read(words: list[str], folder: Path) -> CommandLine:
         words: Arguments of the form `key=value`.
         folder: The folder of configurations.
     """
-    words = [_plug(word) for word in words]
+    words = [quoted(_plug(word)) for word in words]
     line = CommandLine(overrides=list(words), findings=plugins.clashes(folder))
     parsed = parse(words, folder, line.findings)
     parsed = [p for p in parsed if check_word(p, folder, line.findings)]
@@ -127,7 +128,7 @@ def full_names(words: list[str], folder: Path) -> list[str]:
             short = dict(composed_run(model).get("short") or {}) if model else {}
     except ConfigError:  # which Hydra says itself
         return words
-    parts = [w.partition("=") for w in words]
+    parts = [quoted(w).partition("=") for w in words]
     return [f"{short.get(key, key)}{sign}{value}" for key, sign, value in parts]
 
 
@@ -148,7 +149,7 @@ def _compose_checked(line: CommandLine, chosen: list[Override], keys: list[Overr
     first = [first_run(p) for p in chosen]
     composed, words = composed_run(first), list(first)
     base = without_leaks(composed, first)
-    allowed = []
+    allowed, before = [], len(line.findings)
     misfits = {p.input_line: text for p in keys if (text := wrong_value(p, base))}
     line.findings += misfits.values()
     for p in (p for p in keys if p.input_line not in misfits):
@@ -173,7 +174,8 @@ def _compose_checked(line: CommandLine, chosen: list[Override], keys: list[Overr
         line.config = plain(config) if misfits else settle(config, first + good)
     line.run_dir = Path(run_folder(config))
     left = chosen + [p for p, _ in allowed]
-    if misfits or (line.findings and all(p.key_or_group in ALWAYS_RIGHT for p in left)):
+    told = len(line.findings) > before
+    if told or (line.findings and all(p.key_or_group in ALWAYS_RIGHT for p in left)):
         line.config = {}  # more checks cost the seconds of their imports, or would find nothing
 
 

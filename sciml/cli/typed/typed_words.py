@@ -23,6 +23,7 @@ HYDRA_KEYS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir", "hydra.j
 HYDRA_KEYS += ("hydra.output_subdir", "hydra.verbose", "hydra.mode")  # Lightning types the first
 HYDRA_GROUPS = ("hydra/launcher", "hydra/sweeper", "hydra/job_logging", "hydra/hydra_logging")
 MOST_RUNS = 10_000  # in one sweep
+NAN_WORDS = ("data.skip",)  # keys of which nan is a value, which Hydra reads as a number
 # What Hydra and OmegaConf raise on words that they cannot use, beside their own families.
 UNUSABLE = (HydraException, OmegaConfBaseException, ValueError, TypeError, LookupError)
 UNUSABLE += (AttributeError, AssertionError, RecursionError, NotImplementedError)
@@ -31,6 +32,13 @@ UNUSABLE += (AttributeError, AssertionError, RecursionError, NotImplementedError
 def option_of(p: Override) -> Any:
     """Return the option that a word chooses, None for none."""
     return None if p.is_delete() else p.value()
+
+
+def quoted(word: str) -> str:
+    """Return a word as Hydra wants it: nan in quotes where the key takes the word, not a number."""
+    key, sign, value = word.partition("=")
+    is_word = key.lstrip("+") in NAN_WORDS and value.strip().lower() == "nan"
+    return f"{key}{sign}'nan'" if is_word else word
 
 
 def parsed_words(words: list[str]) -> list[Override]:
@@ -50,7 +58,10 @@ def parse(words: list[str], folder: Path, findings: list[str]) -> list[Override]
                 hint = f" Did you mean model={word}?" if word in models else ""
                 findings.append(f"'{word}' is not of the form key=value.{hint}")
             else:
-                findings.append(f"'{word}' cannot be read: {first_line(error)}")
+                key, _, value = word.partition("=")
+                quoted = f""" Quote it for Hydra if it is text: "{key}='{value}'"."""
+                hint = quoted if value and "'" not in value else ""
+                findings.append(f"'{word}' cannot be read: {first_line(error)}.{hint}")
     return parsed
 
 

@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sciml.cli.checks import own_files
 from sciml.errors import ConfigError, SciMLError
 
 if TYPE_CHECKING:
     from sciml.data.cloud_files import CloudFiles
     from sciml.data.field_files import FieldFiles
-    from sciml.data.readers.source import Source
+    from sciml.data.sources.source import Source
 
 USAGE = """usage: sciml inspect FILE [data.KEY=VALUE ...]
 
@@ -68,8 +69,10 @@ def inspected(path: str, changes: Sequence[str]) -> str:
     source = open_source(path)
     clouds = source.clouds is not None
     print(described(source), flush=True)  # at once: the rest imports torch and lightning
+    typed = _typed(changes)
+    own_files.refuse_unknown(typed, own_files.CLOUDS if clouds else own_files.FIELDS)
     if not clouds:
-        _recognised(source, changes)
+        own_files.refuse_unrecognised(source, typed)
     from sciml.cli.runs.build import make
     from sciml.cli.verbs.data_node import data_node
 
@@ -78,36 +81,20 @@ def inspected(path: str, changes: Sequence[str]) -> str:
     return used_clouds(data) if clouds else used(data)
 
 
-def _recognised(source: Source, changes: Sequence[str]) -> None:
-    """Refuse arrays that cannot be used, with numpy alone: torch and lightning take seconds.
-
-    Settings that are wrong themselves, or unknown, are left to the check of all settings.
-
-    Raises:
-        InvalidArgument: With what to type.
-    """
+def _typed(changes: Sequence[str]) -> dict[str, Any]:
+    """Return settings as typed; empty where they cannot be read, which is told later."""
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
 
-    from sciml.cli import paths
-    from sciml.data.files.field_layout import recognise
-
     try:
-        known = OmegaConf.load(paths.file_of("data", "fields"))
-        typed = OmegaConf.to_container(OmegaConf.from_dotlist(list(changes)), resolve=True)
+        return OmegaConf.to_container(OmegaConf.from_dotlist(list(changes)), resolve=True)
     except (OmegaConfBaseException, ValueError, TypeError, LookupError, YAMLError):
-        return
-    names, axes = [typed.get(key) for key in ("inputs", "outputs")], typed.get("axes")
-    plain = all(isinstance(n, str | list | None) for n in names)
-    plain &= isinstance(axes, dict | None)
-    plain &= all(isinstance(letters, list) for letters in (axes or {}).values())
-    if plain and not set(typed) - set(known):
-        recognise(source, *names, axes)
+        return {}
 
 
 def used_clouds(data: CloudFiles) -> str:
-    """Return how `model=gino` would use a list of point clouds, in lines."""
+    """Return how `model=cloud_unet` would use a list of point clouds, in lines."""
     plain, sizes = data.sizes["clouds"], [len(c[data.where]) for c in data.clouds]
     box = ", ".join(f"{a:.4g} to {b:.4g}" for a, b in zip(plain["low"], plain["high"], strict=True))
     features = ", ".join(data.features) or "the coordinates alone"
@@ -120,8 +107,9 @@ def used_clouds(data: CloudFiles) -> str:
             f"output {data.wanted}: {plain['out_channels']} channel"
             f"{'s' * (plain['out_channels'] > 1)}, unit {data.unit}",
             "split  " + ", ".join(f"{name} {len(rows)}" for name, rows in data.chosen.items()),
+            *(f"note   {text}" for text in data.notes),
             f"note   {data.points} random points of each sample in a training batch (data.samples)",
-            "note   type model=gino or model=fnogno",
+            "note   type model=cloud_unet, model=gino or model=fnogno",
         ]
     )
 
@@ -170,7 +158,7 @@ def used(data: FieldFiles) -> str:
             else f"all {data.bundle} later states at once"
         )
         lines.append(f"time   {len(data.times)} states; {how}")
-    tests = {name: len(rows) for name, (_, rows, _) in data.tests.items()}
+    tests = {name: len(held.numbers) for name, held in data.tests.items()}
     parts = {k: len(v) for k, v in data.chosen.items() if k != "test"} | tests
     lines.append("split  " + ", ".join(f"{name} {n}" for name, n in parts.items()))
     where = "in memory" if data.rows.held else f"read in blocks of {data.rows.block} samples"
@@ -179,7 +167,7 @@ def used(data: FieldFiles) -> str:
         lines.append(f"       chunks of {data.source.chunked} samples: whole chunks are read")
     lines += [f"note   {text}" for text in data.notes]
     beside = _beside(data)
-    if beside and list(data.tests) == ["test"] and data.tests["test"][0] is data.rows:
+    if beside and list(data.tests) == ["test"] and data.tests["test"].rows is data.rows:
         lines.append(f"note   {beside} stands beside it: data.test_path=[{beside}]")
     return "\n".join(lines)
 

@@ -10,11 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
-import numpy as np
 import torch
 
 from sciml.cli.verbs.argument_types import LARGEST_SEED, whole
 from sciml.cli.verbs.point_files import UNREADABLE, read_arrays, read_points, write_fields
+from sciml.cli.verbs.predict_clouds import predict_clouds
+from sciml.cli.verbs.predict_fields import FieldRequest, predict_fields
 from sciml.errors import InvalidArgument, SciMLError, SciMLWarning
 from sciml.pretrained import PretrainedOperator, load_pretrained
 
@@ -117,12 +118,16 @@ def _predict_operator(
     if output.suffix != ".npz":
         raise InvalidArgument(f"{output} for an operator", "a file name ending in .npz")
     if hasattr(model.network, "fields"):  # trained on people's own files, of any format
-        return _predict_fields(model, arguments, output)
+        counts = (arguments.samples, arguments.rollout, arguments.chunk)
+        return "\n".join(predict_fields(model, FieldRequest(path, output, *counts), evaluating))
     if arguments.rollout:
         raise InvalidArgument(
             f"--rollout {arguments.rollout} for {type(model.network).__name__}",
             "an operator trained on trajectories",
         )
+    if hasattr(model.network, "clouds"):  # likewise, on point clouds
+        with evaluating(path):
+            return "\n".join(predict_clouds(model, path, output, arguments.samples))
     if path.suffix != ".npz":
         raise InvalidArgument(f"{path} for an operator", "a file name ending in .npz")
     if not path.is_file():
@@ -143,94 +148,6 @@ def _predict_operator(
         found = model.predict(**arrays, chunk=arguments.chunk, **walks)
     write_fields(output, {name: value.numpy() for name, value in found.items()})
     return f"{', '.join(f'{k} {tuple(v.shape)}' for k, v in found.items())} -> {output}"
-
-
-def _predict_fields(model: PretrainedOperator, arguments: argparse.Namespace, output: Path) -> str:
-    """Predict for a file of fields; where it holds what is predicted too, say how wrong it is."""
-    from sciml.data.files.sample_axis import as_trained
-    from sciml.data.readers import open_source
-
-    path, entries = arguments.input, model.spec["inputs"]
-    recipe = (model.spec["data"] or {}).get("recipe") or {}
-    used = {*entries, *model.spec["outputs"]}
-    axes, grid = recipe.get("axes") or {}, model.network.fields.size
-    source, turned = as_trained(open_source(path, entries), axes, used, grid)
-    rows = slice(None if arguments.samples is None else arguments.samples)
-    held = {name: source.array(name).rows(rows) for name in entries}
-    known = {k: source.arrays[k].rows(rows) for k in model.spec["outputs"] if k in source.arrays}
-    given = {}
-    for name, value in held.items():
-        field = next(f for f in model.network.fields.inputs if f.name == name)
-        bundle, history = model.network.fields.bundle, model.network.fields.history
-        if bundle and field.name in model.spec["outputs"]:  # a whole trajectory begins with it
-            timed, axes = "t" in field.axes, source.arrays[name].axes
-            axis = 1 + (axes.index("t") if "t" in axes else 0)
-            if timed and value.shape[axis] > history:
-                value = np.take(value, range(history), axis)
-            elif not timed and value.ndim == len(field.axes) + 2:
-                value = np.take(value, 0, axis)
-        given[name] = torch.from_numpy(np.ascontiguousarray(value))
-    with evaluating(path):
-        if arguments.rollout:
-            found = model.rollout(arguments.rollout, **given)
-        else:
-            found = model.predict(**given, chunk=arguments.chunk)
-    arrays = {name: value.numpy() for name, value in found.items()}
-    write_fields(output, arrays)
-    said = [f"{', '.join(f'{k} {v.shape}' for k, v in arrays.items())} -> {output}", *turned]
-    for name, wanted in known.items():
-        if wanted.shape == arrays[name].shape:
-            e = (arrays[name] - wanted).reshape(len(wanted), -1)
-            u = wanted.reshape(len(wanted), -1)
-            size = np.linalg.norm(u, axis=1)
-            error = np.linalg.norm(e, axis=1)[size > 0] / size[size > 0]
-            said.append(f"{path} holds {name} too: relative L2 error {error.mean():.4g}, mean")
-    picture = output.with_suffix(".png")
-    if _drawn(picture, model, given, arrays, known):
-        said.append(f"picture: {picture}")
-    return "\n".join(said)
-
-
-def _drawn(path: Path, model: PretrainedOperator, given: dict, found: dict, known: dict) -> bool:
-    """Draw the first sample: input, prediction, and reference where the file has one."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    name, values = next(iter(found.items()))
-    dim = model.network.fields.dim
-    first = [(f"predicted {name}", values[0])]
-    if name in known and known[name].shape == values.shape:
-        first.append((f"{name} of the file", known[name][0]))
-        first.append(("difference", values[0] - known[name][0]))
-    same = [np.asarray(value, float) for title, value in first if title != "difference"]
-    scale = {"vmin": min(map(np.nanmin, same)), "vmax": max(map(np.nanmax, same))}
-    source, given_first = next((k, np.asarray(v[0], float)) for k, v in given.items())
-    panels = [(f"input {source}", given_first), *first]
-    figure = Figure(figsize=(3.6 * len(panels), 3.6), layout="constrained")
-    FigureCanvasAgg(figure)
-    unit = model.spec["outputs"][name]["unit"]
-    for axis, (title, value) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels,
-                                    strict=True):  # fmt: skip
-        colours = scale if title.startswith(("predicted ", f"{name} of")) else {}
-        value = np.squeeze(np.asarray(value, float))
-        while value.ndim > 2:
-            value = value[-1] if value.shape[-1] > 4 or dim < 3 else value[..., 0]
-        if value.ndim == 2:
-            image = axis.imshow(value.T, origin="lower", aspect="auto", **colours)
-            figure.colorbar(image, ax=axis)
-            held = model.network.fields.outputs[0].axes
-            names = ["t"] * (value.ndim > len(held)) + list(held)
-            names = names if len(names) == 2 else ["first axis", "second axis"]
-            axis.set_xlabel(f"{names[0]}, index")
-            axis.set_ylabel(f"{names[1]}, index")
-        else:
-            axis.plot(np.atleast_1d(value))
-            axis.set_xlabel("index")
-        named = bool(colours) and unit != "1"
-        axis.set_title(f"{title} [{unit}]" if named else title, fontsize=10)
-    figure.suptitle("the first sample of the file", fontsize=10)
-    figure.savefig(path, dpi=120)
-    return True
 
 
 @contextlib.contextmanager

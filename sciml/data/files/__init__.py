@@ -1,1 +1,1 @@
-"""From arrays of files to samples: what is input and output, what trains, statistics."""
+"""Samples out of files: rows, parts, statistics, grids, point clouds, what a network is told."""

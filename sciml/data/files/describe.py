@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sciml.data.files.field_layout import SPACE, Layout
 from sciml.data.files.statistics import Moments, spread
-from sciml.data.readers.source import Array
+from sciml.data.layouts.field_layout import SPACE, Layout
+from sciml.data.layouts.windows import known_times, time_step
+from sciml.data.sources.source import Array
 from sciml.errors import InvalidArgument
 from sciml.networks.fields.description import FieldSet
 
@@ -54,7 +55,14 @@ def skeleton(
             sizes["t"] = states
         unit = units.get(array.name) or array.unit or "1"
         found = {"name": array.name, "axes": axes, "sizes": sizes, "unit": unit}
-        return {**found, "names": list(array.names)}
+        found["names"] = list(array.names)
+        if moving:
+            found["trajectory"] = list(array.axes)
+        if array.name in layout.named:
+            found["named"] = True
+        if array.unit not in ("", unit):
+            found["unit_of_file"] = array.unit
+        return found
 
     first = next(a for a in layout.outputs if any(s in a.axes for s in SPACE))
     size = [kept(first, s) for s in SPACE[: len(layout.space)]]
@@ -64,7 +72,11 @@ def skeleton(
         "size": size,
         "grid": ["left"] * len(size),
         "periodic": False,
+        "thinned": {axis: every for axis, every in steps.items() if every > 1},
     }
+    step = time_step(known_times(layout, steps.get("t", 1)))
+    if step is not None:
+        plain["time_step"] = step
     before, after = (
         sum(e["sizes"].get("t", 1) * e["sizes"].get("c", 1) for e in plain[side])
         for side in ("inputs", "outputs")

@@ -97,7 +97,8 @@ def grid_kinds(
             continue
         if x is not None and len(x) >= 3 and len(x) >= n:
             step, first = float(x[1] - x[0]), float(x[0])
-            half = abs(first / step - 0.5) < 0.01  # from 0 or from the middle of the first cell
+            # from 0 or from the middle of the first cell
+            half = step != 0 and abs(first / step - 0.5) < 0.01
             found.append("cells" if half else "both")
             continue
         # the median over samples: a few that a solver spoilt do not count

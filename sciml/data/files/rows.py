@@ -17,11 +17,12 @@ import torch
 from torch import Tensor
 
 from sciml.autodiff.streams import Streams
-from sciml.data.files.field_layout import SPACE, Layout
-from sciml.data.readers.source import Array
+from sciml.data.layouts.field_layout import SPACE, Layout
+from sciml.data.sources.source import Array
 from sciml.errors import InvalidArgument
 
 WINDOW = 8  # blocks among whose rows the order is shuffled
+LEAST = 8  # rows that are computed with at once, however large they are
 BLOCK_BYTES = 2**23  # read at once, where the file has no larger chunks
 
 
@@ -55,12 +56,26 @@ class FileRows:
         self.count = next(iter(self.arrays.values())).shape[0]
         size = sum(a.bytes for a in self.arrays.values())
         per_row = max(size // max(self.count, 1), 1)
-        self.block = max(1, chunk, min(self.count, BLOCK_BYTES // per_row))
-        self.held = size <= memory
+        block = min(BLOCK_BYTES, max(memory // (WINDOW + 2), BLOCK_BYTES // 8))
+        self.block = max(1, chunk, min(self.count, block // per_row))
+        self.held, self.memory = size <= memory, memory
         self.waited, self.touched = 0.0, []
         self._blocks: OrderedDict[int, dict[str, np.ndarray]] = OrderedDict()
         if self.held:
             self._all = {n: self._thin(a, a.rows(slice(None))) for n, a in self.arrays.items()}
+
+    def fitting(self, most: int) -> int:
+        """Return how many rows are computed with at once: `most`, or what memory has room for.
+
+        That is in float64, whatever the file has, and four times: as they are read, as inputs and
+        outputs, as channels, and as what is computed.
+        """
+        every = [(a, self.steps.get(x, 1), n) for a in self.arrays.values()
+                 for x, n in zip(a.axes, a.shape[1:], strict=True)]  # fmt: skip
+        numbers = {a.name: 1 for a in self.arrays.values()}
+        for a, step, n in every:
+            numbers[a.name] *= -(-n // step)
+        return max(LEAST, min(most, self.memory // (4 * 8 * max(sum(numbers.values()), 1))))
 
     def __getitem__(self, rows: Sequence[int] | np.ndarray | Tensor) -> dict[str, Tensor]:
         """Return rows by name, `(len(rows), *axes)`, in the types of the file."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sciml.data.readers.source import Source
+from sciml.data.sources.source import Source
 from sciml.errors import InvalidArgument
 
 SEED = 20  # of the split: the same for every run, so that seeds are compared on the same samples
@@ -17,7 +17,7 @@ def split(
     how: str,
     val: float | int,
     test: float | int,
-    train: int | None,
+    train: float | int | None,
     apart: bool,
 ) -> dict[str, np.ndarray]:
     """Return increasing row numbers of "train", "val" and "test".
@@ -29,7 +29,7 @@ def split(
             "ordered" (the last samples test, those before validate).
         val: Validation samples, a number or a share.
         test: Test samples, likewise.
-        train: Training samples at most; None for all that are left.
+        train: Training samples at most, a number or a share; None for all that are left.
         apart: Whether test samples come from a file of their own.
 
     Raises:
@@ -42,6 +42,8 @@ def split(
     if left is None:
         taken = np.concatenate([np.zeros(0, int), *parts.values()]).astype(int)
         left = np.setdiff1d(np.arange(count), taken)
+    if apart:
+        parts.pop("test", None)
     left = np.asarray(left, dtype=np.int64)
     if how != "ordered":
         left = np.random.default_rng(SEED).permutation(left)
@@ -51,6 +53,10 @@ def split(
             continue
         n = _number(f"data.{name}", asked, whole)
         parts[name], left = left[len(left) - n :], left[: len(left) - n]
+    if isinstance(train, float):
+        train = _number("data.train", train, whole)
+    elif train is not None and train < 1:
+        raise InvalidArgument(f"data.train={train}", "a share between 0 and 1, or a number")
     left = left if train is None else left[:train]
     if not len(left) or not len(parts.get("val", ())) or (not apart and not len(parts["test"])):
         shown = {"train": len(left), **{k: len(v) for k, v in parts.items()}}

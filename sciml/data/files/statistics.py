@@ -68,7 +68,9 @@ class Moments:
         return [int(k) for k in (self.high - self.low <= edge).nonzero()[:, 0]]
 
 
-def check_finite(name: str, value: Tensor, rows: Iterable[int], path: object) -> None:
+def check_finite(
+    name: str, value: Tensor, rows: Iterable[int], path: object, alone: bool = True
+) -> None:
     """Refuse numbers that are none.
 
     Args:
@@ -76,6 +78,7 @@ def check_finite(name: str, value: Tensor, rows: Iterable[int], path: object) ->
         value: `(B, ...)`.
         rows: Their row numbers in the file.
         path: Of the file.
+        alone: Whether it is data.path, of which samples are skipped by their numbers.
 
     Raises:
         InvalidArgument: Naming array, sample and place.
@@ -94,7 +97,9 @@ def check_finite(name: str, value: Tensor, rows: Iterable[int], path: object) ->
         f"{float(value[tuple(where)])}, as are {int(bad.sum())} numbers in {samples} of the "
         f"{len(value)} samples looked at",
         "finite numbers",
-        f"Leave such samples out with data.skip=[{row}], or data.skip=nan for all of them",
+        f"Leave such samples out with data.skip=[{row}], or data.skip=nan for all of them"
+        if alone
+        else "Leave such samples out with data.skip=nan",
     )
 
 

@@ -11,9 +11,9 @@ from collections.abc import Collection
 from pathlib import Path
 
 from sciml.data.readers import sample_folder
-from sciml.data.readers.single_files import READERS, open_file
-from sciml.data.readers.source import Array as Array
-from sciml.data.readers.source import Source as Source
+from sciml.data.readers.single_files import open_file
+from sciml.data.sources.source import Array as Array
+from sciml.data.sources.source import Source as Source
 
 
 def open_source(path: str | Path, names: Collection[str] = ()) -> Source:
@@ -41,6 +41,6 @@ def open_source(path: str | Path, names: Collection[str] = ()) -> Source:
         (2, 16, 16)
     """
     path = Path(path)
-    if path.suffix.lower() not in READERS and path.is_dir():
+    if path.suffix.lower() != ".zarr" and path.is_dir():
         return sample_folder.read(path, names)
     return open_file(path)

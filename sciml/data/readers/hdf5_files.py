@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from sciml.data.readers import pdebench_layouts, well
-from sciml.data.readers.generic import assemble
-from sciml.data.readers.hdf5_nodes import numbers_of, rows_of
-from sciml.data.readers.named_axes import axes_of, axis_of, named
-from sciml.data.readers.source import KINDS, Array, Source
+from sciml.data.readers.hdf5_nodes import datasets, numbers_of, rows_of
+from sciml.data.sources.generic import assemble
+from sciml.data.sources.named_axes import axis_of, named
+from sciml.data.sources.packing import attributes_of, decoded, decoded_values
+from sciml.data.sources.source import Array, Source
 from sciml.errors import InvalidArgument, optional
 
 if TYPE_CHECKING:
@@ -33,8 +32,14 @@ def read(path: Path) -> Source:
             "an HDF5 file",
             "It may be truncated: copy it again",
         ) from error
-    for layout in (well, pdebench_layouts):
-        found = layout.recognised(file, path)
+    for layout, title in ((well, "The Well"), (pdebench_layouts, "PDEBench")):
+        try:
+            found = layout.recognised(file, path)
+        except KeyError as error:
+            raise InvalidArgument(
+                f"{path}, which looks like a file of {title}, but for {str(error.args[0])[:160]}",
+                f"a whole file of {title}, or arrays with other names",
+            ) from error
         if found is not None:
             return found
     return _any(file, path)
@@ -42,32 +47,26 @@ def read(path: Path) -> Source:
 
 def _any(file: h5py.File, path: Path) -> Source:
     """Return all arrays of a file by their full names, with axes where dimensions have names."""
-    nodes: dict[str, h5py.Dataset] = {}
-
-    def visit(name: str, node: Any) -> None:
-        if hasattr(node, "shape") and hasattr(node, "dtype"):
-            nodes[name] = node
-
-    file.visititems(visit)
+    nodes, notes = datasets(file)
     arrays, coordinates, chunked = {}, {}, 0
     for name, node in nodes.items():
         if node.attrs.get("CLASS") == b"DIMENSION_SCALE":
-            if node.shape and node.dtype.kind in KINDS and b"This is a netCDF dimension" not in (
+            if node.shape and b"This is a netCDF dimension" not in (
                 node.attrs.get("NAME") or b""
             ):  # fmt: skip
-                coordinates[axis_of(name)] = np.asarray(node[()], float)
+                coordinates[axis_of(name)] = decoded_values(node[()], attributes_of(node))
             continue
         dims = _dims(node)
         unit = node.attrs.get("units", "")
         unit = unit.decode() if isinstance(unit, bytes) else str(unit)
         shape, read = tuple(node.shape), rows_of(node)
-        arrays[name] = Array(name, shape, node.dtype, read, axes_of(dims), unit, cuts=True)
+        raw = Array(name, shape, node.dtype, read, dims, unit, cuts=True)
+        arrays[name] = decoded(raw, attributes_of(node))
         if node.chunks and node.shape:
             chunked = max(chunked, node.chunks[0])
-    for name in ("n", "c"):
-        coordinates.pop(name, None)
     source = named(path, "HDF5 arrays", arrays, coordinates) if arrays else assemble(path, "", {})
     source.attributes |= numbers_of(file)
+    source.notes += notes
     source.chunked = chunked
     return source
 

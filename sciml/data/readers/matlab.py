@@ -7,9 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from sciml.data.readers.generic import assemble
-from sciml.data.readers.source import Array, Source, whole
+from sciml.data.readers.hdf5_nodes import datasets
+from sciml.data.sources.generic import assemble
+from sciml.data.sources.source import KINDS, Array, Source, whole
 from sciml.errors import InvalidArgument, optional
+
+SPARSE = 2**25  # entries up to which a sparse matrix is filled
 
 
 def read(path: Path) -> Source:
@@ -27,9 +30,39 @@ def read(path: Path) -> Source:
         return _reversed(path)
     except (MatReadError, ValueError, TypeError, OSError, EOFError, KeyError, IndexError) as error:
         return _reversed(path, error)
-    arrays = {n: whole(n, v) for n, v in held.items() if isinstance(v, np.ndarray)}
-    arrays = {n: a for n, a in arrays.items() if not n.startswith("__")}
-    return assemble(path, "MATLAB file", arrays)
+    plain: dict[str, np.ndarray] = {}
+    notes: list[str] = []
+    for name, value in held.items():
+        if not name.startswith("__"):
+            _unfold(name, value, plain, notes)
+    source = assemble(path, "MATLAB file", {n: whole(n, v) for n, v in plain.items()})
+    source.notes += notes
+    return source
+
+
+def _unfold(name: str, value: Any, plain: dict[str, np.ndarray], notes: list[str]) -> None:
+    """Add a variable: the fields of a structure, the rows of cells of one shape, a full matrix."""
+    if hasattr(value, "toarray"):  # sparse
+        if np.prod(value.shape) <= SPARSE:
+            plain[name] = value.toarray()
+        else:
+            notes.append(f"{name} is a sparse matrix {value.shape} and is left out")
+    elif not isinstance(value, np.ndarray):
+        return
+    elif value.dtype.names and value.size == 1:
+        for field in value.dtype.names:
+            _unfold(f"{name}/{field}", value[field].item(), plain, notes)
+    elif value.dtype == object and value.size > 1 and max(value.shape) == value.size:
+        cells = [np.asarray(cell) for cell in value.ravel()]
+        if len({c.shape for c in cells}) == 1 and cells[0].dtype.kind in KINDS:
+            rows = np.stack(cells)
+            thin = [1 + k for k, n in enumerate(cells[0].shape) if n == 1]
+            plain[name] = rows.squeeze(tuple(thin)) if len(thin) < cells[0].ndim else rows[:, 0]
+            notes.append(f"{name}: {len(cells)} cells are one sample each")
+        else:
+            notes.append(f"{name} is a cell array of several shapes and is left out")
+    else:
+        plain[name] = value
 
 
 def _reversed(path: Path, before: Exception | None = None) -> Source:
@@ -42,12 +75,15 @@ def _reversed(path: Path, before: Exception | None = None) -> Source:
             "a MATLAB file",
             "It may be truncated: copy it again",
         ) from error
+    nodes, notes = datasets(file)
     arrays = {}
-    for name, node in file.items():
-        if isinstance(node, h5py.Dataset) and not name.startswith("#"):
-            shape = tuple(node.shape[::-1])
-            arrays[name] = Array(name, shape, node.dtype, _rows(node), cuts=True)
+    for name, node in nodes.items():
+        if "MATLAB_empty" in node.attrs:
+            notes.append(f"{name} holds nothing and is left out")
+            continue
+        arrays[name] = Array(name, tuple(node.shape[::-1]), node.dtype, _rows(node), cuts=True)
     source = assemble(path, "MATLAB 7.3 file (HDF5, axes turned round)", arrays)
+    source.notes += notes
     source.chunked = 1
     return source
 

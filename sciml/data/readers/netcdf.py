@@ -11,8 +11,9 @@ import numpy as np
 from scipy.io import netcdf_file
 
 from sciml.data.readers import hdf5_files
-from sciml.data.readers.named_axes import SAMPLES, axes_of, axis_of, named
-from sciml.data.readers.source import Array, Source
+from sciml.data.sources.named_axes import axis_of, named
+from sciml.data.sources.packing import decoded, decoded_values
+from sciml.data.sources.source import Array, Source
 from sciml.errors import InvalidArgument
 
 
@@ -37,13 +38,12 @@ def read(path: Path) -> Source:
     arrays, coordinates = {}, {}
     for name, v in held.variables.items():
         dims, unit = tuple(v.dimensions), _text(getattr(v, "units", b""))
-        if dims == (name,) and name.lower() not in SAMPLES:
-            coordinates[axis_of(name)] = np.asarray(v[:], float)
+        if dims == (name,):
+            coordinates[axis_of(name)] = decoded_values(np.array(v[:]), v._attributes)
             continue
         data = v.data
-        arrays[name] = Array(
-            name, tuple(v.shape), data.dtype, _copied(data), axes_of(dims), unit=unit
-        )
+        raw = Array(name, tuple(v.shape), data.dtype, _copied(data), dims, unit=unit)
+        arrays[name] = decoded(raw, v._attributes)
     with warnings.catch_warnings():  # that the file stays mapped, as it should
         warnings.simplefilter("ignore", RuntimeWarning)
         held.close()

@@ -11,8 +11,8 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.lib import format as npy
 
-from sciml.data.readers.generic import assemble
-from sciml.data.readers.source import Array, Source
+from sciml.data.sources.generic import assemble
+from sciml.data.sources.source import Array, Source
 from sciml.errors import InvalidArgument
 
 
@@ -124,13 +124,14 @@ def _no_objects(path: Path, name: str, shape: tuple[int, ...], dtype: np.dtype) 
     """
     if not dtype.hasobject:
         return
-    load = f"d = np.load('{path.name}', allow_pickle=True)"
+    load = f"d = np.load({str(path)!r}, allow_pickle=True)"
+    new = str(path.with_name(f"{path.stem}_arrays.npz"))
     if path.suffix == ".npz" and shape == (2,):  # DeepONet: (branch, trunk), y
-        new = f"np.savez('new.npz', branch=d['{name}'][0], trunk=d['{name}'][1], y=d['y'])"
-        line = f"import numpy as np; {load}; {new}"
+        save = f"np.savez({new!r}, branch=d['{name}'][0], trunk=d['{name}'][1], y=d['y'])"
+        line = f"import numpy as np; {load}; {save}"
     else:
         part = f"d['{name}']" if path.suffix == ".npz" else "d"
-        line = f"import numpy as np; {load}; np.savez('new.npz', {name}=np.stack(list({part})))"
+        line = f"import numpy as np; {load}; np.savez({new!r}, {name}=np.stack(list({part})))"
     raise InvalidArgument(
         f"{path}: {name} {shape} holds Python objects, and reading them can run code",
         "arrays of numbers",

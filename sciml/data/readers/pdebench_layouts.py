@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sciml.data.readers.hdf5_nodes import numbers_of
-from sciml.data.readers.source import Array, Source
+from sciml.data.sources.source import Array, Source
 from sciml.data.trajectories.pdebench import official_split
 from sciml.errors import InvalidArgument
 
@@ -48,7 +48,7 @@ def recognised(file: h5py.File, path: Path) -> Source | None:
         found = _incompressible(file, path)
     else:
         names = sorted((name for name in file if name.isdigit()), key=int)
-        if not names or "data" not in file[names[0]] or "grid" not in file[names[0]]:
+        if not names or "data" not in file[names[0]] or "grid/t" not in file[names[0]]:
             return None
         found = _grouped(file, path, names)
     count = next(iter(found.arrays.values())).shape[0]
@@ -107,7 +107,7 @@ def _darcy(file: h5py.File, path: Path) -> Source:
 
 def _incompressible(file: h5py.File, path: Path) -> Source:
     shape = file["velocity"].shape
-    written = min(int(file.attrs.get("latestIndex", shape[1] - 1)) + 1, shape[1])
+    written = min(int(np.ravel(file.attrs.get("latestIndex", shape[1] - 1))[0]) + 1, shape[1])
     notes = []
     if written < shape[1]:
         notes.append(f"frames {written} to {shape[1] - 1} were never written and are left out")

@@ -14,13 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from sciml.data.readers.generic import assemble
 from sciml.data.readers.single_files import READERS, open_file
-from sciml.data.readers.source import Array, Source, joined
+from sciml.data.sources.array_groups import PARTS, joined_parts, rows_in, without_part
+from sciml.data.sources.generic import assemble
+from sciml.data.sources.source import Array, Source, joined, whole
 from sciml.errors import InvalidArgument
 
-PARTS = {"train": "train", "training": "train", "valid": "val", "validation": "val"}
-PARTS |= {"val": "val", "test": "test", "testing": "test"}
+POINTS = ("vertices", "points", "pos", "coords", "coordinates", "x", "input_geom")
+LOOK = 50  # files looked at for samples of different sizes
 
 
 def read(path: Path, names: Collection[str] = ()) -> Source:
@@ -47,22 +48,24 @@ def read(path: Path, names: Collection[str] = ()) -> Source:
         return _one_array_each(path, named)
     if not parts:
         for file in loose:
-            word = re.split(r"[_\-.]", file.stem.lower())[0]
-            if word in PARTS:
-                parts.setdefault(PARTS[word], []).append(file)
+            part = without_part(file.stem)[0]
+            if part:
+                parts.setdefault(part, []).append(file)
+        if len(parts) == 1 and len(loose) > len(next(iter(parts.values()))):
+            parts = {}  # one part alone among other files is a word of their names
     parts = {name: parts[name] for name in ("train", "val", "test") if parts.get(name)}
     if parts:
         sources = {name: [open_file(f) for f in files] for name, files in parts.items()}
-        every = [s for found in sources.values() for s in found]
-        counts = [_count(s) for s in every]
-        ends = np.cumsum(counts)
-        source = replace(every[0], path=path, arrays=joined(path, every), parts={})
-        source.certain = len({*counts}) > 1  # files of one shape but for the first axis
-        for name, found in sources.items():
-            first = every.index(found[0])
-            last = first + len(found) - 1
-            source.parts[name] = np.arange(ends[first] - counts[first], ends[last])
-        source.format = f"folder of {len(every)} files, {every[0].format}"
+        source = joined_parts(path, sources)
+        files = [f for held in parts.values() for f in held]
+        source.format = f"folder of {len(files)} files, {source.format}"
+        beside = [f.name for f in loose if f not in files]
+        if beside:
+            source.notes.append(
+                f"{', '.join(beside[:3])}{', …' if len(beside) > 3 else ''} "
+                f"{'is' if len(beside) == 1 else 'are'} of no part (train, valid, test) and "
+                f"left out"
+            )
         return source
     if not loose:
         raise InvalidArgument(
@@ -77,6 +80,28 @@ def read(path: Path, names: Collection[str] = ()) -> Source:
             "Type data.path with one file, or move the others away",
         )
     return _one_each(path, loose)
+
+
+def _are_clouds(first: Source, files: list[Path]) -> bool:
+    """Return whether files hold points `(P, d)`, d at most 3, not as many in all of them."""
+    where = next((n for n in POINTS if n in first.arrays), None)
+    if where is None or len(first.arrays) < 2:
+        return False
+    shape = first.arrays[where].shape
+    if len(shape) != 2 or not 1 <= shape[1] <= 3:
+        return False
+    for file in files[1:LOOK]:
+        array = open_file(file).arrays.get(where)
+        if array is None or len(array.shape) != 2 or array.shape[1] != shape[1]:
+            return False
+        if array.shape != shape:
+            return True
+    return False
+
+
+def _numbers_and_arrays(source: Source) -> dict[str, np.ndarray]:
+    numbers = {n: np.asarray(v) for n, v in source.attributes.items() if isinstance(v, float)}
+    return numbers | {n: array.rows(slice(None)) for n, array in source.arrays.items()}
 
 
 def _named(files: list[Path], known: Collection[str]) -> dict[str, dict[str, Path]]:
@@ -114,7 +139,7 @@ def _one_array_each(path: Path, named: dict[str, dict[str, Path]]) -> Source:
         every.append(replace(source, path=next(iter(named[part].values()))))
     source = replace(every[0], path=path)
     if len(order) > 1:
-        counts = [_count(s) for s in every]
+        counts = [rows_in(s) for s in every]
         ends = np.cumsum(counts)
         source = replace(source, arrays=joined(path, every))
         source.parts = {
@@ -131,34 +156,78 @@ def _files(folder: Path, readers: Any) -> list[Path]:
     return sorted((f for f in found if not f.name.startswith(".")), key=number)
 
 
-def _count(source: Source) -> int:
-    return next((a.shape[0] for a in source.arrays.values() if a.sampled), 0)
-
-
 def _one_each(path: Path, files: list[Path]) -> Source:
     """Return files that hold one sample each as one source."""
     first = open_file(files[0])
+    if first.clouds is None and _are_clouds(first, files):
+        clouds = [_numbers_and_arrays(open_file(f)) for f in files]
+        arrays = {name: whole(name, value, sampled=False) for name, value in clouds[0].items()}
+        notes = [f"every one of {len(files)} files is one sample of points"]
+        kind = f"folder of samples of points, {first.format}"
+        return Source(path, kind, arrays, notes=notes, clouds=clouds)
+    if first.counted:  # a dimension of each file counts samples
+        every = [first, *(open_file(f) for f in files[1:])]
+        said = f"{len(files)} files, one behind the other along their samples"
+        source = replace(first, path=path, arrays=joined(path, every), certain=True)
+        return replace(source, notes=[*first.notes, said], format=f"folder, {first.format}")
     single = files[0].suffix.lower() == ".npy"  # its one array is called like its file
-    arrays = {}
-    for name, array in first.arrays.items():
+    held = first.standing or first.arrays
+    arrays = {("values" if single else n): _stacked(path, files, n, a) for n, a in held.items()}
+    arrays |= _numbers_that_differ(path, files, first)
+    rest = {n: v for n, v in first.attributes.items() if n not in arrays}
+    notes = [f"every one of {len(files)} files is one sample"]
+    found = replace(first, path=path, arrays=arrays, attributes=rest, notes=notes, certain=True)
+    return replace(found, one_each=True, standing={}, format=f"folder, {first.format}")
 
-        def read(index: Any, name: str = name, array: Array = array) -> np.ndarray:
-            found = []
+
+def _stacked(path: Path, files: list[Path], name: str, array: Array) -> Array:
+    """Return an array of every file as the rows of one."""
+    single = files[0].suffix.lower() == ".npy"
+    title = "values" if single else name
+
+    def read(index: Any) -> np.ndarray:
+        found = []
+        for k in np.arange(len(files))[index]:
+            source = open_file(files[k])
+            held = source.standing or source.arrays
+            one = next(iter(held.values())) if single else held.get(name)
+            if one is None or one.shape != array.shape:
+                has = f"{name} {one.shape}" if one is not None else f"no {name}"
+                raise InvalidArgument(
+                    f"{files[k]} (file {k}) has {has}, and {files[0].name} has {array.shape}",
+                    "one sample per file, all of one shape",
+                    f"Take {files[k].name} out of {path}",
+                )
+            found.append(one.rows(slice(None)))
+        return np.stack(found) if found else np.zeros((0, *array.shape), array.dtype)
+
+    shape = (len(files), *array.shape)
+    return Array(title, shape, array.dtype, read, array.axes, array.unit, array.names)
+
+
+def _numbers_that_differ(path: Path, files: list[Path], first: Source) -> dict[str, Array]:
+    """Return single numbers of the files that are not the same in the first and some others."""
+    names = [n for n, v in first.attributes.items() if isinstance(v, float)]
+    if not names or len(files) < 2:
+        return {}
+    others = [open_file(files[k]).attributes for k in {len(files) // 2, len(files) - 1}]
+    found = {}
+    for name in names:
+        if all(o.get(name) == first.attributes[name] for o in others):
+            continue
+
+        def read(index: Any, name: str = name) -> np.ndarray:
+            rows = []
             for k in np.arange(len(files))[index]:
-                held = open_file(files[k]).arrays
-                one = next(iter(held.values())) if single else held.get(name)
-                if one is None or one.shape != array.shape:
-                    has = f"{name} {one.shape}" if one is not None else f"no {name}"
+                value = open_file(files[k]).attributes.get(name)
+                if not isinstance(value, float):
                     raise InvalidArgument(
-                        f"{files[k]} (file {k}) has {has}, and {files[0].name} has {array.shape}",
-                        "one sample per file, all of one shape",
+                        f"{files[k]} (file {k}) has no number {name}, and {files[0].name} has one",
+                        "the same numbers in every file",
                         f"Take {files[k].name} out of {path}",
                     )
-                found.append(one.rows(slice(None)))
-            return np.stack(found) if found else np.zeros((0, *array.shape), array.dtype)
+                rows.append(value)
+            return np.asarray(rows, np.float64)
 
-        title = "values" if single else name
-        arrays[title] = Array(title, (len(files), *array.shape), array.dtype, read, unit=array.unit)
-    notes = [f"every one of {len(files)} files is one sample"]
-    found = replace(first, path=path, arrays=arrays, notes=notes, certain=True)
-    return replace(found, format=f"folder, {first.format}")
+        found[name] = Array(name, (len(files),), np.dtype(np.float64), read)
+    return found

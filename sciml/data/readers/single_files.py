@@ -6,7 +6,7 @@ from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 
-from sciml.data.readers.source import Source
+from sciml.data.sources.source import Source
 from sciml.errors import InvalidArgument
 
 # ending -> (module, function); imported when such a file is read
@@ -42,6 +42,8 @@ def open_file(path: Path) -> Source:
         )
     if path.is_file() and not path.stat().st_size:
         raise InvalidArgument(f"{path} is empty", "a file with arrays", "Copy it again")
+    if path.is_dir() and path.suffix.lower() != ".zarr":
+        raise InvalidArgument(f"{path}, which is a folder", "a file", "Rename it, or type a file")
     module, name = READERS[path.suffix.lower()]
     reader: Callable[[Path], Source] = getattr(import_module(f"sciml.data.readers.{module}"), name)
     return reader(path)

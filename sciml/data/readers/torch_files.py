@@ -12,11 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sciml.data.readers.generic import assemble
-from sciml.data.readers.source import Source, whole
+from sciml.data.sources.generic import assemble
+from sciml.data.sources.source import Source, whole
 from sciml.errors import InvalidArgument
-
-NEUTRAL = {torch.bfloat16: torch.float32, torch.float16: torch.float32}  # numpy has none, or slow
 
 
 def read(path: Path) -> Source:
@@ -41,7 +39,11 @@ def read(path: Path) -> Source:
             "Write it with torch.save({'x': x, 'y': y}, path)",
         )
     numbers = _numbers(path, held)
-    return assemble(path, "torch tensors", {n: whole(n, v) for n, v in numbers.items()})
+    source = assemble(path, "torch tensors", {n: whole(n, v) for n, v in numbers.items()})
+    kinds = {str(n): type(v).__name__ for n, v in held.items() if not isinstance(v, Mapping)}
+    left = [f"{n} ({k}) holds no tensor" for n, k in kinds.items() if n not in numbers]
+    source.notes += [f"{text} and is left out" for text in left]
+    return source
 
 
 def _load(path: Path) -> Any:
@@ -86,11 +88,12 @@ def _numbers(path: Path, held: Mapping[str, Any]) -> dict[str, np.ndarray]:
             inner = _numbers(path, value)
             found |= {f"{name}/{key}": array for key, array in inner.items()}
         elif isinstance(value, Tensor):
-            value = value.detach().to_dense() if value.is_sparse else value.detach()
-            found[str(name)] = value.to(NEUTRAL.get(value.dtype, value.dtype)).numpy()
+            found[str(name)] = _array(value)
         elif isinstance(value, int | float):
             found[str(name)] = np.asarray(value)
-        elif isinstance(value, list) and value and all(isinstance(v, Tensor) for v in value):
+        elif (
+            isinstance(value, list | tuple) and value and all(isinstance(v, Tensor) for v in value)
+        ):
             shapes = sorted({tuple(v.shape) for v in value})
             if len(shapes) > 1:
                 at = next(i for i, v in enumerate(value) if v.shape != value[0].shape)
@@ -100,5 +103,17 @@ def _numbers(path: Path, held: Mapping[str, Any]) -> dict[str, np.ndarray]:
                     "one shape for all samples, or a list of dictionaries (point clouds)",
                     "Interpolate the samples to one grid, or save [{'points': ..., ...}, ...]",
                 )
-            found[str(name)] = torch.stack(value).numpy()
+            found[str(name)] = np.stack([_array(v) for v in value])
     return found
+
+
+def _array(value: Tensor) -> np.ndarray:
+    """Return the numbers of a tensor, whatever way torch keeps them."""
+    value = value.detach()
+    if value.is_quantized:
+        value = value.dequantize()
+    if value.layout != torch.strided:
+        value = value.to_dense()
+    value = value.resolve_conj().resolve_neg()
+    small = value.dtype.is_floating_point and value.dtype.itemsize < 4  # numpy has none, or slow
+    return (value.float() if small else value).numpy()

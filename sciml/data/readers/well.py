@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sciml.data.readers.source import Array, Source
+from sciml.data.sources.source import Array, Source
 from sciml.errors import InvalidArgument
 
 if TYPE_CHECKING:
@@ -32,7 +32,8 @@ def recognised(file: h5py.File, path: Path) -> Source | None:
     Raises:
         InvalidArgument: If a field has other axes than its attributes say.
     """
-    if "dimensions" not in file or "t0_fields" not in file:
+    known = "dimensions" in file and "t0_fields" in file
+    if not known or "spatial_dims" not in file["dimensions"].attrs:
         return None
     dims = [_text(d) for d in file["dimensions"].attrs["spatial_dims"]]
     grid = {d: np.asarray(file["dimensions"][d][()], float) for d in dims}

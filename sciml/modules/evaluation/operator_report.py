@@ -12,6 +12,8 @@ A roll-out has the error of every call, `test/rollout/first` and `test/rollout/l
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -22,6 +24,7 @@ from torch import Tensor
 from sciml.data import regression
 from sciml.data.batch import Batch
 from sciml.data.field_files import FieldFiles
+from sciml.errors import SciMLWarning
 from sciml.modules.evaluation.operator_pictures import SHOWN, pictures
 from sciml.modules.evaluation.scores import Regression, everyone
 from sciml.modules.evaluation.tally import Tally
@@ -74,8 +77,14 @@ class OperatorReport:
         if x.numel() + y.numel() > LARGEST or len(x) < 2:
             return found
         found["nearest"] = regression.nearest(x, y)
-        found["linear_modes"] = regression.modal(x, y)
-        return found | {"kernel_ridge": regression.kernel_ridge(x, y)}
+        for name, learn in (("linear_modes", regression.modal),
+                            ("kernel_ridge", regression.kernel_ridge)):  # fmt: skip
+            try:
+                found[name] = learn(x, y)
+            except torch.linalg.LinAlgError as error:  # never the end of a run that has trained
+                said = str(error).splitlines()[0]
+                warnings.warn(f"the baseline {name} is left out: {said}", SciMLWarning, 2)
+        return found
 
     def _normal(self, packed: Tensor) -> Tensor:
         """Return inputs with mean 0 and deviation 1, in float64 on the CPU."""
@@ -118,7 +127,8 @@ class OperatorReport:
             self.figures.mean(f"{part}/band/{name}/e", e[here].sum())
             self.figures.mean(f"{part}/band/{name}/u", u.sum())
         if part == "test":
-            shell = (k * max(sides) + 0.5).long().flatten()
+            # an even side beside a longer odd one has half waves beyond the last whole number
+            shell = (k * max(sides) + 0.5).long().clamp_max(max(sides) // 2).flatten()
             rows = torch.zeros(2, max(sides) // 2 + 1, dtype=torch.float64)
             rows[0].index_add_(0, shell, e.flatten())
             rows[1].index_add_(0, shell, u.flatten())
@@ -185,6 +195,9 @@ class OperatorReport:
         for name in names:
             score = self.scores.get(name, Regression()).gather()
             rivals[name] = score.metrics("test")["test/rel_l2"]
+        for name in [n for n, error in rivals.items() if not math.isfinite(error)]:
+            said = f"the baseline {name} is left out: its error is {rivals.pop(name)}"
+            warnings.warn(said, SciMLWarning, 2)
         if rivals and "test/rel_l2" in metrics:
             extra["test/skill"] = metrics["test/rel_l2"] / max(min(rivals.values()), 1e-30)
         curves = self._rollout(found)

@@ -3,7 +3,8 @@
 Every network here is given `fields`, a dictionary of plain data that a data module derives from
 files (`sciml.networks.fields.description`): names, axes and units of inputs and outputs, the grid,
 and statistics of the training part. It takes and returns arrays by the names and in the layout of
-the files, in physical units. `CloudOperator` does the same for point clouds.
+the files, in physical units. `CloudUNet` and `CloudOperator` do the
+same for point clouds.
 
 Names are imported when they are first used; `__init__.pyi` lists them.
 """

@@ -1,4 +1,6 @@
 from .cloud import CloudOperator
+from .cloud_network import CloudNetwork
+from .cloud_unet import CloudUNet
 from .deeponet import DeepONet
 from .description import FieldSet
 from .field_equilibrium import GridFNODEQ
@@ -8,7 +10,9 @@ from .library import LibraryOperator
 from .unet import UNet
 
 __all__ = [
+    "CloudNetwork",
     "CloudOperator",
+    "CloudUNet",
     "DeepONet",
     "FieldNetwork",
     "FieldSet",

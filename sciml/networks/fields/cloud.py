@@ -1,9 +1,6 @@
 """GINO and FNOGNO of the neuraloperator library on point clouds of people's own files.
 
-    u(p) = m_u + s_u N[(a - m_a) / s_a, p](p)        at the points p of a cloud, in 2D or 3D
-
-Points are moved and scaled by one box, that of all training clouds, to [0, 1]^d. Clouds of a batch
-run one after the other, since neighbours differ.
+Clouds of a batch run one after the other, since neighbours differ.
 
 Reference: Li et al. 2023, arXiv 2309.00583 (GINO); Kossaifi et al., arXiv 2412.10354. FNOGNO reads
 a grid: every node takes the features of the closest point, and how far away that is.
@@ -15,9 +12,10 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sciml.errors import InvalidArgument
+from sciml.networks.fields.cloud_network import CloudNetwork
 from sciml.networks.neuraloperator_library import make, summed_at_once, tensors_only
 from sciml.typed_arguments import typed
 
@@ -25,13 +23,11 @@ MODELS = ("GINO", "FNOGNO")
 
 
 @typed
-class CloudOperator(nn.Module):
+class CloudOperator(CloudNetwork):
     """Maps features at the points of a cloud to fields at these points.
 
     Args:
-        clouds: What the data module says: `points`, `features` and `output` (names), `dim`,
-            `channels` in and out, `low`, `high` of the box, `mean`, `std`, `out_mean`, `out_std`,
-            `unit`.
+        clouds: As in `CloudNetwork`.
         model: GINO or FNOGNO.
         nodes: Nodes of the latent grid per axis.
         radius: In which points and nodes see each other, of the box.
@@ -66,7 +62,7 @@ class CloudOperator(nn.Module):
         modes: int = 8,
         layers: int = 3,
     ) -> None:
-        super().__init__()
+        super().__init__(clouds)
         if model not in MODELS:
             raise InvalidArgument(f"network.model={model}", " or ".join(MODELS))
         if min(nodes, width, modes, layers) < 1 or not 0 < radius < 2:
@@ -75,12 +71,7 @@ class CloudOperator(nn.Module):
                 f"radius={radius}",
                 "positive integers, and a radius below 2",
             )
-        self.clouds, self.name = dict(clouds), model
-        dim, seen = int(clouds["dim"]), int(clouds["channels"])
-        self.register_buffer("low", torch.tensor(list(map(float, clouds["low"]))))
-        self.register_buffer("high", torch.tensor(list(map(float, clouds["high"]))))
-        for key in ("mean", "std", "out_mean", "out_std"):
-            self.register_buffer(key, torch.tensor(list(map(float, clouds[key]))))
+        self.name, dim, seen = model, self.dim, self.seen_channels
         axis = torch.linspace(0, 1, nodes)
         grid = torch.stack(torch.meshgrid(*[axis] * dim, indexing="ij"), -1)
         self.register_buffer("grid", grid, persistent=False)
@@ -104,29 +95,17 @@ class CloudOperator(nn.Module):
         self.model = make(model, MODELS, {}, own)
         self.register_state_dict_post_hook(tensors_only)
 
-    def forward(self, **inputs: Tensor) -> Tensor:
-        """Return the outputs at the points `(B, P, C)`.
-
-        Args:
-            inputs: Points `(B, P, d)` and features `(B, P, C_in)` by the names of the file.
-        """
-        points = inputs[self.clouds["points"]]
-        if points.dtype == torch.float64:
+    def body(self, place: Tensor, features: Tensor) -> Tensor:
+        """Return normalised outputs `(B, P, C)`."""
+        if place.dtype == torch.float64:
             raise InvalidArgument(
                 "points in float64", "float32: spectral weights of neuraloperator are in no other",
                 "Type trainer.precision=32-true",
             )  # fmt: skip
-        place = (points - self.low) / (self.high - self.low)
-        parts = [2 * place - 1]
-        names = self.clouds["features"]
-        if names:
-            values = torch.cat([inputs[n] for n in names], -1)
-            parts.insert(0, (values - self.mean) / self.std)
-        features = torch.cat(parts, -1)
+        features = torch.cat([features, 2 * place - 1], -1)
         solve = self._gino if self.name == "GINO" else self._fnogno
         with summed_at_once():
-            found = torch.stack([solve(p, f) for p, f in zip(place, features, strict=True)])
-        return self.out_mean + self.out_std * found
+            return torch.stack([solve(p, f) for p, f in zip(place, features, strict=True)])
 
     def _gino(self, points: Tensor, features: Tensor) -> Tensor:
         return self.model(points[None], self.grid[None], points[None], x=features[None])[0]
@@ -135,16 +114,3 @@ class CloudOperator(nn.Module):
         gap, index = torch.cdist(self.grid.flatten(0, -2), points).min(1)
         nodes = torch.cat([features[index], gap[:, None]], 1).view(*self.grid.shape[:-1], -1)
         return self.model(in_p=self.grid, out_p=points, f=nodes[None])[0]
-
-    def schema(self) -> dict[str, dict[str, Any]]:
-        """Return what goes in and out."""
-        c, real = self.clouds, {"dtype": "float", "cast": True}
-        inputs = {c["points"]: {"shape": ["N", "points", int(c["dim"])], "unit": "1", **real}}
-        for name, width in zip(c["features"], c["widths"], strict=True):
-            inputs[name] = {"shape": ["N", "points", int(width)], "unit": "1", **real}
-        out = {"shape": ["N", "points", int(c["out_channels"])], "unit": str(c.get("unit", "1"))}
-        return {"inputs": inputs, "outputs": {c["output"]: {**out, "dtype": "float"}}}
-
-    def infer(self, **inputs: Tensor) -> dict[str, Tensor]:
-        """Return the output by its name."""
-        return {self.clouds["output"]: self(**inputs)}

@@ -27,12 +27,17 @@ LETTERS = {"x": "H", "y": "W", "z": "D"}  # of free sizes, as in other operators
 
 
 def to_channels(value: Tensor, axes: Sequence[str]) -> Tensor:
-    """Return `(B, C, *space)` from `(B, *axes)`."""
+    """Return `(B, C, *space)` from `(B, *axes)`.
+
+    They lie in memory in this order whatever the file's was: sums run through the same numbers in
+    the same order, so the same data in another layout train the same network to the last digit.
+    """
     order = [a for a in ("t", "c", *SPACE) if a in axes]
     value = value.permute(0, *(1 + axes.index(a) for a in order))
     inner = sum(a in ("t", "c") for a in order)
     rest = value.shape[1 + inner :]
-    return value.reshape(len(value), math.prod(value.shape[1 : 1 + inner]), *rest)
+    flat = value.reshape(len(value), math.prod(value.shape[1 : 1 + inner]), *rest)
+    return flat.contiguous()
 
 
 def from_channels(value: Tensor, axes: Sequence[str], sizes: Mapping[str, int]) -> Tensor:
@@ -59,6 +64,9 @@ class FieldSpec:
         sizes: Of "t" and "c", where it has them.
         unit: "1" where it has none.
         names: Of its channels, where they have any.
+        trajectory: Axes of the whole array in the file, where this is a part of its times.
+        named: Whether its axes were told, by the file or by the user, not found by their lengths.
+        unit_of_file: Of the training file, where the user said another one.
     """
 
     name: str
@@ -66,11 +74,19 @@ class FieldSpec:
     sizes: Mapping[str, int]
     unit: str = "1"
     names: tuple[str, ...] = ()
+    trajectory: tuple[str, ...] = ()
+    named: bool = False
+    unit_of_file: str = ""
 
     @property
     def channels(self) -> int:
         """Return times times channels."""
         return self.sizes.get("t", 1) * self.sizes.get("c", 1)
+
+    @property
+    def whole(self) -> tuple[str, ...]:
+        """Return the axes of a trajectory of it, times where the file has them, else first."""
+        return self.trajectory or (self.axes if "t" in self.axes else ("t", *self.axes))
 
     @property
     def space(self) -> tuple[str, ...]:
@@ -87,8 +103,10 @@ class FieldSet:
     """The description of all arrays, around the plain dictionary that files and cards hold.
 
     Args:
-        plain: `inputs` and `outputs`, lists of `name, axes, sizes, unit, names`; `size`, points per
-            direction in training; `grid`, per direction "left" (nodes, the left end included),
+        plain: `inputs` and `outputs`, lists of `name, axes, sizes, unit, names` and what else
+            `FieldSpec` has; `size`, points per direction in training; `thinned`, which of the
+            file's points and times were kept, by axis; `time_step` between two of these times,
+            where the file says it; `grid`, per direction "left" (nodes, the left end included),
             "both" (both ends) or "cells"; `periodic`; `mean`, `std` per input channel, `out_mean`,
             `out_std`, `scale` per output channel; `base`, per output channel the input channel that
             it is an increment of, -1 for none; `solved`, channels of a coarse solve, which `mean`
@@ -119,6 +137,9 @@ class FieldSet:
                         dict(f["sizes"]),
                         str(f.get("unit") or "1"),
                         tuple(f.get("names", ())),
+                        tuple(f.get("trajectory", ())),
+                        bool(f.get("named", False)),
+                        str(f.get("unit_of_file") or ""),
                     )
                     for f in plain[side]
                 )
@@ -137,6 +158,10 @@ class FieldSet:
         self.in_channels = sum(f.channels for f in self.inputs)
         self.out_channels = sum(f.channels for f in self.outputs)
         self.solved = int(plain.get("solved", 0))
+        self.thinned = {str(a): int(k) for a, k in dict(plain.get("thinned", {})).items()}
+        self.time_step = plain.get("time_step")
+        given = {f.name for f in self.inputs}
+        self.moving = tuple(f.name for f in self.outputs if f.name in given)
         before = self.in_channels + self.solved
         for key, wanted in (("mean", before), ("std", before)) + tuple(
             (k, self.out_channels) for k in ("out_mean", "out_std", "scale")

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from sciml.errors import InvalidArgument
 from sciml.networks.fields.coarse_input import coarse_solve
-from sciml.networks.fields.description import FieldSet
+from sciml.networks.fields.description import FieldSet, from_channels
 from sciml.networks.fields.field_interpolation import interpolated
 from sciml.networks.fields.views import back, combinations, view
 
@@ -192,7 +192,7 @@ class FieldNetwork(nn.Module, ABC):
         return torch.stack(found, 1)
 
     def rollout(self, steps: int, **inputs: Tensor) -> dict[str, Tensor]:
-        """Return the next `steps` states by name, times as the axis behind the samples.
+        """Return the next `steps` states by name, times where the files have them.
 
         Args:
             steps: States wanted.
@@ -213,11 +213,6 @@ class FieldNetwork(nn.Module, ABC):
         parts = found.split([f.channels for f in self.fields.outputs], 2)
         answer = {}
         for f, part in zip(self.fields.outputs, parts, strict=True):
-            axes = [a for a in f.axes if a != "t"]
             part = part.reshape(len(part), calls * bundle, -1, *part.shape[3:])[:, :steps]
-            flat = part.flatten(0, 1)
-            order = [a for a in ("c", *("x", "y", "z")) if a in axes]
-            flat = flat if "c" in axes else flat[:, 0]
-            flat = flat.permute(0, *(1 + order.index(a) for a in axes))
-            answer[f.name] = flat.reshape(part.shape[0], steps, *flat.shape[1:])
+            answer[f.name] = from_channels(part.flatten(1, 2), f.whole, {**f.sizes, "t": steps})
         return answer

@@ -4,7 +4,10 @@ The networks and their options are the library's; layout and normalisation are o
 weights are complex, so optimizers with curvature refuse them (`model=fno` has real ones), and in
 single precision whatever is asked for.
 
-Reference: Kossaifi et al. 2024, arXiv 2412.10354.
+CODANO takes every channel for a variable, with attention between these, and answers with as many: a
+linear map from these to the outputs follows.
+
+Reference: Kossaifi et al. 2024, arXiv 2412.10354; Rahman et al. 2024, arXiv 2403.12553 (CODANO).
 """
 
 from __future__ import annotations
@@ -13,14 +16,14 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sciml.errors import InvalidArgument
 from sciml.networks.fields.field_network import FieldNetwork
 from sciml.networks.neuraloperator_library import make, tensors_only
 from sciml.typed_arguments import typed
 
-MODELS = ("FNO", "TFNO", "UNO")
+MODELS = ("FNO", "TFNO", "UNO", "CODANO")
 
 
 @typed
@@ -61,7 +64,7 @@ class LibraryOperator(FieldNetwork):
     def __init__(
         self,
         fields: Mapping[str, Any],
-        model: Literal["FNO", "TFNO", "UNO"] = "TFNO",
+        model: Literal["FNO", "TFNO", "UNO", "CODANO"] = "TFNO",
         width: int = 32,
         modes: int | None = None,
         layers: int = 4,
@@ -78,6 +81,10 @@ class LibraryOperator(FieldNetwork):
                 f"network.width={width}, network.layers={layers}, network.modes={modes}",
                 "positive integers",
             )
+        self.mix: nn.Module = nn.Identity()
+        if model == "CODANO":
+            self._codano(width, modes, layers, dict(options or {}))
+            return
         own: dict[str, Any] = {
             "in_channels": self.seen_channels,
             "out_channels": self.fields.out_channels,
@@ -93,6 +100,28 @@ class LibraryOperator(FieldNetwork):
         self.model = make(model, MODELS, options, own)
         self.register_state_dict_post_hook(tensors_only)
 
+    def _codano(self, width: int, modes: int, layers: int, options: dict[str, Any]) -> None:
+        dim = self.fields.dim
+        if dim == 1:
+            raise InvalidArgument(
+                "network.model=CODANO in one direction", "fields in two or three", "Type model=fno"
+            )
+        own = {
+            "output_variable_codimension": 1,
+            "hidden_variable_codimension": width,
+            "lifting_channels": 2 * width,
+            "projection_channels": 2 * width,
+            "n_layers": layers,
+            "n_modes": [[modes] * dim] * layers,
+            "per_layer_scaling_factors": [[1.0] * dim] * layers,
+            "attention_scaling_factors": [1.0] * layers,
+        }
+        options.setdefault("n_heads", [1] * layers)
+        self.model = make("CODANO", MODELS, options, own)
+        self.register_state_dict_post_hook(tensors_only)
+        layer = nn.Conv2d if dim == 2 else nn.Conv3d
+        self.mix = layer(self.seen_channels, self.fields.out_channels, 1)
+
     def body(self, z: Tensor) -> Tensor:
         """Return normalised outputs `(B, C_out, *space)`."""
         if z.dtype == torch.float64:
@@ -101,7 +130,7 @@ class LibraryOperator(FieldNetwork):
                 "float32: spectral weights of neuraloperator are never anything else",
                 "Type trainer.precision=32-true, or network=field_fno",
             )
-        return self.model(z)
+        return self.mix(self.model(z))
 
 
 def _u_shape(width: int, modes: int, layers: int, dim: int) -> dict[str, Any]:

@@ -11,7 +11,7 @@ values of the other end where the domain is periodic, and with zeros elsewhere.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -80,36 +80,54 @@ class UNet(FieldNetwork):
                 f"positive numbers, at most {most} levels",
             )
         sizes = [width * min(2**k, widest) for k in range(levels)]
-        wraps = self.fields.periodic
-        self.enter = _convolution(dim, self.seen_channels, width, wraps)
-        self.down, self.up = nn.ModuleList(), nn.ModuleList()
-        before = width
-        for size in sizes:
-            row = [_Block(dim, before if k == 0 else size, size, wraps) for k in range(blocks)]
-            self.down.append(nn.Sequential(*row))
-            before = size
-        for size in reversed(sizes[:-1]):
-            row = [
-                _Block(dim, before + size if k == 0 else size, size, wraps) for k in range(blocks)
-            ]
-            self.up.append(nn.Sequential(*row))
-            before = size
-        self.leave = CONVOLUTIONS[dim](before, self.fields.out_channels, 1)
+        layers = u_layers(dim, self.seen_channels, sizes, blocks, self.fields.periodic)
+        self.enter, self.down, self.up = layers
+        self.leave = CONVOLUTIONS[dim](width, self.fields.out_channels, 1)
 
     def body(self, z: Tensor) -> Tensor:
         """Return normalised outputs `(B, C_out, *space)`."""
-        dim, kept = self.fields.dim, []
-        z = self.enter(z)
-        for k, block in enumerate(self.down):
-            if k:
-                z = POOLS[dim](z, 2, ceil_mode=True)
-            z = block(z)
-            kept.append(z)
-        for block, beside in zip(self.up, reversed(kept[:-1]), strict=True):
-            for axis in range(2, z.dim()):
-                z = z.repeat_interleave(2, axis).narrow(axis, 0, beside.shape[axis])
-            z = block(torch.cat([z, beside], 1))
-        return self.leave(z)
+        return self.leave(u_pass(z, self.enter, self.down, self.up))
+
+
+def u_layers(
+    dim: int, seen: int, sizes: Sequence[int], blocks: int, wraps: bool
+) -> tuple[nn.Module, nn.ModuleList, nn.ModuleList]:
+    """Return the layers of a U: what enters, rows of blocks on the way down and on the way up.
+
+    Args:
+        dim: Directions of space.
+        seen: Channels that come in.
+        sizes: Channels of every grid, the finest first, which are those that come out.
+        blocks: Of each row.
+        wraps: Whether the domain is periodic.
+    """
+    enter = _convolution(dim, seen, sizes[0], wraps)
+    down, up, before = nn.ModuleList(), nn.ModuleList(), sizes[0]
+    for size in sizes:
+        row = [_Block(dim, before if k == 0 else size, size, wraps) for k in range(blocks)]
+        down.append(nn.Sequential(*row))
+        before = size
+    for size in reversed(sizes[:-1]):
+        row = [_Block(dim, before + size if k == 0 else size, size, wraps) for k in range(blocks)]
+        up.append(nn.Sequential(*row))
+        before = size
+    return enter, down, up
+
+
+def u_pass(z: Tensor, enter: nn.Module, down: nn.ModuleList, up: nn.ModuleList) -> Tensor:
+    """Return the channels of the finest grid `(B, sizes[0], *space)` of what comes in."""
+    kept = []
+    z = enter(z)
+    for k, block in enumerate(down):
+        if k:
+            z = POOLS[z.dim() - 2](z, 2, ceil_mode=True)
+        z = block(z)
+        kept.append(z)
+    for block, beside in zip(up, reversed(kept[:-1]), strict=True):
+        for axis in range(2, z.dim()):
+            z = z.repeat_interleave(2, axis).narrow(axis, 0, beside.shape[axis])
+        z = block(torch.cat([z, beside], 1))
+    return z
 
 
 class _Block(nn.Module):

@@ -1,1 +1,1 @@
-"""Optimizers with a diagonal of the curvature: Sophia and AdaHessian."""
+"""Optimizers with a diagonal: of the curvature (Sophia, AdaHessian); Adam in complex numbers."""

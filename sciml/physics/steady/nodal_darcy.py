@@ -6,6 +6,9 @@ x is what the file holds: 0 and 1 where a medium has two phases, the coefficient
 and high = 1. Files rarely say what a is, so both numbers can be fitted to known solutions. The flux
 through the face between two nodes is a_face (u_right - u_left) / h. Where x is only known at the
 nodes, the solve is as wrong as that: `data.coarse` gives it to a network that learns the rest.
+
+With `refine` the equation is solved on a finer grid, whose nodes take x from a cubic interpolation;
+that of two phases is cut at one half, so that their boundaries are curves and not stairs.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from sciml.errors import InvalidArgument
 from sciml.physics.checks import check_choice, check_positive
@@ -26,6 +30,7 @@ from sciml.typed_arguments import typed
 
 RATIOS = [10.0 ** (k / 2) for k in range(-4, 5)]  # of high to low, tried first
 NARROWED = 12  # steps of the golden section between the neighbours of the best of them
+FINEST = 16  # intervals of the solve in one of the input's
 LOOK = 100  # samples that numbers are fitted to at most
 
 
@@ -38,6 +43,9 @@ class NodalDarcy:
         high: a where the input is 1.
         grid: Nodes i / n, the right and upper end left out ("left"), or i / (n - 1) ("both").
         mean: Of the two nodes of a face, "harmonic" or "arithmetic".
+        refine: Intervals of the solve in one of the input's, 1 to 16.
+        phases: Whether inputs are two phases, for `refine`; None to look at what is fitted to, or
+            at every sample by itself.
 
     Raises:
         InvalidArgument: For numbers that cannot be.
@@ -60,6 +68,8 @@ class NodalDarcy:
         *,
         grid: Literal["left", "both"] = "left",
         mean: Literal["harmonic", "arithmetic"] = "harmonic",
+        refine: int = 1,
+        phases: bool | None = None,
     ) -> None:
         if (low is None) != (high is None):
             raise InvalidArgument(f"low={low} with high={high}", "both numbers, or none to fit")
@@ -68,14 +78,18 @@ class NodalDarcy:
         self.low, self.high = low, high
         self.grid = check_choice("grid", grid, ("left", "both"))
         self.mean = check_choice("mean", mean, ("harmonic", "arithmetic"))
+        if not 1 <= refine <= FINEST:
+            raise InvalidArgument(f"refine={refine}", f"an integer from 1 to {FINEST}")
+        self.refine, self.phases = refine, phases
 
     def node(self) -> dict[str, Any]:
         """Return what a configuration says to make this solver again."""
-        kept = {name: getattr(self, name) for name in ("low", "high", "grid", "mean")}
+        names = ("low", "high", "grid", "mean", "refine", "phases")
+        kept = {name: getattr(self, name) for name in names}
         return {"_target_": "sciml.physics.steady.NodalDarcy", **kept}
 
     def fitted(self, given: Tensor, target: Tensor) -> NodalDarcy:
-        """Return the solver whose numbers fit known solutions best; itself where it has some.
+        """Return the solver whose numbers fit known solutions best; the same where it has some.
 
         Args:
             given: Inputs `(B, 1, n, n)` between 0 and 1.
@@ -84,8 +98,9 @@ class NodalDarcy:
         Raises:
             InvalidArgument: If inputs lie outside 0 and 1.
         """
-        if self.low is not None:
-            return self
+        phases = bool(_two_phases(given).all()) if self.phases is None else self.phases
+        if self.low is not None and self.high is not None:
+            return self._with(self.low, self.high, self.refine, phases)
         if float(given.min()) < 0 or float(given.max()) > 1:
             raise InvalidArgument(
                 f"low and high to fit, with inputs from {float(given.min()):g} to "
@@ -96,9 +111,10 @@ class NodalDarcy:
         given, u = given[:LOOK], target[:LOOK].double().flatten(1)
         size = u.norm(dim=1, keepdim=True).clamp_min(1e-300)
 
-        def tried(log_ratio: float) -> tuple[float, float]:
+        def tried(log_ratio: float, refine: int = 1) -> tuple[float, float]:
             """Return the squared relative error at a ratio, and the best `low` there."""
-            found = self._with(1.0, math.exp(log_ratio)).solve(given).value.flatten(1) / size
+            solver = self._with(1.0, math.exp(log_ratio), refine, phases)
+            found = solver.solve(given).value.flatten(1) / size
             scale = float((found * u / size).sum() / found.square().sum())
             return float((scale * found - u / size).square().sum()), 1 / scale
 
@@ -111,11 +127,13 @@ class NodalDarcy:
             a, b = right - share * (right - left), left + share * (right - left)
             left, right = (left, b) if tried(a)[0] < tried(b)[0] else (a, right)
         ratio = (left + right) / 2
-        low = check_positive("low, as fitted to the solutions", tried(ratio)[1])
-        return self._with(low, low * math.exp(ratio))
+        # The ratio of the input's own grid will do for a finer one, where solves cost much more.
+        low = check_positive("low, as fitted to the solutions", tried(ratio, self.refine)[1])
+        return self._with(low, low * math.exp(ratio), self.refine, phases)
 
-    def _with(self, low: float, high: float) -> NodalDarcy:
-        return NodalDarcy(low, high, grid=self.grid, mean=self.mean)
+    def _with(self, low: float, high: float, refine: int, phases: bool) -> NodalDarcy:
+        kept = {"grid": self.grid, "mean": self.mean}
+        return NodalDarcy(low, high, refine=refine, phases=phases, **kept)
 
     def solve(self, given: Tensor, on_failure: Policy = "warn") -> Solution:
         """Return u `(B, 1, n, n)` at all nodes, zero at those of the boundary, float64.
@@ -134,12 +152,14 @@ class NodalDarcy:
             raise InvalidArgument(
                 f"inputs of shape {tuple(given.shape)} for NodalDarcy", "(B, 1, n, n), n at least 4"
             )
-        a = self.low + (self.high - self.low) * given[:, 0].double()
-        if not bool(a.min() > 0):
-            raise InvalidArgument(f"a coefficient of {float(a.min()):g}", "positive numbers")
+        x = given[:, 0].double()
+        least = float((self.low + (self.high - self.low) * x).min())
+        if not least > 0:
+            raise InvalidArgument(f"a coefficient of {least:g}", "positive numbers")
         if self.grid == "left":  # what stands at the missing nodes is taken from their neighbours
-            a = torch.cat([a, a[:, -1:]], 1)
-            a = torch.cat([a, a[:, :, -1:]], 2)
+            x = torch.cat([x, x[:, -1:]], 1)
+            x = torch.cat([x, x[:, :, -1:]], 2)
+        a = self.low + (self.high - self.low) * self._refined(x)
         intervals = a.shape[-1] - 1
         faces = self._faces(a)
         found = linear_solve(
@@ -151,8 +171,21 @@ class NodalDarcy:
             symmetric=True,
             positive_definite=True,
         )
-        value = torch.nn.functional.pad(found.value, (1, 1, 1, 1))[:, None, :n, :n]
+        whole = functional.pad(found.value, (1, 1, 1, 1))[:, None]
+        value = whole[:, :, :: self.refine, :: self.refine][:, :, :n, :n]
         return replace(found, value=value)
+
+    def _refined(self, x: Tensor) -> Tensor:
+        """Return x `(B, m, m)` on the nodes of the solve, within the range of each sample."""
+        if self.refine == 1:
+            return x
+        size = [self.refine * (m - 1) + 1 for m in x.shape[1:]]
+        fine = functional.interpolate(x[:, None], size=size, mode="bicubic", align_corners=True)
+        fine, low, high = fine[:, 0], x.amin((1, 2), True), x.amax((1, 2), True)
+        cut = _two_phases(x) if self.phases is None else torch.full_like(x[:, 0, 0], self.phases)
+        # Rounding must not decide where both phases are as near.
+        apart = (fine > 0.5 - 1e-9).to(x)
+        return torch.where(cut.bool()[:, None, None], apart, fine.clamp(low, high))
 
     def _faces(self, a: Tensor) -> tuple[Tensor, Tensor]:
         """Return the coefficients of the faces along both axes, around interior nodes."""
@@ -164,12 +197,18 @@ class NodalDarcy:
         return tuple((p + q) / 2 for p, q in pairs)
 
 
+def _two_phases(x: Tensor) -> Tensor:
+    """Return whether each sample `(B, ...)` holds 0 and 1 alone, up to rounding, `(B,)`."""
+    x = x.flatten(1)
+    return torch.minimum(x.abs(), (x - 1).abs()).amax(1) < 1e-6
+
+
 def _product(u: Tensor, faces: tuple[Tensor, Tensor], intervals: int) -> Tensor:
     """Return -div(a grad u) at the interior nodes, u zero around them."""
     out = torch.zeros_like(u)
     for k, w in zip((1, 2), faces, strict=True):
         pad = (0, 0, 1, 1) if k == 1 else (1, 1)
-        flux = w * torch.nn.functional.pad(u, pad).diff(dim=k)
+        flux = w * functional.pad(u, pad).diff(dim=k)
         out = out - flux.diff(dim=k)
     return out * intervals**2
 

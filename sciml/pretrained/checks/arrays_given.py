@@ -4,10 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from sciml.errors import InvalidArgument, InvalidType, PretrainedError
+
+
+def tensor_of(value: object) -> Tensor:
+    """Return what was given as a tensor; arrays of NumPy in any memory order and byte order.
+
+    Raises:
+        TypeError: If it is no array, or RuntimeError or ValueError.
+    """
+    if isinstance(value, np.ndarray) and value.dtype.kind in "biufc":
+        if not value.dtype.isnative:
+            value = value.astype(value.dtype.newbyteorder("="))
+        if any(step < 0 for step in value.strides):  # as of a[::-1], which torch cannot hold
+            value = value.copy()
+    return torch.as_tensor(value)
 
 
 def real_tensor(name: str, value: object) -> Tensor:
@@ -17,7 +32,7 @@ def real_tensor(name: str, value: object) -> Tensor:
         InvalidType: If it is no array, or holds other numbers.
     """
     try:
-        value = torch.as_tensor(value)
+        value = tensor_of(value)
     except (TypeError, ValueError, RuntimeError) as error:
         raise InvalidType(
             f"{name} is a {type(value).__name__} ({error})", "a real array"
@@ -58,7 +73,7 @@ def finite_points(name: str, value: Tensor) -> Tensor:
 def input_tensor(name: str, value: object, entry: Mapping) -> Tensor:
     """Return an input as a tensor of the right kind of numbers."""
     try:
-        value = torch.as_tensor(value)
+        value = tensor_of(value)
     except (TypeError, ValueError, RuntimeError) as error:
         shape = hasattr(value, "signed_distance")
         hint = "For domains and equations use solve(domain, problem, points)" if shape else ""

@@ -81,6 +81,7 @@ CLASSES: dict[str, dict[str, str]] = {
         "LearnedMultigrid": "sciml.networks:LearnedMultigrid",
         # between fields of people's own files
         "CloudOperator": "sciml.networks.fields:CloudOperator",
+        "CloudUNet": "sciml.networks.fields:CloudUNet",
         "DeepONet": "sciml.networks.fields:DeepONet",
         "GridFNO": "sciml.networks.fields:GridFNO",
         "GridFNODEQ": "sciml.networks.fields:GridFNODEQ",

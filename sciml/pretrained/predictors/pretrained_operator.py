@@ -139,8 +139,8 @@ class PretrainedOperator(nn.Module):
             inputs: The same by name.
 
         Returns:
-            The outputs that the card lists, with an axis of `steps` times behind the samples, on
-            the device of the first input.
+            The outputs that the card lists, with an axis of `steps` times, where the training file
+            has times or else behind the samples, on the device of the first input.
 
         Raises:
             InvalidArgument: If the inputs do not fit, or the operator was not trained on
@@ -148,7 +148,7 @@ class PretrainedOperator(nn.Module):
             PretrainedError: If a state is not finite: the roll-out has become unstable.
 
         Example:
-            op.rollout(100, u=first)["u"]  # first (N, H) -> (N, 100, H)
+            op.rollout(100, u=first)["u"]  # first (N, H) -> (N, 100, H) for files (N, T, H)
         """
         if steps < 1:
             raise InvalidArgument(f"steps={steps}", "a positive number of states")

@@ -57,13 +57,17 @@ def render(spec: Mapping, printed: str | None = None, place: str = example.PLACE
         "|---|---|---|---|---|",
     ]
     meaning, measures, sets = words_of(spec)
-    for name, entry in {**spec["inputs"], **spec["outputs"]}.items():
+    both = spec["inputs"].keys() & spec["outputs"].keys()  # a trajectory: two rows, two shapes
+    sides = [(side, *row) for side in ("inputs", "outputs") for row in spec[side].items()]
+    for side, name, entry in sides:
         ranges = ", ".join(
             f"{_quantity(name, quantity)} in [{low:.6g}, {high:.6g}]"
             for quantity, (low, high) in entry.get("ranges", {}).items()
         )
         shape = ", ".join(map(str, entry["shape"]))
         what = meaning.get(name, "")
+        if name in both:
+            what = what or {"inputs": "what is given", "outputs": "what is predicted"}[side]
         cells = (name, f"({shape})", entry["unit"], ranges or "–", what)
         lines.append(f"| {' | '.join(cells)} |".replace("|  |", "| |"))
     if spec["metrics"]:

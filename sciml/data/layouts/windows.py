@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sciml.data.files.field_layout import Layout
+from sciml.data.layouts.field_layout import Layout
 from sciml.errors import InvalidArgument
 from sciml.networks.fields.description import FieldSet
 
@@ -112,8 +112,35 @@ def times_of(layout: Layout, known: np.ndarray | None, every: int) -> np.ndarray
     if first is None:
         return None
     count = -(-first.shape[1 + first.axes.index("t")] // every)
-    known = known if known is None else known[::every][:count]
-    return known if known is not None and len(known) == count else np.arange(float(count))
+    fitting = _fitting(known, count, every)
+    return np.arange(float(count)) if fitting is None else fitting
+
+
+def known_times(layout: Layout, every: int = 1) -> np.ndarray | None:
+    """Return the times of trajectories that a file says, None where it does not or they do not fit.
+
+    Args:
+        layout: What was recognised in the file.
+        every: Which of them are kept.
+    """
+    first = next((a for a in layout.outputs if "t" in a.axes), None)
+    if first is None:
+        return None
+    return _fitting(layout.times, -(-first.shape[1 + first.axes.index("t")] // every), every)
+
+
+def _fitting(known: np.ndarray | None, count: int, every: int) -> np.ndarray | None:
+    kept = None if known is None else known[::every][:count]
+    return kept if kept is not None and len(kept) == count else None
+
+
+def time_step(times: np.ndarray | None) -> float | None:
+    """Return the step between times that are evenly spaced, None for others."""
+    if times is None or len(times) < 2 or not np.isfinite(times).all():
+        return None
+    steps = np.diff(times)
+    even = np.allclose(steps, steps.mean(), rtol=1e-3, atol=1e-6 * float(np.abs(times).max()))
+    return float(steps.mean()) if even and steps.mean() else None
 
 
 def _real(value: Tensor) -> Tensor:

@@ -8,31 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
-import numpy as np
-
-from sciml.data.readers.source import Array, Source
+from sciml.data.sources.array_moves import samples_first
+from sciml.data.sources.source import Array, Source
 from sciml.errors import InvalidArgument
 
 LETTERS = ("n", "t", "c", "x", "y", "z")
 FEW = 8  # entries of a last axis up to which it is one of channels rather than of samples
-
-
-def samples_first(array: Array, place: int) -> Array:
-    """Return an array whose axis of samples, now at `place`, comes first."""
-    if place == 0:
-        return array
-    before = (slice(None),) * place
-
-    def read(index: Any) -> np.ndarray:
-        if array.cuts:
-            return np.moveaxis(array.read((*before, index)), place, 0)
-        return np.moveaxis(array.read(slice(None)), place, 0)[index]
-
-    rest = array.shape[:place] + array.shape[place + 1 :]
-    axes = array.axes
-    return replace(array, shape=(array.shape[place], *rest), read=read, axes=axes, cuts=False)
 
 
 def with_axes(source: Source, axes: Mapping[str, Sequence[str]]) -> Source:
@@ -50,14 +32,21 @@ def with_axes(source: Source, axes: Mapping[str, Sequence[str]]) -> Source:
         if name not in arrays:
             continue
         array, given = arrays[name], [str(g) for g in letters]
+        as_filed = source.standing.get(name, array)  # which was read as one sample
+        together = source.parts or (source.certain and not source.standing)
+        array = as_filed if len(given) == len(as_filed.shape) else array
         fits = len(given) == len(array.shape) and len(set(given)) == len(given)
         if not fits or not set(given) <= set(LETTERS) or "n" not in given:
             raise InvalidArgument(
                 f"data.axes.{name}={given} for {name} {array.shape}",
                 f"{len(array.shape)} different letters of n, t, c, x, y, z, among them n (samples)",
             )
+        if set(given) & set("xyz") != set("xyz"[: len(set(given) & set("xyz"))]):
+            raise InvalidArgument(
+                f"data.axes.{name}={given}", "x for one direction, x and y for two, z for a third"
+            )
         place = given.index("n")
-        if place and (source.parts or source.certain):
+        if place and together:
             raise InvalidArgument(
                 f"data.axes.{name}={given} for {source.format}, put together along first axes",
                 "samples first in each file",

@@ -12,6 +12,14 @@ import numpy as np
 from sciml.errors import InvalidArgument, did_you_mean
 
 KINDS = "biuf"  # booleans, integers, real numbers
+# Names of coordinates, and the axis that they belong to.
+COORDINATES = {
+    "t": "t", "time": "t", "times": "t", "tt": "t", "tspan": "t", "t-coordinate": "t",
+    "t_coordinate": "t", "t_coords": "t", "x": "x", "y": "y", "z": "z", "x-coordinate": "x",
+    "y-coordinate": "y", "z-coordinate": "z", "x_coordinate": "x", "y_coordinate": "y",
+    "z_coordinate": "z", "x_coords": "x", "y_coords": "y", "grid_x": "x", "grid_y": "y",
+    "grid_z": "z", "lon": "x", "longitude": "x", "lat": "y", "latitude": "y",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -70,8 +78,10 @@ class Array:
 
 
 def native(values: np.ndarray) -> np.ndarray:
-    """Return numbers in the byte order of this machine, which torch wants."""
+    """Return numbers in the byte order of this machine, and of 64 bits at most, as torch wants."""
     values = np.asarray(values)
+    if values.dtype.kind == "f" and values.dtype.itemsize > 8:
+        return values.astype(np.float64)
     return values.astype(values.dtype.newbyteorder("=")) if not values.dtype.isnative else values
 
 
@@ -91,7 +101,11 @@ class Source:
         outputs: The same of outputs; the same name in both is a trajectory.
         clouds: Where samples are point clouds of different sizes: one dictionary per sample.
         chunked: Rows per chunk where reading single rows is slow; 0 elsewhere.
+        one_each: Whether it is a folder of one file per sample.
         certain: Whether the first axes count samples for sure, since files were put together.
+        counted: Whether a dimension counts samples by its name: a folder of such files is joined.
+        standing: Where dimensions have names and none counts samples: the arrays as one sample,
+            with all their axes, for a folder of such files.
     """
 
     path: Path
@@ -106,6 +120,9 @@ class Source:
     clouds: list[Mapping[str, np.ndarray]] | None = None
     chunked: int = 0
     certain: bool = False
+    one_each: bool = False
+    counted: bool = False
+    standing: dict[str, Array] = field(default_factory=dict)
 
     def array(self, name: str, key: str = "") -> Array:
         """Return an array by its name.
@@ -155,12 +172,14 @@ def joined(path: Path, sources: Sequence[Source]) -> dict[str, Array]:
                 raise InvalidArgument(
                     f"{other.path} has {has}, and {first.path.name} has {array.describe()}",
                     "files of the same arrays, samples of the same shape",
-                    f"Take {other.path.name} out of {path}",
+                    f"Take {other.path.name} out of {path}; a test file on another grid can be "
+                    "typed as data.test_path",
                 )
-    return {name: _behind([s.arrays[name] for s in sources]) for name in first.arrays}
+    return {name: behind([s.arrays[name] for s in sources]) for name in first.arrays}
 
 
-def _behind(arrays: Sequence[Array]) -> Array:
+def behind(arrays: Sequence[Array]) -> Array:
+    """Return arrays one behind the other along the samples; the first one, if it has none."""
     first = arrays[0]
     if not first.sampled:
         return first

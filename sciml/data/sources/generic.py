@@ -8,20 +8,34 @@ from pathlib import Path
 
 import numpy as np
 
-from sciml.data.readers.source import KINDS, Array, Source, count_of
+from sciml.data.sources.array_groups import numbered, parted
+from sciml.data.sources.source import COORDINATES, KINDS, Array, Source, count_of
 from sciml.errors import InvalidArgument
-
-# Names of coordinates, and the axis that they belong to.
-COORDINATES = {
-    "t": "t", "time": "t", "times": "t", "tt": "t", "tspan": "t", "t-coordinate": "t",
-    "t_coordinate": "t", "t_coords": "t", "x": "x", "y": "y", "z": "z", "x-coordinate": "x",
-    "y-coordinate": "y", "z-coordinate": "z", "x_coordinate": "x", "y_coordinate": "y",
-    "z_coordinate": "z", "x_coords": "x", "y_coords": "y", "grid_x": "x", "grid_y": "y",
-    "grid_z": "z", "lon": "x", "longitude": "x", "lat": "y", "latitude": "y",
-}  # fmt: skip
 
 
 def assemble(path: Path, kind: str, arrays: Mapping[str, Array]) -> Source:
+    """Return a source of arrays: parts and numbered groups joined, and as `sorted_out` has them.
+
+    Args:
+        path: For messages.
+        kind: Format in words.
+        arrays: As the file has them, by their full names.
+
+    Raises:
+        InvalidArgument: If nothing in the file is an array of numbers.
+    """
+
+    def one(held: dict[str, Array]) -> Source:
+        together, notes = numbered(held)
+        source = sorted_out(path, kind, together)
+        source.notes += notes
+        source.certain = source.certain or together.keys() != held.keys()
+        return source
+
+    return parted(path, arrays, one)
+
+
+def sorted_out(path: Path, kind: str, arrays: Mapping[str, Array]) -> Source:
     """Return a source of arrays: coordinates and single numbers apart, texts left out.
 
     An array is a coordinate if its name is one's, it is a vector, and another array has an axis of
@@ -36,7 +50,7 @@ def assemble(path: Path, kind: str, arrays: Mapping[str, Array]) -> Source:
         InvalidArgument: If nothing in the file is an array of numbers.
     """
     left = [a for a in arrays.values() if a.dtype.kind not in KINDS]
-    notes = [f"{a.name} ({a.dtype}) holds no real numbers and is left out" for a in left]
+    notes = [_why(a) for a in left]
     usable = {n: a for n, a in arrays.items() if a.dtype.kind in KINDS}
     single = {n: a for n, a in usable.items() if np.prod(a.shape) == 1}
     numbers = {n: float(np.ravel(a.rows(slice(None)) if a.shape else a.read(()))[0])
@@ -44,7 +58,8 @@ def assemble(path: Path, kind: str, arrays: Mapping[str, Array]) -> Source:
     usable = {n: a for n, a in usable.items() if n not in single}
     if not usable:
         held = ", ".join(a.describe() for a in arrays.values()) or "nothing"
-        raise InvalidArgument(f"{path} holds {held}", "arrays of numbers, samples first")
+        hint = f"Note: {'; '.join(notes[:2])}" if notes else ""
+        raise InvalidArgument(f"{path} holds {held}", "arrays of numbers, samples first", hint)
     empty = [a for a in usable.values() if 0 in a.shape]
     if empty:
         raise InvalidArgument(f"{path}: {empty[0].describe()} is empty", "at least one sample")
@@ -64,3 +79,16 @@ def assemble(path: Path, kind: str, arrays: Mapping[str, Array]) -> Source:
     count = count_of(kept)
     kept = {n: replace(a, sampled=a.shape[0] == count) for n, a in kept.items()}
     return Source(path, kind, kept, coordinates, numbers, notes)
+
+
+def _why(array: Array) -> str:
+    """Return why an array is left out, and what to write in its place."""
+    fields = array.dtype.names or ()
+    if array.dtype.kind == "c" or set(fields) == {"real", "imag"}:  # MATLAB 7.3 has the latter
+        return (
+            f"{array.name} {array.shape} is complex and is left out: write real and imaginary "
+            f"parts as channels, np.stack([{array.name}.real, {array.name}.imag], 1)"
+        )
+    if fields:
+        return f"{array.name} is a table of {', '.join(fields)} and is left out: write each alone"
+    return f"{array.name} ({array.dtype}) holds no real numbers and is left out"

@@ -10,16 +10,16 @@ space. What was recognised is shown by `sciml inspect FILE`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
-from sciml.data.files.sample_axis import doubt, samples_last, to_type, with_axes
-from sciml.data.readers.source import Array, Source
+import numpy as np
+
+from sciml.data.layouts.array_names import check_counts_of, guessed, names_to_type
+from sciml.data.layouts.reading_doubts import reading_doubts
+from sciml.data.layouts.sample_axis import doubt, samples_last, to_type, with_axes
+from sciml.data.sources.source import Array, Source
 from sciml.errors import InvalidArgument
 
-INPUTS = ("x", "a", "input", "inputs", "x_train", "coeff", "nu", "branch", "f", "source", "ic",
-          "initial", "u0", "features", "in")  # fmt: skip
-OUTPUTS = ("y", "u", "output", "outputs", "y_train", "sol", "solution", "target", "targets",
-           "label", "labels", "out")  # fmt: skip
 FEW = 8  # entries of an axis of channels at most, where nobody names it
 SPACE = ("x", "y", "z")
 
@@ -34,6 +34,8 @@ class Layout:
         moving: Names of trajectories: inputs and outputs at once.
         space: Points per direction.
         doubts: Sentences on what may well be read wrongly, with what to type.
+        named: Names of arrays whose axes the file or the user says.
+        times: Along the axis of times, where the file says them.
     """
 
     inputs: tuple[Array, ...]
@@ -41,6 +43,8 @@ class Layout:
     moving: tuple[str, ...]
     space: tuple[int, ...]
     doubts: tuple[str, ...] = ()
+    named: tuple[str, ...] = ()
+    times: np.ndarray | None = field(default=None, compare=False)
 
     @property
     def count(self) -> int:
@@ -69,11 +73,12 @@ def recognise(
         raise InvalidArgument(
             f"{source.path} is a list of {len(source.clouds)} samples of points",
             "fields on grids for this model",
-            "Type model=gino",
+            "Type model=cloud_unet",
         )
     inputs = [inputs] if isinstance(inputs, str) else inputs
     outputs = [outputs] if isinstance(outputs, str) else outputs
-    found = _recognised(with_axes(source, axes or {}), inputs, outputs)
+    told = with_axes(source, axes or {})
+    found = _recognised(told, inputs, outputs)
     used = {a.name: a for a in (*found.inputs, *found.outputs)}
     unknown = [name for name in axes or () if name not in used]
     if unknown:
@@ -83,7 +88,13 @@ def recognise(
     said = (
         "" if axes else doubt(source, used.values(), _if_last(source, found.inputs, found.outputs))
     )
-    return replace(found, doubts=(said,) if said else ())
+    more = reading_doubts(source, used, found.space, free=inputs is None and outputs is None)
+    return replace(
+        found,
+        doubts=(*filter(None, (said,)), *more),
+        named=tuple(name for name in used if told.arrays[name].axes),
+        times=source.coordinates.get("t"),
+    )
 
 
 def _if_last(source: Source, ins: Iterable[Array], outs: Iterable[Array]) -> dict[str, list[str]]:
@@ -106,7 +117,7 @@ def _recognised(
     named_in = [source.array(n, "data.inputs") for n in inputs or ()]
     named_out = [source.array(n, "data.outputs") for n in outputs or ()]
     sampled = {n: a for n, a in source.arrays.items() if a.sampled}
-    guess_in, guess_out = _guess(source, sampled, [a.name for a in named_in + named_out])
+    guess_in, guess_out = guessed(source, sampled, [a.name for a in named_in + named_out])
     chosen_in = named_in or [sampled[n] for n in guess_in if n in sampled]
     chosen_out = named_out or [sampled[n] for n in guess_out if n in sampled]
     if named_out and not named_in and not source.inputs:
@@ -114,11 +125,12 @@ def _recognised(
     if named_in and not named_out and not source.outputs:
         chosen_out = [a for a in chosen_out if a.name not in inputs]
     if not chosen_in or not chosen_out:
-        _check_counts(source)
+        check_counts_of(source)
+        left = [text for text in source.notes if "left out" in text]
         raise InvalidArgument(
-            f"{source.path} with {source.listed()}",
+            "; ".join([f"{source.path} with {source.listed()}", *left[:3]]),
             "arrays whose names say which are inputs and which outputs (x and y, a and u, ...)",
-            _names_to_type(list(sampled or source.arrays), guess_out),
+            names_to_type(list(sampled or source.arrays), guess_out),
         )
     counts = {a.name: a.shape[0] for a in (*chosen_in, *chosen_out)}
     if len(set(counts.values())) > 1:
@@ -147,6 +159,13 @@ def _recognised(
     outs = [a if a.name in both else _as_time(a, chosen_in, known) for a in outs]
     first = next((a for a in outs if _space(a)), outs[0])
     grid = tuple(first.shape[1 + first.axes.index(s)] for s in SPACE if s in first.axes)
+    if not grid:
+        raise InvalidArgument(
+            f"the output {first.describe()}, which has no axis of space",
+            "a field on points for every sample, (samples, points) at least",
+            "Choose another one with data.outputs=[NAME]. What is one number per sample is no "
+            "field; several of them put side by side, (samples, numbers), are read as points",
+        )
     ins = [
         next((o for o in outs if o.name == a.name), None) or _like(known[a.name], outs, grid)
         for a in chosen_in
@@ -159,60 +178,6 @@ def _recognised(
                 f"Type data.outputs=[{first.name}]",
             )
     return Layout(tuple(ins), tuple(outs), moving, grid)
-
-
-def _names_to_type(names: Sequence[str], wanted: Sequence[str]) -> str:
-    """Return the line that says which of some arrays are given and which wanted.
-
-    Args:
-        names: Of all arrays.
-        wanted: Those that are recognised as outputs.
-    """
-    outs = [n for n in names if n in wanted] or list(names[-1:])
-    ins = [n for n in names if n not in outs] or outs
-    said = f"data.inputs=[{','.join(ins)}] data.outputs=[{','.join(outs)}]"
-    if ins == outs:
-        return f"Type {said}; one name in both is a trajectory"
-    turned = f"data.inputs=[{','.join(outs)}] data.outputs=[{','.join(ins)}]"
-    return f"Type {said}, or {turned}; one name in both is a trajectory"
-
-
-def _check_counts(source: Source) -> None:
-    """Refuse inputs and outputs that are recognised but have other numbers of samples.
-
-    Raises:
-        InvalidArgument: With their shapes.
-    """
-    known = [a for n, a in source.arrays.items() if n.lower() in (*INPUTS, *OUTPUTS) and a.shape]
-    if len(known) > 1 and len({a.shape[0] for a in known}) > 1:
-        raise InvalidArgument(
-            f"{source.path} with {', '.join(f'{a.name} {a.shape}' for a in known)}",
-            "the same number of samples, along the first axis",
-            "Choose others with data.inputs=[NAME] data.outputs=[NAME]",
-        )
-
-
-def _guess(
-    source: Source, sampled: Mapping[str, Array], named: Sequence[str]
-) -> tuple[Sequence[str], Sequence[str]]:
-    if source.outputs:
-        return source.inputs, source.outputs
-    free = [n for n in sampled if n not in named]
-    low = {n: n.lower().rpartition("/")[2] for n in free}
-    ins = [n for n in free if low[n] in INPUTS]
-    outs = [n for n in free if low[n] in OUTPUTS]
-    if named:
-        return ins or free, outs or free
-    if ins and outs:
-        return ins[:1] if len(ins) > 1 and low[ins[0]] in ("x", "a") else ins, outs
-    if len(free) == 2:
-        if outs:
-            return [n for n in free if n not in outs], outs
-        if ins:
-            return ins, [n for n in free if n not in ins]
-    if len(free) == 1 and len(sampled[free[0]].shape) >= 3:
-        return free, free  # a trajectory
-    return (), ()
 
 
 def _space(array: Array) -> tuple[str, ...]:
@@ -294,7 +259,7 @@ def _as_time(out: Array, ins: Sequence[Array], known: Mapping[str, Array]) -> Ar
         return out
     for a in ins:
         plain, sizes = known[a.name].shape[1:], out.shape[1:]
-        if len(sizes) == len(plain) + 1 and not known[a.name].axes:
+        if plain and len(sizes) == len(plain) + 1 and not known[a.name].axes:
             fits = [k for k in range(len(sizes)) if sizes[:k] + sizes[k + 1 :] == plain]
             if fits and not (len(sizes) > 1 and _channel(sizes) == fits[0]):
                 # where several axes are as long, time comes first or last: the last, as in

@@ -1,0 +1,1 @@
+"""Arrays of files as fields: which axis is what, windows in time, files read as others were."""
