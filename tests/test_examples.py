@@ -62,6 +62,7 @@ LOOPED = {
     "SophiaG": {"curvature_every": 1, "lr": 1e-2},
     "SophiaH": {"curvature_every": 1, "lr": 1e-2},
     "AdaHessian": {"lr": 0.01},
+    "ComplexAdamW": {"lr": 1e-2},
     "DeepZero": {"sparsity": 0.5},
     "PolyStep": {"lr": 0.05},
     "CBO": {"particles": 40},

@@ -274,7 +274,7 @@ class FieldFiles(StepData):
     def known(self, part: str, most: int) -> tuple[dict[str, Tensor], Tensor]:
         """Return the first samples of a part as one batch, for baselines and checks."""
         held = self.tests.get(part) or self._part(part)
-        every = held.numbers[:: -(-len(held.numbers) // held.rows.fitting(most))]
+        every = held.numbers[:: -(-len(held.numbers) // held.rows.fitting(most, 16))]
         return self.windows.made(self.fields, held.rows[every], 0, self.calls if self.rolls else 1)
 
     # --- evaluation -------------------------------------------------------------------------

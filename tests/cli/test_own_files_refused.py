@@ -25,7 +25,7 @@ def objects(folder):
     pair = np.empty(2, object)
     pair[0], pair[1] = X, X[0]
     np.savez(folder / "a.npz", X=pair, y=X)
-    return "a.npz", (), "np.savez('new.npz', branch="
+    return "a.npz", (), "branch=d['X'][0], trunk=d['X'][1]"
 
 
 def mixed_shapes(folder):
@@ -88,6 +88,6 @@ def test_point_clouds_are_shown_and_sent_to_their_models(tmp_path, capsys):
     torch.save(held, path)
     assert main(["inspect", path]) == 0
     said = capsys.readouterr().out
-    assert "5 to 8 points per sample" in said and "type model=gino" in said
+    assert "5 to 8 points per sample" in said and "type model=cloud_unet" in said
     assert main(["train", "model=fno", f"data.path={path}", f"hydra.run.dir={tmp_path / 'r'}"]) == 2
     assert "Type model=cloud_unet" in capsys.readouterr().err

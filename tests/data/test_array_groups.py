@@ -93,9 +93,13 @@ def test_numbered_groups_of_several_lengths_are_batches(tmp_path):
     cuts = [0, 10, 25, 50]
     held = {f"run{k}/x": X[cuts[k] : cuts[k + 1]] for k in range(3)}
     held |= {f"run{k}/y": Y[cuts[k] : cuts[k + 1]] for k in range(3)}
+    held |= {f"run{k}/nu": np.float64(k) for k in range(3)}
+    held |= {f"run{k}/shape": Y[k, :4] for k in range(3)}
     source = open_source(write(tmp_path / "a.h5", held))
+    assert source.arrays["nu"].rows([0, 9, 10, 49]).tolist() == [0, 0, 1, 2]
+    np.testing.assert_array_equal(source.arrays["shape"].rows([24, 25]), Y[1:3, :4])
     np.testing.assert_array_equal(source.arrays["x"].rows([49, 0, 12]), X[[49, 0, 12]])
-    assert any("batches of samples" in note for note in source.notes)
+    assert any("batches, one behind" in note for note in source.notes)
 
 
 def test_numbered_groups_of_other_layouts_are_kept_apart_and_told(tmp_path):
@@ -141,3 +145,26 @@ def test_words_of_parts_stand_anywhere_in_names_of_files(tmp_path):
     np.savez(tmp_path / "darcy_test.npz", x=X[TEST, :16], y=Y[TEST, :16])
     with pytest.raises(InvalidArgument, match=r"data.test_path=\S*darcy_test.npz"):
         open_source(tmp_path)
+
+
+def test_a_word_in_all_names_of_files_is_no_part(tmp_path):
+    for k in range(12):
+        np.savez(tmp_path / f"run_test_{k}.npz", u=X[k : k + 6])
+    source = open_source(tmp_path)
+    assert source.arrays["u"].shape == (12, 6, 32) and not source.parts
+
+
+def test_a_trajectory_per_file_stays_one_beside_numbers_that_differ(tmp_path):
+    for k in range(12):
+        np.savez(tmp_path / f"s{k}.npz", u=X[k : k + 6], nu=0.1 * k)
+    assert FieldFiles(path=str(tmp_path)).layout.moving == ("u",)
+    data = FieldFiles(path=str(tmp_path), inputs=["u", "nu"], outputs="u")
+    assert [a.name for a in data.layout.inputs] == ["u", "nu"]
+    np.testing.assert_allclose(data.rows[[7]]["nu"].numpy().ravel(), [0.7], rtol=1e-6)
+
+
+def test_trajectories_of_several_lengths_are_no_batches(tmp_path):
+    held = {f"run{k}/u": np.ones((9 + k, 8, 8)) for k in range(3)}
+    source = open_source(write(tmp_path / "a.h5", held))
+    assert len(source.arrays) == 3
+    assert any("cut trajectories to one length" in note for note in source.notes)

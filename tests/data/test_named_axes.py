@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from sciml.data.field_files import FieldFiles
+from sciml.data.layouts.sample_axis import as_trained
 from sciml.data.readers import open_source
 from sciml.errors import InvalidArgument
 
@@ -158,3 +159,25 @@ def test_profiles_over_depth_have_one_direction(tmp_path, name):
     assert data.layout.outputs[0].axes == ("t", "x") and data.layout.space == (24,)
     np.testing.assert_array_equal(data.source.coordinates["x"], depth)
     assert any("depth is called x" in note for note in data.source.notes)
+
+
+def test_times_count_samples_of_inputs_alone_as_of_pairs(tmp_path):
+    a, dims = smooth(32, 8, 16), ("time", "lat", "lon")
+    source = open_source(write(tmp_path / "a.nc", {"a": (dims, a)}))
+    found, said = as_trained(source, {}, {"a", "u"}, [16, 8])
+    np.testing.assert_array_equal(found.arrays["a"].rows([5, 1]), a[[5, 1]])
+    assert found.arrays["a"].axes == ("y", "x") and "times of a count samples" in said[0]
+    same, said = as_trained(source, {}, {"a"}, [16, 8])  # a trajectory, which is rolled out
+    assert same.arrays["a"].shape == (1, 32, 8, 16) and not said
+
+
+@pytest.mark.parametrize("memory", [1000, 0])
+@pytest.mark.parametrize("name", ["a.nc", H5])
+def test_axes_that_are_typed_are_those_of_the_file_or_those_shown(tmp_path, name, memory):
+    u = smooth(24, 16, 40)
+    path = write(tmp_path / name, {"u": (("lon", "time", "sample"), u)})
+    for said in (["x", "t", "n"], ["n", "x", "t"]):
+        data = FieldFiles(path=path, axes={"u": said}, memory=memory)
+        assert data.layout.outputs[0].axes == ("x", "t") and data.layout.count == 40
+        held = data.rows[[7, 30]]["u"].numpy()
+        np.testing.assert_allclose(held, np.moveaxis(u, -1, 0)[[7, 30]], rtol=1e-6)

@@ -23,6 +23,7 @@ from sciml.errors import InvalidArgument
 
 WINDOW = 8  # blocks among whose rows the order is shuffled
 LEAST = 8  # rows that are computed with at once, however large they are
+ROOM = 2**24  # bytes that there is always room for
 BLOCK_BYTES = 2**23  # read at once, where the file has no larger chunks
 
 
@@ -64,18 +65,20 @@ class FileRows:
         if self.held:
             self._all = {n: self._thin(a, a.rows(slice(None))) for n, a in self.arrays.items()}
 
-    def fitting(self, most: int) -> int:
+    def fitting(self, most: int, least: int = LEAST) -> int:
         """Return how many rows are computed with at once: `most`, or what memory has room for.
 
         That is in float64, whatever the file has, and four times: as they are read, as inputs and
-        outputs, as channels, and as what is computed.
+        outputs, as channels, and as what is computed. There are `least` rows of any size, and
+        as many as 16 MB hold.
         """
         every = [(a, self.steps.get(x, 1), n) for a in self.arrays.values()
                  for x, n in zip(a.axes, a.shape[1:], strict=True)]  # fmt: skip
         numbers = {a.name: 1 for a in self.arrays.values()}
         for a, step, n in every:
             numbers[a.name] *= -(-n // step)
-        return max(LEAST, min(most, self.memory // (4 * 8 * max(sum(numbers.values()), 1))))
+        room = max(self.memory, ROOM) // (4 * 8 * max(sum(numbers.values()), 1))
+        return max(least, min(most, room))
 
     def __getitem__(self, rows: Sequence[int] | np.ndarray | Tensor) -> dict[str, Tensor]:
         """Return rows by name, `(len(rows), *axes)`, in the types of the file."""

@@ -32,9 +32,10 @@ def with_axes(source: Source, axes: Mapping[str, Sequence[str]]) -> Source:
         if name not in arrays:
             continue
         array, given = arrays[name], [str(g) for g in letters]
-        as_filed = source.standing.get(name, array)  # which was read as one sample
-        together = source.parts or (source.certain and not source.standing)
-        array = as_filed if len(given) == len(as_filed.shape) else array
+        together = source.parts or (source.certain and not source.filed)
+        filed = source.filed.get(name, array)  # where samples may stand elsewhere, or be one
+        if len(given) == len(filed.shape) and (given[0] != "n" or len(given) != len(array.shape)):
+            array = filed
         fits = len(given) == len(array.shape) and len(set(given)) == len(given)
         if not fits or not set(given) <= set(LETTERS) or "n" not in given:
             raise InvalidArgument(
@@ -143,6 +144,7 @@ def as_trained(
         names: Of inputs and outputs; other arrays stay as they are.
         grid: Points per direction in training.
     """
+    source, counted = _times_as_samples(source, names)
     said: dict[str, list[str]] = {}
     for name in sorted(set(names) & source.arrays.keys() & axes.keys()):
         letters, shape = [str(a) for a in axes[name]], source.arrays[name].shape
@@ -159,4 +161,27 @@ def as_trained(
         f"what is predicted has samples first"
         for n in turned
     ]
-    return with_axes(source, said), shown
+    return with_axes(source, said), [*counted, *shown]
+
+
+def _times_as_samples(source: Source, names: Collection[str]) -> tuple[Source, list[str]]:
+    """Return a file of inputs without outputs, in which times count samples as in that of both.
+
+    A field alone that moves in time is read as one trajectory, which holds inputs and outputs.
+
+    Args:
+        source: What is predicted from.
+        names: Of inputs and outputs.
+    """
+    moving = {n: a for n, a in source.filed.items() if n in names and "t" in a.axes}
+    if source.counted or not moving or set(names) <= source.arrays.keys():
+        return source, []
+    arrays = {}
+    for name, array in moving.items():
+        place = array.axes.index("t")
+        rest = array.axes[:place] + array.axes[place + 1 :]
+        arrays[name] = replace(samples_first(array, place), axes=rest, sampled=True)
+    said = (
+        f"the times of {' and '.join(moving)} count samples, as {source.path.name} has no outputs"
+    )
+    return replace(source, arrays={**source.arrays, **arrays}), [said]

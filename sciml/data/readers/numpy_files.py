@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import struct
 import zipfile
 from collections.abc import Callable
@@ -132,10 +133,12 @@ def _no_objects(path: Path, name: str, shape: tuple[int, ...], dtype: np.dtype) 
     else:
         part = f"d['{name}']" if path.suffix == ".npz" else "d"
         line = f"import numpy as np; {load}; np.savez({new!r}, {name}=np.stack(list({part})))"
+    plain = not set(line) & set('$`"\\!')  # what a shell looks at between double quotes
+    typed = f'"{line}"' if plain else shlex.quote(line)
     raise InvalidArgument(
         f"{path}: {name} {shape} holds Python objects, and reading them can run code",
         "arrays of numbers",
-        f'If you trust the file, run once: python -c "{line}"',
+        f"If you trust the file, run once: python -c {typed}",
     )
 
 

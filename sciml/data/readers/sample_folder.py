@@ -51,8 +51,9 @@ def read(path: Path, names: Collection[str] = ()) -> Source:
             part = without_part(file.stem)[0]
             if part:
                 parts.setdefault(part, []).append(file)
-        if len(parts) == 1 and len(loose) > len(next(iter(parts.values()))):
-            parts = {}  # one part alone among other files is a word of their names
+        first = [re.split(r"[_\-.]", file.stem.lower())[0] in PARTS for file in loose]
+        if len(parts) == 1 and not all(first):
+            parts = {}  # one part alone is a word of the names, unless they begin with it
     parts = {name: parts[name] for name in ("train", "val", "test") if parts.get(name)}
     if parts:
         sources = {name: [open_file(f) for f in files] for name, files in parts.items()}
@@ -168,16 +169,19 @@ def _one_each(path: Path, files: list[Path]) -> Source:
     if first.counted:  # a dimension of each file counts samples
         every = [first, *(open_file(f) for f in files[1:])]
         said = f"{len(files)} files, one behind the other along their samples"
-        source = replace(first, path=path, arrays=joined(path, every), certain=True)
+        source = replace(first, path=path, arrays=joined(path, every), certain=True, filed={})
         return replace(source, notes=[*first.notes, said], format=f"folder, {first.format}")
     single = files[0].suffix.lower() == ".npy"  # its one array is called like its file
-    held = first.standing or first.arrays
+    held = {**first.arrays, **first.filed}
     arrays = {("values" if single else n): _stacked(path, files, n, a) for n, a in held.items()}
-    arrays |= _numbers_that_differ(path, files, first)
+    varying = _numbers_that_differ(path, files, first)
+    arrays |= varying
     rest = {n: v for n, v in first.attributes.items() if n not in arrays}
     notes = [f"every one of {len(files)} files is one sample"]
     found = replace(first, path=path, arrays=arrays, attributes=rest, notes=notes, certain=True)
-    return replace(found, one_each=True, standing={}, format=f"folder, {first.format}")
+    if len(held) == 1 and len(next(iter(held.values())).shape) > 1 and varying:
+        found.inputs = found.outputs = tuple(n for n in arrays if n not in varying)  # no map of nu
+    return replace(found, one_each=True, filed={}, format=f"folder, {first.format}")
 
 
 def _stacked(path: Path, files: list[Path], name: str, array: Array) -> Array:
@@ -189,7 +193,7 @@ def _stacked(path: Path, files: list[Path], name: str, array: Array) -> Array:
         found = []
         for k in np.arange(len(files))[index]:
             source = open_file(files[k])
-            held = source.standing or source.arrays
+            held = {**source.arrays, **source.filed}
             one = next(iter(held.values())) if single else held.get(name)
             if one is None or one.shape != array.shape:
                 has = f"{name} {one.shape}" if one is not None else f"no {name}"

@@ -113,7 +113,7 @@ def joined_parts(path: Path, sources: Mapping[str, Sequence[Source]]) -> Source:
                 f"Type data.path={every[0].path} data.test_path={found[0].path}",
             )
     counts = [rows_in(s) for s in every]
-    source = replace(every[0], path=path, arrays=joined(path, every), parts={}, standing={})
+    source = replace(every[0], path=path, arrays=joined(path, every), parts={}, filed={})
     source.certain = every[0].certain or len({*counts}) > 1  # one shape but for the first axis
     source.notes = list(dict.fromkeys(note for s in every for note in s.notes))
     start = 0
@@ -157,7 +157,7 @@ def numbered(arrays: Mapping[str, Array]) -> tuple[dict[str, Array], list[str]]:
         if len(order) < LEAST or unlike:
             notes += [f"{title} are not put together: {unlike}"] if len(order) >= LEAST else []
             continue
-        batches = _are_batches([members[k] for k in order])
+        counts = _lengths([members[k] for k in order])
         for rest in members[order[0]]:
             each = [members[k][rest] for k in order]
             for array in each:
@@ -165,30 +165,55 @@ def numbered(arrays: Mapping[str, Array]) -> tuple[dict[str, Array], list[str]]:
             name = "/".join(filter(None, (before, rest)))
             if _is_shared(rest, each):
                 kept[name] = replace(each[0], name=name)
-            elif batches:
-                kept[name] = behind([replace(a, name=name) for a in each])
+            elif counts:
+                kept[name] = _batch(name, each, counts)
             else:
                 kept[name] = stacked(name, each)
         first, last = order[0], order[-1]
-        what = "batches of samples" if batches else "one sample each"
+        what = "batches, one behind the other along first axes" if counts else "one sample each"
         notes.append(f"{len(order)} {title[4:]} ({first} to {last}) are {what}")
     return kept, notes
 
 
 def _unlike_groups(members: Sequence[Mapping[str, Array]]) -> str:
     """Return why groups are no samples of one layout; empty if they are."""
-    first = members[0]
+    first, varying = members[0], []
     if any(held.keys() != first.keys() for held in members):
         return "they do not hold arrays of the same names"
     for name in first:
         shapes = {held[name].shape for held in members}
         if len(shapes) > 1 and (() in shapes or len({s[1:] for s in shapes}) > 1):
             return f"{name} has the shapes {' and '.join(map(str, sorted(shapes)[:2]))}"
+        varying += [(name, sorted(shapes))] if len(shapes) > 1 else []
+    if len(varying) == 1 and len(varying[0][1][0]) > 1:  # no pairs of inputs and outputs
+        name, shapes = varying[0]
+        return (
+            f"{name} has {shapes[0]} and up to {shapes[-1]}: cut trajectories to one length, or "
+            f"put batches into one array"
+        )
     return ""
 
 
-def _are_batches(members: Sequence[Mapping[str, Array]]) -> bool:
-    return any(len({held[name].shape for held in members}) > 1 for name in members[0])
+def _lengths(members: Sequence[Mapping[str, Array]]) -> list[int]:
+    """Return how many samples each group has; nothing where all groups are of the same shapes."""
+    varying = [n for n in members[0] if len({held[n].shape for held in members}) > 1]
+    return [held[varying[0]].shape[0] for held in members] if varying else []
+
+
+def _batch(name: str, each: Sequence[Array], counts: Sequence[int]) -> Array:
+    """Return what groups of several samples hold as one array, with one row per sample.
+
+    Args:
+        name: Of the new array.
+        each: By group: samples along the first axis, or what all samples of the group share.
+        counts: Samples by group.
+    """
+    if [a.shape[:1] for a in each] == [(n,) for n in counts]:
+        return behind([replace(a, name=name) for a in each])
+    owner = np.repeat(np.arange(len(each)), counts)
+    shared = stacked(name, each)
+    shape = (len(owner), *shared.shape[1:])
+    return replace(shared, shape=shape, read=lambda index: shared.rows(owner[index]))
 
 
 def _is_shared(name: str, each: Sequence[Array]) -> bool:

@@ -112,9 +112,7 @@ def _turned(path: Path, kind: str, arrays: Mapping[str, Array]) -> Source:
         with_samples = not sample.name or sample.name in letters[name]
         source.arrays[name] = replace(source.arrays[name], sampled=with_samples)
     source.certain, source.counted = True, bool(sample.name)
-    if not source.counted:
-        source.standing = {n: replace(plain[n], axes=letters[n], cuts=False)
-                           for n in source.arrays if n in letters}  # fmt: skip
+    source.filed = {n: replace(plain[n], axes=letters[n]) for n in source.arrays if n in letters}
     moved = [n for n, names in letters.items() if sample.name in names[1:]]
     source.format += ", samples put first by the names of its dimensions" if moved else ""
     source.notes += [sample.said] if sample.said else []

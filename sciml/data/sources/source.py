@@ -104,8 +104,8 @@ class Source:
         one_each: Whether it is a folder of one file per sample.
         certain: Whether the first axes count samples for sure, since files were put together.
         counted: Whether a dimension counts samples by its name: a folder of such files is joined.
-        standing: Where dimensions have names and none counts samples: the arrays as one sample,
-            with all their axes, for a folder of such files.
+        filed: Where names of dimensions say the axes: the arrays as the file has them, with the
+            names of all axes; samples need not be first, or there is one sample alone.
     """
 
     path: Path
@@ -122,7 +122,7 @@ class Source:
     certain: bool = False
     one_each: bool = False
     counted: bool = False
-    standing: dict[str, Array] = field(default_factory=dict)
+    filed: dict[str, Array] = field(default_factory=dict)
 
     def array(self, name: str, key: str = "") -> Array:
         """Return an array by its name.

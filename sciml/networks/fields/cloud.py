@@ -62,7 +62,6 @@ class CloudOperator(CloudNetwork):
         modes: int = 8,
         layers: int = 3,
     ) -> None:
-        super().__init__(clouds)
         if model not in MODELS:
             raise InvalidArgument(f"network.model={model}", " or ".join(MODELS))
         if min(nodes, width, modes, layers) < 1 or not 0 < radius < 2:
@@ -71,6 +70,7 @@ class CloudOperator(CloudNetwork):
                 f"radius={radius}",
                 "positive integers, and a radius below 2",
             )
+        super().__init__(clouds)
         self.name, dim, seen = model, self.dim, self.seen_channels
         axis = torch.linspace(0, 1, nodes)
         grid = torch.stack(torch.meshgrid(*[axis] * dim, indexing="ij"), -1)
