@@ -5,7 +5,7 @@ import pytest
 from sciml.cli import paths
 from sciml.cli.checks import values
 from sciml.cli.typed import overrides, schema
-from sciml.cli.typed.typed_words import FOLLOWING, NEEDED, check_word, parsed_words
+from sciml.cli.typed.typed_words import FOLLOWING, NEEDED, check_word, parse, parsed_words
 
 USABLE = ["model=toy", "~schedule", "schedule=null", "seed=1,2", "hydra.run.dir=x"]
 USABLE += [f"{key}=null" for key in FOLLOWING]
@@ -46,3 +46,15 @@ def test_nan_is_a_word_for_the_key_that_takes_it(monkeypatch):
     assert line.config["data"]["skip"] == [3, 4]
     found = values.numbers(line.config)  # of all others it is no value
     assert found == ["data.noise=nan is not a number. Expected a finite number."]
+
+
+def test_text_with_marks_of_hydra_is_shown_in_quotation_marks():
+    findings: list = []
+    word = "data.path=mein ordner/groesse=1, (a).npz"
+    assert parse([word], paths.config_dir(), findings) == []
+    typed = findings[0].split('quote it: "')[1].removesuffix('".')
+    assert str(parsed_words([typed])[0].value()) == "mein ordner/groesse=1, (a).npz"
+    for other in ("data.axes={u: [n", "data.path='a", "a=[1,"):
+        findings.clear()
+        parse([other], paths.config_dir(), findings)
+        assert "quote" not in findings[0]

@@ -1,5 +1,6 @@
 """Odd files and settings of people's own data: run through, or told in one message."""
 
+import re
 import resource
 import subprocess
 import sys
@@ -160,6 +161,9 @@ def test_arrays_that_are_left_out_are_named(tmp_path, names, left):
     path = save(tmp_path / "a.npz", **{n: noise(40, 32, seed=k) for k, n in enumerate(names)})
     said = FieldFiles(path=path).doubts
     assert len(said) == 1 and f"{left} (40, 32)" in said[0] and "is not used" in said[0]
+    (typed,) = re.findall(r"data.inputs=\[([\w,]+)\] data.outputs=\[(\w+)\] gives", said[0])
+    given = FieldFiles(path=path, inputs=typed[0].split(","), outputs=typed[1].split(","))
+    assert left in given.batch(0).inputs and given.doubts == []
     used = {"inputs": [names[0]], "outputs": [next(n for n in "yu" if n in names)]}
     assert FieldFiles(path=path, **used).doubts == []
 

@@ -58,11 +58,25 @@ def parse(words: list[str], folder: Path, findings: list[str]) -> list[Override]
                 hint = f" Did you mean model={word}?" if word in models else ""
                 findings.append(f"'{word}' is not of the form key=value.{hint}")
             else:
-                key, _, value = word.partition("=")
-                quoted = f""" Quote it for Hydra if it is text: "{key}='{value}'"."""
-                hint = quoted if value and "'" not in value else ""
-                findings.append(f"'{word}' cannot be read: {first_line(error)}.{hint}")
+                findings.append(f"'{word}' cannot be read: {first_line(error)}.{_quoting(word)}")
     return parsed
+
+
+def _quoting(word: str) -> str:
+    """Return how to type a word whose value has marks that Hydra reads; empty if that is no help.
+
+    Values that begin with a quotation mark or a bracket were meant as what they are.
+    """
+    key, _, value = word.partition("=")
+    if not value or value[0] in "'\"[{$" or "'" in value:
+        return ""
+    text = f"{key}='{value}'"
+    try:
+        (read,) = parsed_words([text])
+    except UNUSABLE:
+        return ""
+    same = not read.is_sweep_override() and str(read.value()) == value
+    return f' If it is one text, quote it: "{text}".' if same else ""
 
 
 def refused(words: Iterable[str]) -> list[str]:

@@ -88,7 +88,8 @@ def recognise(
     said = (
         "" if axes else doubt(source, used.values(), _if_last(source, found.inputs, found.outputs))
     )
-    more = reading_doubts(source, used, found.space, free=inputs is None and outputs is None)
+    sides = (found.inputs, found.outputs)
+    more = reading_doubts(source, *sides, found.space, free=inputs is None and outputs is None)
     return replace(
         found,
         doubts=(*filter(None, (said,)), *more),

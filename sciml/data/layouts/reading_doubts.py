@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -15,33 +15,41 @@ FEW = 20  # files up to which each may be a batch of samples
 
 
 def reading_doubts(
-    source: Source, used: Mapping[str, Array], space: Sequence[int], free: bool
+    source: Source,
+    inputs: Sequence[Array],
+    outputs: Sequence[Array],
+    space: Sequence[int],
+    free: bool,
 ) -> list[str]:
     """Return sentences on what a run begins with, each with what to type.
 
     Args:
         source: The file.
-        used: Inputs and outputs by name, with their axes.
+        inputs: With their axes.
+        outputs: Likewise.
         space: Points per direction.
         free: Whether the user has named neither inputs nor outputs.
     """
-    found = _left_out(source, used, space) if free and not source.outputs else []
-    return found + _uneven(source, space) + _batches(source, used)
+    found = _left_out(source, inputs, outputs, space) if free and not source.outputs else []
+    return found + _uneven(source, space) + _batches(source, [*inputs, *outputs])
 
 
-def _left_out(source: Source, used: Mapping[str, Array], space: Sequence[int]) -> list[str]:
+def _left_out(
+    source: Source, inputs: Sequence[Array], outputs: Sequence[Array], space: Sequence[int]
+) -> list[str]:
     """Name arrays that could be inputs, and places of points that are read as an even grid."""
-    count = next(iter(used.values())).shape[0]
+    count, used = outputs[0].shape[0], {a.name for a in (*inputs, *outputs)}
     others = [a for n, a in source.arrays.items() if n not in used and a.dtype.kind in KINDS]
     samples = [a for a in others if a.sampled and a.shape and a.shape[0] == count]
     said = []
     if samples:
         names = ", ".join(a.describe() for a in samples[:3]) + (", …" if len(samples) > 3 else "")
-        more = ",".join(a.name for a in samples)
+        ins, outs, more = ([a.name for a in group] for group in (inputs, outputs, samples))
+        is_, it = ("is", "it") if len(samples) == 1 else ("are", "them")
         said.append(
-            f"{names} {'is' if len(samples) == 1 else 'are'} not used: type data.inputs=[...] and "
-            f"data.outputs=[...] with {more} if {'it is' if len(samples) == 1 else 'they are'} "
-            "given or wanted"
+            f"{names} {is_} not used: data.inputs=[{','.join([*ins, *more])}] "
+            f"data.outputs=[{','.join(outs)}] gives {it} to the network, "
+            f"data.inputs=[{','.join(ins)}] data.outputs=[{','.join([*outs, *more])}] asks for {it}"
         )
     points = math.prod(space)
     for a in others:
@@ -71,14 +79,13 @@ def _uneven(source: Source, space: Sequence[int]) -> list[str]:
     return said
 
 
-def _batches(source: Source, used: Mapping[str, Array]) -> list[str]:
+def _batches(source: Source, used: Sequence[Array]) -> list[str]:
     """Say where files of a folder, read as one sample each, look like batches of samples."""
-    each = {a.shape[1] for a in used.values() if len(a.shape) > 1}
-    files = next(iter(used.values())).shape[0]
+    each, files = {a.shape[1] for a in used if len(a.shape) > 1}, used[0].shape[0]
     if not source.one_each or len(each) != 1 or files > FEW:
         return []
     inside = each.pop()
-    if inside <= files or any(len(a.shape) < 3 for a in used.values()):
+    if inside <= files or any(len(a.shape) < 3 for a in used):
         return []
     return [
         f"every one of {files} files is read as one sample. Where each holds {inside} samples, let "
