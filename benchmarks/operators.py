@@ -14,7 +14,7 @@ burgers_test_16.pt, as the neuraloperator library ships or downloads them. What 
     shocks    model=fno on Burgers' equation with little viscosity, by our own solver, as roll-outs
     gino      model=gino on random stars of different sizes, solved by finite elements (star_meshes)
     fnogno    model=fnogno on the same
-    cloud_unet  model=cloud_unet on the same, 1.4 times as many steps in as much time
+    cloud_unet  model=cloud_unet on the same, 1.4 times as many steps, a quarter more time
     ridge     kernel ridge regression on Darcy and Burgers, which trains nothing
 
 Times are CPU seconds of this process (one thread), without imports and final tests; those of
