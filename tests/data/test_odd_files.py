@@ -282,3 +282,11 @@ def test_columns_are_joined_only_where_names_say_so(tmp_path):
     source = open_source(table(tmp_path / "b.csv", ["", "x0", "y40", "y42"], values))
     said = " ".join(source.notes)
     assert "without a name is left out" in said and "y40 to y42, without number 41" in said
+
+
+@pytest.mark.parametrize("shape", [(-4, 8), (2**40, 2**40)])
+def test_shapes_that_cannot_be_are_told(tmp_path, shape):
+    header = str({"descr": "<f8", "fortran_order": False, "shape": shape}).ljust(117) + "\n"
+    (tmp_path / "x.npy").write_bytes(b"\x93NUMPY\x01\x00v\x00" + header.encode())
+    with pytest.raises(InvalidArgument, match="damaged|cannot be read"):
+        open_source(tmp_path / "x.npy")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 import struct
 import zipfile
@@ -118,11 +119,15 @@ def _unpacked(path: Path, name: str) -> Callable[[Any], np.ndarray]:
 
 
 def _no_objects(path: Path, name: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
-    """Refuse Python objects, and say how who trusts the file makes arrays of them.
+    """Refuse shapes that cannot be, and Python objects, with the line that makes arrays of them.
 
     Raises:
         InvalidArgument: With the line to run.
     """
+    if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize >= 2**63:
+        raise InvalidArgument(
+            f"{path}: {name} with the shape {shape}", "lengths that can be", "The file is damaged"
+        )
     if not dtype.hasobject:
         return
     load = f"d = np.load({str(path)!r}, allow_pickle=True)"
