@@ -130,7 +130,7 @@ def test_numbers_of_samples_in_a_folder(tmp_path):
     assert data.source.attributes == {"dt": 0.5}
     np.savez(tmp_path / "s7.npz", a=X[7], u=Y[7], dt=np.array([0.5]))
     with pytest.raises(InvalidArgument, match=r"s7.npz \(file 7\) has no number nu.*Take s7.npz"):
-        open_source(tmp_path).arrays["nu"].rows(slice(None))
+        open_source(tmp_path)
 
 
 def test_words_of_parts_stand_anywhere_in_names_of_files(tmp_path):

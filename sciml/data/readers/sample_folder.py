@@ -210,28 +210,23 @@ def _stacked(path: Path, files: list[Path], name: str, array: Array) -> Array:
 
 
 def _numbers_that_differ(path: Path, files: list[Path], first: Source) -> dict[str, Array]:
-    """Return single numbers of the files that are not the same in the first and some others."""
+    """Return single numbers that are not the same in all files, one per file.
+
+    Raises:
+        InvalidArgument: If a file lacks one that the first has.
+    """
     names = [n for n, v in first.attributes.items() if isinstance(v, float)]
-    if not names or len(files) < 2:
-        return {}
-    others = [open_file(files[k]).attributes for k in {len(files) // 2, len(files) - 1}]
+    every = [open_file(f).attributes for f in files] if names else []
     found = {}
     for name in names:
-        if all(o.get(name) == first.attributes[name] for o in others):
-            continue
-
-        def read(index: Any, name: str = name) -> np.ndarray:
-            rows = []
-            for k in np.arange(len(files))[index]:
-                value = open_file(files[k]).attributes.get(name)
-                if not isinstance(value, float):
-                    raise InvalidArgument(
-                        f"{files[k]} (file {k}) has no number {name}, and {files[0].name} has one",
-                        "the same numbers in every file",
-                        f"Take {files[k].name} out of {path}",
-                    )
-                rows.append(value)
-            return np.asarray(rows, np.float64)
-
-        found[name] = Array(name, (len(files),), np.dtype(np.float64), read)
+        for k, held in enumerate(every):
+            if not isinstance(held.get(name), float):
+                raise InvalidArgument(
+                    f"{files[k]} (file {k}) has no number {name}, and {files[0].name} has one",
+                    "the same numbers in every file",
+                    f"Take {files[k].name} out of {path}",
+                )
+        values = np.asarray([held[name] for held in every], np.float64)
+        if not np.array_equal(values, np.full(len(values), values[0]), equal_nan=True):
+            found[name] = whole(name, values)
     return found
