@@ -37,6 +37,27 @@ def without_part(name: str) -> tuple[str, str]:
     return part, "".join(words)
 
 
+def put_together(
+    path: Path, arrays: Mapping[str, Array], sort: Callable[[dict[str, Array]], Source]
+) -> Source:
+    """Return a source of arrays whose numbered groups and parts are joined.
+
+    Args:
+        path: For messages.
+        arrays: All of a file, by their full names.
+        sort: What makes a source of the arrays of one part.
+    """
+
+    def one(held: dict[str, Array]) -> Source:
+        together, notes = numbered(held)
+        source = sort(together)
+        source.notes += notes
+        source.certain = source.certain or together.keys() != held.keys()
+        return source
+
+    return parted(path, arrays, one)
+
+
 def parted(
     path: Path, arrays: Mapping[str, Array], one: Callable[[dict[str, Array]], Source]
 ) -> Source:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sciml.data.sources.array_groups import numbered, parted
+from sciml.data.sources.array_groups import put_together
 from sciml.data.sources.source import COORDINATES, KINDS, Array, Source, count_of
 from sciml.errors import InvalidArgument
 
@@ -24,15 +24,7 @@ def assemble(path: Path, kind: str, arrays: Mapping[str, Array]) -> Source:
     Raises:
         InvalidArgument: If nothing in the file is an array of numbers.
     """
-
-    def one(held: dict[str, Array]) -> Source:
-        together, notes = numbered(held)
-        source = sorted_out(path, kind, together)
-        source.notes += notes
-        source.certain = source.certain or together.keys() != held.keys()
-        return source
-
-    return parted(path, arrays, one)
+    return put_together(path, arrays, lambda held: sorted_out(path, kind, held))
 
 
 def sorted_out(path: Path, kind: str, arrays: Mapping[str, Array]) -> Source:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sciml.data.sources.array_groups import numbered, parted
+from sciml.data.sources.array_groups import put_together
 from sciml.data.sources.array_moves import one_sample, samples_first
 from sciml.data.sources.generic import sorted_out
 from sciml.data.sources.source import COORDINATES, KINDS, Array, Source
@@ -60,14 +60,7 @@ def named(
     arrays = {n: replace(a, axes=tuple(calls.get(axis_of(d), d) for d in a.axes))
               for n, a in arrays.items()}  # fmt: skip
 
-    def one(held: dict[str, Array]) -> Source:
-        together, notes = numbered(held)
-        source = _turned(path, kind, together)
-        source.notes += notes
-        source.certain = source.certain or together.keys() != held.keys()
-        return source
-
-    source = parted(path, arrays, one)
+    source = put_together(path, arrays, lambda held: _turned(path, kind, held))
     for axis, values in coordinates.items():
         if axis in LETTERS[1:]:
             _along(source, calls.get(axis, axis), values)
